@@ -1,0 +1,52 @@
+"""The one error family: what happened, where, and what to do. The command line turns a kind into an exit code."""
+
+from __future__ import annotations
+
+
+class GristmillError(Exception):
+    """Something a person can mend.
+
+    Args:
+        what: what happened, one sentence.
+        where: file:row, a path in the params, or a stage.
+        remedy: what to do, preferably a command.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what, where, remedy)
+        self.what, self.where, self.remedy = what, where, remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"\n  -> {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{remedy}"
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        # Errors cross process borders (Ray) and keyword-only arguments would be lost on the way.
+        return _rebuild, (type(self), self.what, self.where, self.remedy)
+
+
+def _rebuild(kind: type[GristmillError], what: str, where: str, remedy: str) -> GristmillError:
+    return kind(what, where=where, remedy=remedy)
+
+
+class InputError(GristmillError):
+    """Data that cannot be used: missing, empty, malformed (exit 2)."""
+
+
+class ParamsError(GristmillError):
+    """Params that do not validate (exit 2)."""
+
+
+class GateError(GristmillError):
+    """An explicit approve or release that a gate refused (exit 3)."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(GristmillError):
+    """The machine or the cluster is not able: port taken, disk full, no answer (exit 4)."""
+
+    exit_code = 4

@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import EnvironmentFault
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """JSON with stable order and readable Chinese: equal values give equal bytes."""
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file through a sibling and a rename, so that a reader or a crash never sees half of it.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file below a folder, so that the rename that follows publishes bytes and not promises."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+@contextmanager
+def staged(targets: dict[str, Path], scratch: Path) -> Iterator[dict[str, Path]]:
+    """Give each target a temporary twin; on a clean exit they are synced and renamed into place, else nothing changes.
+
+    Args:
+        targets: name -> final path (file or folder).
+        scratch: a folder on the same file system, emptied before and after.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    twins = {name: scratch / name / path.name for name, path in targets.items()}
+    for twin in twins.values():
+        twin.parent.mkdir()
+    try:
+        yield twins
+        missing = [str(targets[name]) for name, twin in twins.items() if not twin.exists()]
+        if missing:
+            raise RuntimeError(f"the stage did not write {', '.join(missing)}")
+        sync_tree(scratch)
+        for name, twin in twins.items():
+            _replace(twin, targets[name])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    source.replace(target)

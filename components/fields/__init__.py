@@ -1,0 +1,1 @@
+"""Kinds of data: how one is cleaned, compared, described and shown."""

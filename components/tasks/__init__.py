@@ -1,0 +1,1 @@
+"""Learning problems: the protocol, and a folder per task."""

@@ -1,0 +1,290 @@
+"""What a task must say, in facets: one module each, so that a stage depends only on the facets that it uses.
+
+A task is a folder `components/tasks/<task>/` of modules, each with one object:
+
+    schema.py     SCHEMA     what the data is: roles, split, cleaning, augmenting     (ingest, clean, augment)
+    encode.py     ENCODING   rows to arrays                                            (tokenize, and all that follow)
+    models.py     MODELS     the architectures that fit                                (train, tune, compress, evaluate, serve)
+    loss.py       LOSS       what is minimised, watched and imitated                   (train, tune, compress)
+    baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
+    judge.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
+
+Each facet carries `options`: stage name -> pydantic model of the task's own knobs in that stage's section of params.yaml.
+All but loss.py import without torch, so that params are validated in a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from components.core.errors import ParamsError
+from components.fields.base import Field
+
+if TYPE_CHECKING:
+    import torch
+
+Split = Literal["train", "validation", "test", "unlabelled"]
+Options = Mapping[str, type[BaseModel]]
+Arrays = Mapping[str, NDArray[Any]]  # every value: (n, ...); ragged already padded, with a mask
+Batch = Mapping[str, "torch.Tensor"]
+Q = TypeVar("Q", bound=BaseModel)
+
+
+# -- schema: what the data is
+@dataclass(frozen=True)
+class Role:
+    """One column: which kind of field it is, and what it is for."""
+
+    name: str
+    field: Field
+    role: Literal["input", "target", "group", "time", "meta"]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How rows are divided, when the source brings no split of its own."""
+
+    kind: Literal["stratified", "temporal", "last_per_group"]
+    stratify: str | None = None
+    group: str | None = None
+    time: str | None = None
+    near_duplicates: bool = True
+
+
+Augmenter = Callable[[Mapping[str, Any], np.random.Generator], "Mapping[str, Any] | None"]
+
+
+class Schema(Protocol):
+    """Facet schema.py."""
+
+    options: Options
+    roles: Sequence[Role]
+    split: SplitRule
+
+    def fields(self, options: BaseModel) -> Mapping[str, Field]:
+        """The fields by column name, set up with the knobs of `clean`."""
+
+    def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
+        """Methods that make one more train row from a row; empty when the task transforms on the fly."""
+
+
+# -- encode: rows to arrays
+class Encoder(Protocol):
+    """Fitted on train rows only."""
+
+    classes: Sequence[str]
+
+    def encode(self, rows: pa.Table) -> pa.Table:
+        """n rows in, n rows out; ragged list columns."""
+
+    def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
+        """Columns of n ragged rows to padded arrays."""
+
+    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+        """Raw input columns of queries to the arrays that a net takes: normalise, encode, collate."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """What goes into the bundle, below encoder/."""
+
+    def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
+        """(n,) cost of each encoded row, for batching and statistics."""
+
+
+class Encoding(Protocol):
+    """Facet encode.py."""
+
+    options: Options
+
+    def fit(self, rows: Iterator[pa.RecordBatch], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> Encoder:
+        """Fit on train rows. `clean`: the cleaning knobs, so that queries are normalised alike."""
+
+    def load(self, files: Mapping[str, bytes]) -> Encoder:
+        """The encoder from its files."""
+
+
+# -- models: arrays to outputs
+@dataclass(frozen=True)
+class Graph:
+    """A module with named inputs and outputs, for export and for runtimes."""
+
+    module: "torch.nn.Module"
+    inputs: Mapping[str, tuple[int | str, ...]]  # a str is a dynamic axis
+    outputs: Sequence[str]
+
+
+class Architecture(Protocol):
+    """A network by name: config in, module out."""
+
+    Config: type[BaseModel]
+
+    def build(self, config: BaseModel, encoder: Encoder) -> "torch.nn.Module":
+        """A fresh network; the caller has seeded torch."""
+
+    def graphs(self, module: "torch.nn.Module") -> Mapping[str, Graph]:
+        """{'forward': ...}."""
+
+
+class Models(Protocol):
+    """Facet models.py."""
+
+    options: Options
+    architectures: Mapping[str, Architecture]
+
+
+# -- loss: outputs to learning
+@dataclass(frozen=True)
+class Loss:
+    """A sum and what it is a sum over, so that accumulation and DDP weigh rows rightly."""
+
+    total: "torch.Tensor"  # ()
+    count: "torch.Tensor"  # ()
+    parts: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
+
+
+class Learning(Protocol):
+    """Facet loss.py."""
+
+    watch: str  # a name of `summary`; cheap, each epoch; steers early stopping and search
+    watch_goal: Literal["min", "max"]
+
+    def loss(self, module: "torch.nn.Module", batch: Batch, label_smoothing: float) -> Loss:
+        """The training loss of one micro-batch."""
+
+    def imitate(self, student: "torch.Tensor", teacher: "torch.Tensor", batch: Batch, temperature: float, weight: float) -> Loss:
+        """The distillation loss (Hinton et al. 2015) from logits (n, c) of student and teacher."""
+
+    def transform(self, batch: Batch, rng: "torch.Generator", options: BaseModel) -> Batch:
+        """On the fly, train only."""
+
+    def tally(self, module: "torch.nn.Module", batch: Batch) -> Mapping[str, "torch.Tensor"]:
+        """Sums over a validation batch that add up across batches and workers."""
+
+    def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
+        """Added-up tallies to figures; holds `watch`."""
+
+
+# -- baselines: what a network must beat
+class Scorer(Protocol):
+    """Named graphs, whatever runs them: torch, ONNX Runtime, numpy."""
+
+    def __call__(self, graph: str, batch: Arrays) -> Arrays: ...
+
+
+class Baseline(Protocol):
+    """A model without a network: arrays in safetensors, scored in numpy."""
+
+    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Arrays (go to arrays.safetensors) and encoder files."""
+
+    def ask(self, inputs: Mapping[str, Sequence[Any]], files: Mapping[str, bytes]) -> Arrays:
+        """Raw input columns to what `scorer` takes."""
+
+    def scorer(self, arrays: Arrays) -> Scorer:
+        """Graph 'forward' -> {'logits': (n, c)}."""
+
+
+class Baselines(Protocol):
+    """Facet baselines.py: 'trivial' and 'classical'."""
+
+    options: Options
+    baselines: Mapping[str, Baseline]
+
+
+# -- judge: learning to judgement
+class Metric(Protocol):
+    """A figure over any subset of cases: slices, bootstrap intervals and paired tests for all."""
+
+    name: str
+    goal: Literal["min", "max"]
+
+    def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Sufficient statistics of one case."""
+
+    def value(self, units: Mapping[str, NDArray[Any]]) -> float:
+        """The figure over a subset (cases,) of the statistics."""
+
+
+@dataclass(frozen=True)
+class Case(Generic[Q]):
+    """One thing to be judged."""
+
+    id: str
+    query: Q
+    truth: Any
+    slices: Mapping[str, str]
+
+
+class Judge(Protocol):
+    """Facet judge.py."""
+
+    options: Options
+    Query: type[BaseModel]
+    Answer: type[BaseModel]
+    metrics: Sequence[Metric]  # the first decides
+
+    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
+        """The cases of a split of clean."""
+
+    def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+        """Queries to raw input columns, as `Encoder.ask` and `Baseline.ask` take them. Raises `Reject` for bad content."""
+
+    def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
+        """Score and put into words: one `Answer` per query."""
+
+    def show(self, case: Case[Any]) -> str:
+        """The query for a person, as HTML."""
+
+    def example(self, rows: pa.Table) -> Sequence[Any]:
+        """A few queries to try."""
+
+
+# -- finding them
+def tasks() -> list[str]:
+    """The ids of the tasks: folders beside this file that have a schema."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/schema.py"))
+
+
+def _facet(task: str, module: str, name: str) -> Any:
+    if task not in tasks():
+        raise ParamsError(f"{task!r} is not one of {', '.join(tasks())}", where="params.yaml: task", remedy="set task to one of these")
+    return getattr(importlib.import_module(f"components.tasks.{task}.{module}"), name)
+
+
+def schema(task: str) -> Schema:
+    """The facet schema.py of a task."""
+    return cast(Schema, _facet(task, "schema", "SCHEMA"))
+
+
+def encoding(task: str) -> Encoding:
+    """The facet encode.py of a task."""
+    return cast(Encoding, _facet(task, "encode", "ENCODING"))
+
+
+def models(task: str) -> Models:
+    """The facet models.py of a task."""
+    return cast(Models, _facet(task, "models", "MODELS"))
+
+
+def learning(task: str) -> Learning:
+    """The facet loss.py of a task."""
+    return cast(Learning, _facet(task, "loss", "LOSS"))
+
+
+def baselines(task: str) -> Baselines:
+    """The facet baselines.py of a task."""
+    return cast(Baselines, _facet(task, "baselines", "BASELINES"))
+
+
+def judge(task: str) -> Judge:
+    """The facet judge.py of a task."""
+    return cast(Judge, _facet(task, "judge", "JUDGE"))

@@ -1,0 +1,1 @@
+"""When and where: the command line, DVC, Ray clusters. No model code."""
