@@ -56,7 +56,7 @@ class Job:
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]  # temporary twins, renamed when the stage returns
     state: Path  # survives a kill, removed when the stage is done
-    tags: Mapping[str, str] = field(default_factory=dict)  # git commit, run name: for the registry only, never into a bundle
+    tags: Mapping[str, str] = field(default_factory=dict)  # params_hash; and for the registry only, never into a bundle: git commit, run name
 
     @property
     def journal(self) -> Journal:

@@ -28,6 +28,7 @@ from pydantic import BaseModel
 
 from components.core.errors import ParamsError
 from components.fields.base import Field
+from components.nets.base import Surgery
 
 if TYPE_CHECKING:
     import torch
@@ -133,6 +134,9 @@ class Architecture(Protocol):
     def graphs(self, module: "torch.nn.Module") -> Mapping[str, Graph]:
         """{'forward': ...}."""
 
+    def surgery(self) -> Surgery:
+        """How the net can be cut."""
+
 
 class Models(Protocol):
     """Facet models.py."""
@@ -183,11 +187,11 @@ class Scorer(Protocol):
 class Baseline(Protocol):
     """A model without a network: arrays in safetensors, scored in numpy."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Arrays (go to arrays.safetensors) and encoder files."""
+    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Arrays (go to arrays.safetensors) and encoder files, from train rows of clean."""
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]], files: Mapping[str, bytes]) -> Arrays:
-        """Raw input columns to what `scorer` takes."""
+    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+        """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
 
     def scorer(self, arrays: Arrays) -> Scorer:
         """Graph 'forward' -> {'logits': (n, c)}."""
@@ -240,6 +244,9 @@ class Judge(Protocol):
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""
+
+    def right(self, answer: Any, truth: Any) -> bool:
+        """Whether an answer counts as correct: for paired tests and the list of mistakes."""
 
     def show(self, case: Case[Any]) -> str:
         """The query for a person, as HTML."""

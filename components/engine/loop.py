@@ -1,0 +1,179 @@
+"""The training loop: a plain function over a process group. It knows nothing of Ray, so it can be run, tested and profiled alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from components.core.errors import InputError
+from components.core.files import to_json, write_atomic
+from components.core.job import Journal
+from components.engine.checkpoints import Checkpoints
+from components.engine.data import Rows, in_order, load_encoder, plan
+from components.engine.learner import LossOf, Supervised, rank, world
+from components.engine.spec import FitSpec, Fitted
+from components.tasks import base
+
+_VALIDATION_BATCH = 256
+_DONE, _BEST = "fitted.json", "best.safetensors"
+
+
+@dataclass
+class Position:
+    """How far a fit is; randomness is a function of it, so nothing else need be kept of a generator."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    without_gain: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping[str, float]], None] = lambda row: None) -> Fitted:
+    """Fit a network and keep the weights of its best epoch.
+
+    Args:
+        spec: what to fit. A state folder with checkpoints of the same spec is gone on from.
+        journal: where the first worker reports.
+        report: called by all workers after each epoch with its row of the curve; a search may raise out of it.
+
+    Raises:
+        InputError: the loss stopped being finite.
+    """
+    if (found := finished(spec)) is not None:
+        return found
+    torch.manual_seed(spec.seed)
+    encoder = load_encoder(spec.tokens, spec.task)
+    learner = make_learner(spec, encoder)
+    train, validation = Rows(spec.tokens, "train", encoder), Rows(spec.tokens, "validation", encoder)
+    checkpoints = Checkpoints(spec.state / "checkpoints", journal.say if journal else print)
+    position = _restore(checkpoints, learner)
+    loop = _Loop(spec, learner, train, validation, checkpoints, position, journal)
+    try:
+        while position.epoch < spec.knobs.epochs and position.without_gain < spec.knobs.patience:
+            report(loop.epoch())
+    except FloatingPointError as error:
+        raise InputError(str(error), where="train.learning_rate", remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again") from None
+    if rank() == 0:
+        facts = {"curve": position.curve, "world": world(), "parameters": sum(p.numel() for p in learner.module.parameters())}
+        write_atomic(spec.state / _DONE, to_json(facts))
+    return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), sum(p.numel() for p in learner.module.parameters()))
+
+
+def finished(spec: FitSpec) -> Fitted | None:
+    """What an earlier run of the same fit left, if it came to its end."""
+    done = spec.state / _DONE
+    if not done.exists():
+        return None
+    facts = json.loads(done.read_text(encoding="utf-8"))
+    return Fitted(spec.state / _BEST, facts["curve"], _best(spec, facts["curve"]), facts["world"], facts["parameters"])
+
+
+def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
+    """The network on its device, with its loss and optimiser."""
+    architecture = base.models(spec.task).architectures[spec.architecture]
+    module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
+    if spec.initial:
+        module.load_state_dict(load_file(spec.initial))
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    learning = base.learning(spec.task)
+    return Supervised(module.to(device).train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+
+
+def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
+    """The loss against a teacher, who runs along without gradients."""
+    from components.engine.predict import load_module
+
+    assert spec.teacher is not None
+    teacher = load_module(spec.teacher)
+
+    def loss(module: torch.nn.Module, batch: base.Batch) -> base.Loss:
+        inputs = {name: value for name, value in batch.items() if name != "target"}
+        with torch.no_grad():
+            taught = teacher.to(batch["target"].device)(**inputs)
+        return learning.imitate(module(**inputs), taught, batch, spec.temperature, spec.imitation)
+
+    return loss
+
+
+class _Loop:
+    """One epoch after the other, from wherever the position is."""
+
+    def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None) -> None:
+        self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
+        self.checkpoints, self.position = checkpoints, position
+        self.journal = journal if rank() == 0 else None
+        options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
+        self.online = options.model_validate(dict(spec.online)) if options else None
+
+    def epoch(self) -> dict[str, float]:
+        """The rest of an epoch, then validation. Returns its row of the curve."""
+        spec, position = self.spec, self.position
+        batches = plan(self.train.lengths, spec.knobs.batch_size, spec.seed, position.epoch)
+        total = len(batches) * spec.knobs.epochs
+        for number in range(position.batch, len(batches)):
+            self._step(batches[number][rank() :: world()], total)
+            position.batch = number + 1
+            if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
+                self._save()
+            if self.journal and position.step % 20 == 0:
+                self.journal.progress(position.step, total, f"steps ({spec.architecture})")
+        shares = in_order(self.validation.lengths, _VALIDATION_BATCH)
+        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()]) for rows in shares if len(rows[rank() :: world()]))
+        row = {"epoch": float(position.epoch + 1), "step": float(position.step), "train_loss": position.loss_sum / len(batches), **{f"validation_{k}": v for k, v in figures.items()}}
+        self._settle(row)
+        return row
+
+    def _step(self, rows: Any, total: int) -> None:
+        """One update from this worker's share of a batch."""
+        spec, position = self.spec, self.position
+        torch.manual_seed(hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF)  # ints hash alike in every process
+        batch = self.learner.put(self.train.batch(rows))
+        if self.online is not None:
+            generator = torch.Generator().manual_seed(hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF)
+            batch = self.learner.learning.transform(batch, generator, self.online)
+        position.loss_sum += self.learner.step(batch, position.step, total)
+        position.step += 1
+
+    def _settle(self, row: dict[str, float]) -> None:
+        """Book the epoch: best so far, patience, checkpoint."""
+        spec, position = self.spec, self.position
+        position.curve.append(row)
+        gained = _best(spec, position.curve) is row
+        position.without_gain = 0 if gained else position.without_gain + 1
+        position.epoch, position.batch, position.loss_sum = position.epoch + 1, 0, 0.0
+        if rank() == 0 and gained:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self.learner.module.state_dict().items()}
+            write_atomic(spec.state / _BEST, save(tensors))
+        self._save()
+        if self.journal:
+            self.journal.metrics(row, step=int(row["step"]))
+
+    def _save(self) -> None:
+        if rank() == 0:
+            self.checkpoints.save(self.position.step, {**self.learner.state(), "position": vars(self.position)})
+
+
+def _restore(checkpoints: Checkpoints, learner: Supervised) -> Position:
+    state = checkpoints.newest()
+    if state is None:
+        return Position()
+    learner.restore(state)
+    position = Position(**state["position"])
+    if rank() == 0:
+        checkpoints.say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step})")
+    return position
+
+
+def _best(spec: FitSpec, curve: list[dict[str, float]]) -> dict[str, float]:
+    """The row with the best watched figure; of equal ones the first."""
+    learning = base.learning(spec.task)
+    sign = 1 if learning.watch_goal == "max" else -1
+    return max(curve, key=lambda row: (sign * row[f"validation_{learning.watch}"], -row["epoch"]))
+

@@ -1,0 +1,102 @@
+"""A bundle that answers: the same answers in evaluate and in serve, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.core.bundles import Card, read_bundle
+from components.tasks import base
+from components.tasks.base import Arrays, Scorer
+
+WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
+
+
+class Predictor:
+    """Queries in, answers out.
+
+    Args:
+        card: of the bundle.
+        ask: raw input columns to arrays.
+        scorer: arrays to outputs.
+    """
+
+    def __init__(self, card: Card, ask: Callable[[Mapping[str, Sequence[Any]]], Arrays], scorer: Scorer) -> None:
+        self.card, self._ask, self._scorer = card, ask, scorer
+        self.judge = base.judge(card.task)
+
+    def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
+        """One answer per query.
+
+        Raises:
+            Reject: a query's content is of no use (an empty text, bytes that are no picture).
+        """
+        return self.judge.answers(self._scorer, self._ask(self.judge.columns(queries)), self.card.classes) if queries else []
+
+    def warm(self, query: Any) -> None:
+        """Answer a query twice, so that the first client does not pay for lazy set-up."""
+        for _ in range(2):
+            self.predict([query])
+
+
+def load(folder: Path) -> Predictor:
+    """Verify a bundle and make it answer.
+
+    Raises:
+        InputError: the bundle is not whole (see `components.core.bundles.read_bundle`).
+    """
+    card, files = read_bundle(folder)
+    own = {name.removeprefix("encoder/"): content for name, content in files.items() if name.startswith("encoder/")}
+    if card.runtime == "numpy":
+        from safetensors.numpy import load as load_arrays
+
+        baseline = base.baselines(card.task).baselines[card.architecture]
+        return Predictor(card, baseline.featuriser(own), baseline.scorer(load_arrays(files[ARRAYS])))
+    encoder = base.encoding(card.task).load(own)
+    return Predictor(card, encoder.ask, onnx_scorer(files[GRAPH]) if card.runtime == "onnx" else torch_scorer(_module(card, files)))
+
+
+def load_module(folder: Path) -> Any:
+    """The network of a torch bundle, in evaluation mode."""
+    card, files = read_bundle(folder)
+    return _module(card, files)
+
+
+def _module(card: Card, files: Mapping[str, bytes]) -> Any:
+    from safetensors.torch import load as load_tensors
+
+    architecture = base.models(card.task).architectures[card.architecture]
+    encoder = base.encoding(card.task).load({name.removeprefix("encoder/"): content for name, content in files.items() if name.startswith("encoder/")})
+    module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
+    module.load_state_dict(load_tensors(files[WEIGHTS]))
+    return module.eval().requires_grad_(False)
+
+
+def torch_scorer(module: Any) -> Scorer:
+    """A torch module as graph 'forward'."""
+    import torch
+
+    def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+        with torch.inference_mode():
+            return {"logits": module(**{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}).numpy()}
+
+    return score
+
+
+def onnx_scorer(graph: bytes, threads: int = 1) -> Scorer:
+    """An ONNX graph as graph 'forward', on ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_inputs()]
+
+    def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+        return {"logits": session.run(["logits"], {name: batch[name] for name in names})[0]}
+
+    return score

@@ -1,0 +1,48 @@
+"""One of a few names."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.fields.base import Reject
+
+
+class Category:
+    """A class name; numbers are names too."""
+
+    arrow = pa.string()
+
+    def normalise(self, value: Any) -> str:
+        """NFC without surrounding white space: labels are shown as the source wrote them."""
+        if not isinstance(value, str) or not value.strip():
+            raise Reject("no_label")
+        return unicodedata.normalize("NFC", value.strip())
+
+    clean = normalise
+
+    def key(self, value: Any) -> str:
+        """The name."""
+        return str(value)
+
+    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+        """Names have no near-duplicates."""
+        return None
+
+    def similar(self, a: Any, b: Any) -> float:
+        """1 if equal."""
+        return float(a == b)
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:
+        """The name."""
+        return {"value": str(value)}
+
+    def show(self, value: Any) -> str:
+        """Escaped for HTML."""
+        return html.escape(str(value))

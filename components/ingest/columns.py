@@ -1,0 +1,189 @@
+"""The columns that a task wants, where a source has them, and how a source's values become theirs."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from components.core.errors import InputError, ParamsError
+from components.fields.base import Reject
+from components.tasks.base import Role
+
+CANONICAL = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+_NOTHING = frozenset({"", "nan", "<na>", "null"})
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing."""
+    folded = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the raw table."""
+
+    name: str
+    source: str  # its name in the source
+    type: pa.DataType
+    role: Literal["id", "input", "target", "group", "time", "meta", "split"]
+    must: bool  # absent in the source: an error
+
+    def convert(self, value: Any, limit: int) -> Any:
+        """A source's value as this column's; None when there is none.
+
+        Raises:
+            Reject: the value cannot be this column's, or is longer than `limit` bytes.
+        """
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return None
+        if pa.types.is_string(self.type):
+            return self._word(_bounded(_text(value), limit))
+        if pa.types.is_binary(self.type):
+            return _bounded(_bytes(value), limit) or None
+        if isinstance(value, str) and _is_nothing(value):
+            return None
+        try:
+            return pa.scalar(value).cast(self.type).as_py()
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
+
+    def _word(self, text: str) -> str | None:
+        if _is_nothing(text):
+            return None
+        if self.role in ("input", "meta"):
+            return text
+        word = text.strip()
+        if whole := _WHOLE.fullmatch(word):  # pandas writes integers beside a NaN as 1.0
+            word = whole[1]
+        if self.role != "split":
+            return word
+        if word.casefold() not in CANONICAL:
+            raise Reject("unknown_split", word)
+        return CANONICAL[word.casefold()]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All columns of the raw table but `origin`, which every source has."""
+
+    columns: Sequence[Column]
+    limit: int  # bytes of one value
+
+    @property
+    def input(self) -> Column:
+        """The task's first input."""
+        return next(column for column in self.columns if column.role == "input")
+
+    @property
+    def target(self) -> Column | None:
+        """What is to be learned."""
+        return next((column for column in self.columns if column.role == "target"), None)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the raw table."""
+        return pa.schema([(column.name, column.type) for column in self.columns] + [("origin", pa.string())])
+
+    def values(self, value: Any, label: str | None) -> dict[str, Any]:
+        """A record of a source that has one input and its class, and no column names."""
+        return {self.input.source: value, **({self.target.source: label} if self.target else {})}
+
+    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The raw row of a record.
+
+        Raises:
+            Reject: an input is missing, or a value cannot be used.
+        """
+        row = {column.name: column.convert(values.get(column.source), self.limit) for column in self.columns}
+        for column in self.columns:
+            if row[column.name] is None and column.role == "input" and column.must:
+                raise Reject(f"no_{column.name}")
+        return row
+
+    def check(self, found: Iterable[str], where: str) -> None:
+        """Compare with the columns that a source has.
+
+        Raises:
+            InputError: one is absent or ambiguous; says which exist, the nearest, and which setting names it.
+        """
+        names = list(found)
+        for column in self.columns:
+            if column.must and column.source not in names:
+                known = ", ".join(map(repr, names[:30])) or "none"
+                what = f"has no column {column.source!r}{nearest(column.source, names)}; its columns: {known}"
+                raise InputError(what, where=where, remedy=f"set ingest.columns.{column.name} to the column that holds the {column.name}")
+            if names.count(column.source) > 1:
+                raise InputError(f"has {names.count(column.source)} columns named {column.source!r}", where=where, remedy="rename all but one")
+
+
+def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int) -> Layout:
+    """The raw table of a task.
+
+    Args:
+        roles: of the task's schema.
+        names: role -> column of the source; a role that is not named is looked for under its own name.
+        limit: bytes of one value.
+
+    Raises:
+        ParamsError: `names` has something that is no role.
+    """
+
+    def optional(name: Literal["id", "group", "split"]) -> Column:
+        return Column(name, names.get(name, name), pa.string(), name, name in names)
+
+    own = [Column(role.name, names.get(role.name, role.name), role.field.arrow, role.role, role.required or role.name in names) for role in roles if role.name not in ("id", "group", "split")]
+    columns = [optional("id"), *own, optional("group"), optional("split")]
+    known = [column.name for column in columns]
+    for name in names:
+        if name not in known:
+            what = f"{name!r} is not one of {', '.join(known)}{nearest(name, known)}"
+            raise ParamsError(what, where=f"params.yaml: ingest.columns.{name}", remedy="columns maps what the task wants to the name that the source gives it")
+    return Layout(columns, limit)
+
+
+def _is_nothing(text: str) -> bool:
+    return not text or text.isspace() or (len(text) < 8 and text.strip().casefold() in _NOTHING)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise Reject("not_text") from None
+    if isinstance(value, (dict, list)):
+        raise Reject("not_text")
+    return str(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, dict):  # the way Hugging Face's tables hold an image
+        value = value.get("bytes")
+    if not isinstance(value, bytes):
+        raise Reject("not_bytes")
+    return value
+
+
+def _bounded(value: Any, limit: int) -> Any:
+    try:
+        size = len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode("utf-8"))
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON's \uXXXX lets through
+        raise Reject("broken_unicode") from None
+    if size > limit:
+        raise Reject("too_large", f"{size} bytes{'' if isinstance(value, bytes) else ': ' + value[:200]}")
+    return value

@@ -1,0 +1,96 @@
+"""Which encoding a text file is in: UTF-8 if it can be, else the one that fits best, else a clear refusal."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from components.core.errors import InputError
+
+# charset-normalizer knows ninety; with all of them in the running short files are taken for exotic ones.
+CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251")
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_CHUNK = 1 << 20
+_SAMPLE = 1 << 16
+_FEW = 100  # non-ASCII bytes below which statistics of a language say nothing
+
+
+def detect(path: Path, wanted: str, where: str) -> str:
+    """The encoding in which all of a file can be read.
+
+    Args:
+        path: the file.
+        wanted: a Python codec, or "auto".
+        where: what to call the file in an error.
+
+    Raises:
+        InputError: it cannot be read so; names the byte.
+    """
+    if wanted != "auto":
+        failed = _first_failure(path, wanted)
+        if failed is None:
+            return wanted
+        raise InputError(f"is not {wanted}: byte {failed} cannot be read", where=where, remedy="set ingest.source.encoding to the file's encoding, or to auto")
+    with path.open("rb") as stream:
+        head = stream.read(_SAMPLE)
+    failed = _first_failure(path, "utf-8")
+    for encoding in _guesses(path, head, failed):
+        if _first_failure(path, encoding) is None:
+            return encoding
+    what = f"is in no encoding that could be recognised; as UTF-8, byte {failed or 0} cannot be read"
+    raise InputError(what, where=where, remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), or mend that byte")
+
+
+def _guesses(path: Path, head: bytes, failed: int | None) -> list[str]:
+    """Encodings worth trying, best first; `failed` is where UTF-8 ends, None if it does not."""
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return [encoding]
+    if head.count(0) * 4 > len(head):  # every other byte of Latin text in UTF-16 is zero
+        return ["utf-16-be" if head[:1] == b"\0" else "utf-16-le"]
+    if failed is None:
+        return ["utf-8"]
+    with path.open("rb") as stream:
+        stream.seek(max(0, failed - _SAMPLE // 2))
+        sample = stream.read(_SAMPLE)
+    if _damaged(sample) or b"\0" in sample:
+        return []
+    from charset_normalizer import from_bytes
+
+    ranked = [match.encoding for match in from_bytes(sample, cp_isolation=list(CANDIDATES))]
+    few = sum(byte > 127 for byte in sample) < _FEW
+    first = ["gb18030"] if few and _decodes(sample, "gb2312") else []
+    return list(dict.fromkeys(first + ranked)) if ranked else []
+
+
+def _damaged(sample: bytes) -> bool:
+    """UTF-8 with a broken byte here and there, which other encodings would read as garbage."""
+    text = sample.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    whole = sum(char > "\x7f" for char in text) - broken
+    return whole > 4 * broken
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _first_failure(path: Path, encoding: str) -> int | None:
+    """The offset of the first byte that cannot be read, None if all can."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read = 0
+    with path.open("rb") as stream:
+        while True:
+            chunk = stream.read(_CHUNK)
+            pending = len(decoder.getstate()[0])  # bytes kept from the chunk before
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeError as error:
+                return read - pending + getattr(error, "start", 0)
+            read += len(chunk)
+            if not chunk:
+                return None

@@ -1,0 +1,93 @@
+"""The `ingest` section of params.yaml: where raw data comes from."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from components.core.params import Strict
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "text", "folders")
+
+
+def _words(value: Any) -> Any:
+    """YAML reads a label such as 1 as a number; labels are words here."""
+    if not isinstance(value, Mapping):
+        return value
+    return {_word(key): _word(each) for key, each in value.items()}
+
+
+def _word(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _codec(name: str) -> str:
+    if name == "auto":
+        return name
+    try:
+        "".encode(name)
+    except LookupError:
+        raise ValueError(f"{name!r} is no encoding that Python knows; use auto, utf-8, gb18030, big5, cp1252, utf-16, …") from None
+    return codecs.lookup(name).name
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+        raise ValueError("must stay inside the source: no leading /, no .., no backslash")
+    return path
+
+
+def _distinct(files: dict[str, str]) -> dict[str, str]:
+    if len(set(files.values())) < len(files):
+        raise ValueError("each class needs a file of its own")
+    return files
+
+
+Path = Annotated[str, Field(min_length=1)]
+Inside = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
+Words = BeforeValidator(_words)
+
+
+class Files(Strict):
+    """Files of your own.
+
+    `path` is one file or one folder, relative to the repository's root or absolute.
+    """
+
+    kind: Literal["files"]
+    path: Path
+    glob: Inside = "**/*"  # which files of a folder
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "text", "folders"] = "auto"
+    encoding: Annotated[str, AfterValidator(_codec)] = "auto"
+    classes: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # text: file name or stem -> label; folders: folder -> label; else the name itself
+
+
+class Package(Strict):
+    """Text files inside an installed Python package, one per class, one row a line. The package is never imported."""
+
+    kind: Literal["package"]
+    path: Path  # the file that pins the package's version
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    files: Annotated[dict[str, Inside], Field(min_length=2), AfterValidator(_distinct), Words]  # label -> file
+    encoding: Annotated[str, AfterValidator(_codec)] = "auto"
+
+
+class Sklearn(Strict):
+    """A data set that scikit-learn ships."""
+
+    kind: Literal["sklearn"]
+    path: Path  # the file that pins scikit-learn's version
+    dataset: Literal["digits"]
+
+
+class IngestParams(Strict):
+    """What is read, and how its columns are named."""
+
+    source: Annotated[Files | Package | Sklearn, Field(discriminator="kind")]
+    columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
+    max_bytes_per_value: Annotated[int, Field(ge=1)] = 200_000  # a longer text or image goes to quarantine

@@ -1,0 +1,111 @@
+"""Records of a source to rows of the raw table; what cannot be used is set aside with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from components.fields.base import Reject
+from components.ingest.columns import Layout
+
+QUARANTINE = pa.schema([("origin", pa.string()), ("reason", pa.string()), ("excerpt", pa.string())])
+_EXCERPT = 200
+_BATCH = 20_000
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "text", "folders", "digits"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a source that is read on its own: a file, or a folder of a class."""
+
+    name: str  # for people and for ids: relative, with forward slashes
+    paths: tuple[Path, ...]
+    format: Format
+    encoding: str = "auto"
+    label: str | None = None  # of all its rows, where the place says it
+    split: str | None = None  # of rows that bring none
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its line or place in the unit (1 is the first), and its values by the source's column names."""
+
+    row: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A place that holds no record."""
+
+    row: int
+    reason: str
+    excerpt: str = ""
+
+
+def shaped(found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str) -> tuple[pa.Table, pa.Table]:
+    """Records to raw rows and quarantined ones.
+
+    Args:
+        found: in the source's order.
+        wanted: the columns.
+        unit: where they come from.
+        key: starts the ids of rows that bring none.
+    """
+    tables, bad = [wanted.schema.empty_table()], [QUARANTINE.empty_table()]
+    items = iter(found)
+    while chunk := list(islice(items, _BATCH)):
+        rows, rejected = [], []
+        for item in chunk:
+            origin = f"{unit.name}:{item.row}"
+            try:
+                if isinstance(item, Bad):
+                    raise Reject(item.reason, item.excerpt)
+                row = wanted.row(item.values)
+            except Reject as reject:
+                excerpt = reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
+                rejected.append({"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)})
+            else:
+                rows.append({**row, "id": row["id"] or f"{key}-{item.row}", "split": row["split"] or unit.split, "origin": origin})
+        tables.append(pa.Table.from_pylist(rows, schema=wanted.schema))
+        bad.append(pa.Table.from_pylist(rejected, schema=QUARANTINE))
+    return pa.concat_tables(tables), pa.concat_tables(bad)
+
+
+def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
+    """Where a source's id came before, the row gets an id of its own.
+
+    Args:
+        rows: raw rows.
+        keys: unit name -> what its ids start with.
+
+    Returns:
+        The rows, and how many ids were replaced.
+    """
+    ids = rows["id"].to_pylist()
+    if len(set(ids)) == len(ids):
+        return rows, 0
+    seen: set[str] = set()
+    replaced = 0
+    for place, origin in enumerate(rows["origin"].to_pylist()):
+        if ids[place] in seen:
+            name, row = origin.rsplit(":", 1)
+            ids[place] = f"{keys[name]}-{row}"
+            replaced += 1
+        seen.add(ids[place])
+    return rows.set_column(rows.schema.get_field_index("id"), "id", pa.array(ids, pa.string())), replaced
+
+
+def show(values: Mapping[str, Any]) -> str:
+    """A record in one line."""
+    return " | ".join(f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)[:_EXCERPT] for value in values.values() if value is not None)
+
+
+def _printable(text: str) -> str:
+    return text[:_EXCERPT].encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,166 @@
+"""ingest: a source of any kind becomes one raw table in the task's columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from components.core.errors import InputError
+from components.core.files import sha256, to_json, write_atomic
+from components.core.job import Job, Journal
+from components.core.spread import spread
+from components.core.tables import write_table
+from components.ingest import files, formats, package, sklearn
+from components.ingest.columns import Layout, layout
+from components.ingest.params import Files, IngestParams, Package
+from components.ingest.rows import QUARANTINE, Format, Unit, shaped, unique_ids
+from components.tasks import base
+
+READERS: Mapping[Format, formats.Reader] = {
+    "csv": formats.tables,
+    "tsv": formats.tables,
+    "jsonl": formats.objects,
+    "parquet": formats.parquet,
+    "text": formats.lines,
+    "folders": formats.folder,
+    "digits": sklearn.digits,
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a worker needs to read one unit."""
+
+    unit: Unit
+    layout: Layout
+    key: str  # starts the ids of rows that bring none
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One unit, read."""
+
+    rows: pa.Table
+    quarantine: pa.Table
+    facts: Mapping[str, Any]
+
+
+def run(job: Job) -> None:
+    """Read the source and write `raw` (with `quarantine/` in it) and `report`.
+
+    Raises:
+        InputError: the source is missing, empty, lacks a column, or cannot teach anything.
+        ParamsError: `ingest.columns` names something that the task does not have.
+    """
+    params: IngestParams = job.params
+    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
+    found = units(params, job)
+    keys = _keys([unit.name for unit in found])
+    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found], job.journal)
+    rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
+    quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
+    _check_rows(rows, quarantine, params.source.path)
+    classes = _classes(rows, wanted)
+    rows, replaced = unique_ids(rows, keys)
+    if replaced:
+        job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
+    _say(job.journal, parsed, quarantine)
+    facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
+    write_table(job.outputs["raw"], {"rows": rows}, facts)
+    write_table(job.outputs["raw"] / "quarantine", {"quarantine": quarantine}, {"reasons": _reasons(quarantine)})
+    report = {"rows": rows.num_rows, "quarantined": quarantine.num_rows, "classes": len(classes), "files": len(parsed)}
+    write_atomic(job.outputs["report"], to_json(report))
+
+
+def units(params: IngestParams, job: Job) -> list[Unit]:
+    """What the source consists of."""
+    source = params.source
+    if isinstance(source, Files):
+        return files.units(source, job.root)
+    return package.units(source, job.root) if isinstance(source, Package) else sklearn.units(source, job.root)
+
+
+def parse(piece: Piece) -> Parsed:
+    """Read one unit."""
+    unit, used = piece.unit, set[str]()
+    rows, quarantine = shaped(READERS[unit.format](unit, piece.layout, used), piece.layout, unit, piece.key)
+    facts = {"name": unit.name, "sha256": _digest(unit, rows, piece.layout), "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows}
+    return Parsed(rows, quarantine, facts)
+
+
+def _read(pieces: Sequence[Piece], journal: Journal) -> list[Parsed]:
+    parsed = []
+    # One unit is read here: a task of its own would only be started and waited for.
+    for each in spread(parse, pieces) if len(pieces) > 1 else map(parse, pieces):
+        parsed.append(each)
+        journal.progress(len(parsed), len(pieces), "files")
+    return parsed
+
+
+def _digest(unit: Unit, rows: pa.Table, wanted: Layout) -> str:
+    """SHA-256 of the file; of several, over their names and hashes; of none, over the values."""
+    if len(unit.paths) == 1 and unit.format != "folders":
+        return sha256(unit.paths[0])
+    whole = hashlib.sha256()
+    for path in unit.paths:
+        whole.update(f"{path.name}\0{sha256(path)}\n".encode())
+    if not unit.paths:
+        for value in rows[wanted.input.name].to_pylist():
+            whole.update(value)
+    return whole.hexdigest()
+
+
+def _keys(names: Sequence[str]) -> dict[str, str]:
+    """A short hash of each name; longer ones in the rare case that two are equal."""
+    length = 8
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    while len({each[:length] for each in hashes.values()}) < len(hashes):
+        length *= 2
+    return {name: each[:length] for name, each in hashes.items()}
+
+
+def _reasons(quarantine: pa.Table) -> dict[str, int]:
+    return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
+
+
+def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
+    if rows.num_rows:
+        return
+    if not quarantine.num_rows:
+        raise InputError("holds no rows", where=path, remedy="put rows into it, or set ingest.source.path to another file")
+    reasons = _reasons(quarantine)
+    first = quarantine.slice(0, 1).to_pylist()[0]
+    what = f"none of its {quarantine.num_rows} rows can be used: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}; the first: {first['excerpt']}"
+    remedy = "raise ingest.max_bytes_per_value" if set(reasons) == {"too_large"} else "mend the file, or set ingest.source.format and ingest.columns to what it holds"
+    raise InputError(what, where=first["origin"], remedy=remedy)
+
+
+def _classes(rows: pa.Table, wanted: Layout) -> dict[str, int]:
+    """Rows per class, where the target is a class.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    if wanted.target is None or wanted.target.type != pa.string():
+        return {}
+    counts = Counter(label for label in rows[wanted.target.name].to_pylist() if label is not None)
+    if len(counts) < 2:
+        what = f"has only the class {next(iter(counts))!r}; at least two are needed" if counts else "has no row with a label"
+        raise InputError(what, where=f"ingest.source ({rows.num_rows} rows)", remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")
+    return dict(sorted(counts.items()))
+
+
+def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> None:
+    by_encoding: dict[str, list[str]] = defaultdict(list)
+    for each in parsed:
+        by_encoding[each.facts["encoding"]].append(each.facts["name"])
+    for encoding, names in sorted(by_encoding.items()):
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        journal.say(f"read as {encoding}: {', '.join(names[:5])}{more}")
+    if quarantine.num_rows:
+        journal.say(f"quarantined {quarantine.num_rows}: " + ", ".join(f"{reason} {count}" for reason, count in _reasons(quarantine).items()))

@@ -1,0 +1,30 @@
+"""What a net says about its own structure, so that it can be cut without knowing what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A width that may be cut, and every place that must be cut with it."""
+
+    name: str  # e.g. "layers.1.heads"
+    size: int  # units, e.g. 4 heads
+    places: Sequence[tuple[str, int, int, int]]  # (parameter name, axis, first element, elements per unit)
+    minimum: int = 1
+
+
+class Surgery(Protocol):
+    """One per network class, beside it. Scoring and selecting are generic; only the coupling is known here."""
+
+    def dims(self, module: torch.nn.Module) -> Sequence[Dim]:
+        """The widths that may be cut."""
+
+    def resize(self, config: Any, widths: Mapping[str, int]) -> Any:
+        """The config that builds the cut network; `widths`: name of a Dim -> units that stay."""

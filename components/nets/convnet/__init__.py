@@ -1,0 +1,1 @@
+"""Small convolutional network for pictures."""

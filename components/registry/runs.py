@@ -1,0 +1,131 @@
+"""Runs: what the stage's process does with the journal while the stage works. It shows it, and mirrors it into MLflow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.registry.mirror import Mirror, Subject, read_events
+from components.registry.store import unavailable
+
+Show = Callable[[Mapping[str, Any]], None]
+
+
+class Tracker:
+    """Follows a journal in two threads: one shows events at once, the other logs, and may be as slow as the store is."""
+
+    def __init__(self, subject: Subject, journal: Path, state_file: Path, show: Show, patience: float) -> None:
+        self._mirror = Mirror(subject, journal, state_file)
+        self._journal, self._show, self._patience = journal, show, patience
+        self._shown = journal.stat().st_size if journal.is_file() else 0  # what an earlier life of the stage wrote was shown then
+        self._opened, self._ending, self._showing = threading.Event(), threading.Event(), threading.Lock()
+        self._status, self._warned, self._files = "FAILED", False, list[Path]()
+        self._shower, self._logger = (threading.Thread(target=work, daemon=True) for work in (self._keep_showing, self._keep_logging))
+
+    def run_id(self, timeout: float = 30.0) -> str | None:
+        """The id of the stage's MLflow run; None if the store does not answer in time (seconds)."""
+        deadline = time.monotonic() + timeout
+        while not self._opened.wait(0.2):
+            if not self._logger.is_alive() or time.monotonic() > deadline:
+                return None
+        return self._mirror.run
+
+    def log_files(self, *paths: Path) -> None:
+        """Attach small files, which must still be there when the context ends, to the stage's run."""
+        self._files += paths
+
+    def start(self) -> None:
+        """Begin to follow the journal."""
+        self._shower.start()
+        self._logger.start()
+
+    def finish(self, status: str) -> None:
+        """Show and log the rest and set the status, in `patience` seconds at most."""
+        self._status = status
+        self._ending.set()
+        self._shower.join()
+        self._logger.join(self._patience)
+        if self._logger.is_alive():
+            self._mirror.abandoned = True
+            self._warn("it did not answer in time")
+
+    def _keep_showing(self) -> None:
+        ending = False
+        while not ending:
+            ending = self._ending.wait(0.2)
+            more = True
+            while more:
+                events, end = read_events(self._journal, self._shown)
+                more, self._shown = end > self._shown, end
+                for event in events:
+                    if event.get("kind") in ("progress", "say"):
+                        self._tell(event)
+
+    def _keep_logging(self) -> None:
+        """Results never depend on MLflow: what it refuses is answered by a warning and, if that may help, by another try, of which one comes after the end."""
+        last = False
+        while not last:
+            last = self._ending.is_set()
+            pause = 1.0
+            try:
+                self._log(last)
+            except Exception as error:
+                self._warn(f"{type(error).__name__}: {error}")
+                if not unavailable(error):
+                    return
+                pause = 5.0
+            self._ending.wait(pause)
+
+    def _log(self, last: bool) -> None:
+        if not self._opened.is_set():
+            self._mirror.open()
+            self._opened.set()
+        while self._mirror.absorb():
+            pass
+        if last:
+            for path in self._files:
+                self._mirror.attach(path)
+            self._mirror.close(self._status)
+
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._tell({"kind": "warning", "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; curves may be missing there."})
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        with self._showing:
+            self._show(event)
+
+
+@contextmanager
+def track(
+    root: Path, pipeline: str, stage: str, run_token: str, journal_path: Path, state_file: Path, *, tags: Mapping[str, str], params: Mapping[str, Any], show: Show, patience: float = 30.0
+) -> Iterator[Tracker]:
+    """Mirror a stage's journal into MLflow while the body runs. No failure of MLflow reaches the body.
+
+    The stage's run is a child of the pipeline run with this token; a killed stage that is begun again goes on with its run and keeps its parent, which the new token then names too.
+
+    Args:
+        root: the project.
+        pipeline: names the experiment.
+        stage: names the run.
+        run_token: the same for all stages of one pipeline run.
+        journal_path: what the stage writes.
+        state_file: beside the journal in the stage's state folder, deleted with it when the stage is done.
+        tags: for the run (git commit, hashes of DVC).
+        params: what the run was made with.
+        show: called from a thread with the journal's events of kind "progress" and "say", and with {"kind": "warning", "text"} at most once.
+        patience: seconds to wait at the end for a store that does not answer.
+    """
+    tracker = Tracker(Subject(root, pipeline, stage, run_token, tags, params), journal_path, state_file, show, patience)
+    tracker.start()
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    finally:
+        tracker.finish(status)

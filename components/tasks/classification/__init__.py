@@ -1,0 +1,1 @@
+"""What every classification task shares: learning and judging one class out of a few."""

@@ -1,0 +1,59 @@
+"""Learning one class out of a few: cross-entropy, distillation, and the figures watched after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch.nn import functional as F
+
+from components.tasks.base import Batch, Loss
+from components.tasks.classification.figures import accuracy, macro_f1
+
+
+class ClassificationLearning:
+    """Facet loss.py of classification tasks."""
+
+    watch: ClassVar[str] = "macro_f1"
+    watch_goal: ClassVar[Literal["min", "max"]] = "max"
+
+    def logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """(n, c); everything in the batch but the target is an input of the net."""
+        result: torch.Tensor = module(**{name: value for name, value in batch.items() if name != "target"})
+        return result
+
+    def loss(self, module: torch.nn.Module, batch: Batch, label_smoothing: float) -> Loss:
+        """Cross-entropy with smoothed labels (Szegedy et al. 2016), summed over rows."""
+        logits = self.logits(module, batch)
+        total = F.cross_entropy(logits, batch["target"], reduction="sum", label_smoothing=label_smoothing)
+        return Loss(total, torch.tensor(float(len(logits))))
+
+    def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
+        """weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy, summed over rows (Hinton et al. 2015, eq. 4)."""
+        soft = F.kl_div(F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="sum", log_target=True) * temperature**2
+        hard = F.cross_entropy(student, batch["target"], reduction="sum")
+        return Loss(weight * soft + (1 - weight) * hard, torch.tensor(float(len(student))))
+
+    def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
+        """Nothing on the fly."""
+        return batch
+
+    def tally(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Confusion counts (c * c), summed loss (1,), rows (1,)."""
+        logits = self.logits(module, batch)
+        classes, target = logits.shape[1], batch["target"]
+        pairs = target * classes + logits.argmax(1)
+        loss = F.cross_entropy(logits, target, reduction="sum")
+        return {"confusion": torch.bincount(pairs, minlength=classes**2).double(), "loss": loss.double().reshape(1), "rows": torch.tensor([float(len(target))], dtype=torch.float64)}
+
+    def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
+        """Loss per row, accuracy, macro F1."""
+        side = round(len(tallies["confusion"]) ** 0.5)
+        confusion = tallies["confusion"].reshape(side, side)
+        return {"loss": float(tallies["loss"][0] / max(1.0, tallies["rows"][0])), "accuracy": accuracy(confusion), "macro_f1": macro_f1(confusion)}
+
+

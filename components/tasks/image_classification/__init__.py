@@ -1,0 +1,1 @@
+"""A small picture in, one class out."""

@@ -1,0 +1,90 @@
+"""Pictures to normalised pixels: the mean and deviation of each channel are fitted on train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from components.core.files import to_json
+from components.core.params import Strict
+from components.fields.image import Image, decode
+from components.tasks.base import Arrays
+from components.tasks.image_classification.schema import ImageClean
+
+
+class ImageTokenize(Strict):
+    """No knobs."""
+
+
+class ImageEncoder:
+    """Channel statistics and the class names.
+
+    Args:
+        facts: {"classes", "channels", "size", "mean", "deviation"}; the statistics are of pixels in [0, 1], one a channel.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = dict(facts)
+        self.classes: Sequence[str] = list(facts["classes"])
+        self.channels, self.size = int(facts["channels"]), int(facts["size"])
+        self._mean, self._deviation = (np.asarray(facts[name], dtype=np.float32) for name in ("mean", "deviation"))
+
+    def _pixels(self, png: bytes) -> NDArray[np.float32]:
+        pixels = decode(png, self.channels).astype(np.float32) / 255  # (height, width, channels)
+        return np.ascontiguousarray(((pixels - self._mean) / self._deviation).transpose(2, 0, 1)).ravel()
+
+    def encode(self, rows: pa.Table) -> pa.Table:
+        """Columns id, pixels (channels * size * size), target (class index)."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
+        target = [index[name] for name in rows["label"].to_pylist()]
+        return pa.table({"id": rows["id"], "pixels": pa.array(pixels, pa.list_(pa.float32())), "target": pa.array(target, pa.int64())})
+
+    def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
+        """{"pixels": (n, channels, size, size) float32}."""
+        return {"pixels": np.stack([np.asarray(row, dtype=np.float32) for row in rows["pixels"]]).reshape(-1, self.channels, self.size, self.size)}
+
+    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+        """Normalised as in clean, then encoded and collated. Raises `Reject`."""
+        field = Image(self.channels, self.size)
+        return self.collate({"pixels": [self._pixels(field.normalise(value)) for value in inputs["image"]]})
+
+    def files(self) -> Mapping[str, bytes]:
+        """encoder.json."""
+        return {"encoder.json": to_json(self._facts).encode()}
+
+    def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
+        """(n,): all pictures cost the same."""
+        return np.full(rows.num_rows, self.size * self.size, dtype=np.int64)
+
+
+class ImageEncoding:
+    """Facet encode.py."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {"tokenize": ImageTokenize}
+
+    def fit(self, rows: Iterator[pa.RecordBatch], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> ImageEncoder:  # noqa: ARG002
+        """Mean and deviation of each channel over all train pixels."""
+        assert isinstance(clean, ImageClean)
+        count, total, squares = 0, np.zeros(clean.channels), np.zeros(clean.channels)
+        for batch in rows:
+            for png in batch.column("image").to_pylist():
+                pixels = decode(png, clean.channels).reshape(-1, clean.channels) / 255
+                count, total, squares = count + len(pixels), total + pixels.sum(0), squares + (pixels**2).sum(0)
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+        facts = {"classes": list(classes), "channels": clean.channels, "size": clean.size, "mean": mean.tolist(), "deviation": deviation.tolist()}
+        return ImageEncoder(facts)
+
+    def load(self, files: Mapping[str, bytes]) -> ImageEncoder:
+        """From the files of a bundle or of tokens/."""
+        return ImageEncoder(json.loads(files["encoder.json"]))
+
+
+ENCODING = ImageEncoding()

@@ -1,0 +1,64 @@
+"""The networks that fit a small picture in, one class out. Imports without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from pydantic import BaseModel
+
+from components.core.params import Strict
+from components.nets.base import Surgery
+from components.nets.convnet.config import ConvNetConfig
+from components.tasks.base import Architecture, Encoder, Graph
+from components.tasks.image_classification.encode import ImageEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Nets(Strict):
+    """The configs, by architecture."""
+
+    convnet: ConvNetConfig = ConvNetConfig()
+
+
+class ImageTrain(Strict):
+    """Knobs of `train`."""
+
+    architecture: Literal["convnet"] = "convnet"
+    nets: Nets = Nets()
+
+
+class ConvNetArchitecture:
+    """Convolutions over pixels."""
+
+    Config: type[BaseModel] = ConvNetConfig
+
+    def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
+        """A fresh ConvNet."""
+        from components.nets.convnet.net import ConvNet
+
+        pictures = cast(ImageEncoder, encoder)
+        return ConvNet(cast(ConvNetConfig, config), pictures.channels, pictures.size, len(pictures.classes))
+
+    def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
+        """pixels (batch, channels, size, size) to logits."""
+        channels, side = module.convs[0].in_channels, module.size  # type: ignore[union-attr,index]
+        return {"forward": Graph(module, {"pixels": ("batch", int(channels), int(side), int(side))}, ["logits"])}  # type: ignore[arg-type]
+
+    def surgery(self) -> Surgery:
+        """Channels and hidden units can go."""
+        from components.nets.convnet.net import ConvNetSurgery
+
+        return ConvNetSurgery()
+
+
+class ImageModels:
+    """Facet models.py."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": ImageTrain}
+    architectures: Mapping[str, Architecture] = {"convnet": ConvNetArchitecture()}
+
+
+MODELS = ImageModels()

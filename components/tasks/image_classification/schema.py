@@ -1,0 +1,54 @@
+"""What the rows are and how they are cleaned; pictures are transformed on the fly, so no row is added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from components.core.params import Strict
+from components.fields.base import Field as Kind
+from components.fields.category import Category
+from components.fields.image import Image
+from components.tasks.base import Augmenter, Role, SplitRule
+
+
+class ImageClean(Strict):
+    """Knobs of `clean`."""
+
+    size: int = Field(8, ge=8, le=512)  # side in pixels; other sizes are resampled
+    channels: Literal[1, 3] = 1
+
+
+class Online(Strict):
+    """Random transforms of train batches."""
+
+    rotate_degrees: float = Field(10.0, ge=0, le=180)
+    shift_pixels: float = Field(1.0, ge=0)
+
+
+class ImageAugment(Strict):
+    """Knobs of `augment`."""
+
+    online: Online = Online()
+
+
+class ImageSchema:
+    """Facet schema.py."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": ImageClean, "augment": ImageAugment}
+    roles = (Role("image", Image(), "input"), Role("label", Category(), "target"))
+    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+
+    def fields(self, options: BaseModel) -> Mapping[str, Kind]:
+        """Pictures of the size of `clean`."""
+        assert isinstance(options, ImageClean)
+        return {"image": Image(options.channels, options.size), "label": Category()}
+
+    def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:  # noqa: ARG002
+        """None: see `loss.py`."""
+        return {}
+
+
+SCHEMA = ImageSchema()

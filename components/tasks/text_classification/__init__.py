@@ -1,0 +1,1 @@
+"""Text in, one class out."""

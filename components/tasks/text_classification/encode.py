@@ -1,0 +1,115 @@
+"""Text to token ids by byte-pair encoding: frequent Chinese words and English word pieces get a token, rare ones fall into characters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from components.core.files import to_json
+from components.core.params import Strict
+from components.fields.text import Text
+from components.tasks.base import Arrays
+from components.tasks.text_classification.schema import MASK, TextClean
+
+PAD, UNKNOWN = "[PAD]", "[UNK]"
+
+
+class TextTokenize(Strict):
+    """Knobs of `tokenize`."""
+
+    vocabulary_size: int = Field(8000, ge=50, le=1_000_000)
+    min_frequency: int = Field(2, ge=1)
+    max_length: int = Field(160, ge=4, le=8192)
+
+
+class TextEncoder:
+    """A fitted vocabulary and the class names.
+
+    Args:
+        tokenizer: the JSON of a `tokenizers.Tokenizer`.
+        facts: {"classes", "max_length", "max_characters"}.
+    """
+
+    def __init__(self, tokenizer: str, facts: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self._json, self._facts = tokenizer, dict(facts)
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        self._tokenizer.enable_truncation(facts["max_length"])
+        self._field = Text(max_characters=facts["max_characters"])
+        self.classes: Sequence[str] = list(facts["classes"])
+        self.max_length: int = facts["max_length"]
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        unknown = self._tokenizer.token_to_id(UNKNOWN)
+        # A text of which no token is left (only unknown marks, say) is still one row: it is the unknown token.
+        return [np.asarray(encoding.ids or [unknown], dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def encode(self, rows: pa.Table) -> pa.Table:
+        """Columns id, ids (ragged), target (class index)."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        ids = self._ids(rows["text"].to_pylist())
+        target = [index[name] for name in rows["label"].to_pylist()]
+        return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
+
+    def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
+        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch."""
+        ragged = rows["ids"]
+        lengths = np.array([len(row) for row in ragged])
+        present = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.zeros(present.shape, dtype=np.int64)
+        ids[present] = np.concatenate(ragged)
+        return {"ids": ids, "mask": present.astype(np.float32)}
+
+    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+        """Normalised as in clean, then encoded and collated. Raises `Reject`."""
+        return self.collate({"ids": self._ids([self._field.normalise(text) for text in inputs["text"]])})
+
+    def files(self) -> Mapping[str, bytes]:
+        """tokenizer.json and encoder.json."""
+        return {"tokenizer.json": self._json.encode(), "encoder.json": to_json(self._facts).encode()}
+
+    def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
+        """(n,) tokens of each row."""
+        import pyarrow.compute as pc
+
+        return np.asarray(pc.list_value_length(rows["ids"]), dtype=np.int64)
+
+
+class TextEncoding:
+    """Facet encode.py."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {"tokenize": TextTokenize}
+
+    def fit(self, rows: Iterator[pa.RecordBatch], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> TextEncoder:
+        """Train the vocabulary (Sennrich et al. 2016, arXiv:1508.07909). The same rows give the same bytes: WordPiece's trainer does not (its ids follow a hash map's order)."""
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+        assert isinstance(options, TextTokenize)
+        assert isinstance(clean, TextClean)
+        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # cuts at white space and marks; Chinese between marks is one run, out of which words are merged
+        trainer = trainers.BpeTrainer(
+            vocab_size=options.vocabulary_size, min_frequency=options.min_frequency, special_tokens=[PAD, UNKNOWN, MASK], limit_alphabet=options.vocabulary_size * 3 // 4, show_progress=False
+        )
+        tokenizer.train_from_iterator((batch.column("text").to_pylist() for batch in rows), trainer)
+        return TextEncoder(tokenizer.to_str(), {"classes": list(classes), "max_length": options.max_length, "max_characters": clean.max_characters})
+
+    def load(self, files: Mapping[str, bytes]) -> TextEncoder:
+        """From the files of a bundle or of tokens/."""
+        return TextEncoder(files["tokenizer.json"].decode(), json.loads(files["encoder.json"]))
+
+
+ENCODING = TextEncoding()

@@ -1,0 +1,54 @@
+"""A text is asked, a class is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from components.fields.text import Text
+from components.tasks.base import Case
+from components.tasks.classification.judge import ClassificationJudge
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("the text holds a lone surrogate, which is no character") from None
+    return text
+
+
+class Query(BaseModel):
+    """A text to classify."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    text: Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_encodable)]
+
+
+class TextJudge(ClassificationJudge):
+    """Facet judge.py."""
+
+    Query = Query
+
+    def query(self, row: Mapping[str, Any]) -> BaseModel:
+        """The text of a row."""
+        return Query(text=row["text"])
+
+    def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
+        """By length and script."""
+        facts = Text().profile(row["text"])
+        length = float(facts["length"])
+        return {"length": "up to 30" if length <= 30 else "31 to 100" if length <= 100 else "over 100", "script": str(facts["script"])}
+
+    def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+        """The texts."""
+        return {"text": [query.text for query in queries]}
+
+    def show(self, case: Case[Any]) -> str:
+        """The text, escaped."""
+        return Text().show(case.query.text)
+
+
+JUDGE = TextJudge()

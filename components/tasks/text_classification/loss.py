@@ -1,0 +1,5 @@
+"""Learning: nothing that other classification does not do."""
+
+from components.tasks.classification.loss import ClassificationLearning
+
+LOSS = ClassificationLearning()

@@ -1,0 +1,82 @@
+"""What the rows are, how they are cleaned and what may be added."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from components.core.params import Strict
+from components.fields.base import Field as Kind
+from components.fields.category import Category
+from components.fields.text import Text
+from components.tasks.base import Augmenter, Role, SplitRule
+
+MASK = "[MASK]"  # a special token of the vocabulary
+_UNIT = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+|\S|\s+")  # a Han character, a word, a mark, a space
+
+
+class TextClean(Strict):
+    """Knobs of `clean`."""
+
+    min_characters: int = Field(2, ge=1)
+    max_characters: int = Field(2000, ge=8, le=1_000_000)
+
+
+class Online(Strict):
+    """Nothing is transformed on the fly."""
+
+
+class TextAugment(Strict):
+    """Knobs of `augment`."""
+
+    methods: list[Literal["delete", "swap", "mask"]] = ["delete", "swap", "mask"]
+    strength: float = Field(0.1, gt=0, le=0.5)
+    online: Online = Online()
+
+
+class TextSchema:
+    """Facet schema.py."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": TextClean, "augment": TextAugment}
+    roles = (Role("text", Text(), "input"), Role("label", Category(), "target"))
+    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+
+    def fields(self, options: BaseModel) -> Mapping[str, Kind]:
+        """Text with the limits of `clean`."""
+        assert isinstance(options, TextClean)
+        return {"text": Text(options.min_characters, options.max_characters), "label": Category()}
+
+    def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
+        """Easy data augmentation (Wei and Zou 2019, arXiv:1901.11196) on characters of Chinese and words of the rest."""
+        assert isinstance(options, TextAugment)
+        edits: Mapping[str, Callable[[list[str], np.random.Generator], list[str]]] = {
+            "delete": lambda units, _: [""] * len(units),
+            "swap": lambda units, rng: [units[i] for i in rng.permutation(len(units))],
+            "mask": lambda units, _: [MASK] * len(units),
+        }
+        return {name: _editor(edits[name], options.strength) for name in options.methods}
+
+
+def _editor(edit: Callable[[list[str], np.random.Generator], list[str]], strength: float) -> Augmenter:
+    """Apply an edit to a random share of the units; None where nothing would change."""
+
+    def augment(row: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Any] | None:
+        units = _UNIT.findall(row["text"])
+        words = [i for i, unit in enumerate(units) if unit.strip() and unit[0].isalnum()]
+        count = max(2, round(len(words) * strength))
+        if len(words) < 2 * count:
+            return None
+        chosen = sorted(rng.choice(words, size=count, replace=False).tolist())
+        for i, unit in zip(chosen, edit([units[i] for i in chosen], rng), strict=True):
+            units[i] = unit
+        text = "".join(units).strip()
+        return {**row, "text": text} if text != row["text"] else None
+
+    return augment
+
+
+SCHEMA = TextSchema()

@@ -1,0 +1,84 @@
+"""tokenize: fit the task's encoder on train rows, encode every row. One row in, one row out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from components.core.files import sha256, to_json, write_atomic
+from components.core.job import Job
+from components.core.spread import spread
+from components.core.tables import MANIFEST, read_manifest, read_table, write_table
+from components.fields.base import Field
+from components.tasks import base
+
+_ROWS_PER_TASK = 4000
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows and the files of the encoder."""
+
+    task: str
+    encoder: dict[str, bytes]
+    rows: pa.Table
+
+
+def run(job: Job) -> None:
+    """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
+    encoding = base.encoding(job.task)
+    classes = read_manifest(job.inputs["clean"])["classes"]
+    columns = [role.name for role in base.schema(job.task).roles if role.role in ("input", "target")]
+    inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
+    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in _SPLITS}
+    rows["train"] = pa.concat_tables([rows["train"], read_table(job.inputs["augmented"], "train", ["id", *columns])])
+    encoder = encoding.fit(iter(rows["train"].to_batches(max_chunksize=1000)), classes, job.params, job.sections["clean"])
+    files = dict(encoder.files())
+    pieces = [(split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))) for split, table in rows.items() for start in range(0, table.num_rows, _ROWS_PER_TASK)]
+    encoded: dict[str, list[pa.Table]] = {split: [] for split in _SPLITS}
+    for number, ((split, _), table) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
+        encoded[split].append(table)
+        job.journal.progress(number, len(pieces), "pieces")
+    parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
+    if any(parts[split].num_rows != rows[split].num_rows for split in _SPLITS):
+        raise AssertionError("an encoder must give one row for each row")
+    lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    fields = base.schema(job.task).fields(job.sections["clean"])
+    facts = {
+        "task": job.task,
+        "classes": classes,
+        "data_hash": sha256(job.inputs["clean"] / MANIFEST),
+        "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "lengths": {name: float(value) for name, value in zip(("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True)} | {"mean": float(lengths.mean())},
+        "histogram": {str(length): count for length, count in sorted(Counter(lengths.tolist()).items())},
+        "profile": _profile(rows["train"], {name: fields[name] for name in inputs}),
+    }
+    for name, content in files.items():
+        write_atomic(job.outputs["tokens"] / "encoder" / name, content)
+    write_table(job.outputs["tokens"], parts, facts)
+    write_atomic(job.outputs["report"], to_json({"rows": len(lengths), **{f"length_{name}": value for name, value in facts["lengths"].items()}}))
+    job.journal.say(f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})")
+
+
+def encode(piece: Piece) -> pa.Table:
+    """Encode a piece, as a Ray task."""
+    return base.encoding(piece.task).load(piece.encoder).encode(piece.rows)
+
+
+def _profile(train: pa.Table, fields: dict[str, Field]) -> dict[str, dict[str, object]]:
+    """What the inputs of train look like, per column: quantiles of numbers, shares of names. The bundle carries it."""
+    result: dict[str, dict[str, object]] = {}
+    for column in fields:
+        facts = [fields[column].profile(value) for value in train[column].to_pylist()]
+        for key in facts[0]:
+            values = [fact[key] for fact in facts]
+            if isinstance(values[0], float):
+                result[f"{column}.{key}"] = {"quantiles": np.percentile(np.array(values, dtype=float), list(range(0, 101, 10))).round(6).tolist()}
+            else:
+                result[f"{column}.{key}"] = {"shares": {str(name): count / len(values) for name, count in sorted(Counter(map(str, values)).items())}}
+    return result

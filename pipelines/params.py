@@ -1,0 +1,105 @@
+"""The tree of params, assembled from the models that each stage, task and net owns. Imports without torch, Ray or MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, create_model
+
+from components.core.errors import ParamsError
+from components.core.files import to_json
+from components.core.params import Strict, read_yaml, validate
+from components.tasks import base
+from pipelines.stages import STAGES
+
+
+class Pipeline(Strict):
+    """Where the pipeline stands."""
+
+    root: str = "."
+    params: str = "params.yaml"
+    data: str = "data"
+
+
+class Cluster(Strict):
+    """Where Ray workers meet; tracked by no stage: it changes no result."""
+
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class Params:
+    """Validated params."""
+
+    task: str
+    seed: int
+    pipeline: Pipeline
+    cluster: Cluster
+    sections: dict[str, BaseModel]
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name: its folder below data/, or `default`."""
+        return self.pipeline.data.removeprefix("data").strip("/") or "default"
+
+    def digest(self, sections: Sequence[str]) -> str:
+        """SHA-256 of task, seed and some sections, defaults filled in."""
+        tree = {"task": self.task, "seed": self.seed, **{name: self.sections[name].model_dump(mode="json") for name in sections}}
+        return hashlib.sha256(to_json(tree).encode()).hexdigest()
+
+    def digest_up_to(self, stage: str) -> str:
+        """SHA-256 of everything that the stage's result can depend on: its own section and those of all stages before."""
+        names = list(STAGES)
+        return self.digest(names[: names.index(stage) + 1])
+
+
+def section_model(stage: str, task: str) -> type[BaseModel]:
+    """A stage's own knobs and the task's, as one strict model."""
+    module = importlib.import_module(f"components.{stage}.params")
+    own = getattr(module, f"{stage.capitalize()}Params")
+    facets = (base.schema(task), base.encoding(task), base.models(task), base.baselines(task), base.judge(task))
+    parts = [facet.options[stage] for facet in facets if stage in facet.options]
+    return create_model(f"{stage.capitalize()}Section", __base__=(*parts, own)) if parts else own
+
+
+def tree_model(task: str) -> type[BaseModel]:
+    """The whole tree for a task."""
+    sections: dict[str, Any] = {stage: (section_model(stage, task), ...) for stage in STAGES}
+    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), cluster=(Cluster, Cluster()), **sections)
+
+
+def load(path: Path, shown: str | None = None) -> Params:
+    """Read and check all of params.yaml.
+
+    Args:
+        path: of the file.
+        shown: how to call it in messages.
+
+    Raises:
+        ParamsError: all mistakes at once.
+    """
+    source = shown or path.name
+    tree = read_yaml(path)
+    task = tree.get("task")
+    if task not in base.tasks():
+        raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
+    model: Any = validate(tree_model(task), tree, source)
+    sections = {stage: getattr(model, stage) for stage in STAGES}
+    _cross_check(task, sections, source)
+    return Params(task, model.seed, model.pipeline, model.cluster, sections)
+
+
+def _cross_check(task: str, sections: dict[str, BaseModel], source: str) -> None:
+    """What one section says of another: the space of the search and the student's net must fit `train`."""
+    from components.compress.params import check_student
+    from components.tune.space import check_space
+
+    section: Any = sections
+    mistakes = check_space(section["tune"].space, section["train"]) + check_student(section["compress"].distill, base.models(task).architectures)
+    if mistakes:
+        raise ParamsError("\n".join(f"{source}: {mistake}" for mistake in mistakes), remedy=f"edit {source} and run the same command again")

@@ -1,0 +1,148 @@
+"""One stage as one Ray task: params -> inputs -> component -> outputs, which appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from components.core.errors import InputError
+from components.core.files import staged
+from components.core.job import Job
+from pipelines.params import Params, load
+from pipelines.stages import STAGES
+from pipelines.state import clear_others, note, state_folder
+
+
+def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
+    """Run a stage in its own process, as DVC calls it.
+
+    Args:
+        root: of the project, absolute.
+        name: of the stage.
+        params_file: relative to the root.
+        fresh: discard resumable state first.
+
+    Raises:
+        GristmillError: whatever a person can mend.
+    """
+    from components.registry.runs import track
+    from pipelines.cluster import attached, check_storage, owner_of_stage
+    from pipelines.lock import only_one
+    from pipelines.watch import Watcher
+
+    started = time.monotonic()
+    params = load(root / params_file, shown=params_file)
+    stage, data = STAGES[name], root / params.pipeline.data
+    inputs = {each: data / path for each, path in stage.inputs.items()}
+    for path in inputs.values():
+        if not path.exists():
+            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=f"{repro(root, params)} {name}")
+    outputs = {each: data / path for each, path in stage.outputs.items()}
+    state = state_folder(root, params, name, inputs)
+    if fresh:
+        shutil.rmtree(state.parent, ignore_errors=True)
+    note(state, {"stage": name, "pipeline": params.name, "params": params_file})
+    with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
+        tags = run_tags(root, params, name)
+        job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags)
+        shown = {f"{name}.{key}": value for key, value in _flat(params.sections[name].model_dump(mode="json")).items()}
+        with (
+            Watcher(name) as watcher,
+            track(root, params.name, name, run_token(), job.journal.path, state / "mlflow.json", tags=tags, params=shown, show=watcher.show) as tracker,
+            staged(outputs, state / "out") as twins,
+            attached(root, owner_of_stage()),
+        ):
+            check_storage(params.cluster.storage)
+            run_id = tracker.run_id() or "" if stage.registers else ""
+            _run_as_task(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
+            tracker.log_files(*(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html")))
+    shutil.rmtree(state, ignore_errors=True)
+    clear_others(state)
+    watcher.done(time.monotonic() - started)
+
+
+def _run_as_task(job: Job) -> None:
+    """One Ray task on the driver's own node: its paths are this machine's."""
+    import ray
+    from ray.exceptions import RayTaskError, WorkerCrashedError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(execute)
+    try:
+        ray.get(task.remote(job))
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+    except WorkerCrashedError as error:
+        raise InputError(f"the stage's worker died ({error})", where=job.stage, remedy="likely memory: gristmill doctor; the same command goes on where it stopped") from None
+
+
+def execute(job: Job) -> None:
+    """The component, in a Ray worker."""
+    importlib.import_module(f"components.{job.stage}.stage").run(job)
+
+
+def run_token() -> str:
+    """One name for all stages of a pipeline run: `gristmill run` gives one, else it is the dvc process above us."""
+    given = os.environ.get("GRISTMILL_RUN")
+    if given:
+        return given
+    for parent in psutil.Process().parents():
+        try:
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
+                return f"dvc-{parent.pid}-{parent.create_time():.0f}"
+        except psutil.Error:
+            continue
+    return f"stage-{os.getpid()}-{psutil.Process().create_time():.0f}"
+
+
+def run_tags(root: Path, params: Params, stage: str) -> dict[str, str]:
+    """What a run is tagged with: never part of a bundle, or every commit would re-run what follows."""
+    lock = (root / params.pipeline.params).with_name("dvc.lock")
+    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    tags = {
+        "params_hash": params.digest_up_to(stage),
+        "task": params.task,
+        "git_commit": _git(root, "rev-parse", "HEAD"),
+        "git_dirty": str(bool(status)).lower(),
+        "dvc_lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
+        "pipeline": params.name,
+        "experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+    manifest = root / params.pipeline.data / "clean" / "manifest.json"
+    if stage not in ("ingest", "clean") and manifest.exists():
+        tags["data_hash"] = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return tags
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested params as dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def repro(root: Path, params: Params) -> str:
+    """The command that brings this pipeline up to date."""
+    where = Path(params.pipeline.params).with_name("dvc.yaml").as_posix()
+    return "dvc repro" if where == "dvc.yaml" else f"dvc repro {where}"
+
+

@@ -1,0 +1,71 @@
+"""The nine stages: what each reads and writes below the pipeline's data folder. dvc.yaml says the same by hand; a test compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the DAG."""
+
+    sections: tuple[str, ...]  # of params that it reads
+    inputs: Mapping[str, str] = field(default_factory=dict)  # name in the job -> path below the data folder
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    registers: bool = False  # needs the id of its MLflow run
+    fits: bool = False  # its resumable state also depends on the code of nets, tasks and engine
+
+
+STAGES: Mapping[str, Stage] = {
+    "ingest": Stage(("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}),
+    "clean": Stage(("clean",), {"raw": "raw"}, {"clean": "clean", "audit": "audit", "report": "reports/clean.json"}),
+    "augment": Stage(("clean", "augment"), {"clean": "clean"}, {"augmented": "augmented", "report": "reports/augment.json"}),
+    "tokenize": Stage(("clean", "tokenize"), {"clean": "clean", "augmented": "augmented"}, {"tokens": "tokens", "report": "reports/tokenize.json"}),
+    "train": Stage(
+        ("clean", "augment", "train"),
+        {"clean": "clean", "tokens": "tokens"},
+        {"trained": "models/trained", "curve": "reports/train.csv", "report": "reports/train.json"},
+        fits=True,
+    ),
+    "tune": Stage(
+        ("augment", "train", "tune"),
+        {"tokens": "tokens"},
+        {"tuned": "models/tuned", "trials": "reports/trials.csv", "report": "reports/tune.json"},
+        fits=True,
+    ),
+    "compress": Stage(
+        ("augment", "train", "compress"),
+        {"tokens": "tokens", "trained": "models/trained", "tuned": "models/tuned"},
+        {"compressed": "models/compressed", "report": "reports/compress.json"},
+        fits=True,
+    ),
+    "evaluate": Stage(
+        ("clean", "train", "evaluate"),
+        {
+            "raw": "raw",
+            "clean": "clean",
+            "audit": "audit",
+            "tokens": "tokens",
+            "trained": "models/trained",
+            "tuned": "models/tuned",
+            "compressed": "models/compressed",
+            "curve": "reports/train.csv",
+            "trials": "reports/trials.csv",
+        },
+        {
+            "winner": "models/winner",
+            "answers": "reports/answers",
+            "leaderboard": "reports/leaderboard.json",
+            "metrics": "reports/metrics.json",
+            "confusion": "reports/confusion.csv",
+            "html": "reports/report.html",
+        },
+    ),
+    "serve": Stage(
+        ("serve",),
+        {"clean": "clean", "winner": "models/winner", "answers": "reports/answers", "leaderboard": "reports/leaderboard.json"},
+        {"report": "reports/serve.json"},
+        registers=True,
+    ),
+}

@@ -1,0 +1,65 @@
+"""Where a stage's resumable state lies: outside its outs, under a key made of what the result depends on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from components.core.bundles import CARD
+from components.core.files import sha256, to_json
+from components.core.tables import MANIFEST
+from pipelines.params import Params
+from pipelines.stages import STAGES
+
+_FORMAT = 1
+_FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
+
+
+def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> Path:
+    """`<data>/.state/<stage>/<key>`, absolute.
+
+    The key covers the sections that the stage reads, its inputs, the format, and for stages that fit the code of net, loss and encoder without comments.
+    """
+    facts = {"format": _FORMAT, "params": params.digest(STAGES[stage].sections), "inputs": {name: _digest(path) for name, path in sorted(inputs.items())}}
+    if STAGES[stage].fits:
+        facts["code"] = code_digest(root, params.task)
+    key = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+    return root / params.pipeline.data / ".state" / stage / key
+
+
+def _digest(path: Path) -> str:
+    if path.is_file():
+        return sha256(path)
+    inner = sorted(file for file in path.rglob("*") if file.name in _FACTS)
+    return hashlib.sha256("".join(f"{file.relative_to(path)}:{sha256(file)}" for file in inner).encode()).hexdigest()
+
+
+def code_digest(root: Path, task: str) -> str:
+    """SHA-256 of what the code that shapes a fit does: syntax trees, so that comments and layout change nothing."""
+    folders = [root / "components" / name for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")]
+    trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for folder in folders for file in sorted(folder.rglob("*.py")))
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+
+
+def clear_others(state: Path) -> None:
+    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints."""
+    for other in state.parent.iterdir():
+        if other != state and other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
+    """State folders of stages that did not end, with their size in bytes."""
+    for folder in sorted([*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]):
+        if folder.is_dir() and folder.parent.name in STAGES:
+            yield folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def note(state: Path, facts: Mapping[str, str]) -> None:
+    """Say in a state folder what it is for, for the person who finds it."""
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "README.json").write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")

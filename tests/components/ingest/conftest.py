@@ -1,0 +1,71 @@
+"""A stub task, and a function that runs ingest on params and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from components.core.job import Job
+from components.core.tables import read_table
+from components.ingest import stage
+from components.ingest.params import IngestParams
+from components.tasks import base
+from components.tasks.base import Role
+
+
+@dataclass
+class Stub:
+    """A kind of data as far as ingest knows it."""
+
+    arrow: pa.DataType
+
+
+def task(kind: pa.DataType, name: str) -> Any:
+    """A schema with one input and a class."""
+
+    class Schema:
+        roles = (Role(name, Stub(kind), "input"), Role("label", Stub(pa.string()), "target"))  # type: ignore[arg-type]
+
+    return Schema()
+
+
+TASKS = {"words": task(pa.string(), "text"), "pictures": task(pa.binary(), "image")}
+
+
+@dataclass
+class Result:
+    """What one run of ingest wrote."""
+
+    root: Path
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The raw table."""
+        return list(read_table(self.root / "raw").to_pylist())
+
+    @property
+    def quarantine(self) -> list[tuple[str, str]]:
+        """(origin, reason) of each rejected row."""
+        return [(row["origin"], row["reason"]) for row in read_table(self.root / "raw" / "quarantine").to_pylist()]
+
+
+Ingest = Callable[..., Result]
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ingest:
+    """`ingest(source={...}, task="words", out="out", columns={...})` with paths relative to tmp_path."""
+    monkeypatch.setattr(base, "schema", lambda name: TASKS[name])
+
+    def run(task: str = "words", out: str = "out", **section: Any) -> Result:
+        params = IngestParams.model_validate(section)
+        folder = tmp_path / out
+        stage.run(Job("ingest", task, 7, tmp_path, params, {}, {}, {"raw": folder / "raw", "report": folder / "report.json"}, folder / "state"))
+        return Result(folder)
+
+    return run
