@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
 
-from components.evaluate.svg import FONT, HEX, SERIES, WIDTH, draw
+from components.evaluate.svg import HEX, SERIES, WIDTH, Plot, breadth, draw, label
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An SVG element, and the legend that the page sets as text: (CSS variable, label) pairs, with `hollow` and `line` as marks of their own."""
-
-    svg: str
-    legend: Sequence[tuple[str, str]] = ()
 
 
 def leaderboard(rows: Sequence[Row]) -> Plot | None:
@@ -40,7 +32,7 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
                 ax.plot([floor], [y], marker="<", color=colour, markersize=7, clip_on=False)
             else:
                 ax.plot([max(low, floor), high], [y, y], color=colour, linewidth=2, alpha=0.5, solid_capstyle="round")
-                ax.plot([value], [y], marker="D" if row.get("baseline") else "o", color=colour, markersize=7 if row.get("baseline") else 8)
+                ax.plot([value], [y], marker=_marker(row), color=colour, markersize=8)
             ax.annotate(f"{value:.1%}", (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points", va="center", weight="bold" if row.get("winner") else "normal")
         for value in sorted(_accuracy(row) for row in shown if row.get("baseline"))[-1:]:
             ax.axvline(value, color=HEX["baseline"], linewidth=1, linestyle=":")
@@ -50,43 +42,42 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
         ax.set_xlim(left=floor if any(_accuracy(row) < floor for row in shown) else None)
         ax.grid(axis="x")
 
-    return Plot(draw("leaderboard", 28.0 * len(shown) + 40, (_breadth(names) + 12, 52, 8, 30), paint))
+    return Plot(draw("leaderboard", 28.0 * len(shown) + 40, (breadth(names) + 12, 52, 8, 30), paint))
 
 
 def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot | None:
-    """Test accuracy against a cost on a logarithmic axis, every candidate named.
+    """Test accuracy against a cost on a logarithmic axis, every candidate named; those far below the others are left out.
 
     Args:
         rows: leaderboard rows.
         of: the cost of a row, or something that is no positive number.
         unit: what the axis says.
     """
-    shown = sorted((row for row in rows if known(_accuracy(row)) and known(of(row)) and of(row) > 0), key=_accuracy, reverse=True)
+    floor = _floor([_accuracy(row) for row in rows if known(_accuracy(row))])
+    shown = sorted((row for row in rows if known(_accuracy(row)) and _accuracy(row) >= floor and known(of(row)) and of(row) > 0), key=_accuracy, reverse=True)
     if len(shown) < 2:
         return None
-    floor, names = _floor([_accuracy(row) for row in shown]), [label(row["name"]) for row in shown]
-    height, bottom, top = max(240.0, 17.0 * len(shown) + 70), 46.0, 12.0
+    names, values = [label(row["name"]) for row in shown], [_accuracy(row) for row in shown]
+    top, bottom = 12.0, 46.0
+    room = max(200.0, 17.0 * len(shown))
 
     def paint(ax: Any) -> None:
         ax.set_xscale("log")
-        heights = [max(_accuracy(row), floor) for row in shown]
-        ax.set_ylim(min(heights) - 0.006, max(heights) + 0.006)
-        low, high = ax.get_ylim()
-        per_px = (high - low) / (height - bottom - top)
-        places = _spread([(high - value) / per_px for value in heights], 17.0, height - bottom - top)
-        for row, name, y, place in zip(shown, names, heights, places, strict=True):
-            colour = HEX[_colour(row)]
-            ax.plot([of(row)], [y], marker="D" if row.get("baseline") else "o", color=colour, markersize=8, clip_on=False, zorder=3)
+        margin = max(0.08 * (values[0] - values[-1]), 0.002)
+        low, high = values[-1] - margin, values[0] + margin
+        ax.set_ylim(low, high)
+        places = _spread([(high - value) / (high - low) * room for value in values], 17.0, room)
+        for row, name, value, place in zip(shown, names, values, places, strict=True):
+            ax.plot([of(row)], [value], marker=_marker(row), color=HEX[_colour(row)], markersize=8, clip_on=False, zorder=3)
             leader = {"arrowstyle": "-", "color": HEX["muted"], "linewidth": 0.7, "alpha": 0.45, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)}
-            said = name if _accuracy(row) >= floor else f"{name} ({_accuracy(row):.0%})"
-            weight = "bold" if row.get("winner") else "normal"
-            ax.annotate(said, (of(row), y), xycoords="data", xytext=(1.04, 1 - place / (height - bottom - top)), textcoords="axes fraction", va="center", weight=weight, arrowprops=leader)
+            said = {"color": HEX["ink" if _colour(row) == "muted" else _colour(row)], "weight": "bold" if row.get("winner") else "normal"}
+            ax.annotate(name, (of(row), value), xytext=(1.05, 1 - place / room), textcoords="axes fraction", va="center", arrowprops=leader, **said)
         _log_ticks(ax, [of(row) for row in shown])
         ax.set_xlabel(unit)
         _percent(ax.yaxis)
         ax.grid()
 
-    return Plot(draw(f"tradeoff {unit}", height, (50, min(_breadth(names) + 18, 200), top, bottom), paint))
+    return Plot(draw(f"tradeoff {unit}", room + top + bottom, (50, min(breadth(names) + 22, 200), top, bottom), paint))
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
@@ -99,42 +90,42 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
     from matplotlib.patches import Rectangle
 
     size, names = len(classes), [label(name, 14) for name in classes]
-    left = _breadth(names) + 30
-    cell = min(96.0, (WIDTH - left - 8) / size)
-    slanted = _breadth(names) > cell - 4
-    top = (_breadth(names) * 0.75 + 34) if slanted else 46
+    left = breadth(names) + 40
+    cell = min(120.0, (WIDTH - left - 8) / size)
+    slanted = breadth(names) > cell - 4
+    top = (breadth(names) * 0.75 + 34) if slanted else 46
+    centre = (WIDTH - left - 8 - cell * size) / 2
 
     def paint(ax: Any) -> None:
-        for y, line in enumerate(counts):
-            total = sum(line) or 1
-            for x, count in enumerate(line):
-                share = count / total
-                ax.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=HEX["accent"], alpha=0.05 + 0.95 * share, linewidth=0))
-                if cell >= 16 and (count or size <= 4):
-                    colour = HEX["on-accent" if share > 0.55 else "ink"]
-                    ax.text(x + 0.5, y + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(f"{count:,}")))
+        ax.add_patch(Rectangle((0, 0), size, size, facecolor=HEX["accent"], alpha=0.06, linewidth=0))
+        for y, x in ((y, x) for y, line in enumerate(counts) for x, count in enumerate(line) if count):
+            count, share = counts[y][x], counts[y][x] / sum(counts[y])
+            ax.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=HEX["accent"], alpha=share, linewidth=0))
+            if cell >= 16:
+                colour = HEX["on-accent" if share > 0.55 else "ink"]
+                ax.text(x + 0.5, y + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(f"{count:,}")))
         ax.set_xlim(0, size)
         ax.set_ylim(size, 0)
         ticks = [place + 0.5 for place in range(size)]
         ax.set_xticks(ticks, names, color=HEX["ink"], rotation=45 if slanted else 0, ha="left" if slanted else "center", rotation_mode="anchor")
         ax.set_yticks(ticks, names, color=HEX["ink"])
+        ax.tick_params(labelsize=min(12.0, cell * 0.95))
         ax.xaxis.tick_top()
-        ax.xaxis.set_label_position("top")
-        ax.set_xlabel("predicted", loc="left")
-        ax.set_ylabel("truth", loc="top")
+        for said, offset, slope in (("predicted", (2, top - 2), 0), ("truth", (14 - left, -2), 90)):
+            ax.annotate(said, (0, 1), xycoords="axes fraction", xytext=offset, textcoords="offset points", rotation=slope, va="top", color=HEX["muted"])
         for spine in ax.spines.values():
             spine.set_visible(False)
 
-    return Plot(draw("confusion", cell * size + top + 6, (left, WIDTH - left - cell * size, top, 6), paint))
+    return Plot(draw("confusion", cell * size + top + 6, (left + centre, centre + 8, top, 6), paint))
 
 
-def curves(rows: Sequence[Row], figures: Mapping[str, str], axis: str) -> Plot | None:
+def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot | None:
     """Figures over training, one colour per arm.
 
     Args:
         rows: rows of `Facts.curves`.
         figures: key of a row -> line style ("-" or "--").
-        axis: what the vertical axis says.
+        title: of the plot.
     """
     arms = list(dict.fromkeys(str(row.get("arm", "")) for row in rows))
     step = "epoch" if all(known(row.get("epoch")) for row in rows) else "step"
@@ -151,20 +142,18 @@ def curves(rows: Sequence[Row], figures: Mapping[str, str], axis: str) -> Plot |
         for points, style, colour in lines:
             ax.plot(*zip(*points, strict=True), linestyle=style, color=HEX[colour], linewidth=1.8 if style == "-" else 1.3, marker="o" if style == "-" else "", markersize=4)
         ax.set_xlabel(step)
-        ax.set_ylabel(axis)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 
     marks = [(SERIES[place % len(SERIES)], arm) for place, arm in enumerate(arms) if arm]
-    return Plot(draw(f"curves {axis}", 270, (56, 10, 10, 44), paint), marks)
+    return Plot(draw(title, 270, (48, 10, 10, 44), paint), marks)
 
 
-def trials(rows: Sequence[Row], watch: str, goal: str) -> Plot | None:
+def trials(rows: Sequence[Row], goal: str) -> Plot | None:
     """The watched figure of each trial by architecture, and the best so far.
 
     Args:
         rows: rows of `Facts.trials`, in the order that they were run.
-        watch: what the figure is called.
         goal: "max" or "min".
     """
     shown = [row for row in rows if known(row.get("watch"))]
@@ -183,13 +172,12 @@ def trials(rows: Sequence[Row], watch: str, goal: str) -> Plot | None:
             whole = (row.get("epochs") or 0) >= longest
             ax.plot([place], [row["watch"]], marker="o", markersize=8, color=colour, markerfacecolor=colour if whole else HEX["surface"], markeredgewidth=1.6, zorder=3)
         ax.set_xlabel("trial, in the order run")
-        ax.set_ylabel(watch)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 
     stopped = [("hollow", "stopped early")] if any((row.get("epochs") or 0) < longest for row in shown) else []
     marks = [(SERIES[place % len(SERIES)], kind) for place, kind in enumerate(kinds) if kind]
-    return Plot(draw("trials", 270, (56, 10, 10, 44), paint), [*marks, *stopped, ("line", "best so far")])
+    return Plot(draw("trials", 270, (48, 10, 10, 44), paint), [*marks, *stopped, ("line", "best so far")])
 
 
 def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
@@ -204,11 +192,8 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
         return None
 
     def paint(ax: Any) -> None:
-        gap = 0.08
-        widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
-        ax.bar(
-            [left + gap / 2 * width for left, width in zip(edges, widths, strict=False)], counts, [width * (1 - gap) for width in widths], align="edge", color=HEX["accent"], alpha=0.75, linewidth=0
-        )
+        widths = [right - left for left, right in itertools.pairwise(edges)]
+        ax.bar(edges[:-1], counts, [0.92 * width for width in widths], align="edge", color=HEX["accent"], alpha=0.75, linewidth=0)
         places = sorted((place, name) for name, place in percentiles.items() if known(place) and edges[0] <= place <= edges[-1])
         span, end, row = edges[-1] - edges[0], -math.inf, 0
         for place, name in places:
@@ -224,20 +209,14 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
     return Plot(draw("lengths", 240, (56, 10, 6, 44), paint))
 
 
-def known(value: Any) -> bool:
+def known(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def architecture(trial: Row) -> str:
     """What a trial is coloured by; empty when its search has no such choice."""
     return str((trial.get("params") or {}).get("architecture", ""))
-
-
-def label(text: Any, limit: int = 26) -> str:
-    """A text fit to stand in a plot: no control characters (SVG allows none), not longer than `limit`."""
-    plain = "".join(char if unicodedata.category(char)[0] != "C" else "�" for char in str(text))
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
 def _accuracy(row: Row) -> Any:
@@ -248,16 +227,14 @@ def _colour(row: Row) -> str:
     return "accent" if row.get("winner") else "baseline" if row.get("baseline") else "muted"
 
 
+def _marker(row: Row) -> str:
+    return "d" if row.get("baseline") else "o"
+
+
 def _floor(values: Sequence[float]) -> float:
     """Where an axis starts: one candidate that knows nothing must not press all others into a corner."""
     near = [value for value in values if value >= max(values) - 0.2]
     return min(near) - 0.02 if len(near) < len(values) else -math.inf
-
-
-def _breadth(texts: Sequence[str]) -> float:
-    """Breadth in px of the widest text, whatever fonts this machine has: East Asian characters are one em, others about 0.56."""
-    ems = [sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text) for text in texts]
-    return max(ems, default=0.0) * FONT
 
 
 def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
@@ -275,7 +252,7 @@ def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
 def _percent(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value * 100:.10g}%")
 
 

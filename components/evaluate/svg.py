@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+import unicodedata
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 SERIES = [f"s{number}" for number in range(8)]
 # Matplotlib knows no CSS variables: it draws in these stand-ins, and `_inline` puts `var(--name)` in their place.
 HEX = {name: f"#0f0e{number + 16:02x}" for number, name in enumerate(["ink", "muted", "line", "surface", "accent", "on-accent", "baseline", *SERIES])}
-WIDTH = 440.0  # of every plot, in px; scaled to a phone its 12 px text is still read
+WIDTH = 420.0  # of every plot, in px; scaled to a phone its 12 px text is still read
 FONT = 12.0
 _STYLE = {
     "svg.fonttype": "none",
@@ -33,6 +36,26 @@ _STYLE = {
     "grid.color": HEX["line"],
     "grid.linewidth": 1,
 }
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An SVG element, and the legend that the page sets as text: (CSS variable, label) pairs, with `hollow` and `line` as marks of their own."""
+
+    svg: str
+    legend: Sequence[tuple[str, str]] = ()
+
+
+def label(text: Any, limit: int = 26) -> str:
+    """A text fit to stand in a plot: no control characters (SVG allows none), not longer than `limit`."""
+    plain = "".join(char if unicodedata.category(char)[0] != "C" else "�" for char in str(text))
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def breadth(texts: Sequence[str]) -> float:
+    """Breadth in px of the widest text, whatever fonts this machine has: East Asian characters are one em, others about 0.56."""
+    ems = [sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text) for text in texts]
+    return max(ems, default=0.0) * FONT
 
 
 def draw(name: str, height: float, margins: tuple[float, float, float, float], paint: Callable[[Any], None]) -> str:
@@ -57,7 +80,7 @@ def _inline(svg: str, name: str) -> str:
     """Make matplotlib's document an element of a page: no namespaces, no ids that clash, the page's colours and fonts."""
     root = ET.fromstring(svg.encode("utf-8"))  # noqa: S314 - our own output, made a line above
     variables = {colour: f"var(--{variable})" for variable, colour in HEX.items()}
-    prefix = name.replace(" ", "-") + "-"
+    prefix = re.sub(r"\W+", "-", name) + "-"
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.tail = None

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.params import Strict
+from components.registry.gates import GateParams
 
 
 class ServeParams(Strict):
@@ -20,3 +21,4 @@ class ServeParams(Strict):
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
     replicas: int = Field(1, ge=1, le=1000)
     num_cpus: float = Field(0.5, ge=0, le=256)  # reserved by a replica; a swap needs them twice for a moment
+    gates: GateParams = GateParams()  # what a winner must pass before it may be released

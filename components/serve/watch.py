@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
-from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,24 +30,28 @@ class Meters:
     """
 
     def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
-        self.registry, self.paths, self.replica = CollectorRegistry(), frozenset(paths), replica
-        self.requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], registry=self.registry)
-        self.errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], registry=self.registry)
-        self.seconds = Histogram("gristmill_request_seconds", "Time to answer", ["path", "replica"], registry=self.registry, buckets=_BUCKETS)
-        self.items = Counter("gristmill_predictions", "Items predicted", ["label", "replica"], registry=self.registry)
-        Info("gristmill_model", "The model that answers", registry=self.registry).info(model.model_dump())
+        self._registry, self._paths, self._replica = CollectorRegistry(), frozenset(paths), replica
+        self._requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], registry=self._registry)
+        self._errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], registry=self._registry)
+        self._seconds = Histogram("gristmill_request_seconds", "Time to answer", ["path", "replica"], registry=self._registry, buckets=_BUCKETS)
+        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], registry=self._registry)
+        Info("gristmill_model", "The model that answers", registry=self._registry).info(model.model_dump())
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Add one answered request."""
-        path = path if path in self.paths else "other"
-        self.requests.labels(path, str(status), self.replica).inc()
+        path = path if path in self._paths else "other"
+        self._requests.labels(path, str(status), self._replica).inc()
         if status >= 400:
-            self.errors.labels(path, self.replica).inc()
-        self.seconds.labels(path, self.replica).observe(seconds)
+            self._errors.labels(path, self._replica).inc()
+        self._seconds.labels(path, self._replica).observe(seconds)
+
+    def predicted(self, items: int) -> None:
+        """Add the items of one answered request."""
+        self._items.labels(self._replica).inc(items)
 
     def text(self) -> bytes:
         """The Prometheus text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
 
 class Watch:
@@ -72,7 +75,7 @@ class Watch:
                     headers.setdefault(name, value)
             await send(message)
 
-        path = get_route_path(scope)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
             await self.app(scope, receive, noted)
         finally:

@@ -25,12 +25,6 @@ class Predictor(Protocol):
     def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
         """One answer per query. Raises `Reject` for bad content."""
 
-    def warm(self) -> None:
-        """Pay the costs of the first answer now."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-
 
 class ModelRef(Strict):
     """Which model answered."""
@@ -43,12 +37,32 @@ class ModelRef(Strict):
 class ModelInfo(ModelRef):
     """Which model is served, and queries to try it with."""
 
-    examples: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = Field(default_factory=list)
 
     @property
     def ref(self) -> ModelRef:
         """Without the examples."""
         return ModelRef(name=self.name, version=self.version, data_hash=self.data_hash)
+
+
+class Health(Strict):
+    """The answer of GET /healthz."""
+
+    status: str
+    model: ModelRef
+
+
+class Mistake(Strict):
+    """What is wrong, and where in the request."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(Strict):
+    """The answer to a request that is refused."""
+
+    detail: str | list[Mistake]
 
 
 class Limits(Strict):
@@ -70,7 +84,8 @@ class ModelDescription(ModelInfo):
 
 def request_type(query: type[BaseModel], max_items: int) -> Any:
     """The type of a request body: `{"inputs": [item, ...]}`, or one item itself."""
-    many = create_model("Inputs", __config__=ConfigDict(extra="forbid"), inputs=(Annotated[list[query], Field(min_length=1, max_length=max_items)], ...))  # type: ignore[valid-type]
+    items: Any = Annotated[list[query], Field(min_length=1, max_length=max_items)]  # type: ignore[valid-type]
+    many = create_model("Inputs", __config__=ConfigDict(extra="forbid"), inputs=(items, ...))
     return Annotated[Annotated[many, Tag(_MANY)] | Annotated[query, Tag(_ONE)], Discriminator(_form)]
 
 

@@ -239,6 +239,9 @@ class Judge(Protocol):
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """The cases of a split of clean."""
 
+    def read(self, argument: str) -> Any:
+        """A query from a word of the command line: the text itself, or a file's path."""
+
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """Queries to raw input columns, as `Encoder.ask` and `Baseline.ask` take them. Raises `Reject` for bad content."""
 

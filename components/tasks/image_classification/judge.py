@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +31,10 @@ class ImageJudge(ClassificationJudge):
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         """The picture of a row."""
         return Query(image=base64.b64encode(row["image"]).decode())
+
+    def read(self, argument: str) -> BaseModel:
+        """The argument is the path of a picture."""
+        return Query(image=base64.b64encode(Path(argument).read_bytes()).decode())
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """The pictures' bytes. Raises `Reject` for what is no base64."""

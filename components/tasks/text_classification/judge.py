@@ -42,6 +42,10 @@ class TextJudge(ClassificationJudge):
         length = float(facts["length"])
         return {"length": "up to 30" if length <= 30 else "31 to 100" if length <= 100 else "over 100", "script": str(facts["script"])}
 
+    def read(self, argument: str) -> BaseModel:
+        """The argument is the text."""
+        return Query(text=argument)
+
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """The texts."""
         return {"text": [query.text for query in queries]}

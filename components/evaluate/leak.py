@@ -1,0 +1,56 @@
+"""Leaks: that there are none, and what they would have claimed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.core.job import Job
+from components.core.tables import read_table
+from components.engine import measure
+from components.engine.predict import Predictor
+from components.evaluate.candidates import BASELINE
+from components.tasks import base
+from components.core.bundles import Card
+
+
+def leaked_rows(job: Job) -> int:
+    """Rows of validation and test that stand in an earlier split too, counted anew from clean itself."""
+    fields = base.schema(job.task).fields(job.sections["clean"])
+    inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
+    seen: set[str] = set()
+    leaked = 0
+    for split in ("train", "validation", "test"):
+        keys = ["\x1f".join(fields[name].key(row[name]) for name in inputs) for row in read_table(job.inputs["clean"], split, inputs).to_pylist()]
+        leaked += sum(key in seen for key in keys)
+        seen.update(keys)
+    return leaked
+
+
+def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
+    """What the classical baseline would have scored on a random split of the rows before deduplication.
+
+    Returns:
+        {"honest", "naive": accuracies, "leaked_rows", "test_rows"}; leaked: test rows whose equal stands in train.
+    """
+    task = base.schema(job.task)
+    rows = read_table(job.inputs["audit"], "naive")
+    known = pa.array([label in set(classes) for label in rows["label"].to_pylist()])  # small classes may have been merged since
+    rows = rows.filter(known)
+    order = np.random.default_rng(job.seed).permutation(rows.num_rows)
+    cut = int(rows.num_rows * job.sections["clean"].test_share)  # type: ignore[attr-defined]
+    test, train = rows.take(order[:cut]), rows.take(order[cut:])
+    baseline = base.baselines(job.task).baselines[BASELINE]
+    arrays, files = baseline.fit(train, classes, job.sections["train"], job.sections["clean"], job.seed)
+    predictor = Predictor(Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]), baseline.featuriser(files), baseline.scorer(arrays))
+    judge = base.judge(job.task)
+    cases = list(judge.cases(test))
+    answers = measure.answer(predictor, cases)
+    right = sum(judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True))
+    fields = task.fields(job.sections["clean"])
+    inputs = [role.name for role in task.roles if role.role == "input"]
+    stored = {"\x1f".join(fields[name].key(row[name]) for name in inputs) for row in train.select(inputs).to_pylist()}
+    leaked = sum("\x1f".join(fields[name].key(row[name]) for name in inputs) in stored for row in test.select(inputs).to_pylist())
+    return {"honest": honest, "naive": right / len(cases), "leaked_rows": leaked, "test_rows": len(cases)}

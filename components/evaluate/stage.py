@@ -1,0 +1,94 @@
+"""evaluate: all candidates measured alike; validation chooses the winner, test is looked at once, to report."""
+
+from __future__ import annotations
+
+import shutil
+
+import pyarrow as pa
+
+from components.core.bundles import read_bundle
+from components.core.files import to_json, write_atomic
+from components.core.job import Job
+from components.core.tables import read_table, write_table
+from components.evaluate.candidates import BASELINE, assess, choose, find
+from components.evaluate.facts import gather
+from components.evaluate.leak import leaked_rows, naive_claim
+from components.evaluate.params import EvaluateParams
+from components.evaluate.report import write_report
+from components.tasks import base
+
+
+def run(job: Job) -> None:
+    """Write the leaderboard, the winner, its metrics and answers, and the report."""
+    import torch
+
+    torch.set_num_threads(1)  # as a replica that serves has
+    params: EvaluateParams = job.params
+    judge = base.judge(job.task)
+    validation, test = (list(judge.cases(read_table(job.inputs["clean"], split))) for split in ("validation", "test"))
+    bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
+    measured = {}
+    for number, (name, bundle) in enumerate(bundles.items()):
+        job.journal.progress(number, len(bundles), f"candidates ({name})")
+        measured[name] = assess(name, bundle, str(bundle.relative_to(bundle.parents[2])), validation, test, params, job.seed)
+        job.journal.metrics({f"validation_{key}": value for key, value in measured[name].row["validation"].items() if value is not None}, step=0, child=name)
+    rows = [each.row for each in measured.values()]
+    winner = choose(rows, judge.metrics[0])
+    for row in rows:
+        row["winner"] = row is winner
+    rows.sort(key=lambda row: (row["name"] != winner["name"], -row["validation"][judge.metrics[0].name]))
+
+    job.journal.progress(len(bundles), len(bundles), "the naive split")
+    classes = list(read_bundle(bundles[winner["name"]])[0].classes)
+    leak = naive_claim(job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE))
+    answers = measured[winner["name"]].answers
+    facts = gather(job, rows, winner, answers, test, leak)
+    leaked = leaked_rows(job)
+
+    shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
+    write_table(job.outputs["answers"], {"test": _answers(judge, answers, test)})
+    write_atomic(job.outputs["leaderboard"], to_json({"deciding_metric": judge.metrics[0].name, "goal": judge.metrics[0].goal, "leaked_rows": leaked, "candidates": rows}))
+    write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
+    pairs = ["actual,predicted", *(f"{_quoted(case.truth)},{_quoted(answer.label)}" for answer, case in zip(answers, test, strict=True))]
+    write_atomic(job.outputs["confusion"], "\n".join(pairs) + "\n")
+    write_report(job.outputs["html"], facts)
+    low, high = winner["test_interval"]["accuracy"]
+    job.journal.say(f"winner: {winner['name']}, chosen on validation; test accuracy {winner['test']['accuracy']:.4f} ({params.confidence:.0%} interval {low:.4f} to {high:.4f}), {leaked} leaked rows")
+    job.journal.say(f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}")
+
+
+def _answers(judge: base.Judge, answers: list[object] | object, cases: list[base.Case[object]]) -> pa.Table:
+    """id, query, answer (JSON) and whether it is right, per test case: what serve compares with, and what a later champion test pairs on."""
+    pairs = list(zip(answers, cases, strict=True))  # type: ignore[arg-type]
+    return pa.table(
+        {
+            "id": [case.id for _, case in pairs],
+            "query": [case.query.model_dump_json() for _, case in pairs],  # type: ignore[attr-defined]
+            "truth": [str(case.truth) for _, case in pairs],
+            "answer": [answer.model_dump_json() for answer, _ in pairs],
+            "right": [judge.right(answer, case.truth) for answer, case in pairs],
+        }
+    )
+
+
+def _metrics(winner: dict[str, object], leaked: int, leak: dict[str, object]) -> dict[str, object]:
+    """Flat figures of the winner: test under plain names, validation prefixed."""
+    test, validation, interval = (dict(winner[key]) for key in ("test", "validation", "test_interval"))  # type: ignore[call-overload]
+    latency: dict[str, float] = dict(winner["latency_ms"])  # type: ignore[call-overload]
+    return {
+        "winner": winner["name"],
+        **test,
+        "accuracy_low": interval["accuracy"][0],
+        "accuracy_high": interval["accuracy"][1],
+        **{f"validation_{name}": value for name, value in validation.items()},
+        "size_bytes": winner["size_bytes"],
+        "latency_p50_ms": latency["p50"],
+        "latency_p95_ms": latency["p95"],
+        "throughput_per_s": winner["throughput_per_s"],
+        "leaked_rows": leaked,
+        "naive_split_accuracy": leak["naive"],
+    }
+
+
+def _quoted(text: object) -> str:
+    return '"' + str(text).replace('"', '""') + '"'

@@ -1,0 +1,197 @@
+"""Putting a bundle up on Ray Serve, and taking it down again. Ray must be initialised."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import EnvironmentFault, InputError
+from components.serve.ask import healthy
+from components.serve.params import ServeParams
+from components.serve.wire import ModelInfo, ModelRef
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+KEY_VARIABLE = "GRISTMILL_API_KEY"
+_START_TIMEOUT_S = 180.0
+_STOP_TIMEOUT_S = 30.0
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): .+)$", re.MULTILINE)
+_started_on: str | None = None  # the cluster on which this process started Serve
+
+
+def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo) -> str:
+    """Serve a bundle under a name; if the name is taken, swap without dropping a request.
+
+    Args:
+        bundle: folder of the model.
+        app_name: name of the Serve application.
+        route_prefix: "/" or "/name".
+        host: where to listen if Serve is not running yet.
+        port: likewise; 0 or None chooses a free one, or takes that of a Serve that runs.
+        params: section `serve`.
+        model: what answers name.
+
+    Returns:
+        The base URL, without a slash at its end.
+
+    Raises:
+        EnvironmentFault: port taken, a public host without an API key, no room on the cluster, no answer in time.
+        InputError: the bundle cannot be loaded.
+    """
+    from ray import serve
+    from ray.serve.api import RunTarget, run_many
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    key = os.environ.get(KEY_VARIABLE) or None
+    address = _start(host, port, params, key)
+    url = address + route_prefix.rstrip("/")
+    swap = app_name in serve.status().applications
+    run_many([RunTarget(_application(bundle, model, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    try:
+        _wait(app_name, url, model.ref)
+    except BaseException:
+        if not swap:  # else the version before goes on answering
+            remove(app_name)
+        raise
+    return url
+
+
+def remove(app_name: str) -> None:
+    """Take an application down, and Serve with it if this process started it and nothing else is served."""
+    global _started_on
+    from ray import serve
+
+    if app_name in serve.status().applications:
+        serve.delete(app_name)
+    if _started_on == _cluster() and not serve.status().applications:
+        _shut_down()
+        _started_on = None
+
+
+def _shut_down() -> None:
+    """As `serve.shutdown()`, which though waits on a call that dies with the controller, and Ray reports that on every console as a failed task."""
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+    from ray.serve.context import _disconnect, _get_global_client
+
+    _get_global_client().shutdown_cached_handles()
+    ray.get(ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
+    _disconnect()
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        except ValueError:  # gone
+            return
+        time.sleep(0.1)
+
+
+def _application(bundle: Path, model: ModelInfo, params: ServeParams, key: str | None) -> Application:
+    from ray import serve
+
+    from components.serve.replica import Replica
+
+    ongoing = 4 * params.max_batch_size  # enough to fill the next batches, little enough to answer in time
+    deployment = serve.deployment(
+        Replica,
+        name="model",
+        num_replicas=params.replicas,
+        ray_actor_options={"num_cpus": params.num_cpus},
+        max_ongoing_requests=ongoing,
+        max_queued_requests=ongoing,
+        max_surge_percent=100,  # a swap starts the new replicas before it stops the old ones
+        rolling_update_percentage=1.0,
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=params.request_timeout_s,
+        max_constructor_retry_count=1,
+    )
+    return deployment.bind(bundle.resolve(), model, params, key)
+
+
+def _start(host: str, port: int | None, params: ServeParams, key: str | None) -> str:
+    """Start Serve, or join the one that runs. Returns the address of its proxy."""
+    global _started_on
+    from ray import serve
+    from ray.serve.context import _get_global_client  # nothing public tells the proxy's host and port
+
+    client: Any = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        running = client.http_config
+        if port and port != running.port:
+            raise EnvironmentFault(f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}", where="serve", remedy=f"--port {running.port}")
+        _check_key(running.host, key)
+        return _url(running.host, running.port)
+    _check_key(host, key)
+    port = _claim(host, port or 0)
+    options = {"host": host, "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
+    serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
+    _started_on = _cluster()
+    return _url(host, port)
+
+
+def _check_key(host: str, key: str | None) -> None:
+    if not key and not _is_loopback(host):
+        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="serve", remedy=f"set {KEY_VARIABLE} to a long random value, or leave --host at 127.0.0.1")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _claim(host: str, port: int) -> int:
+    """The port, or a free one for 0. It is let go again, so Serve can still lose it; then it says so itself."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+        except OSError as error:
+            raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="serve", remedy="choose another with --port N, or --port 0 for any free one") from None
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def _wait(app_name: str, url: str, ref: ModelRef) -> None:
+    """Until the application runs and this version answers."""
+    from ray import serve
+
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        state = serve.status().applications.get(app_name)
+        status = state.status.value if state else "DELETED"
+        if status == "DEPLOY_FAILED":
+            raise InputError(f"the model cannot be served: {_cause(state)}", where=app_name, remedy="gristmill status names the models that can be served")
+        if status == "RUNNING" and healthy(url) == ref.model_dump():
+            return
+        time.sleep(0.1)
+    messages = "; ".join(part.message for part in state.deployments.values() if part.message) if state else ""
+    raise EnvironmentFault(
+        f"did not come up within {_START_TIMEOUT_S:.0f} s ({status}{': ' + messages if messages else ''})", where=app_name, remedy="free CPUs on the cluster, or lower serve.num_cpus or serve.replicas"
+    )
+
+
+def _cause(state: Any) -> str:
+    """The error that a replica's traceback ends with."""
+    message = next((part.message for part in state.deployments.values() if part.message), state.message)
+    errors = _ERROR.findall(message)
+    return str(errors[-1]) if errors else message.strip()
+
+
+def _cluster() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)

@@ -1,0 +1,148 @@
+"""The `gristmill` command. Thin: each command's work is in a module of its own, imported when it is called, so that the start is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.core.errors import GristmillError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
+mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
+app.add_typer(mlflow_app, name="mlflow")
+
+Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
+
+
+def root() -> Path:
+    """The project: the nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
+    here = Path.cwd()
+    found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
+    return next(found, Path(__file__).resolve().parent.parent)
+
+
+@app.command()
+def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state")] = False) -> None:
+    """Run a pipeline from ingest to serve: only what changed is run again."""
+    from pipelines.run import run_pipeline
+
+    raise typer.Exit(run_pipeline(root(), name, fresh))
+
+
+@app.command()
+def stage(name: str, params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml", fresh: Annotated[bool, typer.Option(help="discard resumable state")] = False) -> None:
+    """Run one stage, as DVC does."""
+    from pipelines.failure import remembered
+    from pipelines.stage import run_stage
+
+    with remembered(Path.cwd(), params, name):
+        run_stage(Path.cwd(), name, params, fresh)
+
+
+@app.command()
+def new(
+    name: str,
+    task: Annotated[str, typer.Option(help="task id")],
+    data: Annotated[Path, typer.Option(help="file or folder; it stays where it lies")],
+    text: Annotated[str | None, typer.Option(help="column that holds the input")] = None,
+    label: Annotated[str | None, typer.Option(help="column that holds the class")] = None,
+) -> None:
+    """Make a pipeline for your own data, and show what was guessed of it."""
+    from pipelines.new import create
+
+    for line in create(root(), name, task, data, text, label):
+        typer.echo(line)
+
+
+@app.command()
+def up() -> None:
+    """Start a local Ray that stays until `gristmill down`."""
+    from pipelines.cluster import start
+
+    typer.echo(f"Ray runs at {start(root(), None).address}; gristmill down ends it")
+
+
+@app.command()
+def down() -> None:
+    """Stop the local Ray of this project."""
+    from pipelines.cluster import stop
+
+    typer.echo("Ray is stopped" if stop(root()) else "no Ray of this project runs")
+
+
+@app.command()
+def status() -> None:
+    """What runs, what is released, what was left unfinished."""
+    from pipelines.status import show_status
+
+    show_status(root())
+
+
+@app.command()
+def serve(
+    name: Name = "default",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="another than loopback needs GRISTMILL_API_KEY")] = "127.0.0.1",
+) -> None:
+    """Hold the champion up over HTTP until Ctrl-C."""
+    from pipelines.service import hold
+
+    hold(root(), name, host, port)
+
+
+@app.command()
+def predict(query: Annotated[str, typer.Argument(help="a text, or the path of a picture")], pipeline: Annotated[str, typer.Option(help="which pipeline's champion")] = "default") -> None:
+    """Ask the champion without a server."""
+    from pipelines.service import answer
+
+    answer(root(), pipeline, query)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at the machine: what is wrong, and how to mend it."""
+    from pipelines.doctor import examine, render
+
+    raise typer.Exit(render(examine(root())))
+
+
+@app.command("clean-state")
+def clean_state() -> None:
+    """Discard the resumable state of stages that did not end."""
+    import shutil
+
+    from pipelines.state import leftovers
+
+    found = list(leftovers(root()))
+    for folder, size in found:
+        shutil.rmtree(folder)
+        typer.echo(f"removed {folder.relative_to(root())} ({size / 1e6:.1f} MB)")
+    if not found:
+        typer.echo("nothing to clean: no stage was left unfinished")
+
+
+@mlflow_app.command("ui")
+def mlflow_ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Open the tracking server on loopback until Ctrl-C."""
+    from pipelines.service import tracking_ui
+
+    raise typer.Exit(tracking_ui(root(), port))
+
+
+def main() -> None:
+    """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
+    try:
+        app()
+    except GristmillError as error:
+        sys.stdout.flush()
+        typer.secho(f"error: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

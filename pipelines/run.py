@@ -1,0 +1,85 @@
+"""`gristmill run`: validate, lock, `dvc repro`, summary."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+
+from components.core.errors import InputError, ParamsError
+from pipelines.failure import last_failure
+from pipelines.lock import only_one
+from pipelines.params import Params, load
+from pipelines.summary import show_summary
+from pipelines.watch import console
+
+
+def files_of(root: Path, name: str) -> tuple[Path, Path]:
+    """params.yaml and dvc.yaml of a pipeline.
+
+    Raises:
+        ParamsError: there is no such pipeline.
+    """
+    folder = root if name == "default" else root / "pipelines" / name
+    if not (folder / "params.yaml").is_file() or not (folder / "dvc.yaml").is_file():
+        known = ["default", *sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))]
+        raise ParamsError(f"there is no pipeline {name!r}; there are {', '.join(known)}", remedy="gristmill new NAME --task T --data FILE makes one")
+    return folder / "params.yaml", folder / "dvc.yaml"
+
+
+def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
+    """Run a pipeline through DVC. Returns the exit code.
+
+    Raises:
+        ParamsError: params.yaml is wrong; nothing was run.
+        EnvironmentFault: another run is under way.
+    """
+    params_file, dvc_file = files_of(root, name)
+    params = load(params_file, shown=params_file.relative_to(root).as_posix())
+    _check_source(root, params)
+    again = "gristmill run" if name == "default" else f"gristmill run {name}"
+    token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
+    with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        environment = {
+            **os.environ,
+            "GRISTMILL_RUN": token,
+            "GRISTMILL_OWNER_PID": str(os.getpid()),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # dvc.yaml says `python`: this one
+            "PYTHONUNBUFFERED": "1",
+        }
+        words = [sys.executable, "-m", "dvc", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
+        try:
+            code = subprocess.run(words, cwd=root, env=environment).returncode
+        except KeyboardInterrupt:
+            code = 130
+        finally:
+            _release_cluster(root)
+    if code:
+        failed = last_failure(root, token)
+        typer.secho(f"the run stopped{' in stage ' + failed['stage'] if failed else ''}; what was finished is kept. To go on: {again}", err=True)
+        return int(failed["exit_code"]) if failed else code
+    show_summary(root, params, again)
+    console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
+    return 0
+
+
+def _check_source(root: Path, params: Params) -> None:
+    """DVC would say it less clearly: the source must be there."""
+    source = getattr(params.sections["ingest"], "source")  # noqa: B009: the section's class is made at run time
+    if not (root / source.path).exists():
+        raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
+
+
+def _release_cluster(root: Path) -> None:
+    """Stop the Ray that stages started for this process, unless somebody else uses it."""
+    import psutil
+
+    from pipelines.cluster import release
+
+    release(root, psutil.Process())

@@ -1,0 +1,45 @@
+"""`gristmill status`: what runs, what is released, what was left unfinished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from rich.markup import escape
+
+from components.core.bundles import CARD
+from components.core.files import sha256
+from pipelines.cluster import describe
+from pipelines.state import leftovers
+from pipelines.watch import console
+
+
+def show_status(root: Path) -> None:
+    """Print it."""
+    from components.registry.versions import champion
+
+    address = os.environ.get("RAY_ADDRESS")
+    ray = describe(root)
+    own = f"{ray['state']} at {ray['address']}, pid {ray['pid']}" if ray else "none runs; stages start one when they need it"
+    console.print(f"ray       {escape(address) + ' (RAY_ADDRESS)' if address else own}")
+    for params in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
+        name = "default" if params.parent == root else params.parent.name
+        leading = champion(root, name)
+        data = root / "data" if name == "default" else root / "data" / name
+        line = f"version {leading.number}, {leading.tags.get('title', '')}, accuracy {leading.tags.get('accuracy', '?')}" if leading else "no champion yet"
+        winner = data / "models" / "winner" / CARD
+        if winner.is_file() and (leading is None or leading.tags.get("bundle_sha256") != sha256(winner)):
+            line += "; [yellow]the workspace's winner is another one[/yellow]" + _why(data)
+        console.print(f"{name:9} {line}")
+    for folder, size in leftovers(root):
+        console.print(f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): the next run goes on there; gristmill clean-state discards it")
+
+
+def _why(data: Path) -> str:
+    report = data / "reports" / "serve.json"
+    if not report.is_file():
+        return ""
+    served = json.loads(report.read_text(encoding="utf-8"))
+    refused = [name for name, verdict in served["gates"].items() if verdict == "refused"]
+    return f" ({served['decision']}{': ' + ', '.join(refused) if refused else ''})"
