@@ -33,7 +33,9 @@ def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run al
 
 
 @app.command()
-def stage(name: str, params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml", fresh: Annotated[bool, typer.Option(help="discard resumable state")] = False) -> None:
+def stage(
+    name: str, params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml", fresh: Annotated[bool, typer.Option(help="discard resumable state")] = False
+) -> None:
     """Run one stage, as DVC does."""
     from pipelines.failure import remembered
     from pipelines.stage import run_stage

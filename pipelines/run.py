@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -71,7 +72,8 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
 
 def _check_source(root: Path, params: Params) -> None:
     """DVC would say it less clearly: the source must be there."""
-    source = getattr(params.sections["ingest"], "source")  # noqa: B009: the section's class is made at run time
+    ingest: Any = params.sections["ingest"]  # its class is made at run time
+    source = ingest.source
     if not (root / source.path).exists():
         raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
 

@@ -46,7 +46,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     inputs = {each: data / path for each, path in stage.inputs.items()}
     for path in inputs.values():
         if not path.exists():
-            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=f"{repro(root, params)} {name}")
+            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=f"{repro(params)} {name}")
     outputs = {each: data / path for each, path in stage.outputs.items()}
     state = state_folder(root, params, name, inputs)
     if fresh:
@@ -64,11 +64,13 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         ):
             check_storage(params.cluster.storage)
             run_id = tracker.run_id() or "" if stage.registers else ""
+            began = time.monotonic()
             _run_as_task(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
+            worked = time.monotonic() - began
             tracker.log_files(*(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html")))
     shutil.rmtree(state, ignore_errors=True)
     clear_others(state)
-    watcher.done(time.monotonic() - started)
+    watcher.done(time.monotonic() - started, worked)
 
 
 def _run_as_task(job: Job) -> None:
@@ -140,9 +142,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def repro(root: Path, params: Params) -> str:
+def repro(params: Params) -> str:
     """The command that brings this pipeline up to date."""
     where = Path(params.pipeline.params).with_name("dvc.yaml").as_posix()
     return "dvc repro" if where == "dvc.yaml" else f"dvc repro {where}"
-
-

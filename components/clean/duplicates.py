@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def similar_rows(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Fiel
             for band, value in enumerate(signature if signature is not None else ()):
                 buckets[band, int(value)].append(row)
         for rows in buckets.values():
-            pairs = zip(rows, rows[1:], strict=False) if len(rows) > _MAX_PAIRWISE else ((a, b) for i, a in enumerate(rows) for b in rows[i + 1 :])
+            pairs = pairwise(rows) if len(rows) > _MAX_PAIRWISE else ((a, b) for i, a in enumerate(rows) for b in rows[i + 1 :])
             for pair in pairs:
                 if pair in seen or clusters.find(pair[0]) == clusters.find(pair[1]):
                     continue

@@ -37,9 +37,7 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
     splits = [""] * len(groups)
     for name, own in sorted(by_class.items()):
         if len(own) < 3:
-            raise InputError(
-                f"class {name!r} has only {len(own)} independent group(s) of rows, a split needs three", where="clean", remedy="bring more data, or set clean.small_classes: merge"
-            )
+            raise InputError(f"class {name!r} has only {len(own)} independent group(s) of rows, a split needs three", where="clean", remedy="bring more data, or set clean.small_classes: merge")
         # Largest groups first into train: a stock phrase with a hundred variants must not fill the test split.
         total = sum(len(members[group]) for group in own)
         limit = max(1, round(total * min(validation, test) / 4))

@@ -100,7 +100,7 @@ def run(job: Job) -> None:
         "near_duplicate_pairs": pairs,
         "classes": classes,
         "merged_classes": merged,
-        "splits": {split: {name: count for name, count in zip(classes, _count(part[target].to_pylist(), classes), strict=True)} for split, part in parts.items()},
+        "splits": {split: dict(zip(classes, _count(part[target].to_pylist(), classes), strict=True)) for split, part in parts.items()},
     }
     write_table(job.outputs["clean"], parts, facts)
     order = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
@@ -222,7 +222,9 @@ def _check_classes(labels: Sequence[str], params: CleanParams) -> None:
     small = {name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class}
     if small:
         raise InputError(
-            f"classes with fewer than {params.min_rows_per_class} usable rows: {small}", where="clean.min_rows_per_class", remedy="bring more rows, lower clean.min_rows_per_class, or set clean.small_classes: merge"
+            f"classes with fewer than {params.min_rows_per_class} usable rows: {small}",
+            where="clean.min_rows_per_class",
+            remedy="bring more rows, lower clean.min_rows_per_class, or set clean.small_classes: merge",
         )
 
 

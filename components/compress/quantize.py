@@ -49,11 +49,9 @@ def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> 
 
     chosen = np.random.default_rng(seed).choice(len(rows), size=min(count, len(rows)), replace=False)
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches: Iterator[dict[str, Any]] = (
-                {name: value for name, value in rows.batch(chosen[i : i + batch]).items() if name != "target"} for i in range(0, len(chosen), batch)
-            )
+            self._batches: Iterator[dict[str, Any]] = ({name: value for name, value in rows.batch(chosen[i : i + batch]).items() if name != "target"} for i in range(0, len(chosen), batch))
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)

@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 
 from components.core.errors import ParamsError
 
-
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -88,10 +87,7 @@ def _names(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     here: list[type[BaseModel]] = [model]
     for part in loc:
         below = [kind for each in here if part in each.model_fields for kind in _models(each.model_fields[str(part)].annotation)]
-        if below:  # a union's tag is part of the path without being a field: stay
-            here = below
-        else:
-            here = [each for each in here if part in _tags(each)] or here
+        here = below or [each for each in here if part in _tags(each)] or here  # a union's tag is part of the path without being a field: stay
     return sorted({name for each in here for name in each.model_fields})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def plan(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> 
     for start in range(0, count, _WINDOW):
         piece = slice(bounds[start], bounds[min(start + _WINDOW, count)])
         order[piece] = order[piece][np.argsort(lengths[order[piece]], kind="stable")]
-    batches = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    batches = [order[a:b] for a, b in pairwise(bounds)]
     return [batches[i] for i in rng.permutation(count)]
 
 

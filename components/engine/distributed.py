@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
         )
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"spec": spec, "journal": str(journal.path)},
+        train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},
         scaling_config=ScalingConfig(num_workers=spec.knobs.workers, use_gpu=gpus, resources_per_worker={unit: 1}),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray"), failure_config=FailureConfig(max_failures=_RESTARTS)),
@@ -58,7 +59,10 @@ def _work(config: dict[str, Any]) -> None:
     from components.engine.loop import fit
 
     torch.set_num_threads(1)  # a worker holds one CPU; more threads would also change the last bits of sums
-    fit(config["spec"], Journal(Path(config["journal"])), report=lambda row: ray.train.report(dict(row)))
+    journal = Journal(Path(config["journal"]))
+    if ray.train.get_context().get_world_rank() == 0:
+        journal.metrics({f"startup_seconds_{config['spec'].state.name.split('-')[0]}": time.time() - config["called"]}, step=0)
+    fit(config["spec"], journal, report=lambda row: ray.train.report(dict(row)))
 
 
 def _cause(error: BaseException) -> GristmillError:

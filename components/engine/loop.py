@@ -35,7 +35,7 @@ class Position:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping[str, float]], None] = lambda row: None) -> Fitted:
+def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping[str, float]], None] = lambda _: None) -> Fitted:
     """Fit a network and keep the weights of its best epoch.
 
     Args:
@@ -176,4 +176,3 @@ def _best(spec: FitSpec, curve: list[dict[str, float]]) -> dict[str, float]:
     learning = base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1
     return max(curve, key=lambda row: (sign * row[f"validation_{learning.watch}"], -row["epoch"]))
-

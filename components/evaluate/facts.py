@@ -21,12 +21,11 @@ from components.tasks.base import Case
 _EXAMPLES, _MISTAKES = 4, 12
 
 
-def gather(job: Job, rows: Sequence[dict[str, Any]], winner: Mapping[str, Any], answers: Sequence[Any], cases: Sequence[Case[Any]], leak: Mapping[str, Any]) -> Facts:
+def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cases: Sequence[Case[Any]], leak: Mapping[str, Any]) -> Facts:
     """All facts of the report.
 
     Args:
         rows: the leaderboard.
-        winner: its row.
         answers: the winner's, to the test cases.
     """
     judge, clean = base.judge(job.task), read_manifest(job.inputs["clean"])
@@ -114,7 +113,9 @@ def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _curve(path: Path, watch: str) -> list[dict[str, Any]]:
-    return [{"arm": "trained", "epoch": float(row["epoch"]), "train_loss": float(row["train_loss"]), "validation_loss": float(row["validation_loss"]), "watch": float(row[watch])} for row in _csv(path)]
+    return [
+        {"arm": "trained", "epoch": float(row["epoch"]), "train_loss": float(row["train_loss"]), "validation_loss": float(row["validation_loss"]), "watch": float(row[watch])} for row in _csv(path)
+    ]
 
 
 def _trial(row: Mapping[str, str], watch: str) -> dict[str, Any]:
@@ -140,7 +141,11 @@ def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         parent = next((each for each in networks if each["title"].endswith(f"({steps[0]})")), None)
         if parent:
-            ratio = {"size": row["size_bytes"] / parent["size_bytes"], "latency": row["latency_ms"]["p50"] / parent["latency_ms"]["p50"], "accuracy": row["test"]["accuracy"] / parent["test"]["accuracy"]}
+            ratio = {
+                "size": row["size_bytes"] / parent["size_bytes"],
+                "latency": row["latency_ms"]["p50"] / parent["latency_ms"]["p50"],
+                "accuracy": row["test"]["accuracy"] / parent["test"]["accuracy"],
+            }
             result.append({"name": row["name"], "parent": parent["name"], **ratio})
     return result
 

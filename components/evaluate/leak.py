@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.core.bundles import Card
 from components.core.job import Job
 from components.core.tables import read_table
 from components.engine import measure
 from components.engine.predict import Predictor
 from components.evaluate.candidates import BASELINE
 from components.tasks import base
-from components.core.bundles import Card
 
 
 def leaked_rows(job: Job) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,7 +44,7 @@ def run(job: Job) -> None:
     classes = list(read_bundle(bundles[winner["name"]])[0].classes)
     leak = naive_claim(job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE))
     answers = measured[winner["name"]].answers
-    facts = gather(job, rows, winner, answers, test, leak)
+    facts = gather(job, rows, answers, test, leak)
     leaked = leaked_rows(job)
 
     shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
@@ -57,13 +59,13 @@ def run(job: Job) -> None:
     job.journal.say(f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}")
 
 
-def _answers(judge: base.Judge, answers: list[object] | object, cases: list[base.Case[object]]) -> pa.Table:
+def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> pa.Table:
     """id, query, answer (JSON) and whether it is right, per test case: what serve compares with, and what a later champion test pairs on."""
-    pairs = list(zip(answers, cases, strict=True))  # type: ignore[arg-type]
+    pairs = list(zip(answers, cases, strict=True))
     return pa.table(
         {
             "id": [case.id for _, case in pairs],
-            "query": [case.query.model_dump_json() for _, case in pairs],  # type: ignore[attr-defined]
+            "query": [case.query.model_dump_json() for _, case in pairs],
             "truth": [str(case.truth) for _, case in pairs],
             "answer": [answer.model_dump_json() for answer, _ in pairs],
             "right": [judge.right(answer, case.truth) for answer, case in pairs],

@@ -78,7 +78,8 @@ class Image:
         levels = (cells / 32).astype(np.uint64)
         quarters = levels.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
         weights = np.array([1, 16, 256, 4096], dtype=np.uint64)
-        return (quarters * weights).sum(axis=1) + np.arange(4, dtype=np.uint64) * np.uint64(1 << 32)
+        bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + np.arange(4, dtype=np.uint64) * np.uint64(1 << 32)
+        return bands
 
     def similar(self, a: Any, b: Any) -> float:
         """One minus the mean absolute difference, stretched so that unrelated pictures are near zero."""

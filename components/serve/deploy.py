@@ -77,21 +77,46 @@ def remove(app_name: str) -> None:
 
 
 def _shut_down() -> None:
-    """As `serve.shutdown()`, which though waits on a call that dies with the controller, and Ray reports that on every console as a failed task."""
+    """As `serve.shutdown()`, which though waits on a call that dies with the controller, and Ray reports that on every console as a failed task.
+
+    Returns when the port is free again: the proxy dies a moment after the controller.
+    """
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
     from ray.serve.context import _disconnect, _get_global_client
 
-    _get_global_client().shutdown_cached_handles()
+    client: Any = _get_global_client()
+    address = (_reachable(client.http_config.host), client.http_config.port)
+    client.shutdown_cached_handles()
     ray.get(ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
     _disconnect()
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while time.monotonic() < deadline:
-        try:
-            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-        except ValueError:  # gone
+        if not _controlled() and not _listens(address):
             return
         time.sleep(0.1)
+    raise EnvironmentFault(f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s", where="serve", remedy="gristmill down")
+
+
+def _controlled() -> bool:
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # a reset: it is closing, and not yet closed
+        return True
+    return True
 
 
 def _application(bundle: Path, model: ModelInfo, params: ServeParams, key: str | None) -> Application:
@@ -160,9 +185,13 @@ def _claim(host: str, port: int) -> int:
             raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="serve", remedy="choose another with --port N, or --port 0 for any free one") from None
 
 
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
 def _url(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    name = _reachable(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _wait(app_name: str, url: str, ref: ModelRef) -> None:

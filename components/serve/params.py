@@ -20,5 +20,5 @@ class ServeParams(Strict):
     batch_wait_ms: float = Field(2.0, ge=0, le=1000)  # how long a batch that is not full waits for company
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
     replicas: int = Field(1, ge=1, le=1000)
-    num_cpus: float = Field(0.5, ge=0, le=256)  # reserved by a replica; a swap needs them twice for a moment
+    num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
     gates: GateParams = GateParams()  # what a winner must pass before it may be released

@@ -135,7 +135,13 @@ def _ask_over_http(job: Job, version: Version) -> Smoke:
     chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311: which questions are asked is no secret
     name = f"check-{job.tags['pipeline']}-{version.number}"
     url = deploy(
-        job.inputs["winner"], app_name=name, route_prefix=f"/{name}", host="127.0.0.1", port=None, params=params.model_copy(update={"replicas": 1}), model=info(job.tags["pipeline"], version.number, job.inputs["winner"], [])
+        job.inputs["winner"],
+        app_name=name,
+        route_prefix=f"/{name}",
+        host="127.0.0.1",
+        port=None,
+        params=params.model_copy(update={"replicas": 1}),
+        model=info(job.tags["pipeline"], version.number, job.inputs["winner"], []),
     )
     try:
         different, largest, times = 0, 0.0, []

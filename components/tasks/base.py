@@ -28,10 +28,11 @@ from pydantic import BaseModel
 
 from components.core.errors import ParamsError
 from components.fields.base import Field
-from components.nets.base import Surgery
 
 if TYPE_CHECKING:
     import torch
+
+    from components.nets.base import Surgery
 
 Split = Literal["train", "validation", "test", "unlabelled"]
 Options = Mapping[str, type[BaseModel]]
@@ -118,7 +119,7 @@ class Encoding(Protocol):
 class Graph:
     """A module with named inputs and outputs, for export and for runtimes."""
 
-    module: "torch.nn.Module"
+    module: torch.nn.Module
     inputs: Mapping[str, tuple[int | str, ...]]  # a str is a dynamic axis
     outputs: Sequence[str]
 
@@ -128,10 +129,10 @@ class Architecture(Protocol):
 
     Config: type[BaseModel]
 
-    def build(self, config: BaseModel, encoder: Encoder) -> "torch.nn.Module":
+    def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh network; the caller has seeded torch."""
 
-    def graphs(self, module: "torch.nn.Module") -> Mapping[str, Graph]:
+    def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """{'forward': ...}."""
 
     def surgery(self) -> Surgery:
@@ -150,9 +151,9 @@ class Models(Protocol):
 class Loss:
     """A sum and what it is a sum over, so that accumulation and DDP weigh rows rightly."""
 
-    total: "torch.Tensor"  # ()
-    count: "torch.Tensor"  # ()
-    parts: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
+    total: torch.Tensor  # ()
+    count: torch.Tensor  # ()
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Learning(Protocol):
@@ -161,16 +162,16 @@ class Learning(Protocol):
     watch: str  # a name of `summary`; cheap, each epoch; steers early stopping and search
     watch_goal: Literal["min", "max"]
 
-    def loss(self, module: "torch.nn.Module", batch: Batch, label_smoothing: float) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, label_smoothing: float) -> Loss:
         """The training loss of one micro-batch."""
 
-    def imitate(self, student: "torch.Tensor", teacher: "torch.Tensor", batch: Batch, temperature: float, weight: float) -> Loss:
+    def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
         """The distillation loss (Hinton et al. 2015) from logits (n, c) of student and teacher."""
 
-    def transform(self, batch: Batch, rng: "torch.Generator", options: BaseModel) -> Batch:
+    def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
         """On the fly, train only."""
 
-    def tally(self, module: "torch.nn.Module", batch: Batch) -> Mapping[str, "torch.Tensor"]:
+    def tally(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Sums over a validation batch that add up across batches and workers."""
 
     def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:

@@ -91,7 +91,7 @@ def _recorder(specs: list[FitSpec], journal: Journal) -> Any:
     """Writes how each trial ended, in the driver, at the moment that Tune decides it."""
     from ray.tune import Callback
 
-    class Recorder(Callback):  # type: ignore[misc]
+    class Recorder(Callback):
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             number = trial.config["number"]
             path = specs[number].state / _OUTCOME
@@ -115,7 +115,7 @@ def _recorder(specs: list[FitSpec], journal: Journal) -> Any:
 
 def _read(number: int, state: Path, values: dict[str, Any]) -> Trial:
     rows = json.loads((state / _ROWS).read_text()) if (state / _ROWS).exists() else []
-    outcome = json.loads((state / _OUTCOME).read_text()) if (state / _OUTCOME).exists() else {"outcome": "failed", "error": "it ended without a word"}
+    outcome: dict[str, Any] = json.loads((state / _OUTCOME).read_text()) if (state / _OUTCOME).exists() else {"outcome": "failed", "error": "it ended without a word"}
     return Trial(number, values, rows, outcome["outcome"], outcome.get("error", ""))
 
 
@@ -125,4 +125,6 @@ def _check_room(params: TuneParams) -> None:
 
     cpus = ray.cluster_resources().get("CPU", 0)
     if params.cpus_per_trial > cpus:
-        raise EnvironmentFault(f"a trial asks for {params.cpus_per_trial} CPUs, the cluster has {cpus:.0f}: it would wait for ever", where="tune.cpus_per_trial", remedy="lower it, or use a larger cluster")
+        raise EnvironmentFault(
+            f"a trial asks for {params.cpus_per_trial} CPUs, the cluster has {cpus:.0f}: it would wait for ever", where="tune.cpus_per_trial", remedy="lower it, or use a larger cluster"
+        )

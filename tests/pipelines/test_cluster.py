@@ -67,6 +67,15 @@ def running(root: Path) -> Record:
     return cluster.start(root, psutil.Process())
 
 
+@pytest.fixture
+def other() -> Iterator[psutil.Popen]:
+    """Somebody else, who may own a cluster too."""
+    process = psutil.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
 def owner_process(root: Path) -> subprocess.Popen[str]:
     """A process, leader of a group of its own, that has the cluster work for it."""
     return subprocess.Popen([sys.executable, "-c", OWNER, str(root)], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -95,14 +104,14 @@ def assert_gone(record: Record, members: set[Identity]) -> None:
 
 
 # -- connecting
-def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(root: Path, running: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(root: Path, running: Record, other: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     # given a token for another cluster, which must not be used
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     before = dict(os.environ)
     # when this process attaches and runs a task
-    with cluster.attached(root, None) as address:
+    with cluster.attached(root, other) as address:
         path, variables, _ = ray.get(ray.remote(surroundings()).remote())
         listening = [link.laddr.ip for member in family(running.node) for link in psutil.Process(member.pid).net_connections("inet") if link.status == psutil.CONN_LISTEN]
     # then it ran this tree's code, quietly
@@ -112,7 +121,8 @@ def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(root: Pa
     # and nobody outside can knock
     assert address == running.address and address.startswith("127.0.0.1:")
     assert len(listening) >= 4 and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
-    # and this process is as it was
+    # and this process is as it was, but for a variable that Ray sets for its debugger
+    monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
     assert dict(os.environ) == before and not ray.is_initialized()
 
 
@@ -237,23 +247,18 @@ def test_a_number_that_was_given_away_is_not_killed() -> None:
 
 
 # -- whose it is
-def test_ray_stays_as_long_as_one_owner_needs_it(root: Path, running: Record) -> None:
+def test_ray_stays_as_long_as_one_owner_needs_it(root: Path, running: Record, other: psutil.Popen) -> None:
     # given a second owner
-    other = subprocess.Popen(["sleep", "60"])
-    try:
-        cluster.start(root, psutil.Process(other.pid))
-        # when the first needs it no longer, then it stays for the second
-        cluster.release(root, psutil.Process())
-        described = cluster.describe(root)
-        assert described and (described["state"], described["owners"]) == ("running", [other.pid])
-        # and `up` keeps it without any owner
-        up = cluster.start(root, None)
-        assert up.owners is None and up.node == running.node
-        cluster.release(root, psutil.Process())
-        assert cluster.start(root, psutil.Process()).owners is None
-    finally:
-        other.kill()
-        other.wait()
+    cluster.start(root, other)
+    # when the first needs it no longer, then it stays for the second
+    cluster.release(root, psutil.Process())
+    described = cluster.describe(root)
+    assert described and (described["state"], described["owners"]) == ("running", [other.pid])
+    # and `up` keeps it without any owner
+    up = cluster.start(root, None)
+    assert up.owners is None and up.node == running.node
+    cluster.release(root, other)
+    assert cluster.start(root, psutil.Process()).owners is None
     replace(up, owners=running.owners).save()
 
 
@@ -289,7 +294,7 @@ def test_two_starts_at_once_give_one_ray_which_goes_with_the_last_of_them(tmp_pa
         addresses = {owner.stdout.readline() for owner in owners if owner.stdout}
         record = load(root)
         assert record and addresses == {record.address + "\n"}
-        wait_until(lambda: len(detached(record)) == 2, 30)
+        assert wait_until(lambda: len(detached(record)) == 2, 60)
         members = family(record.node)
         # when the process group of one is killed, then Ray stays
         kill_group(owners[0])

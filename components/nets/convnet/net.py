@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ class ConvNet(nn.Module):
     def __init__(self, config: ConvNetConfig, channels: int, size: int, outputs: int) -> None:
         super().__init__()
         widths = [channels, *config.channels]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in config.channels)
         self.size = self.side = size
         for _ in config.channels[:-1]:

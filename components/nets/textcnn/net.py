@@ -30,7 +30,7 @@ class TextCNN(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
         x = (self.embed(ids) * mask.unsqueeze(-1)).transpose(1, 2)  # (n, width, t); padding is zero, like the convolutions' own
-        pooled = [(torch.relu(conv(x)) * self._touches(mask, conv.kernel_size[0])).amax(dim=2) for conv in self.convs]  # type: ignore[union-attr,index,arg-type]  # each (n, filters)
+        pooled = [(torch.relu(conv(x)) * self._touches(mask, conv.kernel_size[0])).amax(dim=2) for conv in self.convs]  # type: ignore[index,arg-type]  # each (n, filters)
         logits: torch.Tensor = self.head(self.dropout(torch.cat(pooled, dim=1)))  # (n, c)
         return logits
 
@@ -48,6 +48,7 @@ class TextCNNSurgery:
         assert isinstance(module, TextCNN)
         result, start = [], 0
         for i, conv in enumerate(module.convs):
+            assert isinstance(conv, nn.Conv1d)
             size = conv.out_channels
             result.append(Dim(f"convs.{i}", size, [(f"convs.{i}.weight", 0, 0, 1), (f"convs.{i}.bias", 0, 0, 1), ("head.weight", 1, start, 1)], minimum=4))
             start += size

@@ -64,9 +64,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, config.width, padding_idx=0)
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.layers = nn.ModuleList(
-            Layer(config.width, heads, config.per_head, feedforward, config.dropout) for heads, feedforward in zip(config.heads_of, config.feedforward_of, strict=True)
-        )
+        self.layers = nn.ModuleList(Layer(config.width, heads, config.per_head, feedforward, config.dropout) for heads, feedforward in zip(config.heads_of, config.feedforward_of, strict=True))
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.width, outputs)

@@ -71,7 +71,7 @@ class ClassificationJudge:
         for row in rows.to_pylist():
             yield Case(row["id"], self.query(row), row["label"], {"class": row["label"], **self.slices(row)})
 
-    def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Answer]:
+    def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[BaseModel]:
         """Softmax of the logits (n, c), in float64 so that runtimes agree to the last digits shown."""
         logits = scorer("forward", batch)["logits"].astype(np.float64)
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))

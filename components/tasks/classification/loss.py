@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,5 +55,3 @@ class ClassificationLearning:
         side = round(len(tallies["confusion"]) ** 0.5)
         confusion = tallies["confusion"].reshape(side, side)
         return {"loss": float(tallies["loss"][0] / max(1.0, tallies["rows"][0])), "accuracy": accuracy(confusion), "macro_f1": macro_f1(confusion)}
-
-

@@ -37,7 +37,7 @@ class ImageEncoder:
 
     def _pixels(self, png: bytes) -> NDArray[np.float32]:
         pixels = decode(png, self.channels).astype(np.float32) / 255  # (height, width, channels)
-        return np.ascontiguousarray(((pixels - self._mean) / self._deviation).transpose(2, 0, 1)).ravel()
+        return np.ascontiguousarray(((pixels - self._mean) / self._deviation).transpose(2, 0, 1), dtype=np.float32).ravel()
 
     def encode(self, rows: pa.Table) -> pa.Table:
         """Columns id, pixels (channels * size * size), target (class index)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +39,7 @@ class ImageJudge(ClassificationJudge):
         """The pictures' bytes. Raises `Reject` for what is no base64."""
         try:
             return {"image": [base64.b64decode(query.image, validate=True) for query in queries]}
-        except binascii.Error:
+        except ValueError:  # binascii.Error, and what text outside ASCII raises
             raise Reject("not_base64") from None
 
     def show(self, case: Case[Any]) -> str:

@@ -53,6 +53,7 @@ class TextEncoder:
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         unknown = self._tokenizer.token_to_id(UNKNOWN)
+        assert unknown is not None
         # A text of which no token is left (only unknown marks, say) is still one row: it is the unknown token.
         return [np.asarray(encoding.ids or [unknown], dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 

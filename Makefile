@@ -1,0 +1,20 @@
+# make run   sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
+# make test  sets up .venv and runs the tests
+PYTHON ?= python3
+PIPELINE ?= default
+
+.PHONY: run test setup
+
+run: setup
+	.venv/bin/gristmill run $(PIPELINE)
+
+test: setup
+	.venv/bin/python -m pytest
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 4; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[samples,dev]'
+	@touch $@
