@@ -13,7 +13,7 @@ from pydantic import BaseModel, create_model
 
 from components.core.errors import ParamsError
 from components.core.files import to_json
-from components.core.params import Strict, read_yaml, validate
+from components.core.params import Strict, nearest, read_yaml, validate
 from components.tasks import base
 from pipelines.stages import STAGES
 
@@ -87,19 +87,15 @@ def load(path: Path, shown: str | None = None) -> Params:
     tree = read_yaml(path)
     task = tree.get("task")
     if task not in base.tasks():
-        raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
-    model: Any = validate(tree_model(task), tree, source)
+        raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
+    model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model))
     sections = {stage: getattr(model, stage) for stage in STAGES}
-    _cross_check(task, sections, source)
     return Params(task, model.seed, model.pipeline, model.cluster, sections)
 
 
-def _cross_check(task: str, sections: dict[str, BaseModel], source: str) -> None:
+def _cross_check(task: str, tree: Any) -> list[str]:
     """What one section says of another: the space of the search and the student's net must fit `train`."""
     from components.compress.params import check_student
     from components.tune.space import check_space
 
-    section: Any = sections
-    mistakes = check_space(section["tune"].space, section["train"]) + check_student(section["compress"].distill, base.models(task).architectures)
-    if mistakes:
-        raise ParamsError("\n".join(f"{source}: {mistake}" for mistake in mistakes), remedy=f"edit {source} and run the same command again")
+    return check_space(tree.tune.space, tree.train) + check_student(tree.compress.distill, base.models(task).architectures)

@@ -46,7 +46,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     inputs = {each: data / path for each, path in stage.inputs.items()}
     for path in inputs.values():
         if not path.exists():
-            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=f"{repro(params)} {name}")
+            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=repro(params, name))
     outputs = {each: data / path for each, path in stage.outputs.items()}
     state = state_folder(root, params, name, inputs)
     if fresh:
@@ -142,7 +142,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def repro(params: Params) -> str:
-    """The command that brings this pipeline up to date."""
+def repro(params: Params, stage: str) -> str:
+    """The command that brings a stage of this pipeline up to date."""
     where = Path(params.pipeline.params).with_name("dvc.yaml").as_posix()
-    return "dvc repro" if where == "dvc.yaml" else f"dvc repro {where}"
+    return f"dvc repro {stage}" if where == "dvc.yaml" else f"dvc repro {where}:{stage}"

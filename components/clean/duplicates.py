@@ -40,26 +40,30 @@ def settle_equal(keys: Sequence[str], labels: Sequence[str], splits: Sequence[st
 
     Args:
         keys: equal for rows that count as the same.
-        splits: the source's own split or None. Of equal rows the one in test stays, then validation, then the first.
+        splits: the source's own split or None. Its test rows all stay, and its validation rows that equal none of them: figures on them are compared
+            with those of others. Of rows that are equal to neither, the first stays.
         conflicts: 'drop' (no row of a key with several labels stays) or 'majority' (the label that most have; a tie drops all).
 
     Returns:
         row -> 'conflicting_labels' or 'duplicate'.
     """
-    rank = {"test": 0, "validation": 1}
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         by_key[key].append(row)
     gone: dict[int, str] = {}
     for rows in by_key.values():
+        held = next((some for split in ("test", "validation") if (some := {row for row in rows if splits[row] == split})), None)
+        if held:
+            gone |= {row: "duplicate" for row in rows if row not in held}
+            continue
         candidates = rows
         votes = Counter(labels[row] for row in rows).most_common()
         if len(votes) > 1:
             tie = votes[0][1] == votes[1][1]
             candidates = [] if conflicts == "drop" or tie else [row for row in rows if labels[row] == votes[0][0]]
-            gone |= {row: "conflicting_labels" for row in rows if row not in candidates}
-        keep = min(candidates, key=lambda row: (rank.get(splits[row] or "", 2), row), default=-1)
-        gone |= {row: "duplicate" for row in candidates if row != keep}
+            chosen = set(candidates)
+            gone |= {row: "conflicting_labels" for row in rows if row not in chosen}
+        gone |= dict.fromkeys(candidates[1:], "duplicate")
     return gone
 
 

@@ -13,7 +13,7 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
     """Give every row a split; rows of one group share it.
 
     Groups are ordered by a seeded hash of their name, so the result depends neither on the order of the rows nor on a generator's version.
-    A group counts for the class that most of its rows have. Each class gets at least one group of each split.
+    A group counts for the rarest class that it has rows of. Each class gets at least one row of each split.
 
     Args:
         groups: (rows,) group names.
@@ -25,19 +25,17 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
         (rows,) 'train' | 'validation' | 'test'.
 
     Raises:
-        InputError: a class has fewer than three groups.
+        InputError: a class has too few groups for that.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
+    counts = Counter(labels)
     by_class: dict[str, list[str]] = defaultdict(list)
     for group, rows in members.items():
-        votes = Counter(labels[row] for row in rows)
-        by_class[min(votes, key=lambda name: (-votes[name], name))].append(group)
+        by_class[min({labels[row] for row in rows}, key=lambda name: (counts[name], name))].append(group)
     splits = [""] * len(groups)
-    for name, own in sorted(by_class.items()):
-        if len(own) < 3:
-            raise InputError(f"class {name!r} has only {len(own)} independent group(s) of rows, a split needs three", where="clean", remedy="bring more data, or set clean.small_classes: merge")
+    for own in by_class.values():
         # Largest groups first into train: a stock phrase with a hundred variants must not fill the test split.
         total = sum(len(members[group]) for group in own)
         limit = max(1, round(total * min(validation, test) / 4))
@@ -45,7 +43,17 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
         for group, split in zip(order, _assign([len(members[group]) for group in order], total, validation, test), strict=True):
             for row in members[group]:
                 splits[row] = split
+    _check(groups, labels, splits)
     return splits
+
+
+def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for label, split in zip(labels, splits, strict=True):
+        found[label].add(split)
+    if poor := sorted(name for name, some in found.items() if len(some) < 3):
+        own = len({group for group, label in zip(groups, labels, strict=True) if label == poor[0]})
+        raise InputError(f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split", where="clean", remedy="bring more data, or set clean.small_classes: merge")
 
 
 def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:

@@ -58,12 +58,11 @@ def run(job: Job) -> None:
     naive = pa.table({name: rows[name] for name in ("id", *inputs, target)}, schema=_schema(schema.roles, with_split=False))
     write_table(job.outputs["audit"], {"naive": naive})
 
-    merged = _small_classes(rows[target], params, job)
-    rows[target] = [merged.get(label, label) for label in rows[target]]
-    gone = settle_equal(keys, rows[target], rows["split"], params.conflicts)
-    counts = Counter(keys)
-    if params.boilerplate:
-        gone |= {row: "boilerplate" for row, key in enumerate(keys) if counts[key] >= params.boilerplate}
+    gone = _superfluous(keys, rows[target], rows["split"], params)
+    merged = _small_classes([label for row, label in enumerate(rows[target]) if row not in gone], params, job)
+    if merged:
+        rows[target] = [merged.get(label, label) for label in rows[target]]
+        gone = _superfluous(keys, rows[target], rows["split"], params)
     rejected += [_rejected(rows, row, reason, inputs[0], target) for row, reason in gone.items() if reason in ("conflicting_labels", "boilerplate")]
     kept = [row for row in range(len(keys)) if row not in gone]
 
@@ -94,6 +93,7 @@ def run(job: Job) -> None:
     if books["rows_in"] != sum(value for name, value in books.items() if name != "rows_in"):
         raise AssertionError(f"the books of clean do not balance: {books}")
     classes = sorted(set(labels))
+    _check_train(parts["train"][target].to_pylist(), classes)
     facts = {
         "books": books,
         "reasons": dict(sorted(reasons.items())),
@@ -108,6 +108,15 @@ def run(job: Job) -> None:
     report = books | {"classes": len(classes), "near_duplicate_pairs": pairs, **{split: part.num_rows for split, part in parts.items()}}
     write_atomic(job.outputs["report"], to_json(report))
     job.journal.say(f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined")
+
+
+def _superfluous(keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], params: CleanParams) -> dict[int, str]:
+    """Rows that go, and why: duplicates, conflicts, boilerplate. Canonical evaluation rows are nobody's furniture."""
+    gone = settle_equal(keys, labels, splits, params.conflicts)
+    counts = Counter(keys)
+    if params.boilerplate:
+        gone |= {row: "boilerplate" for row, key in enumerate(keys) if counts[key] >= params.boilerplate and splits[row] not in ("test", "validation")}
+    return gone
 
 
 def _clean_all(job: Job, raw: pa.Table) -> tuple[dict[str, list[Any]], list[str], dict[str, list[Any]], list[dict[str, str]]]:
@@ -193,16 +202,12 @@ def _split(rows: Mapping[str, list[Any]], kept: Sequence[int], groups: Sequence[
     splits = [split or "train" for split in own]
     if "test" not in splits:
         raise InputError("the source's split column names no test rows", where="ingest.columns.split", remedy="map no split column, so that one is made")
+    reserved = {group for group, split in zip(groups, splits, strict=True) if split != "train"}
+    leaking = {i for i, split in enumerate(splits) if split == "train" and groups[i] in reserved}
     if "validation" not in splits:
-        train = [i for i, split in enumerate(splits) if split == "train"]
+        train = [i for i, split in enumerate(splits) if split == "train" and i not in leaking]
         for i, split in zip(train, stratified([groups[i] for i in train], [labels[i] for i in train], params.validation_share, 0.001, seed), strict=True):
             splits[i] = "validation" if split != "train" else "train"
-    reserved = {split: {group for group, s in zip(groups, splits, strict=True) if s == split} for split in ("test", "validation")}
-    leaking = {
-        i
-        for i, (group, split) in enumerate(zip(groups, splits, strict=True))
-        if (split == "train" and group in reserved["test"] | reserved["validation"]) or (split == "validation" and group in reserved["test"])
-    }
     return splits, leaking
 
 
@@ -218,14 +223,21 @@ def _small_classes(labels: Sequence[str], params: CleanParams, job: Job) -> dict
 def _check_classes(labels: Sequence[str], params: CleanParams) -> None:
     counts = Counter(labels)
     if len(counts) < 2:
-        raise InputError(f"only one class is left after cleaning: {', '.join(counts)!r}; a classifier needs two", where="clean", remedy="bring rows of another class, or check ingest.columns.label")
+        left = ", ".join(counts) or "not even one"
+        raise InputError(f"only one class is left after cleaning: {left}; a classifier needs two", where="clean", remedy="bring rows of another class, or check ingest.columns.label")
     small = {name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class}
     if small:
         raise InputError(
             f"classes with fewer than {params.min_rows_per_class} usable rows: {small}",
             where="clean.min_rows_per_class",
-            remedy="bring more rows, lower clean.min_rows_per_class, or set clean.small_classes: merge",
+            remedy=f"bring more rows, or lower clean.min_rows_per_class{', or set clean.small_classes: merge' if params.small_classes == 'refuse' else ''}",
         )
+
+
+def _check_train(labels: Sequence[str], classes: Sequence[str]) -> None:
+    """The source's own splits may hold a class back."""
+    if missing := sorted(set(classes) - set(labels)):
+        raise InputError(f"no train row is left of: {', '.join(missing)}", where="ingest.columns.split", remedy="bring train rows of it that validation and test do not hold, or map no split column")
 
 
 def _rejected(rows: Mapping[str, list[Any]], row: int, reason: str, shown: str, target: str) -> dict[str, str]:

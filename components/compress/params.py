@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from components.core.params import Strict
+from components.core.params import Strict, explain, nearest
 from components.tasks.base import Architecture
 
 
@@ -45,12 +45,17 @@ class CompressParams(Strict):
 
 
 def check_student(distill: Distill, architectures: Mapping[str, Architecture]) -> list[str]:
-    """What is wrong with the student: unknown architecture, a config that it does not take."""
+    """What is wrong with the student: unknown architectures, a config that one does not take."""
+    place, known = "compress.distill", ", ".join(architectures)
+    mistakes = []
     if distill.architecture not in architectures:
-        return [f"compress.distill.architecture: {distill.architecture!r} is not one of {', '.join(architectures)}"]
-    try:
-        architectures[distill.architecture].Config.model_validate(distill.nets.get(distill.architecture, {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        return [f"compress.distill.nets.{distill.architecture}.{'.'.join(map(str, first['loc']))}: {first['msg']}"]
-    return []
+        mistakes.append(f"{place}.architecture: {distill.architecture!r} is not one of {known}{nearest(distill.architecture, architectures)}")
+    for name, config in distill.nets.items():
+        if name not in architectures:
+            mistakes.append(f"{place}.nets.{name}: is not a known key{nearest(name, architectures)}; known here: {known}")
+            continue
+        try:
+            architectures[name].Config.model_validate(config)
+        except ValidationError as error:
+            mistakes += explain(architectures[name].Config, error, f"{place}.nets.{name}")
+    return mistakes

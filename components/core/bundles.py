@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
@@ -70,18 +71,19 @@ def read_bundle(folder: Path) -> tuple[Card, dict[str, bytes]]:
     remedy = "dvc repro makes it anew; or take another version: gristmill status"
     try:
         facts = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        hashes = facts.pop("files")
+        hashes = dict(facts.pop("files"))
         if facts.get("format") != FORMAT:
             raise InputError(f"has bundle format {facts.get('format')!r}, this gristmill reads {FORMAT}", where=str(folder), remedy=remedy)
         card = Card(**facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"is not a bundle: {CARD} cannot be read ({type(error).__name__}: {error})", where=str(folder), remedy=remedy) from None
     files = {}
     for name, expected in hashes.items():
         path = folder / _contained(name)
-        if not path.is_file() or sha256(path) != expected:
+        content = path.read_bytes() if path.is_file() else None  # read once: what is verified is what is used
+        if content is None or hashlib.sha256(content).hexdigest() != expected:
             raise InputError("is missing or was altered: its SHA-256 is not the one in the card", where=str(path), remedy=remedy)
-        files[name] = path.read_bytes()
+        files[name] = content
     return card, files
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,17 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         EnvironmentFault: the disk is full or not writable.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
         raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
 
 
@@ -72,14 +73,19 @@ def staged(targets: dict[str, Path], scratch: Path) -> Iterator[dict[str, Path]]
         if missing:
             raise RuntimeError(f"the stage did not write {', '.join(missing)}")
         sync_tree(scratch)
-        for name, twin in twins.items():
-            _replace(twin, targets[name])
+        _publish([(twin, targets[name], scratch / f"{name}.old") for name, twin in twins.items()])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replace(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    source.replace(target)
+def _publish(moves: list[tuple[Path, Path, Path]]) -> None:
+    """Rename each twin to its target, the old one aside; if one cannot be, all old ones come back."""
+    with ExitStack() as undo:
+        for twin, target, old in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(target):
+                target.replace(old)
+                undo.callback(old.replace, target)
+            twin.replace(target)
+            undo.callback(target.replace, twin)
+        undo.pop_all()

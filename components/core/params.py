@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -41,33 +42,64 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def validate(model: type[M], tree: Mapping[str, Any], source: str) -> M:
+def validate(model: type[M], tree: Mapping[str, Any], source: str, more: Callable[[M], list[str]] = lambda _: []) -> M:
     """Check a tree against a model and report all mistakes together.
+
+    Args:
+        more: what the model cannot say, such as one section's word on another; told of a tree with mistakes too, with defaults in their places.
 
     Raises:
         ParamsError: one line a mistake: file, path, value, what is allowed, the nearest valid name.
     """
     try:
-        return model.model_validate(tree)
+        valid: M | None = model.model_validate(tree)
+        found: list[str] = []
     except ValidationError as error:
-        lines = [f"{source}: {_explain(model, mistake)}" for mistake in error.errors(include_url=False)]
-        count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
-        raise ParamsError("\n".join(lines), remedy=f"{count}; edit {source} and run the same command again") from None
+        valid = _mended(model, tree, error)
+        found = explain(model, error)
+    found += more(valid) if valid else []
+    if valid is None or found:
+        count = f"{len(found)} mistakes" if len(found) > 1 else "1 mistake"
+        raise ParamsError("\n".join(f"{source}: {each}" for each in found), remedy=f"{count}; edit {source} and run the same command again")
+    return valid
 
 
-def _explain(model: type[BaseModel], mistake: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in mistake["loc"])
+def explain(model: type[BaseModel], error: ValidationError, place: str = "") -> list[str]:
+    """A line a mistake; `place`: where the model stands in the tree."""
+    return [_explain(model, mistake, place) for mistake in error.errors(include_url=False)]
+
+
+def _mended(model: type[M], tree: Mapping[str, Any], error: ValidationError) -> M | None:
+    """The tree without what is wrong in it, so that defaults stand there; None where there are none."""
+    mended = copy.deepcopy(dict(tree))
+    for mistake in error.errors(include_url=False):
+        here: Any = mended
+        way = [part for part in mistake["loc"] if isinstance(part, str)]
+        for part in way[:-1]:
+            here = here.get(part, here) if isinstance(here, dict) else here  # a union's tag is no key
+        if way and isinstance(here, dict):
+            here.pop(way[-1], None)
+    try:
+        return model.model_validate(mended)
+    except ValidationError:
+        return None
+
+
+def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
+    path = ".".join(str(part) for part in (place, *mistake["loc"]) if part != "")
     value = mistake.get("input")
     if mistake["type"] == "extra_forbidden":
         names = _names(model, mistake["loc"][:-1])
-        return f"{path}: is not a known key{_nearest(str(mistake['loc'][-1]), names)}; known here: {', '.join(names)}"
+        return f"{path}: is not a known key{nearest(str(mistake['loc'][-1]), names)}; known here: {', '.join(names)}"
+    if mistake["type"] == "union_tag_not_found":
+        return f"{path}.{mistake['ctx']['discriminator']}: is missing".replace("'", "")
     if mistake["type"] == "missing":
         return f"{path}: is missing"
     if mistake["type"] in ("literal_error", "union_tag_invalid"):
         context = mistake.get("ctx", {})
         allowed = str(context.get("expected", context.get("expected_tags", ""))).replace("'", "").replace(" or ", ", ")
-        shown = value.get("kind") if isinstance(value, dict) else value
-        return f"{path}: {shown!r} is not one of {allowed}{_nearest(str(shown), allowed.split(', '))}"
+        shown = context.get("tag", value)
+        return f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
     message = mistake["msg"].removeprefix("Value error, ")
     return f"{path}: {_short(value)}: {message[0].lower()}{message[1:]}"
 
@@ -77,9 +109,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def nearest(name: str, names: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing. Of two that share as many letters, the one of the same length: 'adamm' is a mistyped 'adamw', not an 'adam' too long."""
+
+    def likeness(other: str) -> tuple[float, int]:
+        blocks = difflib.SequenceMatcher(None, name.casefold(), other.casefold()).get_matching_blocks()
+        return sum(block.size for block in blocks) / max(len(name), len(other)), -abs(len(name) - len(other))
+
+    best = max((each for each in names if each), key=likeness, default="")
+    return f" (did you mean {best!r}?)" if best and likeness(best)[0] >= 0.5 else ""
 
 
 def _names(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

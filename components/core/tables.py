@@ -52,11 +52,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a table.
 
     Raises:
-        InputError: no manifest, or one that is not JSON.
+        InputError: no manifest, or one that is none.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+        if not {"schema", "shards"} <= manifest.keys():
+            raise ValueError("shards and schema are missing")
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"holds no readable {MANIFEST} ({type(error).__name__})", where=str(folder), remedy="dvc repro the stage that writes it") from None
     return manifest
 
@@ -70,7 +72,7 @@ def read_table(folder: Path, part: str | None = None, columns: list[str] | None 
     shards = list(_verified(folder, part))
     if not shards:
         types = {name: pa.type_for_alias(kind) if kind in ("string", "int64", "double", "binary") else pa.null() for name, kind in read_manifest(folder)["schema"].items()}
-        return pa.table({name: pa.array([], kind) for name, kind in types.items() if columns is None or name in columns})
+        return pa.table({name: pa.array([], types[name]) for name in columns or types})  # in the order asked for, or it could not be joined to a part with rows
     return pa.concat_tables([pq.read_table(path, columns=columns, memory_map=True) for path in shards])
 
 

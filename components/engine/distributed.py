@@ -32,7 +32,9 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     unit = "GPU" if gpus else "CPU"
     if ray.cluster_resources().get(unit, 0) < spec.knobs.workers:
         raise EnvironmentFault(
-            f"asks for {spec.knobs.workers} workers of one {unit} each, the cluster has {ray.cluster_resources().get(unit, 0):.0f}", where="train.workers", remedy="lower train.workers, or use a larger cluster"
+            f"asks for {spec.knobs.workers} workers of one {unit} each, the cluster has {ray.cluster_resources().get(unit, 0):.0f}",
+            where="train.workers",
+            remedy="lower train.workers, or use a larger cluster",
         )
     trainer = TorchTrainer(
         _work,

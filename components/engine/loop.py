@@ -52,6 +52,7 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
     train, validation = Rows(spec.tokens, "train", encoder), Rows(spec.tokens, "validation", encoder)
+    _check_shares(train, validation)
     checkpoints = Checkpoints(spec.state / "checkpoints", journal.say if journal else print)
     position = _restore(checkpoints, learner)
     loop = _Loop(spec, learner, train, validation, checkpoints, position, journal)
@@ -124,7 +125,7 @@ class _Loop:
                 self._save()
             if self.journal and position.step % 20 == 0:
                 self.journal.progress(position.step, total, f"steps ({spec.architecture})")
-        shares = in_order(self.validation.lengths, _VALIDATION_BATCH)
+        shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
         figures = self.learner.validate(self.validation.batch(rows[rank() :: world()]) for rows in shares if len(rows[rank() :: world()]))
         row = {"epoch": float(position.epoch + 1), "step": float(position.step), "train_loss": position.loss_sum / len(batches), **{f"validation_{k}": v for k, v in figures.items()}}
         self._settle(row)
@@ -158,6 +159,13 @@ class _Loop:
     def _save(self) -> None:
         if rank() == 0:
             self.checkpoints.save(self.position.step, {**self.learner.state(), "position": vars(self.position)})
+
+
+def _check_shares(*splits: Rows) -> None:
+    """A worker without a row would leave the others waiting for its sums."""
+    fewest = min(len(rows) for rows in splits)
+    if fewest < world():
+        raise InputError(f"{world()} workers are too many for a split of {fewest} row(s)", where="train.workers", remedy="lower it, then run the same command again")
 
 
 def _restore(checkpoints: Checkpoints, learner: Supervised) -> Position:

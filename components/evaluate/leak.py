@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from components.core.bundles import Card
 from components.core.job import Job
-from components.core.tables import read_table
+from components.core.tables import read_manifest, read_table
 from components.engine import measure
 from components.engine.predict import Predictor
 from components.evaluate.candidates import BASELINE
@@ -37,10 +37,11 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     """
     task = base.schema(job.task)
     rows = read_table(job.inputs["audit"], "naive")
-    known = pa.array([label in set(classes) for label in rows["label"].to_pylist()])  # small classes may have been merged since
-    rows = rows.filter(known)
+    merged = read_manifest(job.inputs["clean"])["merged_classes"]
+    rows = rows.set_column(rows.schema.get_field_index("label"), "label", pa.array([merged.get(label, label) for label in rows["label"].to_pylist()]))
+    rows = rows.filter(pa.array([label in set(classes) for label in rows["label"].to_pylist()]))  # a class may have vanished since
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
-    cut = int(rows.num_rows * job.sections["clean"].test_share)  # type: ignore[attr-defined]
+    cut = max(1, int(rows.num_rows * job.sections["clean"].test_share))  # type: ignore[attr-defined]
     test, train = rows.take(order[:cut]), rows.take(order[cut:])
     baseline = base.baselines(job.task).baselines[BASELINE]
     arrays, files = baseline.fit(train, classes, job.sections["train"], job.sections["clean"], job.seed)

@@ -26,8 +26,12 @@ def decode(value: bytes, channels: int) -> NDArray[np.uint8]:
         with Pillow.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Reject("too_large", f"{picture.width}x{picture.height}")
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+            deep = picture.mode.startswith("I")  # 16 bits a pixel, which convert() would clip to white
+            shallow = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8)) if deep else picture
+            pixels = np.asarray(shallow.convert("L" if channels == 1 else "RGB"))
+    except Pillow.DecompressionBombError:
+        raise Reject("too_large", "more pixels than any picture has") from None
+    except (OSError, ValueError, SyntaxError) as error:
         raise Reject("not_an_image", type(error).__name__) from None
     return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
 
@@ -84,7 +88,7 @@ class Image:
     def similar(self, a: Any, b: Any) -> float:
         """One minus the mean absolute difference, stretched so that unrelated pictures are near zero."""
         one, two = (decode(value, self.channels).astype(np.float64) for value in (a, b))
-        spread = max(float(np.abs(one - one.mean()).mean()), 1.0)
+        spread = max(float(np.abs(one - one.mean()).mean() + np.abs(two - two.mean()).mean()) / 2, 1.0)
         return max(0.0, 1.0 - float(np.abs(one - two).mean()) / spread)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from components.fields.base import Reject
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,500}>|<!--.*?-->", re.DOTALL)
+# A comment ends at the next "-->" or is none: looking past a further "<!--" would be quadratic, and a client could stop a server with it.
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,500}>|<!--(?:(?!<!--).)*?-->", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _GRAM = 3
+_PASSES = 12  # escaped twice is common, a dozen times is an attack
 _BANDS, _ROWS = 32, 4  # MinHash: a pair of Jaccard 0.8 shares a band with 1 - (1 - 0.8^4)^32 > 0.9999
 _PRIME = np.uint64((1 << 61) - 1)
 _HASHES = np.random.default_rng(20261122).integers(1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64)
@@ -27,6 +29,14 @@ def comparable(text: str) -> str:
     """What decides whether two texts are equal: unescaped, NFKC, lower case, letters and digits only."""
     folded = unicodedata.normalize("NFKC", html.unescape(text)).lower()
     return "".join(char for char in folded if char.isalnum())
+
+
+def _readable(text: str) -> str:
+    """One pass of cleaning."""
+    text = unicodedata.normalize("NFKC", _TAG.sub(" ", html.unescape(text)))
+    # Controls, formats (zero-width, direction marks), surrogates and private use carry nothing to read.
+    text = "".join(char if unicodedata.category(char)[0] != "C" else " " if char.isspace() else "" for char in text)
+    return _SPACE.sub(" ", text).strip()
 
 
 class Text:
@@ -43,13 +53,21 @@ class Text:
         self.min_characters, self.max_characters = min_characters, max_characters
 
     def normalise(self, value: Any) -> str:
-        """Entities, tags, NFKC, control characters, white space. Raises `Reject` for what is no text or has nothing left."""
+        """Entities, tags, NFKC, control characters, white space. A normalised text stays as it is.
+
+        Raises:
+            Reject: what is no text, has nothing left, or is escaped many times over.
+        """
         if not isinstance(value, str):
             raise Reject("not_text", type(value).__name__)
-        text = unicodedata.normalize("NFKC", _TAG.sub(" ", html.unescape(value)))
-        # Controls, formats (zero-width, direction marks), surrogates and private use carry nothing to read; NFKC again is not needed.
-        text = "".join(char if unicodedata.category(char)[0] != "C" else " " if char in "\t\n\r" else "" for char in text)
-        text = _SPACE.sub(" ", text).strip()[: self.max_characters]
+        text = value
+        for _ in range(_PASSES):  # each step may uncover work for one before it: an entity behind an entity, a tag in full-width signs
+            before, text = text, _readable(text)
+            if text == before:
+                break
+        else:
+            raise Reject("not_text", "escaped many times over")
+        text = text[: self.max_characters].rstrip()
         if not comparable(text):
             raise Reject("empty")
         return text

@@ -132,7 +132,7 @@ def _ask_over_http(job: Job, version: Version) -> Smoke:
     """Deploy under a name of its own, ask test cases one by one, compare with what evaluate answered, take it down again."""
     params: ServeParams = job.params
     table = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
-    chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311: which questions are asked is no secret
+    chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311 (which questions are asked is no secret)
     name = f"check-{job.tags['pipeline']}-{version.number}"
     url = deploy(
         job.inputs["winner"],

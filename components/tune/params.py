@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.tune.space import Choice, Int, LogUniform, Uniform
+from components.tune.space import Dimension
 
 
 class TuneParams(Strict):
@@ -16,7 +16,7 @@ class TuneParams(Strict):
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(2, ge=2)
     cpus_per_trial: float = Field(1, gt=0)
-    space: dict[str, Choice | Uniform | LogUniform | Int] = Field(min_length=1)
+    space: dict[str, Dimension] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _grace(self) -> TuneParams:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
-from components.core.params import Strict
+from components.core.params import Strict, nearest
 
 
 class Choice(Strict):
@@ -51,7 +51,7 @@ class Uniform(_Range):
 class LogUniform(_Range):
     """Between two positive numbers, each order of magnitude as likely."""
 
-    loguniform: tuple[float, float] = Field(strict=False)
+    loguniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(strict=False)
 
     def sample(self, rng: np.random.Generator) -> Any:
         """Uniform in the logarithm."""
@@ -72,7 +72,14 @@ class Int(_Range):
         return rng.integers(self.int[0], self.int[1] + 1).item()
 
 
-Space = Mapping[str, Choice | Uniform | LogUniform | Int]
+def _kind(value: Any) -> str:
+    """The key that says what a dimension is, so that only that kind's mistakes are told."""
+    keys = type(value).model_fields if isinstance(value, Strict) else value
+    return str(next(iter(keys), "")) if isinstance(keys, Mapping) else str(value)
+
+
+Dimension = Annotated[Annotated[Choice, Tag("choice")] | Annotated[Uniform, Tag("uniform")] | Annotated[LogUniform, Tag("loguniform")] | Annotated[Int, Tag("int")], Discriminator(_kind)]
+Space = Mapping[str, Dimension]
 
 
 def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
@@ -100,7 +107,7 @@ def check_space(space: Space, train: BaseModel) -> list[str]:
         for part in path.split("."):
             if not isinstance(here, dict) or part not in here:
                 known = ", ".join(sorted(here)) if isinstance(here, dict) else "nothing"
-                mistakes.append(f"tune.space.{path}: train has no {part!r} there; known: {known}")
+                mistakes.append(f"tune.space.{path}: train has no {part!r} there{nearest(part, here) if isinstance(here, dict) else ''}; known: {known}")
                 break
             here = here[part]
         else:

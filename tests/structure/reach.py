@@ -151,11 +151,13 @@ def reached(stage: str, task: str) -> Walk:
     return Walk(task).start(f"components.{stage}.stage", "run")
 
 
+@cache
 def has_code(path: Path) -> bool:
     """Whether a file holds more than its docstring."""
     return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
 
 
+@cache
 def files(stage: str, task: str) -> set[str]:
     """Files below components/ that a stage needs, relative to the root; those that only hold a docstring say nothing."""
     paths = (file_of(module) for module in reached(stage, task).modules)

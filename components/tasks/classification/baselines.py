@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from components.tasks.base import Arrays, Scorer
 
+_NEVER = -1e4  # a logit that softmax makes zero
+
 
 class Prior:
     """Answers the frequencies of the training classes, whatever is asked."""
@@ -30,9 +32,11 @@ class Prior:
         return lambda graph, batch: {"logits": np.tile(arrays["logits"], (len(batch["rows"]), 1))}  # noqa: ARG005
 
 
-def linear_arrays(model: Any) -> dict[str, Any]:
-    """Weights of a fitted scikit-learn LogisticRegression as (c, features) and (c,), two classes made explicit."""
+def linear_arrays(model: Any, classes: int) -> dict[str, Any]:
+    """Weights of a LogisticRegression fitted on class indices as (c, features) and (c,): two classes made explicit, one without a train row never answered."""
     coefficients, intercept = model.coef_, model.intercept_
     if len(coefficients) == 1:  # binary: one row for the second class; softmax of (0, x) equals the sigmoid of x
         coefficients, intercept = np.vstack([np.zeros_like(coefficients), coefficients]), np.array([0.0, intercept[0]])
-    return {"coefficients": coefficients.astype(np.float32), "intercept": intercept.astype(np.float32)}
+    arrays = {"coefficients": np.zeros((classes, coefficients.shape[1]), np.float32), "intercept": np.full(classes, _NEVER, np.float32)}
+    arrays["coefficients"][model.classes_], arrays["intercept"][model.classes_] = coefficients, intercept
+    return arrays

@@ -43,7 +43,7 @@ class PixelLinear:
         index = {name: i for i, name in enumerate(classes)}
         model = LogisticRegression(C=options.classical.C, max_iter=2000, random_state=seed)
         model.fit(_flat(rows["image"].to_pylist(), clean.channels), [index[name] for name in rows["label"].to_pylist()])
-        return linear_arrays(model), {"pixels.json": to_json({"channels": clean.channels, "size": clean.size}).encode()}
+        return linear_arrays(model, len(classes)), {"pixels.json": to_json({"channels": clean.channels, "size": clean.size}).encode()}
 
     def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Pictures to {"pixels": (n, features)}."""

@@ -25,7 +25,7 @@ class ImageLearning(ClassificationLearning):
         shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * (2 * options.shift_pixels / size)  # grid units: the picture spans [-1, 1]
         cos, sin = angle.cos(), angle.sin()
         matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)  # (n, 2, 3)
-        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+        grid = F.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
         return {**batch, "pixels": F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)}
 
 

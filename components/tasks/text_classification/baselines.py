@@ -57,7 +57,7 @@ class TfidfLinear:
         features = vectorizer.fit_transform(rows["text"].to_pylist())
         index = {name: i for i, name in enumerate(classes)}
         model = LogisticRegression(C=knobs.C, max_iter=1000, random_state=seed).fit(features, [index[name] for name in rows["label"].to_pylist()])
-        arrays = linear_arrays(model) | {"idf": vectorizer.idf_.astype(np.float32)}
+        arrays = linear_arrays(model, len(classes)) | {"idf": vectorizer.idf_.astype(np.float32)}
         facts = {"vocabulary": vectorizer.get_feature_names_out().tolist(), "ngrams": knobs.ngrams, "max_characters": clean.max_characters}
         return arrays, {"tfidf.json": to_json(facts).encode()}
 

@@ -16,6 +16,7 @@ from components.fields.text import Text
 from components.tasks.base import Augmenter, Role, SplitRule
 
 MASK = "[MASK]"  # a special token of the vocabulary
+Edit = Callable[[list[str], np.random.Generator], list[str]]
 _UNIT = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+|\S|\s+")  # a Han character, a word, a mark, a space
 
 
@@ -53,22 +54,22 @@ class TextSchema:
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
         """Easy data augmentation (Wei and Zou 2019, arXiv:1901.11196) on characters of Chinese and words of the rest."""
         assert isinstance(options, TextAugment)
-        edits: Mapping[str, Callable[[list[str], np.random.Generator], list[str]]] = {
+        edits: Mapping[str, Edit] = {
             "delete": lambda units, _: [""] * len(units),
             "swap": lambda units, rng: [units[i] for i in rng.permutation(len(units))],
             "mask": lambda units, _: [MASK] * len(units),
         }
-        return {name: _editor(edits[name], options.strength) for name in options.methods}
+        return {name: _editor(edits[name], options.strength, least=2 if name == "swap" else 1) for name in options.methods}
 
 
-def _editor(edit: Callable[[list[str], np.random.Generator], list[str]], strength: float) -> Augmenter:
-    """Apply an edit to a random share of the units; None where nothing would change."""
+def _editor(edit: Edit, strength: float, least: int) -> Augmenter:
+    """Apply an edit to a random share of the units, at least to so many; None where nothing would change, or too much."""
 
     def augment(row: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Any] | None:
         units = _UNIT.findall(row["text"])
         words = [i for i, unit in enumerate(units) if unit.strip() and unit[0].isalnum()]
-        count = max(2, round(len(words) * strength))
-        if len(words) < 2 * count:
+        count = max(least, round(len(words) * strength))
+        if len(words) < max(4, 2 * count):
             return None
         chosen = sorted(rng.choice(words, size=count, replace=False).tolist())
         for i, unit in zip(chosen, edit([units[i] for i in chosen], rng), strict=True):

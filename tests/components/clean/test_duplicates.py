@@ -1,0 +1,80 @@
+"""Equal and similar rows: which go, which stay together."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from components.clean.duplicates import Clusters, settle_equal, similar_rows
+from components.fields.text import Text
+
+NONE = [None] * 9
+
+
+def test_of_equal_rows_the_first_stays() -> None:
+    assert settle_equal(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {2: "duplicate", 3: "duplicate"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "conflicts", "gone"),
+    [
+        ("xxy", "drop", {0: "conflicting_labels", 1: "conflicting_labels", 2: "conflicting_labels"}),
+        ("xxy", "majority", {1: "duplicate", 2: "conflicting_labels"}),
+        ("yxx", "majority", {0: "conflicting_labels", 2: "duplicate"}),
+        ("xxyy", "majority", dict.fromkeys(range(4), "conflicting_labels")),  # a tie
+        ("xyz", "majority", dict.fromkeys(range(3), "conflicting_labels")),
+        ("xxyyz", "majority", dict.fromkeys(range(5), "conflicting_labels")),
+    ],
+)
+def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -> None:
+    assert settle_equal(["k"] * len(labels), list(labels), NONE[: len(labels)], conflicts) == gone
+
+
+def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
+    splits = ["train", "test", None, "validation", "test"]
+    assert settle_equal(["k"] * 5, list("xyxyx"), splits, "drop") == {0: "duplicate", 2: "duplicate", 3: "duplicate"}
+    assert settle_equal(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {0: "duplicate"}
+
+
+def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:
+    start = time.process_time()
+    gone = settle_equal(["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority")
+    assert len(gone) == 39_999
+    assert time.process_time() - start < 2
+
+
+def test_a_cluster_is_called_after_its_smallest_row() -> None:
+    clusters = Clusters(6)
+    clusters.join(5, 3)
+    clusters.join(3, 4)
+    clusters.join(4, 1)
+    assert [clusters.find(row) for row in range(6)] == [0, 1, 2, 1, 1, 1]
+
+
+def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
+    """Cluster of each text and the number of confirmed pairs."""
+    field, clusters = Text(), Clusters(len(texts))
+    pairs = similar_rows({"text": texts}, {"text": field}, {"text": [field.signature(text) for text in texts]}, threshold, clusters)
+    return [clusters.find(row) for row in range(len(texts))], pairs
+
+
+def test_similar_texts_are_joined_and_others_are_not() -> None:
+    rng = np.random.default_rng(2)
+    originals = ["".join(rng.choice(list("abcdefghijklmnop"), 80)) for _ in range(30)]
+    found, pairs = similar(originals + [text[:-1] + "z" for text in originals], 0.8)
+    assert found == [*range(30), *range(30)]
+    assert pairs == 30
+
+
+def test_what_shares_a_band_is_confirmed_before_it_is_joined() -> None:
+    text = "abcdefghijklmnopqrstuvwxyz" * 2
+    near = text + "0123456789"  # Jaccard 26 / 36
+    assert similar([text, near], 0.6)[0] == [0, 0]
+    assert similar([text, near], 0.8)[0] == [0, 1]
+
+
+def test_a_chain_of_a_hundred_variants_is_one_cluster() -> None:
+    text = "这家酒店的服务真的非常好房间也很干净下次还会再来推荐给大家前台热情位置方便早餐丰富"
+    assert similar([f"{text}{i}" for i in range(100)], 0.8)[0] == [0] * 100

@@ -1,0 +1,32 @@
+"""A tiny corpus of Chinese and English reviews and one of pictures, put through clean, augment and tokenize once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mill import IMAGE, Mill, pictures, sentences
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+    """240 reviews as tokens."""
+    return Mill.make(tmp_path_factory.mktemp("reviews"), sentences(240), augment={"rate": 0.3}, tokenize={"vocabulary_size": 600, "max_length": 48}).all()
+
+
+@pytest.fixture(scope="session")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+    """120 pictures as tokens."""
+    return Mill.make(tmp_path_factory.mktemp("bars"), pictures(120), IMAGE).all()
+
+
+@pytest.fixture(scope="session")
+def network(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted TextCNN as a bundle: the network of `trained` in the folders of `reviews`."""
+    from components.engine.loop import fit
+    from components.engine.save import save_torch
+
+    spec = reviews.spec(tmp_path_factory.mktemp("network"), epochs=4)
+    folder = reviews.root / "trained" / "network"
+    save_torch(folder, spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    return folder

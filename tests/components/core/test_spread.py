@@ -1,0 +1,25 @@
+"""Without Ray the pieces are worked on one after another, in order, when they are asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.core.spread import spread
+
+
+def test_results_come_in_order_and_only_when_asked_for() -> None:
+    done: list[int] = []
+
+    def work(piece: int) -> int:
+        done.append(piece)
+        return piece * 10
+
+    results = spread(work, [3, 1, 2])
+    assert next(results) == 30
+    assert done == [3]
+    assert list(results) == [10, 20]
+
+
+def test_what_work_raises_comes_out() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(spread(lambda piece: 1 // piece, [1, 0]))

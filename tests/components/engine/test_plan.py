@@ -1,0 +1,55 @@
+"""Which rows make a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mill import Mill
+
+from components.engine.data import Rows, in_order, load_encoder, plan
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=700), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
+def test_every_row_once_in_batches_of_like_size(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+    batches = plan(np.array(lengths), size, seed, epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    again = plan(np.array(lengths), size, seed, epoch)
+    assert all((one == two).all() for one, two in zip(batches, again, strict=True))
+
+
+@pytest.mark.parametrize("other", [(1, 1), (2, 0)])
+def test_epochs_and_seeds_differ(other: tuple[int, int]) -> None:
+    lengths = np.full(100, 7)
+    first, second = plan(lengths, 10, 1, 0), plan(lengths, 10, *other)
+    assert [sorted(batch.tolist()) for batch in first] != [sorted(batch.tolist()) for batch in second]
+
+
+def test_rows_of_like_length_are_together() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, 2000)
+    batches = plan(lengths, 32, 0, 0)
+    useful = lengths.sum() / sum(lengths[batch].max() * len(batch) for batch in batches)
+    assert useful > 0.9
+    means = [lengths[batch].mean() for batch in batches]
+    assert means != sorted(means)  # and yet long and short come mixed
+
+
+def test_validation_takes_every_row_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 9, 100)
+    batches = in_order(lengths, 30)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(100))
+    assert [len(batch) for batch in batches] == [30, 30, 30, 10]
+
+
+def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: Mill) -> None:
+    rows = Rows(reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task))
+    stored = reviews.rows("tokens", "train")
+    batch = rows.batch([5, 0, 200])
+    for i, row in enumerate((5, 0, 200)):
+        assert batch["ids"][i][batch["mask"][i] == 1].tolist() == stored[row]["ids"]
+        assert batch["target"][i] == stored[row]["target"]

@@ -1,0 +1,99 @@
+"""A bundle answers alike alone and in company, whatever runs it, and only if it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mill import Mill
+
+from components.core.bundles import Card
+from components.core.errors import InputError
+from components.engine.measure import watched
+from components.engine.predict import ARRAYS, GRAPH, WEIGHTS, Predictor, load, load_module
+from components.engine.save import save_numpy, save_onnx
+from components.fields.base import Reject
+from components.tasks import base
+
+TEXTS = ["房间很干净,满意!", "the hotel was noisy and dirty", "好", "a", "从来没有见过的字 饕餮 zzz", " ".join(["lovely room"] * 40)]
+
+
+@pytest.fixture(scope="module")
+def bundles(reviews: Mill, network: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same network in torch and ONNX, and the classical baseline."""
+    from components.compress.quantize import export
+    from components.engine.data import Rows, load_encoder
+
+    root = tmp_path_factory.mktemp("bundles")
+    rows = Rows(reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task))
+    graph = base.models(reviews.task).architectures["textcnn"].graphs(load_module(network))["forward"]
+    save_onnx(root / "onnx", reviews.spec(root), export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())]))), "p", ["train"])
+    for name in ("classical", "trivial"):
+        from components.core.tables import read_table
+
+        arrays, files = base.baselines(reviews.task).baselines[name].fit(
+            read_table(reviews.root / "clean", "train"), ["好评", "差评"], reviews.sections["train"], reviews.sections["clean"], 7
+        )
+        save_numpy(root / name, Card(reviews.task, "numpy", name, {}, ["好评", "差评"], 7, "d", "p", ["fit"]), arrays, files)
+    return {"torch": network, "onnx": root / "onnx", "classical": root / "classical", "trivial": root / "trivial"}
+
+
+def answers(predictor: Predictor, texts: list[str]) -> np.ndarray:
+    """Probabilities (n, c)."""
+    return np.array([list(each.probabilities.values()) for each in predictor.predict([predictor.judge.Query(text=text) for text in texts])])
+
+
+each = pytest.mark.parametrize("name", ["torch", "onnx", "classical", "trivial"])
+
+
+@each
+def test_answers_sum_to_one_and_name_the_most_probable(bundles: dict[str, Path], name: str) -> None:
+    predictor = load(bundles[name])
+    for answer in predictor.predict([predictor.judge.Query(text=text) for text in TEXTS]):
+        assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-9)
+        assert list(answer.probabilities) == ["好评", "差评"]
+        assert answer.probability == max(answer.probabilities.values()) == answer.probabilities[answer.label]
+    assert list(predictor.predict([])) == []
+
+
+@each
+def test_company_changes_no_answer(bundles: dict[str, Path], name: str) -> None:
+    predictor = load(bundles[name])
+    alone = np.concatenate([answers(predictor, [text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, answers(predictor, TEXTS), atol=1e-6)
+    if name != "trivial":
+        assert np.ptp(alone[:, 0]) > 0.1
+
+
+def test_torch_and_onnx_agree(bundles: dict[str, Path]) -> None:
+    np.testing.assert_allclose(answers(load(bundles["torch"]), TEXTS), answers(load(bundles["onnx"]), TEXTS), atol=1e-5)
+
+
+def test_queries_are_normalised_like_training_rows(bundles: dict[str, Path]) -> None:
+    for name in ("torch", "classical"):
+        predictor = load(bundles[name])
+        np.testing.assert_allclose(answers(predictor, ["The  &amp;amp; hotel<br>was\u200b noisy"]), answers(predictor, ["The & hotel was noisy"]), atol=1e-12)
+        with pytest.raises(Reject):
+            answers(predictor, ["fine", "!!!"])
+
+
+@pytest.mark.parametrize(("name", "file"), [("torch", WEIGHTS), ("torch", "encoder/tokenizer.json"), ("onnx", GRAPH), ("classical", ARRAYS), ("classical", "encoder/tfidf.json")])
+def test_an_altered_bundle_does_not_answer(bundles: dict[str, Path], name: str, file: str) -> None:
+    path = bundles[name] / file
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(InputError, match="altered"):
+            load(bundles[name])
+    finally:
+        path.write_bytes(whole)
+    load(bundles[name])
+
+
+def test_the_watched_figure_is_that_of_the_validation_answers(reviews: Mill, network: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    rows, predictor = reviews.rows("clean", "validation"), load(network)
+    labels = [answer.label for answer in predictor.predict([predictor.judge.Query(text=row["text"]) for row in rows])]
+    assert watched(network, reviews.root / "tokens") == pytest.approx(f1_score([row["label"] for row in rows], labels, average="macro"))

@@ -1,0 +1,28 @@
+"""A class is a name, shown as the source wrote it."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.fields.base import Reject
+from components.fields.category import Category
+
+
+def test_white_space_goes_and_composed_forms_are_one() -> None:
+    assert Category().clean(" 差评\n") == "差评"
+    assert Category().clean("cafe\u0301") == Category().clean("café")
+    assert Category().clean("Ｇood") == "Ｇood"
+
+
+@pytest.mark.parametrize("value", [None, "", " \t", 3, float("nan")])
+def test_no_name_no_label(value: object) -> None:
+    with pytest.raises(Reject) as caught:
+        Category().clean(value)
+    assert caught.value.reason == "no_label"
+
+
+def test_names_are_escaped_and_have_no_near_duplicates() -> None:
+    assert Category().show("<b>") == "&lt;b&gt;"
+    assert Category().signature("a") is None
+    assert Category().similar("a", "a") == 1
+    assert Category().similar("a", "b") == 0

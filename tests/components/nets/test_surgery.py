@@ -1,0 +1,100 @@
+"""A cut net computes what the whole one computes with the lost units zeroed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from components.compress.prune import cut, score, select
+from components.nets.base import Surgery
+from components.nets.convnet.config import ConvNetConfig
+from components.nets.convnet.net import ConvNet, ConvNetSurgery
+from components.nets.textcnn.config import TextCNNConfig
+from components.nets.textcnn.net import TextCNN, TextCNNSurgery
+from components.nets.transformer.config import TransformerConfig
+from components.nets.transformer.net import Transformer, TransformerSurgery
+
+TEXT = {"ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)), "mask": torch.ones(5, 9).tril(4)}
+NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
+    "textcnn": (TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]), TextCNNSurgery(), lambda config: TextCNN(config, 40, 3), TEXT),
+    "transformer": (TransformerConfig(width=16, layers=2, heads=4, feedforward=24), TransformerSurgery(), lambda config: Transformer(config, 40, 3, 9), TEXT),
+    "convnet": (
+        ConvNetConfig(channels=[8, 12], hidden=20),
+        ConvNetSurgery(),
+        lambda config: ConvNet(config, 1, 8, 3),
+        {"pixels": torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))},
+    ),
+}
+each = pytest.mark.parametrize("name", NETS)
+
+
+def whole(name: str) -> torch.nn.Module:
+    """The net with random weights, biases and running statistics."""
+    torch.manual_seed(3)
+    config, _, build, _ = NETS[name]
+    module: torch.nn.Module = build(config)
+    state = {key: torch.rand_like(value) + 0.5 if "running_var" in key else torch.randn_like(value) * 0.4 if value.is_floating_point() else value for key, value in module.state_dict().items()}
+    module.load_state_dict(state)
+    return module.eval()
+
+
+@each
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_cut_equals_zeroed(name: str, share: float) -> None:
+    _, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    config, weights = cut(module, NETS[name][0], surgery, share)
+    smaller = build(type(config).model_validate(config.model_dump())).eval()
+    smaller.load_state_dict(weights)
+
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    for dim in surgery.dims(module):
+        lost = set(range(dim.size)) - set(select(dim, score(dim, module.state_dict()), share).tolist())
+        for key, axis, first, per_unit in dim.places:
+            for unit in lost:
+                state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
+    zeroed = build(NETS[name][0]).eval()
+    zeroed.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**inputs), zeroed(**inputs), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(smaller(**inputs), module(**inputs), atol=1e-2)  # something was lost
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in module.parameters())
+
+
+@each
+def test_the_weakest_units_go(name: str) -> None:
+    """Zeroing half of the units beforehand changes nothing: they are those that are cut."""
+    config, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    state = module.state_dict()
+    for dim in surgery.dims(module):
+        for key, axis, first, per_unit in dim.places:
+            for unit in range(0, dim.size, 2):
+                state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
+    smaller_config, weights = cut(module, config, surgery, 0.5)
+    smaller = build(smaller_config).eval()
+    smaller.load_state_dict(weights)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**inputs), module(**inputs), atol=1e-5, rtol=1e-5)
+
+
+@each
+def test_a_cut_net_can_be_cut_again_and_never_below_its_minimum(name: str) -> None:
+    config, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    for _ in range(5):
+        config, weights = cut(module, config, surgery, 0.9)
+        module = build(type(config).model_validate(config.model_dump())).eval()
+        module.load_state_dict(weights)
+    assert all(dim.size >= dim.minimum for dim in surgery.dims(module))
+    assert module(**inputs).isfinite().all()
+
+
+@each
+def test_the_net_that_is_cut_stays_as_it_was(name: str) -> None:
+    module = whole(name)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    cut(module, NETS[name][0], NETS[name][1], 0.5)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

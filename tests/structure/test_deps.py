@@ -1,0 +1,65 @@
+"""The deps of a stage cover the code that it reaches, and hold nothing that it does not: an edit re-runs what it can change."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from components.core.params import read_yaml
+from components.tasks import base
+from pipelines.stages import STAGES
+from tests.structure.reach import BASE, ROOT, file_of, files, has_code
+
+TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
+# Deliberate: how a stage is run at all (CONTRACT.md).
+RUNNER = "pipelines/stage.py"
+# Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that serve does not use.
+SPARE = {"serve": "loss.py"}
+CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
+
+
+def code_deps(stage: str, task: str) -> list[str]:
+    """The deps below components/, for a task."""
+    return [dep.replace("${task}", task) for dep in TOLD[stage]["deps"] if dep.startswith("components/")]
+
+
+def lies_under(file: str, dep: str) -> bool:
+    """Whether a dep is the file or a folder around it."""
+    return file == dep or file.startswith(f"{dep}/")
+
+
+@pytest.mark.parametrize(("stage", "task"), CASES)
+def test_each_reached_file_lies_under_a_dep(stage: str, task: str) -> None:
+    deps = code_deps(stage, task)
+    uncovered = {file for file in files(stage, task) if not any(lies_under(file, dep) for dep in deps)}
+    assert not uncovered, f"dvc.yaml: {stage}.deps lacks {sorted(uncovered)}"
+
+
+@pytest.mark.parametrize(("stage", "task"), CASES)
+def test_each_dep_holds_a_reached_file(stage: str, task: str) -> None:
+    stale = {dep for dep in code_deps(stage, task) if not any(lies_under(file, dep) for file in files(stage, task))}
+    assert not stale, f"dvc.yaml: {stage}.deps needs no {sorted(stale)}"
+
+
+@pytest.mark.parametrize(("stage", "task"), CASES)
+def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task: str) -> None:
+    facets = [path.relative_to(ROOT).as_posix() for path in (ROOT / "components" / "tasks").rglob("*.py") if has_code(path)]
+    wide = {file for file in facets if file not in files(stage, task) and any(lies_under(file, dep) for dep in code_deps(stage, task))}
+    unwanted = {file for file in wide if file.rpartition("/")[2] != SPARE.get(stage)}
+    assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_of_the_pipelines_folder_only_the_runner_is_a_dep(stage: str) -> None:
+    assert [dep for dep in TOLD[stage]["deps"] if dep.startswith("pipelines")] == [RUNNER]
+
+
+def test_modules_are_imported_by_name_only_where_this_test_can_follow() -> None:
+    """A dynamic import anywhere else would be a dependency that nobody sees."""
+    dynamic = set()
+    for path in (ROOT / "components").rglob("*.py"):
+        names = (node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute | ast.Name))
+        if {"import_module", "__import__", "exec_module"} & set(names):
+            dynamic.add(path)
+    assert dynamic == {file_of(BASE)}

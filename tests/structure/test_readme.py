@@ -1,0 +1,154 @@
+"""What the READMEs tell people to type exists: commands, options, targets, files; in both languages the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from components.core.params import read_yaml
+from pipelines.cli import app
+from pipelines.params import load
+from tests.structure.reach import ROOT
+
+READMES = ["README.md", "README.zh-CN.md"]
+OTHERS = {"cd", "curl", "git", "pip", ".", "source"}  # not ours to check
+
+
+@cache
+def text(name: str) -> str:
+    """A README."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, kinds: str) -> list[str]:
+    """The fenced blocks of some languages."""
+    return re.findall(rf"^```(?:{kinds})\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
+
+
+def commands(name: str) -> list[list[str]]:
+    """Words of each command in the shell blocks, comments and settings of the environment left out."""
+    lines = [line for block in blocks(name, "sh|bash|shell|console") for line in block.replace("\\\n", " ").splitlines()]
+    found = []
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words = words[1:]
+        if words:
+            found.append([words[0].removeprefix(".venv/bin/"), *words[1:]])
+    return found
+
+
+def inline(name: str) -> list[str]:
+    """Commands of ours between backticks, which may hold placeholders."""
+    return re.findall(r"`((?:gristmill|make) [^`]+)`", text(name))
+
+
+def check_gristmill(words: list[str]) -> None:
+    """Parse as the command would, without running it."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        assert words, "a group alone does nothing"
+        assert words[0] in command.commands, f"gristmill has no {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("gristmill", list(words))  # raises what a person would see
+
+
+def check_make(words: list[str]) -> None:
+    """Targets and variables that the Makefile has."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        pattern = rf"^{re.escape(word.split('=')[0])} \?=" if "=" in word else rf"^{re.escape(word)}:"
+        assert re.search(pattern, makefile, re.MULTILINE), f"the Makefile has no {word}"
+
+
+def check_dvc(words: list[str]) -> None:
+    """Parse as dvc would; what is set must be a param, what is reproduced a file."""
+    from dvc.cli.parser import get_main_parser
+
+    told = get_main_parser().parse_args(words)
+    for setting in getattr(told, "set_param", None) or []:
+        here: Any = read_yaml(ROOT / "params.yaml")
+        for part in setting.split("=")[0].split("."):
+            here = here[part]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    for target in (getattr(told, "targets", None) or []) if words[0] == "repro" else []:
+        file, _, stage = target.rpartition(":")
+        assert target in stages or (ROOT / target).is_file() or ((ROOT / file).is_file() and stage in stages), f"dvc repro {target}: nothing of that name"
+
+
+CHECKS = {"gristmill": check_gristmill, "make": check_make, "dvc": check_dvc}
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_it_begins_with_make_run_and_make_test(name: str) -> None:
+    assert commands(name)[:2] == [["make", "run"], ["make", "test"]]
+
+
+def test_both_languages_tell_the_same_commands() -> None:
+    first, second = (commands(name) for name in READMES)
+    assert first == second
+    first_yaml, second_yaml = (blocks(name, "ya?ml") for name in READMES)
+    assert first_yaml == second_yaml
+
+
+@pytest.mark.parametrize("words", [words for name in READMES if (ROOT / name).exists() for words in commands(name)], ids=" ".join)
+def test_a_command_exists(words: list[str]) -> None:
+    if words[0] not in OTHERS:
+        assert words[0] in CHECKS, f"{words[0]}: no such command of ours"
+        CHECKS[words[0]](words[1:])
+
+
+@pytest.mark.parametrize("told", sorted({told for name in READMES if (ROOT / name).exists() for told in inline(name)}))
+def test_a_command_in_the_text_exists(told: str) -> None:
+    """With its placeholders only the names can be checked: of subcommands, options and targets."""
+    program, *words = told.split()
+    if program == "make":
+        check_make(words)
+        return
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_checks_refuse_what_does_not_exist() -> None:
+    for check, words in ((check_gristmill, ["rnu"]), (check_gristmill, ["run", "--frsh"]), (check_make, ["rnu"]), (check_make, ["NAME=x"]), (check_dvc, ["repo"]), (check_dvc, ["repro", "no.yaml"])):
+        with pytest.raises(BaseException):  # noqa: B017 (each tool has its own kind of error)
+            check(words)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_files_that_it_names_exist(name: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text(name)) if "://" not in link]
+    data = [words[words.index("--data") + 1] for words in commands(name) if "--data" in words]
+    sources = re.findall(r"path: ([\w./-]+)", "".join(blocks(name, "ya?ml")))
+    assert links
+    assert data
+    assert not [path for path in [*links, *data, *sources] if not (ROOT / Path(path)).exists()]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_no_blank_is_left_to_fill_in(name: str) -> None:
+    assert not re.findall(r"@@\w+@@|TODO|FIXME", text(name))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_its_yaml_is_a_section_that_params_take(name: str, tmp_path: Path) -> None:
+    """The README says: edit only this section."""
+    for number, block in enumerate(blocks(name, "ya?ml")):
+        piece = tmp_path / f"{number}.yaml"
+        piece.write_text(block, encoding="utf-8")
+        told = read_yaml(piece)
+        full = read_yaml(ROOT / "params.yaml")
+        for section, keys in told.items():
+            full[section] = {**full[section], **keys}
+        piece.write_text(json.dumps(full), encoding="utf-8")  # JSON is YAML
+        load(piece)
