@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import typer
 from rich.markup import escape
 
@@ -19,6 +22,8 @@ from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.summary import show_summary
 from pipelines.watch import console
+
+_PATIENCE_S = 5.0
 
 
 def files_of(root: Path, name: str) -> tuple[Path, Path]:
@@ -56,9 +61,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         }
         words = [sys.executable, "-m", "dvc", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
         try:
-            code = subprocess.run(words, cwd=root, env=environment).returncode
-        except KeyboardInterrupt:
-            code = 130
+            code = _follow(words, root, environment)
         finally:
             _release_cluster(root)
     if code:
@@ -68,6 +71,35 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     show_summary(root, params, again)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
     return 0
+
+
+def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
+    """Run DVC to its end. Ctrl-C and SIGTERM reach it and the stage, which tidy up; we wait for that."""
+    process = subprocess.Popen(words, cwd=root, env=environment)
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for each in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getpgid(each.pid) == os.getpgrp():  # Ray and its supervisor have sessions of their own, and end when we have gone
+                    each.send_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        while True:
+            try:
+                code = process.wait()
+                return 130 if stopped else code
+            except KeyboardInterrupt:
+                stopped = True
+                with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+                    process.wait(_PATIENCE_S)  # a terminal has told them itself
+                    continue
+                stop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_source(root: Path, params: Params) -> None:
@@ -80,8 +112,6 @@ def _check_source(root: Path, params: Params) -> None:
 
 def _release_cluster(root: Path) -> None:
     """Stop the Ray that stages started for this process, unless somebody else uses it."""
-    import psutil
-
     from pipelines.cluster import release
 
     release(root, psutil.Process())

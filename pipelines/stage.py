@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from components.core.errors import InputError
+from components.core.errors import EnvironmentFault, InputError
 from components.core.files import staged
 from components.core.job import Job
 from pipelines.params import Params, load
@@ -76,7 +76,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
 def _run_as_task(job: Job) -> None:
     """One Ray task on the driver's own node: its paths are this machine's."""
     import ray
-    from ray.exceptions import RayTaskError, WorkerCrashedError
+    from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -85,8 +85,10 @@ def _run_as_task(job: Job) -> None:
         ray.get(task.remote(job))
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
-    except WorkerCrashedError as error:
-        raise InputError(f"the stage's worker died ({error})", where=job.stage, remedy="likely memory: gristmill doctor; the same command goes on where it stopped") from None
+    except RayError as error:  # the worker or its node has died: not the input's fault
+        reason = str(error).strip().splitlines()[0][:200]
+        remedy = "the same command goes on where it stopped; if it happens again, memory is short (gristmill doctor)"
+        raise EnvironmentFault(f"the stage was cut off: {reason}", where=job.stage, remedy=remedy) from None
 
 
 def execute(job: Job) -> None:
@@ -111,7 +113,8 @@ def run_token() -> str:
 def run_tags(root: Path, params: Params, stage: str) -> dict[str, str]:
     """What a run is tagged with: never part of a bundle, or every commit would re-run what follows."""
     lock = (root / params.pipeline.params).with_name("dvc.lock")
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    # What the run itself writes (locks, reports) does not make the tree dirty.
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)*dvc.lock", ":(exclude)data")
     tags = {
         "params_hash": params.digest_up_to(stage),
         "task": params.task,

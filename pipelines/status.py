@@ -33,7 +33,7 @@ def show_status(root: Path) -> None:
             line += "; [yellow]the workspace's winner is another one[/yellow]" + _why(data)
         console.print(f"{name:9} {line}")
     for folder, size in leftovers(root):
-        console.print(f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): the next run goes on there; gristmill clean-state discards it")
+        console.print(f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): a run with the same data, params and code goes on there; gristmill clean-state discards it")
 
 
 def _why(data: Path) -> str:
