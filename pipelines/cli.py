@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.core.errors import GristmillError
+from components.core.errors import GristmillError, InputError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
 mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
@@ -39,7 +39,10 @@ def stage(
     """Run one stage, as DVC does."""
     from pipelines.failure import remembered
     from pipelines.stage import run_stage
+    from pipelines.stages import STAGES
 
+    if name not in STAGES:
+        raise InputError(f"there is no stage {name!r}; there are {', '.join(STAGES)}", remedy="gristmill stage NAME [PARAMS]")
     with remembered(Path.cwd(), params, name):
         run_stage(Path.cwd(), name, params, fresh)
 
@@ -86,7 +89,7 @@ def status() -> None:
 @app.command()
 def serve(
     name: Name = "default",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
     host: Annotated[str, typer.Option(help="another than loopback needs GRISTMILL_API_KEY")] = "127.0.0.1",
 ) -> None:
     """Hold the champion up over HTTP until Ctrl-C."""

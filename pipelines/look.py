@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from components.core.errors import GristmillError
 from components.ingest import files
-from components.ingest.columns import Layout, nearest
+from components.ingest.columns import Layout, is_nothing, nearest
 from components.ingest.params import Files
 from components.ingest.rows import Record, Unit, show
 from components.ingest.stage import READERS
@@ -38,13 +38,13 @@ class Stats:
     def add(self, value: Any) -> None:
         """Count one value."""
         data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None or data == "":
+        if data is None or (isinstance(data, str) and is_nothing(data)):
             return
         self.kind = pa.binary() if isinstance(data, bytes) else pa.string()
         self.filled += 1
         self.length += len(data) if isinstance(data, (bytes, str)) else 1
         if len(self.values) <= _CLASSES and not isinstance(data, bytes):
-            self.values[str(data)] += 1
+            self.values[str(data).strip()] += 1
 
     @property
     def mean(self) -> float:
@@ -156,8 +156,9 @@ def _guess_input(look: Look, wanted: Layout, taken: Collection[str]) -> str:
 def _only(found: Sequence[str], all_: Sequence[str], option: str, what: str) -> str:
     if len(found) == 1:
         return found[0]
-    which = f"could be {' or '.join(map(repr, found))}" if found else f"is none of the columns for sure: {', '.join(map(repr, all_))}"
-    raise GristmillError(f"{what} {which}", where="--data", remedy=f"say which: {option} COLUMN")
+    columns = ", ".join(map(repr, all_))
+    which = f"{what} could be {' or '.join(map(repr, found))}" if found else f"which column holds {what} cannot be told" + (f": there are {columns}" if all_ else ": no column is left for it")
+    raise GristmillError(which, where="--data", remedy=f"say which: {option} COLUMN")
 
 
 def preview(name: str, look: Look, wanted: Layout, columns: Mapping[str, str]) -> list[str]:

@@ -88,9 +88,19 @@ def load(path: Path, shown: str | None = None) -> Params:
     task = tree.get("task")
     if task not in base.tasks():
         raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
-    model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model))
+    model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model) + _check_place(model, shown))
     sections = {stage: getattr(model, stage) for stage in STAGES}
     return Params(task, model.seed, model.pipeline, model.cluster, sections)
+
+
+def _check_place(tree: Any, file: str | None) -> list[str]:
+    """A pipeline that was copied by hand must not write where the first one does."""
+    if file is None:
+        return []
+    name = Path(file).parent.name
+    expected = Pipeline(root="../..", params=file, data=f"data/{name}") if name else Pipeline()
+    told = {"DVC would read another file": ("root", "params"), "each pipeline has a folder of its own": ("data",)}
+    return [f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {why}" for why, keys in told.items() for key in keys if (value := getattr(tree.pipeline, key)) != getattr(expected, key)]
 
 
 def _cross_check(task: str, tree: Any) -> list[str]:

@@ -16,7 +16,7 @@ import psutil
 import typer
 from rich.markup import escape
 
-from components.core.errors import InputError, ParamsError
+from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
 from pipelines.params import Params, load
@@ -66,8 +66,9 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             _release_cluster(root)
     if code:
         failed = last_failure(root, token)
-        typer.secho(f"the run stopped{' in stage ' + failed['stage'] if failed else ''}; what was finished is kept. To go on: {again}", err=True)
-        return int(failed["exit_code"]) if failed else code
+        place = f" in stage {failed['stage']}" if failed else "" if code == 130 else " in DVC itself, which says above what to mend"
+        typer.secho(f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True)
+        return int(failed["exit_code"]) if failed else code if code == 130 else EnvironmentFault.exit_code
     show_summary(root, params, again)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
     return 0

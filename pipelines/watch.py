@@ -31,7 +31,8 @@ class Watcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        if console.is_terminal:  # else stop() prints an empty line
+            self._progress.stop()
 
     def show(self, event: Mapping[str, Any]) -> None:
         """One event: `progress` moves the bar, `say` and `warning` print a line."""

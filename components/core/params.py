@@ -71,25 +71,34 @@ def explain(model: type[BaseModel], error: ValidationError, place: str = "") -> 
 
 def _mended(model: type[M], tree: Mapping[str, Any], error: ValidationError) -> M | None:
     """The tree without what is wrong in it, so that defaults stand there; None where there are none."""
-    mended = copy.deepcopy(dict(tree))
-    for mistake in error.errors(include_url=False):
-        here: Any = mended
-        way = [part for part in mistake["loc"] if isinstance(part, str)]
-        for part in way[:-1]:
-            here = here.get(part, here) if isinstance(here, dict) else here  # a union's tag is no key
-        if way and isinstance(here, dict):
-            here.pop(way[-1], None)
-    try:
-        return model.model_validate(mended)
-    except ValidationError:
-        return None
+    mended: Any = copy.deepcopy(dict(tree))
+    while True:
+        wrong = [place for mistake in error.errors(include_url=False) if (place := _deepest(mended, mistake["loc"]))]
+        for holder, key in wrong:
+            holder.pop(key, None)
+        try:
+            return model.model_validate(mended)
+        except ValidationError as left:
+            if not wrong:
+                return None
+            error = left
+
+
+def _deepest(tree: Any, loc: Sequence[int | str]) -> tuple[dict[Any, Any], Any] | None:
+    """Where a mistake sits: the innermost mapping on its path, and the key there."""
+    found, here = None, tree
+    for part in loc:
+        if isinstance(here, dict) and part in here:
+            found, here = (here, part), here[part]
+    return found
 
 
 def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
-    path = ".".join(str(part) for part in (place, *mistake["loc"]) if part != "")
+    way, here = _follow(model, mistake["loc"])
+    path = ".".join(part for part in (place, *way) if part)
     value = mistake.get("input")
     if mistake["type"] == "extra_forbidden":
-        names = _names(model, mistake["loc"][:-1])
+        names = sorted({name for each in here for name in each.model_fields})
         return f"{path}: is not a known key{nearest(str(mistake['loc'][-1]), names)}; known here: {', '.join(names)}"
     if mistake["type"] == "union_tag_not_found":
         return f"{path}.{mistake['ctx']['discriminator']}: is missing".replace("'", "")
@@ -101,7 +110,8 @@ def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
         shown = context.get("tag", value)
         return f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
     message = mistake["msg"].removeprefix("Value error, ")
-    return f"{path}: {_short(value)}: {message[0].lower()}{message[1:]}"
+    shown = "" if isinstance(value, dict) else f"{_short(value)}: "  # a whole section says nothing: the message names what is wrong in it
+    return f"{path}: {shown}{message[0].lower()}{message[1:]}"
 
 
 def _short(value: Any) -> str:
@@ -120,13 +130,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {best!r}?)" if best and likeness(best)[0] >= 0.5 else ""
 
 
-def _names(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The keys that are known at a place in the tree."""
+def _follow(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The path as a person wrote it, without the tags that pydantic adds for the members of a union; and the models that the last key may belong to."""
     here: list[type[BaseModel]] = [model]
+    path: list[str] = []
     for part in loc:
+        if len(here) > 1 and (tagged := [each for each in here if part in _tags(each)]):
+            here = tagged
+            continue
+        path.append(str(part))
         below = [kind for each in here if part in each.model_fields for kind in _models(each.model_fields[str(part)].annotation)]
-        here = below or [each for each in here if part in _tags(each)] or here  # a union's tag is part of the path without being a field: stay
-    return sorted({name for each in here for name in each.model_fields})
+        here = below or here
+    return path, here
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -137,5 +152,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What may stand in the path for this member of a union: its kinds, or the only key that it has."""
     field = model.model_fields.get("kind")
-    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+    if field and get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    return tuple(model.model_fields) if len(model.model_fields) == 1 else ()

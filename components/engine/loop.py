@@ -41,12 +41,14 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     Args:
         spec: what to fit. A state folder with checkpoints of the same spec is gone on from.
         journal: where the first worker reports.
-        report: called by all workers after each epoch with its row of the curve; a search may raise out of it.
+        report: called by all workers after each epoch with its row of the curve; a search may raise out of it. A fit that goes on, or has
+            been to its end before, first tells all rows that it has: whoever listens may have died before it wrote the last one down.
 
     Raises:
         InputError: the loss stopped being finite.
     """
     if (found := finished(spec)) is not None:
+        _tell(found.curve, report)
         return found
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
@@ -55,6 +57,7 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     _check_shares(train, validation)
     checkpoints = Checkpoints(spec.state / "checkpoints", journal.say if journal else print)
     position = _restore(checkpoints, learner)
+    _tell(position.curve, report)
     loop = _Loop(spec, learner, train, validation, checkpoints, position, journal)
     try:
         while position.epoch < spec.knobs.epochs and position.without_gain < spec.knobs.patience:
@@ -166,6 +169,11 @@ def _check_shares(*splits: Rows) -> None:
     fewest = min(len(rows) for rows in splits)
     if fewest < world():
         raise InputError(f"{world()} workers are too many for a split of {fewest} row(s)", where="train.workers", remedy="lower it, then run the same command again")
+
+
+def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]], None]) -> None:
+    for row in curve:
+        report(row)
 
 
 def _restore(checkpoints: Checkpoints, learner: Supervised) -> Position:

@@ -49,7 +49,7 @@ class Column:
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
             return _bounded(_bytes(value), limit) or None
-        if isinstance(value, str) and _is_nothing(value):
+        if isinstance(value, str) and is_nothing(value):
             return None
         try:
             return pa.scalar(value).cast(self.type).as_py()
@@ -57,7 +57,7 @@ class Column:
             raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
 
     def _word(self, text: str) -> str | None:
-        if _is_nothing(text):
+        if is_nothing(text):
             return None
         if self.role in ("input", "meta"):
             return text
@@ -150,7 +150,8 @@ def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int) -> Layou
     return Layout(columns, limit)
 
 
-def _is_nothing(text: str) -> bool:
+def is_nothing(text: str) -> bool:
+    """Whether a text stands for a missing value: blank, NaN, null."""
     return not text or text.isspace() or (len(text) < 8 and text.strip().casefold() in _NOTHING)
 
 

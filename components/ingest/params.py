@@ -31,7 +31,7 @@ def _codec(name: str) -> str:
     try:
         "".encode(name)
     except LookupError:
-        raise ValueError(f"{name!r} is no encoding that Python knows; use auto, utf-8, gb18030, big5, cp1252, utf-16, …") from None
+        raise ValueError("is no encoding that Python knows; use auto, utf-8, gb18030, big5, cp1252, utf-16, …") from None
     return codecs.lookup(name).name
 
 

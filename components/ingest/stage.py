@@ -65,7 +65,7 @@ def run(job: Job) -> None:
     rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
     quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
     _check_rows(rows, quarantine, params.source.path)
-    classes = _classes(rows, wanted)
+    classes = _classes(rows, wanted, params.source.path)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
@@ -140,7 +140,7 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
     raise InputError(what, where=first["origin"], remedy=remedy)
 
 
-def _classes(rows: pa.Table, wanted: Layout) -> dict[str, int]:
+def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
     """Rows per class, where the target is a class.
 
     Raises:
@@ -150,8 +150,8 @@ def _classes(rows: pa.Table, wanted: Layout) -> dict[str, int]:
         return {}
     counts = Counter(label for label in rows[wanted.target.name].to_pylist() if label is not None)
     if len(counts) < 2:
-        what = f"has only the class {next(iter(counts))!r}; at least two are needed" if counts else "has no row with a label"
-        raise InputError(what, where=f"ingest.source ({rows.num_rows} rows)", remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")
+        what = f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed" if counts else f"has no row with a label among {rows.num_rows}"
+        raise InputError(what, where=path, remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")
     return dict(sorted(counts.items()))
 
 

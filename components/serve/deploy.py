@@ -64,6 +64,16 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     return url
 
 
+def check_address(host: str, port: int) -> None:
+    """Say at once what `deploy` would say after Ray has started.
+
+    Raises:
+        EnvironmentFault: port taken, or a public host without an API key.
+    """
+    _check_key(host, os.environ.get(KEY_VARIABLE) or None)
+    _claim(host, port)
+
+
 def remove(app_name: str) -> None:
     """Take an application down, and Serve with it if this process started it and nothing else is served."""
     global _started_on
@@ -151,7 +161,8 @@ def _start(host: str, port: int | None, params: ServeParams, key: str | None) ->
     if client is not None:
         running = client.http_config
         if port and port != running.port:
-            raise EnvironmentFault(f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}", where="serve", remedy=f"--port {running.port}")
+            what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
+            raise EnvironmentFault(what, where="--port", remedy=f"take --port {running.port}, or end what serves there first")
         _check_key(running.host, key)
         return _url(running.host, running.port)
     _check_key(host, key)
@@ -164,7 +175,7 @@ def _start(host: str, port: int | None, params: ServeParams, key: str | None) ->
 
 def _check_key(host: str, key: str | None) -> None:
     if not key and not _is_loopback(host):
-        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="serve", remedy=f"set {KEY_VARIABLE} to a long random value, or leave --host at 127.0.0.1")
+        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="--host", remedy=f"set {KEY_VARIABLE} to a long random value, or leave --host at 127.0.0.1")
 
 
 def _is_loopback(host: str) -> bool:
@@ -182,7 +193,7 @@ def _claim(host: str, port: int) -> int:
             probe.bind((host, port))
             return int(probe.getsockname()[1])
         except OSError as error:
-            raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="serve", remedy="choose another with --port N, or --port 0 for any free one") from None
+            raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="--port", remedy="choose another with --port N, or --port 0 for any free one") from None
 
 
 def _reachable(host: str) -> str:

@@ -72,9 +72,9 @@ def _trial(config: dict[str, Any], specs: list[FitSpec], values: list[dict[str, 
     over = (spec.state / _OUTCOME).exists()
     if not rows:
         log.params(values[number] | {"architecture": spec.architecture}, child=name)
-    for row in list(rows):
-        tune.report(dict(row))
     if over:
+        for row in rows:
+            tune.report(dict(row))
         return
 
     def report(row: Any) -> None:

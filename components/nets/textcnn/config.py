@@ -15,6 +15,13 @@ class TextCNNConfig(Strict):
     kernels: list[int] = [1, 2, 3, 4]
     dropout: float = Field(0.5, ge=0, lt=1)
 
+    @field_validator("channels")
+    @classmethod
+    def _some(cls, value: int | list[int]) -> int | list[int]:
+        if min(value if isinstance(value, list) else [value], default=0) < 1:
+            raise ValueError("must be at least 1")
+        return value
+
     @field_validator("kernels")
     @classmethod
     def _kernels(cls, value: list[int]) -> list[int]:

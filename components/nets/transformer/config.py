@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.core.params import Strict
 
@@ -16,6 +16,13 @@ class TransformerConfig(Strict):
     feedforward: int | list[int] = 256
     dropout: float = Field(0.1, ge=0, lt=1)
     head_width: int | None = None  # None: width / heads
+
+    @field_validator("heads", "feedforward")
+    @classmethod
+    def _some(cls, value: int | list[int]) -> int | list[int]:
+        if min(value if isinstance(value, list) else [value], default=0) < 1:
+            raise ValueError("must be at least 1")
+        return value
 
     @model_validator(mode="after")
     def _divides(self) -> TransformerConfig:

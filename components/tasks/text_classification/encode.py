@@ -19,6 +19,7 @@ from components.tasks.base import Arrays
 from components.tasks.text_classification.schema import MASK, TextClean
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
+_MULTIPLE = 8  # of padded lengths
 
 
 class TextTokenize(Strict):
@@ -66,10 +67,11 @@ class TextEncoder:
         return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch."""
+        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch, rounded up so that kernels are made for few shapes."""
         ragged = rows["ids"]
         lengths = np.array([len(row) for row in ragged])
-        present = np.arange(lengths.max()) < lengths[:, None]
+        width = max(lengths.max(), min(-(-lengths.max() // _MULTIPLE) * _MULTIPLE, self.max_length))
+        present = np.arange(width) < lengths[:, None]
         ids = np.zeros(present.shape, dtype=np.int64)
         ids[present] = np.concatenate(ragged)
         return {"ids": ids, "mask": present.astype(np.float32)}

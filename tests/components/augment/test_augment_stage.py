@@ -73,7 +73,7 @@ def test_strength_is_the_share_of_units_that_are_touched(method: str, strength: 
         variant = augment(row, rng)
         if variant is None:
             continue
-        before, after = _UNIT.findall(row["text"]), [unit for unit in re.split(f"({re.escape(MASK)})", variant["text"])]
+        before, after = _UNIT.findall(row["text"]), re.split(f"({re.escape(MASK)})", variant["text"])
         words = [unit for unit in before if unit.strip()]
         allowed = max(2 if method == "swap" else 1, round(len(words) * strength))
         kept = Counter(words)

@@ -177,7 +177,7 @@ def test_splits_that_cannot_be_used_are_refused(tmp_path: Path, splits: Any, mes
 
 
 def test_an_unknown_split_is_quarantined(tmp_path: Path) -> None:
-    rows = canonical(True) + [{"text": "a row of nowhere at all", "label": "好评", "split": "holdout"}]
+    rows = [*canonical(True), {"text": "a row of nowhere at all", "label": "好评", "split": "holdout"}]
     assert Mill.make(tmp_path, rows).clean().manifest()["reasons"] == {"unknown_split": 1}
 
 

@@ -47,14 +47,14 @@ def test_an_exception_inside_publishes_nothing(tmp_path: Path, targets: dict[str
 
 
 def test_an_output_that_was_not_written_publishes_nothing(tmp_path: Path, targets: dict[str, Path]) -> None:
-    with pytest.raises(RuntimeError, match="did not write .*clean"), staged(targets, tmp_path / "scratch") as twins:
+    with pytest.raises(RuntimeError, match=r"did not write .*clean"), staged(targets, tmp_path / "scratch") as twins:
         twins["report"].write_text("new")
     assert content(tmp_path) == OLD
 
 
 def test_a_target_that_cannot_be_replaced_brings_the_others_back(tmp_path: Path, targets: dict[str, Path]) -> None:
     blocked = tmp_path / "data" / "report.json" / "inside-a-file.json"
-    with pytest.raises(OSError), staged({**targets, "blocked": blocked}, tmp_path / "scratch") as twins:  # noqa: PT011
+    with pytest.raises(OSError), staged({**targets, "blocked": blocked}, tmp_path / "scratch") as twins:
         for twin in twins.values():
             twin.write_text("new")
     assert content(tmp_path) == OLD

@@ -13,7 +13,7 @@ from components.core.bundles import CARD, Card, read_bundle, write_bundle
 from components.core.errors import InputError
 
 MODEL = Card("some_task", "numpy", "classical", {"width": 8, "kernels": [1, 2]}, ["差评", "好评"], 7, "d" * 64, "p" * 64, ["train", "prune"], {"text.length": {"quantiles": [1.0]}})
-FILES = {"arrays.safetensors": b"\x00\x01weights", "encoder/tokenizer.json": "{\"好\": 1}".encode()}
+FILES = {"arrays.safetensors": b"\x00\x01weights", "encoder/tokenizer.json": '{"好": 1}'.encode()}
 
 
 @pytest.fixture

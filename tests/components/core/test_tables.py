@@ -49,7 +49,7 @@ def edit(path: Path) -> None:
 @pytest.mark.parametrize("harm", [truncate, edit, Path.unlink])
 def test_a_harmed_shard_is_refused_and_named(table: Path, harm: Callable[[Path], None]) -> None:
     harm(table / "train-00001.parquet")
-    with pytest.raises(InputError, match="train-00001.parquet: is missing or does not match") as caught:
+    with pytest.raises(InputError, match=r"train-00001.parquet: is missing or does not match") as caught:
         read_table(table, "train")
     assert "dvc" in caught.value.remedy
 

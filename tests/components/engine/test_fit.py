@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, 
 
 
 def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the loss is (nan|inf)"):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf)"):
         fit(reviews.spec(tmp_path, "textcnn", optimizer="sgd", learning_rate=10.0, clip_norm=1e30, epochs=20, patience=20))
 
 
@@ -151,6 +151,17 @@ def test_it_goes_on_and_does_not_begin_anew(reviews: Mill, tmp_path: Path, monke
     monkeypatch.setattr(ClassificationLearning, "loss", lambda *args: steps.append(1) or right(*args))
     fitted = fit(spec)
     assert len(steps) == fitted.curve[-1]["step"] - 6
+
+
+def test_every_epoch_is_told_though_the_listener_died_before_it_wrote_one_down(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = reviews.spec(tmp_path, **KNOBS)
+    interrupted(spec, "report", monkeypatch)  # epoch 2 is in the checkpoint, but nobody heard of it
+    heard: list[float] = []
+    fitted = fit(spec, report=lambda row: heard.append(row["epoch"]))
+    assert heard == [1, 2, 3]
+    again: list[Mapping[str, float]] = []
+    fit(spec, report=again.append)
+    assert again == fitted.curve
 
 
 def test_a_broken_checkpoint_is_named_and_two_are_kept(tmp_path: Path) -> None:

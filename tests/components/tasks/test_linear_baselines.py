@@ -40,9 +40,7 @@ def test_tfidf_is_scikit_learns(classes: int) -> None:
     rows = reviews(classes)
     names = sorted({row["label"] for row in rows})
     asked = ["房间很干净 满意", "The ROOM was  noisy", "x", "饕餮", "酒店酒店酒店", "good!! 很好 very good", *(row["text"] for row in sentences(30, seed=9))]
-    pipeline = make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32), LogisticRegression(C=4.0, max_iter=1000, random_state=7)
-    )
+    pipeline = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32), LogisticRegression(C=4.0, max_iter=1000, random_state=7))
     pipeline.fit([row["text"] for row in rows], [row["label"] for row in rows])
     np.testing.assert_allclose(probabilities(answers(TEXT, "classical", rows, names, asked)), pipeline.predict_proba(asked), atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,8 @@ def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"lerning_rate": {"choice": [1e-3]}}, r"tune.space.lerning_rate: train has no 'lerning_rate' there; known: .*learning_rate"),
-        ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there; known: channels, dropout, kernels, width"),
+        ({"lerning_rate": {"choice": [1e-3]}}, r"tune.space.lerning_rate: train has no 'lerning_rate' there.*; known: .*learning_rate"),
+        ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, dropout, kernels, width"),
         ({"epochs.more": {"int": [1, 2]}}, r"tune.space.epochs.more: train has no 'more' there; known: nothing"),
         ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'textcnn' or 'transformer'"),
         ({"learning_rate": {"loguniform": [1e-3, 100]}}, r"tune.space.learning_rate: 100.0: .*less than or equal to 10"),
@@ -86,7 +87,7 @@ def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
 )
 def test_mistakes_are_named(tree: dict[str, Any], message: str) -> None:
     (found, *_) = check_space(space(tree), TRAIN)
-    assert __import__("re").fullmatch(message + ".*", found)
+    assert re.search(message, found)
 
 
 def test_a_right_space_has_no_mistakes_and_all_mistakes_come_at_once() -> None:

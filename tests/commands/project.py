@@ -1,0 +1,152 @@
+"""A copy of the project in which commands are run as a person runs them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+SOURCE = Path(__file__).resolve().parents[2]
+NET = {"textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.2}, "transformer": {"width": 16, "layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "tokenize": {"max_length": 32},
+    "train": {"workers": 1, "epochs": 2, "batch_size": 32, "nets": NET},
+    "tune": {"trials": 2, "epochs": 1, "space": {"learning_rate": {"loguniform": [0.001, 0.01]}}},
+    "compress": {
+        "prune": {"epochs": 1},
+        "quantize": {"calibration_rows": 16},
+        "distill": {"architecture": "textcnn", "epochs": 1, "nets": {"textcnn": {"width": 8, "channels": 8, "kernels": [1, 2], "dropout": 0.1}}},
+    },
+    "evaluate": {"resamples": 100, "latency_queries": 20},
+    "serve": {"questions": 5, "gates": {"latency_p95_ms": 5000.0}},
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    error: str
+
+
+class Project:
+    """A copy of the tracked tree with cut-down params, without data and without a cluster of its own until `gristmill up`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        foreign = ("RAY_", "GRISTMILL_", "DVC_", "MLFLOW_")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        self.env |= {"PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        names = subprocess.run(["git", "-c", "core.quotePath=false", "ls-files", "-co", "--exclude-standard"], cwd=SOURCE, capture_output=True, text=True, check=True).stdout.splitlines()
+        for name in names:
+            if (SOURCE / name).is_file() and not name.startswith("data/") and Path(name).name != "dvc.lock":
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(SOURCE / name, root / name)
+        for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+            subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+        self.edit("params.yaml", SMALL)
+
+    def gristmill(self, *words: str, flags: Sequence[str] = (), timeout: float = 240, **env: str) -> Done:
+        """Run a command to its end; `flags` are Python's."""
+        return self._run([sys.executable, *flags, "-m", "pipelines.cli", *words], timeout, env)
+
+    def dvc(self, *words: str, timeout: float = 240) -> Done:
+        """Run dvc to its end."""
+        return self._run([sys.executable, "-m", "dvc", *words], timeout, {})
+
+    def _run(self, words: Sequence[str], timeout: float, env: Mapping[str, str]) -> Done:
+        done = subprocess.run(words, cwd=self.root, env=self.env | env, capture_output=True, text=True, timeout=timeout)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, log: Path, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command that goes on, with its output in a file."""
+        with log.open("wb") as output:
+            return subprocess.Popen([sys.executable, "-m", "pipelines.cli", *words], cwd=self.root, env=self.env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+
+    def edit(self, params: str, sections: Mapping[str, Any]) -> None:
+        """Put values into a params file: mappings are merged, everything else replaced; None as a section's value takes it away."""
+        yaml = YAML()
+        tree = yaml.load(self.root / params)
+        _merge(tree, sections)
+        yaml.dump(tree, self.root / params)
+
+    def pipeline(self, name: str, path: str, sections: Mapping[str, Any] | None = None, **ingest: Any) -> str:
+        """Make a pipeline over a file by hand; returns its params file. `ingest` holds further keys of ingest.source, and `columns`."""
+        folder = self.root / "pipelines" / name
+        folder.mkdir()
+        shutil.copyfile(self.root / "dvc.yaml", folder / "dvc.yaml")
+        shutil.copyfile(self.root / "params.yaml", folder / "params.yaml")
+        params = f"pipelines/{name}/params.yaml"
+        columns = ingest.pop("columns", {})
+        yaml = YAML()
+        tree = yaml.load(self.root / params)
+        tree["pipeline"] = {"root": "../..", "params": params, "data": f"data/{name}"}
+        tree["ingest"] = {"source": {"kind": "files", "path": path, **ingest}, "columns": columns, "max_bytes_per_value": 200000}
+        _merge(tree, sections or {})
+        yaml.dump(tree, self.root / params)
+        return params
+
+    def write(self, path: str, rows: Iterable[Sequence[str]], header: Sequence[str] = ("text", "label"), encoding: str = "utf-8") -> str:
+        """Write a CSV; returns its path."""
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        with (self.root / path).open("w", newline="", encoding=encoding) as stream:
+            writer = csv.writer(stream)
+            writer.writerow(header)
+            writer.writerows(rows)
+        return path
+
+    def table(self, folder: str) -> list[dict[str, Any]]:
+        """All rows of a table."""
+        return [row for path in sorted((self.root / folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+    def hashes(self, folder: str) -> dict[str, str]:
+        """What lies in a folder."""
+        base = self.root / folder
+        return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(base.rglob("*")) if path.is_file()}
+
+    def processes(self) -> list[str]:
+        """Command lines of processes that belong to this copy: they were started in it, or have its path in their environment."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and (process.environ().get("PYTHONPATH", "").split(os.pathsep)[0] == str(self.root) or str(self.root) in " ".join(process.cmdline())):
+                    found.append(" ".join(process.cmdline())[:150])
+            except psutil.Error:
+                continue
+        return found
+
+
+def _merge(tree: Any, changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and key not in ("space", "nets"):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def free_port() -> int:
+    """A port of loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def reviews(count: int = 60, labels: Sequence[str] = ("pos", "neg")) -> list[tuple[str, str]]:
+    """Texts that are no near-duplicates of each other, and their labels in turn."""
+    words = "room staff breakfast film book battery plot price service hotel music story screen food window street garden coffee train light water chair paper stone river".split()
+    chosen = [hashlib.sha256(str(number).encode()).digest() for number in range(count)]
+    return [(" ".join(words[byte % len(words)] for byte in digest[:9]), labels[number % len(labels)]) for number, digest in enumerate(chosen)]
