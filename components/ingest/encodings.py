@@ -9,6 +9,7 @@ from components.core.errors import InputError
 
 # charset-normalizer knows ninety; with all of them in the running short files are taken for exotic ones.
 CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251")
+_SINGLE = ("cp1252", "cp1251")  # of these, a byte a character
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
@@ -58,8 +59,9 @@ def _guesses(path: Path, head: bytes, failed: int | None) -> list[str]:
     from charset_normalizer import from_bytes
 
     ranked = [match.encoding for match in from_bytes(sample, cp_isolation=list(CANDIDATES))]
-    few = sum(byte > 127 for byte in sample) < _FEW
-    first = ["gb18030"] if few and _decodes(sample, "gb2312") else []
+    # Few such bytes, or few among English, are taken for accents; but accents do not come in the pairs of gb2312.
+    doubtful = sum(byte > 127 for byte in sample) < _FEW or (ranked and ranked[0] in _SINGLE)
+    first = ["gb18030"] if doubtful and _decodes(_whole_lines(sample), "gb2312") else []
     return list(dict.fromkeys(first + ranked)) if ranked else []
 
 
@@ -69,6 +71,11 @@ def _damaged(sample: bytes) -> bool:
     broken = text.count("\ufffd")
     whole = sum(char > "\x7f" for char in text) - broken
     return whole > 4 * broken
+
+
+def _whole_lines(sample: bytes) -> bytes:
+    """Without the lines at both ends, whose characters a sample may have cut."""
+    return sample if len(sample) < _SAMPLE else sample[sample.find(b"\n") + 1 : sample.rfind(b"\n")]
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -43,8 +43,12 @@ def home(root: Path) -> Path:
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI if set, else the embedded SQLite database below `root`."""
     path = home(root).resolve() / "mlflow" / "mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(path)
+
+
+def _sqlite(path: Path) -> str:
     # SQLAlchemy decodes what follows sqlite:/// and cuts it at a question mark.
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def database(root: Path) -> Path | None:
@@ -69,36 +73,43 @@ def client(root: Path) -> MlflowClient:
         os.environ.setdefault(name, value)
     with reached(root):
         path = database(root)
-        existed = settle(root)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
         from mlflow import MlflowClient
 
         for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
             logging.getLogger(logger).setLevel(level)
-        opened = MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
-        if not existed:
-            settle(root)
-        return opened
+        if path and not path.is_file():
+            _make(path)
+        settle(root)
+        return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
 
 
-def settle(root: Path) -> bool:
+def _make(path: Path) -> None:
+    """Make the database beside its place and put it there whole: a second process, or a kill, would leave MLflow's fifty migrations half done for ever."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        SqlAlchemyStore(_sqlite(part), str(path.parent / "artifacts")).engine.dispose()
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def settle(root: Path) -> None:
     """Make the artifact URIs of a SQLite store true again after its folder was moved or copied.
 
     MLflow writes absolute URIs; the folder they were written for stands in a table of ours in the same database, so that rewriting is one transaction.
-
-    Returns:
-        Whether there is a database to settle.
     """
     path = database(root)
     if path is None or not path.is_file():
-        return False
+        return
     with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)) as connection:
         if _settled_at(connection) != str(path.parent):
             connection.execute("BEGIN IMMEDIATE")
             _rewrite(connection, _settled_at(connection), str(path.parent))
             connection.execute("COMMIT")
-    return True
 
 
 def _settled_at(connection: sqlite3.Connection) -> str:

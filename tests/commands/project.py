@@ -60,22 +60,29 @@ class Project:
             subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
         self.edit("params.yaml", SMALL)
 
-    def gristmill(self, *words: str, flags: Sequence[str] = (), timeout: float = 240, **env: str) -> Done:
+    def gristmill(self, *words: str, flags: Sequence[str] = (), **env: str) -> Done:
         """Run a command to its end; `flags` are Python's."""
-        return self._run([sys.executable, *flags, "-m", "pipelines.cli", *words], timeout, env)
+        return self.finish(self.start(*words, flags=flags, **env))
 
-    def dvc(self, *words: str, timeout: float = 240) -> Done:
+    def dvc(self, *words: str) -> Done:
         """Run dvc to its end."""
-        return self._run([sys.executable, "-m", "dvc", *words], timeout, {})
+        return self.finish(self._start([sys.executable, "-m", "dvc", *words], {}))
 
-    def _run(self, words: Sequence[str], timeout: float, env: Mapping[str, str]) -> Done:
-        done = subprocess.run(words, cwd=self.root, env=self.env | env, capture_output=True, text=True, timeout=timeout)
-        return Done(done.returncode, done.stdout, done.stderr)
+    def start(self, *words: str, flags: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return self._start([sys.executable, *flags, "-m", "pipelines.cli", *words], env)
 
-    def start(self, log: Path, *words: str) -> subprocess.Popen[bytes]:
-        """Start a command that goes on, with its output in a file."""
-        with log.open("wb") as output:
-            return subprocess.Popen([sys.executable, "-m", "pipelines.cli", *words], cwd=self.root, env=self.env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    def finish(self, process: subprocess.Popen[str], timeout: float = 500) -> Done:
+        """Wait for the end of a command (seconds)."""
+        try:
+            out, error = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+        return Done(process.returncode, out, error)
+
+    def _start(self, words: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(words, cwd=self.root, env=self.env | env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def edit(self, params: str, sections: Mapping[str, Any]) -> None:
         """Put values into a params file: mappings are merged, everything else replaced; None as a section's value takes it away."""
@@ -147,6 +154,32 @@ def free_port() -> int:
 
 def reviews(count: int = 60, labels: Sequence[str] = ("pos", "neg")) -> list[tuple[str, str]]:
     """Texts that are no near-duplicates of each other, and their labels in turn."""
-    words = "room staff breakfast film book battery plot price service hotel music story screen food window street garden coffee train light water chair paper stone river".split()
+    words = [
+        "room",
+        "staff",
+        "breakfast",
+        "film",
+        "book",
+        "battery",
+        "plot",
+        "price",
+        "service",
+        "hotel",
+        "music",
+        "story",
+        "screen",
+        "food",
+        "window",
+        "street",
+        "garden",
+        "coffee",
+        "train",
+        "light",
+        "water",
+        "chair",
+        "paper",
+        "stone",
+        "river",
+    ]
     chosen = [hashlib.sha256(str(number).encode()).digest() for number in range(count)]
     return [(" ".join(words[byte % len(words)] for byte in digest[:9]), labels[number % len(labels)]) for number, digest in enumerate(chosen)]

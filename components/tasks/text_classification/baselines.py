@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,8 +17,6 @@ from components.fields.text import Text
 from components.tasks.base import Arrays, Baseline, Scorer
 from components.tasks.classification.baselines import Prior, linear_arrays
 from components.tasks.text_classification.schema import TextClean
-
-_SPACES = re.compile(r"\s\s+")  # as scikit-learn folds them before it cuts n-grams
 
 
 class Classical(Strict):
@@ -37,8 +34,8 @@ class TextClassical(Strict):
 
 
 def grams(text: str, longest: int) -> Counter[str]:
-    """Counts of the character n-grams of 1 to `longest` characters."""
-    folded = _SPACES.sub(" ", text.lower())
+    """Counts of the character n-grams of 1 to `longest` characters of a normalised text, as scikit-learn cuts them."""
+    folded = text.lower()
     return Counter(folded[i : i + n] for n in range(1, min(longest, len(folded)) + 1) for i in range(len(folded) - n + 1))
 
 

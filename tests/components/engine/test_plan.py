@@ -36,7 +36,7 @@ def test_rows_of_like_length_are_together() -> None:
     useful = lengths.sum() / sum(lengths[batch].max() * len(batch) for batch in batches)
     assert useful > 0.9
     means = [lengths[batch].mean() for batch in batches]
-    assert means != sorted(means)  # and yet long and short come mixed
+    assert means[:20] != sorted(means[:20])  # and yet long and short come mixed
 
 
 def test_validation_takes_every_row_once() -> None:

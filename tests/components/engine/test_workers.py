@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from components.engine.loop import fit
 from components.engine.spec import FitSpec, Fitted
+from components.tasks.classification.loss import ClassificationLearning
 
 KNOBS = {"epochs": 2, "batch_size": 48, "optimizer": "sgd", "learning_rate": 0.05, "label_smoothing": 0.05, "warmup_share": 0.2}
 
@@ -27,17 +28,21 @@ def work(rank: int, spec: FitSpec, meeting: str) -> Fitted:
 
 
 @pytest.mark.timeout(150)
-def test_two_workers_equal_one_on_the_same_batches(reviews: Mill, tmp_path: Path) -> None:
+def test_two_workers_equal_one_on_the_same_batches(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of a batch are padded apart and may differ in size, the loss is a mean over all of it, gradients are clipped after they are added up."""
     no_dropout = {"dropout": 0.0}
     alone = fit(reviews.spec(tmp_path / "one", config=no_dropout, **KNOBS))
     spec = reviews.spec(tmp_path / "two", config=no_dropout, **KNOBS, workers=2)
     other = get_context("spawn").Process(target=work, args=(1, spec, str(tmp_path / "meeting")))
     other.start()
+    rows: list[int] = []
+    right = ClassificationLearning.loss
+    monkeypatch.setattr(ClassificationLearning, "loss", lambda self, module, batch, smoothing: rows.append(len(batch["target"])) or right(self, module, batch, smoothing))
     together = work(0, spec, str(tmp_path / "meeting"))
     other.join(30)
     assert other.exitcode == 0
     assert together.world == 2
+    assert sum(rows) == pytest.approx(KNOBS["epochs"] * len(reviews.rows("tokens", "train")) / 2, abs=len(rows))  # and each did half of the work
     for one, two in zip(alone.curve, together.curve, strict=True):
         assert two == pytest.approx(one, abs=1e-5)
     first, second = load_file(alone.weights), load_file(together.weights)

@@ -31,7 +31,8 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
 def tokens(encoder: TextEncoder, text: str) -> list[str]:
     """The text's pieces by name."""
     names = {value: name for name, value in encoder._tokenizer.get_vocab().items()}
-    return [names[i] for i in encoder.ask({"text": [text]})["ids"][0].tolist()]
+    batch = encoder.ask({"text": [text]})
+    return [names[i] for i in batch["ids"][batch["mask"] == 1].tolist()]
 
 
 @pytest.mark.parametrize("name", ["reviews", "bars"])
@@ -105,6 +106,11 @@ def test_longer_texts_are_cut_and_batches_padded_with_a_mask() -> None:
     assert batch["mask"].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
     assert (batch["ids"] * (1 - batch["mask"]) == 0).all()
     assert (batch["ids"][batch["mask"] == 1] > 0).all()
+
+
+@pytest.mark.parametrize(("longest", "tokens_of_text", "width"), [(16, 5, 8), (16, 8, 8), (16, 9, 16), (12, 9, 12), (12, 40, 12)])
+def test_batches_come_in_few_widths_and_none_beyond_the_longest(longest: int, tokens_of_text: int, width: int) -> None:
+    assert fit(["酒店很干净"] * 3, max_length=longest).ask({"text": ["酒" * tokens_of_text, "店"]})["ids"].shape == (2, width)
 
 
 @pytest.mark.parametrize("size", [50, 120])
