@@ -104,7 +104,8 @@ def test_boilerplate_can_be_kept(tmp_path: Path) -> None:
 def test_the_sources_own_group_stays_together(tmp_path: Path) -> None:
     rows = [{**row, "group": f"user{i % 25}"} for i, row in enumerate(sentences(200))]
     cleaned = Mill.make(tmp_path, rows).clean().rows("clean")
-    splits, groups = {}, {}
+    splits: dict[int, str] = {}
+    groups: dict[int, str] = {}
     for row in cleaned:
         user = int(row["id"][1:]) % 25
         assert splits.setdefault(user, row["split"]) == row["split"]

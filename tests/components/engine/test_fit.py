@@ -95,7 +95,7 @@ def test_more_workers_than_rows_are_refused_and_do_not_wait_for_each_other(revie
 
 
 # -- kill and resume
-KNOBS = {"epochs": 3, "patience": 3, "checkpoint_steps": 2, "batch_size": 32}
+KNOBS: dict[str, Any] = {"epochs": 3, "patience": 3, "checkpoint_steps": 2, "batch_size": 32}
 
 
 def kill_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from components.engine.loop import fit
 from components.engine.spec import FitSpec, Fitted
 from components.tasks.classification.loss import ClassificationLearning
 
-KNOBS = {"epochs": 2, "batch_size": 48, "optimizer": "sgd", "learning_rate": 0.05, "label_smoothing": 0.05, "warmup_share": 0.2}
+KNOBS: dict[str, Any] = {"epochs": 2, "batch_size": 48, "optimizer": "sgd", "learning_rate": 0.05, "label_smoothing": 0.05, "warmup_share": 0.2}
 
 
 def work(rank: int, spec: FitSpec, meeting: str) -> Fitted:

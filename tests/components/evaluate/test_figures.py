@@ -28,7 +28,7 @@ def made(seed: int, count: int, classes: int, skill: float, steps: int) -> tuple
     scores[np.arange(count), truth] += (rng.random(count) < skill) * steps
     scores /= scores.sum(1, keepdims=True)
     answers = [Answer(label=NAMES[int(row.argmax())], probability=float(row.max()), probabilities=dict(zip(NAMES[:classes], row.tolist(), strict=True))) for row in scores]
-    return answers, [Case(str(i), None, NAMES[t], {}) for i, t in enumerate(truth)], truth, scores  # type: ignore[type-var]
+    return answers, [Case(str(i), None, NAMES[t], {}) for i, t in enumerate(truth)], truth, scores
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
