@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from components.core.errors import EnvironmentFault
 
@@ -26,24 +26,36 @@ def to_json(value: Any) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file through a sibling and a rename, so that a reader or a crash never sees half of it.
+    """Write a file so that a reader or a crash never sees half of it.
 
     Raises:
         EnvironmentFault: the disk is full or not writable.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    with atomic(path) as stream:
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes become the file when the block ends well: a sibling, fsync, rename.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
-    except OSError as error:
-        if part.exists():
+    except BaseException as error:
+        with suppress(OSError):
             part.unlink()
-        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
+        if isinstance(error, OSError):
+            raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
+        raise
 
 
 def sync_tree(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 
 _WINDOW = 50  # batches that are sorted by length together
+Numbers = NDArray[np.int64]
 
 
 def load_encoder(tokens: Path, task: str) -> Encoder:
@@ -25,14 +26,19 @@ def load_encoder(tokens: Path, task: str) -> Encoder:
 
 
 class Rows:
-    """A split of tokens: ragged columns as flat memory and offsets, so that a row is a slice."""
+    """A split of tokens: ragged columns as flat memory and offsets, so that a row is a slice.
 
-    def __init__(self, tokens: Path, split: str, encoder: Encoder) -> None:
+    Args:
+        balanced: add "weight" (n,) to batches: rows of each class weigh together alike.
+    """
+
+    def __init__(self, tokens: Path, split: str, encoder: Encoder, balanced: bool = False) -> None:
         table = read_table(tokens, split)
         self.encoder = encoder
         self.lengths = encoder.lengths(table)
-        self.target: NDArray[np.int64] = table["target"].to_numpy()
-        self._ragged: dict[str, tuple[NDArray[Any], NDArray[np.int64]]] = {}
+        self.target: Numbers = table["target"].to_numpy()
+        self._weights: NDArray[np.float32] | None = balance(self.target, len(encoder.classes)) if balanced else None
+        self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
                 column = table[name].combine_chunks()
@@ -42,21 +48,31 @@ class Rows:
     def __len__(self) -> int:
         return len(self.target)
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Arrays:
-        """The rows as padded arrays, with "target" (n,)."""
+    def batch(self, rows: Sequence[int] | Numbers, packed: bool = False) -> Arrays:
+        """The rows as arrays, padded or laid end to end, with "target" (n,)."""
         columns: Mapping[str, list[NDArray[Any]]] = {name: [flat[offsets[row] : offsets[row + 1]] for row in rows] for name, (flat, offsets) in self._ragged.items()}
-        return {**self.encoder.collate(columns), "target": self.target[np.asarray(rows)]}
+        arrays = self.encoder.pack(columns) if packed else self.encoder.collate(columns)
+        target = self.target[np.asarray(rows)]
+        return {**arrays, "target": target} if self._weights is None else {**arrays, "target": target, "weight": self._weights[target]}
 
 
-def plan(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def balance(target: Numbers, classes: int) -> NDArray[np.float32]:
+    """(classes,) weights inverse to how often a class occurs, of mean 1 over the rows."""
+    counts = np.bincount(target, minlength=classes)
+    weights: NDArray[np.float32] = (len(target) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))).astype(np.float32)
+    return weights
+
+
+def plan(lengths: Numbers, batch_size: int, seed: int, epoch: int, tokens: int | None = None) -> list[Numbers]:
     """The batches of an epoch: every row exactly once, rows of like length together, in an order that seed and epoch decide.
 
     Args:
         lengths: (n,) cost of each row.
         batch_size: rows of the largest batch; sizes differ by at most one, so no batch is a crumb.
+        tokens: of the largest batch; one that has more is cut in as many parts as it takes.
 
     Returns:
-        Row numbers, one array a batch. The same for every worker, who takes its share of each.
+        Row numbers, one array a batch, short rows first. The same for every worker, who takes its share of each.
     """
     rng = np.random.default_rng([seed, epoch])
     count = -(-len(lengths) // batch_size)
@@ -65,11 +81,25 @@ def plan(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> 
     for start in range(0, count, _WINDOW):
         piece = slice(bounds[start], bounds[min(start + _WINDOW, count)])
         order[piece] = order[piece][np.argsort(lengths[order[piece]], kind="stable")]
-    batches = [order[a:b] for a, b in pairwise(bounds)]
-    return [batches[i] for i in rng.permutation(count)]
+    batches = [part for a, b in pairwise(bounds) for part in within(order[a:b], lengths, tokens)]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def in_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+def within(rows: Numbers, lengths: Numbers, tokens: int | None) -> Iterator[Numbers]:
+    """The rows in order, in as few parts as keep each to so many tokens; a row that is longer by itself is a part."""
+    if tokens is None:
+        yield rows
+        return
+    start, used = 0, 0
+    for place, cost in enumerate(lengths[rows]):
+        if used and used + cost > tokens:
+            yield rows[start:place]
+            start, used = place, 0
+        used += int(cost)
+    yield rows[start:]
+
+
+def in_order(lengths: Numbers, batch_size: int) -> list[Numbers]:
     """All rows sorted by length in batches: for validation."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

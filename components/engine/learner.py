@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from components.engine.optimise import optimizer, rate, set_rate
+from components.engine.average import Average
+from components.engine.optimisers import Optimisers
 from components.engine.params import FitParams
-from components.tasks.base import Arrays, Batch, Learning, Loss
+from components.engine.precision import Precision, resolve
+from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 
 LossOf = Callable[[torch.nn.Module, Batch], Loss]
 
@@ -46,54 +49,92 @@ class Supervised:
     def __init__(self, module: torch.nn.Module, learning: Learning, knobs: FitParams, loss: LossOf | None = None) -> None:
         self.module, self.learning, self.knobs = module, learning, knobs
         self.device = next(module.parameters()).device
-        self.optimizer = optimizer(module, knobs)
-        self._loss = loss or (lambda net, batch: learning.loss(net, batch, knobs.label_smoothing))
-        self._wrapped: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(module) if world() > 1 else module
+        self.optimisers = Optimisers(module, knobs)
+        self.precision = Precision(resolve(knobs.precision, module), self.device)
+        self.average = Average(module, knobs.ema) if knobs.ema else None
+        objective = Objective(knobs.label_smoothing, knobs.focal_gamma)
+        self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
+        called: Any = torch.compile(module, dynamic=True) if knobs.compile else module
+        self._called: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True) if world() > 1 else called
 
     def put(self, arrays: Arrays) -> Batch:
         """Arrays to tensors on the device."""
         return {name: torch.from_numpy(value).to(self.device, non_blocking=True) for name, value in arrays.items()}
 
-    def step(self, batch: Batch, step: int, total: int) -> float:
-        """One update from this worker's share of a batch. Returns the mean loss over all workers' rows.
+    def step(self, micro: Sequence[Batch], rows: int, rate: float) -> float:
+        """One update from this worker's share of a batch, in parts that fit its memory. Returns the mean loss over all workers' rows.
 
-        DDP averages gradients over workers; scaled by workers / rows of all, that is the gradient of the mean over the whole batch, however it was divided.
+        The gradients of all parts are summed and divided once by the count of the whole batch, over all workers: the step is that of the
+        whole batch, however it was divided.
+
+        Args:
+            rows: of the whole batch, over all workers.
+            rate: the learning rate.
 
         Raises:
-            FloatingPointError: the loss is not finite.
+            FloatingPointError: the loss or the gradient is not finite.
         """
-        set_rate([self.optimizer], rate(step, total, self.knobs))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self._wrapped, batch)
-        sums = add_up(torch.stack([loss.total.detach().double().cpu(), loss.count.double().cpu()]))
-        mean = float(sums[0] / sums[1])
-        if not np.isfinite(mean):
-            raise FloatingPointError(f"the loss is {mean} at step {step}")
-        (loss.total * (world() / float(sums[1]))).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.knobs.clip_norm)
-        self.optimizer.step()
-        return mean
+        self.optimisers.zero()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for number, batch in enumerate(micro):
+            with self._alone(number + 1 < len(micro)):
+                with self.precision.context():
+                    loss = self._loss(self._called, batch)
+                (loss.total * (world() * self.precision.scale / rows)).backward()  # type: ignore[no-untyped-call]  # DDP averages over workers
+            sums += torch.stack([loss.total.detach().double(), loss.count.double()])
+        total, count = add_up(sums).tolist()
+        self._update(rows / count / self.precision.scale, rate, total / count)
+        return float(total / count)
+
+    def _alone(self, more: bool) -> AbstractContextManager[Any]:
+        """Workers add up their gradients with the last part only."""
+        return self._called.no_sync() if more and isinstance(self._called, torch.nn.parallel.DistributedDataParallel) else nullcontext()
+
+    def _update(self, factor: float, rate: float, mean: float) -> None:
+        """Clip and step; `factor` puts the summed gradients right."""
+        grads = [p.grad for p in self.optimisers.parameters if p.grad is not None]
+        if factor != 1.0:
+            torch._foreach_mul_(grads, factor)
+        self.optimisers.penalise()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.optimisers.parameters, self.knobs.clip_norm, foreach=True))
+        if self.precision.overflowed(finite=np.isfinite(norm)):
+            return
+        if not np.isfinite(mean) or not np.isfinite(norm):
+            raise FloatingPointError(f"the loss is {mean}, the norm of its gradient {norm}")
+        self.optimisers.step(rate)
+        if self.average:
+            self.average.update()
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Arrays]) -> Mapping[str, float]:
-        """The task's figures over all workers' batches."""
+        """The task's figures over all workers' batches, of the averaged weights where they are averaged."""
         if world() > 1:  # running statistics are each worker's own: all judge with the first's
             for buffer in self.module.buffers():
                 dist.broadcast(buffer, 0)
         self.module.eval()
         tallies: dict[str, torch.Tensor] = {}
-        for arrays in batches:
-            for name, value in self.learning.tally(self.module, self.put(arrays)).items():
-                tallies[name] = tallies[name] + value if name in tallies else value
+        with self.average.swapped() if self.average else nullcontext(), self.precision.context():
+            for arrays in batches:
+                for name, value in self.learning.tally(self.module, self.put(arrays)).items():
+                    tallies[name] = tallies[name] + value if name in tallies else value
         self.module.train()
-        added: Mapping[str, NDArray[np.float64]] = {name: add_up(value.cpu()).numpy() for name, value in sorted(tallies.items())}
+        added: Mapping[str, NDArray[np.float64]] = {name: add_up(value.to(self.device)).cpu().numpy() for name, value in sorted(tallies.items())}
         return self.learning.summary(added)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is kept of the fit: the weights that were judged."""
+        with self.average.swapped() if self.average else nullcontext():
+            return {name: value.detach().cpu().clone().contiguous() for name, value in self.module.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values; `torch.load(weights_only=True)` reads it back."""
-        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+        average = {"average": self.average.state()} if self.average else {}
+        return {"module": self.module.state_dict(), "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimisers.restore(state["optimisers"])
+        self.precision.restore(state["precision"])
+        if self.average:
+            self.average.restore(state["average"])

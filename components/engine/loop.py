@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -14,8 +13,11 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
 from components.engine.checkpoints import Checkpoints
-from components.engine.data import Rows, in_order, load_encoder, plan
+from components.engine.data import Numbers, Rows, in_order, load_encoder, plan
 from components.engine.learner import LossOf, Supervised, rank, world
+from components.engine.memory import Parts
+from components.engine.meter import Meter
+from components.engine.schedules import rate
 from components.engine.spec import FitSpec, Fitted
 from components.tasks import base
 
@@ -32,6 +34,7 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     without_gain: int = 0
+    reductions: int = 0  # of the learning rate, by plateaus
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -45,7 +48,7 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
             been to its end before, first tells all rows that it has: whoever listens may have died before it wrote the last one down.
 
     Raises:
-        InputError: the loss stopped being finite.
+        InputError: the loss stopped being finite, or a single row does not fit the memory.
     """
     if (found := finished(spec)) is not None:
         _tell(found.curve, report)
@@ -53,21 +56,25 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train, validation = Rows(spec.tokens, "train", encoder), Rows(spec.tokens, "validation", encoder)
+    train, validation = Rows(spec.tokens, "train", encoder, balanced=spec.knobs.class_weights == "balanced"), Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
-    checkpoints = Checkpoints(spec.state / "checkpoints", journal.say if journal else print)
-    position = _restore(checkpoints, learner)
+    say = (journal.say if journal else print) if rank() == 0 else lambda _: None
+    checkpoints = Checkpoints(spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb)
+    position = _restore(checkpoints, learner, say)
     _tell(position.curve, report)
-    loop = _Loop(spec, learner, train, validation, checkpoints, position, journal)
+    loop = _Loop(spec, learner, train, validation, checkpoints, position, journal if rank() == 0 else None, say)
     try:
         while position.epoch < spec.knobs.epochs and position.without_gain < spec.knobs.patience:
             report(loop.epoch())
     except FloatingPointError as error:
-        raise InputError(str(error), where="train.learning_rate", remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again") from None
+        where = f"at step {position.step} (epoch {position.epoch + 1})"
+        raise InputError(f"{error} {where}", where="train.learning_rate", remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again") from None
+    finally:
+        checkpoints.close()
+    parameters = sum(p.numel() for p in learner.module.parameters())
     if rank() == 0:
-        facts = {"curve": position.curve, "world": world(), "parameters": sum(p.numel() for p in learner.module.parameters())}
-        write_atomic(spec.state / _DONE, to_json(facts))
-    return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), sum(p.numel() for p in learner.module.parameters()))
+        write_atomic(spec.state / _DONE, to_json({"curve": position.curve, "world": world(), "parameters": parameters}))
+    return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters)
 
 
 def finished(spec: FitSpec) -> Fitted | None:
@@ -98,7 +105,7 @@ def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
     teacher = load_module(spec.teacher)
 
     def loss(module: torch.nn.Module, batch: base.Batch) -> base.Loss:
-        inputs = {name: value for name, value in batch.items() if name != "target"}
+        inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
         with torch.no_grad():
             taught = teacher.to(batch["target"].device)(**inputs)
         return learning.imitate(module(**inputs), taught, batch, spec.temperature, spec.imitation)
@@ -109,55 +116,66 @@ def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
 class _Loop:
     """One epoch after the other, from wherever the position is."""
 
-    def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None) -> None:
+    def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None, say: Callable[[str], None]) -> None:
         self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
-        self.checkpoints, self.position = checkpoints, position
-        self.journal = journal if rank() == 0 else None
+        self.checkpoints, self.position, self.journal = checkpoints, position, journal
+        self.packed = base.models(spec.task).architectures[spec.architecture].packs
+        self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
+        self.meter = Meter(learner.device)
         options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
         self.online = options.model_validate(dict(spec.online)) if options else None
 
     def epoch(self) -> dict[str, float]:
         """The rest of an epoch, then validation. Returns its row of the curve."""
         spec, position = self.spec, self.position
-        batches = plan(self.train.lengths, spec.knobs.batch_size, spec.seed, position.epoch)
+        batches = plan(self.train.lengths, spec.knobs.batch_size, spec.seed, position.epoch, spec.knobs.batch_tokens)
         total = len(batches) * spec.knobs.epochs
         for number in range(position.batch, len(batches)):
-            self._step(batches[number][rank() :: world()], total)
+            self._step(batches[number], total)
             position.batch = number + 1
             if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
                 self._save()
             if self.journal and position.step % 20 == 0:
                 self.journal.progress(position.step, total, f"steps ({spec.architecture})")
+        cost = self.meter.read()
         shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
-        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()]) for rows in shares if len(rows[rank() :: world()]))
+        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares if len(rows[rank() :: world()]))
         row = {"epoch": float(position.epoch + 1), "step": float(position.step), "train_loss": position.loss_sum / len(batches), **{f"validation_{k}": v for k, v in figures.items()}}
-        self._settle(row)
+        self._settle(row, cost)
         return row
 
-    def _step(self, rows: Any, total: int) -> None:
+    def _step(self, rows: Numbers, total: int) -> None:
         """One update from this worker's share of a batch."""
-        spec, position = self.spec, self.position
-        torch.manual_seed(hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF)  # ints hash alike in every process
-        batch = self.learner.put(self.train.batch(rows))
-        if self.online is not None:
-            generator = torch.Generator().manual_seed(hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF)
-            batch = self.learner.learning.transform(batch, generator, self.online)
-        position.loss_sum += self.learner.step(batch, position.step, total)
+        position = self.position
+        position.loss_sum += self.parts.run(rows[rank() :: world()], self.train.lengths, lambda parts: self._update(rows, parts, total))
         position.step += 1
 
-    def _settle(self, row: dict[str, float]) -> None:
+    def _update(self, rows: Numbers, parts: list[Numbers], total: int) -> float:
+        spec, position = self.spec, self.position
+        torch.manual_seed(hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF)  # ints hash alike in every process
+        arrays = [self.train.batch(part, self.packed) for part in parts]
+        self.meter.count(arrays, sum(int(self.train.lengths[part].sum()) for part in parts))
+        if not arrays:  # fewer rows than workers: the others wait for this one's gradient, which is nothing
+            arrays = [{**self.train.batch(rows[:1], self.packed), "weight": self.train.target[:1].astype("float32") * 0}]
+        batches = [self.learner.put(each) for each in arrays]
+        if self.online is not None:
+            generator = torch.Generator().manual_seed(hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF)
+            batches = [self.learner.learning.transform(each, generator, self.online) for each in batches]
+        return self.learner.step(batches, len(rows), rate(position.step, total, spec.knobs, position.reductions))
+
+    def _settle(self, row: dict[str, float], cost: dict[str, float]) -> None:
         """Book the epoch: best so far, patience, checkpoint."""
         spec, position = self.spec, self.position
         position.curve.append(row)
         gained = _best(spec, position.curve) is row
         position.without_gain = 0 if gained else position.without_gain + 1
+        position.reductions += not gained
         position.epoch, position.batch, position.loss_sum = position.epoch + 1, 0, 0.0
         if rank() == 0 and gained:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in self.learner.module.state_dict().items()}
-            write_atomic(spec.state / _BEST, save(tensors))
+            write_atomic(spec.state / _BEST, save(self.learner.weights()))
         self._save()
         if self.journal:
-            self.journal.metrics(row, step=int(row["step"]))
+            self.journal.metrics(row | cost, step=int(row["step"]))
 
     def _save(self) -> None:
         if rank() == 0:
@@ -176,14 +194,13 @@ def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]],
         report(row)
 
 
-def _restore(checkpoints: Checkpoints, learner: Supervised) -> Position:
+def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str], None]) -> Position:
     state = checkpoints.newest()
     if state is None:
         return Position()
     learner.restore(state)
     position = Position(**state["position"])
-    if rank() == 0:
-        checkpoints.say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step})")
+    say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step})")
     return position
 
 

@@ -92,6 +92,9 @@ class Encoder(Protocol):
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
         """Columns of n ragged rows to padded arrays."""
 
+    def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
+        """The same rows laid end to end with their "lengths" (n,), for architectures that take them so; as `collate` where there is no padding."""
+
     def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
         """Raw input columns of queries to the arrays that a net takes: normalise, encode, collate."""
 
@@ -128,6 +131,7 @@ class Architecture(Protocol):
     """A network by name: config in, module out."""
 
     Config: type[BaseModel]
+    packs: bool  # takes rows laid end to end, without padding
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh network; the caller has seeded torch."""
@@ -156,14 +160,22 @@ class Loss:
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised, beyond the plain loss."""
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+
+
 class Learning(Protocol):
     """Facet loss.py."""
 
     watch: str  # a name of `summary`; cheap, each epoch; steers early stopping and search
     watch_goal: Literal["min", "max"]
 
-    def loss(self, module: torch.nn.Module, batch: Batch, label_smoothing: float) -> Loss:
-        """The training loss of one micro-batch."""
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
+        """The training loss of one micro-batch; "weight" (n,), where the batch has it, weighs the rows."""
 
     def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
         """The distillation loss (Hinton et al. 2015) from logits (n, c) of student and teacher."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from components.nets.base import Dim
 from components.nets.convnet.config import ConvNetConfig
+from components.nets.dropout import Dropout
 
 
 class ConvNet(nn.Module):
@@ -31,7 +32,7 @@ class ConvNet(nn.Module):
         for _ in config.channels[:-1]:
             self.side //= 2
         self.hidden = nn.Linear(config.channels[-1] * self.side * self.side, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, outputs)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

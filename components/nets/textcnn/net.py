@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from components.nets.base import Dim
+from components.nets.dropout import Dropout
 from components.nets.textcnn.config import TextCNNConfig
 
 
@@ -24,7 +25,7 @@ class TextCNN(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, config.width, padding_idx=0)
         self.convs = nn.ModuleList(nn.Conv1d(config.width, filters, kernel, padding=kernel - 1) for filters, kernel in zip(config.filters, config.kernels, strict=True))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(sum(config.filters), outputs)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

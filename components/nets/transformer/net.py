@@ -6,19 +6,26 @@ gated feed-forward: Shazeer 2020 (2002.05202).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.nets import packed
+from components.nets.attention import attention
 from components.nets.base import Dim
+from components.nets.dropout import Dropout
+from components.nets.packed import Layout
 from components.nets.transformer.config import TransformerConfig
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: pairs of elements (n, h, t, e) turned by cos and sin (t, e / 2)."""
+    """Rotary positions: pairs of elements (..., e) turned by cos and sin (..., e / 2)."""
     a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
@@ -30,20 +37,18 @@ class Layer(nn.Module):
         self.heads, self.per_head = heads, per_head
         inner = heads * per_head
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key, self.value = (nn.Linear(width, inner, bias=False) for _ in range(3))
-        self.merge = nn.Linear(inner, width, bias=False)
-        self.gate, self.up = nn.Linear(width, feedforward, bias=False), nn.Linear(width, feedforward, bias=False)
-        self.down = nn.Linear(feedforward, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.qkv, self.merge = nn.Linear(width, 3 * inner, bias=False), nn.Linear(inner, width, bias=False)
+        self.gate_up, self.down = nn.Linear(width, 2 * feedforward, bias=False), nn.Linear(feedforward, width, bias=False)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """x (n, t, width); mask (n, 1, 1, t), true where there is a token."""
-        y = self.norm1(x)
-        q, k, v = (part(y).unflatten(-1, (self.heads, self.per_head)).transpose(1, 2) for part in (self.query, self.key, self.value))  # (n, h, t, e)
-        attended = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, attn_mask=mask)  # (n, h, t, e)
-        x = x + self.dropout(self.merge(attended.transpose(1, 2).flatten(2)))
-        y = self.norm2(x)
-        out: torch.Tensor = x + self.dropout(self.down(F.silu(self.gate(y)) * self.up(y)))
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """x (..., width); cos and sin (..., 1, 1, e / 2); attend: query, key, value (..., heads, e) -> (..., heads, e)."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, self.per_head))  # (..., 3, heads, e)
+        q, k = rotate(qkv[..., :2, :, :], cos, sin).unbind(-3)  # (..., heads, e)
+        attended = attend(q, k, qkv[..., 2, :, :])
+        x = x + self.dropout(self.merge(attended.flatten(-2)))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)  # (..., feedforward)
+        out: torch.Tensor = x + self.dropout(self.down(F.silu(gate) * up))
         return out
 
 
@@ -66,23 +71,43 @@ class Transformer(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
         self.layers = nn.ModuleList(Layer(config.width, heads, config.per_head, feedforward, config.dropout) for heads, feedforward in zip(config.heads_of, config.feedforward_of, strict=True))
         self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.width, outputs)
         angles = torch.outer(torch.arange(max_length), 10_000 ** (-torch.arange(0, config.per_head, 2) / config.per_head))  # (t, e / 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
-        x = self.dropout(self.embed(ids))  # (n, t, width)
-        cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
+        if lengths is not None:
+            return self._packed(ids, Layout(lengths))
+        assert mask is not None
         attends = (mask > 0)[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, attends, cos, sin)
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attends).transpose(1, 2)
+
+        size = ids.shape[1]
+        x = self._encode(ids, self.cos[:size, None, None], self.sin[:size, None, None], attend)  # (n, t, width)
         weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
-        mean = (self.norm(x) * weights).sum(1) / weights.sum(1).clamp(min=1)  # (n, width)
-        logits: torch.Tensor = self.head(self.dropout(mean))
+        logits: torch.Tensor = self.head(self.dropout((x * weights).sum(1) / weights.sum(1).clamp(min=1)))
         return logits
+
+    def _packed(self, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
+        place = layout.position
+        x = self._encode(ids, self.cos[place, None, None], self.sin[place, None, None], lambda q, k, v: packed.attend(q, k, v, layout))  # (t, width)
+        logits: torch.Tensor = self.head(self.dropout(packed.mean(x, layout)))
+        return logits
+
+    def _encode(self, ids: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """(..., width) from ids (...)."""
+        x = self.dropout(self.embed(ids))
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # the residual stream too, or each addition would widen it again
+        for layer in self.layers:
+            x = layer(x, cos, sin, attend)
+        out: torch.Tensor = self.norm(x)
+        return out
 
 
 class TransformerSurgery:
@@ -95,9 +120,10 @@ class TransformerSurgery:
         for i, layer in enumerate(module.layers):
             assert isinstance(layer, Layer)
             name, e = f"layers.{i}", layer.per_head
-            heads = [(f"{name}.{part}.weight", 0, 0, e) for part in ("query", "key", "value")] + [(f"{name}.merge.weight", 1, 0, e)]
-            hidden = [(f"{name}.gate.weight", 0, 0, 1), (f"{name}.up.weight", 0, 0, 1), (f"{name}.down.weight", 1, 0, 1)]
-            result += [Dim(f"{name}.heads", layer.heads, heads), Dim(f"{name}.feedforward", layer.gate.out_features, hidden, minimum=8)]
+            inner, wide = layer.heads * e, layer.down.in_features
+            heads = [(f"{name}.qkv.weight", 0, part * inner, e) for part in range(3)] + [(f"{name}.merge.weight", 1, 0, e)]
+            hidden = [(f"{name}.gate_up.weight", 0, 0, 1), (f"{name}.gate_up.weight", 0, wide, 1), (f"{name}.down.weight", 1, 0, 1)]
+            result += [Dim(f"{name}.heads", layer.heads, heads), Dim(f"{name}.feedforward", wide, hidden, minimum=8)]
         return result
 
     def resize(self, config: TransformerConfig, widths: Mapping[str, int]) -> TransformerConfig:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn import functional as F
 
-from components.tasks.base import Batch, Loss
+from components.tasks.base import Batch, Loss, Objective
 from components.tasks.classification.figures import accuracy, macro_f1
 
 
@@ -22,21 +22,25 @@ class ClassificationLearning:
     watch_goal: ClassVar[Literal["min", "max"]] = "max"
 
     def logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """(n, c); everything in the batch but the target is an input of the net."""
-        result: torch.Tensor = module(**{name: value for name, value in batch.items() if name != "target"})
-        return result
+        """(n, c), in single precision at least; everything in the batch but target and weight is an input of the net."""
+        result: torch.Tensor = module(**{name: value for name, value in batch.items() if name not in ("target", "weight")})
+        return result.to(torch.promote_types(result.dtype, torch.float32))
 
-    def loss(self, module: torch.nn.Module, batch: Batch, label_smoothing: float) -> Loss:
-        """Cross-entropy with smoothed labels (Szegedy et al. 2016), summed over rows."""
-        logits = self.logits(module, batch)
-        total = F.cross_entropy(logits, batch["target"], reduction="sum", label_smoothing=label_smoothing)
-        return Loss(total, torch.tensor(float(len(logits))))
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
+        """Cross-entropy with smoothed labels (Szegedy et al. 2016), times (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002), summed over weighted rows."""
+        logits, target = self.logits(module, batch), batch["target"]
+        each = F.cross_entropy(logits, target, reduction="none", label_smoothing=objective.label_smoothing)  # (n,)
+        if objective.focal_gamma:
+            each = each * (1 - logits.softmax(1).gather(1, target[:, None])[:, 0]) ** objective.focal_gamma
+        weight = batch.get("weight", torch.ones_like(each))
+        return Loss((each * weight).sum(), weight.sum())
 
     def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
         """weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy, summed over rows (Hinton et al. 2015, eq. 4)."""
-        soft = F.kl_div(F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="sum", log_target=True) * temperature**2
-        hard = F.cross_entropy(student, batch["target"], reduction="sum")
-        return Loss(weight * soft + (1 - weight) * hard, torch.tensor(float(len(student))))
+        soft = F.kl_div(F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="none", log_target=True).sum(1) * temperature**2  # (n,)
+        each = weight * soft + (1 - weight) * F.cross_entropy(student, batch["target"], reduction="none")
+        rows = batch.get("weight", torch.ones_like(each))
+        return Loss((each * rows).sum(), rows.sum())
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
         """Nothing on the fly."""

@@ -76,6 +76,11 @@ class TextEncoder:
         ids[present] = np.concatenate(ragged)
         return {"ids": ids, "mask": present.astype(np.float32)}
 
+    def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
+        """{"ids": (all tokens,) int64, "lengths": (n,) int64}."""
+        ragged = rows["ids"]
+        return {"ids": np.concatenate(ragged).astype(np.int64), "lengths": np.array([len(row) for row in ragged], dtype=np.int64)}
+
     def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
         """Normalised as in clean, then encoded and collated. Raises `Reject`."""
         return self.collate({"ids": self._ids([self._field.normalise(text) for text in inputs["text"]])})

@@ -40,9 +40,9 @@ def compressed(reviews: Mill, network: Path) -> Compressed:
 
     spec = reviews.spec(reviews.root / ".state" / "worse", epochs=1, learning_rate=1e-6)
     save_torch(reviews.root / "tuned" / "network", spec, fit(spec).weights.read_bytes(), "0" * 64, ["tune"])
-    knobs = {"distill": {"architecture": "textcnn", "nets": {"textcnn": STUDENT}, "epochs": 6, "learning_rate": 0.01}, "quantize": {"calibration_rows": 64}}
+    knobs = {"distill": {"architecture": "textcnn", "nets": {"textcnn": STUDENT}, "epochs": 12, "learning_rate": 0.01}, "quantize": {"calibration_rows": 64}}
     train = reviews.sections["train"]
-    reviews.sections["train"] = type(train).model_validate({"architecture": "textcnn", "workers": 1, "batch_size": 32, "nets": {"textcnn": TINY["textcnn"]}})
+    reviews.sections["train"] = type(train).model_validate({"architecture": "textcnn", "workers": 1, "batch_size": 32, "patience": 12, "nets": {"textcnn": TINY["textcnn"]}})
     job = reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"], CompressParams.model_validate(knobs))
     exported: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:

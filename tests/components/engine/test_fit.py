@@ -68,12 +68,12 @@ def test_it_stops_when_nothing_is_gained(reviews: Mill, tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = ClassificationLearning.loss
 
-    def wrong(self: ClassificationLearning, module: Any, batch: Any, smoothing: float) -> Any:
-        loss = right(self, module, batch, smoothing)
+    def wrong(self: ClassificationLearning, module: Any, batch: Any, objective: Any) -> Any:
+        loss = right(self, module, batch, objective)
         return type(loss)(loss.total * float("nan"), loss.count)
 
     monkeypatch.setattr(ClassificationLearning, "loss", wrong)
-    with pytest.raises(InputError, match="the loss is nan at step 0") as caught:
+    with pytest.raises(InputError, match=r"the loss is nan, the norm of its gradient nan at step 0 \(epoch 1\)") as caught:
         fit(reviews.spec(tmp_path, learning_rate=0.25))
     assert caught.value.where == "train.learning_rate"
     assert "0.25" in caught.value.remedy
@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, 
 
 
 def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the loss is (nan|inf)"):
+    with pytest.raises(InputError, match=r"norm of its gradient (nan|inf) at step \d+"):
         fit(reviews.spec(tmp_path, "textcnn", optimizer="sgd", learning_rate=10.0, clip_norm=1e30, epochs=20, patience=20))
 
 
@@ -104,6 +104,7 @@ def kill_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def save(self: Checkpoints, step: int, state: Mapping[str, Any]) -> None:
         right(self, step, state)
+        self.flush()
         left[0] -= 1
         if left[0] == 0:
             raise Killed
@@ -170,6 +171,7 @@ def test_a_broken_checkpoint_is_named_and_two_are_kept(tmp_path: Path) -> None:
     assert checkpoints.newest() is None
     for step in (9, 10, 100):
         checkpoints.save(step, {"step": step})
+    checkpoints.flush()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000010.pt", "step-000000100.pt"]
     assert checkpoints.newest() == {"step": 100}
     (tmp_path / "step-000000100.pt").write_bytes(b"")

@@ -38,7 +38,7 @@ def test_two_workers_equal_one_on_the_same_batches(reviews: Mill, tmp_path: Path
     other.start()
     rows: list[int] = []
     right = ClassificationLearning.loss
-    monkeypatch.setattr(ClassificationLearning, "loss", lambda self, module, batch, smoothing: rows.append(len(batch["target"])) or right(self, module, batch, smoothing))
+    monkeypatch.setattr(ClassificationLearning, "loss", lambda self, module, batch, objective: rows.append(len(batch["target"])) or right(self, module, batch, objective))
     together = work(0, spec, str(tmp_path / "meeting"))
     other.join(30)
     assert other.exitcode == 0
