@@ -41,9 +41,9 @@ def ours(pid: int) -> set[int]:
         if (each.info["cwd"] or "").startswith(str(ROOT)) or str(ROOT) in words:
             found.add(each.info["pid"])
     with_children = set(found) | {pid}
-    for each in list(with_children):
+    for parent in list(with_children):
         try:
-            with_children |= {child.pid for child in psutil.Process(each).children(recursive=True)}
+            with_children |= {child.pid for child in psutil.Process(parent).children(recursive=True)}
         except psutil.Error:
             continue
     return with_children - {os.getpid()}

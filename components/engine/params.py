@@ -36,7 +36,7 @@ class FitParams(Strict):
     patience: int = Field(2, ge=1)
     checkpoint_steps: int = Field(100, ge=1)
     checkpoint_keep: int = Field(2, ge=1)
-    checkpoint_disk_mb: float = Field(4096, gt=0)  # of all checkpoints that are kept; one is always kept
+    checkpoint_disk_mb: int = Field(4096, gt=0)  # of all checkpoints that are kept; one is always kept
 
     @model_validator(mode="after")
     def _shares(self) -> FitParams:

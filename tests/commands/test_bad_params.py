@@ -62,7 +62,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "clean.validation_share: 0.9: input should be less than 0.5",
         "augment.methods.1: 'swop' is not one of delete, swap, mask (did you mean 'swap'?)",
         "train.epochs: 0: input should be greater than or equal to 1",
-        "train.optimizer: 'adamm' is not one of adamw, adam, sgd (did you mean 'adamw'?)",
+        "train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)",
         "train.learning_rate: '1e-3': input should be a valid number",
         "train.clip_norm: nan: input should be greater than 0",
         "train.nets.textcnn.channels: 0: must be at least 1",
@@ -73,7 +73,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "serve.gates.size: is not a known key (did you mean 'size_mb'?)",
         "trian: is not a known key (did you mean 'train'?)",
         "tune.space.nets.textcnn.chanels: train has no 'chanels' there (did you mean 'channels'?)",
-        "compress.distill.architecture: 'lstm' is not one of textcnn, transformer",
+        "compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, recurrent, transformer",
         "pipeline.data: 'data' must be 'data/kept': each pipeline has a folder of its own",
     ]
     assert len(lines) == len(expected), "\n".join(lines)

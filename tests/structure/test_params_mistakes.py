@@ -51,7 +51,7 @@ def test_all_mistakes_are_told_at_once(attempt: Try) -> None:
     assert told[:-1] == [
         "params.yaml: seed: 'seven': input should be a valid integer",
         "params.yaml: augment.methods.1: 'swop' is not one of delete, swap, mask (did you mean 'swap'?)",
-        "params.yaml: train.optimizer: 'adamm' is not one of adamw, adam, sgd (did you mean 'adamw'?)",
+        "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)",
         "params.yaml: train.learning_rate: -1.0: input should be greater than 0",
     ]
     assert told[-1].startswith("params.yaml: train.patienc: is not a known key (did you mean 'patience'?); known here: architecture, ")
@@ -61,9 +61,9 @@ def test_all_mistakes_are_told_at_once(attempt: Try) -> None:
 def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) -> None:
     *told, remedy = lines_of(attempt, OPTIMIZER, SPACE, STUDENT)
     assert told == [
-        "params.yaml: train.optimizer: 'adamm' is not one of adamw, adam, sgd (did you mean 'adamw'?)",
-        "params.yaml: tune.space.nets.textcn.channels: train has no 'textcn' there (did you mean 'textcnn'?); known: textcnn, transformer",
-        "params.yaml: compress.distill.architecture: 'lstm' is not one of textcnn, transformer",
+        "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)",
+        "params.yaml: tune.space.nets.textcn.channels: train has no 'textcn' there (did you mean 'textcnn'?); known: ngrams, recurrent, textcnn, transformer",
+        "params.yaml: compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, recurrent, transformer",
     ]
     assert "3 mistakes" in remedy
 

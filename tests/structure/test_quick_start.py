@@ -62,7 +62,7 @@ def test_shipped_params_validate_without_heavy_libraries() -> None:
 def test_run_with_a_mistake_ends_with_2_before_anything_is_started(checkout: Path) -> None:
     end, said = command(checkout, "run")
     assert end["code"] == 2
-    assert "params.yaml: train.optimizer: 'adamm' is not one of adamw, adam, sgd (did you mean 'adamw'?)" in said
+    assert "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)" in said
     assert not set(end["modules"]) & HEAVY  # type: ignore[call-overload]
     assert {path.name for path in checkout.iterdir()} == {"dvc.yaml", "params.yaml", "pipelines"}, "something was written"
 

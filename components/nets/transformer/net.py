@@ -7,6 +7,7 @@ gated feed-forward: Shazeer 2020 (2002.05202).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,9 +25,33 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary positions: pairs of elements (..., e) turned by cos and sin (..., e / 2)."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        turned: torch.Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return turned
     a, b = x.chunk(2, dim=-1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class _Rotation(torch.autograd.Function):
+    """The same with half the passes over memory: the gradient of a turn is the turn back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradients[0], cos, -sin), None, None
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    (a, b), (c, d) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
+    torch.mul(a, cos, out=c).addcmul_(b, sin, value=-1)
+    torch.mul(a, sin, out=d).addcmul_(b, cos)
+    return out
 
 
 class Layer(nn.Module):
@@ -43,9 +68,10 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
         """x (..., width); cos and sin (..., 1, 1, e / 2); attend: query, key, value (..., heads, e) -> (..., heads, e)."""
-        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, self.per_head))  # (..., 3, heads, e)
-        q, k = rotate(qkv[..., :2, :, :], cos, sin).unbind(-3)  # (..., heads, e)
-        attended = attend(q, k, qkv[..., 2, :, :])
+        inner = self.heads * self.per_head
+        qk, v = self.qkv(self.norm1(x)).split([2 * inner, inner], dim=-1)
+        q, k = rotate(qk.unflatten(-1, (2, self.heads, self.per_head)), cos, sin).unbind(-3)  # (..., heads, e)
+        attended = attend(q, k, v.unflatten(-1, (self.heads, self.per_head)))
         x = x + self.dropout(self.merge(attended.flatten(-2)))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)  # (..., feedforward)
         out: torch.Tensor = x + self.dropout(self.down(F.silu(gate) * up))
@@ -104,6 +130,7 @@ class Transformer(nn.Module):
         x = self.dropout(self.embed(ids))
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # the residual stream too, or each addition would widen it again
+        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)
         out: torch.Tensor = self.norm(x)
