@@ -1,15 +1,19 @@
 # make run   sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
 # make test  sets up .venv and runs the tests
+# make chaos the long form of the fault tests: 200 workers killed at random moments
 PYTHON ?= python3
 PIPELINE ?= default
 
-.PHONY: run test setup
+.PHONY: run test chaos setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
 	.venv/bin/python -m pytest
+
+chaos: setup
+	KILLS=200 .venv/bin/python -m pytest tests/components/engine/test_random_kills.py
 
 setup: .venv/installed
 

@@ -53,8 +53,9 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError):
-            raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save stumbles over a stream that failed, and raises its own
+        if isinstance(cause, OSError):
+            raise EnvironmentFault(f"cannot be written: {cause.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
         raise
 
 

@@ -38,7 +38,7 @@ def newest(spec: FitSpec) -> list[Path]:
     return sorted((spec.state / "checkpoints").glob("step-*.pt"))
 
 
-@pytest.mark.parametrize(("line", "architecture"), [("reviews", "textcnn"), ("reviews", "transformer"), ("bars", "convnet")])
+@pytest.mark.parametrize(("line", "architecture"), [("reviews", "ngrams"), ("reviews", "textcnn"), ("reviews", "recurrent"), ("reviews", "transformer"), ("bars", "convnet")])
 def test_it_learns_and_keeps_the_best_epoch(line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     mill: Mill = request.getfixturevalue(line)
     spec = mill.spec(tmp_path, architecture, epochs=6, patience=6)
