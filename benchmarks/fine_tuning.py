@@ -14,6 +14,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ import numpy as np
 import torch
 
 from components.core.tables import read_table
+from components.engine.allocator import keep_freed_memory
 from components.engine.data import Rows, in_order, load_encoder, plan
 from components.engine.learner import Supervised
 from components.engine.params import FitParams
@@ -65,6 +68,7 @@ class InMemory(Rows):
 
 def gristmill(train: Any, validation: Any, encoder: TextEncoder, epochs: int, seed: int) -> tuple[float, float]:
     """Samples per second of the steps, and accuracy on validation (0 to 1)."""
+    keep_freed_memory()  # as `fit` does
     torch.manual_seed(seed)
     kind, learning = base.models(TASK).architectures["transformer"], base.learning(TASK)
     module = kind.build(kind.Config.model_validate({"width": 256, "layers": 4, "heads": 4, "feedforward": 680, "dropout": 0.1}), encoder).train()
@@ -118,25 +122,26 @@ def hits(given: Any) -> dict[str, float]:
     return {"accuracy": float((given.predictions.argmax(1) == given.label_ids).mean())}
 
 
-def throughput(rounds: int, rows: int) -> None:
-    """Print samples/s per arm and the ratios."""
+def arm(name: str, rows: int, seed: int) -> float:
+    """Samples per second of one arm over so many rows; for the defaults, whose steps all cost the same, over four steps."""
     given = data()
-    encoder = given["encoder"]
+    train = some(given["train"], rows, seed)
+    if name == "gristmill":
+        return gristmill(train, some(train, BATCH, seed), given["encoder"], 1, seed)[0]
+    return trainer(train, some(train, BATCH, seed), given["encoder"], 1, seed, tuned=name == "tuned", steps=4 if name == "defaults" else -(-rows // BATCH))[0]
+
+
+def throughput(rounds: int, rows: int) -> None:
+    """Print samples/s per arm and the ratios; each arm in a process of its own, one after the other, round by round."""
     found: dict[str, list[float]] = {"defaults": [], "tuned": [], "gristmill": []}
-    for number in range(rounds + 1):  # the first warms up and is not counted
-        train = some(given["train"], rows, number)
-        speeds = {
-            "defaults": trainer(train, train, encoder, 1, number, tuned=False, steps=4)[0],
-            "tuned": trainer(train, train, encoder, 1, number, tuned=True, steps=-(-rows // BATCH))[0],
-            "gristmill": gristmill(train, (train[0][:64], train[1][:64]), encoder, 1, number)[0],
-        }
-        print({name: round(speed, 1) for name, speed in speeds.items()}, flush=True)
-        if number:
-            for name, speed in speeds.items():
-                found[name].append(speed)
-    for name, speeds_of in found.items():
-        ratios = [ours / other for ours, other in zip(found["gristmill"], speeds_of, strict=True)]
-        shown = f"{statistics.median(speeds_of):.1f} samples/s ({min(speeds_of):.1f}-{max(speeds_of):.1f})"
+    for number in range(rounds):
+        for name, speeds in found.items():
+            command = [sys.executable, __file__, "arm", "--name", name, "--rows", str(rows), "--seeds", str(number)]
+            speeds.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+        print({name: round(speeds[-1], 1) for name, speeds in found.items()}, flush=True)
+    for name, speeds in found.items():
+        ratios = [ours / other for ours, other in zip(found["gristmill"], speeds, strict=True)]
+        shown = f"{statistics.median(speeds):.1f} samples/s ({min(speeds):.1f}-{max(speeds):.1f})"
         print(f"| {name} | {shown} | gristmill is {statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f}) |")
 
 
@@ -156,11 +161,15 @@ def accuracy(seeds: int, rows: int, epochs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["throughput", "accuracy"])
+    parser.add_argument("what", choices=["throughput", "accuracy", "arm"])
+    parser.add_argument("--name", default="gristmill")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1536)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
     torch.set_num_threads(2)
-    throughput(chosen.rounds, chosen.rows) if chosen.what == "throughput" else accuracy(chosen.seeds, chosen.rows, chosen.epochs)
+    if chosen.what == "arm":
+        print(arm(chosen.name, chosen.rows, chosen.seeds))
+    else:
+        throughput(chosen.rounds, chosen.rows) if chosen.what == "throughput" else accuracy(chosen.seeds, chosen.rows, chosen.epochs)

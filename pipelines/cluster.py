@@ -131,23 +131,6 @@ def owner_of_stage() -> psutil.Process:
     return me
 
 
-def check_storage(storage: str | None) -> None:
-    """Refuse several nodes that share no storage, before anything is computed. Ray must be connected.
-
-    Args:
-        storage: params `cluster.storage`.
-
-    Raises:
-        EnvironmentFault: names the nodes and the setting.
-    """
-    import ray
-
-    nodes = sorted(f"{node['NodeName']} ({node['NodeManagerAddress']})" for node in ray.nodes() if node["Alive"])
-    if len(nodes) > 1 and not storage:
-        remedy = "set it to a folder that all of them mount, or to s3://…; or unset RAY_ADDRESS to use this machine alone"
-        raise EnvironmentFault(f"is not set, but the cluster has {len(nodes)} nodes, which cannot see each other's files: {', '.join(nodes)}", where="cluster.storage", remedy=remedy)
-
-
 def store_options(shm: Path = Path("/dev/shm")) -> list[str]:  # noqa: S108
     """`ray start` options for an object store that leaves room in shared memory; `{temp}` stands for Ray's temporary folder.
 

@@ -36,8 +36,9 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         GristmillError: whatever a person can mend.
     """
     from components.registry.runs import track
-    from pipelines.cluster import attached, check_storage, owner_of_stage
+    from pipelines.cluster import attached, owner_of_stage
     from pipelines.lock import only_one
+    from pipelines.storage import check_storage
     from pipelines.watch import Watcher
 
     started = time.monotonic()
@@ -62,7 +63,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             staged(outputs, state / "out") as twins,
             attached(root, owner_of_stage()),
         ):
-            check_storage(params.cluster.storage)
+            check_storage(params.cluster.storage, root)
             run_id = tracker.run_id() or "" if stage.registers else ""
             began = time.monotonic()
             _run_as_task(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))

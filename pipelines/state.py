@@ -15,16 +15,21 @@ from components.core.tables import MANIFEST
 from pipelines.params import Params
 from pipelines.stages import STAGES
 
-_FORMAT = 1
+_FORMAT = 2
+STUDIES = "studies"  # records that a stage keeps beside its states; only --fresh discards them
 _FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
 
 
 def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> Path:
     """`<data>/.state/<stage>/<key>`, absolute.
 
-    The key covers the sections that the stage reads, its inputs, the format, and for stages that fit the code of net, loss and encoder without comments.
+    The key covers the sections that the stage reads (without knobs of its own that only say how far it goes), its inputs, the format, and for stages that fit
+    the code of net, loss and encoder without comments.
     """
-    facts = {"format": _FORMAT, "params": params.digest(STAGES[stage].sections), "inputs": {name: _digest(path) for name, path in sorted(inputs.items())}}
+    own = params.sections[stage]
+    shaping = own.model_dump(mode="json", exclude=set(getattr(own, "BUDGET", ())))
+    others = params.digest([name for name in STAGES[stage].sections if name != stage])
+    facts = {"format": _FORMAT, "params": [others, shaping], "inputs": {name: _digest(path) for name, path in sorted(inputs.items())}}
     if STAGES[stage].fits:
         facts["code"] = code_digest(root, params.task)
     key = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
@@ -46,16 +51,16 @@ def code_digest(root: Path, task: str) -> str:
 
 
 def clear_others(state: Path) -> None:
-    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints."""
+    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints. Records of finished searches stay."""
     for other in state.parent.iterdir():
-        if other != state and other.is_dir():
+        if other not in (state, state.parent / STUDIES) and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
 
 
 def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
     """State folders of stages that did not end, with their size in bytes."""
     for folder in sorted([*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]):
-        if folder.is_dir() and folder.parent.name in STAGES:
+        if folder.is_dir() and folder.parent.name in STAGES and folder.name != STUDIES:
             yield folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

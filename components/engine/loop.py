@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
+from components.engine.allocator import keep_freed_memory
 from components.engine.checkpoints import Checkpoints
 from components.engine.data import Numbers, Rows, in_order, load_encoder, plan
 from components.engine.learner import LossOf, Supervised, rank, world
@@ -53,6 +54,7 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     if (found := finished(spec)) is not None:
         _tell(found.curve, report)
         return found
+    keep_freed_memory()
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)

@@ -189,19 +189,6 @@ def test_an_address_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyP
             assert address in fault.value.where and "unset RAY_ADDRESS" in fault.value.remedy
 
 
-def test_several_nodes_need_shared_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
-    nodes = [{"Alive": True, "NodeName": name, "NodeManagerAddress": f"10.0.0.{number}"} for number, name in enumerate(("head", "worker"))]
-    monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    cluster.check_storage("s3://bucket")
-    with pytest.raises(EnvironmentFault, match=r"head \(10.0.0.0\), worker \(10.0.0.1\)") as fault:
-        cluster.check_storage(None)
-    assert fault.value.where == "cluster.storage"
-    nodes[1]["Alive"] = False
-    cluster.check_storage(None)
-
-
 # -- starting
 def test_shared_memory_is_asked_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_room(total: int, free: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.core.params import Strict
 
@@ -28,6 +28,12 @@ class TextCNNConfig(Strict):
         if not value or any(not 1 <= kernel <= 15 for kernel in value):
             raise ValueError("kernel sizes must be 1 to 15, at least one")
         return value
+
+    @model_validator(mode="after")
+    def _pair(self) -> TextCNNConfig:
+        if isinstance(self.channels, list) and len(self.channels) != len(self.kernels):
+            raise ValueError(f"channels has {len(self.channels)} numbers of filters for {len(self.kernels)} kernels; give one for each, or one number for all")
+        return self
 
     @property
     def filters(self) -> list[int]:
