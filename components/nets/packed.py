@@ -1,4 +1,4 @@
-"""Rows of different lengths laid end to end, so that no layer computes padding. What must stay within a row is done here."""
+"""Rows of different lengths laid end to end, so that no layer computes padding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from itertools import groupby
 
 import torch
 from torch.nn import functional as F
-
-from components.nets.attention import attention
 
 
 @dataclass(frozen=True)
@@ -42,33 +40,15 @@ class Layout:
         """The lengths as numbers; waits for the device."""
         return [int(size) for size in self.lengths.tolist()]
 
-    def runs(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Rows of equal length that lie side by side, as views (rows, length, ...) of x (t, ...): no padding, no copy."""
-        counted = [(length, len(list(run))) for length, run in groupby(self.sizes)]
-        parts = x.split([length * rows for length, rows in counted])  # type: ignore[no-untyped-call]
-        return [part.unflatten(0, (rows, length)) for part, (length, rows) in zip(parts, counted, strict=True)]
-
-
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Attention within each row: block-diagonal, and no block is padded.
-
-    On a GPU in half precision one kernel does all rows (FlashAttention's variable-length form, Dao 2023, arXiv:2307.08691); elsewhere rows of equal
-    length that lie side by side are a plain view (rows, length, heads, e) of the packed tensor, and need neither mask nor copy.
-
-    Args:
-        query, key, value: (t, heads, e).
-
-    Returns:
-        (t, heads, e).
-    """
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        from torch.nn.attention.varlen import varlen_attn
-
-        longest = max(layout.sizes)
-        out: torch.Tensor = varlen_attn(query, key, value, layout.starts, layout.starts, longest, longest)  # type: ignore[assignment]
-        return out
-    runs = zip(*(layout.runs(each) for each in (query, key, value)), strict=True)
-    return torch.cat([attention(*(each.transpose(1, 2) for each in run)).transpose(1, 2).flatten(0, 1) for run in runs])
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """(first token, rows, their length) of each run of rows of equal length side by side."""
+        found, start = [], 0
+        for length, run in groupby(self.sizes):
+            rows = len(list(run))
+            found.append((start, rows, length))
+            start += rows * length
+        return found
 
 
 def mean(x: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -7,51 +7,18 @@ gated feed-forward: Shazeer 2020 (2002.05202).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from components.nets import packed
-from components.nets.attention import attention
+from components.nets import attention, packed
 from components.nets.base import Dim
 from components.nets.dropout import Dropout
 from components.nets.packed import Layout
 from components.nets.transformer.config import TransformerConfig
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: pairs of elements (..., e) turned by cos and sin (..., e / 2)."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        turned: torch.Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-        return turned
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
-class _Rotation(torch.autograd.Function):
-    """The same with half the passes over memory: the gradient of a turn is the turn back."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(gradients[0], cos, -sin), None, None
-
-
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    (a, b), (c, d) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
-    torch.mul(a, cos, out=c).addcmul_(b, sin, value=-1)
-    torch.mul(a, sin, out=d).addcmul_(b, cos)
-    return out
+Attend = Callable[[torch.Tensor, int], torch.Tensor]  # queries, keys, values (..., 3 * heads * e) and heads -> (..., heads * e)
 
 
 class Layer(nn.Module):
@@ -66,13 +33,9 @@ class Layer(nn.Module):
         self.gate_up, self.down = nn.Linear(width, 2 * feedforward, bias=False), nn.Linear(feedforward, width, bias=False)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """x (..., width); cos and sin (..., 1, 1, e / 2); attend: query, key, value (..., heads, e) -> (..., heads, e)."""
-        inner = self.heads * self.per_head
-        qk, v = self.qkv(self.norm1(x)).split([2 * inner, inner], dim=-1)
-        q, k = rotate(qk.unflatten(-1, (2, self.heads, self.per_head)), cos, sin).unbind(-3)  # (..., heads, e)
-        attended = attend(q, k, v.unflatten(-1, (self.heads, self.per_head)))
-        x = x + self.dropout(self.merge(attended.flatten(-2)))
+    def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """x (..., width)."""
+        x = x + self.dropout(self.merge(attend(self.qkv(self.norm1(x)), self.heads)))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)  # (..., feedforward)
         out: torch.Tensor = x + self.dropout(self.down(F.silu(gate) * up))
         return out
@@ -105,34 +68,28 @@ class Transformer(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
+        size = ids.shape[1] if lengths is None else int(lengths.max())
+        cos, sin = self.cos[:size], self.sin[:size]
         if lengths is not None:
-            return self._packed(ids, Layout(lengths))
-        assert mask is not None
-        attends = (mask > 0)[:, None, None, :]
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attends).transpose(1, 2)
-
-        size = ids.shape[1]
-        x = self._encode(ids, self.cos[:size, None, None], self.sin[:size, None, None], attend)  # (n, t, width)
-        weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
-        logits: torch.Tensor = self.head(self.dropout((x * weights).sum(1) / weights.sum(1).clamp(min=1)))
+            layout = Layout(lengths)
+            x = self._encode(ids, lambda qkv, heads: attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout))  # (t, width)
+            pooled = packed.mean(x, layout)
+        else:
+            assert mask is not None
+            attends = (mask > 0)[:, None, None, :]
+            x = self._encode(ids, lambda qkv, heads: attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends))  # (n, t, width)
+            weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
+            pooled = (x * weights).sum(1) / weights.sum(1).clamp(min=1)
+        logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
 
-    def _packed(self, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
-        place = layout.position
-        x = self._encode(ids, self.cos[place, None, None], self.sin[place, None, None], lambda q, k, v: packed.attend(q, k, v, layout))  # (t, width)
-        logits: torch.Tensor = self.head(self.dropout(packed.mean(x, layout)))
-        return logits
-
-    def _encode(self, ids: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
+    def _encode(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
         """(..., width) from ids (...)."""
         x = self.dropout(self.embed(ids))
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # the residual stream too, or each addition would widen it again
-        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, attend)
+            x = layer(x, attend)
         out: torch.Tensor = self.norm(x)
         return out
 

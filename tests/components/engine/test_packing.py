@@ -77,7 +77,7 @@ def test_a_layout_knows_rows_and_places() -> None:
     assert layout.position.tolist() == [0, 1, 0, 1, 0, 1, 2, 0]
     x = torch.arange(8.0)[:, None]
     assert mean(x, layout).flatten().tolist() == [0.5, 2.5, 5.0, 7.0]
-    assert [tuple(run.shape) for run in layout.runs(x)] == [(2, 2, 1), (1, 3, 1), (1, 1, 1)]
+    assert layout.runs == [(0, 2, 2), (4, 1, 3), (7, 1, 1)]
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
