@@ -12,11 +12,11 @@ from pathlib import Path
 from components.core.bundles import CARD
 from components.core.files import sha256, to_json
 from components.core.tables import MANIFEST
+from components.tune.study import STUDIES
 from pipelines.params import Params
 from pipelines.stages import STAGES
 
 _FORMAT = 2
-STUDIES = "studies"  # records that a stage keeps beside its states; only --fresh discards them
 _FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
 
 
@@ -51,7 +51,7 @@ def code_digest(root: Path, task: str) -> str:
 
 
 def clear_others(state: Path) -> None:
-    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints. Records of finished searches stay."""
+    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints. The records of finished searches stay; only --fresh discards them."""
     for other in state.parent.iterdir():
         if other not in (state, state.parent / STUDIES) and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
@@ -11,15 +13,32 @@ from components.tune.space import Dimension
 class TuneParams(Strict):
     """The search: how many trials, how long, over what."""
 
+    # How far a search goes and on what: another value goes on with the same study.
+    BUDGET: ClassVar[frozenset[str]] = frozenset({"trials", "time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "trial_timeout_s", "pending_timeout_s"})
+
+    searcher: Literal["random", "grid", "optuna"] = "random"
+    scheduler: Literal["none", "asha", "hyperband", "median"] = "asha"
     trials: int = Field(8, ge=1, le=100_000)
+    time_budget_s: float | None = Field(None, gt=0)
+    total_epochs: int | None = Field(None, ge=1)  # of all trials together
     epochs: int = Field(4, ge=1)
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(2, ge=2)
     cpus_per_trial: float = Field(1, gt=0)
+    gpus_per_trial: float = Field(0, ge=0)
+    trial_timeout_s: float | None = Field(None, gt=0)
+    pending_timeout_s: float = Field(600, gt=0)
     space: dict[str, Dimension] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _grace(self) -> TuneParams:
         if self.grace_epochs > self.epochs:
             raise ValueError(f"grace_epochs {self.grace_epochs} is more than epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _countable(self) -> TuneParams:
+        endless = sorted(path for path, dimension in self.space.items() if dimension.values() is None)
+        if self.searcher == "grid" and endless:
+            raise ValueError(f"searcher grid needs values that can be counted, and space.{', space.'.join(endless)} are ranges of real numbers: give a choice, or use searcher random or optuna")
         return self

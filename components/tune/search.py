@@ -1,130 +1,137 @@
-"""Ray Tune around the loop. What a trial found lies in its own folder, so a killed search computes no epoch twice."""
+"""Ray Tune around the loop. What a trial found lies in the study, so Ray's own record of a search is of no use after it."""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from components.core.errors import EnvironmentFault
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
 from components.core.files import to_json, write_atomic
-from components.core.job import Job, Journal
 from components.engine.spec import FitSpec
-from components.tasks import base
 from components.tune.params import TuneParams
+from components.tune.recorder import Recorder
+from components.tune.room import at_once
+from components.tune.schedulers import forecast, make_scheduler
+from components.tune.searchers import Ask
+from components.tune.space import Values
+from components.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
 
-_ROWS, _OUTCOME = "rows.json", "outcome.json"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What became of a trial: a row of figures per epoch, and how it ended."""
-
-    number: int
-    values: dict[str, Any]
-    rows: list[dict[str, float]]
-    outcome: Literal["finished", "stopped", "failed"]
-    error: str = ""
+_LIVES = 2  # how often a trial whose worker was lost is begun again
+Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
 
 
-def search(specs: list[FitSpec], values: list[dict[str, Any]], params: TuneParams, job: Job) -> list[Trial]:
-    """Run the trials under ASHA (Li et al. 2020, arXiv:1810.05934).
+def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], watched: Watched, params: TuneParams, work: Work | None = None) -> str:
+    """Run the trials that the study lacks. Trials that ended earlier tell the scheduler and the searcher what they found, and compute nothing.
 
-    A trial with an outcome replays its figures, so that the scheduler knows them, and computes nothing; one that was cut off goes on from its checkpoint.
+    Args:
+        spec_of: values and a state folder -> what to fit.
+        work: what a trial does; `fit` by default.
+
+    Returns:
+        what ended the search: trials, time or epochs.
+
+    Raises:
+        EnvironmentFault: trials do not fit the cluster, or none could start in time.
     """
-    from ray import tune
-    from ray.tune.schedulers import AsyncHyperBandScheduler
+    room = at_once(params, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    if params.searcher == "grid" and ask(params.trials, []) is not None:
+        study.journal.say(f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)")
+    numbers = [number for number in range(params.trials) if number in study.trials or params.searcher != "grid" or ask(number, []) is not None]
+    say, wanted = study.journal.say, len(numbers)
+    say(study.welcome(wanted))
+    recorder = Recorder(study, params, wanted)
+    missing = [number for number in numbers if number not in study.trials or study.trials[number].outcome is None]
+    if missing and not recorder.stop_all():
+        say(f"{wanted} trials, {min(room, len(missing))} at once")
+        if line := forecast(params, wanted):
+            say(line)
+        _run(study, _Queue(study, ask, spec_of, [n for n in numbers if n not in missing] if params.scheduler != "none" else [], missing), watched, params, recorder, work or _fit)
+    if recorder.fault:
+        raise recorder.fault
+    by = recorder.ended_by() if any(number not in study.trials or study.trials[number].outcome is None for number in numbers) else ""
+    if by:
+        say(f"the search ended by its budget of {by}: trials that were running count as stopped, the rest were not begun")
+    return by or "trials"
 
-    learning = base.learning(job.task)
-    _check_room(params)
-    before = sum((spec.state / _OUTCOME).exists() for spec in specs)
-    if before:
-        job.journal.say(f"{before} of {len(specs)} trials are finished already and are not run again")
-    scheduler = AsyncHyperBandScheduler(
-        time_attr="epoch", metric=f"validation_{learning.watch}", mode=learning.watch_goal, max_t=params.epochs, grace_period=params.grace_epochs, reduction_factor=params.reduction_factor
-    )
-    storage = job.state / "ray"
-    shutil.rmtree(storage, ignore_errors=True)  # Ray's own record of the search: ours is complete, and two truths would be one too many
+
+def _run(study: Study, queue: _Queue, watched: Watched, params: TuneParams, recorder: Recorder, work: Work) -> None:
+    storage = study.state / "ray"
+    shutil.rmtree(storage, ignore_errors=True)  # of an earlier life: two truths would be one too many
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails before its first epoch has none
+    trainable = tune.with_resources(tune.with_parameters(_trial, work=work, watched=watched), {"cpu": params.cpus_per_trial, "gpu": params.gpus_per_trial})
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, specs=specs, values=values, journal=str(job.journal.path)), {"cpu": params.cpus_per_trial}),
-        param_space={"number": tune.grid_search(list(range(len(specs))))},
-        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
-        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0, callbacks=[_recorder(specs, job.journal)]),
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=queue, scheduler=make_scheduler(params, watched), num_samples=-1, reuse_actors=True, trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id}"
+        ),
+        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0, callbacks=[recorder], stop=recorder, failure_config=tune.FailureConfig(max_failures=_LIVES)),
     )
     tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
-    return [_read(number, spec.state, values[number]) for number, spec in enumerate(specs)]
+    for number, trial in study.trials.items():
+        if trial.outcome:
+            study.clear(number)
 
 
-def _trial(config: dict[str, Any], specs: list[FitSpec], values: list[dict[str, Any]], journal: str) -> None:
-    """One trial, in a Tune worker."""
+class _Queue(Searcher):
+    """Hands Tune one trial after the other: the ended ones, whose rows the scheduler must know; those that were cut off; new ones."""
+
+    def __init__(self, study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], ended: list[int], missing: list[int]) -> None:
+        super().__init__()
+        self.study, self.ask, self.spec_of = study, ask, spec_of
+        self.left = [*ended, *sorted(missing, key=lambda number: (number not in study.trials, number))]
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
+        if not self.left:
+            return Searcher.FINISHED
+        number = self.left.pop(0)
+        trial = self.study.trials.get(number) or self._new(number)
+        return {"number": number, "spec": self.spec_of(trial.values, self.study.folder(number)), "replay": trial.rows if trial.outcome else None}
+
+    def _new(self, number: int) -> Trial:
+        values = self.ask(number, [trial for _, trial in sorted(self.study.trials.items())])
+        assert values is not None, "numbers beyond the grid are never queued"
+        return self.study.begin(number, values)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The study knows already."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """The study is the record."""
+
+
+def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
+    """One trial, in a Tune worker. What it raises is its outcome; only a worker that dies is Tune's affair."""
+    spec: FitSpec = config["spec"]
+    last: dict[str, Any] = {}
+
+    def report(row: Mapping[str, float]) -> None:
+        last.update({"epoch": row["epoch"], watched.name: row[watched.name], "row": dict(row)})
+        tune.report(dict(last))
+
+    if config["replay"] is not None:
+        for row in config["replay"]:
+            report(row)
+        return
+    if any((spec.state / name).exists() for name in (FAILURE, OUTCOME)):  # its worker was ended after that, and Tune has begun it again
+        return
+    try:
+        work(spec, report)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no message"]
+        write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))
+
+
+def _fit(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
     import torch
-    from ray import tune
 
     from components.engine.loop import fit
 
-    number = config["number"]
-    spec, log, name = specs[number], Journal(Path(journal)), f"trial-{number:04d}"
     torch.set_num_threads(1)
-    rows: list[dict[str, float]] = json.loads((spec.state / _ROWS).read_text()) if (spec.state / _ROWS).exists() else []
-    over = (spec.state / _OUTCOME).exists()
-    if not rows:
-        log.params(values[number] | {"architecture": spec.architecture}, child=name)
-    if over:
-        for row in rows:
-            tune.report(dict(row))
-        return
-
-    def report(row: Any) -> None:
-        if row["epoch"] > len(rows):
-            rows.append(dict(row))
-            write_atomic(spec.state / _ROWS, to_json(rows))
-            log.metrics(row, step=int(row["epoch"]), child=name)
-        tune.report(dict(row))
-
     fit(spec, report=report)
-
-
-def _recorder(specs: list[FitSpec], journal: Journal) -> Any:
-    """Writes how each trial ended, in the driver, at the moment that Tune decides it."""
-    from ray.tune import Callback
-
-    class Recorder(Callback):
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            number = trial.config["number"]
-            path = specs[number].state / _OUTCOME
-            if not path.exists():
-                ended = int(trial.last_result.get("epoch", 0)) >= specs[number].knobs.epochs
-                write_atomic(path, to_json({"outcome": "finished" if ended else "stopped"}))
-            self._tell()
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            number = trial.config["number"]
-            reason = str(trial.get_pickled_error() or "").strip().splitlines()[-1:] or ["no message"]
-            write_atomic(specs[number].state / _OUTCOME, to_json({"outcome": "failed", "error": reason[0]}))
-            journal.say(f"trial {number} failed: {reason[0]}")
-            self._tell()
-
-        def _tell(self) -> None:
-            journal.progress(sum((spec.state / _OUTCOME).exists() for spec in specs), len(specs), "trials")
-
-    return Recorder()
-
-
-def _read(number: int, state: Path, values: dict[str, Any]) -> Trial:
-    rows = json.loads((state / _ROWS).read_text()) if (state / _ROWS).exists() else []
-    outcome: dict[str, Any] = json.loads((state / _OUTCOME).read_text()) if (state / _OUTCOME).exists() else {"outcome": "failed", "error": "it ended without a word"}
-    return Trial(number, values, rows, outcome["outcome"], outcome.get("error", ""))
-
-
-def _check_room(params: TuneParams) -> None:
-    """A trial that fits no cluster would wait for ever."""
-    import ray
-
-    cpus = ray.cluster_resources().get("CPU", 0)
-    if params.cpus_per_trial > cpus:
-        raise EnvironmentFault(
-            f"a trial asks for {params.cpus_per_trial} CPUs, the cluster has {cpus:.0f}: it would wait for ever", where="tune.cpus_per_trial", remedy="lower it, or use a larger cluster"
-        )

@@ -2,84 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from components.core.params import Strict, nearest
 
-
-class Choice(Strict):
-    """One of a list."""
-
-    choice: list[Any] = Field(min_length=1)
-
-    def ends(self) -> list[Any]:
-        """Values that must validate."""
-        return self.choice
-
-    def sample(self, rng: np.random.Generator) -> Any:
-        """One, each as likely."""
-        return self.choice[int(rng.integers(len(self.choice)))]
+_Whole = int  # a field below is called `int`, as users write it
+_Positive = Annotated[float, Field(gt=0)]
+_KINDS = ("choice", "uniform", "loguniform", "int")
 
 
-class _Range(Strict):
-    def ends(self) -> list[Any]:
-        """Values that must validate."""
-        return list(next(iter(self.model_dump().values())))
+class Dimension(Strict):
+    """What one path may be: exactly one of `choice`, `uniform`, `loguniform` and `int`; and `when` it is drawn at all."""
+
+    choice: list[Any] | None = Field(None, min_length=1)
+    uniform: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    loguniform: Annotated[tuple[_Positive, _Positive], Field(strict=False)] | None = None
+    int: Annotated[tuple[_Whole, _Whole], Field(strict=False)] | None = None  # both included
+    when: dict[str, list[Any]] = {}  # path below `train` -> values of it
 
     @model_validator(mode="after")
-    def _ordered(self) -> _Range:
-        low, high = self.ends()
-        if low >= high:
-            raise ValueError(f"the range [{low}, {high}] is empty")
+    def _one_kind(self) -> Dimension:
+        given = [name for name in _KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}; it has {' and '.join(given) or 'none'}")
+        if self.choice is None and self.ends()[0] >= self.ends()[1]:
+            raise ValueError(f"the range [{self.ends()[0]}, {self.ends()[1]}] is empty")
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_written(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in inner(self).items() if value}
 
-class Uniform(_Range):
-    """Between two numbers."""
+    def ends(self) -> list[Any]:
+        """Values that must validate: all of a choice, the ends of a range."""
+        return self.choice or list(self.uniform or self.loguniform or self.int or ())
 
-    uniform: tuple[float, float] = Field(strict=False)
+    def values(self) -> list[Any] | None:
+        """All that it can be; None if these cannot be counted."""
+        return list(range(self.int[0], self.int[1] + 1)) if self.int else self.choice
 
-    def sample(self, rng: np.random.Generator) -> Any:
-        """Each as likely."""
-        return float(rng.uniform(*self.uniform))
-
-
-class LogUniform(_Range):
-    """Between two positive numbers, each order of magnitude as likely."""
-
-    loguniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(strict=False)
-
-    def sample(self, rng: np.random.Generator) -> Any:
-        """Uniform in the logarithm."""
-        low, high = self.loguniform
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-_Whole = int  # the field below is called `int`, as users write it
-
-
-class Int(_Range):
-    """A whole number between two, both included."""
-
-    int: tuple[_Whole, _Whole] = Field(strict=False)
+    def may_be(self, value: Any) -> bool:
+        """Whether it can be drawn as this value."""
+        return value in self.choice if self.choice else isinstance(value, float | _Whole) and self.ends()[0] <= value <= self.ends()[1]
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """Each as likely."""
-        return rng.integers(self.int[0], self.int[1] + 1).item()
+        """One, each as likely; of `loguniform` each order of magnitude."""
+        if self.choice:
+            return self.choice[_Whole(rng.integers(len(self.choice)))]
+        low, high = self.ends()
+        if self.int:
+            return rng.integers(low, high + 1).item()
+        return float(rng.uniform(low, high)) if self.uniform else float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _kind(value: Any) -> str:
-    """The key that says what a dimension is, so that only that kind's mistakes are told."""
-    keys = type(value).model_fields if isinstance(value, Strict) else value
-    return str(next(iter(keys), "")) if isinstance(keys, Mapping) else str(value)
-
-
-Dimension = Annotated[Annotated[Choice, Tag("choice")] | Annotated[Uniform, Tag("uniform")] | Annotated[LogUniform, Tag("loguniform")] | Annotated[Int, Tag("int")], Discriminator(_kind)]
 Space = Mapping[str, Dimension]
+Values = dict[str, Any]  # path -> value
+
+
+def conditions(path: str, dimension: Dimension) -> dict[str, list[Any]]:
+    """When a dimension is drawn: as its `when` says, and a net's knobs for that architecture only."""
+    implicit = {"architecture": [path.split(".")[1]]} if path.startswith("nets.") else {}
+    return {**dimension.when, **implicit}
+
+
+def ordered(space: Space) -> list[str]:
+    """The paths, each after those that its conditions name.
+
+    Raises:
+        ValueError: conditions go in a circle.
+    """
+    done: list[str] = []
+
+    def visit(path: str, way: tuple[str, ...]) -> None:
+        if path in way:
+            raise ValueError(f"the conditions of {' -> '.join((*way, path))} go in a circle")
+        if path not in done and path in space:
+            for other in sorted(conditions(path, space[path])):
+                visit(other, (*way, path))
+            done.append(path)
+
+    for path in sorted(space):
+        visit(path, ())
+    return done
+
+
+def applies(path: str, space: Space, values: Mapping[str, Any], train: BaseModel) -> bool:
+    """Whether a path is to be drawn, given what has been drawn of those that its conditions name."""
+    tree = train.model_dump()
+    return all((values[other] if other in values else lookup(tree, other)) in allowed for other, allowed in conditions(path, space[path]).items())
+
+
+def assemble(space: Space, train: BaseModel, pick: Callable[[str, Dimension], Any]) -> Values:
+    """Values for the paths that apply, picked one after the other."""
+    values: Values = {}
+    for path in ordered(space):
+        if applies(path, space, values, train):
+            values[path] = pick(path, space[path])
+    return values
+
+
+def lookup(tree: Any, path: str) -> Any:
+    """What stands at a path; None if nothing does."""
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
@@ -98,43 +128,47 @@ def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
     return type(train).model_validate(tree)
 
 
+def allowed(train: BaseModel, values: Mapping[str, Any]) -> bool:
+    """Whether `train` takes these values together."""
+    try:
+        settled(train, values)
+    except ValidationError:
+        return False
+    return True
+
+
 def check_space(space: Space, train: BaseModel) -> list[str]:
-    """What is wrong with a space: unknown paths, values that `train` does not allow."""
-    tree = train.model_dump()
-    mistakes = []
-    for path, dimension in space.items():
-        here: Any = tree
-        for part in path.split("."):
-            if not isinstance(here, dict) or part not in here:
-                known = ", ".join(sorted(here)) if isinstance(here, dict) else "nothing"
-                mistakes.append(f"tune.space.{path}: train has no {part!r} there{nearest(part, here) if isinstance(here, dict) else ''}; known: {known}")
-                break
-            here = here[part]
-        else:
-            for value in dimension.ends():
-                try:
-                    settled(train, {path: value})
-                except ValidationError as error:
-                    mistakes.append(f"tune.space.{path}: {value!r}: {error.errors()[0]['msg']}")
+    """What is wrong with a space: unknown paths, values that `train` does not allow, conditions that cannot hold."""
+    mistakes = [mistake for path, dimension in space.items() for mistake in [*_misplaced(path, dimension.ends(), f"tune.space.{path}", train), *_unmet(path, space, train)]]
+    try:
+        ordered(space)
+    except ValueError as error:
+        mistakes.append(f"tune.space: {error}")
     return mistakes
 
 
-def draw(space: Space, train: BaseModel, seed: int, trial: int, attempts: int = 100) -> dict[str, Any]:
-    """The values of a trial: random search (Bergstra and Bengio 2012). A function of seed and number alone, so a search can be extended or resumed.
-
-    Knobs of nets that the drawn architecture does not use are left out, and combinations that `train` refuses are drawn again.
-
-    Raises:
-        ValueError: no allowed combination was found.
-    """
-    rng = np.random.default_rng([seed, trial])
-    for _ in range(attempts):
-        values = {path: dimension.sample(rng) for path, dimension in sorted(space.items())}
-        architecture = values.get("architecture", getattr(train, "architecture", ""))
-        values = {path: value for path, value in values.items() if not path.startswith("nets.") or path.split(".")[1] == architecture}
+def _misplaced(path: str, values: list[Any], shown: str, train: BaseModel) -> Iterator[str]:
+    here: Any = train.model_dump()
+    for part in path.split("."):
+        if not isinstance(here, dict) or part not in here:
+            known = ", ".join(sorted(here)) if isinstance(here, dict) else "nothing"
+            yield f"{shown}: train has no {part!r} there{nearest(part, here) if isinstance(here, dict) else ''}; known: {known}"
+            return
+        here = here[part]
+    for value in values:
         try:
-            settled(train, values)
-        except ValidationError:
-            continue
-        return values
-    raise ValueError(f"no allowed combination in {attempts} draws from tune.space")
+            settled(train, {path: value})
+        except ValidationError as error:
+            yield f"{shown}: {value!r}: {error.errors()[0]['msg']}"
+
+
+def _unmet(path: str, space: Space, train: BaseModel) -> Iterator[str]:
+    """Mistakes in a `when`: paths and values that do not exist, or that the search never has."""
+    for other, values in space[path].when.items():
+        shown = f"tune.space.{path}.when.{other}"
+        if wrong := list(_misplaced(other, values, shown, train)):
+            yield from wrong
+        elif other in space:
+            yield from (f"{shown}: {value!r} is not in tune.space.{other}" for value in values if not space[other].may_be(value))
+        elif (fixed := lookup(train.model_dump(), other)) not in values:
+            yield f"{shown}: never holds: train.{other} is {fixed!r}, and tune.space does not vary it"

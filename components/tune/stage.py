@@ -1,9 +1,11 @@
-"""tune: random search with early stopping over train's own knobs, then the best is refitted as train does."""
+"""tune: a search over train's own knobs, then the best is refitted as train does."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +18,66 @@ from components.engine.save import save_torch
 from components.engine.spec import FitSpec
 from components.tasks import base
 from components.tune.params import TuneParams
-from components.tune.search import Trial, search
-from components.tune.space import draw, settled
+from components.tune.search import search
+from components.tune.searchers import asker
+from components.tune.space import Values, settled
+from components.tune.study import Study, Trial, Watched
 
 
 def run(job: Job) -> None:
     """Write `models/tuned/network`, the table of trials and the report."""
     params: TuneParams = job.params
-    train: Any = job.sections["train"]
-    drawn = [draw(params.space, train, job.seed, number) for number in range(params.trials)]
-    specs = [_spec(job, values, job.state / "trials" / f"{number:04d}", trial=True) for number, values in enumerate(drawn)]
-    trials = search(specs, drawn, params, job)
     learning = base.learning(job.task)
-    watch, sign = f"validation_{learning.watch}", 1 if learning.watch_goal == "max" else -1
-    finished = [trial for trial in trials if trial.rows]
-    if not finished:
-        raise InputError(f"all {len(trials)} trials failed; the first said: {trials[0].error}", where="tune", remedy="narrow tune.space, or mend what the message names")
-    best = max(finished, key=lambda trial: (max(sign * row[watch] for row in trial.rows), -trial.number))
-    figure = max((row[watch] for row in best.rows), key=lambda value: sign * value)
-    job.journal.say(f"best of {len(trials)} trials: {best.number} with {watch.replace('_', ' ')} {figure:.4f} ({', '.join(f'{k}={_short(v)}' for k, v in best.values.items())}); refitting it")
-    spec = _spec(job, best.values, job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}", trial=False)
+    watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
+    study = Study(job)
+    ended_by = search(study, asker(params, job.sections["train"], job.seed, watched), partial(_spec, job, True), watched, params)
+    trials = ended(study.first(params.trials), ended_by)
+    best = winner(trials, watched)
+    figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
+    job.journal.say(f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); refitting it")
+    spec = _spec(job, False, best.values, job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}")
     fitted = fit_distributed(spec, job.journal)
     save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], ["tune"])
-    write_atomic(job.outputs["trials"], _table(trials, watch, sign))
+    write_atomic(job.outputs["trials"], table(trials, watched))
     report = {
         "trials": len(trials),
         "trials_stopped_early": sum(trial.outcome == "stopped" for trial in trials),
         "trials_failed": sum(trial.outcome == "failed" for trial in trials),
         "epochs_of_all_trials": sum(len(trial.rows) for trial in trials),
-        f"best_trial_{watch}": figure,
-        f"refit_{watch}": fitted.best[watch],
+        "searcher": params.searcher,
+        "scheduler": params.scheduler,
+        "ended_by": ended_by,
+        f"best_trial_{watched.name}": figure,
+        f"refit_{watched.name}": fitted.best[watched.name],
         "architecture": spec.architecture,
         "parameters": fitted.parameters,
     }
     write_atomic(job.outputs["report"], to_json(report))
-    job.journal.say(f"refitted on {fitted.world} workers: {watch.replace('_', ' ')} {fitted.best[watch]:.4f}")
+    study.close()
+    job.journal.say(f"refitted on {fitted.world} workers: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}")
 
 
-def _spec(job: Job, values: dict[str, Any], state: Path, trial: bool) -> FitSpec:
+def ended(trials: list[Trial], by: str) -> list[Trial]:
+    """The trials of a search that is over: those that a budget has cut count as stopped, or, before their first figure, not at all."""
+    silent: dict[str, Any] = {"outcome": "failed", "error": "it ended without a word"} if by == "trials" else {"outcome": "stopped"}
+    return [trial if trial.outcome else replace(trial, **silent) for trial in trials if trial.outcome or trial.rows or by == "trials"]
+
+
+def winner(trials: list[Trial], watched: Watched) -> Trial:
+    """The trial with the best figure; of equal ones the first.
+
+    Raises:
+        InputError: none has one.
+    """
+    if found := [trial for trial in trials if trial.rows]:
+        return max(found, key=lambda trial: (max(map(watched.score, trial.rows)), -trial.number))
+    if not trials:
+        raise InputError("the budget was used up before a trial had its first figure", where="tune", remedy="raise tune.time_budget_s, then run the same command again")
+    remedy = "narrow tune.space, or mend what the message names; gristmill stage tune --fresh tries the same ones again"
+    raise InputError(f"all {len(trials)} trials failed; the first said: {trials[0].error}", where="tune", remedy=remedy)
+
+
+def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
     """The fit of a trial (one worker, the search's epochs) or of the refit (all of train's)."""
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
@@ -63,13 +87,13 @@ def _spec(job: Job, values: dict[str, Any], state: Path, trial: bool) -> FitSpec
     return FitSpec(job.task, job.inputs["tokens"], train.architecture, config, FitParams(**fit), online.online.model_dump(), job.seed, state)
 
 
-def _table(trials: list[Trial], watch: str, sign: int) -> str:
+def table(trials: list[Trial], watched: Watched) -> str:
     """CSV: a row per trial."""
     names = sorted({name for trial in trials for name in trial.values})
-    lines = [",".join(["trial", watch, "epochs", "outcome", *names])]
+    lines = [",".join(["trial", watched.name, "epochs", "outcome", *names])]
     for trial in trials:
-        best = f"{max((row[watch] for row in trial.rows), key=lambda value: sign * value):.10g}" if trial.rows else ""
-        lines.append(",".join([str(trial.number), best, str(len(trial.rows)), trial.outcome, *(_csv(trial.values.get(name)) for name in names)]))
+        best = f"{watched.best(trial.rows):.10g}" if trial.rows else ""
+        lines.append(",".join([str(trial.number), best, str(len(trial.rows)), str(trial.outcome), *(_csv(trial.values.get(name)) for name in names)]))
     return "\n".join(lines) + "\n"
 
 

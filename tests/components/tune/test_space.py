@@ -10,8 +10,10 @@ import pytest
 from mill import TEXT
 from pydantic import BaseModel, ValidationError
 
+from components.core.errors import ParamsError
 from components.tune.params import TuneParams
-from components.tune.space import check_space, draw, settled
+from components.tune.searchers import draw
+from components.tune.space import check_space, settled
 from pipelines.params import section_model
 
 TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
@@ -62,7 +64,7 @@ def test_without_a_choice_of_architecture_the_nets_of_train_are_drawn() -> None:
 def test_what_train_refuses_is_drawn_again_and_given_up_in_the_end() -> None:
     narrow = space({"batch_size": {"choice": [2, 64]}})  # two workers need four rows
     assert {draw(narrow, TRAIN, 1, number)["batch_size"] for number in range(20)} == {64}
-    with pytest.raises(ValueError, match="no allowed combination"):
+    with pytest.raises(ParamsError, match="no allowed combination"):
         draw(space({"batch_size": {"choice": [2]}}), TRAIN, 1, 0)
 
 
@@ -77,11 +79,17 @@ def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
     ("tree", "message"),
     [
         ({"lerning_rate": {"choice": [1e-3]}}, r"tune.space.lerning_rate: train has no 'lerning_rate' there.*; known: .*learning_rate"),
-        ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, dropout, kernels, width"),
+        ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, .*kernels"),
         ({"epochs.more": {"int": [1, 2]}}, r"tune.space.epochs.more: train has no 'more' there; known: nothing"),
-        ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'textcnn' or 'transformer'"),
+        ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'ngrams', 'textcnn', 'recurrent' or 'transformer'"),
         ({"learning_rate": {"loguniform": [1e-3, 100]}}, r"tune.space.learning_rate: 100.0: .*less than or equal to 10"),
         ({"batch_size": {"uniform": [32, 64]}}, r"tune.space.batch_size: 32.0: Input should be a valid integer"),
+        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimiser": ["sgd"]}}}, r"tune.space.momentum.when.optimiser: train has no 'optimiser' there .did you mean 'optimizer'"),
+        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgdd"]}}}, r"tune.space.momentum.when.optimizer: 'sgdd': Input should be"),
+        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd"]}}}, r"when.optimizer: never holds: train.optimizer is 'adamw', and tune.space does not vary it"),
+        ({"optimizer": {"choice": ["adam", "sgd"]}, "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["muon"]}}}, r"momentum.when.optimizer: 'muon' is not in tune.space.optimizer"),
+        ({"batch_size": {"int": [32, 64]}, "momentum": {"uniform": [0.5, 0.9], "when": {"batch_size": [65]}}}, r"momentum.when.batch_size: 65 is not in tune.space.batch_size"),
+        ({"epochs": {"int": [1, 2], "when": {"patience": [1]}}, "patience": {"int": [1, 2], "when": {"epochs": [1]}}}, r"the conditions of epochs -> patience -> epochs go in a circle"),
         ({"nets.transformer.heads": {"choice": [4, 5]}}, r"tune.space.nets.transformer.heads: 5: .*even multiple"),
     ],
 )
@@ -97,7 +105,19 @@ def test_a_right_space_has_no_mistakes_and_all_mistakes_come_at_once() -> None:
 
 @pytest.mark.parametrize(
     "dimension",
-    [{"uniform": [1, 1]}, {"int": [3, 2]}, {"loguniform": [0, 1]}, {"loguniform": [-1, 1]}, {"choice": []}, {"normal": [0, 1]}, {"int": [1, 2, 3]}, {"uniform": ["a", "b"]}],
+    [
+        {"uniform": [1, 1]},
+        {"int": [3, 2]},
+        {"loguniform": [0, 1]},
+        {"loguniform": [-1, 1]},
+        {"choice": []},
+        {"normal": [0, 1]},
+        {"int": [1, 2, 3]},
+        {"uniform": ["a", "b"]},
+        {},
+        {"choice": [1e-3], "uniform": [0.1, 0.2]},
+        {"when": {"optimizer": ["sgd"]}},
+    ],
     ids=str,
 )
 def test_dimensions_that_say_nothing_are_refused(dimension: dict[str, Any]) -> None:
@@ -108,3 +128,16 @@ def test_dimensions_that_say_nothing_are_refused(dimension: dict[str, Any]) -> N
 def test_the_grace_cannot_outlast_the_trials() -> None:
     with pytest.raises(ValidationError, match="grace_epochs 5 is more than epochs 4"):
         TuneParams.model_validate({"space": SPACE, "grace_epochs": 5})
+
+
+def test_a_dimension_is_drawn_only_when_its_condition_holds() -> None:
+    tree = {"optimizer": {"choice": ["adam", "sgd"]}, "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd", "muon"]}}, "l1": {"uniform": [0.0, 0.1], "when": {"momentum": [0.9]}}}
+    drawn = [draw(space({key: tree[key] for key in ("optimizer", "momentum")}), TRAIN, 3, number) for number in range(40)]
+    assert {(values["optimizer"], "momentum" in values) for values in drawn} == {("adam", False), ("sgd", True)}
+    # what is not drawn counts with train's own value, which for momentum is 0.9
+    assert all(("l1" in values) == ("momentum" not in values) for values in (draw(space(tree), TRAIN, 3, number) for number in range(40)))
+
+
+def test_a_dimension_is_written_down_as_a_person_wrote_it() -> None:
+    written = {"learning_rate": {"loguniform": (1e-4, 1e-2)}, "momentum": {"uniform": (0.5, 0.9), "when": {"optimizer": ["sgd"]}}}
+    assert TuneParams.model_validate({"space": written}).model_dump()["space"] == written

@@ -1,0 +1,122 @@
+"""The recorder: writes down, in the driver and at once, what Tune hears of trials; and ends those that hang and searches that are over."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import ray
+from ray.tune import Callback, Stopper
+
+from components.core.errors import EnvironmentFault, GristmillError
+from components.tune.params import TuneParams
+from components.tune.study import Study
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _guarded(method: F) -> F:
+    """Tune would wrap what a callback raises in its own error: ours ends the search and is raised after it."""
+
+    @wraps(method)
+    def run(self: Recorder, *args: Any, **info: Any) -> None:
+        try:
+            method(self, *args, **info)
+        except GristmillError as error:
+            self.fault = self.fault or error
+
+    return cast(F, run)
+
+
+class Recorder(Callback, Stopper):
+    """One search's ears.
+
+    Args:
+        study: where trials are written down.
+        params: budget and time-outs.
+        wanted: how many trials there will be.
+    """
+
+    def __init__(self, study: Study, params: TuneParams, wanted: int) -> None:
+        self.study, self.params, self.wanted = study, params, wanted
+        self.fault: GristmillError | None = None
+        self.began = self.alive = time.monotonic()
+        self.heard: dict[str, float] = {}  # Tune's id of a trial -> when it last gave a sign of life
+        self.leaving: deque[int] = deque(maxlen=8)  # ended, while their last checkpoint may still be on its way to the disk
+
+    @property
+    def seconds(self) -> float:
+        """How long the search has taken, earlier lives included."""
+        return self.study.spent + time.monotonic() - self.began
+
+    def ended_by(self) -> str:
+        """Which budget is used up: time, epochs or neither (empty)."""
+        if self.params.time_budget_s and self.seconds >= self.params.time_budget_s:
+            return "time"
+        epochs = sum(len(trial.rows) for trial in self.study.first(self.params.trials))
+        return "epochs" if self.params.total_epochs and epochs >= self.params.total_epochs else ""
+
+    def stop_all(self) -> bool:
+        """Asked by Tune after each event."""
+        return bool(self.fault or self.ended_by())
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Asked by Tune of a single trial: the scheduler decides that."""
+        return False
+
+    @_guarded
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        """End what hangs."""
+        now, running = time.monotonic(), [trial for trial in trials if trial.status == "RUNNING"]
+        if running or not trials:
+            self.alive = now
+        if now - self.alive > self.params.pending_timeout_s:
+            told = f"no trial could start for {self.params.pending_timeout_s:g} s: something else holds the cluster's CPUs or GPUs"
+            raise EnvironmentFault(told, where="tune.pending_timeout_s", remedy="free them (ray status), or raise it; the same command goes on")
+        for trial in running:
+            limit, number = self.params.trial_timeout_s, trial.config["number"]
+            if limit and now - self.heard.get(trial.trial_id, now) > limit and self.study.trials[number].outcome is None:
+                self.study.end(number, "failed", f"it reported nothing for {limit:g} s (tune.trial_timeout_s) and was ended")
+                ray.kill(trial.temporary_state.ray_actor)
+
+    @_guarded
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """The clock of a trial begins."""
+        self.heard[trial.trial_id] = time.monotonic()
+
+    @_guarded
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:  # noqa: ARG002
+        """A row of the curve."""
+        self.heard[trial.trial_id] = time.monotonic()
+        self.study.add(trial.config["number"], result["row"])
+        if self.params.time_budget_s:
+            self.study.spend(self.seconds)
+
+    @_guarded
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """The trial came to its end, was stopped by the scheduler, or raised."""
+        known = self.study.trials[trial.config["number"]]
+        if known.outcome is None:
+            reason = self.study.failure(known.number)
+            ended = len(known.rows) >= self.params.epochs
+            self.study.end(known.number, "failed" if reason else "finished" if ended else "stopped", reason)
+        self._settle(known.number)
+
+    @_guarded
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Its worker died again and again."""
+        number = trial.config["number"]
+        if self.study.trials[number].outcome is None:
+            reason = str(trial.get_pickled_error() or "").strip().splitlines()[-1:] or ["no message"]
+            self.study.end(number, "failed", f"its worker died: {reason[0]}")
+        self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        self.leaving.append(number)
+        for each in self.leaving:
+            self.study.clear(each)
+        done = sum(trial.outcome is not None for trial in self.study.first(self.wanted))
+        self.study.journal.progress(done, self.wanted, "trials")

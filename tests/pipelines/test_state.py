@@ -1,0 +1,41 @@
+"""Resumable state: what its key covers, and what is dropped when a stage has ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from components.tune.study import STUDIES
+from pipelines.params import Params, load
+from pipelines.state import clear_others, leftovers, state_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def key(params: Params, **knobs: Any) -> str:
+    """The state key of tune with other knobs."""
+    section = params.sections["tune"]
+    twin = type(section).model_validate(section.model_dump() | knobs)
+    return state_folder(ROOT, replace(params, sections={**params.sections, "tune": twin}), "tune", {}).name
+
+
+def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -> None:
+    params = load(ROOT / "params.yaml")
+    same: list[dict[str, Any]] = [{"trials": 12}, {"time_budget_s": 5.0}, {"total_epochs": 3}, {"cpus_per_trial": 2.0}, {"gpus_per_trial": 1.0}, {"trial_timeout_s": 9.0}, {"pending_timeout_s": 9.0}]
+    others: list[dict[str, Any]] = [{"searcher": "optuna"}, {"scheduler": "none"}, {"epochs": 3}, {"reduction_factor": 3}, {"space": {"learning_rate": {"uniform": [0.1, 0.2]}}}]
+    assert {key(params, **knobs) for knobs in same} == {key(params)}
+    assert len({key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}) == len(others) + 2
+
+
+def test_records_of_studies_outlive_the_states_beside_them(tmp_path: Path) -> None:
+    # given the states of two searches and the records of some
+    stage = tmp_path / "data" / ".state" / "tune"
+    for name in ("k1", "k2", STUDIES):
+        (stage / name).mkdir(parents=True)
+        (stage / name / "file.json").write_text("{}")
+    assert [folder.name for folder, _ in leftovers(tmp_path)] == ["k1", "k2"]
+    # when one of them has ended
+    clear_others(stage / "k1")
+    # then the other state goes, the records stay
+    assert sorted(folder.name for folder in stage.iterdir()) == ["k1", STUDIES]
