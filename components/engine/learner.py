@@ -96,11 +96,13 @@ class Supervised:
         if factor != 1.0:
             torch._foreach_mul_(grads, factor)
         self.optimisers.penalise()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.optimisers.parameters, self.knobs.clip_norm, foreach=True))
+        norm = float(torch.nn.utils.get_total_norm(grads, foreach=True))
         if self.precision.overflowed(finite=np.isfinite(norm)):
             return
         if not np.isfinite(mean) or not np.isfinite(norm):
             raise FloatingPointError(f"the loss is {mean}, the norm of its gradient {norm}")
+        if norm > self.knobs.clip_norm:
+            torch._foreach_mul_(grads, self.knobs.clip_norm / norm)
         self.optimisers.step(rate)
         if self.average:
             self.average.update()
