@@ -5,8 +5,7 @@
 
 Needs `pip install -e '.[benchmarks]'` and data/clean, data/tokens of the default pipeline (dvc repro tokenize).
 Arms: `defaults` Trainer, padded to 256, fp32; `tuned` Trainer, dynamic padding, grouped by length, bf16; `gristmill` the engine as train runs it.
-BERT-shaped 4 layers of 256 against our encoder of as many parameters; AdamW, batches of 64 rows. Trainer has one process with two threads, as
-it comes; the engine has two workers of one thread, as train comes.
+BERT-shaped 4 layers of 256 against our encoder of as many parameters; AdamW, batches of 64 rows, one process with two threads.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from typing import Any
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 import numpy as np
 import torch
-from torch.multiprocessing import spawn
 
 from components.core.tables import read_table
 from components.engine.allocator import keep_freed_memory
@@ -38,7 +36,7 @@ from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
-TASK, LONGEST, BATCH, RATE, WORKERS = "text_classification", 256, 64, 5e-4, 2
+TASK, LONGEST, BATCH, RATE = "text_classification", 256, 64, 5e-4
 
 
 def data() -> dict[str, Any]:
@@ -69,36 +67,22 @@ class InMemory(Rows):
 
 
 def gristmill(train: Any, validation: Any, encoder: TextEncoder, epochs: int, seed: int) -> tuple[float, float]:
-    """Samples per second of the steps, and accuracy on validation (0 to 1), on two workers of a thread each, as train runs."""
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(worker, (folder, train, validation, encoder.files(), epochs, seed), nprocs=WORKERS)
-        speed, accuracy = json.loads((Path(folder) / "found.json").read_text())
-    return speed, accuracy
-
-
-def worker(rank: int, folder: str, train: Any, validation: Any, files: dict[str, bytes], epochs: int, seed: int) -> None:
-    """One of the two."""
-    torch.set_num_threads(1)
+    """Samples per second of the steps, and accuracy on validation (0 to 1)."""
     keep_freed_memory()  # as `fit` does
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
-    encoder = TextEncoder(files["tokenizer.json"].decode(), json.loads(files["encoder.json"]))
     torch.manual_seed(seed)
     kind, learning = base.models(TASK).architectures["transformer"], base.learning(TASK)
     module = kind.build(kind.Config.model_validate({"width": 256, "layers": 4, "heads": 4, "feedforward": 688, "dropout": 0.1}), encoder).train()
-    knobs = FitParams(workers=WORKERS, batch_size=BATCH, learning_rate=RATE)
+    knobs = FitParams(workers=1, batch_size=BATCH, learning_rate=RATE)
     learner, rows, step = Supervised(module, learning, knobs), InMemory(train, encoder), 0
     start = time.perf_counter()
     for epoch in range(epochs):
         batches = plan(rows.lengths, BATCH, seed, epoch)
         for batch in batches:
-            learner.step([learner.put(rows.batch(batch[rank::WORKERS], packed=True))], len(batch), rate(step, len(batches) * epochs, knobs))
+            learner.step([learner.put(rows.batch(batch, packed=True))], len(batch), rate(step, len(batches) * epochs, knobs))
             step += 1
     speed = len(rows) * epochs / (time.perf_counter() - start)
     judged = InMemory(validation, encoder)
-    figures = learner.validate(judged.batch(part[rank::WORKERS], packed=True) for part in in_order(judged.lengths, 256))
-    if rank == 0:
-        (Path(folder) / "found.json").write_text(json.dumps([speed, figures["accuracy"]]))
-    torch.distributed.destroy_process_group()
+    return speed, learner.validate(judged.batch(part, packed=True) for part in in_order(judged.lengths, 256))["accuracy"]
 
 
 def trainer(train: Any, validation: Any, encoder: TextEncoder, epochs: int, seed: int, tuned: bool, steps: int = -1) -> tuple[float, float]:
