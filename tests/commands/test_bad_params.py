@@ -68,7 +68,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "train.nets.textcnn.channels: 0: must be at least 1",
         "train.nets.transformer: width 16 must be an even multiple of heads 3",
         "tune.space.learning_rate: the range [1.0, 0.1] is empty",
-        "tune.space.optimizer: 'choise' is not one of choice, uniform, loguniform, int (did you mean 'choice'?)",
+        "tune.space.optimizer.choise: is not a known key (did you mean 'choice'?)",
         "serve.mode: 'manual' is not one of auto, review",
         "serve.gates.size: is not a known key (did you mean 'size_mb'?)",
         "trian: is not a known key (did you mean 'train'?)",

@@ -65,7 +65,7 @@ class ImageEncoder:
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """(n,): all pictures cost the same."""
-        return np.full(rows.num_rows, self.size * self.size, dtype=np.int64)
+        return np.full(rows.num_rows, self.channels * self.size * self.size, dtype=np.int64)
 
 
 class ImageEncoding:
