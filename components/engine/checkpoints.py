@@ -37,7 +37,11 @@ class Checkpoints:
             EnvironmentFault: the one before could not be written.
         """
         self.flush()
-        self._pending = self._writer.submit(self._write, self.folder / f"step-{step:09d}.pt", _copied(dict(state)))
+        path, copied = self.folder / f"step-{step:09d}.pt", _copied(dict(state))
+        try:
+            self._pending = self._writer.submit(self._write, path, copied)
+        except RuntimeError:  # the interpreter is being ended around us (whoever started this worker is gone): no thread may begin any more
+            self._write(path, copied)
 
     def flush(self) -> None:
         """Wait until what was saved is on the disk.

@@ -52,6 +52,14 @@ def test_what_is_kept_is_the_state_of_the_moment(tmp_path: Path, monkeypatch: py
     assert kept["optimisers"] == [{"step": torch.tensor(1.0)}, [2, "plain"]]
 
 
+def test_a_worker_that_is_being_ended_writes_by_itself(tmp_path: Path) -> None:
+    """Ray ends a worker's interpreter, whose driver was killed, while its fit is still running: no thread may begin then."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints._writer.shutdown()  # it refuses as the interpreter does at its end
+    checkpoints.save(4, {"step": 4})
+    assert checkpoints.newest() == {"step": 4}
+
+
 @pytest.mark.parametrize(("keep", "disk_mb", "left"), [(1, 1.0, 1), (3, 1.0, 3), (9, 0.1, 2), (9, 0.001, 1)])
 def test_so_many_are_kept_as_fit_the_disk_and_one_always(tmp_path: Path, keep: int, disk_mb: float, left: int) -> None:
     checkpoints = Checkpoints(tmp_path, keep=keep, disk_mb=disk_mb)
