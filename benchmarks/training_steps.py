@@ -80,5 +80,5 @@ def checkpoints(rows: Rows, rounds: int) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(2)
     given = Rows(TOKENS, "train", load_encoder(TOKENS, TASK))
-    checkpoints(given, rounds=12)
-    precision(given, steps=20)
+    checkpoints(given, rounds=8)
+    precision(given, steps=10)
