@@ -4,7 +4,7 @@
     python benchmarks/fine_tuning.py accuracy --rows 4000 --epochs 2 --seeds 5
 
 Needs `pip install -e '.[benchmarks]'` and data/clean, data/tokens of the default pipeline (dvc repro tokenize).
-Arms: `defaults` Trainer, padded to 256, fp32; `tuned` Trainer, dynamic padding, grouped by length, bf16; `gristmill` the engine as train runs it.
+Arms: `defaults` Trainer, padded to 256, fp32; `tuned` Trainer, dynamic padding, grouped by length, bf16; `gristmill` the steps of the engine.
 BERT-shaped 4 layers of 256 against our encoder of as many parameters; AdamW, batches of 64 rows, one process with two threads.
 """
 

@@ -36,21 +36,23 @@ class Parts:
             MemoryShort: one of several workers has too little; when all begin anew, they begin with half.
         """
         while True:
+            parts = list(within(rows, lengths, self.tokens)) if len(rows) else []
             try:
-                return step(list(within(rows, lengths, self.tokens)) if len(rows) else [])
+                return step(parts)
             except Exception as error:
                 if not _is_memory(error):
                     raise
-                self._halve(int(lengths[rows].max()))
+                self._halve(max((int(lengths[part].sum()) for part in parts), default=0), int(lengths[rows].max(initial=0)))
                 if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
                     raise MemoryShort(f"out of memory; going on with {self.tokens} tokens at once") from None  # the others are in the middle of a sum
 
-    def _halve(self, longest: int) -> None:
-        if self.tokens < longest:
+    def _halve(self, largest: int, longest: int) -> None:
+        """Half of the largest part, not of what was allowed: each try costs several workers a new start."""
+        if largest <= longest:
             raise InputError(f"the memory does not hold one row of {longest} tokens", where="train.micro_batch_tokens", remedy="lower tokenize.max_length or take a smaller network") from None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.tokens //= 2
+        self.tokens = max(longest, largest // 2)
         write_atomic(self._note, to_json({"tokens": self.tokens}))
         self._say(f"out of memory: going on with at most {self.tokens} tokens at once, the rest accumulated; the steps stay the same")
 

@@ -62,8 +62,8 @@ def packed(qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, 
 class _Runs(torch.autograd.Function):
     """Attention over runs of rows of equal length, which are plain views (rows, length, ...) of the packed tensor: no mask, no padding.
 
-    By hand, because torch's fused kernel takes three to fourteen times as long backward in bf16 on a CPU as the plain products, which AMX multiplies,
-    and because what surrounds it (turning, splitting, transposing) is a third of the step otherwise: here each tensor is written once, where it is needed.
+    By hand, because torch's fused kernel takes two to ten times as long forward and backward in bf16 on a CPU as the plain products, which AMX
+    multiplies; and so that what surrounds them (turning, splitting, transposing) writes each tensor once, where it is needed.
     """
 
     @staticmethod

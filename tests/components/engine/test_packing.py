@@ -139,6 +139,16 @@ def test_out_of_memory_halves_the_parts_and_says_so(tmp_path: Path) -> None:
     assert Parts(tmp_path, 80, said.append).tokens == 20  # a fit that begins anew knows
 
 
+def test_it_halves_what_was_tried_and_not_what_was_allowed(tmp_path: Path) -> None:
+    """Each try costs several workers a new start, and they have few."""
+    seen: list[list[int]] = []
+    failures = iter([True, False])
+    parts = Parts(tmp_path, 10_000, lambda _: None)
+    parts.run(np.arange(8), np.full(8, 10), lambda given: seen.append([len(part) for part in given]) or short(failures))
+    assert seen == [[8], [4, 4]]
+    assert parts.tokens == 40
+
+
 def test_a_row_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not hold one row of 30 tokens") as caught:
         Parts(tmp_path, 40, lambda _: None).run(np.arange(2), np.array([30, 20]), lambda _: short(iter([True] * 3)) if True else 0.0)
