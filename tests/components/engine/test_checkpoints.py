@@ -6,6 +6,7 @@ import resource
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from components.engine.checkpoints import Checkpoints
 from components.engine.loop import finished, fit
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 20 kB, as on a full disk."""
+    """No file may grow beyond 20 kB, as on a full disk. Only around the lines under test: pytest's own log may be a longer file."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def saved(folder: Path) -> list[str]:
@@ -69,24 +72,24 @@ def test_so_many_are_kept_as_fit_the_disk_and_one_always(tmp_path: Path, keep: i
     assert saved(tmp_path) == [f"step-{step:09d}.pt" for step in range(6 - left, 6)]
 
 
-def test_a_full_disk_is_told_with_the_next_checkpoint_and_loses_nothing(tmp_path: Path, small_files: None) -> None:
+def test_a_full_disk_is_told_with_the_next_checkpoint_and_loses_nothing(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"step": 1})
-    checkpoints.save(2, {"weight": torch.zeros(100_000)})
-    with pytest.raises(EnvironmentFault, match="cannot be written") as caught:
-        checkpoints.save(3, {"step": 3})
+    with small_files():
+        checkpoints.save(1, {"step": 1})
+        checkpoints.save(2, {"weight": torch.zeros(100_000)})
+        with pytest.raises(EnvironmentFault, match="cannot be written") as caught:
+            checkpoints.save(3, {"step": 3})
     assert "free disk space" in caught.value.remedy
     assert saved(tmp_path) == ["step-000000001.pt"]
     assert checkpoints.newest() == {"step": 1}
 
 
-def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(reviews: Mill, tmp_path: Path, small_files: None) -> None:
+def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(reviews: Mill, tmp_path: Path) -> None:
     spec = reviews.spec(tmp_path, "transformer", epochs=2)
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with small_files(), pytest.raises(EnvironmentFault, match="cannot be written"):
         fit(spec)
     assert finished(spec) is None
     assert not list(tmp_path.rglob("*.part"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     assert len(fit(spec).curve) == 2
 
 
