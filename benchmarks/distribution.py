@@ -217,7 +217,7 @@ if __name__ == "__main__":
         case ["tax"]:
             tax(minutes=4)
         case ["start-up"]:
-            start_up(rounds=5)
+            start_up(rounds=4)
         case ["arm-torchrun", _, state, epochs]:
             under_torchrun(Path(state), int(epochs))
         case ["arm-ray", address, state, epochs]:

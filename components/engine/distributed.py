@@ -12,7 +12,7 @@ from components.engine.early import Early
 from components.engine.spec import FitSpec, Fitted
 
 _RESTARTS = 2  # without a new checkpoint between them
-_WAIT_S = 60.0  # for nodes that come back or join
+_WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
 
 
 def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
@@ -68,7 +68,7 @@ def _train(spec: FitSpec, journal: Journal, unit: str, least: int, early: Early 
         run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray")),
         early=early,
         go_on=_Patience(spec.state),
-        wait_s=_WAIT_S,
+        wait_s=_WAIT_S if least == most else _WAIT_FEWER_S,
         say=journal.say,
     )
     try:
@@ -116,7 +116,7 @@ def _work(config: dict[str, Any]) -> None:
 def _cause(error: BaseException) -> GristmillError:
     """The GristmillError inside what Ray Train raised, or a fault that carries its last line."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in [*failures.values(), error]:
+    for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
         inner: BaseException | None = failure
         while inner is not None:
             if isinstance(inner, GristmillError):

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray.train.v2._internal.callbacks import AcceleratorSetupCallback, BackendSetupCallback
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision, ScalingPolicy
@@ -21,6 +22,7 @@ from ray.train.v2._internal.execution.worker_group.placement_group_handle import
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError
 
+from components.core.errors import EnvironmentFault
 from components.engine.early import Early, Nobody
 
 GoOn = Callable[[BaseException], bool]
@@ -71,14 +73,14 @@ class _Group(WorkerGroup):
 
     def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> Any:
         if self.early and not self.early.used:
+            self.early.used = True
             return DefaultPlacementGroupHandle(self.early.placement)
         return super()._create_placement_group(scaling_config, worker_group_context)
 
     def _create_workers(self, num_workers: int, placement_group: Any, resources_per_worker: dict[str, float], *given: Any, **named: Any) -> list[Any]:
         """Those that are there, told their ranks."""
-        if self.early is None or self.early.used:
+        if self.early is None or placement_group is not self.early.placement:
             return list(super()._create_workers(num_workers, placement_group, resources_per_worker, *given, **named))
-        self.early.used = True
         facts = ray.get([actor.get_metadata.remote() for actor in self.early.actors])
         workers = [Worker(actor, each, resources_per_worker, placement_group_bundle_index=number) for number, (actor, each) in enumerate(zip(self.early.actors, facts, strict=True))]
         return list(self._assign_worker_ranks(workers))
@@ -115,7 +117,7 @@ class _Controller(TrainController):
 
 
 class Restarts(FailurePolicy):
-    """Begin again or give up, as the caller says; a start that failed (a node has gone meanwhile) is tried again."""
+    """Begin again or give up, as the caller says; where a node went between the look for room and the start, look again."""
 
     def __init__(self, config: Any, go_on: GoOn) -> None:
         super().__init__(config)
@@ -124,10 +126,11 @@ class Restarts(FailurePolicy):
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
         """See FailurePolicy."""
         inner = training_failed_error.controller_failure if isinstance(training_failed_error, ControllerError) else training_failed_error
-        return FailureDecision.RETRY if self._go_on(inner) else FailureDecision.RAISE
+        again = isinstance(inner, WorkerGroupStartupTimeoutError) or (not isinstance(inner, NoRoom) and self._go_on(inner))
+        return FailureDecision.RETRY if again else FailureDecision.RAISE
 
 
-class NoRoom(RuntimeError):
+class NoRoom(EnvironmentFault):
     """The cluster had no room for the workers for too long."""
 
 
@@ -165,7 +168,8 @@ class Room(ScalingPolicy):
             self._began = None
             return ResizeDecision(min(room, self._most), self._each)
         if over:
-            raise NoRoom(f"the cluster has had room for {room} of {self._least} workers for {self._wait_s:.0f} s")
+            remedy = "free or add nodes, then the same command goes on from the last checkpoint; or set train.min_workers"
+            raise NoRoom(f"the cluster had room for {room} of {self._least} workers for {self._wait_s:.0f} s", where="train.workers", remedy=remedy)
         time.sleep(_LOOK_S)
         return NoopDecision()
 
