@@ -215,7 +215,7 @@ def _ratio(both: list[tuple[float, float]]) -> float:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["tax"]:
-            tax(minutes=4)
+            tax(minutes=3)
         case ["start-up"]:
             start_up(rounds=4)
         case ["arm-torchrun", _, state, epochs]:

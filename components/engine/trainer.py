@@ -28,6 +28,7 @@ from components.engine.early import Early, Nobody
 GoOn = Callable[[BaseException], bool]
 
 _LOOK_S = 0.5  # between looks at the workers, and at what the cluster has
+_TELL_S = 3.0  # what those who failed held becomes free in a moment
 _PLACE_S = 10.0  # there was room a moment ago; if its node has gone since, look again
 
 
@@ -150,7 +151,7 @@ class Room(ScalingPolicy):
         super().__init__(config)
         self._early, self._wait_s, self._say = early, wait_s, say
         self._began: float | None = None
-        self._looked = 0.0
+        self._looked, self._told = 0.0, False
         self._least, self._most = config.min_workers, config.max_workers
         self._each = config._resources_per_worker_not_none
 
@@ -160,9 +161,10 @@ class Room(ScalingPolicy):
             return ResizeDecision(self._most, self._each)
         room, now = self._free(), time.monotonic()
         if self._began is None:
-            self._began = now
-            if room < self._most:
-                self._say(f"the cluster has room for {room} of {self._most} workers: waiting up to {self._wait_s:.0f} s for more")
+            self._began, self._told = now, False
+        if room < self._most and not self._told and now - self._began >= _TELL_S:
+            self._say(f"the cluster has room for {room} of {self._most} workers: waiting up to {self._wait_s:.0f} s for more")
+            self._told = True
         over = now - self._began > self._wait_s
         if room >= self._most or (over and room >= self._least):
             self._began = None

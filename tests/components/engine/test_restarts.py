@@ -25,6 +25,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     room = {"CPU": 1.0}
     monkeypatch.setattr(ray, "available_resources", lambda: room)
     monkeypatch.setattr(trainer, "_LOOK_S", 0.0)
+    monkeypatch.setattr(trainer, "_TELL_S", 0.0)
     return room
 
 
