@@ -48,7 +48,7 @@ def slow(config, work=distributed._work):
 given = json.loads(sys.argv[2])
 spec = FitSpec(**{**given, "knobs": FitParams(**given["knobs"]), "tokens": Path(given["tokens"]), "state": Path(given["state"])})
 ray.init(address=sys.argv[1], log_to_driver=False)
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 150
 while ray.cluster_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
     time.sleep(0.1)
 distributed._work, distributed._WAIT_S, distributed._WAIT_FEWER_S = slow, 100.0, 3.0
