@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import EnvironmentFault, GristmillError
+from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
+from components.engine.early import Early
 from components.engine.spec import FitSpec, Fitted
 
-_RESTARTS = 2
+_RESTARTS = 2  # without a new checkpoint between them
+_WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
 
 
 def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
@@ -21,40 +23,84 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
         GristmillError: what a worker raised.
     """
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
 
-    from components.engine.loop import finished
-
-    if (found := finished(spec)) is not None:
-        return found
-    gpus = ray.cluster_resources().get("GPU", 0) >= spec.knobs.workers
-    unit = "GPU" if gpus else "CPU"
-    if ray.cluster_resources().get(unit, 0) < spec.knobs.workers:
+    total, workers = ray.cluster_resources(), spec.knobs.workers
+    least = spec.knobs.min_workers or workers
+    unit = "GPU" if total.get("GPU", 0) >= least else "CPU"
+    if total.get(unit, 0) < least:
         raise EnvironmentFault(
-            f"asks for {spec.knobs.workers} workers of one {unit} each, the cluster has {ray.cluster_resources().get(unit, 0):.0f}",
-            where="train.workers",
-            remedy="lower train.workers, or use a larger cluster",
+            f"asks for {least} workers of one {unit} each, the cluster has {total.get(unit, 0):.0f}",
+            where="train.workers" if least == workers else "train.min_workers",
+            remedy="lower it, or use a larger cluster",
         )
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},
-        scaling_config=ScalingConfig(num_workers=spec.knobs.workers, use_gpu=gpus, resources_per_worker={unit: 1}),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray"), failure_config=FailureConfig(max_failures=_RESTARTS)),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        raise _cause(error) from None
+    if not spec.done.exists():
+        early = Early(workers, {unit: 1.0}) if ray.available_resources().get(unit, 0) >= workers else None
+        try:
+            _train(spec, journal, unit, least, early)
+        finally:
+            if early:
+                early.drop()
+    from components.engine.loop import finished  # torch with it: not before the workers run
+
     fitted = finished(spec)
     if fitted is None:
         raise EnvironmentFault("the workers ended without a result: not all of them see the state folder", where=str(spec.state), remedy="set cluster.storage to a folder that all nodes share")
     return fitted
 
 
+def _train(spec: FitSpec, journal: Journal, unit: str, least: int, early: Early | None) -> None:
+    """Run the workers to their end.
+
+    Raises:
+        GristmillError: what stopped them.
+    """
+    from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+
+    from components.engine.network import Network
+    from components.engine.trainer import Trainer
+
+    most = spec.knobs.workers
+    trainer = Trainer(
+        _work,
+        train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},
+        scaling_config=ScalingConfig(num_workers=most if least == most else (least, most), use_gpu=unit == "GPU", resources_per_worker={unit: 1}),
+        backend_config=Network(backend="cpu:gloo,cuda:nccl" if unit == "GPU" else "gloo"),
+        run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray")),
+        early=early,
+        go_on=_Patience(spec.state),
+        wait_s=_WAIT_S if least == most else _WAIT_FEWER_S,
+        say=journal.say,
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise _cause(error) from None
+
+
+class _Patience:
+    """Whether it is worth beginning again: always after progress, else a few times; never where a person must mend something.
+
+    Args:
+        state: of the fit. New checkpoints in it are progress, and so is what it learnt about the memory.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state, self._left = state, _RESTARTS
+        self._seen = self._progress()
+
+    def _progress(self) -> set[str]:
+        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {path.read_text(encoding="utf-8") for path in self._state.glob("micro_batch_tokens.json")}
+
+    def __call__(self, error: BaseException) -> bool:
+        if isinstance(_cause(error), InputError | ParamsError):
+            return False
+        before, self._seen = self._seen, self._progress()
+        self._left = self._left - 1 if self._seen == before else _RESTARTS
+        return self._left >= 0
+
+
 def _work(config: dict[str, Any]) -> None:
-    """One worker. Reports to Ray Train only that it lives: the loop's own checkpoints are the state, in one place for kills of every kind."""
+    """One worker. Reports nothing to Ray Train: the loop's own checkpoints are the state, in one place for kills of every kind."""
     import ray.train
     import torch
 
@@ -64,13 +110,13 @@ def _work(config: dict[str, Any]) -> None:
     journal = Journal(Path(config["journal"]))
     if ray.train.get_context().get_world_rank() == 0:
         journal.metrics({f"startup_seconds_{config['spec'].state.name.split('-')[0]}": time.time() - config["called"]}, step=0)
-    fit(config["spec"], journal, report=lambda row: ray.train.report(dict(row)))
+    fit(config["spec"], journal)
 
 
 def _cause(error: BaseException) -> GristmillError:
     """The GristmillError inside what Ray Train raised, or a fault that carries its last line."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in [*failures.values(), error]:
+    for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
         inner: BaseException | None = failure
         while inner is not None:
             if isinstance(inner, GristmillError):

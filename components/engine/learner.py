@@ -15,6 +15,7 @@ from components.engine.average import Average
 from components.engine.optimisers import Optimisers
 from components.engine.params import FitParams
 from components.engine.precision import Precision, resolve
+from components.engine.sharding import into, is_sharded, parts, whole
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 
 LossOf = Callable[[torch.nn.Module, Batch], Loss]
@@ -54,8 +55,9 @@ class Supervised:
         self.average = Average(module, knobs.ema) if knobs.ema else None
         objective = Objective(knobs.label_smoothing, knobs.focal_gamma)
         self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
+        self.sharded = is_sharded(module)
         called: Any = torch.compile(module, dynamic=True) if knobs.compile else module
-        self._called: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True) if world() > 1 else called
+        self._called: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True) if world() > 1 and not self.sharded else called
 
     def put(self, arrays: Arrays) -> Batch:
         """Arrays to tensors on the device."""
@@ -87,16 +89,16 @@ class Supervised:
         return float(total / count)
 
     def _alone(self, more: bool) -> AbstractContextManager[Any]:
-        """Workers add up their gradients with the last part only."""
+        """Workers add up their gradients with the last part only; sharded ones with each, so that none ever holds them whole."""
         return self._called.no_sync() if more and isinstance(self._called, torch.nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _update(self, factor: float, rate: float, mean: float) -> None:
         """Clip and step; `factor` puts the summed gradients right."""
-        grads = [p.grad for p in self.optimisers.parameters if p.grad is not None]
+        grads = parts([p.grad for p in self.optimisers.parameters if p.grad is not None])
         if factor != 1.0:
             torch._foreach_mul_(grads, factor)
         self.optimisers.penalise()
-        norm = float(torch.nn.utils.get_total_norm(grads, foreach=True))
+        norm = self._norm(grads)
         if self.precision.overflowed(finite=np.isfinite(norm)):
             return
         if not np.isfinite(mean) or not np.isfinite(norm):
@@ -106,6 +108,11 @@ class Supervised:
         self.optimisers.step(rate)
         if self.average:
             self.average.update()
+
+    def _norm(self, grads: list[torch.Tensor]) -> float:
+        """Of the whole gradient, of which a sharded worker has a part."""
+        norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+        return float(add_up(norm.double().to(self.device) ** 2).sqrt() if self.sharded else norm)
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Arrays]) -> Mapping[str, float]:
@@ -124,17 +131,20 @@ class Supervised:
         return self.learning.summary(added)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is kept of the fit: the weights that were judged."""
+        """What is kept of the fit: the weights that were judged. Sharded workers ask together."""
         with self.average.swapped() if self.average else nullcontext():
-            return {name: value.detach().cpu().clone().contiguous() for name, value in self.module.state_dict().items()}
+            return {name: value.detach().cpu().clone().contiguous() for name, value in whole(self.module.state_dict()).items()}
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values; `torch.load(weights_only=True)` reads it back."""
+        """Tensors and plain values; `torch.load(weights_only=True)` reads it back. Sharded workers ask together, and it is the first that has it whole."""
         average = {"average": self.average.state()} if self.average else {}
-        return {"module": self.module.state_dict(), "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
+        state = {"module": self.module.state_dict(), "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
+        return dict(whole(state)) if self.sharded else state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`, which may be of another number of workers, sharded or not."""
+        if self.sharded:
+            state = into(state, self.module, self.optimisers.parts)
         self.module.load_state_dict(state["module"])
         self.optimisers.restore(state["optimisers"])
         self.precision.restore(state["precision"])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
@@ -14,16 +15,17 @@ from components.core.files import to_json, write_atomic
 from components.core.job import Journal
 from components.engine.allocator import keep_freed_memory
 from components.engine.checkpoints import Checkpoints
-from components.engine.data import Numbers, Rows, in_order, load_encoder, plan
+from components.engine.data import Numbers, Rows, in_order, load_encoder, plan, within
 from components.engine.learner import LossOf, Supervised, rank, world
 from components.engine.memory import Parts
 from components.engine.meter import Meter
 from components.engine.schedules import rate
+from components.engine.sharding import shard
 from components.engine.spec import FitSpec, Fitted
 from components.tasks import base
 
 _VALIDATION_BATCH = 256
-_DONE, _BEST = "fitted.json", "best.safetensors"
+_BEST = "best.safetensors"
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Position:
     loss_sum: float = 0.0
     without_gain: int = 0
     reductions: int = 0  # of the learning rate, by plateaus
+    workers: int = 0  # that came so far
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -75,16 +78,15 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
         checkpoints.close()
     parameters = sum(p.numel() for p in learner.module.parameters())
     if rank() == 0:
-        write_atomic(spec.state / _DONE, to_json({"curve": position.curve, "world": world(), "parameters": parameters}))
+        write_atomic(spec.done, to_json({"curve": position.curve, "world": world(), "parameters": parameters}))
     return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters)
 
 
 def finished(spec: FitSpec) -> Fitted | None:
     """What an earlier run of the same fit left, if it came to its end."""
-    done = spec.state / _DONE
-    if not done.exists():
+    if not spec.done.exists():
         return None
-    facts = json.loads(done.read_text(encoding="utf-8"))
+    facts = json.loads(spec.done.read_text(encoding="utf-8"))
     return Fitted(spec.state / _BEST, facts["curve"], _best(spec, facts["curve"]), facts["world"], facts["parameters"])
 
 
@@ -95,8 +97,9 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
     if spec.initial:
         module.load_state_dict(load_file(spec.initial))
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    module = shard(module, device) if spec.knobs.sharding == "fsdp" and world() > 1 else module.to(device)
     learning = base.learning(spec.task)
-    return Supervised(module.to(device).train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+    return Supervised(module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
 
 
 def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
@@ -141,8 +144,11 @@ class _Loop:
                 self.journal.progress(position.step, total, f"steps ({spec.architecture})")
         cost = self.meter.read()
         shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
-        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares if len(rows[rank() :: world()]))
-        row = {"epoch": float(position.epoch + 1), "step": float(position.step), "train_loss": position.loss_sum / len(batches), **{f"validation_{k}": v for k, v in figures.items()}}
+        if len(shares) > 1 and len(shares[-1]) < world():  # each worker has a row of each: sharded ones compute together
+            shares[-2:] = [np.concatenate(shares[-2:])]
+        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares)
+        row = {"epoch": float(position.epoch + 1), "step": float(position.step), "workers": float(world()), "train_loss": position.loss_sum / len(batches)}
+        row |= {f"validation_{name}": value for name, value in figures.items()}
         self._settle(row, cost)
         return row
 
@@ -157,13 +163,19 @@ class _Loop:
         torch.manual_seed(hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF)  # ints hash alike in every process
         arrays = [self.train.batch(part, self.packed) for part in parts]
         self.meter.count(arrays, sum(int(self.train.lengths[part].sum()) for part in parts))
-        if not arrays:  # fewer rows than workers: the others wait for this one's gradient, which is nothing
-            arrays = [{**self.train.batch(rows[:1], self.packed), "weight": self.train.target[:1].astype("float32") * 0}]
+        while len(arrays) < self._least(rows):  # the others wait for this one's gradient, which is nothing
+            arrays.append({**self.train.batch(rows[:1], self.packed), "weight": self.train.target[:1].astype("float32") * 0})
         batches = [self.learner.put(each) for each in arrays]
         if self.online is not None:
             generator = torch.Generator().manual_seed(hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF)
             batches = [self.learner.learning.transform(each, generator, self.online) for each in batches]
         return self.learner.step(batches, len(rows), rate(position.step, total, spec.knobs, position.reductions))
+
+    def _least(self, rows: Numbers) -> int:
+        """In how many parts a worker computes at least: sharded ones in as many as each other, for they compute together."""
+        if not self.learner.sharded:
+            return 1
+        return max(len(list(within(rows[each :: world()], self.train.lengths, self.parts.tokens))) for each in range(min(world(), len(rows))))
 
     def _settle(self, row: dict[str, float], cost: dict[str, float]) -> None:
         """Book the epoch: best so far, patience, checkpoint."""
@@ -173,15 +185,19 @@ class _Loop:
         position.without_gain = 0 if gained else position.without_gain + 1
         position.reductions += not gained
         position.epoch, position.batch, position.loss_sum = position.epoch + 1, 0, 0.0
-        if rank() == 0 and gained:
-            write_atomic(spec.state / _BEST, save(self.learner.weights()))
+        if gained and (rank() == 0 or self.learner.sharded):
+            weights = self.learner.weights()
+            if rank() == 0:
+                write_atomic(spec.state / _BEST, save(weights))
         self._save()
         if self.journal:
             self.journal.metrics(row | cost, step=int(row["step"]))
 
     def _save(self) -> None:
-        if rank() == 0:
-            self.checkpoints.save(self.position.step, {**self.learner.state(), "position": vars(self.position)})
+        if rank() == 0 or self.learner.sharded:
+            state = self.learner.state()
+            if rank() == 0:
+                self.checkpoints.save(self.position.step, {**state, "position": vars(self.position)})
 
 
 def _check_shares(*splits: Rows) -> None:
@@ -199,10 +215,12 @@ def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]],
 def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str], None]) -> Position:
     state = checkpoints.newest()
     if state is None:
-        return Position()
+        return Position(workers=world())
     learner.restore(state)
     position = Position(**state["position"])
-    say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step})")
+    changed = f", with {world()} workers instead of {position.workers}: the steps stay the same" if position.workers != world() else ""
+    say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step}){changed}")
+    position.workers = world()
     return position
 
 

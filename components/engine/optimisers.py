@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from components.engine.params import FitParams
+from components.engine.sharding import parts
 
 
 class Optimisers:
@@ -39,7 +40,7 @@ class Optimisers:
         """Add the gradient of l1 * sum |w|."""
         if self.knobs.l1:
             chosen = [(p.grad, p.sign()) for p in self.weights if p.grad is not None]
-            torch._foreach_add_([grad for grad, _ in chosen], [sign for _, sign in chosen], alpha=self.knobs.l1)
+            torch._foreach_add_(parts([grad for grad, _ in chosen]), parts([sign for _, sign in chosen]), alpha=self.knobs.l1)
 
     def zero(self) -> None:
         """Forget the gradients."""

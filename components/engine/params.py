@@ -13,6 +13,8 @@ class FitParams(Strict):
     """How a network is fitted."""
 
     workers: int = Field(2, ge=1, le=10_000)
+    min_workers: int | None = Field(None, ge=1)  # go on with as few where the cluster has lost some; None: exactly `workers`
+    sharding: Literal["none", "fsdp"] = "none"  # fsdp: weights, gradients and the optimiser's state are divided among the workers
     epochs: int = Field(8, ge=1, le=100_000)
     batch_size: int = Field(64, ge=1)  # rows per optimizer step, over all workers
     batch_tokens: int | None = Field(None, ge=1)  # if set, a step ends at so many tokens (pixels) instead, if batch_size is not reached before
@@ -42,4 +44,8 @@ class FitParams(Strict):
     def _shares(self) -> FitParams:
         if self.batch_size < 2 * self.workers:
             raise ValueError(f"batch_size {self.batch_size} leaves workers ({self.workers}) without rows; it must be at least {2 * self.workers}")
+        if (self.min_workers or 0) > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers ({self.workers})")
+        if self.sharding == "fsdp" and self.optimizer == "muon":
+            raise ValueError("optimizer muon needs whole matrices, sharding fsdp cuts them: set sharding to none, or optimizer to adamw")
         return self

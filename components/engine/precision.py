@@ -38,7 +38,7 @@ def _bf16(device: torch.device) -> bool:
 
 def _width(module: torch.nn.Module) -> float:
     """The median inner width of the products: narrow ones cost more in casts than they gain."""
-    inner = [each.weight[0].numel() for each in module.modules() if isinstance(each, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)]
+    inner = [each.weight.numel() // len(each.weight) for each in module.modules() if isinstance(each, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)]
     return statistics.median(inner) if inner else 0
 
 

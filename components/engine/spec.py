@@ -27,6 +27,11 @@ class FitSpec:
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
 
+    @property
+    def done(self) -> Path:
+        """The file that says that the fit came to its end."""
+        return self.state / "fitted.json"
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -37,3 +42,13 @@ class Fitted:
     best: dict[str, float]  # the row of the best epoch
     world: int
     parameters: int
+
+    @property
+    def workers(self) -> str:
+        """How many there were, e.g. "2, from epoch 3 on 1"."""
+        told, before = "", 0.0
+        for row in self.curve:
+            if row["workers"] != before:
+                told += f", from epoch {row['epoch']:.0f} on {row['workers']:.0f}" if told else f"{row['workers']:.0f}"
+                before = row["workers"]
+        return told

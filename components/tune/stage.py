@@ -54,7 +54,7 @@ def run(job: Job) -> None:
     }
     write_atomic(job.outputs["report"], to_json(report))
     study.close()
-    job.journal.say(f"refitted on {fitted.world} workers: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}")
+    job.journal.say(f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}")
 
 
 def ended(trials: list[Trial], by: str) -> list[Trial]:
