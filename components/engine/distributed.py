@@ -24,10 +24,11 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from components.engine.loop import finished
+    from components.engine.loop import check, finished
 
     if (found := finished(spec)) is not None:
         return found
+    check(spec)
     gpus = ray.cluster_resources().get("GPU", 0) >= spec.knobs.workers
     unit = "GPU" if gpus else "CPU"
     if ray.cluster_resources().get(unit, 0) < spec.knobs.workers:

@@ -15,6 +15,7 @@ from components.engine.average import Average
 from components.engine.optimisers import Optimisers
 from components.engine.params import FitParams
 from components.engine.precision import Precision, resolve
+from components.nets.base import Adapts
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 
 LossOf = Callable[[torch.nn.Module, Batch], Loss]
@@ -49,6 +50,7 @@ class Supervised:
     def __init__(self, module: torch.nn.Module, learning: Learning, knobs: FitParams, loss: LossOf | None = None) -> None:
         self.module, self.learning, self.knobs = module, learning, knobs
         self.device = next(module.parameters()).device
+        self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
         self.optimisers = Optimisers(module, knobs)
         self.precision = Precision(resolve(knobs.precision, module), self.device)
         self.average = Average(module, knobs.ema) if knobs.ema else None
@@ -126,16 +128,18 @@ class Supervised:
     def weights(self) -> dict[str, torch.Tensor]:
         """What is kept of the fit: the weights that were judged."""
         with self.average.swapped() if self.average else nullcontext():
-            return {name: value.detach().cpu().clone().contiguous() for name, value in self.module.state_dict().items()}
+            state = self.module.kept() if isinstance(self.module, Adapts) else self.module.state_dict()
+            return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values; `torch.load(weights_only=True)` reads it back."""
         average = {"average": self.average.state()} if self.average else {}
-        return {"module": self.module.state_dict(), "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
+        module = {name: value for name, value in self.module.state_dict().items() if name not in self.frozen}  # what is frozen is as the fit began
+        return {"module": module, "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.module.load_state_dict(state["module"])
+        self.module.load_state_dict(state["module"], strict=not self.frozen)
         self.optimisers.restore(state["optimisers"])
         self.precision.restore(state["precision"])
         if self.average:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
+from components.core.tables import read_manifest
 from components.engine.allocator import keep_freed_memory
 from components.engine.checkpoints import Checkpoints
 from components.engine.data import Numbers, Rows, in_order, load_encoder, plan
@@ -20,6 +22,7 @@ from components.engine.memory import Parts
 from components.engine.meter import Meter
 from components.engine.schedules import rate
 from components.engine.spec import FitSpec, Fitted
+from components.nets.base import Adapts
 from components.tasks import base
 
 _VALIDATION_BATCH = 256
@@ -58,7 +61,8 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train, validation = Rows(spec.tokens, "train", encoder, balanced=spec.knobs.class_weights == "balanced"), Rows(spec.tokens, "validation", encoder)
+    train = Rows(spec.tokens, learns_from(spec), encoder, balanced=spec.knobs.class_weights == "balanced" and not spec.masked)
+    validation = Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
     say = (journal.say if journal else print) if rank() == 0 else lambda _: None
     checkpoints = Checkpoints(spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb)
@@ -79,6 +83,12 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters)
 
 
+def learns_from(spec: FitSpec) -> list[str]:
+    """The splits: rows without labels are only good for pretraining."""
+    more = spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled")
+    return ["train", "unlabelled"] if more else ["train"]
+
+
 def finished(spec: FitSpec) -> Fitted | None:
     """What an earlier run of the same fit left, if it came to its end."""
     done = spec.state / _DONE
@@ -88,15 +98,46 @@ def finished(spec: FitSpec) -> Fitted | None:
     return Fitted(spec.state / _BEST, facts["curve"], _best(spec, facts["curve"]), facts["world"], facts["parameters"])
 
 
+def check(spec: FitSpec) -> None:
+    """Refuse a fit that cannot begin, while nothing long has.
+
+    Raises:
+        GristmillError: the network does not go with the tokens, or a library is missing.
+    """
+    architecture = base.models(spec.task).architectures[spec.architecture]
+    if isinstance(architecture, base.Borrows):
+        architecture.check(architecture.Config.model_validate(dict(spec.config)), load_encoder(spec.tokens, spec.task))
+
+
 def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
     """The network on its device, with its loss and optimiser."""
     architecture = base.models(spec.task).architectures[spec.architecture]
     module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
     if spec.initial:
-        module.load_state_dict(load_file(spec.initial))
+        _fill(module, load_file(spec.initial), str(spec.initial))
+    elif isinstance(architecture, base.Borrows):
+        _fill(module, architecture.weights(spec.tokens), spec.architecture)
+    if spec.masked:
+        assert isinstance(architecture, base.Pretrains)
+        module = architecture.masked(module)
+    if isinstance(module, Adapts):
+        module.adapt()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    learning = base.learning(spec.task)
+    learning = base.pretraining(spec.task)(encoder, spec.masked) if spec.masked else base.learning(spec.task)
     return Supervised(module.to(device).train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+
+
+def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Weights to start from; a head that they do not have stays as it is.
+
+    Raises:
+        InputError: they are another net's.
+    """
+    own = {name: value.shape for name, value in module.state_dict().items() if name in weights or not name.startswith("head.")}
+    given = {name: value.shape for name, value in weights.items()}
+    if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
+        raise InputError(f"holds the weights of another network: {len(wrong)} of them differ in name or size, {wrong[0]} first", where=where, remedy="run the stage that wrote it again")
+    module.load_state_dict(dict(weights), strict=False)
 
 
 def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
@@ -138,7 +179,7 @@ class _Loop:
             if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
                 self._save()
             if self.journal and position.step % 20 == 0:
-                self.journal.progress(position.step, total, f"steps ({spec.architecture})")
+                self.journal.progress(position.step, total, f"steps ({'pretraining ' if spec.masked else ''}{spec.architecture})")
         cost = self.meter.read()
         shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
         figures = self.learner.validate(self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares if len(rows[rank() :: world()]))
@@ -177,7 +218,7 @@ class _Loop:
             write_atomic(spec.state / _BEST, save(self.learner.weights()))
         self._save()
         if self.journal:
-            self.journal.metrics(row | cost, step=int(row["step"]))
+            self.journal.metrics({f"{'pretrain_' if spec.masked else ''}{name}": value for name, value in (row | cost).items()}, step=int(row["step"]))
 
     def _save(self) -> None:
         if rank() == 0:
@@ -208,6 +249,6 @@ def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str],
 
 def _best(spec: FitSpec, curve: list[dict[str, float]]) -> dict[str, float]:
     """The row with the best watched figure; of equal ones the first."""
-    learning = base.learning(spec.task)
+    learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1
     return max(curve, key=lambda row: (sign * row[f"validation_{learning.watch}"], -row["epoch"]))

@@ -22,7 +22,8 @@ class FitSpec:
     online: Mapping[str, Any]  # params of the task's transforms on the fly
     seed: int
     state: Path  # checkpoints and results; a fit that finds some goes on there
-    initial: Path | None = None  # safetensors to start from
+    initial: Path | None = None  # safetensors to start from; the head may be lacking
+    masked: float = 0.0  # share of the tokens that is hidden and guessed, in rows with labels and without; 0: the task itself is learnt
     teacher: Path | None = None  # bundle to imitate
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
