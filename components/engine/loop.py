@@ -162,7 +162,7 @@ class _Loop:
     def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None, say: Callable[[str], None]) -> None:
         self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
         self.checkpoints, self.position, self.journal = checkpoints, position, journal
-        self.packed = base.models(spec.task).architectures[spec.architecture].packs
+        self.packed = _packs(spec)
         self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
         self.meter = Meter(learner.device)
         options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
@@ -223,6 +223,14 @@ class _Loop:
     def _save(self) -> None:
         if rank() == 0:
             self.checkpoints.save(self.position.step, {**self.learner.state(), "position": vars(self.position)})
+
+
+def _packs(spec: FitSpec) -> bool:
+    """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
+    from components.core.bundles import read_bundle
+
+    names = [spec.architecture, *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else [])]
+    return all(base.models(spec.task).architectures[name].packs for name in names)
 
 
 def _check_shares(*splits: Rows) -> None:

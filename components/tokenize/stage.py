@@ -35,7 +35,8 @@ def run(job: Job) -> None:
     classes = read_manifest(job.inputs["clean"])["classes"]
     columns = [role.name for role in base.schema(job.task).roles if role.role in ("input", "target")]
     inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
-    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in _SPLITS}
+    splits = [*_SPLITS, *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else [])]
+    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
     rows["train"] = pa.concat_tables([rows["train"], read_table(job.inputs["augmented"], "train", ["id", *columns])])
     lent = encoding.lender(job.params, job.root) if isinstance(encoding, base.BorrowsVocabulary) else {}
     if lent and isinstance(encoding, base.BorrowsVocabulary):
@@ -44,12 +45,12 @@ def run(job: Job) -> None:
         encoder = encoding.fit(iter(rows["train"].to_batches(max_chunksize=1000)), classes, job.params, job.sections["clean"])
     files = dict(encoder.files())
     pieces = [(split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))) for split, table in rows.items() for start in range(0, table.num_rows, _ROWS_PER_TASK)]
-    encoded: dict[str, list[pa.Table]] = {split: [] for split in _SPLITS}
+    encoded: dict[str, list[pa.Table]] = {split: [] for split in splits}
     for number, ((split, _), table) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
         encoded[split].append(table)
         job.journal.progress(number, len(pieces), "pieces")
     parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
-    if any(parts[split].num_rows != rows[split].num_rows for split in _SPLITS):
+    if any(parts[split].num_rows != rows[split].num_rows for split in splits):
         raise AssertionError("an encoder must give one row for each row")
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
     fields = base.schema(job.task).fields(job.sections["clean"])

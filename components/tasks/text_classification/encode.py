@@ -78,8 +78,8 @@ class TextEncoder:
         return [np.asarray(encoding.ids or [unknown], dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def encode(self, rows: pa.Table) -> pa.Table:
-        """Columns id, ids (ragged), target (class index)."""
-        index = {name: i for i, name in enumerate(self.classes)}
+        """Columns id, ids (ragged), target (class index; -1 of a row without a label)."""
+        index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         ids = self._ids(rows["text"].to_pylist())
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
