@@ -104,8 +104,10 @@ def _check_place(tree: Any, file: str | None) -> list[str]:
 
 
 def _cross_check(task: str, tree: Any) -> list[str]:
-    """What one section says of another: the space of the search and the student's net must fit `train`."""
+    """What one section says of another: the space of the search and the student's net must fit `train`, and its architecture what is asked of it."""
     from components.compress.params import check_student
+    from components.train.params import check_pretrain
     from components.tune.space import check_space
 
-    return check_space(tree.tune.space, tree.train) + check_student(tree.compress.distill, base.models(task).architectures)
+    architectures = base.models(task).architectures
+    return check_pretrain(tree.train, architectures) + check_space(tree.tune.space, tree.train) + check_student(tree.compress.distill, architectures)

@@ -10,13 +10,14 @@ from components.core.params import Strict
 
 
 class CleanParams(Strict):
-    """Duplicates, conflicts, small classes, split."""
+    """Duplicates, conflicts, small classes, rows without a label, split."""
 
     boilerplate: int = Field(10, ge=0)
     near_duplicates: float = Field(0.8, gt=0.3, le=1.0)
     conflicts: Literal["drop", "majority"] = "drop"
     min_rows_per_class: int = Field(10, ge=3)
     small_classes: Literal["refuse", "merge"] = "refuse"
+    unlabelled: Literal["quarantine", "keep"] = "quarantine"
     validation_share: float = Field(0.1, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from components.clean.duplicates import Clusters, settle_equal, similar_rows
 from components.clean.params import CleanParams
 from components.clean.split import stratified
+from components.clean.unlabelled import nameless, settle
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
@@ -45,6 +46,7 @@ class Cleaned:
     keys: list[str]
     signatures: dict[str, list[NDArray[np.uint64] | None]]
     rejected: list[dict[str, str]]
+    unlabelled: list[dict[str, Any]]
 
 
 def run(job: Job) -> None:
@@ -54,7 +56,7 @@ def run(job: Job) -> None:
     inputs = [role.name for role in schema.roles if role.role == "input"]
     target = next(role.name for role in schema.roles if role.role == "target")
     raw = read_table(job.inputs["raw"])
-    rows, keys, signatures, rejected = _clean_all(job, raw)
+    rows, keys, signatures, rejected, nameless_rows = _clean_all(job, raw)
     naive = pa.table({name: rows[name] for name in ("id", *inputs, target)}, schema=_schema(schema.roles, with_split=False))
     write_table(job.outputs["audit"], {"naive": naive})
 
@@ -82,13 +84,14 @@ def run(job: Job) -> None:
         schema=_schema(schema.roles, with_split=True),
     )
     parts = {split: table.filter(pa.array([s == split and i not in leaking for i, s in enumerate(splits)])) for split in _SPLITS}
+    unlabelled, twice = settle(nameless_rows, set(keys), target, _schema(schema.roles, with_split=True))
     reasons = Counter(entry["reason"] for entry in rejected)
     books = {
         "rows_in": raw.num_rows,
-        "rows_out": sum(part.num_rows for part in parts.values()),
+        "rows_out": sum(part.num_rows for part in (*parts.values(), *unlabelled.values())),
         "quarantined": sum(n for reason, n in reasons.items() if reason != "boilerplate"),
         "filtered": reasons["boilerplate"],
-        "deduplicated": sum(reason == "duplicate" for reason in gone.values()) + len(leaking),
+        "deduplicated": sum(reason == "duplicate" for reason in gone.values()) + len(leaking) + twice,
     }
     if books["rows_in"] != sum(value for name, value in books.items() if name != "rows_in"):
         raise AssertionError(f"the books of clean do not balance: {books}")
@@ -102,6 +105,7 @@ def run(job: Job) -> None:
         "merged_classes": merged,
         "splits": {split: dict(zip(classes, _count(part[target].to_pylist(), classes), strict=True)) for split, part in parts.items()},
     }
+    parts |= unlabelled
     write_table(job.outputs["clean"], parts, facts)
     order = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
     write_table(job.outputs["clean"] / "quarantine", {"rows": pa.Table.from_pylist(order, schema=pa.schema([(name, pa.string()) for name in ("id", "origin", "label", "reason", "excerpt")]))})
@@ -119,12 +123,13 @@ def _superfluous(keys: Sequence[str], labels: Sequence[str], splits: Sequence[st
     return gone
 
 
-def _clean_all(job: Job, raw: pa.Table) -> tuple[dict[str, list[Any]], list[str], dict[str, list[Any]], list[dict[str, str]]]:
+def _clean_all(job: Job, raw: pa.Table) -> tuple[dict[str, list[Any]], list[str], dict[str, list[Any]], list[dict[str, str]], list[dict[str, Any]]]:
     pieces = [Piece(job.task, job.params, raw.slice(start, _ROWS_PER_TASK)) for start in range(0, raw.num_rows, _ROWS_PER_TASK)]
     rows: dict[str, list[Any]] = {}
     keys: list[str] = []
     signatures: dict[str, list[Any]] = {}
     rejected: list[dict[str, str]] = []
+    unlabelled: list[dict[str, Any]] = []
     for number, piece in enumerate(spread(clean_piece, pieces), 1):
         for name, values in piece.rows.items():
             rows.setdefault(name, []).extend(values)
@@ -132,6 +137,7 @@ def _clean_all(job: Job, raw: pa.Table) -> tuple[dict[str, list[Any]], list[str]
             signatures.setdefault(name, []).extend(values)
         keys += piece.keys
         rejected += piece.rejected
+        unlabelled += piece.unlabelled
         job.journal.progress(min(number * _ROWS_PER_TASK, raw.num_rows), raw.num_rows, "rows")
     if not keys:
         reasons = Counter(entry["reason"] for entry in rejected)
@@ -139,7 +145,7 @@ def _clean_all(job: Job, raw: pa.Table) -> tuple[dict[str, list[Any]], list[str]
     if len(set(rows["id"])) != len(rows["id"]):
         twice = next(name for name, count in Counter(rows["id"]).items() if count > 1)
         raise InputError(f"id {twice!r} stands more than once", where="ingest.columns.id", remedy="name another column as id, or none")
-    return rows, keys, signatures, rejected
+    return rows, keys, signatures, rejected, unlabelled
 
 
 def clean_piece(piece: Piece) -> Cleaned:
@@ -152,11 +158,15 @@ def clean_piece(piece: Piece) -> Cleaned:
     keys: list[str] = []
     signatures: dict[str, list[Any]] = {name: [] for name in inputs} if piece.params.near_duplicates < 1 else {}
     rejected: list[dict[str, str]] = []
+    unlabelled: list[dict[str, Any]] = []
     for row in piece.rows.to_pylist():
         try:
             values = {name: fields[name].clean(row[name]) for name in (*inputs, target)}
             values["split"] = _own_split(row["split"])
         except Reject as error:
+            if error.reason == "no_label" and piece.params.unlabelled == "keep" and (found := nameless(row, fields, inputs)):
+                unlabelled.append(found)
+                continue
             shown = row[inputs[0]]
             excerpt = shown[:200] if isinstance(shown, str) else error.detail
             rejected.append({"id": row["id"], "origin": row["origin"], "label": row[target] or "", "reason": error.reason, "excerpt": excerpt})
@@ -168,7 +178,7 @@ def clean_piece(piece: Piece) -> Cleaned:
         keys.append("\x1f".join(fields[name].key(values[name]) for name in inputs))
         for name in signatures:
             signatures[name].append(fields[name].signature(values[name]))
-    return Cleaned(rows, keys, signatures, rejected)
+    return Cleaned(rows, keys, signatures, rejected, unlabelled)
 
 
 def _own_split(name: str | None) -> str | None:

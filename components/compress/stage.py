@@ -1,4 +1,4 @@
-"""compress: three recipes make the better of the fitted networks small and fast. Each gives a bundle; evaluate measures them all."""
+"""compress: three recipes make the better of the fitted networks small and fast. Each gives a bundle (pruning only where the net can be cut); evaluate measures them all."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def run(job: Job) -> None:
     for done, (name, recipe) in enumerate(recipes.items()):
         job.journal.progress(done, len(recipes), f"recipes ({name})")
         recipe(job, parent, card, job.outputs["compressed"] / name)
+        if not (job.outputs["compressed"] / name).exists():
+            continue
         report[f"{name}_bytes"] = bundle_bytes(job.outputs["compressed"] / name)
         job.journal.say(f"{name}: {report[f'{name}_bytes'] / 1e6:.2f} MB, {report[f'{name}_bytes'] / report['parent_bytes']:.0%} of its parent")
     write_atomic(job.outputs["report"], to_json(report))
@@ -51,7 +53,11 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Cut the weakest units, then fit on for a little."""
     params: CompressParams = job.params
     architecture = base.models(card.task).architectures[card.architecture]
-    config, weights = cut(load_module(parent), architecture.Config.model_validate(dict(card.config)), architecture.surgery(), params.prune.share)
+    module = load_module(parent)
+    if not architecture.surgery().dims(module):
+        job.journal.say(f"pruned: left out, for nothing is known that can be cut out of this {card.architecture}")
+        return
+    config, weights = cut(module, architecture.Config.model_validate(dict(card.config)), architecture.surgery(), params.prune.share)
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
     spec = _spec(job, card, "prune", epochs=params.prune.epochs, learning_rate=params.prune.learning_rate)

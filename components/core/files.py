@@ -59,6 +59,16 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, however large.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable.
+    """
+    with source.open("rb") as stream, atomic(target) as out:
+        shutil.copyfileobj(stream, out)
+
+
 def sync_tree(folder: Path) -> None:
     """fsync every file below a folder, so that the rename that follows publishes bytes and not promises."""
     for path in folder.rglob("*"):

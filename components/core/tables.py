@@ -14,6 +14,7 @@ from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 
 MANIFEST = "manifest.json"
+PRETRAINED = "pretrained"  # folder beside tokens: the network whose vocabulary they are of
 ROWS_PER_SHARD = 50_000
 
 

@@ -26,14 +26,14 @@ def load_encoder(tokens: Path, task: str) -> Encoder:
 
 
 class Rows:
-    """A split of tokens: ragged columns as flat memory and offsets, so that a row is a slice.
+    """Splits of tokens: ragged columns as flat memory and offsets, so that a row is a slice.
 
     Args:
         balanced: add "weight" (n,) to batches: rows of each class weigh together alike.
     """
 
-    def __init__(self, tokens: Path, split: str, encoder: Encoder, balanced: bool = False) -> None:
-        table = read_table(tokens, split)
+    def __init__(self, tokens: Path, split: str | Sequence[str], encoder: Encoder, balanced: bool = False) -> None:
+        table = pa.concat_tables([read_table(tokens, each) for each in ([split] if isinstance(split, str) else split)])
         self.encoder = encoder
         self.lengths = encoder.lengths(table)
         self.target: Numbers = table["target"].to_numpy()

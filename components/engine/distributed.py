@@ -9,7 +9,7 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
 from components.engine.early import Early
-from components.engine.spec import FitSpec, Fitted
+from components.engine.spec import FitSpec, Fitted, check
 
 _RESTARTS = 2  # without a new checkpoint between them
 _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
@@ -24,6 +24,7 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     """
     import ray
 
+    check(spec)
     total, workers = ray.cluster_resources(), spec.knobs.workers
     least = spec.knobs.min_workers or workers
     unit = "GPU" if total.get("GPU", 0) >= least else "CPU"

@@ -16,6 +16,7 @@ from components.engine.optimisers import Optimisers
 from components.engine.params import FitParams
 from components.engine.precision import Precision, resolve
 from components.engine.sharding import into, is_sharded, parts, whole
+from components.nets.base import Adapts
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 
 LossOf = Callable[[torch.nn.Module, Batch], Loss]
@@ -50,6 +51,7 @@ class Supervised:
     def __init__(self, module: torch.nn.Module, learning: Learning, knobs: FitParams, loss: LossOf | None = None) -> None:
         self.module, self.learning, self.knobs = module, learning, knobs
         self.device = next(module.parameters()).device
+        self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
         self.optimisers = Optimisers(module, knobs)
         self.precision = Precision(resolve(knobs.precision, module), self.device)
         self.average = Average(module, knobs.ema) if knobs.ema else None
@@ -133,19 +135,21 @@ class Supervised:
     def weights(self) -> dict[str, torch.Tensor]:
         """What is kept of the fit: the weights that were judged. Sharded workers ask together."""
         with self.average.swapped() if self.average else nullcontext():
-            return {name: value.detach().cpu().clone().contiguous() for name, value in whole(self.module.state_dict()).items()}
+            state = whole(self.module.kept() if isinstance(self.module, Adapts) else self.module.state_dict())
+            return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values; `torch.load(weights_only=True)` reads it back. Sharded workers ask together, and it is the first that has it whole."""
         average = {"average": self.average.state()} if self.average else {}
-        state = {"module": self.module.state_dict(), "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
+        module = {name: value for name, value in self.module.state_dict().items() if name not in self.frozen}  # what is frozen is as the fit began
+        state = {"module": module, "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
         return dict(whole(state)) if self.sharded else state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, which may be of another number of workers, sharded or not."""
         if self.sharded:
             state = into(state, self.module, self.optimisers.parts)
-        self.module.load_state_dict(state["module"])
+        self.module.load_state_dict(state["module"], strict=not self.frozen)
         self.optimisers.restore(state["optimisers"])
         self.precision.restore(state["precision"])
         if self.average:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
+from components.core.tables import read_manifest
 from components.engine.allocator import keep_freed_memory
 from components.engine.checkpoints import Checkpoints
 from components.engine.data import Numbers, Rows, in_order, load_encoder, plan, within
@@ -22,6 +24,7 @@ from components.engine.meter import Meter
 from components.engine.schedules import rate
 from components.engine.sharding import shard
 from components.engine.spec import FitSpec, Fitted
+from components.nets.base import Adapts
 from components.tasks import base
 
 _VALIDATION_BATCH = 256
@@ -61,7 +64,8 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train, validation = Rows(spec.tokens, "train", encoder, balanced=spec.knobs.class_weights == "balanced"), Rows(spec.tokens, "validation", encoder)
+    train = Rows(spec.tokens, learns_from(spec), encoder, balanced=spec.knobs.class_weights == "balanced" and not spec.masked)
+    validation = Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
     say = (journal.say if journal else print) if rank() == 0 else lambda _: None
     checkpoints = Checkpoints(spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb)
@@ -82,6 +86,12 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters)
 
 
+def learns_from(spec: FitSpec) -> list[str]:
+    """The splits: rows without labels are only good for pretraining."""
+    more = spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled")
+    return ["train", "unlabelled"] if more else ["train"]
+
+
 def finished(spec: FitSpec) -> Fitted | None:
     """What an earlier run of the same fit left, if it came to its end."""
     if not spec.done.exists():
@@ -95,11 +105,31 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
     architecture = base.models(spec.task).architectures[spec.architecture]
     module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
     if spec.initial:
-        module.load_state_dict(load_file(spec.initial))
+        _fill(module, load_file(spec.initial), str(spec.initial))
+    elif isinstance(architecture, base.Borrows):
+        _fill(module, architecture.weights(spec.tokens), spec.architecture)
+    if spec.masked:
+        assert isinstance(architecture, base.Pretrains)
+        module = architecture.masked(module)
+    if isinstance(module, Adapts):
+        module.adapt()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     module = shard(module, device) if spec.knobs.sharding == "fsdp" and world() > 1 else module.to(device)
-    learning = base.learning(spec.task)
+    learning = base.pretraining(spec.task)(encoder, spec.masked) if spec.masked else base.learning(spec.task)
     return Supervised(module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+
+
+def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Weights to start from; a head that they do not have stays as it is.
+
+    Raises:
+        InputError: they are another net's.
+    """
+    own = {name: value.shape for name, value in module.state_dict().items() if name in weights or not name.startswith("head.")}
+    given = {name: value.shape for name, value in weights.items()}
+    if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
+        raise InputError(f"holds the weights of another network: {len(wrong)} of them differ in name or size, {wrong[0]} first", where=where, remedy="run the stage that wrote it again")
+    module.load_state_dict(dict(weights), strict=False)
 
 
 def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
@@ -124,7 +154,7 @@ class _Loop:
     def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None, say: Callable[[str], None]) -> None:
         self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
         self.checkpoints, self.position, self.journal = checkpoints, position, journal
-        self.packed = base.models(spec.task).architectures[spec.architecture].packs
+        self.packed = _packs(spec)
         self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
         self.meter = Meter(learner.device)
         options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
@@ -141,7 +171,7 @@ class _Loop:
             if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
                 self._save()
             if self.journal and position.step % 20 == 0:
-                self.journal.progress(position.step, total, f"steps ({spec.architecture})")
+                self.journal.progress(position.step, total, f"steps ({'pretraining ' if spec.masked else ''}{spec.architecture})")
         cost = self.meter.read()
         shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
         if len(shares) > 1 and len(shares[-1]) < world():  # each worker has a row of each: sharded ones compute together
@@ -191,13 +221,21 @@ class _Loop:
                 write_atomic(spec.state / _BEST, save(weights))
         self._save()
         if self.journal:
-            self.journal.metrics(row | cost, step=int(row["step"]))
+            self.journal.metrics({f"{'pretrain_' if spec.masked else ''}{name}": value for name, value in (row | cost).items()}, step=int(row["step"]))
 
     def _save(self) -> None:
         if rank() == 0 or self.learner.sharded:
             state = self.learner.state()
             if rank() == 0:
                 self.checkpoints.save(self.position.step, {**state, "position": vars(self.position)})
+
+
+def _packs(spec: FitSpec) -> bool:
+    """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
+    from components.core.bundles import read_bundle
+
+    names = [spec.architecture, *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else [])]
+    return all(base.models(spec.task).architectures[name].packs for name in names)
 
 
 def _check_shares(*splits: Rows) -> None:
@@ -226,6 +264,6 @@ def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str],
 
 def _best(spec: FitSpec, curve: list[dict[str, float]]) -> dict[str, float]:
     """The row with the best watched figure; of equal ones the first."""
-    learning = base.learning(spec.task)
+    learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1
     return max(curve, key=lambda row: (sign * row[f"validation_{learning.watch}"], -row["epoch"]))

@@ -10,6 +10,9 @@ from torch import nn
 
 from components.engine.params import FitParams
 from components.engine.sharding import parts
+from components.nets.base import Adapts
+
+Factors = Mapping[int, float]  # id of a parameter -> of its learning rate; 1 where it is not told
 
 
 class Optimisers:
@@ -26,13 +29,14 @@ class Optimisers:
         self.knobs = knobs
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.weights = [p for p in self.parameters if p.ndim >= 2]
-        self.parts: Mapping[str, torch.optim.Optimizer] = _muon(module, self.parameters, knobs) if knobs.optimizer == "muon" else {"all": _plain(self.parameters, knobs)}
+        factors = {id(p): module.rates()[name] for name, p in module.named_parameters()} if isinstance(module, Adapts) else {}
+        self.parts: Mapping[str, torch.optim.Optimizer] = _muon(module, self.parameters, factors, knobs) if knobs.optimizer == "muon" else {"all": _plain(self.parameters, factors, knobs)}
 
     def step(self, rate: float) -> None:
         """Update with a learning rate; gradients are there, averaged and clipped."""
         for part in self.parts.values():
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             part.step()
 
     @torch.no_grad()
@@ -57,13 +61,16 @@ class Optimisers:
             part.load_state_dict(state[name])
 
 
-def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    groups = [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay}, {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(parameters: Sequence[nn.Parameter], factors: Factors, decay: float) -> list[dict[str, Any]]:
+    """Weights proper before the rest, and each by the factor of its learning rate."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for p in sorted(parameters, key=lambda p: p.ndim < 2):
+        groups.setdefault((p.ndim < 2, factors.get(id(p), 1.0)), []).append(p)
+    return [{"params": members, "weight_decay": 0.0 if spared else decay, "factor": factor} for (spared, factor), members in groups.items()]
 
 
-def _plain(parameters: Sequence[nn.Parameter], knobs: FitParams) -> torch.optim.Optimizer:
-    groups, rate, momentum = _groups(parameters, knobs.weight_decay), knobs.learning_rate, knobs.momentum
+def _plain(parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams) -> torch.optim.Optimizer:
+    groups, rate, momentum = _groups(parameters, factors, knobs.weight_decay), knobs.learning_rate, knobs.momentum
     match knobs.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
@@ -77,14 +84,15 @@ def _plain(parameters: Sequence[nn.Parameter], knobs: FitParams) -> torch.optim.
             return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
-def _muon(module: nn.Module, parameters: Sequence[nn.Parameter], knobs: FitParams) -> Mapping[str, torch.optim.Optimizer]:
+def _muon(module: nn.Module, parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams) -> Mapping[str, torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for hidden matrices; AdamW for embeddings, the head and all that is no matrix. Rates are matched (Liu et al. 2025, arXiv:2502.16982)."""
     tables = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
     head = {id(p) for name, p in module.named_parameters() if name.startswith("head.")}
     hidden = [p for p in parameters if p.ndim == 2 and id(p) not in tables | head]
     chosen = {id(p) for p in hidden}
     rest = [p for p in parameters if id(p) not in chosen]
-    parts: dict[str, torch.optim.Optimizer] = {"rest": torch.optim.AdamW(_groups(rest, knobs.weight_decay), lr=knobs.learning_rate, fused=True)} if rest else {}
+    parts: dict[str, torch.optim.Optimizer] = {"rest": torch.optim.AdamW(_groups(rest, factors, knobs.weight_decay), lr=knobs.learning_rate, fused=True)} if rest else {}
     if hidden:
-        parts["hidden"] = torch.optim.Muon(hidden, lr=knobs.learning_rate, weight_decay=knobs.weight_decay, momentum=knobs.momentum, adjust_lr_fn="match_rms_adamw")
+        groups = _groups(hidden, factors, knobs.weight_decay)
+        parts["hidden"] = torch.optim.Muon(groups, lr=knobs.learning_rate, weight_decay=knobs.weight_decay, momentum=knobs.momentum, adjust_lr_fn="match_rms_adamw")
     return parts

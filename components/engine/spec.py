@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.engine.data import load_encoder
 from components.engine.params import FitParams
+from components.tasks import base
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class FitSpec:
     online: Mapping[str, Any]  # params of the task's transforms on the fly
     seed: int
     state: Path  # checkpoints and results; a fit that finds some goes on there
-    initial: Path | None = None  # safetensors to start from
+    initial: Path | None = None  # safetensors to start from; the head may be lacking
+    masked: float = 0.0  # share of the tokens that is hidden and guessed, in rows with labels and without; 0: the task itself is learnt
     teacher: Path | None = None  # bundle to imitate
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
@@ -52,3 +55,14 @@ class Fitted:
                 told += f", from epoch {row['epoch']:.0f} on {row['workers']:.0f}" if told else f"{row['workers']:.0f}"
                 before = row["workers"]
         return told
+
+
+def check(spec: FitSpec) -> None:
+    """Refuse a fit that cannot begin, while nothing long has.
+
+    Raises:
+        GristmillError: the network does not go with the tokens, or a library is missing.
+    """
+    architecture = base.models(spec.task).architectures[spec.architecture]
+    if isinstance(architecture, base.Borrows):
+        architecture.check(architecture.Config.model_validate(dict(spec.config)), load_encoder(spec.tokens, spec.task))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -28,3 +28,17 @@ class Surgery(Protocol):
 
     def resize(self, config: Any, widths: Mapping[str, int]) -> Any:
         """The config that builds the cut network; `widths`: name of a Dim -> units that stay."""
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """What a net says of its weights when they do not all learn alike, or are not kept as they learn. The engine asks; most nets do not say."""
+
+    def adapt(self) -> None:
+        """Freeze and add parameters for a fit, once the weights to start from are there."""
+
+    def rates(self) -> Mapping[str, float]:
+        """Parameter name -> factor of the learning rate."""
+
+    def kept(self) -> Mapping[str, torch.Tensor]:
+        """The state that a net built anew is loaded with."""

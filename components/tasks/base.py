@@ -6,6 +6,7 @@ A task is a folder `components/tasks/<task>/` of modules, each with one object:
     encode.py     ENCODING   rows to arrays                                            (tokenize, and all that follow)
     models.py     MODELS     the architectures that fit                                (train, tune, compress, evaluate, serve)
     loss.py       LOSS       what is minimised, watched and imitated                   (train, tune, compress)
+                  PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
     baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
     judge.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
 
@@ -19,7 +20,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -117,6 +118,17 @@ class Encoding(Protocol):
         """The encoder from its files."""
 
 
+@runtime_checkable
+class BorrowsVocabulary(Protocol):
+    """An Encoding that can take the vocabulary of a pretrained network instead of fitting one."""
+
+    def lender(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
+        """The network's files by name, which are put beside the tokens, below pretrained/; none where the vocabulary is to be fitted."""
+
+    def borrow(self, files: Mapping[str, Path], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> Encoder:
+        """The encoder that goes with the network."""
+
+
 # -- models: arrays to outputs
 @dataclass(frozen=True)
 class Graph:
@@ -141,6 +153,25 @@ class Architecture(Protocol):
 
     def surgery(self) -> Surgery:
         """How the net can be cut."""
+
+
+@runtime_checkable
+class Borrows(Protocol):
+    """An Architecture that starts from the weights of a pretrained network."""
+
+    def check(self, config: BaseModel, encoder: Encoder) -> None:
+        """Refuse what cannot be fitted here, before anything long begins. Raises `GristmillError`."""
+
+    def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
+        """By the names of `build`'s module, without a head."""
+
+
+@runtime_checkable
+class Pretrains(Protocol):
+    """An Architecture that can learn from rows without their labels."""
+
+    def masked(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The module with a head that guesses what is hidden, for the facet's PRETRAINING; it keeps the weights of the module without its head."""
 
 
 class Models(Protocol):
@@ -301,6 +332,11 @@ def models(task: str) -> Models:
 def learning(task: str) -> Learning:
     """The facet loss.py of a task."""
     return cast(Learning, _facet(task, "loss", "LOSS"))
+
+
+def pretraining(task: str) -> Callable[[Encoder, float], Learning]:
+    """The self-supervised part of the facet loss.py of a task that has one: from an encoder and the share that is hidden."""
+    return cast(Callable[[Encoder, float], Learning], _facet(task, "loss", "PRETRAINING"))
 
 
 def baselines(task: str) -> Baselines:

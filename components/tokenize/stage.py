@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from components.core.files import sha256, to_json, write_atomic
+from components.core.files import copy, sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.spread import spread
-from components.core.tables import MANIFEST, read_manifest, read_table, write_table
+from components.core.tables import MANIFEST, PRETRAINED, read_manifest, read_table, write_table
 from components.fields.base import Field
 from components.tasks import base
 
@@ -35,17 +35,22 @@ def run(job: Job) -> None:
     classes = read_manifest(job.inputs["clean"])["classes"]
     columns = [role.name for role in base.schema(job.task).roles if role.role in ("input", "target")]
     inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
-    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in _SPLITS}
+    splits = [*_SPLITS, *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else [])]
+    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
     rows["train"] = pa.concat_tables([rows["train"], read_table(job.inputs["augmented"], "train", ["id", *columns])])
-    encoder = encoding.fit(iter(rows["train"].to_batches(max_chunksize=1000)), classes, job.params, job.sections["clean"])
+    lent = encoding.lender(job.params, job.root) if isinstance(encoding, base.BorrowsVocabulary) else {}
+    if lent and isinstance(encoding, base.BorrowsVocabulary):
+        encoder = encoding.borrow(lent, classes, job.params, job.sections["clean"])
+    else:
+        encoder = encoding.fit(iter(rows["train"].to_batches(max_chunksize=1000)), classes, job.params, job.sections["clean"])
     files = dict(encoder.files())
     pieces = [(split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))) for split, table in rows.items() for start in range(0, table.num_rows, _ROWS_PER_TASK)]
-    encoded: dict[str, list[pa.Table]] = {split: [] for split in _SPLITS}
+    encoded: dict[str, list[pa.Table]] = {split: [] for split in splits}
     for number, ((split, _), table) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
         encoded[split].append(table)
         job.journal.progress(number, len(pieces), "pieces")
     parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
-    if any(parts[split].num_rows != rows[split].num_rows for split in _SPLITS):
+    if any(parts[split].num_rows != rows[split].num_rows for split in splits):
         raise AssertionError("an encoder must give one row for each row")
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
     fields = base.schema(job.task).fields(job.sections["clean"])
@@ -58,8 +63,12 @@ def run(job: Job) -> None:
         "histogram": {str(length): count for length, count in sorted(Counter(lengths.tolist()).items())},
         "profile": _profile(rows["train"], {name: fields[name] for name in inputs}),
     }
+    if lent:
+        facts["pretrained"] = {name: sha256(path) for name, path in lent.items()}
     for name, content in files.items():
         write_atomic(job.outputs["tokens"] / "encoder" / name, content)
+    for name, path in lent.items():
+        copy(path, job.outputs["tokens"] / PRETRAINED / name)
     write_table(job.outputs["tokens"], parts, facts)
     write_atomic(job.outputs["report"], to_json({"rows": len(lengths), **{f"length_{name}": value for name, value in facts["lengths"].items()}}))
     job.journal.say(f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})")

@@ -1,7 +1,8 @@
-"""train: fit the architecture on all workers, and the baselines that it must beat."""
+"""train: fit the architecture (pretrained on text alone first, if that is asked for) on all workers, and the baselines that it must beat."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from components.core.tables import read_manifest, read_table
 from components.engine.distributed import fit_distributed
 from components.engine.params import FitParams
 from components.engine.save import save_numpy, save_torch
-from components.engine.spec import FitSpec
+from components.engine.spec import FitSpec, check
 from components.tasks import base
 from components.train.params import TrainParams
 
@@ -20,13 +21,17 @@ from components.train.params import TrainParams
 def run(job: Job) -> None:
     """Write `models/trained/{network,classical,trivial}` and the curve."""
     params: TrainParams = job.params
+    spec = first_spec(job)
+    check(spec)
     for name in base.baselines(job.task).baselines:
         _fit_baseline(job, name)
-    spec = first_spec(job)
+    told: dict[str, float] = {}
+    if params.pretrain.epochs:
+        spec, told = _pretrain(job, spec)
     fitted = fit_distributed(spec, job.journal)
     save_torch(job.outputs["trained"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], ["train"])
     write_atomic(job.outputs["curve"], to_csv(fitted.curve))
-    report = {name: value for name, value in fitted.best.items() if name != "step"} | {"parameters": fitted.parameters, "workers": fitted.world, "epochs_run": len(fitted.curve)}
+    report = {name: value for name, value in fitted.best.items() if name != "step"} | {"parameters": fitted.parameters, "workers": fitted.world, "epochs_run": len(fitted.curve)} | told
     write_atomic(job.outputs["report"], to_json(report))
     watch = f"validation_{base.learning(job.task).watch}"
     told = f"{watch.replace('_', ' ')} {fitted.best[watch]:.4f} at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}"
@@ -40,6 +45,18 @@ def first_spec(job: Job) -> FitSpec:
     config = getattr(params.nets, params.architecture).model_dump()
     online: Any = job.sections["augment"]
     return FitSpec(job.task, job.inputs["tokens"], params.architecture, config, knobs, online.online.model_dump(), job.seed, job.state / "fit")
+
+
+def _pretrain(job: Job, spec: FitSpec) -> tuple[FitSpec, dict[str, float]]:
+    """Learn from text alone, all that there is; the fit then starts from these weights, with a fresh head."""
+    knobs, rows = job.params.pretrain, read_manifest(spec.tokens)["parts"]
+    fit = FitParams(**(spec.knobs.model_dump() | {"epochs": knobs.epochs, "patience": knobs.epochs, "learning_rate": knobs.learning_rate}))
+    first = replace(spec, knobs=fit, masked=knobs.mask_share, state=job.state / "pretrain")
+    fitted = fit_distributed(first, job.journal)
+    unlabelled = f"{rows['unlabelled']:,} unlabelled rows" if rows.get("unlabelled") else "no unlabelled rows, for the source has none"
+    best = {name: fitted.best[f"validation_{name}"] for name in ("loss", "guessed")}
+    job.journal.say(f"pretrained on {rows['train']:,} train rows and {unlabelled}: {best['guessed']:.1%} of the hidden tokens of validation guessed, loss {best['loss']:.3f}")
+    return replace(spec, initial=fitted.weights), {f"pretrain_validation_{name}": value for name, value in best.items()}
 
 
 def to_csv(rows: list[dict[str, float]]) -> str:

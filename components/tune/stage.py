@@ -15,7 +15,7 @@ from components.core.job import Job
 from components.engine.distributed import fit_distributed
 from components.engine.params import FitParams
 from components.engine.save import save_torch
-from components.engine.spec import FitSpec
+from components.engine.spec import FitSpec, check
 from components.tasks import base
 from components.tune.params import TuneParams
 from components.tune.search import search
@@ -29,6 +29,11 @@ def run(job: Job) -> None:
     params: TuneParams = job.params
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
+    for name in (params.space["architecture"].values() if "architecture" in params.space else None) or [None]:
+        check(_spec(job, True, {"architecture": name} if name else {}, job.state))
+    train: Any = job.sections["train"]
+    if train.pretrain.epochs:
+        job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
     ended_by = search(study, asker(params, job.sections["train"], job.seed, watched), partial(_spec, job, True), watched, params)
     trials = ended(study.first(params.trials), ended_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mill import IMAGE, Mill, pictures, sentences
+from mill import IMAGE, Mill, lend, pictures, sentences
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +30,11 @@ def network(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = reviews.root / "trained" / "network"
     save_torch(folder, spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def borrowed(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+    """240 reviews as tokens of a tiny BERT, which lies in the folder bert/."""
+    root = tmp_path_factory.mktemp("borrowed")
+    told = {"max_length": 48, "pretrained": "bert", "pretrained_sha256": lend(root / "bert")}
+    return Mill.make(root, sentences(240), augment={"rate": 0.3}, tokenize=told).all()

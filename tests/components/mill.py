@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from components.augment import stage as augment
 from components.clean import stage as clean
+from components.core.hub import digest, files_of
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
 from components.engine.params import FitParams
@@ -28,6 +29,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     "recurrent": {"cell": "gru", "width": 48, "hidden": 32, "attention": 16, "dropout": 0.1},
     "textcnn": {"width": 32, "channels": 16, "kernels": [1, 2, 3], "dropout": 0.2},
     "transformer": {"width": 16, "layers": 2, "heads": 4, "feedforward": 24, "dropout": 0.1},
+    "pretrained": {"way": "full", "layer_decay": 0.8},
     "convnet": {"channels": [8, 12], "hidden": 16, "dropout": 0.1},
 }
 _CHINESE = {
@@ -52,6 +54,27 @@ def sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
         picked = [*rng.choice(words[""].split(), int(rng.integers(4, 12)), replace=False), *rng.choice(words[label].split(), int(rng.integers(1, 4)), replace=False)]
         rows.append({"text": glue.join(rng.permutation(picked)), "label": label})
     return rows
+
+
+def lend(folder: Path) -> str:
+    """Write a tiny random BERT of 2 layers of 32 and its tokenizer, as transformers would; returns the digest of its files."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    words = " ".join([*_CHINESE.values(), *_ENGLISH.values()]).split()
+    pieces = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"".join(_CHINESE.values()).replace(" ", ""), *words])
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.enable_padding(length=64)  # as sentence-transformers saves them: the encoder of the task must not pad
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.2}
+    BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return digest(files_of(str(folder), folder))
 
 
 def png(pixels: Any, kind: str = "PNG") -> bytes:

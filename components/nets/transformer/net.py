@@ -69,20 +69,30 @@ class Transformer(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
-        size = ids.shape[1] if lengths is None else int(lengths.max())
-        cos, sin = self.cos[:size], self.sin[:size]
+        x = self.states(ids, mask, lengths)
         if lengths is not None:
-            layout = Layout(lengths)
-            x = self._encode(ids, lambda qkv, heads: attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout))  # (t, width)
-            pooled = packed.mean(x, layout)
+            pooled = packed.mean(x, Layout(lengths))
         else:
             assert mask is not None
-            attends = (mask > 0)[:, None, None, :]
-            x = self._encode(ids, lambda qkv, heads: attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends))  # (n, t, width)
             weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
             pooled = (x * weights).sum(1) / weights.sum(1).clamp(min=1)
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """The last layer: (n, t, width) of padded rows, (t, width) of packed ones."""
+        size = ids.shape[1] if lengths is None else int(lengths.max())
+        cos, sin = self.cos[:size], self.sin[:size]
+        if lengths is not None:
+            layout = Layout(lengths)
+            return self._encode(ids, lambda qkv, heads: attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout))
+        assert mask is not None
+        attends = (mask > 0)[:, None, None, :]
+        return self._encode(ids, lambda qkv, heads: attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends))
+
+    def table(self) -> nn.Embedding:
+        """Where ids become vectors."""
+        return self.embed
 
     def _encode(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
         """(..., width) from ids (...)."""

@@ -41,7 +41,7 @@ class ImageEncoder:
 
     def encode(self, rows: pa.Table) -> pa.Table:
         """Columns id, pixels (channels * size * size), target (class index)."""
-        index = {name: i for i, name in enumerate(self.classes)}
+        index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table({"id": rows["id"], "pixels": pa.array(pixels, pa.list_(pa.float32())), "target": pa.array(target, pa.int64())})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from components.core.errors import InputError, ParamsError
 from components.core.files import to_json
+from components.core.hub import CONFIG, TOKENIZER, digest, files_of
 from components.core.params import Strict
 from components.fields.text import Text
 from components.tasks.base import Arrays
@@ -28,6 +31,8 @@ class TextTokenize(Strict):
     vocabulary_size: int = Field(8000, ge=50, le=1_000_000)
     min_frequency: int = Field(2, ge=1)
     max_length: int = Field(160, ge=4, le=8192)
+    pretrained: str | None = None  # folder or hub id of an encoder: its vocabulary instead of one that is fitted
+    pretrained_sha256: str | None = None  # of its files, so that another encoder is another experiment
 
 
 class TextEncoder:
@@ -35,7 +40,7 @@ class TextEncoder:
 
     Args:
         tokenizer: the JSON of a `tokenizers.Tokenizer`.
-        facts: {"classes", "max_length", "max_characters"}.
+        facts: {"classes", "max_length", "max_characters"}; and of a pretrained network {"network": its config.json, "pad": its token id of padding}.
     """
 
     def __init__(self, tokenizer: str, facts: Mapping[str, Any]) -> None:
@@ -43,7 +48,10 @@ class TextEncoder:
 
         self._json, self._facts = tokenizer, dict(facts)
         self._tokenizer = Tokenizer.from_str(tokenizer)
+        self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(facts["max_length"])
+        self.network: Mapping[str, Any] | None = facts.get("network")
+        self.pad: int = facts.get("pad", 0)
         self._field = Text(max_characters=facts["max_characters"])
         self.classes: Sequence[str] = list(facts["classes"])
         self.max_length: int = facts["max_length"]
@@ -53,15 +61,25 @@ class TextEncoder:
         """Number of token ids."""
         return int(self._tokenizer.get_vocab_size())
 
+    @property
+    def mask(self) -> int:
+        """The id that stands for a hidden token."""
+        found = [self._tokenizer.token_to_id(name) for name in (MASK, "<mask>")]
+        return next((each for each in found if each is not None), self.pad)
+
+    @property
+    def special(self) -> list[int]:
+        """Ids that are no text."""
+        return sorted({self.pad, *(id_ for id_, token in self._tokenizer.get_added_tokens_decoder().items() if token.special)})
+
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        unknown = self._tokenizer.token_to_id(UNKNOWN)
-        assert unknown is not None
+        unknown = self._tokenizer.token_to_id(UNKNOWN) or self.pad
         # A text of which no token is left (only unknown marks, say) is still one row: it is the unknown token.
         return [np.asarray(encoding.ids or [unknown], dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def encode(self, rows: pa.Table) -> pa.Table:
-        """Columns id, ids (ragged), target (class index)."""
-        index = {name: i for i, name in enumerate(self.classes)}
+        """Columns id, ids (ragged), target (class index; -1 of a row without a label)."""
+        index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         ids = self._ids(rows["text"].to_pylist())
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
@@ -72,7 +90,7 @@ class TextEncoder:
         lengths = np.array([len(row) for row in ragged])
         width = max(lengths.max(), min(-(-lengths.max() // _MULTIPLE) * _MULTIPLE, self.max_length))
         present = np.arange(width) < lengths[:, None]
-        ids = np.zeros(present.shape, dtype=np.int64)
+        ids = np.full(present.shape, self.pad, dtype=np.int64)
         ids[present] = np.concatenate(ragged)
         return {"ids": ids, "mask": present.astype(np.float32)}
 
@@ -125,6 +143,32 @@ class TextEncoding:
         )
         tokenizer.train_from_iterator(texts, trainer)
         return TextEncoder(tokenizer.to_str(), {"classes": list(classes), "max_length": options.max_length, "max_characters": clean.max_characters})
+
+    def lender(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
+        """The files of `tokenize.pretrained`. Raises `GristmillError` where they are not whole, or not those that params tell."""
+        assert isinstance(options, TextTokenize)
+        if options.pretrained is None:
+            return {}
+        files = files_of(options.pretrained, root)
+        if (found := digest(files)) != options.pretrained_sha256:
+            what = "is not told" if options.pretrained_sha256 is None else f"tells of other files than lie in {options.pretrained}"
+            raise ParamsError(f"{what}; DVC would not see it when the encoder changes", where="tokenize.pretrained_sha256", remedy=f"if this encoder is meant, write: pretrained_sha256: {found}")
+        return files
+
+    def borrow(self, files: Mapping[str, Path], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> TextEncoder:
+        """A pretrained network's own tokenizer: its ids, its special tokens, its padding."""
+        assert isinstance(options, TextTokenize)
+        assert isinstance(clean, TextClean)
+        network = {name: value for name, value in json.loads(files[CONFIG].read_text(encoding="utf-8")).items() if not name.startswith("_")}
+        pad = network.get("pad_token_id") or 0
+        places = network.get("max_position_embeddings", options.max_length) - (2 if pad == 1 else 0)  # RoBERTa and its kind count from behind the id of padding
+        if options.max_length > places:
+            raise ParamsError(f"{options.max_length}: the encoder takes at most {places} tokens", where="tokenize.max_length", remedy=f"set it to {places} or less")
+        facts = {"classes": list(classes), "max_length": options.max_length, "max_characters": clean.max_characters, "network": network, "pad": pad}
+        try:
+            return TextEncoder(files[TOKENIZER].read_text(encoding="utf-8"), facts)
+        except Exception as error:  # whatever the library raises of a file that is none of its own
+            raise InputError(f"is no tokenizer ({error})", where=str(files[TOKENIZER]), remedy="download it again") from None
 
     def load(self, files: Mapping[str, bytes]) -> TextEncoder:
         """From the files of a bundle or of tokens/."""

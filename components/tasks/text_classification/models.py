@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import BaseModel
 
+from components.core.errors import EnvironmentFault, InputError, ParamsError
+from components.core.files import sha256
 from components.core.params import Strict
+from components.core.tables import PRETRAINED, read_manifest
 from components.nets.base import Surgery
 from components.nets.ngrams.config import NgramsConfig
+from components.nets.pretrained.config import PretrainedConfig
 from components.nets.recurrent.config import RecurrentConfig
 from components.nets.textcnn.config import TextCNNConfig
 from components.nets.transformer.config import TransformerConfig
@@ -27,12 +33,13 @@ class Nets(Strict):
     textcnn: TextCNNConfig = TextCNNConfig()
     recurrent: RecurrentConfig = RecurrentConfig()
     transformer: TransformerConfig = TransformerConfig()
+    pretrained: PretrainedConfig = PretrainedConfig()
 
 
 class TextTrain(Strict):
     """Knobs of `train`."""
 
-    architecture: Literal["ngrams", "textcnn", "recurrent", "transformer"] = "textcnn"
+    architecture: Literal["ngrams", "textcnn", "recurrent", "transformer", "pretrained"] = "textcnn"
     nets: Nets = Nets()
 
 
@@ -40,6 +47,16 @@ class _Text:
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """ids and mask (batch, length) to logits."""
         return {"forward": Graph(module, {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"])}
+
+
+class _Reading(_Text):
+    """A network with a state per token."""
+
+    def masked(self, module: torch.nn.Module) -> torch.nn.Module:
+        """It guesses hidden tokens."""
+        from components.nets.masked import Masked, Reads
+
+        return Masked(cast(Reads, module))
 
 
 class NgramsArchitecture(_Text):
@@ -99,7 +116,7 @@ class RecurrentArchitecture(_Text):
         return RecurrentSurgery()
 
 
-class TransformerArchitecture(_Text):
+class TransformerArchitecture(_Reading):
     """Attention over embeddings."""
 
     Config: type[BaseModel] = TransformerConfig
@@ -119,6 +136,52 @@ class TransformerArchitecture(_Text):
         return TransformerSurgery()
 
 
+class PretrainedArchitecture(_Reading):
+    """The encoder whose vocabulary the tokens are of."""
+
+    Config: type[BaseModel] = PretrainedConfig
+    packs = False  # transformers' encoders take padded rows
+
+    def check(self, config: BaseModel, encoder: Encoder) -> None:
+        """The tokens are of an encoder, and the libraries are there."""
+        needed = ["transformers", "peft"] if cast(PretrainedConfig, config).way == "lora" else ["transformers"]
+        if missing := [name for name in needed if find_spec(name) is None]:
+            what = f"architecture pretrained needs {' and '.join(missing)}, not installed here"
+            raise EnvironmentFault(what, where="train.architecture", remedy="pip install -c constraints.txt -e '.[pretrained]'")
+        if (network := cast(TextEncoder, encoder).network) is None:
+            what = "architecture pretrained takes the tokens of its own encoder; these are of a vocabulary that was fitted to the train rows"
+            raise ParamsError(what, where="train.architecture", remedy="name the encoder in tokenize.pretrained (a folder or a hub id), or take another architecture")
+        from transformers import CONFIG_MAPPING
+
+        if network["model_type"] not in CONFIG_MAPPING:
+            raise ParamsError(f"transformers knows no model_type {network['model_type']!r}", where="tokenize.pretrained", remedy="take an encoder that it knows, such as BERT, RoBERTa or MiniLM")
+
+    def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
+        """The encoder with random weights, and a fresh head."""
+        from components.nets.pretrained.net import Pretrained
+
+        self.check(config, encoder)
+        text = cast(TextEncoder, encoder)
+        assert text.network is not None
+        return Pretrained(cast(PretrainedConfig, config), text.network, len(text.classes))
+
+    def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
+        """Of the network beside the tokens, compared with the manifest first."""
+        from components.nets.pretrained.net import weights_of
+
+        for name, expected in read_manifest(tokens)["pretrained"].items():
+            path = tokens / PRETRAINED / name
+            if not path.is_file() or sha256(path) != expected:
+                raise InputError("is missing or was altered", where=str(path), remedy="dvc checkout tokens, or dvc repro tokenize")
+        return weights_of(tokens / PRETRAINED)
+
+    def surgery(self) -> Surgery:
+        """Hidden units can go, in encoders built as BERT's."""
+        from components.nets.pretrained.net import PretrainedSurgery
+
+        return PretrainedSurgery()
+
+
 class TextModels:
     """Facet models.py."""
 
@@ -128,6 +191,7 @@ class TextModels:
         "textcnn": TextCNNArchitecture(),
         "recurrent": RecurrentArchitecture(),
         "transformer": TransformerArchitecture(),
+        "pretrained": PretrainedArchitecture(),
     }
 
 

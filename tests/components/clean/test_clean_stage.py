@@ -245,3 +245,24 @@ def test_pictures_equal_by_pixels_stand_once_and_noise_stays_with_its_picture(tm
 
 def test_clean_holds_its_shards_a_manifest_the_quarantine_and_nothing_else(cleaned: Mill) -> None:
     assert {path.name for path in (cleaned.root / "clean").iterdir()} == {"manifest.json", "quarantine", *(f"{split}-00000.parquet" for split in ("train", "validation", "test"))}
+
+
+def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [
+        *dirty(),
+        {"text": "没有标签的一行 HERE!", "label": ""},
+        {"text": dirty()[3]["text"], "label": None},
+        {"text": "to be judged", "label": None, "split": "test"},
+        {"text": "!", "label": None},
+    ]
+    mill = Mill.make(tmp_path, rows, clean={"unlabelled": "keep"}, tokenize={"vocabulary_size": 600}).clean()
+    kept = mill.rows("clean", "unlabelled")
+    assert [row["text"] for row in kept] == ["没有标签的一行 here", "another without one"]  # once each, none that has a label elsewhere
+    assert {(row["label"], row["split"]) for row in kept} == {(None, "unlabelled")}
+    books, plain = mill.manifest()["books"], Mill.make(tmp_path / "plain", dirty()).clean()
+    assert books["rows_in"] == sum(books[name] for name in ("rows_out", "deduplicated", "filtered", "quarantined"))
+    assert mill.manifest()["reasons"]["no_label"] == 1  # the row that was to be judged
+    assert all(mill.rows("clean", split) == plain.rows("clean", split) for split in ("train", "validation", "test"))
+    mill.augment().tokenize()
+    assert [row["target"] for row in mill.rows("tokens", "unlabelled")] == [-1, -1]
+    assert min(row["target"] for row in mill.rows("tokens", "train")) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +140,14 @@ def test_the_better_of_the_two_on_validation_is_the_parent(compressed: Compresse
 
 def test_the_student_is_what_the_params_say(compressed: Compressed) -> None:
     assert read_bundle(compressed.folder / "distilled")[0].config["channels"] == 8
+
+
+def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.nets.textcnn.net import TextCNNSurgery
+
+    monkeypatch.setattr(TextCNNSurgery, "dims", lambda *_: [])
+    monkeypatch.setattr(stage, "fit_distributed", lambda *_: pytest.fail("fitted something"))
+    job = replace(reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"]), params=None, state=tmp_path)
+    stage._prune(job, network, read_bundle(network)[0], tmp_path / "pruned")
+    assert not (tmp_path / "pruned").exists()
+    assert "pruned: left out" in job.journal.path.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mill import TINY, Mill
 from components.core.errors import InputError
 from components.engine.data import Rows, balance, load_encoder, plan, within
 from components.engine.learner import Supervised
+from components.engine.loop import fit
 from components.engine.memory import MemoryShort, Parts
 from components.engine.meter import Meter
 from components.engine.params import FitParams
@@ -169,3 +171,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
 
     with pytest.raises(RuntimeError, match="shapes"):
         Parts(tmp_path, 80, lambda _: None).run(np.arange(2), np.array([1, 1]), broken)
+
+
+def test_a_student_that_packs_learns_from_a_teacher_that_does_not(reviews: Mill, network: Path, tmp_path: Path) -> None:
+    spec = replace(reviews.spec(tmp_path, "transformer", epochs=2), teacher=network, imitation=0.7, temperature=2.0)
+    assert fit(spec).curve[1]["train_loss"] < fit(spec).curve[0]["train_loss"]

@@ -13,6 +13,8 @@ from components.nets.convnet.config import ConvNetConfig
 from components.nets.convnet.net import ConvNet, ConvNetSurgery
 from components.nets.ngrams.config import NgramsConfig
 from components.nets.ngrams.net import Ngrams, NgramsSurgery
+from components.nets.pretrained.config import PretrainedConfig
+from components.nets.pretrained.net import Pretrained, PretrainedSurgery
 from components.nets.recurrent.config import RecurrentConfig
 from components.nets.recurrent.net import Recurrent, RecurrentSurgery
 from components.nets.textcnn.config import TextCNNConfig
@@ -21,12 +23,14 @@ from components.nets.transformer.config import TransformerConfig
 from components.nets.transformer.net import Transformer, TransformerSurgery
 
 TEXT = {"ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)), "mask": torch.ones(5, 9).tril(4)}
+BERT = {"model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 16}
 NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
     "ngrams": (NgramsConfig(n=3, buckets=60, width=16), NgramsSurgery(), lambda config: Ngrams(config, 40, 3), TEXT),
     "lstm": (RecurrentConfig(width=8, hidden=10, layers=2, attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
     "gru": (RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
     "textcnn": (TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]), TextCNNSurgery(), lambda config: TextCNN(config, 40, 3), TEXT),
     "transformer": (TransformerConfig(width=16, layers=2, heads=4, feedforward=24), TransformerSurgery(), lambda config: Transformer(config, 40, 3, 9), TEXT),
+    "pretrained": (PretrainedConfig(), PretrainedSurgery(), lambda config: Pretrained(config, BERT, 3), TEXT),
     "convnet": (
         ConvNetConfig(channels=[8, 12], hidden=20),
         ConvNetSurgery(),
