@@ -17,6 +17,7 @@ from components.engine.params import FitParams
 from components.engine.save import save_torch
 from components.engine.spec import FitSpec
 from components.tasks import base
+from components.tune.account import account
 from components.tune.params import TuneParams
 from components.tune.search import search
 from components.tune.searchers import asker
@@ -25,7 +26,7 @@ from components.tune.study import Study, Trial, Watched
 
 
 def run(job: Job) -> None:
-    """Write `models/tuned/network`, the table of trials and the report."""
+    """Write `models/tuned/network`, the table of trials, the account of the search and the report."""
     params: TuneParams = job.params
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
@@ -39,6 +40,7 @@ def run(job: Job) -> None:
     fitted = fit_distributed(spec, job.journal)
     save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], ["tune"])
     write_atomic(job.outputs["trials"], table(trials, watched))
+    write_atomic(job.outputs["search"], to_json(account(trials, params, watched, ended_by)))
     report = {
         "trials": len(trials),
         "trials_stopped_early": sum(trial.outcome == "stopped" for trial in trials),
