@@ -31,7 +31,9 @@ def run(job: Job) -> None:
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
     study = Study(job)
-    ended_by = search(study, asker(params, job.sections["train"], job.seed, watched), partial(_spec, job, True), watched, params)
+    train: Any = job.sections["train"]
+    strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
+    ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params)
     trials = ended(study.first(params.trials), ended_by)
     best = winner(trials, watched)
     figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
@@ -80,10 +82,10 @@ def winner(trials: list[Trial], watched: Watched) -> Trial:
 
 
 def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
-    """The fit of a trial (one worker, the search's epochs) or of the refit (all of train's)."""
+    """The fit of a trial (its workers, the search's epochs) or of the refit (all of train's)."""
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
-    fit = {name: getattr(train, name) for name in FitParams.model_fields} | ({"workers": 1, "epochs": params.epochs, "patience": params.epochs} if trial else {})
+    fit = {name: getattr(train, name) for name in FitParams.model_fields} | ({"workers": params.workers_per_trial, "epochs": params.epochs, "patience": params.epochs} if trial else {})
     online: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
     return FitSpec(job.task, job.inputs["tokens"], train.architecture, config, FitParams(**fit), online.online.model_dump(), job.seed, state)
