@@ -42,8 +42,9 @@ SPACE: dict[str, Any] = {
     **{f"nets.{net}.{knob}": {"choice": GRID[f"nets.*.{knob}"]} for net in NETS for knob in ("dropout", "width")},
 }
 TRAIN = section_model("train", TASK).model_validate({"architecture": "textcnn"})
-WATCHED, SEEDS = Watched("validation_macro_f1", "max"), 20
-ARMS = [("random", "none", 2), ("random", "asha", 3), ("random", "asha", 2), ("optuna", "none", 2), ("optuna", "asha", 3), ("optuna", "asha", 2)]
+WATCHED, SEEDS, SHARES = Watched("validation_macro_f1", "max"), 20, (0.005, 0.001)
+TRIALS = {"random": 200, "optuna": 50}  # at most; a TPE that has not got there by then rarely does, and each of its draws looks at all trials before
+ARMS = [("random", "none", 2), ("random", "asha", 2), ("random", "asha", 3), ("optuna", "asha", 2)]
 
 
 def record(tokens: Path) -> None:
@@ -82,34 +83,44 @@ def replay() -> None:
     """Print a row per target and arm. A trial costs its epochs as the scheduler lets it run, one trial after the other; a configuration that is asked for again costs them again."""
     table = {json.dumps([row["values"][key] for key in GRID]): row["curve"] for row in json.loads(TABLE.read_text())}
     best = max(max(curve) for curve in table.values())
-    for share in (0.005, 0.001):
+    targets = [best * (1 - share) for share in SHARES]
+    counts: dict[tuple[str, str, int], list[list[int]]] = {}
+    for arm in ARMS:
+        counts[arm] = [epochs_to(targets, table, *arm, seed) for seed in range(SEEDS)]
+        print(arm, counts[arm], flush=True)
+    for place, share in enumerate(SHARES):
         good = sum(max(curve) >= best * (1 - share) for curve in table.values())
         print(f"target {best * (1 - share):.4f} ({share:.1%} below the best of {len(table)}; {good} configurations reach it)")
-        counts = {arm: [epochs_to(best * (1 - share), table, *arm, seed) for seed in range(SEEDS)] for arm in ARMS}
-        for arm, found in counts.items():
-            low, middle, high = (statistics.quantiles(found, n=20)[place] for place in (0, 9, 18))
-            against = " | ".join(_ratio(counts[other], found) for other in ARMS[:2])
+        for arm in ARMS:
+            found = [each[place] for each in counts[arm]]
+            low, middle, high = (statistics.quantiles(found, n=20)[cut] for cut in (0, 9, 18))
+            against = " | ".join(_ratio([each[place] for each in counts[other]], found) for other in ARMS[:2])
             print(f"| {arm[0]}, {arm[1]} (factor {arm[2]}) | {middle:.0f} epochs ({low:.0f}-{high:.0f}) | {against} |", flush=True)
 
 
-def epochs_to(target: float, table: dict[str, list[float]], searcher: str, scheduler: str, factor: int, seed: int) -> int:
-    """Epochs of all trials until one has a figure of the target."""
-    params = TuneParams.model_validate({"space": SPACE, "trials": 2000, "epochs": EPOCHS, "searcher": searcher, "scheduler": scheduler, "reduction_factor": factor})
+def epochs_to(targets: list[float], table: dict[str, list[float]], searcher: str, scheduler: str, factor: int, seed: int) -> list[int]:
+    """Epochs of all trials until one has a figure of each target, or of all trials if none has."""
+    params = TuneParams.model_validate({"space": SPACE, "trials": TRIALS[searcher], "epochs": EPOCHS, "searcher": searcher, "scheduler": scheduler, "reduction_factor": factor})
     ask = asker(params, TRAIN, seed, WATCHED)
     brackets = getattr(make_scheduler(params, WATCHED), "_brackets", None)
     trials: list[Trial] = []
+    taken: list[int] = []
+    epochs = 0
     for number in range(params.trials):
         values = ask(number, trials)
         assert values is not None
         trials.append(Trial(number, values))
         for epoch, figure in enumerate(table[_nearest(values)], 1):
             trials[-1].rows.append({"epoch": float(epoch), WATCHED.name: figure})
-            if figure >= target:
-                return sum(len(trial.rows) for trial in trials)
+            epochs += 1
+            while len(taken) < len(targets) and figure >= targets[len(taken)]:
+                taken.append(epochs)
+            if len(taken) == len(targets):
+                return taken
             if brackets and epoch < EPOCHS and brackets[0].on_result(SimpleNamespace(trial_id=str(number)), epoch, figure) == "STOP":
                 break
         trials[-1].outcome = "finished" if len(trials[-1].rows) == EPOCHS else "stopped"
-    raise AssertionError("the target was not reached")
+    return taken + [epochs] * (len(targets) - len(taken))
 
 
 def _nearest(values: dict[str, Any]) -> str:

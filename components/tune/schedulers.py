@@ -19,9 +19,9 @@ class _Patient(FIFOScheduler):
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Run | None:
-        waiting = tune_controller._actor_manager.pending_actors
-        trials = tune_controller.get_trials()
-        free = (trial for trial in trials if trial.status == Run.PENDING and tune_controller._trial_to_actor.get(trial) in (None, *waiting))
+        inner = getattr(tune_controller, "_tune_controller", tune_controller)  # around it lies what warns of just this
+        waiting, trials = inner._actor_manager.pending_actors, tune_controller.get_trials()
+        free = (trial for trial in trials if trial.status == Run.PENDING and inner._trial_to_actor.get(trial) in (None, *waiting))
         return next(free, None) or next((trial for trial in trials if trial.status == Run.PAUSED), None)
 
 
