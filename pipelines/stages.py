@@ -31,7 +31,7 @@ STAGES: Mapping[str, Stage] = {
     "tune": Stage(
         ("augment", "train", "tune"),
         {"tokens": "tokens"},
-        {"tuned": "models/tuned", "trials": "reports/trials.csv", "report": "reports/tune.json"},
+        {"tuned": "models/tuned", "trials": "reports/trials.csv", "search": "reports/search.json", "report": "reports/tune.json"},
         fits=True,
     ),
     "compress": Stage(
@@ -51,7 +51,7 @@ STAGES: Mapping[str, Stage] = {
             "tuned": "models/tuned",
             "compressed": "models/compressed",
             "curve": "reports/train.csv",
-            "trials": "reports/trials.csv",
+            "search": "reports/search.json",
         },
         {
             "winner": "models/winner",

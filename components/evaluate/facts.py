@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,7 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
     judge, clean = base.judge(job.task), read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
     books = clean["books"]
-    trials = _csv(job.inputs["trials"])
-    watch = next(name for name in trials[0] if name.startswith("validation_"))
+    search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
     return Facts(
         pipeline=job.tags["pipeline"],
         task=job.task,
@@ -55,10 +55,11 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
         splits=clean["splits"],
         lengths=_lengths(tokens),
         confusion=confusion(answers, cases, clean["classes"]),
-        curves=_curve(job.inputs["curve"], watch),
-        trials=[_trial(row, watch) for row in trials],
-        watch_goal=base.learning(job.task).watch_goal,
-        watch=watch.removeprefix("validation_").replace("_", " "),
+        curves=_curve(job.inputs["curve"], search["watch"]),
+        trials=[_trial(trial, search["goal"]) for trial in search["trials"]],
+        search=search,
+        watch_goal=search["goal"],
+        watch=search["watch"].removeprefix("validation_").replace("_", " "),
         slices=slices(job.params, judge, answers, cases, job.seed),
         mistakes=_mistakes(judge, answers, cases),
         leak=leak,
@@ -118,17 +119,9 @@ def _curve(path: Path, watch: str) -> list[dict[str, Any]]:
     ]
 
 
-def _trial(row: Mapping[str, str], watch: str) -> dict[str, Any]:
-    fixed = {"trial", watch, "epochs", "outcome"}
-    params = {name: _number(value) for name, value in row.items() if name not in fixed and value}
-    return {"trial": int(row["trial"]), "params": params, "watch": float(row[watch]) if row[watch] else None, "epochs": int(row["epochs"]), "status": row["outcome"]}
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text) if "." in text or "e" in text else int(text)
-    except ValueError:
-        return text
+def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
+    curve = trial["curve"]
+    return {**trial, "watch": (min if goal == "min" else max)(curve) if curve else None, "epochs": len(curve)}
 
 
 def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -172,6 +172,7 @@ def trials(rows: Sequence[Row], goal: str) -> Plot | None:
             whole = (row.get("epochs") or 0) >= longest
             ax.plot([place], [row["watch"]], marker="o", markersize=8, color=colour, markerfacecolor=colour if whole else HEX["surface"], markeredgewidth=1.6, zorder=3)
         ax.set_xlabel("trial, in the order run")
+        ax.set_xlim(0.5, len(shown) + 0.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 

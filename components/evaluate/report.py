@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import write_atomic
-from components.evaluate import plots
+from components.evaluate import plots, search_plots
+from components.evaluate.importance import ENOUGH, Importance, importance
 from components.evaluate.plots import Row, known
 from components.evaluate.svg import Plot
 
@@ -36,7 +37,8 @@ class Facts:
         lengths: {"histogram": {"edges": n + 1, "counts": n}, "percentiles": {"p50": tokens, ...}}.
         confusion: (classes, classes) counts of the winner on test; rows are the truth.
         curves: rows {"arm", "epoch" or "step", "train_loss", "validation_loss", "watch"}.
-        trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status"} in the order run.
+        trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status", "curve": [figure of each epoch]} in the order run.
+        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}}.
         watch: what the watched figure is called.
         watch_goal: "max" or "min".
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
@@ -60,6 +62,7 @@ class Facts:
     confusion: Sequence[Sequence[int]] | None = None
     curves: Sequence[Row] = ()
     trials: Sequence[Row] = ()
+    search: Mapping[str, Any] = field(default_factory=dict)
     watch: str = "watched figure"
     watch_goal: str = "max"
     slices: Mapping[str, Row] = field(default_factory=dict)
@@ -80,6 +83,8 @@ def write_report(path: Path, facts: Facts) -> None:
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters.update(percent=percent, number=number, count=count, size=size, ratio=ratio, points=points, setting=_setting)
     page.tests["known"] = known
+    told = [trial for trial in facts.trials if known(trial.get("watch"))]
+    mattered = importance(told)
     rows = sorted(facts.leaderboard, key=lambda row: -_figure(row, "validation", facts.decided_by))
     winner = next((row for row in rows if row.get("winner")), None)
     html = page.get_template("report.html.j2").render(
@@ -94,12 +99,15 @@ def write_report(path: Path, facts: Facts) -> None:
         slices=sorted(facts.slices.items(), key=lambda item: item[1].get("accuracy") if known(item[1].get("accuracy")) else 1.0),
         trials=sorted(facts.trials, key=lambda row: _rank(row, facts.watch_goal)),
         choices={trial.get("trial"): _choices(trial, facts.trials) for trial in facts.trials},
-        plots=_plots(facts, rows),
+        told=told,
+        enough=ENOUGH,
+        mattered=mattered,
+        plots=_plots(facts, rows, mattered),
     )
     write_atomic(path, html.rstrip() + "\n")
 
 
-def _plots(facts: Facts, rows: Sequence[Row]) -> dict[str, Plot | None]:
+def _plots(facts: Facts, rows: Sequence[Row], mattered: Importance | None) -> dict[str, Plot | None]:
     lengths = facts.lengths or {}
     return {
         "leaderboard": plots.leaderboard(rows),
@@ -109,6 +117,9 @@ def _plots(facts: Facts, rows: Sequence[Row]) -> dict[str, Plot | None]:
         "loss": plots.curves(facts.curves, {"train_loss": "--", "validation_loss": "-"}, "loss"),
         "watch": plots.curves(facts.curves, {"watch": "-"}, "watched figure"),
         "trials": plots.trials(facts.trials, facts.watch_goal),
+        "progress": search_plots.progress(facts.trials, facts.watch_goal),
+        "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
+        "importance": search_plots.importance(mattered.shares) if mattered and mattered.explained > 0 else None,
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 

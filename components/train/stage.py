@@ -34,8 +34,8 @@ def run(job: Job) -> None:
     report = {name: value for name, value in fitted.best.items() if name != "step"} | {"parameters": fitted.parameters, "workers": fitted.world, "epochs_run": len(fitted.curve)} | told
     write_atomic(job.outputs["report"], to_json(report))
     watch = f"validation_{base.learning(job.task).watch}"
-    told = f"{watch.replace('_', ' ')} {fitted.best[watch]:.4f} at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}"
-    job.journal.say(f"{params.architecture}: {told}, {fitted.parameters:,} parameters, workers {fitted.workers}")
+    best = f"{watch.replace('_', ' ')} {fitted.best[watch]:.4f} at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}"
+    job.journal.say(f"{params.architecture}: {best}, {fitted.parameters:,} parameters, workers {fitted.workers}")
 
 
 def first_spec(job: Job) -> FitSpec:

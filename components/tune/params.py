@@ -14,7 +14,7 @@ class TuneParams(Strict):
     """The search: how many trials, how long, over what."""
 
     # How far a search goes and on what: another value goes on with the same study.
-    BUDGET: ClassVar[frozenset[str]] = frozenset({"trials", "time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "trial_timeout_s", "pending_timeout_s"})
+    BUDGET: ClassVar[frozenset[str]] = frozenset({"trials", "time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "trial_timeout_s", "pending_timeout_s"})
 
     searcher: Literal["random", "grid", "optuna"] = "random"
     scheduler: Literal["none", "asha", "hyperband", "median"] = "asha"
@@ -24,6 +24,7 @@ class TuneParams(Strict):
     epochs: int = Field(4, ge=1)
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(2, ge=2)
+    workers_per_trial: int = Field(1, ge=1, le=10_000)
     cpus_per_trial: float = Field(1, gt=0)
     gpus_per_trial: float = Field(0, ge=0)
     trial_timeout_s: float | None = Field(None, gt=0)

@@ -64,8 +64,8 @@ class Recorder(Callback, Stopper):
         return bool(self.fault or self.ended_by())
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
-        """Asked by Tune of a single trial: the scheduler decides that."""
-        return False
+        """Asked by Tune of a single trial: its last epoch is its end, without a call to the worker that would only say so. Before it, the scheduler decides; Hyperband compares the last ones too."""
+        return bool(self.params.scheduler != "hyperband" and result.get("epoch", 0) >= self.params.epochs)
 
     @_guarded
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002

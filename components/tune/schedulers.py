@@ -6,13 +6,30 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ray.tune.experiment import Trial as Run
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from components.tune.params import TuneParams
 from components.tune.study import Watched
 
 
-class _Median(MedianStoppingRule):
+class _Patient(FIFOScheduler):
+    """Gives a worker that is free a trial whose own worker is not just being started: Ray's own takes the first, whose start is then thrown away. So where
+    trials are shorter than the start of a worker (seconds), one worker ran all of them, one after the other.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Run | None:
+        inner = getattr(tune_controller, "_tune_controller", tune_controller)  # around it lies what warns of just this
+        waiting, trials = inner._actor_manager.pending_actors, tune_controller.get_trials()
+        free = (trial for trial in trials if trial.status == Run.PENDING and inner._trial_to_actor.get(trial) in (None, *waiting))
+        return next(free, None) or next((trial for trial in trials if trial.status == Run.PAUSED), None)
+
+
+class _Asha(_Patient, AsyncHyperBandScheduler):
+    """Asynchronous successive halving."""
+
+
+class _Median(_Patient, MedianStoppingRule):
     """A trial that failed before its first epoch has no figure to be compared with."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
@@ -37,12 +54,12 @@ def make_scheduler(params: TuneParams, watched: Watched) -> TrialScheduler:
     """
     told = {"time_attr": "epoch", "metric": watched.name, "mode": watched.goal}
     if params.scheduler == "asha":
-        return AsyncHyperBandScheduler(max_t=params.epochs, grace_period=params.grace_epochs, reduction_factor=params.reduction_factor, **told)
+        return _Asha(max_t=params.epochs, grace_period=params.grace_epochs, reduction_factor=params.reduction_factor, **told)
     if params.scheduler == "hyperband":
         return _HyperBand(max_t=params.epochs, reduction_factor=params.reduction_factor, **told)
     if params.scheduler == "median":
         return _Median(grace_period=params.grace_epochs, min_time_slice=math.inf, **told)  # without slices: no trial is paused for want of others
-    return FIFOScheduler()
+    return _Patient()
 
 
 def forecast(params: TuneParams, trials: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from components.core.files import to_json, write_atomic
@@ -51,7 +53,7 @@ def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], w
         say(f"{wanted} trials, {min(room, len(missing))} at once")
         if line := forecast(params, wanted):
             say(line)
-        _run(study, _Queue(study, ask, spec_of, [n for n in numbers if n not in missing] if params.scheduler != "none" else [], missing), watched, params, recorder, work or _fit)
+        _run(room, study, _Queue(study, ask, spec_of, [n for n in numbers if n not in missing] if params.scheduler != "none" else [], missing), watched, params, recorder, work or _fit)
     if recorder.fault:
         raise recorder.fault
     by = recorder.ended_by() if any(number not in study.trials or study.trials[number].outcome is None for number in numbers) else ""
@@ -60,11 +62,15 @@ def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], w
     return by or "trials"
 
 
-def _run(study: Study, queue: _Queue, watched: Watched, params: TuneParams, recorder: Recorder, work: Work) -> None:
+def _run(room: int, study: Study, queue: _Queue, watched: Watched, params: TuneParams, recorder: Recorder, work: Work) -> None:
     storage = study.state / "ray"
     shutil.rmtree(storage, ignore_errors=True)  # of an earlier life: two truths would be one too many
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails before its first epoch has none
-    trainable = tune.with_resources(tune.with_parameters(_trial, work=work, watched=watched), {"cpu": params.cpus_per_trial, "gpu": params.gpus_per_trial})
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # CSV, JSON and TensorBoard files of each trial: the study is the record
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "2" if params.searcher == "optuna" else str(room + 1)  # asked for ahead of their start; one that learns is asked late
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # it misses those files
+    room_of_one = tune.PlacementGroupFactory([{"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}] * params.workers_per_trial)
+    trainable = tune.with_resources(tune.with_parameters(_trial, work=work, watched=watched), room_of_one)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -72,7 +78,8 @@ def _run(study: Study, queue: _Queue, watched: Watched, params: TuneParams, reco
         ),
         run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0, callbacks=[recorder], stop=recorder, failure_config=tune.FailureConfig(max_failures=_LIVES)),
     )
-    tuner.fit()
+    with study.behind():
+        tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
     for number, trial in study.trials.items():
         if trial.outcome:
@@ -108,12 +115,18 @@ class _Queue(Searcher):
 
 def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     """One trial, in a Tune worker. What it raises is its outcome; only a worker that dies is Tune's affair."""
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "120"  # a trial that is stopped writes its last checkpoint; with Ray's 2 s the next one on this worker failed
     spec: FitSpec = config["spec"]
     last: dict[str, Any] = {}
+    stopped: list[bool] = []
 
     def report(row: Mapping[str, float]) -> None:
         last.update({"epoch": row["epoch"], watched.name: row[watched.name], "row": dict(row)})
-        tune.report(dict(last))
+        try:
+            tune.report(dict(last))
+        except SystemExit:  # Tune has stopped the trial
+            stopped.append(True)
+            raise
 
     if config["replay"] is not None:
         for row in config["replay"]:
@@ -124,6 +137,10 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     try:
         work(spec, report)
     except Exception as error:
+        if stopped:  # what fails in leaving is of no interest, and an end that is not this one would leave the worker waiting for ever
+            raise SystemExit(0) from error
+        if isinstance(error, RayActorError):
+            raise
         lines = str(error).strip().splitlines() or ["no message"]
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))
 
@@ -132,6 +149,10 @@ def _fit(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
     import torch
 
     from components.engine.loop import fit
+    from components.tune.ranks import fit_together
 
+    if spec.knobs.workers > 1:
+        fit_together(spec, report)
+        return
     torch.set_num_threads(1)
     fit(spec, report=report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -22,8 +21,8 @@ Ask = Callable[[int, Iterable[Trial]], Values | None]  # number, trials so far -
 def asker(params: TuneParams, train: BaseModel, seed: int, watched: Watched) -> Ask:
     """The searcher that `tune.searcher` names."""
     if params.searcher == "grid":
-        grid = cache(lambda: list(islice(combinations(params.space, train), params.trials + 1)))  # one more tells that there are more
-        return lambda number, _: grid()[number] if number < len(grid()) else None
+        grid = list(islice(combinations(params.space, train), params.trials + 1))  # one more tells that there are more; no functools.cache around it: Tune copies searchers, and that cannot be copied
+        return lambda number, _: grid[number] if number < len(grid) else None
     if params.searcher == "optuna":
         return lambda number, before: suggest(params.space, train, seed, number, list(before), watched)
     return lambda number, _: draw(params.space, train, seed, number)

@@ -17,6 +17,7 @@ from components.engine.params import FitParams
 from components.engine.save import save_torch
 from components.engine.spec import FitSpec, check
 from components.tasks import base
+from components.tune.account import account
 from components.tune.params import TuneParams
 from components.tune.search import search
 from components.tune.searchers import asker
@@ -25,7 +26,7 @@ from components.tune.study import Study, Trial, Watched
 
 
 def run(job: Job) -> None:
-    """Write `models/tuned/network`, the table of trials and the report."""
+    """Write `models/tuned/network`, the table of trials, the account of the search and the report."""
     params: TuneParams = job.params
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
@@ -35,7 +36,9 @@ def run(job: Job) -> None:
     if train.pretrain.epochs:
         job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
-    ended_by = search(study, asker(params, job.sections["train"], job.seed, watched), partial(_spec, job, True), watched, params)
+    train: Any = job.sections["train"]
+    strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
+    ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params)
     trials = ended(study.first(params.trials), ended_by)
     best = winner(trials, watched)
     figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
@@ -44,6 +47,7 @@ def run(job: Job) -> None:
     fitted = fit_distributed(spec, job.journal)
     save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], ["tune"])
     write_atomic(job.outputs["trials"], table(trials, watched))
+    write_atomic(job.outputs["search"], to_json(account(trials, params, watched, ended_by)))
     report = {
         "trials": len(trials),
         "trials_stopped_early": sum(trial.outcome == "stopped" for trial in trials),
@@ -83,10 +87,10 @@ def winner(trials: list[Trial], watched: Watched) -> Trial:
 
 
 def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
-    """The fit of a trial (one worker, the search's epochs) or of the refit (all of train's)."""
+    """The fit of a trial (its workers, the search's epochs) or of the refit (all of train's)."""
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
-    fit = {name: getattr(train, name) for name in FitParams.model_fields} | ({"workers": 1, "epochs": params.epochs, "patience": params.epochs} if trial else {})
+    fit = {name: getattr(train, name) for name in FitParams.model_fields} | ({"workers": params.workers_per_trial, "epochs": params.epochs, "patience": params.epochs} if trial else {})
     online: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
     return FitSpec(job.task, job.inputs["tokens"], train.architecture, config, FitParams(**fit), online.online.model_dump(), job.seed, state)

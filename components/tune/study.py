@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +60,8 @@ class Study:
         self.state, self.journal = job.state, job.journal
         self.facts = _facts(job)
         self.trials: dict[int, Trial] = {}
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: deque[Future[None]] = deque()
         self.spent = float(json.loads((self.state / _SPENT).read_text())) if (self.state / _SPENT).exists() else 0.0  # seconds of search in earlier lives
         self._unpack()
         self.before = sum(trial.outcome is not None for trial in self.trials.values())
@@ -86,8 +91,10 @@ class Study:
 
     def begin(self, number: int, values: Values) -> Trial:
         """Write down what a trial is, before it runs."""
-        write_atomic(self.state / _FACTS, to_json({"facts": self.facts}))
-        write_atomic(self.folder(number) / _VALUES, to_json(values))
+        self.folder(number).mkdir(parents=True, exist_ok=True)
+        if not (self.state / _FACTS).exists():
+            write_atomic(self.state / _FACTS, to_json({"facts": self.facts}))
+        self._write(self.folder(number) / _VALUES, values)
         self.trials[number] = Trial(number, values)
         self.journal.params(values, child=_name(number))
         return self.trials[number]
@@ -98,14 +105,14 @@ class Study:
         if row["epoch"] != len(trial.rows) + 1 or trial.outcome:
             return
         trial.rows.append(row)
-        write_atomic(self.folder(number) / _ROWS, to_json(trial.rows))
+        self._write(self.folder(number) / _ROWS, trial.rows)
         self.journal.metrics(row, step=int(row["epoch"]), child=_name(number))
 
     def end(self, number: int, outcome: Outcome, error: str = "") -> None:
         """How a trial ended."""
         trial = self.trials[number]
         trial.outcome, trial.error = outcome, error
-        write_atomic(self.folder(number) / OUTCOME, to_json({"outcome": outcome, "error": error}))
+        self._write(self.folder(number) / OUTCOME, {"outcome": outcome, "error": error})
         if error:
             self.journal.say(f"trial {number} failed: {error}")
 
@@ -131,6 +138,34 @@ class Study:
         write_atomic(folder / f"{self.state.name}.json", to_json({"facts": self.facts, "trials": ended}))
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT:]:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def behind(self) -> Iterator[None]:
+        """Write in a thread, in order, while the block runs: workers that are free shall not wait for the disk.
+
+        Raises:
+            EnvironmentFault: something could not be written; while the block runs, the write that follows raises it.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="study") as self._writer:
+            try:
+                yield
+            finally:
+                self._writer.shutdown()
+                self._writer = None
+        while self._writing:
+            self._writing.popleft().result()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune copies what it is given as a stopper."""
+        return {**vars(self), "_writer": None, "_writing": deque()}
+
+    def _write(self, path: Path, value: Any) -> None:
+        if self._writer is None:
+            write_atomic(path, to_json(value))
+            return
+        while self._writing and self._writing[0].done():
+            self._writing.popleft().result()
+        self._writing.append(self._writer.submit(write_atomic, path, to_json(value)))
 
     def _unpack(self) -> None:
         """Read the trials of an earlier life, and those that a finished search has left."""

@@ -22,7 +22,16 @@ def key(params: Params, **knobs: Any) -> str:
 
 def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -> None:
     params = load(ROOT / "params.yaml")
-    same: list[dict[str, Any]] = [{"trials": 12}, {"time_budget_s": 5.0}, {"total_epochs": 3}, {"cpus_per_trial": 2.0}, {"gpus_per_trial": 1.0}, {"trial_timeout_s": 9.0}, {"pending_timeout_s": 9.0}]
+    same: list[dict[str, Any]] = [
+        {"trials": 12},
+        {"time_budget_s": 5.0},
+        {"total_epochs": 3},
+        {"cpus_per_trial": 2.0},
+        {"gpus_per_trial": 1.0},
+        {"workers_per_trial": 2},
+        {"trial_timeout_s": 9.0},
+        {"pending_timeout_s": 9.0},
+    ]
     others: list[dict[str, Any]] = [{"searcher": "optuna"}, {"scheduler": "none"}, {"epochs": 3}, {"reduction_factor": 3}, {"space": {"learning_rate": {"uniform": [0.1, 0.2]}}}]
     assert {key(params, **knobs) for knobs in same} == {key(params)}
     assert len({key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}) == len(others) + 2

@@ -14,8 +14,8 @@ from tests.structure.reach import BASE, ROOT, file_of, files, has_code
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).
 RUNNER = "pipelines/stage.py"
-# Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that serve does not use.
-SPARE = {"serve": "loss.py"}
+# Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
+SPARE = {"evaluate": "loss.py", "serve": "loss.py"}
 CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
 
 

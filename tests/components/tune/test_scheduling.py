@@ -27,6 +27,8 @@ def params(**knobs: Any) -> TuneParams:
         ({"cpus_per_trial": 0.5}, [{"CPU": 2.0}], 4),
         ({"cpus_per_trial": 0.1}, [{"CPU": 1.0}], 10),
         ({"cpus_per_trial": 3}, [{"CPU": 4.0}, {"CPU": 8.0}, {"CPU": 2.0}], 3),
+        ({"workers_per_trial": 2}, [{"CPU": 3.0}, {"CPU": 2.0}], 2),
+        ({"workers_per_trial": 3, "cpus_per_trial": 2}, [{"CPU": 2.0}, {"CPU": 2.0}, {"CPU": 3.0}], 1),
         ({"gpus_per_trial": 0.5}, [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}], 2),
     ],
 )
@@ -38,6 +40,7 @@ def test_trials_at_once(knobs: dict[str, Any], nodes: list[dict[str, float]], fi
     ("knobs", "nodes", "says"),
     [
         ({"cpus_per_trial": 3}, [{"CPU": 2.0}, {"CPU": 2.0}], r"tune.cpus_per_trial: a trial asks for 3 CPUs, the largest node has 2: it would wait for ever"),
+        ({"workers_per_trial": 3}, [{"CPU": 2.0}], r"tune.workers_per_trial: a trial asks for 3 workers, the cluster has room for 2: it would wait for ever"),
         ({"gpus_per_trial": 1}, [{"CPU": 2.0}], r"tune.gpus_per_trial: a trial asks for 1 GPUs, the largest node has 0"),
     ],
 )
@@ -66,6 +69,6 @@ def test_the_rungs_of_the_forecast_are_those_of_ray() -> None:
     assert [milestone for milestone, _ in scheduler._brackets[0]._rungs if milestone < 9] == [3, 1]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("none", "FIFOScheduler"), ("asha", "AsyncHyperBandScheduler"), ("hyperband", "_HyperBand"), ("median", "_Median")])
+@pytest.mark.parametrize(("name", "kind"), [("none", "_Patient"), ("asha", "_Asha"), ("hyperband", "_HyperBand"), ("median", "_Median")])
 def test_each_name_has_its_scheduler(name: str, kind: str) -> None:
     assert type(make_scheduler(params(scheduler=name), Watched("validation_f", "min"))).__name__ == kind

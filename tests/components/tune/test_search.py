@@ -114,6 +114,13 @@ def test_a_search_runs_each_trial_once_and_is_extended(bench: Bench) -> None:
     assert time.monotonic() - began < 1
 
 
+def test_trials_shorter_than_the_start_of_a_worker_use_all_workers(bench: Bench) -> None:
+    _, study = bench.run(lambda rate, epoch: time.sleep(0.2), trials=24, epochs=1)
+    assert set(outcomes(study).values()) == {"finished"}
+    assert sorted(trial for trial, *_ in bench.log()) == list(range(24))
+    assert len({process for *_, process in bench.log()}) == 2
+
+
 @pytest.mark.parametrize("scheduler", ["hyperband", "median"])
 def test_other_schedulers_stop_the_worse(bench: Bench, scheduler: str) -> None:
     def slow_when_good(rate: float, epoch: int) -> None:
@@ -196,7 +203,7 @@ def test_budgets_end_a_search_and_more_of_it_goes_on(bench: Bench) -> None:
 
 def test_a_budget_of_time_ends_even_a_long_epoch(bench: Bench) -> None:
     began = time.monotonic()
-    by, study = bench.run(lambda rate, epoch: time.sleep(0.1 if epoch == 1 else 300), time_budget_s=4)
+    by, study = bench.run(lambda rate, epoch: time.sleep(0.1 if epoch == 1 else 300), time_budget_s=8)
     assert by == "time"
     assert time.monotonic() - began < 60
     assert outcomes(study) == dict.fromkeys(study.trials)

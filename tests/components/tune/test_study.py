@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mill import TEXT
 
+from components.core.errors import EnvironmentFault
 from components.core.job import Job
 from components.tune.params import TuneParams
 from components.tune.stage import ended, table, winner
@@ -101,6 +102,19 @@ def test_a_row_that_is_known_is_not_added_again(tmp_path: Path) -> None:
     found.add(0, {"epoch": 2.0, "validation_f": 9.0})  # it has ended
     assert [row["validation_f"] for row in found.trials[2].rows] == [0.2, 2.0]
     assert len(found.trials[0].rows) == 1
+
+
+def test_what_is_written_behind_is_there_at_the_end_and_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (before := study(tmp_path, "k1")).behind():
+        filled(before)
+    assert study(tmp_path, "k1").trials == before.trials
+
+    def full(*_: Any) -> None:
+        raise EnvironmentFault("cannot be written: no space", where="disk", remedy="free some")
+
+    with pytest.raises(EnvironmentFault, match="no space"), before.behind():
+        monkeypatch.setattr("components.tune.study.write_atomic", full)
+        before.add(2, {"epoch": 2.0, "validation_f": 0.3})
 
 
 ROW = {"epoch": 1.0, "validation_f": 0.5}
