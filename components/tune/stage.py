@@ -36,7 +36,6 @@ def run(job: Job) -> None:
     if train.pretrain.epochs:
         job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
-    train: Any = job.sections["train"]
     strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
     ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params)
     trials = ended(study.first(params.trials), ended_by)
@@ -90,7 +89,9 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
     """The fit of a trial (its workers, the search's epochs) or of the refit (all of train's)."""
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
-    fit = {name: getattr(train, name) for name in FitParams.model_fields} | ({"workers": params.workers_per_trial, "epochs": params.epochs, "patience": params.epochs} if trial else {})
+    fit = {name: getattr(train, name) for name in FitParams.model_fields} | (
+        {"workers": params.workers_per_trial, "min_workers": None, "epochs": params.epochs, "patience": params.epochs} if trial else {}
+    )
     online: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
     return FitSpec(job.task, job.inputs["tokens"], train.architecture, config, FitParams(**fit), online.online.model_dump(), job.seed, state)
