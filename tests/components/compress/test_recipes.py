@@ -147,7 +147,8 @@ def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(reviews: Mill, 
 
     monkeypatch.setattr(TextCNNSurgery, "dims", lambda *_: [])
     monkeypatch.setattr(stage, "fit_distributed", lambda *_: pytest.fail("fitted something"))
-    job = replace(reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"]), params=None, state=tmp_path)
+    knobs = CompressParams.model_validate({"distill": {"architecture": "textcnn", "nets": {}}})
+    job = replace(reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"], knobs), state=tmp_path)
     stage._prune(job, network, read_bundle(network)[0], tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()
     assert "pruned: left out" in job.journal.path.read_text(encoding="utf-8")
