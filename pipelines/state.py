@@ -27,7 +27,7 @@ def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Pa
     the code of net, loss and encoder without comments.
     """
     own = params.sections[stage]
-    shaping = own.model_dump(mode="json", exclude=set(getattr(own, "BUDGET", ())))
+    shaping = own.model_dump(mode="json", exclude=set(getattr(own, "budget", ())))
     others = params.digest([name for name in STAGES[stage].sections if name != stage])
     facts = {"format": _FORMAT, "params": [others, shaping], "inputs": {name: _digest(path) for name, path in sorted(inputs.items())}}
     if STAGES[stage].fits:

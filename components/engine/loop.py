@@ -73,7 +73,7 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     _tell(position.curve, report)
     loop = _Loop(spec, learner, train, validation, checkpoints, position, journal if rank() == 0 else None, say)
     try:
-        while position.epoch < spec.knobs.epochs and position.without_gain < spec.knobs.patience:
+        while position.epoch < (spec.until or spec.knobs.epochs) and position.without_gain < spec.knobs.patience:
             report(loop.epoch())
     except FloatingPointError as error:
         where = f"at step {position.step} (epoch {position.epoch + 1})"

@@ -56,9 +56,12 @@ class Optimisers:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`, with the decay and momentum of the knobs: they may be others by now."""
         for name, part in self.parts.items():
+            own = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
             part.load_state_dict(state[name])
+            for group, told in zip(part.param_groups, own, strict=True):
+                group.update(told)
 
 
 def _groups(parameters: Sequence[nn.Parameter], factors: Factors, decay: float) -> list[dict[str, Any]]:

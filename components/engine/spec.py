@@ -29,6 +29,7 @@ class FitSpec:
     teacher: Path | None = None  # bundle to imitate
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
+    until: int | None = None  # epochs after which it ends already, though its schedule is that of all
 
     @property
     def done(self) -> Path:

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.tune.params import TuneParams
+from components.tune.population import Population
 from components.tune.schedulers import forecast
 from components.tune.study import Trial, Watched
 
 
-def account(trials: Sequence[Trial], params: TuneParams, watched: Watched, ended_by: str) -> dict[str, Any]:
+def account(trials: Sequence[Trial], params: TuneParams, watched: Watched, ended_by: str, population: Population | None = None) -> dict[str, Any]:
     """What `reports/search.json` holds.
 
     Args:
         trials: that have ended, in the order of their numbers.
         ended_by: trials, time or epochs.
+        population: under pbt a trial is a stretch of a member, and "parent" is the one that it went on from.
     """
+    parents = population.lineage(trials) if population else {}
+    told = population.told(trials) if population else trials
     return {
         "watch": watched.name,
         "goal": watched.goal,
@@ -25,9 +29,13 @@ def account(trials: Sequence[Trial], params: TuneParams, watched: Watched, ended
         "scheduler": params.scheduler,
         "ended_by": ended_by,
         "forecast": forecast(params, len(trials)),
-        "rungs": rungs(trials),
-        "trials": [{"trial": trial.number, "params": trial.values, "curve": [row[watched.name] for row in trial.rows], "status": trial.outcome} for trial in trials],
+        "rungs": population.rungs(told) if population else rungs(trials),
+        "trials": [_row(trial, watched) | ({"parent": parents[trial.number]} if population else {}) for trial in told],
     }
+
+
+def _row(trial: Trial, watched: Watched) -> dict[str, Any]:
+    return {"trial": trial.number, "params": trial.values, "curve": [row[watched.name] for row in trial.rows], "status": trial.outcome}
 
 
 def rungs(trials: Sequence[Trial]) -> list[dict[str, int]]:

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.tune.space import Dimension
+from components.tune.space import Dimension, mutable
 
 
 class TuneParams(Strict):
     """The search: how many trials, how long, over what."""
 
-    # How far a search goes and on what: another value goes on with the same study.
-    BUDGET: ClassVar[frozenset[str]] = frozenset({"trials", "time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "trial_timeout_s", "pending_timeout_s"})
-
     searcher: Literal["random", "grid", "optuna"] = "random"
-    scheduler: Literal["none", "asha", "hyperband", "median"] = "asha"
+    scheduler: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
     trials: int = Field(8, ge=1, le=100_000)
     time_budget_s: float | None = Field(None, gt=0)
     total_epochs: int | None = Field(None, ge=1)  # of all trials together
     epochs: int = Field(4, ge=1)
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(2, ge=2)
+    perturb_epochs: int = Field(1, ge=1)
     workers_per_trial: int = Field(1, ge=1, le=10_000)
     cpus_per_trial: float = Field(1, gt=0)
     gpus_per_trial: float = Field(0, ge=0)
     trial_timeout_s: float | None = Field(None, gt=0)
     pending_timeout_s: float = Field(600, gt=0)
     space: dict[str, Dimension] = Field(min_length=1)
+
+    @property
+    def budget(self) -> frozenset[str]:
+        """How far a search goes and on what: another value goes on with the same study. A population is one from the start."""
+        far = {"time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "trial_timeout_s", "pending_timeout_s"}
+        return frozenset(far if self.scheduler == "pbt" else {*far, "trials"})
+
+    @property
+    def numbers(self) -> int:
+        """How many trials the study counts: under pbt each stretch of a member is one."""
+        return self.trials * (-(-self.epochs // self.perturb_epochs) if self.scheduler == "pbt" else 1)
 
     @model_validator(mode="after")
     def _grace(self) -> TuneParams:
@@ -42,4 +51,16 @@ class TuneParams(Strict):
         endless = sorted(path for path, dimension in self.space.items() if dimension.values() is None)
         if self.searcher == "grid" and endless:
             raise ValueError(f"searcher grid needs values that can be counted, and space.{', space.'.join(endless)} are ranges of real numbers: give a choice, or use searcher random or optuna")
+        return self
+
+    @model_validator(mode="after")
+    def _populous(self) -> TuneParams:
+        if self.scheduler != "pbt":
+            return self
+        if self.searcher != "random":
+            raise ValueError(f"scheduler pbt draws its first members itself: set searcher to random, not {self.searcher}")
+        if self.trials < 2 or self.perturb_epochs >= self.epochs:
+            raise ValueError(f"scheduler pbt needs two members (trials {self.trials}) and two stretches (perturb_epochs {self.perturb_epochs} of epochs {self.epochs})")
+        if not mutable(self.space):
+            raise ValueError("scheduler pbt needs a path in space that may change while a net learns, such as learning_rate, weight_decay or a dropout")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -13,6 +13,7 @@ from ray.tune import Callback, Stopper
 
 from components.core.errors import EnvironmentFault, GristmillError
 from components.tune.params import TuneParams
+from components.tune.population import Population
 from components.tune.study import Study
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -38,10 +39,11 @@ class Recorder(Callback, Stopper):
         study: where trials are written down.
         params: budget and time-outs.
         wanted: how many trials there will be.
+        population: whose trials go on from others, so their states are kept longer.
     """
 
-    def __init__(self, study: Study, params: TuneParams, wanted: int) -> None:
-        self.study, self.params, self.wanted = study, params, wanted
+    def __init__(self, study: Study, params: TuneParams, wanted: int, population: Population | None = None) -> None:
+        self.study, self.params, self.wanted, self.population = study, params, wanted, population
         self.fault: GristmillError | None = None
         self.began = self.alive = time.monotonic()
         self.heard: dict[str, float] = {}  # Tune's id of a trial -> when it last gave a sign of life
@@ -56,7 +58,7 @@ class Recorder(Callback, Stopper):
         """Which budget is used up: time, epochs or neither (empty)."""
         if self.params.time_budget_s and self.seconds >= self.params.time_budget_s:
             return "time"
-        epochs = sum(len(trial.rows) for trial in self.study.first(self.params.trials))
+        epochs = sum(len(trial.rows) for trial in self.study.first(self.wanted))
         return "epochs" if self.params.total_epochs and epochs >= self.params.total_epochs else ""
 
     def stop_all(self) -> bool:
@@ -64,8 +66,11 @@ class Recorder(Callback, Stopper):
         return bool(self.fault or self.ended_by())
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
-        """Asked by Tune of a single trial: its last epoch is its end, without a call to the worker that would only say so. Before it, the scheduler decides; Hyperband compares the last ones too."""
-        return bool(self.params.scheduler != "hyperband" and result.get("epoch", 0) >= self.params.epochs)
+        """Asked by Tune of a single trial: its last epoch ends it, with no call to the worker that would only say so. Before it, the scheduler decides.
+
+        Not so under hyperband, which compares the last ones too, nor under pbt, whose members leave their weights.
+        """
+        return bool(self.params.scheduler not in ("hyperband", "pbt") and result.get("epoch", 0) >= self.params.epochs)
 
     @_guarded
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
@@ -101,7 +106,8 @@ class Recorder(Callback, Stopper):
         known = self.study.trials[trial.config["number"]]
         if known.outcome is None:
             reason = self.study.failure(known.number)
-            ended = len(known.rows) >= self.params.epochs
+            last = self.population.until(known.number) if self.population else self.params.epochs
+            ended = bool(known.rows) and known.rows[-1]["epoch"] >= last
             self.study.end(known.number, "failed" if reason else "finished" if ended else "stopped", reason)
         self._settle(known.number)
 
@@ -116,7 +122,13 @@ class Recorder(Callback, Stopper):
 
     def _settle(self, number: int) -> None:
         self.leaving.append(number)
-        for each in self.leaving:
-            self.study.clear(each)
+        self.clear(self.study.trials if self.population else self.leaving)
         done = sum(trial.outcome is not None for trial in self.study.first(self.wanted))
         self.study.journal.progress(done, self.wanted, "trials")
+
+    def clear(self, numbers: Iterable[int]) -> None:
+        """Drop the states of those that have ended and that nobody will go on from."""
+        kept = self.population.kept(self.study.trials) if self.population else set()
+        for number in numbers:
+            if number not in kept and self.study.trials[number].outcome:
+                self.study.clear(number)

@@ -65,6 +65,8 @@ def make_scheduler(params: TuneParams, watched: Watched) -> TrialScheduler:
 def forecast(params: TuneParams, trials: int) -> str:
     """One line: what the scheduler will do to so many trials; empty if there is nothing to say."""
     factor, grace = params.reduction_factor, params.grace_epochs
+    if params.scheduler == "pbt":
+        return f"PBT: {params.trials} members in {params.numbers // params.trials} stretches, each a trial; after each the worst quarter goes on from the best"
     if params.scheduler != "asha":
         return ""
     if grace >= params.epochs:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.tune.search import Searcher
 from components.core.files import to_json, write_atomic
 from components.engine.spec import FitSpec
 from components.tune.params import TuneParams
+from components.tune.population import Population, inherit
 from components.tune.recorder import Recorder
 from components.tune.room import at_once
 from components.tune.schedulers import forecast, make_scheduler
@@ -28,12 +30,13 @@ _LIVES = 2  # how often a trial whose worker was lost is begun again
 Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
 
 
-def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], watched: Watched, params: TuneParams, work: Work | None = None) -> str:
+def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], watched: Watched, params: TuneParams, work: Work | None = None, population: Population | None = None) -> str:
     """Run the trials that the study lacks. Trials that ended earlier tell the scheduler and the searcher what they found, and compute nothing.
 
     Args:
         spec_of: values and a state folder -> what to fit.
         work: what a trial does; `fit` by default.
+        population: where later trials go on from earlier ones.
 
     Returns:
         what ended the search: trials, time or epochs.
@@ -44,16 +47,17 @@ def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], w
     room = at_once(params, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if params.searcher == "grid" and ask(params.trials, []) is not None:
         study.journal.say(f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)")
-    numbers = [number for number in range(params.trials) if number in study.trials or params.searcher != "grid" or ask(number, []) is not None]
+    numbers = [number for number in range(params.numbers) if number in study.trials or params.searcher != "grid" or ask(number, []) is not None]
     say, wanted = study.journal.say, len(numbers)
     say(study.welcome(wanted))
-    recorder = Recorder(study, params, wanted)
+    recorder = Recorder(study, params, wanted, population)
     missing = [number for number in numbers if number not in study.trials or study.trials[number].outcome is None]
-    if missing and not recorder.stop_all():
+    if missing and not recorder.stop_all() and not (population and population.lost(study.trials)):
         say(f"{wanted} trials, {min(room, len(missing))} at once")
         if line := forecast(params, wanted):
             say(line)
-        _run(room, study, _Queue(study, ask, spec_of, [n for n in numbers if n not in missing] if params.scheduler != "none" else [], missing), watched, params, recorder, work or _fit)
+        replayed = [] if params.scheduler in ("none", "pbt") else [number for number in numbers if number not in missing]
+        _run(room, study, _Queue(study, ask, spec_of, replayed, missing, population), watched, params, recorder, work or _fit)
     if recorder.fault:
         raise recorder.fault
     by = recorder.ended_by() if any(number not in study.trials or study.trials[number].outcome is None for number in numbers) else ""
@@ -81,25 +85,42 @@ def _run(room: int, study: Study, queue: _Queue, watched: Watched, params: TuneP
     with study.behind():
         tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
-    for number, trial in study.trials.items():
-        if trial.outcome:
-            study.clear(number)
+    recorder.clear(study.trials)
 
 
 class _Queue(Searcher):
     """Hands Tune one trial after the other: the ended ones, whose rows the scheduler must know; those that were cut off; new ones."""
 
-    def __init__(self, study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], ended: list[int], missing: list[int]) -> None:
+    def __init__(self, study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], ended: list[int], missing: list[int], population: Population | None) -> None:
         super().__init__()
-        self.study, self.ask, self.spec_of = study, ask, spec_of
+        self.study, self.ask, self.spec_of, self.population = study, ask, spec_of, population
         self.left = [*ended, *sorted(missing, key=lambda number: (number not in study.trials, number))]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         if not self.left:
             return Searcher.FINISHED
+        if self.population:
+            return self._stretch(self.left[0], self.population)
         number = self.left.pop(0)
         trial = self.study.trials.get(number) or self._new(number)
-        return {"number": number, "spec": self.spec_of(trial.values, self.study.folder(number)), "replay": trial.rows if trial.outcome else None}
+        return {"number": number, "spec": self.spec_of(trial.values, self.study.folder(number)), "replay": trial.rows if trial.outcome else None, "parent": None, "inherited": 0}
+
+    def _stretch(self, number: int, population: Population) -> Any:
+        """A stretch of a member, once all of the generation before have ended; None, for not yet, makes Tune ask again."""
+        if not population.ready(number, self.study.trials):
+            return None
+        parent = None
+        if population.generation(number):
+            born = population.born(number, self.study.trials)
+            if born is None:
+                return Searcher.FINISHED
+            parent = self.study.folder(born[0])
+            if number not in self.study.trials:
+                self.study.begin(number, born[1])
+        trial = self.study.trials.get(number) or self._new(number)
+        self.left.pop(0)
+        spec = replace(self.spec_of(trial.values, self.study.folder(number)), until=population.until(number))
+        return {"number": number, "spec": spec, "replay": None, "parent": parent, "inherited": population.inherited(number)}
 
     def _new(self, number: int) -> Trial:
         values = self.ask(number, [trial for _, trial in sorted(self.study.trials.items())])
@@ -119,8 +140,11 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     spec: FitSpec = config["spec"]
     last: dict[str, Any] = {}
     stopped: list[bool] = []
+    inherited = config["inherited"]
 
     def report(row: Mapping[str, float]) -> None:
+        if row["epoch"] <= inherited:
+            return
         last.update({"epoch": row["epoch"], watched.name: row[watched.name], "row": dict(row)})
         try:
             tune.report(dict(last))
@@ -135,6 +159,8 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     if any((spec.state / name).exists() for name in (FAILURE, OUTCOME)):  # its worker was ended after that, and Tune has begun it again
         return
     try:
+        if config["parent"]:
+            inherit(config["parent"], spec.state)
         work(spec, report)
     except Exception as error:
         if stopped:  # what fails in leaving is of no interest, and an end that is not this one would leave the worker waiting for ever

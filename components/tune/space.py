@@ -69,6 +69,16 @@ def conditions(path: str, dimension: Dimension) -> dict[str, list[Any]]:
     return {**dimension.when, **implicit}
 
 
+# Of a fit: neither shapes nor batches depend on them.
+_MUTABLE = {"learning_rate", "schedule_factor", "momentum", "weight_decay", "l1", "clip_norm", "label_smoothing", "focal_gamma", "ema"}
+
+
+def mutable(space: Space) -> list[str]:
+    """The paths that may change while a net learns: rates, penalties and dropouts on which no other path's `when` depends."""
+    asked = {other for dimension in space.values() for other in dimension.when}
+    return sorted(path for path in space if (path in _MUTABLE or (path.startswith("nets.") and path.endswith("dropout"))) and path not in asked)
+
+
 def ordered(space: Space) -> list[str]:
     """The paths, each after those that its conditions name.
 

@@ -1,4 +1,4 @@
-"""tune: a search over train's own knobs, then the best is refitted as train does."""
+"""tune: a search over train's own knobs, then the best is refitted as train does; under pbt the best member is taken as it is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import InputError
+from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.engine.distributed import fit_distributed
 from components.engine.params import FitParams
 from components.engine.save import save_torch
-from components.engine.spec import FitSpec, check
+from components.engine.spec import FitSpec, Fitted, check
 from components.tasks import base
 from components.tune.account import account
 from components.tune.params import TuneParams
+from components.tune.population import Population
 from components.tune.search import search
 from components.tune.searchers import asker
 from components.tune.space import Values, settled
@@ -37,32 +38,49 @@ def run(job: Job) -> None:
         job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
     strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
-    ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params)
-    trials = ended(study.first(params.trials), ended_by)
-    best = winner(trials, watched)
+    population = Population(params, strictest, job.seed, watched) if params.scheduler == "pbt" else None
+    ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params, population=population)
+    trials = ended(study.first(params.numbers), ended_by)
+    best = winner(population.candidates(trials) if population else trials, watched)
     figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
-    job.journal.say(f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); refitting it")
-    spec = _spec(job, False, best.values, job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}")
-    fitted = fit_distributed(spec, job.journal)
-    save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], ["tune"])
-    write_atomic(job.outputs["trials"], table(trials, watched))
-    write_atomic(job.outputs["search"], to_json(account(trials, params, watched, ended_by)))
+    job.journal.say(f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); {'its weights are taken' if population else 'refitting it'}")
+    if population:
+        spec = _spec(job, True, best.values, study.folder(best.number))
+        fitted, origin = _left(spec), ["tune", "pbt"]
+    else:
+        spec = _spec(job, False, best.values, job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}")
+        fitted, origin = fit_distributed(spec, job.journal), ["tune"]
+    save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], origin)
+    told = population.told(trials) if population else trials
+    write_atomic(job.outputs["trials"], table(told, watched))
+    write_atomic(job.outputs["search"], to_json(account(trials, params, watched, ended_by, population)))
     report = {
         "trials": len(trials),
-        "trials_stopped_early": sum(trial.outcome == "stopped" for trial in trials),
+        "trials_stopped_early": sum(trial.outcome == "stopped" for trial in told),
         "trials_failed": sum(trial.outcome == "failed" for trial in trials),
         "epochs_of_all_trials": sum(len(trial.rows) for trial in trials),
         "searcher": params.searcher,
         "scheduler": params.scheduler,
         "ended_by": ended_by,
         f"best_trial_{watched.name}": figure,
-        f"refit_{watched.name}": fitted.best[watched.name],
         "architecture": spec.architecture,
         "parameters": fitted.parameters,
-    }
+    } | ({} if population else {f"refit_{watched.name}": fitted.best[watched.name]})
     write_atomic(job.outputs["report"], to_json(report))
+    if population:  # its weights and checkpoints go with the state, so there is nothing that a later search could go on with
+        return
     study.close()
     job.journal.say(f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}")
+
+
+def _left(spec: FitSpec) -> Fitted:
+    """What a member left."""
+    from components.engine.loop import finished
+
+    fitted = finished(spec)
+    if fitted is None:
+        raise EnvironmentFault("the best member left no weights: not all nodes see the state folder", where=str(spec.state), remedy="set cluster.storage to a folder that all nodes share")
+    return fitted
 
 
 def ended(trials: list[Trial], by: str) -> list[Trial]:

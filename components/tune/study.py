@@ -102,7 +102,7 @@ class Study:
     def add(self, number: int, row: Row) -> None:
         """A row of a trial, unless it is known: one that goes on tells all that it has."""
         trial = self.trials[number]
-        if row["epoch"] != len(trial.rows) + 1 or trial.outcome:
+        if trial.outcome or (trial.rows and row["epoch"] != trial.rows[-1]["epoch"] + 1):
             return
         trial.rows.append(row)
         self._write(self.folder(number) / _ROWS, trial.rows)
@@ -188,7 +188,7 @@ def _name(number: int) -> str:
 
 def _facts(job: Job) -> dict[str, Any]:
     """What a study depends on and a person can change, for the line that says what was changed; long values as hashes."""
-    budget = job.params.BUDGET
+    budget = job.params.budget
     sections: Mapping[str, Any] = {"tune": job.params.model_dump(mode="json", exclude=budget), **{name: section.model_dump(mode="json") for name, section in job.sections.items() if name != "tune"}}
     knobs = {f"{name}.{key}": value for name, tree in sections.items() for key, value in tree.items()}
     return {"the data": sha256(job.inputs["tokens"] / MANIFEST), "seed": job.seed, "task": job.task, **{key: hashlib.sha256(to_json(value).encode()).hexdigest()[:16] for key, value in knobs.items()}}

@@ -37,6 +37,13 @@ def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -
     assert len({key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}) == len(others) + 2
 
 
+def test_a_population_of_another_size_is_another_search() -> None:
+    params = load(ROOT / "params.yaml")
+    pbt = {"scheduler": "pbt", "space": {"learning_rate": {"uniform": [0.1, 0.2]}}}
+    assert key(params, **pbt, trials=9) != key(params, **pbt) != key(params, **pbt, perturb_epochs=1, epochs=3)
+    assert key(params, **pbt, total_epochs=3) == key(params, **pbt)
+
+
 def test_records_of_studies_outlive_the_states_beside_them(tmp_path: Path) -> None:
     # given the states of two searches and the records of some
     stage = tmp_path / "data" / ".state" / "tune"
