@@ -38,7 +38,7 @@ def run(job: Job) -> None:
         job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
     strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
-    ask = before(first_tried(study, job, strictest, watched), asker(params, strictest, job.seed, watched))
+    ask = before(first_tried(study, job, strictest, watched), asker(params, strictest, job.seed, watched), strictest)
     ended_by = search(study, ask, partial(_spec, job, True), watched, params)
     trials = ended(study.first(params.trials), ended_by)
     best = winner(trials, watched)

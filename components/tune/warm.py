@@ -28,9 +28,9 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> l
     return study.first_tried or []
 
 
-def before(first: list[Values], ask: Ask) -> Ask:
-    """A searcher that gives these values to the first trials."""
-    return lambda number, trials: first[number] if number < len(first) else ask(number, trials)
+def before(first: list[Values], ask: Ask, train: BaseModel) -> Ask:
+    """A searcher that gives these values to the first trials; not those that `train` refuses by now, since more workers per trial may want larger batches."""
+    return lambda number, trials: first[number] if number < len(first) and allowed(train, first[number]) else ask(number, trials)
 
 
 def fitting(told: Mapping[str, str], space: Space, train: BaseModel) -> Values | None:
