@@ -10,7 +10,7 @@ run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 chaos: setup
 	KILLS=200 .venv/bin/python -m pytest tests/components/engine/test_random_kills.py

@@ -175,7 +175,7 @@ class Mirror:
         for start in range(0, len(items), _PARAMS_PER_CALL):
             chunk = items[start : start + _PARAMS_PER_CALL]
             try:
-                self.client.log_batch(run, params=[Param(_name(key), str(value)[:6000]) for key, value in chunk])
+                self.client.log_batch(run, params=[Param(logged_name(key), str(value)[:6000]) for key, value in chunk])
             except Exception as error:  # a resumed stage that reports another value: the first one stays, and takes no other param with it
                 if unavailable(error):
                     raise
@@ -196,13 +196,13 @@ def _fresh_points(event: Mapping[str, Any], highest: dict[str, int]) -> list[tup
         step, milliseconds = int(event["step"]), int(event.get("time", time.time()) * 1000)
         for key, value in event["values"].items():
             if step > highest.get(key, -1):
-                points.append((_name(key), float(value), milliseconds, step))
+                points.append((logged_name(key), float(value), milliseconds, step))
                 highest[key] = step
     except (AttributeError, KeyError, TypeError, ValueError):
         return points  # not an event of ours: curves are worth no failed stage
     return points
 
 
-def _name(key: str) -> str:
+def logged_name(key: str) -> str:
     """MLflow takes letters of any script, digits and _ - . space : / in names."""
     return re.sub(r"[^\w\-. :/]", "_", str(key))[:250]

@@ -22,6 +22,7 @@ class TuneParams(Strict):
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(2, ge=2)
     perturb_epochs: int = Field(1, ge=1)
+    warm_start: int = Field(0, ge=0, le=1000)
     workers_per_trial: int = Field(1, ge=1, le=10_000)
     cpus_per_trial: float = Field(1, gt=0)
     gpus_per_trial: float = Field(0, ge=0)
@@ -31,8 +32,12 @@ class TuneParams(Strict):
 
     @property
     def budget(self) -> frozenset[str]:
-        """How far a search goes and on what: another value goes on with the same study. A population is one from the start."""
-        far = {"time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "trial_timeout_s", "pending_timeout_s"}
+        """How far a search goes, on what and from where: another value goes on with the same study. A population is one from the start.
+
+        warm_start is one of them: what a trial finds depends on its values and not on who proposed them, so trials that ended stay true; a study that has begun
+        keeps the first ones that it wrote down.
+        """
+        far = {"time_budget_s", "total_epochs", "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "trial_timeout_s", "pending_timeout_s", "warm_start"}
         return frozenset(far if self.scheduler == "pbt" else {*far, "trials"})
 
     @property
@@ -41,9 +46,11 @@ class TuneParams(Strict):
         return self.trials * (-(-self.epochs // self.perturb_epochs) if self.scheduler == "pbt" else 1)
 
     @model_validator(mode="after")
-    def _grace(self) -> TuneParams:
+    def _together(self) -> TuneParams:
         if self.grace_epochs > self.epochs:
             raise ValueError(f"grace_epochs {self.grace_epochs} is more than epochs {self.epochs}")
+        if self.searcher == "grid" and self.warm_start:
+            raise ValueError("warm_start is for searcher random and optuna: a grid tries all of its combinations; make it 0")
         return self
 
     @model_validator(mode="after")

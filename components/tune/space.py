@@ -49,6 +49,19 @@ class Dimension(Strict):
         """Whether it can be drawn as this value."""
         return value in self.choice if self.choice else isinstance(value, float | _Whole) and self.ends()[0] <= value <= self.ends()[1]
 
+    def read(self, text: str) -> Any:
+        """The value that `str` made this text of.
+
+        Raises:
+            ValueError: it cannot be drawn.
+        """
+        if self.choice:
+            return self.choice[[str(value) for value in self.choice].index(text)]
+        value = _Whole(text) if self.int else float(text)
+        if not self.may_be(value):
+            raise ValueError(f"{text!r} is outside the range")
+        return value
+
     def sample(self, rng: np.random.Generator) -> Any:
         """One, each as likely; of `loguniform` each order of magnitude."""
         if self.choice:

@@ -24,6 +24,7 @@ from components.tune.search import search
 from components.tune.searchers import asker
 from components.tune.space import Values, settled
 from components.tune.study import Study, Trial, Watched
+from components.tune.warm import before, first_tried
 
 
 def run(job: Job) -> None:
@@ -38,8 +39,9 @@ def run(job: Job) -> None:
         job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
     study = Study(job)
     strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
+    ask = before(first_tried(study, job, strictest, watched), asker(params, strictest, job.seed, watched), strictest)
     population = Population(params, strictest, job.seed, watched) if params.scheduler == "pbt" else None
-    ended_by = search(study, asker(params, strictest, job.seed, watched), partial(_spec, job, True), watched, params, population=population)
+    ended_by = search(study, ask, partial(_spec, job, True), watched, params, population=population)
     trials = ended(study.first(params.numbers), ended_by)
     best = winner(population.candidates(trials) if population else trials, watched)
     figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())

@@ -21,7 +21,7 @@ from components.tune.space import Values
 STUDIES = "studies"  # beside the states of searches that did not end
 _KEPT = 20
 OUTCOME, FAILURE = "outcome.json", "failure.json"
-_VALUES, _ROWS, _FACTS, _SPENT = "values.json", "rows.json", "study.json", "spent.json"
+_VALUES, _ROWS, _FACTS, _SPENT, _FIRST = "values.json", "rows.json", "study.json", "spent.json", "first.json"
 Row = dict[str, float]
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -60,6 +60,7 @@ class Study:
         self.state, self.journal = job.state, job.journal
         self.facts = _facts(job)
         self.trials: dict[int, Trial] = {}
+        self.first_tried: list[Values] | None = None  # by a warm start; None: it was not asked for
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
         self.spent = float(json.loads((self.state / _SPENT).read_text())) if (self.state / _SPENT).exists() else 0.0  # seconds of search in earlier lives
@@ -88,6 +89,11 @@ class Study:
     def first(self, wanted: int) -> list[Trial]:
         """The known ones among the first trials."""
         return [trial for number, trial in sorted(self.trials.items()) if number < wanted]
+
+    def try_first(self, values: list[Values]) -> None:
+        """Write down what a warm start has chosen, nothing included, before the first trial begins."""
+        write_atomic(self.state / _FIRST, to_json(values))
+        self.first_tried = values
 
     def begin(self, number: int, values: Values) -> Trial:
         """Write down what a trial is, before it runs."""
@@ -135,7 +141,7 @@ class Study:
         """Keep the record of the ended trials when the state goes; the newest studies only."""
         folder = self.state.parent / STUDIES
         ended = [vars(trial) for _, trial in sorted(self.trials.items()) if trial.outcome]
-        write_atomic(folder / f"{self.state.name}.json", to_json({"facts": self.facts, "trials": ended}))
+        write_atomic(folder / f"{self.state.name}.json", to_json({"facts": self.facts, "trials": ended, "first_tried": self.first_tried}))
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT:]:
             path.unlink(missing_ok=True)
 
@@ -173,8 +179,11 @@ class Study:
             if (folder / _VALUES).exists():
                 rows, told = (json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).exists() else {} for name in (_ROWS, OUTCOME))
                 self.trials[int(folder.name)] = Trial(int(folder.name), json.loads((folder / _VALUES).read_text(encoding="utf-8")), rows or [], **told)
-        record = self.state.parent / STUDIES / f"{self.state.name}.json"
-        for told in json.loads(record.read_text(encoding="utf-8"))["trials"] if record.exists() else []:
+        path = self.state.parent / STUDIES / f"{self.state.name}.json"
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        first = self.state / _FIRST
+        self.first_tried = json.loads(first.read_text(encoding="utf-8")) if first.exists() else record.get("first_tried")
+        for told in record.get("trials", []):
             if told["number"] not in self.trials or len(self.trials[told["number"]].rows) < len(told["rows"]):
                 self.begin(told["number"], told["values"])
                 for row in told["rows"]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mill import IMAGE, Mill, lend, pictures, sentences
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums have one order, and tiny products are slower on several."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

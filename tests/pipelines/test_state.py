@@ -31,6 +31,7 @@ def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -
         {"workers_per_trial": 2},
         {"trial_timeout_s": 9.0},
         {"pending_timeout_s": 9.0},
+        {"warm_start": 5},
     ]
     others: list[dict[str, Any]] = [{"searcher": "optuna"}, {"scheduler": "none"}, {"epochs": 3}, {"reduction_factor": 3}, {"space": {"learning_rate": {"uniform": [0.1, 0.2]}}}]
     assert {key(params, **knobs) for knobs in same} == {key(params)}

@@ -20,18 +20,11 @@ from components.engine.loop import finished, fit
 from components.engine.spec import FitSpec
 from components.tasks.classification.loss import ClassificationLearning
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Killed(BaseException):
     """What no handler in the code catches."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Sums in one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def newest(spec: FitSpec) -> list[Path]:

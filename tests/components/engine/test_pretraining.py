@@ -22,16 +22,9 @@ from components.nets.masked import hide
 from components.tasks import base
 from components.train.params import check_pretrain
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ARCHITECTURES = ["transformer", "pretrained"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Sums in one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=ARCHITECTURES)

@@ -27,16 +27,9 @@ from components.nets.pretrained.net import Pretrained, weights_of
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LORA = {"way": "lora", "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Tiny products are slower on several, and sums have one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
