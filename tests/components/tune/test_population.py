@@ -122,17 +122,20 @@ def test_the_worst_go_on_from_the_best_and_a_killed_search_comes_to_the_same(tmp
 
 
 def test_members_that_fail_are_replaced_and_a_population_that_fails_ends(tmp_path: Path, cluster: None) -> None:
+    # given a population of which three fail in the first stretch, and all in the third of four
     fails = (0, 1, 2, 8, 9, 10, 11)
-    study, each = run(tmp_path, fails, trials=4, epochs=3), population(trials=4, epochs=3)
-    assert {number: trial.outcome for number, trial in study.trials.items()} == {number: "failed" if number in fails else "finished" for number in range(12)}
+    study, each = run(tmp_path, fails, trials=4), population(trials=4)
+    # then the one that is left is gone on from, and after the third nobody is
+    assert {number: trial.outcome for number, trial in sorted(study.trials.items())} == {number: "failed" if number in fails else "finished" for number in range(12)}
     trials = list(study.trials.values())
     assert [each.lineage(trials)[number] for number in range(4, 8)] == [3, 3, 3, 3]
     assert [trial.number for trial in each.candidates(trials)] == [3, 4, 5, 6, 7]
+    assert each.lost(study.trials)
     assert not each.lost({number: study.trials[number] for number in range(8)})
-    # when a whole generation fails, nobody goes on, now or when asked again
-    short = run(tmp_path / "all", fails, trials=2, epochs=3)
-    assert sorted(short.trials) == [0, 1]
-    assert sorted(run(tmp_path / "all", fails, trials=2, epochs=3).trials) == [0, 1]
+    # and asked again, nothing is run
+    before = (tmp_path / "log").read_text()
+    assert sorted(run(tmp_path, trials=4).trials) == list(range(12))
+    assert (tmp_path / "log").read_text() == before
 
 
 @pytest.mark.parametrize("seed", range(5))
