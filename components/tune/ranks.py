@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from components.engine.network import meet, place
 from components.engine.spec import FitSpec
 
 _FAREWELL = 20.0  # seconds in which the others must have left a fit that the first has left
@@ -28,7 +28,7 @@ def fit_together(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -
     """
     global _peers
     _peers = _peers or _started(spec.knobs.workers)
-    meeting = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
+    meeting = place()
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
     def tell(row: Mapping[str, float]) -> None:
@@ -57,9 +57,9 @@ def _started(workers: int) -> list[Any]:
     """An actor in each bundle of the trial's placement group but the first, which this process holds."""
     group = ray.util.get_current_placement_group()
     actors = []
-    for place in range(1, workers):
-        bundle = group.bundle_specs[place]
-        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=place)
+    for number in range(1, workers):
+        bundle = group.bundle_specs[number]
+        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
         actors.append(ray.remote(_Peer).options(num_cpus=bundle.get("CPU", 0), num_gpus=bundle.get("GPU", 0), scheduling_strategy=where).remote())
     return actors
 
@@ -81,7 +81,7 @@ def _work(spec: FitSpec, rank: int, meeting: str, report: Callable[[Mapping[str,
     from components.engine.loop import fit
 
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", init_method=meeting, rank=rank, world_size=spec.knobs.workers)
+    meet("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", meeting, rank, spec.knobs.workers)
     try:
         fit(spec, report=report)
     finally:
@@ -104,9 +104,3 @@ def _ended_well(fit: Any) -> bool:
     except ray.exceptions.RayError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
