@@ -53,7 +53,7 @@ def _pretrain(job: Job, spec: FitSpec) -> tuple[FitSpec, dict[str, float]]:
     fit = FitParams(**(spec.knobs.model_dump() | {"epochs": knobs.epochs, "patience": knobs.epochs, "learning_rate": knobs.learning_rate}))
     first = replace(spec, knobs=fit, masked=knobs.mask_share, state=job.state / "pretrain")
     fitted = fit_distributed(first, job.journal)
-    unlabelled = f"{rows['unlabelled']:,} unlabelled rows" if rows.get("unlabelled") else "no unlabelled rows, for the source has none"
+    unlabelled = f"{rows['unlabelled']:,} unlabelled rows" if rows.get("unlabelled") else "no unlabelled rows: the source has none, or clean.unlabelled is not keep"
     best = {name: fitted.best[f"validation_{name}"] for name in ("loss", "guessed")}
     job.journal.say(f"pretrained on {rows['train']:,} train rows and {unlabelled}: {best['guessed']:.1%} of the hidden tokens of validation guessed, loss {best['loss']:.3f}")
     return replace(spec, initial=fitted.weights), {f"pretrain_validation_{name}": value for name, value in best.items()}

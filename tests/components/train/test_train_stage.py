@@ -22,7 +22,7 @@ def line(root: Path, epochs: int, spare: int) -> Mill:
     return Mill.make(root, rows, clean={"unlabelled": "keep"}, tokenize={"vocabulary_size": 600, "max_length": 48}, train=told).all()
 
 
-@pytest.mark.parametrize(("spare", "said"), [(40, "40 unlabelled rows"), (0, "no unlabelled rows, for the source has none")])
+@pytest.mark.parametrize(("spare", "said"), [(40, "40 unlabelled rows"), (0, "no unlabelled rows: the source has none, or clean.unlabelled is not keep")])
 def test_pretraining_comes_first_and_the_fit_starts_from_it(spare: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs: list[Any] = []
     monkeypatch.setattr(train, "fit_distributed", lambda spec, journal: specs.append(spec) or fit(spec, journal))
