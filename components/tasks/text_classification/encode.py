@@ -99,9 +99,9 @@ class TextEncoder:
         ragged = rows["ids"]
         return {"ids": np.concatenate(ragged).astype(np.int64), "lengths": np.array([len(row) for row in ragged], dtype=np.int64)}
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-        """Normalised as in clean, then encoded and collated. Raises `Reject`."""
-        return self.collate({"ids": self._ids([self._field.normalise(text) for text in inputs["text"]])})
+    def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """{"ids": n ragged rows}. Raises `Reject`."""
+        return {"ids": self._ids([self._field.normalise(text) for text in inputs["text"]])}
 
     def files(self) -> Mapping[str, bytes]:
         """tokenizer.json and encoder.json."""
