@@ -302,6 +302,20 @@ class Judge(Protocol):
         """A few queries to try."""
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A Judge that can say which parts of a query mattered, by leaving each out (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901)."""
+
+    def parts(self, query: Any, limit: int) -> Sequence[str]:
+        """The query cut into at most `limit` pieces, which together are all of it."""
+
+    def without(self, query: Any, parts: Sequence[str], place: int) -> Any:
+        """The query without one of its pieces; where nothing of use is left, one that is rejected when it is asked."""
+
+    def support(self, answer: Any, label: str) -> float:
+        """How much an answer speaks for a label, on a scale where differences mean the same everywhere (log-odds)."""
+
+
 # -- finding them
 def tasks() -> list[str]:
     """The ids of the tasks: folders beside this file that have a schema."""
