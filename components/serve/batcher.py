@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from components.serve.pace import Pace
+
 _SPARE = 512  # padded elements that cost less than a batch of their own
 
 
@@ -73,7 +75,7 @@ class Batcher:
 
     Args:
         model: prepares and scores.
-        max_items: queries in a batch.
+        max_items: queries in a batch; fewer where the model is faster with fewer (`Pace`).
         max_tokens: elements of a batch's rows with padding; a longer row is a batch by itself. None: only items are counted.
         wait_s: how long a batch waits for company at most, in seconds.
         measured: told items and seconds of each batch.
@@ -86,7 +88,8 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
-        self._expected, self._ended, self._pace = 1, 0.0, 0.0
+        self._expected, self._ended, self._latest_s = 1, 0.0, 0.0
+        self._pace = Pace(max_items)
         self.waiting = 0  # items that are not answered yet
 
     async def ask(self, queries: Sequence[Any]) -> list[Any]:
@@ -115,14 +118,13 @@ class Batcher:
                 item.ask.settle(item.place, outcome)
             if made.scored:
                 self._measured(made.scored, made.seconds)
-                self._pace = made.seconds
+                self._latest_s = made.seconds
             self._expected = min(self._max_items, made.scored + len(self._new) + len(self._pool))
             self._ended = time.monotonic()
 
     async def _company(self) -> None:
         """Wait for as many as there were a moment ago, if that was just now."""
-        patience = min(self._wait_s, self._pace)
-        until = self._ended + patience
+        until = self._ended + min(self._wait_s, self._latest_s)
         while len(self._new) + len(self._pool) < self._expected and (left := until - time.monotonic()) > 0:
             self._arrived.clear()
             try:
@@ -138,6 +140,8 @@ class Batcher:
         began = time.perf_counter()
         made.settled += zip(group, settle(self._model.score, [item.row for item in group]), strict=True)
         made.scored, made.seconds = len(group), time.perf_counter() - began
+        if group:
+            self._pace.measured(len(group), sum(item.cost for item in group), made.seconds)
         return made
 
     @staticmethod
@@ -162,7 +166,7 @@ class Batcher:
         if not self._pool:
             return []
         ranked = sorted(self._pool, key=lambda item: item.cost)
-        low, high = window([item.cost for item in ranked], ranked.index(self._pool[0]), self._max_items, self._max_tokens)
+        low, high = window([item.cost for item in ranked], ranked.index(self._pool[0]), self._pace.size(), self._max_tokens)
         chosen = ranked[low:high]
         taken = set(map(id, chosen))
         self._pool = [item for item in self._pool if id(item) not in taken]
