@@ -68,7 +68,7 @@ def run(job: Job) -> None:
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
     """What answers name."""
-    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, examples=examples)
+    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, bundle=sha256(bundle / CARD)[:12], examples=examples)
 
 
 def _card(job: Job, winner: Mapping[str, Any]) -> dict[str, str]:
