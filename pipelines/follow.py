@@ -1,0 +1,155 @@
+"""The service of one pipeline beside its registry: who is champion, whose files, and where it is written down what became of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.core.bundles import CARD, read_bundle
+from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.core.files import sha256
+from components.registry.store import client, reached
+from components.registry.versions import BUNDLE, Version, champion, fetch
+from components.serve import fleet
+from components.serve.ask import healthy
+from components.serve.follow import Follower
+from components.serve.params import ServeParams
+from components.serve.plan import Edition, Plan, Report
+from components.serve.stage import info
+
+_BUSY_S = 0.5
+
+
+class Registry:
+    """Asks who is champion, in a thread: a registry that is away must not stop the watch over a release."""
+
+    def __init__(self, root: Path, pipeline: str, every_s: float, say: Callable[[str], None]) -> None:
+        self.leading: Version | None = None
+        self._root, self._pipeline, self._every_s, self._say = root, pipeline, every_s, say
+        self._away = False
+        threading.Thread(target=self._run, name="registry", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.leading = champion(self._root, self._pipeline) or self.leading
+            except GristmillError as error:
+                if not self._away:
+                    self._say(f"the registry does not answer, what is served goes on: {error.what}")
+                self._away = True
+            else:
+                if self._away:
+                    self._say("the registry answers again")
+                self._away = False
+            time.sleep(self._every_s)
+
+
+class Home:
+    """`data/.state/service/<pipeline>`: the service's own copies of bundles, whatever becomes of the registry's, and the plan that replicas start with.
+
+    Args:
+        root: of the project.
+        pipeline: names application and registered model.
+        params: section `serve`.
+    """
+
+    def __init__(self, root: Path, pipeline: str, params: ServeParams) -> None:
+        self.root, self.pipeline, self.params = root, pipeline, params
+        self.folder = root / "data" / ".state" / "service" / pipeline
+        self.proven = self.folder / "proven.json"  # what was served last, for the next start
+        self.current = self.folder / "current.json"  # what replicas of this service begin with
+
+    def prepare(self, version: Version) -> Edition:
+        """See `components.serve.follow.Service`."""
+        wanted = version.tags.get(BUNDLE, "")
+        copy = self.folder / f"{version.number}-{wanted[:12]}"
+        if not (copy / CARD).is_file():
+            with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+                part = copy.with_name(f".{copy.name}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                shutil.copytree(fetch(self.root, self.pipeline, version.number, Path(scratch)), part)
+                shutil.rmtree(copy, ignore_errors=True)
+                part.rename(copy)
+        try:
+            if sha256(copy / CARD) != wanted:
+                raise InputError(f"its {CARD} is not the one that was registered: the SHA-256 differs", where=version.source, remedy="take another version: gristmill status")
+            read_bundle(copy)
+        except InputError:
+            shutil.rmtree(copy)  # the next time it is fetched anew
+            raise
+        return Edition(bundle=copy, model=info(self.pipeline, version.number, copy, json.loads(version.tags.get("examples", "[]"))))
+
+    def try_out(self, edition: Edition) -> None:
+        """See `components.serve.follow.Service`."""
+        fleet.try_out(edition, self.params.canary.latency_ms)
+
+    def tell(self, plan: Plan) -> Sequence[Report]:
+        """See `components.serve.follow.Service`."""
+        return fleet.tell(self.pipeline, plan)
+
+    def keep(self, plan: Plan) -> None:
+        """See `components.serve.follow.Service`; copies of other versions go."""
+        fleet.keep(self.current, plan)
+        fleet.keep(self.proven, plan)
+        for other in self.folder.iterdir():
+            if other.is_dir() and other != plan.stable.bundle:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def record(self, version: str, state: str, why: str) -> None:
+        """Tag the version in the registry; a registry that is away costs the record, not the service."""
+        told = {"state": state, "why": why, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        with suppress(GristmillError), reached(self.root):
+            client(self.root).set_model_version_tag(self.pipeline, version, "service", json.dumps(told, ensure_ascii=False))
+
+
+def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], say: Callable[[str], None]) -> tuple[Edition, str | None, str]:
+    """Put the champion up; what was served last, if that is not to be had.
+
+    Args:
+        leading: None: the registry does not answer.
+        start: puts an edition up and returns its URL.
+
+    Returns:
+        What is served, the version that was refused for it, the URL.
+
+    Raises:
+        InputError, EnvironmentFault: neither can be served.
+    """
+    known = fleet.kept(home.proven)
+    try:
+        if leading is None:
+            raise EnvironmentFault("the registry does not answer", where=home.pipeline, remedy="gristmill doctor")
+        first, refused = home.prepare(leading), None
+        fleet.keep(home.current, Plan(stable=first))
+        url = start(first)
+    except GristmillError as error:
+        if known is None or (leading and known.stable.version == str(leading.number)):
+            raise
+        say(f"version {known.stable.version} is served, as before, for the champion is not to be had: {error.what}")
+        first, refused = known.stable, str(leading.number) if leading and isinstance(error, InputError) else None
+        fleet.keep(home.current, known)
+        url = start(first)
+    home.keep(Plan(stable=first))
+    return first, refused, url
+
+
+def lead(home: Home, first: Edition, refused: str | None, url: str, say: Callable[[str], None]) -> None:
+    """Follow the champion until this process is told to stop."""
+    registry = Registry(home.root, home.pipeline, home.params.poll_s, say)
+    follower = Follower(first, home, home.params.canary, say)
+    follower.refused = refused
+    up = True
+    while True:
+        follower.tick(registry.leading)
+        answers = healthy(url) is not None
+        if answers != up:
+            say(f"{url} answers again" if answers else f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew")
+        up = answers
+        time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))
