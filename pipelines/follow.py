@@ -14,15 +14,16 @@ from pathlib import Path
 
 from components.core.bundles import CARD, read_bundle
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.core.files import sha256
+from components.core.files import sha256, write_atomic
 from components.registry.store import client, reached
 from components.registry.versions import BUNDLE, Version, champion, fetch
-from components.serve import fleet
 from components.serve.ask import healthy
+from components.serve.board import Board
 from components.serve.follow import Follower
 from components.serve.params import ServeParams
 from components.serve.plan import Edition, Plan, Report
 from components.serve.stage import info
+from components.serve.trial import try_out
 
 _BUSY_S = 0.5
 
@@ -64,7 +65,7 @@ class Home:
         self.root, self.pipeline, self.params = root, pipeline, params
         self.folder = root / "data" / ".state" / "service" / pipeline
         self.proven = self.folder / "proven.json"  # what was served last, for the next start
-        self.current = self.folder / "current.json"  # what replicas of this service begin with
+        self.board = Board(self.folder / "board")
 
     def prepare(self, version: Version) -> Edition:
         """See `components.serve.follow.Service`."""
@@ -88,19 +89,27 @@ class Home:
 
     def try_out(self, edition: Edition) -> None:
         """See `components.serve.follow.Service`."""
-        fleet.try_out(edition, self.params.canary.latency_ms)
+        try_out(edition, self.params.canary.latency_ms)
 
     def tell(self, plan: Plan) -> Sequence[Report]:
         """See `components.serve.follow.Service`."""
-        return fleet.tell(self.pipeline, plan)
+        with suppress(OSError, EnvironmentFault):  # a full disk delays a release
+            self.board.post(plan)
+        return self.board.reports()
 
-    def keep(self, plan: Plan) -> None:
+    def keep(self, edition: Edition) -> None:
         """See `components.serve.follow.Service`; copies of other versions go."""
-        fleet.keep(self.current, plan)
-        fleet.keep(self.proven, plan)
+        write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
-            if other.is_dir() and other != plan.stable.bundle:
+            if other.is_dir() and other not in (edition.bundle, self.board.folder):
                 shutil.rmtree(other, ignore_errors=True)
+
+    def last(self) -> Edition | None:
+        """What was kept last, if anything."""
+        try:
+            return Edition.model_validate_json(self.proven.read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def record(self, version: str, state: str, why: str) -> None:
         """Tag the version in the registry; a registry that is away costs the record, not the service."""
@@ -122,21 +131,22 @@ def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], 
     Raises:
         InputError, EnvironmentFault: neither can be served.
     """
-    known = fleet.kept(home.proven)
+    known = home.last()
+    home.board.clear()
     try:
         if leading is None:
             raise EnvironmentFault("the registry does not answer", where=home.pipeline, remedy="gristmill doctor")
         first, refused = home.prepare(leading), None
-        fleet.keep(home.current, Plan(stable=first))
+        home.board.post(Plan(stable=first))
         url = start(first)
     except GristmillError as error:
-        if known is None or (leading and known.stable.version == str(leading.number)):
+        if known is None or (leading and known.version == str(leading.number)):
             raise
-        say(f"version {known.stable.version} is served, as before, for the champion is not to be had: {error.what}")
-        first, refused = known.stable, str(leading.number) if leading and isinstance(error, InputError) else None
-        fleet.keep(home.current, known)
+        say(f"version {known.version} is served, as before, for the champion is not to be had: {error.what}")
+        first, refused = known, str(leading.number) if leading and isinstance(error, InputError) else None
+        home.board.post(Plan(stable=first))
         url = start(first)
-    home.keep(Plan(stable=first))
+    home.keep(first)
     return first, refused, url
 
 

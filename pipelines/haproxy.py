@@ -38,7 +38,6 @@ def switches(temp: Path) -> dict[str, str]:
         "GRISTMILL_LISTEN": str(folder / _LISTEN),  # components.serve.deploy writes it
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",  # else a driver without an event loop cannot call a replica
         "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",  # a further port for each replica, between deployments that we have not
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

@@ -49,7 +49,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
             _on_signal(_interrupt)  # not earlier: Ray sets its own
 
             def start(edition: Edition) -> str:
-                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, kept=home.current)
+                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=home.board.folder)
 
             try:
                 first, refused, url = begin(home, leading, start, _say)

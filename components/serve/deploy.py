@@ -14,13 +14,12 @@ from components.core.errors import EnvironmentFault, InputError
 from components.serve.address import KEY_VARIABLE, check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
 from components.serve.params import Scale, ServeParams
-from components.serve.plan import Edition, Plan
+from components.serve.plan import Edition
 from components.serve.wire import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-DEPLOYMENT = "model"
 _START_TIMEOUT_S = 180.0
 _HEALTH_S = 2.0  # how long a dead replica may go unnoticed
 _STOP_TIMEOUT_S = 30.0
@@ -29,7 +28,7 @@ _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): 
 _started_on: str | None = None  # the cluster on which this process started Serve
 
 
-def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, kept: Path | None = None) -> str:
+def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
     Args:
@@ -40,7 +39,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
         port: likewise; 0 or None chooses a free one, or takes that of a Serve that runs.
         params: section `serve`.
         model: what answers name.
-        kept: a file in which the plan of the service is kept, for replicas that start later (`components.serve.plan`).
+        board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
 
     Returns:
         The base URL, without a slash at its end.
@@ -57,7 +56,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     address = _start(host, port, params, key)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Plan(stable=Edition(bundle=bundle.resolve(), model=model)), kept, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -122,7 +121,7 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(plan: Plan, kept: Path | None, params: ServeParams, key: str | None) -> Application:
+def _application(first: Edition, board: Path | None, params: ServeParams, key: str | None) -> Application:
     from ray import serve
 
     from components.serve.replica import Replica
@@ -130,7 +129,7 @@ def _application(plan: Plan, kept: Path | None, params: ServeParams, key: str | 
     ongoing = 4 * params.max_batch_size  # enough to fill the next batches, little enough to answer in time
     deployment = serve.deployment(
         Replica,
-        name=DEPLOYMENT,
+        name="model",
         ray_actor_options={"num_cpus": params.num_cpus},
         max_ongoing_requests=ongoing,
         max_queued_requests=ongoing,
@@ -142,7 +141,7 @@ def _application(plan: Plan, kept: Path | None, params: ServeParams, key: str | 
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(plan, kept, params, key)
+    return deployment.bind(first, board, params, key)
 
 
 def _number(replicas: int | Scale) -> dict[str, Any]:

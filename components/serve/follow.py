@@ -24,10 +24,10 @@ class Service(Protocol):
         """Ask it apart from all traffic. Raises as `prepare`."""
 
     def tell(self, plan: Plan) -> Sequence[Report]:
-        """Tell all replicas; the reports of those that answer."""
+        """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
 
-    def keep(self, plan: Plan) -> None:
-        """Let replicas that start from now on begin with this."""
+    def keep(self, edition: Edition) -> None:
+        """Begin with this the next time, if need be."""
 
     def record(self, version: str, state: Literal["serving", "refused"], why: str) -> None:
         """Write down what became of a version."""
@@ -74,6 +74,7 @@ class Follower:
                 self._begin(wanted)
         reports = self._service.tell(self.plan)
         self._notice(reports)
+        reports = [report for report in reports if report.plan == self.plan.number]
         if self.plan.challenger:
             self._advance(self.plan.challenger, reports)
 
@@ -126,7 +127,7 @@ class Follower:
         elif self._phase == "canary" and (mine.requests >= self._params.requests or since >= 60 * self._params.minutes):
             self._all(new)
         elif self._phase == "watch" and since >= 60 * self._params.watch_minutes:
-            self._service.keep(Plan(stable=new))
+            self._service.keep(new)
             self._enter("steady", Plan(stable=new))
             self._service.record(new.version, "serving", f"{mine.requests} requests, {mine.errors} failed since it was loaded")
             self._say(f"version {new.version} serves alone")
@@ -142,8 +143,8 @@ class Follower:
         self._enter("steady", Plan(stable=self.plan.stable))
 
     def _enter(self, phase: Literal["steady", "loading", "canary", "watch"], plan: Plan) -> None:
-        self._phase, self.plan, self._since = phase, plan, self._clock()
-        self._service.tell(plan)
+        self._phase, self.plan, self._since = phase, plan.model_copy(update={"number": self.plan.number + 1}), self._clock()
+        self._service.tell(self.plan)
 
     def _notice(self, reports: Sequence[Report]) -> None:
         """Say when replicas come and go."""

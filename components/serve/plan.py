@@ -34,6 +34,7 @@ class Plan(Strict):
     stable: Edition
     challenger: Edition | None = None
     share: float = Field(0.0, ge=0, le=1)  # of the requests for predictions that go to the challenger
+    number: int = 0  # of the plan: reports name the one that they follow
 
     @property
     def leading(self) -> Edition:
@@ -47,6 +48,7 @@ class Report:
 
     replica: str
     process: int
+    plan: int  # its number
     loaded: list[str]  # versions
     failed: dict[str, str]  # version -> why it could not be loaded
     tallies: dict[str, Tally]  # by version, since the challenger came

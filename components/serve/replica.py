@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -10,8 +9,9 @@ from ray import serve
 
 from components.engine.predict import load
 from components.serve.app import build_app
+from components.serve.board import Board
 from components.serve.params import ServeParams
-from components.serve.plan import Edition, Plan, Report
+from components.serve.plan import Edition
 from components.serve.swap import Swap
 from components.tasks.base import judge
 
@@ -21,24 +21,22 @@ class Replica:
     """Loaded bundles behind the HTTP app.
 
     Args:
-        plan: what to begin with.
-        kept: a file with a newer plan, if there is one; both and the bundles are readable from the replica's node.
+        first: what to begin with, if no board says otherwise.
+        board: a folder with the plan to follow; it and the bundles are readable from the replica's node.
         params: limits and batching.
         key: the API key, if one is wanted.
     """
 
-    def __init__(self, plan: Plan, kept: Path | None, params: ServeParams, key: str | None) -> None:
+    def __init__(self, first: Edition, board: Path | None, params: ServeParams, key: str | None) -> None:
         _close_to_others()
         self._params, self._key = params, key
         self._name = serve.get_replica_context().replica_id.unique_id
-        self._swap = Swap(Plan.model_validate_json(kept.read_bytes()) if kept and kept.is_file() else plan, self._app)
+        shared = Board(board) if board else None
+        told = shared.plan() if shared else None
+        self._swap = Swap(told[0].stable if told else first, self._app, shared, self._name)
 
     def __serve_build_asgi_app__(self) -> Swap:
         return self._swap
-
-    async def follow(self, plan: Plan) -> Report:
-        """Take a plan up, and tell how it goes with the one before."""
-        return self._swap.follow(plan, self._name, os.getpid())
 
     def _app(self, edition: Edition) -> FastAPI:
         predictor = load(edition.bundle)

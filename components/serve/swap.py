@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from components.core.errors import GristmillError
+from components.serve.board import Board
 from components.serve.canary import Tally
 from components.serve.plan import Edition, Plan, Report
 
 _PREDICT = "/v1/predict"
+_LOOK_S = 0.5
 _ORPHANED_S = 60.0
 _OVERLOADED = 503  # no fault of a version
 
@@ -44,17 +47,19 @@ class Swap:
     """ASGI app that holds the versions of a plan and passes each request to one of them.
 
     Args:
-        plan: what to begin with; only its stable version is loaded at once.
+        first: what to begin with.
         build: loads a version and makes its app; runs in a thread, raises if the version cannot answer.
+        board: where the plan is told; None: what it began with is all.
+        name: of the replica.
     """
 
-    def __init__(self, plan: Plan, build: Callable[[Edition], FastAPI]) -> None:
-        self._build = build
-        self._plan = Plan(stable=plan.stable)
-        self._halls = {plan.stable.version: _Hall(build(plan.stable))}
+    def __init__(self, first: Edition, build: Callable[[Edition], FastAPI], board: Board | None = None, name: str = "0") -> None:
+        self._build, self._board, self._name = build, board, name
+        self._plan = Plan(stable=first)
+        self._halls = {first.version: _Hall(build(first))}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, str] = {}
-        self._told = time.monotonic()
+        self._unwatched_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -81,8 +86,13 @@ class Swap:
             if asked and (status < 400 or status >= 500) and status != _OVERLOADED:
                 hall.tally.count(status, time.perf_counter() - began)
 
-    def follow(self, plan: Plan, replica: str, process: int) -> Report:
-        """Take a plan up, as often as it is told; loading goes on in the background."""
+    def follow(self, plan: Plan, unwatched_s: float = 0.0) -> Report:
+        """Take a plan up, as often as it is told; loading goes on in the background.
+
+        Args:
+            plan: what to hold.
+            unwatched_s: how long ago whoever watches over it was last there, in seconds.
+        """
         wanted = {edition.version: edition for edition in (plan.stable, plan.challenger) if edition}
         for version in [*self._halls.keys() - wanted, *self._failed.keys() - wanted]:
             self._failed.pop(version, None)
@@ -91,8 +101,17 @@ class Swap:
         for version, edition in wanted.items():
             if version not in self._halls and version not in self._loading and version not in self._failed:
                 self._loading[version] = asyncio.get_running_loop().create_task(self._load(edition))
-        self._plan, self._told = plan, time.monotonic()
-        return Report(replica, process, sorted(self._halls), dict(self._failed), {version: hall.tally for version, hall in self._halls.items()})
+        self._plan, self._unwatched_s = plan, unwatched_s
+        return Report(self._name, os.getpid(), plan.number, sorted(self._halls), dict(self._failed), {version: hall.tally for version, hall in self._halls.items()})
+
+    async def _look(self, board: Board) -> None:
+        """Follow what the board says for as long as the replica lives."""
+        while True:
+            with suppress(OSError):  # a full disk costs a report, not the service
+                told = board.plan()
+                if told:
+                    board.report(self.follow(*told))
+            await asyncio.sleep(_LOOK_S)
 
     async def _load(self, edition: Edition) -> None:
         try:
@@ -124,7 +143,7 @@ class Swap:
 
     def _share(self) -> float:
         """None of the requests are for a challenger that nobody watches any more; one that had all of them keeps them."""
-        watched = self._plan.share == 1 or time.monotonic() - self._told < _ORPHANED_S
+        watched = self._plan.share == 1 or self._unwatched_s < _ORPHANED_S
         return self._plan.share if watched else 0.0
 
     def _leading(self) -> str:
@@ -139,8 +158,11 @@ class Swap:
         await receive()
         for hall in self._halls.values():
             await hall.open()
+        looking = asyncio.get_running_loop().create_task(self._look(self._board)) if self._board else None
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if looking:
+            looking.cancel()
         for hall in self._halls.values():
             await hall.stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})

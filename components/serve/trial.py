@@ -1,47 +1,16 @@
-"""The replicas of a service from outside: tried out, told a plan, asked how they follow it. Ray must be initialised."""
+"""A version tried out apart from all traffic. Ray must be initialised."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.core.files import write_atomic
-from components.serve.plan import Edition, Plan, Report
+from components.serve.plan import Edition
 
-_TELL_S = 20.0
 _TRIAL_S = 120.0
 _ROUNDS = 10
 _TOLERANCE = 1e-4  # of a number in an answer: alone, or in company
-
-
-def keep(path: Path, plan: Plan) -> None:
-    """Write a plan down for replicas that start from now on: its stable version only, which is proven."""
-    write_atomic(path, Plan(stable=plan.stable).model_dump_json())
-
-
-def kept(path: Path) -> Plan | None:
-    """What `keep` wrote, if anything."""
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def tell(app_name: str, plan: Plan) -> list[Report]:
-    """Tell all replicas the plan. Those that do not answer just now are not in the list: a new one begins with what is kept, and is told the next time."""
-    from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
-
-    from components.serve.deploy import DEPLOYMENT
-
-    try:
-        answers = serve.get_deployment_handle(DEPLOYMENT, app_name).broadcast("follow", plan).results(timeout_s=_TELL_S, return_exceptions=True)
-    except (RayError, RayServeException, TimeoutError):
-        return []
-    return [answer for answer in answers if isinstance(answer, Report)]
 
 
 def try_out(edition: Edition, latency_ms: float) -> float:
