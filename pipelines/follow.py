@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,18 +30,18 @@ _BUSY_S = 0.5
 
 
 class Registry:
-    """Asks who is champion, in a thread: a registry that is away must not stop the watch over a release."""
+    """Asks who is champion and writes down what became of versions, in a thread: a registry that is away must not stop the watch over a release."""
 
-    def __init__(self, root: Path, pipeline: str, every_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, say: Callable[[str], None]) -> None:
         self.leading: Version | None = None
-        self._root, self._pipeline, self._every_s, self._say = root, pipeline, every_s, say
-        self._away = False
+        self._home, self._say, self._away = home, say, False
         threading.Thread(target=self._run, name="registry", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             try:
-                self.leading = champion(self._root, self._pipeline) or self.leading
+                self.leading = champion(self._home.root, self._home.pipeline) or self.leading
+                self._home.write_notes()
             except GristmillError as error:
                 if not self._away:
                     self._say(f"the registry does not answer, what is served goes on: {error.what}")
@@ -49,7 +50,7 @@ class Registry:
                 if self._away:
                     self._say("the registry answers again")
                 self._away = False
-            time.sleep(self._every_s)
+            time.sleep(self._home.params.poll_s)
 
 
 class Home:
@@ -66,6 +67,7 @@ class Home:
         self.folder = root / "data" / ".state" / "service" / pipeline
         self.proven = self.folder / "proven.json"  # what was served last, for the next start
         self.board = Board(self.folder / "board")
+        self._notes: deque[tuple[str, str]] = deque()
 
     def prepare(self, version: Version) -> Edition:
         """See `components.serve.follow.Service`."""
@@ -112,10 +114,20 @@ class Home:
             return None
 
     def record(self, version: str, state: str, why: str) -> None:
-        """Tag the version in the registry; a registry that is away costs the record, not the service."""
+        """See `components.serve.follow.Service`: kept until the registry answers."""
         told = {"state": state, "why": why, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        with suppress(GristmillError), reached(self.root):
-            client(self.root).set_model_version_tag(self.pipeline, version, "service", json.dumps(told, ensure_ascii=False))
+        self._notes.append((version, json.dumps(told, ensure_ascii=False)))
+
+    def write_notes(self) -> None:
+        """Tag versions with what became of them.
+
+        Raises:
+            EnvironmentFault: the registry does not answer.
+        """
+        while self._notes:
+            with reached(self.root):
+                client(self.root).set_model_version_tag(self.pipeline, self._notes[0][0], "service", self._notes[0][1])
+            self._notes.popleft()
 
 
 def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], say: Callable[[str], None]) -> tuple[Edition, str | None, str]:
@@ -152,7 +164,7 @@ def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], 
 
 def lead(home: Home, first: Edition, refused: str | None, url: str, say: Callable[[str], None]) -> None:
     """Follow the champion until this process is told to stop."""
-    registry = Registry(home.root, home.pipeline, home.params.poll_s, say)
+    registry = Registry(home, say)
     follower = Follower(first, home, home.params.canary, say)
     follower.refused = refused
     up = True

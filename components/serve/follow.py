@@ -134,8 +134,8 @@ class Follower:
 
     def _refuse(self, number: str, why: str) -> None:
         self.refused = number
-        self._service.record(number, "refused", why)
         self._back(why)
+        self._service.record(number, "refused", why)
 
     def _back(self, why: str) -> None:
         number = self.plan.challenger.version if self.plan.challenger else self.refused
