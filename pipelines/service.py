@@ -37,7 +37,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     from components.serve.stage import info
     from pipelines.cluster import attached, describe
 
-    params, leading = _released(root, name)
+    params, leading = released(root, name)
     with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         if not os.environ.get("RAY_ADDRESS") and describe(root) is None:
             check_address(host, port)  # before Ray is started for nothing
@@ -69,7 +69,7 @@ def answer(root: Path, name: str, argument: str) -> None:
 
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
-    params, leading = _released(root, name)
+    params, leading = released(root, name)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)))
     try:
@@ -101,7 +101,7 @@ def tracking_ui(root: Path, port: int) -> int:
         return 0
 
 
-def _released(root: Path, name: str) -> tuple[Params, Version]:
+def released(root: Path, name: str) -> tuple[Params, Version]:
     """Params and champion of a pipeline.
 
     Raises:
