@@ -78,14 +78,16 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
     digest = sha256(source)
     key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, wanted.input.source, wanted.limit]).encode()).hexdigest()[:16]
     batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
-    with only_one(batch.state.with_suffix(".lock"), f"the scoring of {source.name}"):
-        note(batch.state, {"stage": BATCH, "in": str(source), "model": model.name})
-        made = _score(root, batch, kind)
-        if sha256(source) != digest:
-            raise InputError("was changed while it was read", where=str(source), remedy="run the same command again when nothing writes to it")
-        reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
-        shutil.rmtree(batch.state, ignore_errors=True)
-    batch.state.with_suffix(".lock").unlink(missing_ok=True)
+    lock = batch.state.with_suffix(".lock")
+    with only_one(lock, f"the scoring of {source.name}"):
+        try:
+            made = _score(root, batch, kind)
+            if sha256(source) != digest:
+                raise InputError("was changed while it was read", where=str(source), remedy="run the same command again when nothing writes to it")
+            reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
+            shutil.rmtree(batch.state, ignore_errors=True)
+        finally:
+            lock.unlink(missing_ok=True)
     _tell(made, reasons, model.name, out, time.monotonic() - began)
 
 
@@ -93,7 +95,8 @@ def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: fl
     new = made.rows - made.kept
     without = f" ({sum(reasons.values()):,} without an answer: {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())})" if reasons else ""
     rate = f", {new / made.seconds:,.0f} rows/s while scoring" if new else ""
-    console.print(f"{made.rows:,} rows{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}")
+    before = f", {made.kept:,} of them earlier" if made.kept else ""
+    console.print(f"{made.rows:,} rows{before}{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}")
 
 
 @dataclass
@@ -128,10 +131,12 @@ def _score(root: Path, batch: Batch, kind: Format) -> _Made:
     todo = _missing(batch, made, kind)
     first = list(islice(todo, 2))
     if made.kept:
-        console.print(f"  goes on: {made.kept:,} rows were answered before{'' if first else ', which was all'}")
+        console.print("  goes on with what an earlier run has answered")
     with Watcher("predict") as watcher, attached(root, psutil.Process()) if len(first) > 1 else nullcontext():
         model, started, done = _shared(batch.model) if len(first) > 1 else batch.model, time.monotonic(), 0
         for number, table in spread(score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()):
+            if not batch.state.exists():
+                note(batch.state, {"stage": BATCH, "in": str(batch.source), "model": batch.model.name})
             with atomic(batch.part(number)) as stream:
                 pq.write_table(table, stream, compression="zstd")
             done += table.num_rows

@@ -98,7 +98,7 @@ def pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
         encoding = detect(path, "auto", path.name)
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="write it as UTF-8") from None
-    yield from _record_pieces(reader(Unit(path.name, (path,), kind, encoding), wanted, set()))
+    yield from _record_pieces(reader(Unit(path.name, (path,), kind, encoding), wanted, set()), wanted.input.source)
 
 
 def _parquet(path: Path) -> Any:
@@ -113,7 +113,7 @@ def _parquet_pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
         wanted.check(file.schema_arrow.names, path.name)
         held: list[pa.RecordBatch] = []
         try:
-            for batch in file.iter_batches(batch_size=_STEP):
+            for batch in file.iter_batches(batch_size=min(_STEP, _ROWS)):
                 held.append(batch)
                 if sum(each.num_rows for each in held) >= _ROWS or sum(each.nbytes for each in held) >= _BYTES:
                     yield Rows(pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held))
@@ -124,23 +124,23 @@ def _parquet_pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
             yield Rows(pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held))
 
 
-def _record_pieces(found: Iterable[Record | Bad]) -> Iterator[Rows]:
+def _record_pieces(found: Iterable[Record | Bad], column: str) -> Iterator[Rows]:
     held: list[Record | Bad] = []
     size = 0
     for item in found:
         held.append(item)
         size += sum(len(value) for value in item.values.values() if isinstance(value, str)) if isinstance(item, Record) else 0
         if len(held) >= _ROWS or size >= _BYTES:
-            yield _as_rows(held)
+            yield _as_rows(held, column)
             held, size = [], 0
     if held:
-        yield _as_rows(held)
+        yield _as_rows(held, column)
 
 
-def _as_rows(items: Sequence[Record | Bad]) -> Rows:
+def _as_rows(items: Sequence[Record | Bad], column: str) -> Rows:
     names = dict.fromkeys(name for item in items if isinstance(item, Record) for name in item.values)
     values = [item.values if isinstance(item, Record) else {} for item in items]
-    broken = [f"{item.reason} (line {item.row})" if isinstance(item, Bad) else None for item in items]
+    broken = [f"{item.reason} (line {item.row})" if isinstance(item, Bad) else _fault(item.values.get(column)) for item in items]
     table = pa.table({_written(name): _column([each.get(name) for each in values]) for name in names}) if names else pa.table({"": pa.nulls(len(items))}).drop_columns([""])
     return Rows(table, broken)
 
@@ -151,6 +151,13 @@ def _column(values: Sequence[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
         return pa.array([None if value is None else _written(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) for value in values])
+
+
+def _fault(value: Any) -> str | None:
+    """Why a value is no text, where the file that is written has another in its place: half a surrogate pair, or what is nested."""
+    if isinstance(value, (dict, list)):
+        return "not_text"
+    return "broken_unicode" if isinstance(value, str) and _written(value) != value else None
 
 
 def _written(text: str) -> str:
