@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from components.fields.text import Text
+from components.fields.text import Text, Title
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
@@ -21,10 +21,11 @@ def _encodable(text: str) -> str:
 
 
 class Query(BaseModel):
-    """A text to classify."""
+    """A text to classify, and the title above it if it has one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     text: Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_encodable)]
+    title: Annotated[str, Field(max_length=100_000), AfterValidator(_encodable)] = ""
 
 
 class TextJudge(ClassificationJudge):
@@ -33,8 +34,8 @@ class TextJudge(ClassificationJudge):
     Query = Query
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
-        """The text of a row."""
-        return Query(text=row["text"])
+        """Text and title of a row."""
+        return Query(text=row["text"], title=row["title"])
 
     def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
         """By length and script."""
@@ -47,12 +48,13 @@ class TextJudge(ClassificationJudge):
         return Query(text=argument)
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """The texts."""
-        return {"text": [query.text for query in queries]}
+        """Texts and titles."""
+        return {"text": [query.text for query in queries], "title": [query.title for query in queries]}
 
     def show(self, case: Case[Any]) -> str:
-        """The text, escaped."""
-        return Text().show(case.query.text)
+        """The text, escaped, below its title."""
+        above = f"<b>{Title().show(case.query.title)}</b><br>" if case.query.title else ""
+        return above + Text().show(case.query.text)
 
 
 JUDGE = TextJudge()
