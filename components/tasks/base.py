@@ -288,6 +288,9 @@ class Judge(Protocol):
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """The cases of a split of clean."""
 
+    def query(self, row: Mapping[str, Any]) -> Any:
+        """A query from the input columns of a row. Raises pydantic's `ValidationError` for what no client may ask."""
+
     def read(self, argument: str) -> Any:
         """A query from a word of the command line: the text itself, or a file's path."""
 
