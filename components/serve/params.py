@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from components.core.params import Strict
-from components.registry.gates import GateParams
 
 
 class ServeParams(Strict):
     """Section `serve` of params.yaml; the defaults suit two cores."""
 
-    mode: Literal["auto", "review"] = "auto"  # what happens to a winner that passes its gates: released | waits for a person
     questions: int = Field(20, ge=1, le=10_000)  # test cases that the stage asks over HTTP
     max_items: int = Field(64, ge=1, le=10_000)  # in one request
     max_batch_size: int = Field(32, ge=1, le=4096)  # items scored together, from whatever requests
@@ -21,4 +17,3 @@ class ServeParams(Strict):
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
     replicas: int = Field(1, ge=1, le=1000)
     num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
-    gates: GateParams = GateParams()  # what a winner must pass before it may be released

@@ -82,6 +82,10 @@ class ClassificationJudge:
         """The most probable class is the true one."""
         return bool(answer.label == truth)
 
+    def confidence(self, answer: Any) -> float:
+        """Of the most probable class."""
+        return float(answer.probability)
+
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:
         """The first row of each class, at most six."""
         first: dict[str, BaseModel] = {}
