@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.registry.gates import GateParams
 from components.serve.canary import CanaryParams
 
 
@@ -40,7 +39,6 @@ class LimitParams(Strict):
 class ServeParams(Strict):
     """Section `serve` of params.yaml; the defaults suit two cores."""
 
-    mode: Literal["auto", "review"] = "auto"  # what happens to a winner that passes its gates: released | waits for a person
     questions: int = Field(20, ge=1, le=10_000)  # test cases that the stage asks over HTTP
     max_items: int = Field(64, ge=1, le=10_000)  # in one request
     max_batch_size: int = Field(32, ge=1, le=4096)  # items scored together, from whatever requests
@@ -52,4 +50,3 @@ class ServeParams(Strict):
     num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
     poll_s: float = Field(5.0, gt=0, le=3600)  # how often a running service asks the registry who is champion
     canary: CanaryParams = CanaryParams()  # how traffic moves to a new champion
-    gates: GateParams = GateParams()  # what a winner must pass before it may be released

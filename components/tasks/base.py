@@ -303,6 +303,9 @@ class Judge(Protocol):
     def right(self, answer: Any, truth: Any) -> bool:
         """Whether an answer counts as correct: for paired tests and the list of mistakes."""
 
+    def confidence(self, answer: Any) -> float | None:
+        """The probability that the answer states for being right; None where answers state none."""
+
     def show(self, case: Case[Any]) -> str:
         """The query for a person, as HTML."""
 
