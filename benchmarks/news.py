@@ -45,7 +45,8 @@ def raw_rows(data: Path) -> list[dict[str, Any]]:
     for name, split in (("train", "train"), ("dev", "validation"), ("test", "test")):
         titles, texts, labels = Plain(io.BytesIO((data / f"{name}.pkl").read_bytes())).load()
         for number, (title, text, label) in enumerate(zip(titles, texts, labels, strict=True)):
-            rows.append({"id": f"{name}-{number}", "origin": f"{name}:{number}", "text": text if len(comparable(text)) > 1 else title, "title": title, "label": str(label), "split": split, "group": None})
+            shown = text if len(comparable(text)) > 1 else title
+            rows.append({"id": f"{name}-{number}", "origin": f"{name}:{number}", "text": shown, "title": title, "label": str(label), "split": split, "group": None})
     return rows
 
 
