@@ -47,6 +47,18 @@ def stage(
 
 
 @app.command()
+def retrain(
+    name: Name = "default",
+    trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
+    accept_source: Annotated[bool, typer.Option("--accept-source", help="take the source as it is, though it has shrunk or its columns have changed")] = False,
+) -> None:
+    """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
+    from pipelines.retrain import retrain as work
+
+    raise typer.Exit(work(root(), name, trigger, accept_source))
+
+
+@app.command()
 def new(
     name: str,
     task: Annotated[str, typer.Option(help="task id")],
