@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.ingest.params import Files, IngestParams
+from pipelines.frozen import pin
 from pipelines.params import Params
 
 _ROOM = 512 * 2**20  # bytes beside twice what the pipeline's data and source take
@@ -92,14 +92,15 @@ def check_room(root: Path, params: Params, source_bytes: int) -> None:
         )
 
 
-def make(root: Path, params: Params, code: Code, plan: str) -> tuple[Path, bool]:
+def make(root: Path, params: Params, commit: str, plan: str, split: Path | None) -> tuple[Path, bool]:
     """The copy of this plan: the one that an earlier retrain with the same plan left, or a new one.
 
     Args:
         root: of the project.
         params: of the pipeline.
-        code: what to copy.
+        commit: what to copy.
         plan: tells one set of inputs from another.
+        split: that clean is to keep.
 
     Returns:
         Its root, and whether it was there already.
@@ -116,8 +117,10 @@ def make(root: Path, params: Params, code: Code, plan: str) -> tuple[Path, bool]
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root.resolve()), str(copy))
-        git(copy, "checkout", "--quiet", "--detach", code.commit)
+        git(copy, "checkout", "--quiet", "--detach", commit)
         _overlay(root, copy, params)
+        if split:
+            pin(copy, params, split)
         _share_cache(root, copy)
         write_atomic(marker, to_json({"plan": plan, "root": str(copy)}))
     except (OSError, shutil.Error, EnvironmentFault) as error:
@@ -173,16 +176,11 @@ def _snapshot(source: Path, target: Path) -> None:
 
 def _share_cache(root: Path, copy: Path) -> None:
     """The project's cache, by links that cannot be written through; where there are none to be had, DVC copies."""
+    from dvc.config import Config
+
     local = root / ".dvc" / "config.local"
     if local.is_file():
         shutil.copyfile(local, copy / ".dvc" / "config.local")
-    cache = _dvc(root, "cache", "dir")
-    _dvc(copy, "config", "--local", "cache.dir", cache)
-    _dvc(copy, "config", "--local", "cache.type", "reflink,hardlink,copy")
-
-
-def _dvc(folder: Path, *words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise EnvironmentFault(f"dvc {words[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1][:300]}", where=str(folder), remedy="gristmill doctor")
-    return done.stdout.strip()
+    cache = Config(str(root / ".dvc"))["cache"].get("dir") or str(root.resolve() / ".dvc" / "cache")
+    with Config(str(copy / ".dvc")).edit("local") as settings:
+        settings["cache"] |= {"dir": cache, "type": ["reflink", "hardlink", "copy"]}

@@ -22,7 +22,7 @@ from components.ingest.params import IngestParams
 from components.ingest.survey import changes, read_known, survey
 from components.registry.reader import look
 from components.registry.retrains import DONE, Retrain, last_done, retrains
-from pipelines import isolate, notify
+from pipelines import frozen, isolate, notify
 from pipelines.follow_log import Followed, follow
 from pipelines.ledger import Ledger, champion, end, now
 from pipelines.lock import only_one
@@ -68,11 +68,28 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
             if last and not accept_source:
                 _check_source(params, last, made)
             isolate.check_room(root, params, size)
+            split = frozen.find(root, params, ledger.folder, shelf)
+            made = replace(made, split=split.stem if split else "")
             ledger.begin(made)
-            return _run(root, params, ledger, made)
+            return _run(root, params, ledger, made, split)
         except Exception as error:
             _refused(params, ledger, past, made, error)
             raise
+
+
+def fresh(root: Path, name: str) -> str | None:
+    """A digest of what a retrain would be made with; None if the last one was made with the same.
+
+    Raises:
+        GristmillError: the params, the source or the registry cannot be read.
+    """
+    file = files_of(root, name)[0]
+    params = load(file, shown=file.relative_to(root).as_posix())
+    draft = Retrain("", "", "", "", "", "", {}, "", "", params.digest_up_to("serve"), "", 0)
+    made, _, _ = _inputs(root, params, Ledger(root, name), draft)
+    shelf = look(root, name)
+    last = last_done(retrains(shelf)) if shelf else None
+    return None if last and last.inputs == made.inputs else digest_of("\n".join(made.inputs).encode()).hexdigest()
 
 
 def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[Retrain, int, list[str]]:
@@ -97,14 +114,16 @@ def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
         raise InputError(what, where=f"{params.pipeline.params}: ingest.source", remedy=f"mend the source; if it is right as it is: {again} --accept-source")
 
 
-def _run(root: Path, params: Params, ledger: Ledger, made: Retrain) -> int:
+def _run(root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None) -> int:
     """The pipeline in the copy, and its record."""
-    plan = digest_of("\n".join((made.commit, *made.inputs)).encode()).hexdigest()
-    copy, there = isolate.make(root, params, isolate.code_of(root), plan)
+    plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
+    copy, there = isolate.make(root, params, made.commit, plan, split)
     typer.echo(f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}")
     done = _in_copy(copy, params.name, ledger, made)
     end(root, params.name, None)
     made = _outcome(root, copy, params, replace(made, seconds=done.seconds, ended=now()), done)
+    if made.outcome in DONE:
+        frozen.keep(copy, params, ledger.folder)
     ledger.close(made)
     if made.outcome in DONE:
         isolate.remove(copy)

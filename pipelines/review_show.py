@@ -19,6 +19,7 @@ from components.registry.reader import Shelf, Version, option
 from components.registry.retrains import Retrain, retrains
 from components.registry.review import asked
 from components.registry.versions import cases_of
+from pipelines.stages import STAGES
 from pipelines.watch import console
 
 WIDTH = 100
@@ -161,7 +162,7 @@ def _retrains(made: Sequence[Retrain]) -> Table:
     table = grid("retrain began (UTC)", "trigger", "outcome", "version", "champion", "took", "made with")
     for each in made:
         champion = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
-        stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in each.seconds.items())
+        stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in sorted(each.seconds.items(), key=lambda entry: list(STAGES).index(entry[0])))
         took = f"{sum(each.seconds.values()):.0f} s" + (f" ({stages})" if stages else "")
         inputs = f"code {each.commit[:8] or '?'}, params {each.params[:8]}, source {each.source[:8] or '?'} ({each.rows:,} rows)" + (f", data {each.data[:8]}" if each.data else "")
         outcome = each.outcome + (f": {each.detail}" if each.detail else "")
