@@ -40,18 +40,22 @@ def find(root: Path, params: Params, folder: Path, shelf: Shelf | None) -> Path 
     return freeze(manifest.parent, params.task, clean, folder)
 
 
-def pin(copy: Path, params: Params, split: Path) -> None:
-    """Have the copy's clean stage keep a split: its file beside the copy's state, its name in the copy's params."""
+def pin(copy: Path, params: Params, split: Path | None, feedback: str) -> None:
+    """Write into the copy's params what DVC could not see otherwise: the split that clean is to keep, whose file goes beside the copy's state, and the digest of the feedback."""
     from ruamel.yaml import YAML
 
     clean: CleanParams = params.sections["clean"]  # type: ignore[assignment]
-    place = copy / (clean.frozen_split or f"data/.state/retrain/{params.name}/{split.name}")
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(split, place)
-    if clean.frozen_split is None:
+    pins: list[tuple[str, str, str]] = [("ingest", "seen", feedback)] if feedback else []
+    if split:
+        place = copy / (clean.frozen_split or f"data/.state/retrain/{params.name}/{split.name}")
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(split, place)
+        pins += [("clean", "frozen_split", place.relative_to(copy).as_posix())] if clean.frozen_split is None else []
+    if pins:
         tree = read_yaml(copy / params.pipeline.params)
-        tree["clean"]["frozen_split"] = place.relative_to(copy).as_posix()
+        for section, key, value in pins:
+            tree[section][key] = value
         YAML(typ="safe", pure=True).dump(tree, copy / params.pipeline.params)
 
 

@@ -77,11 +77,10 @@ def check_room(root: Path, params: Params, source_bytes: int) -> None:
         EnvironmentFault: too little disk is free.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
-    path = Path(ingest.source.path)
-    if not path.is_absolute() and ".." in path.parts:
-        raise InputError(
-            f"{str(path)!r} leads out of the project, and elsewhere from a copy of it", where=f"{params.pipeline.params}: ingest.source.path", remedy="write the path from the root of the file system"
-        )
+    for key, given in (("source.path", ingest.source.path), ("feedback", ingest.feedback)):
+        if given and not Path(given).is_absolute() and ".." in Path(given).parts:
+            where, remedy = f"{params.pipeline.params}: ingest.{key}", "write the path from the root of the file system"
+            raise InputError(f"{given!r} leads out of the project, and elsewhere from a copy of it", where=where, remedy=remedy)
     data = root / params.pipeline.data
     own = [data / part for part in ("raw", "clean", "audit", "augmented", "tokens", "models", "reports")]
     size = sum(file.stat().st_size for folder in own for file in folder.rglob("*") if file.is_file()) + source_bytes
@@ -92,7 +91,7 @@ def check_room(root: Path, params: Params, source_bytes: int) -> None:
         )
 
 
-def make(root: Path, params: Params, commit: str, plan: str, split: Path | None) -> tuple[Path, bool]:
+def make(root: Path, params: Params, commit: str, plan: str, split: Path | None, feedback: str = "") -> tuple[Path, bool]:
     """The copy of this plan: the one that an earlier retrain with the same plan left, or a new one.
 
     Args:
@@ -101,6 +100,7 @@ def make(root: Path, params: Params, commit: str, plan: str, split: Path | None)
         commit: what to copy.
         plan: tells one set of inputs from another.
         split: that clean is to keep.
+        feedback: digest of it, "" where there is none.
 
     Returns:
         Its root, and whether it was there already.
@@ -119,8 +119,7 @@ def make(root: Path, params: Params, commit: str, plan: str, split: Path | None)
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root.resolve()), str(copy))
         git(copy, "checkout", "--quiet", "--detach", commit)
         _overlay(root, copy, params)
-        if split:
-            pin(copy, params, split)
+        pin(copy, params, split, feedback)
         _share_cache(root, copy)
         write_atomic(marker, to_json({"plan": plan, "root": str(copy)}))
     except (OSError, shutil.Error, EnvironmentFault) as error:
@@ -160,6 +159,8 @@ def _overlay(root: Path, copy: Path, params: Params) -> None:
     source = Path(ingest.source.path)
     if not source.is_absolute() and (isinstance(ingest.source, Files) or not (copy / source).exists()):
         _snapshot(root / source, copy / source)
+    if ingest.feedback and not Path(ingest.feedback).is_absolute() and (root / ingest.feedback).is_dir():
+        _snapshot(root / ingest.feedback, copy / ingest.feedback)
     if committed == sha256(copy / file):
         git(copy, "update-index", "--assume-unchanged", str(file))  # what is pinned in it below is no change of a person's
 

@@ -19,7 +19,7 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.tables import MANIFEST
 from components.ingest.params import IngestParams
-from components.ingest.survey import changes, read_known, survey
+from components.ingest.survey import Survey, changes, read_known, survey
 from components.registry.reader import look
 from components.registry.retrains import DONE, Retrain, last_done, retrains
 from pipelines import frozen, isolate, notify
@@ -58,7 +58,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
         leading = shelf.aliases.get("champion") if shelf else None
         made = Retrain(uuid.uuid4().hex[:12], trigger, "failed", "", now(), "", {}, "", "", params.digest_up_to("serve"), "", 0, before=leading, after=leading)
         try:
-            made, size, left_out = _inputs(root, params, ledger, made)
+            made, found, left_out = _inputs(root, params, ledger, made)
             last = last_done(past)
             if last and last.inputs == made.inputs:
                 typer.echo(_NOTHING.format(began=last.began, outcome=last.outcome))
@@ -67,11 +67,11 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
                 typer.echo(f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}")
             if last and not accept_source:
                 _check_source(params, last, made)
-            isolate.check_room(root, params, size)
+            isolate.check_room(root, params, found.bytes)
             split = frozen.find(root, params, ledger.folder, shelf)
             made = replace(made, split=split.stem if split else "")
             ledger.begin(made)
-            return _run(root, params, ledger, made, split)
+            return _run(root, params, ledger, made, split, found.feedback)
         except Exception as error:
             _refused(params, ledger, past, made, error)
             raise
@@ -92,8 +92,8 @@ def fresh(root: Path, name: str) -> str | None:
     return None if last and last.inputs == made.inputs else digest_of("\n".join(made.inputs).encode()).hexdigest()
 
 
-def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[Retrain, int, list[str]]:
-    """What a retrain would be made with, the bytes of its source, and files of the code that it would not see."""
+def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[Retrain, Survey, list[str]]:
+    """What a retrain would be made with, what its source is like, and files of the code that it would not see."""
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     seen = ledger.folder / "seen.json"
     known = read_known(seen)
@@ -103,7 +103,7 @@ def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[
         write_atomic(seen, to_json(known))
     code = isolate.code_of(root)
     facts = replace(made, commit=code.commit, code=digest_of(code.digest.encode()).hexdigest(), source=found.digest, rows=found.rows, columns=dict(found.columns))
-    return facts, found.bytes, code.left_out
+    return facts, found, code.left_out
 
 
 def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
@@ -114,10 +114,10 @@ def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
         raise InputError(what, where=f"{params.pipeline.params}: ingest.source", remedy=f"mend the source; if it is right as it is: {again} --accept-source")
 
 
-def _run(root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None) -> int:
+def _run(root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None, feedback: str) -> int:
     """The pipeline in the copy, and its record."""
     plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
-    copy, there = isolate.make(root, params, made.commit, plan, split)
+    copy, there = isolate.make(root, params, made.commit, plan, split, feedback)
     typer.echo(f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}")
     done = _in_copy(copy, params.name, ledger, made)
     end(root, params.name, None)

@@ -36,6 +36,7 @@ class Survey:
     rows: int  # lines, rows of Parquet, files of class folders: comparable only with the same source's
     columns: Mapping[str, str]  # name -> type, of tables
     bytes: int
+    feedback: str = ""  # digest of accepted feedback, which DVC does not see; "" where there is none
 
 
 def survey(params: IngestParams, root: Path, known: Known) -> Survey:
@@ -59,7 +60,12 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
         size += sum(int(fact[0]) for fact in facts)
         rows += len(facts) if unit.format == "folders" else _rows(unit, int(facts[0][3])) if facts else 1
         columns |= _columns(unit)
-    return Survey(hashlib.sha256(to_json(seen).encode()).hexdigest(), rows, columns, size)
+    told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
+    return Survey(_digest(seen | told), rows, columns, size, _digest(told) if told else "")
+
+
+def _digest(seen: Mapping[str, list[str]]) -> str:
+    return hashlib.sha256(to_json(seen).encode()).hexdigest()
 
 
 def changes(before_rows: int, before_columns: Mapping[str, str], rows: int, columns: Mapping[str, str], least: float) -> list[str]:
