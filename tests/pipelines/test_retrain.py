@@ -20,7 +20,7 @@ from pipelines import isolate
 from pipelines.ledger import Ledger
 from pipelines.lock import only_one
 from pipelines.processes import wait_until
-from pipelines.retrain import retrain
+from pipelines.retrain import fresh, retrain
 from tests.pipelines.retrain_project import Small
 
 
@@ -109,32 +109,30 @@ def test_a_source_that_is_not_what_it_was_is_refused_and_recorded_once(small: Sm
     assert not isolate.place(small.root, "default").exists()
 
 
-def test_a_kill_leaves_one_record_no_process_and_is_gone_on_from(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_from(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     small.put(["SLEEP"])
-    before, open_record = len(small.records()), small.root / "data/.state/retrain/default/running.json"
-    process = small.start("retrain")
-    assert wait_until(lambda: open_record.exists() and json.loads(open_record.read_text())["stage"] == "train", 120)
-    process.kill()
-    process.communicate()
-    copy = isolate.place(small.root, "default")
-    assert wait_until(lambda: not [each for each in small.processes() if str(copy) in each], 30)  # the kernel has told them
-    assert (copy / "data/raw").is_dir() and len(small.records()) == before
+    before, open_record, copy = len(small.records()), small.root / "data/.state/retrain/default/running.json", isolate.place(small.root, "default")
+
+    def begun(slept: int) -> subprocess.Popen[str]:
+        """A retrain that is in train."""
+        process = small.start("retrain")
+        assert wait_until(lambda: (copy / f"slept.{slept}").exists() and json.loads(open_record.read_text())["stage"] == "train", 200)
+        return process
+
+    stopped = begun(0)
+    os.kill(stopped.pid, signal.SIGTERM)
+    assert small.finish(stopped).code == 130 and not open_record.exists() and small.records()[-1].outcome == "stopped"
+    killed = begun(1)
+    killed.kill()
+    killed.communicate()
+    assert wait_until(lambda: not [each for each in small.processes() if str(copy) in each], 60)  # the kernel has told them
+    assert (copy / "data/raw").is_dir() and len(small.records()) == before + 1
     assert again(small) == 0
     assert "was killed in stage train" in (out := capsys.readouterr().out) and "goes on in .dvc/tmp/retrain/default" in out
-    killed, done = small.records()[before:]
-    assert (killed.outcome, done.outcome) == ("killed", "promoted") and killed.detail.startswith("in stage train") and "ingest" in killed.seconds
+    first, second, done = small.records()[before:]
+    assert (first.outcome, second.outcome, done.outcome) == ("stopped", "killed", "promoted")
+    assert second.detail.startswith("in stage train") and "ingest" in first.seconds
     assert "ingest" not in done.seconds  # it was finished
-
-
-def test_a_retrain_that_is_stopped_says_so(small: Small) -> None:
-    small.put(["SLEEP", "more"])
-    open_record = small.root / "data/.state/retrain/default/running.json"
-    process = small.start("retrain")
-    assert wait_until(lambda: open_record.exists() and json.loads(open_record.read_text())["stage"] == "train", 120)
-    os.kill(process.pid, signal.SIGTERM)
-    done = small.finish(process)
-    assert done.code == 130, done.error
-    assert small.records()[-1].outcome == "stopped" and not open_record.exists()
 
 
 def test_a_stage_that_fails_is_a_record_even_with_the_webhook_down(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,23 +145,24 @@ def test_a_stage_that_fails_is_a_record_even_with_the_webhook_down(small: Small,
     assert "the webhook at 127.0.0.1 did not take the message" in errors and "secret" not in errors
 
 
-def test_a_model_that_loses_is_a_record_and_no_failure(small: Small, hook: str) -> None:
+def test_a_model_that_loses_is_a_record_and_no_failure(small: Small, hook: str, capsys: pytest.CaptureFixture[str]) -> None:
     small.put(["WORSE"])
     small.edit("params.yaml", {"retrain": {"webhook": hook}})
-    assert again(small) == 0
-    assert (small.records()[-1].outcome, small.records()[-1].detail) == ("refused", "champion")
-    assert again(small) == 0 and small.records()[-1].outcome == "refused"  # which is settled, too
-
-
-def test_code_that_is_not_committed_is_left_out_and_committed_code_is_new(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     stage = small.root / "components" / "clean" / "split.py"
     stage.write_text(stage.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
     assert again(small) == 0
-    assert "nothing new" in capsys.readouterr().out
+    assert "changes that are not committed are left out: components/clean/split.py" in capsys.readouterr().out
+    assert (small.records()[-1].outcome, small.records()[-1].detail) == ("refused", "champion")
+    assert again(small) == 0 and "nothing new" in capsys.readouterr().out  # that is settled, too
+
+
+def test_params_and_committed_code_are_new_and_readmes_are_not(small: Small) -> None:
+    settled = fresh(small.root, "default")
+    (small.root / "README.md").write_text("other words", encoding="utf-8")
+    small.commit()  # with the change in clean
+    code = fresh(small.root, "default")
     small.edit("params.yaml", {"seed": 8})
-    assert again(small) == 0
-    assert "left out: components/clean/split.py" in (out := capsys.readouterr().out) and "nothing new" not in out
-    assert set(small.records()[-1].seconds) == {"serve"}  # DVC has the results of the others, which do not look at the seed
+    assert settled is None and code is not None and fresh(small.root, "default") not in (None, code)
 
 
 def test_a_full_disk_is_told_early_or_leaves_no_half_copy(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +205,7 @@ def test_a_record_waits_for_a_registry_that_is_away(small: Small, monkeypatch: p
 def test_history_shows_retrains(small: Small) -> None:
     done = small.gristmill("history", COLUMNS="300")
     assert done.code == 0, done.error
-    for told in ("promoted", "killed: in stage train", "source refused", "refused: champion", "stopped", "the sky has fallen"):
+    for told in ("test: promoted, version 1", "by hand: killed", "in stage train, which began", "source refused", "by hand: refused", "stopped", "the sky has fallen"):
         assert told in done.out, done.out
 
 
