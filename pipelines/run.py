@@ -24,6 +24,7 @@ from pipelines.summary import show_summary
 from pipelines.watch import console
 
 _PATIENCE_S = 5.0
+_AGAIN_S = 15.0  # an interrupt that comes while a stage loads a library may be lost there, and DVC itself passes over it
 
 
 def files_of(root: Path, name: str) -> tuple[Path, Path]:
@@ -91,8 +92,11 @@ def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
     try:
         while True:
             try:
-                code = process.wait()
+                code = process.wait(_AGAIN_S)
                 return 130 if stopped else code
+            except subprocess.TimeoutExpired:
+                if stopped:
+                    stop()
             except KeyboardInterrupt:
                 stopped = True
                 with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
