@@ -17,11 +17,13 @@ from components.registry.retrains import Retrain, record
 from pipelines.ledger import Ledger, now
 from pipelines.params import load
 from pipelines.retrain import _inputs
-from tests.commands.project import Project
 
 
 def main(times: int) -> None:
     """Print the row."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from tests.commands.project import Project
+
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path(scratch) / "p")
         params = load(project.root / "params.yaml")
