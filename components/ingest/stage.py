@@ -61,7 +61,8 @@ def run(job: Job) -> None:
     wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
     found = units(params, job)
     told = files.feedback(params.feedback, job.root) if params.feedback else []
-    own = layout(base.schema(job.task).roles, {}, params.max_bytes_per_value)
+    named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
+    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value)
     keys = _keys([unit.name for unit in (*found, *told)])
     parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], job.journal)
     if params.seen:
