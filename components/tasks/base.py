@@ -81,6 +81,11 @@ class Schema(Protocol):
         """Methods that make one more train row from a row; empty when the task transforms on the fly."""
 
 
+def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
+    """Equal for rows whose inputs count as the same; optional inputs that are missing at the end leave no trace."""
+    return "\x1f".join(fields[name].key(row[name]) for name in inputs).rstrip("\x1f")
+
+
 # -- encode: rows to arrays
 class Encoder(Protocol):
     """Fitted on train rows only."""

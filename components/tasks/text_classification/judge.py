@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from components.fields.text import Text
+from components.fields.text import Text, Title
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
@@ -25,10 +25,11 @@ def _encodable(text: str) -> str:
 
 
 class Query(BaseModel):
-    """A text to classify."""
+    """A text to classify, and the title above it if it has one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     text: Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_encodable)]
+    title: Annotated[str, Field(max_length=100_000), AfterValidator(_encodable)] = ""
 
 
 class TextJudge(ClassificationJudge):
@@ -37,8 +38,8 @@ class TextJudge(ClassificationJudge):
     Query = Query
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
-        """The text of a row."""
-        return Query(text=row["text"])
+        """Text and title of a row."""
+        return Query(text=row["text"], title=row["title"])
 
     def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
         """By length and script."""
@@ -51,8 +52,8 @@ class TextJudge(ClassificationJudge):
         return Query(text=argument)
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """The texts."""
-        return {"text": [query.text for query in queries]}
+        """Texts and titles."""
+        return {"text": [query.text for query in queries], "title": [query.title for query in queries]}
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbours together that there are few enough."""
@@ -65,8 +66,9 @@ class TextJudge(ClassificationJudge):
         return cast(BaseModel, query.model_copy(update={"text": "".join([*parts[:place], *parts[place + 1 :]])}))
 
     def show(self, case: Case[Any]) -> str:
-        """The text, escaped."""
-        return Text().show(case.query.text)
+        """The text, escaped, below its title."""
+        above = f"<b>{Title().show(case.query.title)}</b><br>" if case.query.title else ""
+        return above + Text().show(case.query.text)
 
 
 JUDGE = TextJudge()

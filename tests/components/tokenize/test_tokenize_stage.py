@@ -15,10 +15,11 @@ import pytest
 from mill import IMAGE, Mill, pictures, sentences
 
 from components.core.files import sha256
-from components.core.tables import MANIFEST
+from components.core.tables import MANIFEST, read_table
 from components.engine.data import Rows, load_encoder
 from components.fields.base import Reject
 from components.fields.image import decode
+from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
 from components.tasks.text_classification.schema import MASK, TextClean
@@ -30,7 +31,7 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
     return ENCODING.fit(batches, ["a", "b"], TextTokenize(**{"vocabulary_size": 500, "min_frequency": 1, "max_length": 16, **options}), TextClean())
 
 
-def ask(encoder: Encoder, columns: dict[str, list[Any]]) -> Arrays:
+def ask(encoder: Encoder, columns: Any) -> Arrays:
     """What a network that pads takes of queries."""
     return encoder.collate(encoder.rows(columns))
 
@@ -70,6 +71,24 @@ def test_lengths_are_those_of_the_rows(reviews: Mill) -> None:
     assert facts["lengths"]["mean"] == pytest.approx(np.mean(sizes))
     assert sum(facts["histogram"].values()) == len(sizes)
     assert Rows(reviews.root / "tokens", "test", encoder).lengths.tolist() == [len(row["ids"]) for row in reviews.rows("tokens", "test")]
+
+
+def test_a_title_is_read_before_its_text_and_a_query_as_its_row(tmp_path: Path) -> None:
+    # given rows of which some have a title, which is normalised as texts are
+    rows = [{**row, "title": "  好消息&amp;Good " if i % 2 else None} for i, row in enumerate(sentences(120))]
+    made = Mill.make(tmp_path, rows).all()
+    assert {row["title"] for row in made.rows("clean", "train")} == {"", "好消息&Good"}
+    encoder, judge = load_encoder(tmp_path / "tokens", made.task), base.judge(made.task)
+    assert isinstance(encoder, TextEncoder)
+
+    # when its case is asked, then the network gets what it was fitted on
+    encoded = {row["id"]: row["ids"] for row in made.rows("tokens", "test")}
+    for case in judge.cases(read_table(tmp_path / "clean", "test")):
+        batch = ask(encoder, judge.columns([case.query]))
+        assert batch["ids"][0][batch["mask"][0] == 1].tolist() == encoded[case.id]
+        assert judge.show(case).startswith("<b>好消息&amp;Good</b><br>") == bool(case.query.title)
+    titled = next(row for row in made.rows("clean", "test") if row["title"])
+    assert encoded[titled["id"]][:3] == ask(encoder, {"text": ["好消息"]})["ids"][0][:3].tolist()
 
 
 def test_what_stands_only_in_test_is_unknown(tmp_path: Path) -> None:
