@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
+from pipelines.keys import keys_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
 mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(keys_app, name="keys")
 
 Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
 
