@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.registry.gates import GateParams
+from components.serve.canary import CanaryParams
+
+
+class Scale(Strict):
+    """A number of replicas that follows the load."""
+
+    min: int = Field(1, ge=1, le=1000)
+    max: int = Field(4, ge=1, le=1000)
+    target_ongoing: float = Field(16, gt=0, le=10_000)  # requests that a replica has in hand when there are enough of them
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.max < self.min:
+            raise ValueError(f"max is {self.max}, less than min, {self.min}")
+        return self
 
 
 class LimitParams(Strict):
@@ -25,7 +39,6 @@ class LimitParams(Strict):
 class ServeParams(Strict):
     """Section `serve` of params.yaml; the defaults suit two cores."""
 
-    mode: Literal["auto", "review"] = "auto"  # what happens to a winner that passes its gates: released | waits for a person
     questions: int = Field(20, ge=1, le=10_000)  # test cases that the stage asks over HTTP
     max_items: int = Field(64, ge=1, le=10_000)  # in one request
     max_batch_size: int = Field(32, ge=1, le=4096)  # items scored together, from whatever requests
@@ -33,6 +46,7 @@ class ServeParams(Strict):
     batch_wait_ms: float = Field(2.0, ge=0, le=1000)  # how long a batch waits at most for the company that it had before; never while the service is idle
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
     limits: LimitParams = LimitParams()
-    replicas: int = Field(1, ge=1, le=1000)
+    replicas: Annotated[int, Field(ge=1, le=1000)] | Scale = 1
     num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
-    gates: GateParams = GateParams()  # what a winner must pass before it may be released
+    poll_s: float = Field(5.0, gt=0, le=3600)  # how often a running service asks the registry who is champion
+    canary: CanaryParams = CanaryParams()  # how traffic moves to a new champion

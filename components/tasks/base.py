@@ -288,6 +288,9 @@ class Judge(Protocol):
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """The cases of a split of clean."""
 
+    def query(self, row: Mapping[str, Any]) -> Any:
+        """A query from the input columns of a row. Raises pydantic's `ValidationError` for what no client may ask."""
+
     def read(self, argument: str) -> Any:
         """A query from a word of the command line: the text itself, or a file's path."""
 
@@ -299,6 +302,9 @@ class Judge(Protocol):
 
     def right(self, answer: Any, truth: Any) -> bool:
         """Whether an answer counts as correct: for paired tests and the list of mistakes."""
+
+    def confidence(self, answer: Any) -> float | None:
+        """The probability that the answer states for being right; None where answers state none."""
 
     def show(self, case: Case[Any]) -> str:
         """The query for a person, as HTML."""
