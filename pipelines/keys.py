@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.project import root
+
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
 Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
 
@@ -52,6 +54,4 @@ def remove(name: Name) -> None:
 
 
 def _file() -> Path:
-    from pipelines.cli import root
-
     return keys_file(root())
