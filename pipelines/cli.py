@@ -9,19 +9,18 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
+from pipelines import review
+from pipelines.project import root
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
 mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(review.review_app, name="review")
+app.command()(review.rollback)
+app.command()(review.history)
+app.command()(review.trace)
 
 Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
-
-
-def root() -> Path:
-    """The project: the nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
-    here = Path.cwd()
-    found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
-    return next(found, Path(__file__).resolve().parent.parent)
 
 
 @app.command()
@@ -99,11 +98,25 @@ def serve(
 
 
 @app.command()
-def predict(query: Annotated[str, typer.Argument(help="a text, or the path of a picture")], pipeline: Annotated[str, typer.Option(help="which pipeline's champion")] = "default") -> None:
-    """Ask the champion without a server."""
-    from pipelines.service import answer
+def predict(
+    query: Annotated[str | None, typer.Argument(help="a text, or the path of a picture", show_default=False)] = None,
+    pipeline: Annotated[str, typer.Option(help="which pipeline's model")] = "default",
+    source: Annotated[Path | None, typer.Option("--in", help="a Parquet, CSV, TSV or JSON lines file of rows instead", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
+    column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
+) -> None:
+    """Ask the champion without a server: one thing, or each row of a file."""
+    if (query is None) == (source is None) or (source is None) != (out is None):
+        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict "…", or gristmill predict --in FILE --out FILE')
+    if source is not None and out is not None:
+        from pipelines.batch import predict_file
 
-    answer(root(), pipeline, query)
+        predict_file(root(), pipeline, source, out, column, version)
+    elif query is not None:
+        from pipelines.service import answer
+
+        answer(root(), pipeline, query)
 
 
 @app.command()

@@ -79,7 +79,7 @@ def answer(root: Path, name: str, argument: str) -> None:
 
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
-    params, leading = _released(root, name)
+    params, leading = released(root, name)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)))
     try:
@@ -116,7 +116,7 @@ def _params(root: Path, name: str) -> Params:
     return load(path, shown=path.relative_to(root).as_posix())
 
 
-def _released(root: Path, name: str) -> tuple[Params, Version]:
+def released(root: Path, name: str) -> tuple[Params, Version]:
     """Params and champion of a pipeline.
 
     Raises:
