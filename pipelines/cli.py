@@ -10,11 +10,13 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import review
+from pipelines.keys import keys_app
 from pipelines.project import root
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
 mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
 app.command()(review.rollback)
 app.command()(review.history)

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
 from components.serve.guard import Bucket, Door, Guard
-from components.serve.keys import Key, Keyring
+from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
 from components.serve.params import ServeParams
 from components.serve.routes import Service, guarded_routes, open_routes
@@ -24,19 +24,18 @@ _OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model")
 
 
-def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, key: str | None = None, keys: Keyring | None = None, replica: str = "0") -> FastAPI:
+def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0") -> FastAPI:
     """The app that answers for one model.
 
     Args:
         predictor: the loaded model.
         model: name, version and hashes that every answer carries, and examples.
         params: limits and batching.
-        key: one key, for short: /v1 and /metrics then want `Authorization: Bearer <key>`.
-        keys: those that open it; none: no key is wanted.
+        keys: if there are any, /v1 and /metrics want `Authorization: Bearer <key>`.
         replica: tells this replica's meters from another's.
     """
     params = params or ServeParams()
-    keys = keys or Keyring([Key.of("key", key)] if key else [])
+    keys = Keyring() if keys is None else keys
     meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
     batcher = Batcher(predictor, params.max_batch_size, params.max_batch_tokens, params.batch_wait_ms / 1000, meters.scored)
     meters.follow(lambda: batcher.waiting, lambda: door.inside)
