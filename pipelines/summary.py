@@ -23,7 +23,7 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})")
     console.print(f"report   {(reports / 'report.html').relative_to(root)}")
-    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow ui   {escape(again)}")
+    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow up   {escape(again)}")
 
 
 def _table(board: dict[str, Any]) -> Table:
