@@ -217,7 +217,7 @@ if __name__ == "__main__":
         case ["tax"]:
             tax(minutes=3)
         case ["start-up"]:
-            start_up(rounds=4)
+            start_up(rounds=6)
         case ["arm-torchrun", _, state, epochs]:
             under_torchrun(Path(state), int(epochs))
         case ["arm-ray", address, state, epochs]:

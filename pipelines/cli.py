@@ -98,11 +98,25 @@ def serve(
 
 
 @app.command()
-def predict(query: Annotated[str, typer.Argument(help="a text, or the path of a picture")], pipeline: Annotated[str, typer.Option(help="which pipeline's champion")] = "default") -> None:
-    """Ask the champion without a server."""
-    from pipelines.service import answer
+def predict(
+    query: Annotated[str | None, typer.Argument(help="a text, or the path of a picture", show_default=False)] = None,
+    pipeline: Annotated[str, typer.Option(help="which pipeline's model")] = "default",
+    source: Annotated[Path | None, typer.Option("--in", help="a Parquet, CSV, TSV or JSON lines file of rows instead", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
+    column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
+) -> None:
+    """Ask the champion without a server: one thing, or each row of a file."""
+    if (query is None) == (source is None) or (source is None) != (out is None):
+        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict "…", or gristmill predict --in FILE --out FILE')
+    if source is not None and out is not None:
+        from pipelines.batch import predict_file
 
-    answer(root(), pipeline, query)
+        predict_file(root(), pipeline, source, out, column, version)
+    elif query is not None:
+        from pipelines.service import answer
+
+        answer(root(), pipeline, query)
 
 
 @app.command()

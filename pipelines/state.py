@@ -16,6 +16,7 @@ from components.tune.study import STUDIES
 from pipelines.params import Params
 from pipelines.stages import STAGES
 
+BATCH = "predict"  # not a stage, but it leaves finished parts behind in the same way
 _FORMAT = 2
 _FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
 
@@ -58,9 +59,9 @@ def clear_others(state: Path) -> None:
 
 
 def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
-    """State folders of stages that did not end, with their size in bytes."""
+    """State folders of stages and batches that did not end, with their size in bytes."""
     for folder in sorted([*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]):
-        if folder.is_dir() and folder.parent.name in STAGES and folder.name != STUDIES:
+        if folder.is_dir() and folder.parent.name in (*STAGES, BATCH) and folder.name != STUDIES:
             yield folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

@@ -45,9 +45,9 @@ def run(job: Job) -> None:
     train = read_table(job.inputs["clean"], "train")
     added: list[dict[str, Any]] = []
     if params.rate and schema.augmenters(params):
-        taken = {_key(fields, inputs, row) for row in clean.select(inputs).to_pylist()}
+        taken = {base.row_key(fields, inputs, row) for row in clean.select(inputs).to_pylist()}
         for row in _variants(job, params, train):
-            key = _key(fields, inputs, row)
+            key = base.row_key(fields, inputs, row)
             if key not in taken:  # a variant that equals a validation row would be a leak; one that equals a train row, a repeat
                 taken.add(key)
                 added.append(row)
@@ -56,10 +56,6 @@ def run(job: Job) -> None:
     write_table(job.outputs["augmented"], {"train": table}, {"methods": dict(sorted(methods.items()))})
     write_atomic(job.outputs["report"], to_json({"added": table.num_rows, "train": train.num_rows, **{f"added_{name}": count for name, count in sorted(methods.items())}}))
     job.journal.say(f"{table.num_rows:,} rows added to {train.num_rows:,}" if added else "no rows are added: switched off, or this task transforms on the fly")
-
-
-def _key(fields: Any, inputs: list[str], row: dict[str, Any]) -> str:
-    return "\x1f".join(fields[name].key(row[name]) for name in inputs)
 
 
 def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str, Any]]:

@@ -175,7 +175,7 @@ def clean_piece(piece: Piece) -> Cleaned:
             rows[name].append(row[name])
         for name, value in values.items():
             rows[name].append(value)
-        keys.append("\x1f".join(fields[name].key(values[name]) for name in inputs))
+        keys.append(base.row_key(fields, inputs, values))
         for name in signatures:
             signatures[name].append(fields[name].signature(values[name]))
     return Cleaned(rows, keys, signatures, rejected, unlabelled)

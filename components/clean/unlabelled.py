@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.fields.base import Field
+from components.tasks.base import row_key
 
 SPLIT = "unlabelled"
 
@@ -18,7 +19,7 @@ def nameless(row: Mapping[str, Any], fields: Mapping[str, Field], inputs: Sequen
     if (row["split"] or SPLIT).strip().lower() not in (SPLIT, "train", "training"):
         return None
     values = {name: fields[name].clean(row[name]) for name in inputs}
-    return {"id": row["id"], **values, "key": "\x1f".join(fields[name].key(values[name]) for name in inputs)}
+    return {"id": row["id"], **values, "key": row_key(fields, inputs, values)}
 
 
 def settle(found: Sequence[Mapping[str, Any]], labelled: Set[str], target: str, schema: pa.Schema) -> tuple[dict[str, pa.Table], int]:

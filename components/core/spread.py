@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(work: Callable[[T], R], pieces: Sequence[T], in_flight: int = 8) -> Iterator[R]:
+def spread(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> Iterator[R]:
     """Yield `work(piece)` in the order of the pieces, whatever the order in which they end.
 
     Args:
         work: an importable function; what it takes and gives travels through the object store.
-        pieces: small descriptions or tables; cut them by size, never by the number of workers, so that results do not depend on it.
+        pieces: small descriptions or tables, made when their turn comes; cut them by size, never by the number of workers, so that results do not depend on it.
         in_flight: tasks submitted ahead of the one that is waited for, which bounds memory.
     """
     import ray

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.train.v2._internal.callbacks import AcceleratorSetupCallback, BackendSetupCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
@@ -185,9 +186,9 @@ class Room(ScalingPolicy):
         return ResizeDecision(room, self._each) if room > running else NoopDecision()
 
     def _free(self) -> int:
-        """How many workers fit in what nobody holds."""
-        free = ray.available_resources()
-        return int(min(free.get(name, 0) // amount for name, amount in self._each.items()))
+        """How many workers fit in what nobody holds; a worker lies on one node, so halves of a CPU on two are no room."""
+        nodes = available_resources_per_node().values()
+        return sum(int(min(free.get(name, 0) // amount for name, amount in self._each.items())) for free in nodes)
 
     def _get_num_workers_for_resource_request(self) -> int:
         return int(self._most)

@@ -23,7 +23,7 @@ def leaked_rows(job: Job) -> int:
     seen: set[str] = set()
     leaked = 0
     for split in ("train", "validation", "test"):
-        keys = ["\x1f".join(fields[name].key(row[name]) for name in inputs) for row in read_table(job.inputs["clean"], split, inputs).to_pylist()]
+        keys = [base.row_key(fields, inputs, row) for row in read_table(job.inputs["clean"], split, inputs).to_pylist()]
         leaked += sum(key in seen for key in keys)
         seen.update(keys)
     return leaked
@@ -52,6 +52,6 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     right = sum(judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True))
     fields = task.fields(job.sections["clean"])
     inputs = [role.name for role in task.roles if role.role == "input"]
-    stored = {"\x1f".join(fields[name].key(row[name]) for name in inputs) for row in train.select(inputs).to_pylist()}
-    leaked = sum("\x1f".join(fields[name].key(row[name]) for name in inputs) in stored for row in test.select(inputs).to_pylist())
+    stored = {base.row_key(fields, inputs, row) for row in train.select(inputs).to_pylist()}
+    leaked = sum(base.row_key(fields, inputs, row) in stored for row in test.select(inputs).to_pylist())
     return {"honest": honest, "naive": right / len(cases), "leaked_rows": leaked, "test_rows": len(cases)}

@@ -115,3 +115,28 @@ class Text:
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
         return html.escape(str(value))
+
+
+class Title(Text):
+    """A line above a text, which may be missing: then it is the empty string."""
+
+    def normalise(self, value: Any) -> str:
+        """As of a text; what holds nothing to read is no title."""
+        try:
+            return "" if value is None else super().normalise(value)
+        except Reject as error:
+            if error.reason != "empty":
+                raise
+            return ""
+
+    def clean(self, value: Any) -> str:
+        """`normalise`."""
+        return self.normalise(value)
+
+    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+        """None: whether two rows are alike is for their texts to say."""
+        return None
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:  # noqa: ARG002
+        """Nothing: of the text alone."""
+        return {}

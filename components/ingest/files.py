@@ -14,7 +14,7 @@ from components.ingest.formats import IMAGES
 from components.ingest.params import FORMATS, Files
 from components.ingest.rows import Format, Unit
 
-_SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".txt": "text"}
+SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".txt": "text"}
 
 
 def locate(path: str, root: Path) -> Path:
@@ -65,7 +65,7 @@ def _in_folder(place: Path, source: Files) -> list[Unit]:
 def _folder_format(names: Sequence[PurePosixPath]) -> str:
     """How to read a folder: its tables if it has any, else pictures or texts by class."""
     suffixes = {name.suffix.lower() for name in names}
-    if any(_SUFFIXES.get(suffix, "text") != "text" for suffix in suffixes):
+    if any(SUFFIXES.get(suffix, "text") != "text" for suffix in suffixes):
         return "tables"
     if suffixes & set(IMAGES):
         return "folders"
@@ -76,7 +76,7 @@ def _folder_format(names: Sequence[PurePosixPath]) -> str:
 
 def _belongs(name: PurePosixPath, kind: str) -> bool:
     """Whether a file is of a folder's format, and not a README beside it."""
-    own = _SUFFIXES.get(name.suffix.lower())
+    own = SUFFIXES.get(name.suffix.lower())
     return own is not None and (own == "text") == (kind == "text")
 
 
@@ -84,7 +84,7 @@ def _format(path: Path, wanted: str) -> Format:
     if wanted in FORMATS:
         return wanted  # type: ignore[return-value]
     try:
-        return _SUFFIXES[path.suffix.lower()]
+        return SUFFIXES[path.suffix.lower()]
     except KeyError:
         raise InputError(f"has the unknown suffix {path.suffix!r}", where=path.name, remedy=f"set ingest.source.format to one of {', '.join(FORMATS)}") from None
 

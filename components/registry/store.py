@@ -26,8 +26,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-_LOCATIONS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "source"), ("model_versions", "storage_location"))
-_LOCK_SECONDS = 10.0
+LOCATIONS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "source"), ("model_versions", "storage_location"))
+LOCK_SECONDS = 10.0
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
 
@@ -105,28 +105,40 @@ def settle(root: Path) -> None:
     path = database(root)
     if path is None or not path.is_file():
         return
-    with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)) as connection:
-        if _settled_at(connection) != str(path.parent):
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
+        if settled_at(connection) != str(path.parent):
             connection.execute("BEGIN IMMEDIATE")
-            _rewrite(connection, _settled_at(connection), str(path.parent))
+            _rewrite(connection, settled_at(connection), str(path.parent))
             connection.execute("COMMIT")
 
 
-def _settled_at(connection: sqlite3.Connection) -> str:
+def settled_at(connection: sqlite3.Connection) -> str:
+    """The folder for which the URIs in a database were written; "" where nobody has said."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'").fetchone():
         return ""
     return str(connection.execute("SELECT folder FROM gristmill_home").fetchone()[0])
 
 
+def settle_at(connection: sqlite3.Connection, folder: str) -> None:
+    """Write down the folder for which the URIs are true now."""
+    connection.execute("CREATE TABLE IF NOT EXISTS gristmill_home (folder TEXT NOT NULL)")
+    connection.execute("DELETE FROM gristmill_home")
+    connection.execute("INSERT INTO gristmill_home VALUES (?)", (folder,))
+
+
+def readdress(connection: sqlite3.Connection, old: str, new: str) -> None:
+    """Rewrite all URIs within a folder."""
+    for table, column in LOCATIONS:
+        within = f"{column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'"
+        connection.execute(f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) WHERE {within}", {"old": old, "new": new})  # noqa: S608 - constants
+
+
 def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
     if old == new or not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
         return  # another process was quicker, or is just making the tables
-    for table, column in _LOCATIONS if old else ():
-        within = f"{column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'"
-        connection.execute(f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) WHERE {within}", {"old": old, "new": new})  # noqa: S608 - constants
-    connection.execute("CREATE TABLE IF NOT EXISTS gristmill_home (folder TEXT NOT NULL)")
-    connection.execute("DELETE FROM gristmill_home")
-    connection.execute("INSERT INTO gristmill_home VALUES (?)", (new,))
+    if old:
+        readdress(connection, old, new)
+    settle_at(connection, new)
 
 
 def unavailable(error: Exception) -> bool:

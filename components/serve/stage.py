@@ -80,7 +80,7 @@ def run(job: Job) -> None:
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
     """What answers name."""
-    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, examples=examples)
+    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, bundle=sha256(bundle / CARD)[:12], examples=examples)
 
 
 def _judge(job: Job, rules: RegistryParams, winner: Mapping[str, Any], board: Mapping[str, Any], cases: Cases) -> list[Gate]:

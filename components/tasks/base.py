@@ -81,6 +81,11 @@ class Schema(Protocol):
         """Methods that make one more train row from a row; empty when the task transforms on the fly."""
 
 
+def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
+    """Equal for rows whose inputs count as the same; optional inputs that are missing at the end leave no trace."""
+    return "\x1f".join(fields[name].key(row[name]) for name in inputs).rstrip("\x1f")
+
+
 # -- encode: rows to arrays
 class Encoder(Protocol):
     """Fitted on train rows only."""
@@ -96,8 +101,8 @@ class Encoder(Protocol):
     def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
         """The same rows laid end to end with their "lengths" (n,), for architectures that take them so; as `collate` where there is no padding."""
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-        """Raw input columns of queries to the arrays that a net takes: normalise, encode, collate."""
+    def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Raw input columns of queries to ragged rows, as `collate` takes them: normalised as in clean, then encoded. Raises `Reject`."""
 
     def files(self) -> Mapping[str, bytes]:
         """What goes into the bundle, below encoder/."""
@@ -283,11 +288,14 @@ class Judge(Protocol):
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """The cases of a split of clean."""
 
+    def query(self, row: Mapping[str, Any]) -> Any:
+        """A query from the input columns of a row. Raises pydantic's `ValidationError` for what no client may ask."""
+
     def read(self, argument: str) -> Any:
         """A query from a word of the command line: the text itself, or a file's path."""
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Queries to raw input columns, as `Encoder.ask` and `Baseline.ask` take them. Raises `Reject` for bad content."""
+        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featuriser` take them. Raises `Reject` for bad content."""
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""
@@ -303,6 +311,20 @@ class Judge(Protocol):
 
     def example(self, rows: pa.Table) -> Sequence[Any]:
         """A few queries to try."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A Judge that can say which parts of a query mattered, by leaving each out (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901)."""
+
+    def parts(self, query: Any, limit: int) -> Sequence[str]:
+        """The query cut into at most `limit` pieces, which together are all of it."""
+
+    def without(self, query: Any, parts: Sequence[str], place: int) -> Any:
+        """The query without one of its pieces; where nothing of use is left, one that is rejected when it is asked."""
+
+    def support(self, answer: Any, label: str) -> float:
+        """How much an answer speaks for a label, on a scale where differences mean the same everywhere (log-odds)."""
 
 
 # -- finding them

@@ -108,10 +108,9 @@ class Mill:
     @classmethod
     def make(cls, root: Path, rows: Sequence[Mapping[str, Any]], task: str = TEXT, seed: int = 7, **params: Mapping[str, Any]) -> Mill:
         """Write `rows` as ingest would (id, origin, group and split are filled in) and validate `params`."""
-        column = "text" if task == TEXT else "image"
-        kind = pa.string() if task == TEXT else pa.binary()
+        inputs = [("text", pa.string()), ("title", pa.string())] if task == TEXT else [("image", pa.binary())]
         full = [{"id": f"r{i:05d}", "origin": f"made.csv:{i + 2}", "group": None, "split": None, **row} for i, row in enumerate(rows)]
-        schema = pa.schema([("id", pa.string()), ("origin", pa.string()), (column, kind), ("label", pa.string()), ("split", pa.string()), ("group", pa.string())])
+        schema = pa.schema([("id", pa.string()), ("origin", pa.string()), *inputs, ("label", pa.string()), ("split", pa.string()), ("group", pa.string())])
         write_table(root / "raw", {"rows": pa.Table.from_pylist(full, schema=schema)})
         stages = ("clean", "augment", "tokenize", "train")
         return cls(root, task, {stage: section_model(stage, task).model_validate(params.get(stage, {})) for stage in stages}, seed)

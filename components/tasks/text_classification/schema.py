@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.category import Category
-from components.fields.text import Text
+from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
 
 MASK = "[MASK]"  # a special token of the vocabulary
@@ -43,13 +43,13 @@ class TextSchema:
     """Facet schema.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": TextClean, "augment": TextAugment}
-    roles = (Role("text", Text(), "input"), Role("label", Category(), "target"))
+    roles = (Role("text", Text(), "input"), Role("title", Title(), "input", required=False), Role("label", Category(), "target"))
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
-        """Text with the limits of `clean`."""
+        """Text and its title, with the limits of `clean`."""
         assert isinstance(options, TextClean)
-        return {"text": Text(options.min_characters, options.max_characters), "label": Category()}
+        return {"text": Text(options.min_characters, options.max_characters), "title": Title(max_characters=options.max_characters), "label": Category()}
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
         """Easy data augmentation (Wei and Zou 2019, arXiv:1901.11196) on characters of Chinese and words of the rest."""

@@ -72,7 +72,7 @@ def test_each_shard_holds_its_split_and_every_class(cleaned: Mill) -> None:
         assert {row["split"] for row in rows} == {split}
         assert Counter(row["label"] for row in rows) == counts
         assert set(counts) == {"好评", "差评"}
-        assert list(rows[0]) == ["id", "text", "label", "split", "group"]
+        assert list(rows[0]) == ["id", "text", "title", "label", "split", "group"]
 
 
 def test_the_naive_view_keeps_duplicates_for_the_comparison(cleaned: Mill) -> None:

@@ -44,7 +44,8 @@ def work(rank: int, spec: FitSpec, meeting: str, pause: float) -> None:
 
 def start(spec: FitSpec, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
-    context = get_context("spawn")
+    context = get_context("forkserver")  # its server imports torch once, not every worker
+    context.set_forkserver_preload(["components.engine.loop", "components.tasks.classification.loss", "mill"])
     group = [context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True) for rank in range(WORLD)]
     for process in group:
         process.start()

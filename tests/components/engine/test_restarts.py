@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import ray
 from ray.train import ScalingConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
@@ -21,9 +20,9 @@ from components.engine.spec import Fitted
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """CPUs that nobody holds."""
-    room = {"CPU": 1.0}
-    monkeypatch.setattr(ray, "available_resources", lambda: room)
+    """CPUs that nobody holds, beside half a one on another node, where no worker fits."""
+    room = {"CPU": 1.5}
+    monkeypatch.setattr(trainer, "available_resources_per_node", lambda: {"a": room, "b": {"CPU": 0.5}})
     monkeypatch.setattr(trainer, "_LOOK_S", 0.0)
     monkeypatch.setattr(trainer, "_TELL_S", 0.0)
     return room

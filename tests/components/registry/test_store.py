@@ -68,7 +68,7 @@ def test_a_moved_repository_still_resolves_its_champion(root: Path, bundle: Path
 
 
 def test_a_locked_database_is_an_environment_fault_with_a_remedy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:

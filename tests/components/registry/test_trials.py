@@ -62,7 +62,7 @@ def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
 
 def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_LOCK_SECONDS", 0.1)
+        patch.setattr(store, "LOCK_SECONDS", 0.1)
         holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(EnvironmentFault, match="locked"):

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from mill import IMAGE, TEXT, pictures, sentences
+from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import normalize
 
 from components.fields.image import decode
 from components.tasks import base
@@ -43,6 +45,30 @@ def test_tfidf_is_scikit_learns(classes: int) -> None:
     pipeline = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32), LogisticRegression(C=4.0, max_iter=1000, random_state=7))
     pipeline.fit([row["text"] for row in rows], [row["label"] for row in rows])
     np.testing.assert_allclose(probabilities(answers(TEXT, "classical", rows, names, asked)), pipeline.predict_proba(asked), atol=1e-6)
+
+
+def test_a_title_is_a_view_of_its_own() -> None:
+    # given rows of which some have a title
+    rows = [{**row, "title": other["text"][:9] if number % 3 else ""} for number, (row, other) in enumerate(zip(sentences(150), sentences(150, seed=4), strict=True))]
+    asked = {"text": [row["text"] for row in sentences(20, seed=9)], "title": [row["text"][:12].strip() if i % 2 else "" for i, row in enumerate(sentences(20, seed=3))]}
+    names = sorted({row["label"] for row in rows})
+
+    # when the same features are made by scikit-learn: each view of length 1, the text's weighted, rows of length 1 again
+    views = {name: TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True).fit([row[name] for row in rows]) for name in ("text", "title")}
+
+    def features(columns: dict[str, list[str]]) -> Any:
+        return normalize(hstack([views["text"].transform(columns["text"]) * 0.5, views["title"].transform(columns["title"])]).tocsr())
+
+    model = LogisticRegression(C=4.0, max_iter=1000, random_state=7).fit(features({name: [row[name] for row in rows] for name in views}), [row["label"] for row in rows])
+
+    # then answers agree, and the title has a say
+    train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
+    baseline, judge = base.baselines(TEXT).baselines["classical"], base.judge(TEXT)
+    arrays, files = baseline.fit(pa.Table.from_pylist(rows), names, train, clean, 7)
+    ask, scorer = baseline.featuriser(files), baseline.scorer(arrays)
+    found = probabilities(list(judge.answers(scorer, ask(asked), names)))
+    np.testing.assert_allclose(found, model.predict_proba(features(asked)), atol=1e-5)
+    assert np.abs(found - probabilities(list(judge.answers(scorer, ask({"text": asked["text"]}), names)))).max() > 0.01
 
 
 def test_pixels_are_scikit_learns() -> None:

@@ -1,0 +1,177 @@
+"""`gristmill predict --in FILE --out FILE`: a file of rows is answered over Ray; a run that was killed goes on with the parts that are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.markup import escape
+
+from components.core.errors import InputError
+from components.core.files import atomic, sha256, to_json
+from components.core.spread import spread
+from components.ingest.rows import Format
+from pipelines.batch_input import Asked, asked, count_rows, kind_of, pieces
+from pipelines.batch_output import check_holds, join
+from pipelines.batch_worker import Model, Piece, score
+from pipelines.cluster import attached
+from pipelines.lock import only_one
+from pipelines.params import load
+from pipelines.run import files_of
+from pipelines.service import released
+from pipelines.state import BATCH, note
+from pipelines.watch import Watcher, console
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be done."""
+
+    source: Path
+    out: Path
+    wanted: Asked
+    model: Model
+    state: Path  # finished parts
+
+    def part(self, number: int) -> Path:
+        """Where the rows of a piece lie when they are answered."""
+        return self.state / f"part-{number:06d}.parquet"
+
+
+def predict_file(root: Path, name: str, source: Path, out: Path, column: str | None = None, version: int | None = None) -> None:
+    """Answer each row of a file with the champion, or another version, of a pipeline.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        source: Parquet, CSV, TSV or JSON lines, by its suffix; read as a stream.
+        out: likewise; original columns and answers. Appears whole or not at all.
+        column: the input's column; None: as ingest knows it.
+        version: None: the champion.
+
+    Raises:
+        InputError: no such file, column or version.
+        EnvironmentFault: disk full, Ray or MLflow away; finished parts stay, and the same command goes on with them.
+    """
+    began = time.monotonic()
+    kind = kind_of(out, "--out")
+    kind_of(source, "--in")
+    if not source.is_file():
+        raise InputError(f"there is no file {str(source)!r}", where="--in", remedy="give the path of a Parquet, CSV or JSON lines file")
+    if out.exists() and out.samefile(source):
+        raise InputError("is the file that is read", where="--out", remedy="name another file")
+    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+        wanted, model = _subject(root, name, column, version, Path(scratch))
+    digest = sha256(source)
+    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, wanted.input.source, wanted.limit]).encode()).hexdigest()[:16]
+    batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
+    lock = batch.state.with_suffix(".lock")
+    with only_one(lock, f"the scoring of {source.name}"):
+        try:
+            made = _score(root, batch, kind)
+            if sha256(source) != digest:
+                raise InputError("was changed while it was read", where=str(source), remedy="run the same command again when nothing writes to it")
+            reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
+            shutil.rmtree(batch.state, ignore_errors=True)
+        finally:
+            lock.unlink(missing_ok=True)
+    _tell(made, reasons, model.name, out, time.monotonic() - began)
+
+
+def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: float) -> None:
+    new = made.rows - made.kept
+    without = f" ({sum(reasons.values()):,} without an answer: {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())})" if reasons else ""
+    rate = f", {new / made.seconds:,.0f} rows/s while scoring" if new else ""
+    before = f", {made.kept:,} of them earlier" if made.kept else ""
+    console.print(f"{made.rows:,} rows{before}{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}")
+
+
+@dataclass
+class _Made:
+    parts: int = 0
+    rows: int = 0
+    kept: int = 0  # answered in an earlier life
+    seconds: float = 0.0  # from the first missing piece to the last answer
+
+
+def _subject(root: Path, name: str, column: str | None, version: int | None, scratch: Path) -> tuple[Asked, Model]:
+    """The column that is asked, and the model with its bytes: verified by whoever loads it."""
+    from components.core.bundles import CARD
+    from components.registry.versions import fetch
+    from components.tasks import base
+
+    path = files_of(root, name)[0]
+    params = load(path, shown=path.relative_to(root).as_posix())
+    number = version or released(root, name)[1].number
+    ingest = params.sections["ingest"]
+    wanted = asked(base.schema(params.task).roles, column, ingest.columns, ingest.max_bytes_per_value)  # type: ignore[attr-defined]
+    bundle = fetch(root, params.name, number, scratch)
+    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in sorted(bundle.rglob("*")) if path.is_file()}
+    if CARD not in files:
+        raise InputError(f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status")
+    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files])
+
+
+def _score(root: Path, batch: Batch, kind: Format) -> _Made:
+    """Answer what no part holds yet. One piece is answered here: starting Ray would take longer."""
+    made, total = _Made(), count_rows(batch.source)
+    todo = _missing(batch, made, kind)
+    first = list(islice(todo, 2))
+    if made.kept:
+        console.print("  goes on with what an earlier run has answered")
+    with Watcher("predict") as watcher, attached(root, psutil.Process()) if len(first) > 1 else nullcontext():
+        model, started, done = _shared(batch.model) if len(first) > 1 else batch.model, time.monotonic(), 0
+        for number, table in spread(score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()):
+            if not batch.state.exists():
+                note(batch.state, {"stage": BATCH, "in": str(batch.source), "model": batch.model.name})
+            with atomic(batch.part(number)) as stream:
+                pq.write_table(table, stream, compression="zstd")
+            done += table.num_rows
+            watcher.show({"kind": "progress", "done": made.kept + done, "total": total, "what": "rows"})
+        made.seconds = time.monotonic() - started
+    return made
+
+
+def _missing(batch: Batch, made: _Made, kind: Format) -> Iterator[Piece]:
+    """The pieces without a part; counts all."""
+    for number, rows in enumerate(pieces(batch.source, batch.wanted)):
+        count = rows.originals.num_rows
+        if not number:
+            check_holds(rows.originals.schema, kind)
+        made.parts, made.rows = made.parts + 1, made.rows + count
+        if _is_whole(batch.part(number), count):
+            made.kept += count
+        else:
+            yield Piece(number, rows, batch.wanted.input, batch.wanted.limit, batch.model)
+
+
+def _is_whole(part: Path, rows: int) -> bool:
+    try:
+        return part.is_file() and pq.read_metadata(part).num_rows == rows
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _shared(model: Model) -> Model:
+    import ray
+
+    return replace(model, files=[ray.put(model.files[0])])
+
+
+def _in_flight() -> int:
+    import ray
+
+    return 2 * int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1

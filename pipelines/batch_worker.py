@@ -1,0 +1,144 @@
+"""What a worker of batch scoring does with a piece: the model is loaded once a process, and what cannot be answered gets a reason."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from components.core.errors import InputError
+from components.fields.base import Reject
+from components.ingest.columns import Column
+from pipelines.batch_input import Rows, raw_values
+
+if TYPE_CHECKING:
+    from components.engine.predict import Predictor
+
+ANSWER = "predicted_"  # begins the names of all columns that are added
+REASON = f"{ANSWER}reason"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a worker loads: a bundle's files by name, where Ray runs below a reference to them, else the files themselves."""
+
+    digest: str  # of the card, which holds the hashes of the files
+    name: str  # NAME version N
+    files: Sequence[Any]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the input for a worker."""
+
+    number: int
+    rows: Rows
+    column: Column
+    limit: int  # bytes of one value
+    model: Model
+
+
+def score(piece: Piece) -> tuple[int, pa.Table]:
+    """The number of the piece, and its rows with the answers' columns.
+
+    Raises:
+        InputError: the bundle is not whole, or the input has a column of an answer's name.
+    """
+    predictor = _loaded(piece.model)
+    values = raw_values(piece.rows, piece.column)
+    reasons: list[str | None] = list(piece.rows.broken)
+    queries: dict[int, Any] = {}
+    for row, value in enumerate(values):
+        if reasons[row] is None:
+            try:
+                queries[row] = _query(predictor, piece, value)
+            except Reject as reject:
+                reasons[row] = reject.reason
+    answers: list[Any] = [None] * len(values)
+    order = sorted(queries, key=lambda row: len(str(values[row])))  # texts of like length together waste no padding
+    for start in range(0, len(order), _BATCH):
+        chunk = order[start : start + _BATCH]
+        for row, given in zip(chunk, _ask(predictor, [queries[row] for row in chunk]), strict=True):
+            answers[row], reasons[row] = (None, given.reason) if isinstance(given, Reject) else (given, None)
+    return piece.number, _joined(piece, predictor.card.data_hash, answers, reasons)
+
+
+def _query(predictor: Predictor, piece: Piece, value: Any) -> Any:
+    from pydantic import ValidationError
+
+    converted = piece.column.convert(value, piece.limit)
+    if converted is None:
+        raise Reject(f"no_{piece.column.name}")
+    try:
+        return predictor.judge.query({piece.column.name: converted})
+    except ValidationError as error:
+        raise Reject(error.errors()[0]["type"]) from None
+
+
+def _ask(predictor: Predictor, queries: Sequence[Any]) -> list[Any]:
+    """An answer or a `Reject` for each query: one that is refused takes no other with it."""
+    try:
+        return list(predictor.predict(queries))
+    except Reject as reject:
+        if len(queries) == 1:
+            return [reject]
+        middle = len(queries) // 2
+        return [*_ask(predictor, queries[:middle]), *_ask(predictor, queries[middle:])]
+
+
+def _joined(piece: Piece, data_hash: str, answers: Sequence[Any], reasons: Sequence[str | None]) -> pa.Table:
+    rows = [_flat(answer) if answer is not None else {} for answer in answers]
+    names = dict.fromkeys(name for row in rows for name in row)
+    by = [None if answer is None else piece.model.name for answer in answers]
+    added = {
+        **{f"{ANSWER}{name}": pa.array([row.get(name) for row in rows]) for name in names},
+        f"{ANSWER}by": pa.array(by, pa.string()),
+        f"{ANSWER}data_hash": pa.array([None if answer is None else data_hash for answer in answers], pa.string()),
+        REASON: pa.array(reasons, pa.string()),
+    }
+    table = piece.rows.originals
+    for name, column in added.items():
+        if name in table.column_names:
+            raise InputError(f"has a column {name!r} already, which answers would hide", where="--in", remedy="rename or drop it")
+        table = table.append_column(name, column)
+    return table
+
+
+def _flat(answer: Any) -> dict[str, Any]:
+    """The fields of an answer; one that is a mapping becomes a column a key."""
+    flat: dict[str, Any] = {}
+    for name, value in answer.model_dump().items():
+        flat |= {f"{name}_{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _loaded(model: Model) -> Predictor:
+    held = _HELD.get(model.digest)
+    if held is None:
+        _HELD.clear()  # one at a time: a worker of Ray outlives a run
+        held = _HELD[model.digest] = _load(model)
+    return held
+
+
+def _load(model: Model) -> Predictor:
+    from components.engine.predict import load
+
+    (files,) = model.files
+    if not isinstance(files, Mapping):
+        import ray
+
+        files = ray.get(files)
+    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+        for name, content in files.items():
+            path = Path(scratch) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return load(Path(scratch))
+
+
+_HELD: dict[str, Predictor] = {}
