@@ -171,7 +171,8 @@ def main() -> None:
     bodies = [json.dumps({"text": text}).encode() for text in texts]
     models = told.data / "models"
     with tempfile.TemporaryDirectory() as scratch:
-        bundles = {"classical": models / "trained" / "classical", "TextCNN, torch": models / "trained" / "network", "TextCNN, int8 ONNX": models / "compressed" / "int8"}
+        bundles = {"classical": models / "trained" / "classical", "TextCNN, torch": models / "trained" / "network"}
+        bundles |= {"TextCNN, distilled, torch": models / "compressed" / "distilled", "TextCNN, int8 ONNX": models / "compressed" / "int8"}
         made = {"Transformer, 4 layers, int8 ONNX": lambda: transformer(told.data, Path(scratch))}
         print("| model | one at a time | batches | gain | largest difference |\n| --- | --- | --- | --- | --- |", flush=True)
         for name in (each for each in (*bundles, *made) if not told.only or told.only in each):
