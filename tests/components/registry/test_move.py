@@ -179,8 +179,8 @@ def describe(root: Path) -> dict[str, Any]:
         "experiments": sorted((each.experiment_id, each.name, each.lifecycle_stage, each.creation_time) for each in experiments),
         "runs": {run.info.run_id: (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time, dict(run.data.tags), dict(run.data.params)) for run in runs},
         "curves": {key: [(p.step, repr(p.value), p.timestamp) for p in opened.get_metric_history(*key)] for key in keys},
-        "versions": [(each.version, each.run_id, each.description, dict(each.tags), each.creation_timestamp, list(each.aliases)) for each in versions],
-        "model": (dict(model.tags), dict(model.aliases), model.creation_timestamp),
+        "versions": [(int(each.version), each.run_id, each.description, dict(each.tags), each.creation_timestamp, sorted(each.aliases)) for each in versions],
+        "model": (dict(model.tags), {alias: int(number) for alias, number in model.aliases.items()}, model.creation_timestamp),
         "history": history(root, "default"),
         "files": sorted(item.path for run in runs for item in opened.list_artifacts(run.info.run_id, "reports")),
     }
