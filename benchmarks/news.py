@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from components.clean import stage as clean
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
+from components.fields.text import comparable
 from components.tasks import base
 from pipelines.params import section_model
 
@@ -39,12 +40,13 @@ class Plain(pickle.Unpickler):
 
 
 def raw_rows(data: Path) -> list[dict[str, Any]]:
-    """Titles, texts and labels with the split they came in."""
+    """Titles, texts and labels with the split they came in; a title stands for a text of which nothing is left but marks."""
     rows = []
     for name, split in (("train", "train"), ("dev", "validation"), ("test", "test")):
         titles, texts, labels = Plain(io.BytesIO((data / f"{name}.pkl").read_bytes())).load()
         for number, (title, text, label) in enumerate(zip(titles, texts, labels, strict=True)):
-            rows.append({"id": f"{name}-{number}", "origin": f"{name}:{number}", "text": text or title, "title": title, "label": str(label), "split": split, "group": None})
+            shown = text if len(comparable(text)) > 1 else title
+            rows.append({"id": f"{name}-{number}", "origin": f"{name}:{number}", "text": shown, "title": title, "label": str(label), "split": split, "group": None})
     return rows
 
 

@@ -9,19 +9,20 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
+from pipelines import review
+from pipelines.keys import keys_app
+from pipelines.project import root
 from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
 app.add_typer(tracking, name="mlflow")
+app.add_typer(keys_app, name="keys")
+app.add_typer(review.review_app, name="review")
+app.command()(review.rollback)
+app.command()(review.history)
+app.command()(review.trace)
 
 Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
-
-
-def root() -> Path:
-    """The project: the nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
-    here = Path.cwd()
-    found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
-    return next(found, Path(__file__).resolve().parent.parent)
 
 
 @app.command()

@@ -17,6 +17,8 @@ from components.core.params import Strict, nearest, read_yaml, validate
 from components.tasks import base
 from pipelines.stages import STAGES
 
+SECTIONS = (*STAGES, "registry")  # of params.yaml, each with a module components/<section>/params.py
+
 
 class Pipeline(Strict):
     """Where the pipeline stands."""
@@ -55,21 +57,21 @@ class Params:
     def digest_up_to(self, stage: str) -> str:
         """SHA-256 of everything that the stage's result can depend on: its own section and those of all stages before."""
         names = list(STAGES)
-        return self.digest(names[: names.index(stage) + 1])
+        return self.digest(list(dict.fromkeys([*names[: names.index(stage) + 1], *STAGES[stage].sections])))
 
 
-def section_model(stage: str, task: str) -> type[BaseModel]:
-    """A stage's own knobs and the task's, as one strict model."""
-    module = importlib.import_module(f"components.{stage}.params")
-    own = getattr(module, f"{stage.capitalize()}Params")
+def section_model(section: str, task: str) -> type[BaseModel]:
+    """A section's own knobs and the task's, as one strict model."""
+    module = importlib.import_module(f"components.{section}.params")
+    own = getattr(module, f"{section.capitalize()}Params")
     facets = (base.schema(task), base.encoding(task), base.models(task), base.baselines(task), base.judge(task))
-    parts = [facet.options[stage] for facet in facets if stage in facet.options]
-    return create_model(f"{stage.capitalize()}Section", __base__=(*parts, own)) if parts else own
+    parts = [facet.options[section] for facet in facets if section in facet.options]
+    return create_model(f"{section.capitalize()}Section", __base__=(*parts, own)) if parts else own
 
 
 def tree_model(task: str) -> type[BaseModel]:
     """The whole tree for a task."""
-    sections: dict[str, Any] = {stage: (section_model(stage, task), ...) for stage in STAGES}
+    sections: dict[str, Any] = {section: (section_model(section, task), ...) for section in SECTIONS}
     return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), cluster=(Cluster, Cluster()), **sections)
 
 
@@ -89,7 +91,7 @@ def load(path: Path, shown: str | None = None) -> Params:
     if task not in base.tasks():
         raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
     model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model) + _check_place(model, shown))
-    sections = {stage: getattr(model, stage) for stage in STAGES}
+    sections = {section: getattr(model, section) for section in SECTIONS}
     return Params(task, model.seed, model.pipeline, model.cluster, sections)
 
 

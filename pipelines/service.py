@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import tempfile
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 from rich.markup import escape
 
-from components.core.errors import InputError
+from components.core.errors import EnvironmentFault, InputError
+from pipelines.keys import keys_file
 from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.run import files_of
@@ -23,6 +23,8 @@ from pipelines.watch import console
 
 if TYPE_CHECKING:
     from components.registry.versions import Version
+    from components.serve.params import ServeParams
+    from components.serve.plan import Edition
 
 
 def hold(root: Path, name: str, host: str, port: int) -> None:
@@ -32,27 +34,37 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
         InputError: nothing was released yet.
         EnvironmentFault: port taken, a public host without a key, another service of this project.
     """
-    from components.registry.versions import fetch
-    from components.serve.deploy import check_address, deploy, remove
-    from components.serve.stage import info
+    from components.serve.address import check_address
+    from components.serve.deploy import deploy, remove
+    from components.serve.keys import Keyring
     from pipelines.cluster import attached, describe
+    from pipelines.follow import Home, begin, lead
 
-    params, leading = released(root, name)
-    with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+    params = _params(root, name)
+    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+    home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
+    with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"):
+        leading = _champion(root, params, name, spare=home.proven.is_file())
         if not os.environ.get("RAY_ADDRESS") and describe(root) is None:
-            check_address(host, port)  # before Ray is started for nothing
+            check_address(host, port, keys.wanted)  # before Ray is started for nothing
         with attached(root, psutil.Process()):
             _on_signal(_interrupt)  # not earlier: Ray sets its own
-            bundle = fetch(root, params.name, leading.number, Path(scratch))
-            model = info(params.name, leading.number, bundle, json.loads(leading.tags.get("examples", "[]")))
+
+            def start(edition: Edition) -> str:
+                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=home.board.folder, keys=keys)
+
             try:
-                url = deploy(bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=params.sections["serve"], model=model)  # type: ignore[arg-type]
-                console.print(f"[bold]{escape(params.name)}[/bold] version {leading.number} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
-                threading.Event().wait()
+                first, refused, url = begin(home, leading, start, _say)
+                console.print(f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
+                lead(home, first, refused, url, _say)
             except KeyboardInterrupt:
                 _on_signal(signal.SIG_IGN)  # once is enough
                 console.print("stopping …")
                 remove(params.name)
+
+
+def _say(text: str) -> None:
+    console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", soft_wrap=True)
 
 
 def answer(root: Path, name: str, argument: str) -> None:
@@ -85,7 +97,7 @@ def answer(root: Path, name: str, argument: str) -> None:
 def tracking_ui(root: Path, port: int) -> int:
     """Run the tracking server in the foreground. Returns its exit code."""
     from components.registry import store
-    from components.serve.deploy import check_address
+    from components.serve.address import check_address
 
     words = store.ui_command(root, port)
     check_address("127.0.0.1", port)
@@ -101,21 +113,42 @@ def tracking_ui(root: Path, port: int) -> int:
         return 0
 
 
+def _params(root: Path, name: str) -> Params:
+    path = files_of(root, name)[0]
+    return load(path, shown=path.relative_to(root).as_posix())
+
+
 def released(root: Path, name: str) -> tuple[Params, Version]:
     """Params and champion of a pipeline.
 
     Raises:
         InputError: nothing was released yet.
     """
+    params = _params(root, name)
+    leading = _champion(root, params, name)
+    assert leading is not None
+    return params, leading
+
+
+def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Version | None:
+    """Who is released. None: the registry does not answer, which is no matter where there is something to spare.
+
+    Raises:
+        InputError: nothing was released yet.
+        EnvironmentFault: the registry does not answer.
+    """
     from components.registry.versions import champion
 
-    path = files_of(root, name)[0]
-    params = load(path, shown=path.relative_to(root).as_posix())
-    leading = champion(root, params.name)
+    try:
+        leading = champion(root, params.name)
+    except EnvironmentFault:
+        if spare:
+            return None
+        raise
     if leading is None:
         again = "gristmill run" if name == "default" else f"gristmill run {name}"
         raise InputError(f"pipeline {name!r} has no champion yet", where="registry", remedy=f"{again}; if it ran already, a gate has refused its model: gristmill status")
-    return params, leading
+    return leading
 
 
 def _on_signal(handler: Callable[..., object] | signal.Handlers) -> None:

@@ -123,6 +123,7 @@ def run_tags(root: Path, params: Params, stage: str) -> dict[str, str]:
         "git_dirty": str(bool(status)).lower(),
         "dvc_lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "pipeline": params.name,
+        "params_file": params.pipeline.params,
         "experiment": os.environ.get("DVC_EXP_NAME", ""),
     }
     manifest = root / params.pipeline.data / "clean" / "manifest.json"

@@ -63,7 +63,7 @@ STAGES: Mapping[str, Stage] = {
         },
     ),
     "serve": Stage(
-        ("serve",),
+        ("serve", "registry"),
         {"clean": "clean", "winner": "models/winner", "answers": "reports/answers", "leaderboard": "reports/leaderboard.json"},
         {"report": "reports/serve.json"},
         registers=True,

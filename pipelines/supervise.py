@@ -23,6 +23,7 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault
 from components.core.files import to_json, write_atomic
+from pipelines import haproxy
 from pipelines.lock import only_one
 from pipelines.processes import Identity, alive, family, identify, send, wait_until
 
@@ -30,7 +31,7 @@ _TICK_S = 0.25
 _GRACE_S = 10.0
 _ORPHAN_GRACE_S = 2.0  # Ray's workers end by themselves when their raylet has
 _PDEATHSIG = 1  # prctl(2)
-_LONGEST_TEMP = 30  # Ray's sockets lie below it, and their paths may have 107 characters
+_LONGEST_TEMP = 20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def environment(token: Path) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 is taken for the machine's outer address and Ray listens on all interfaces
         "RAY_USAGE_STATS_ENABLED": "0",
         **QUIET,
+        **haproxy.switches(token.parent),
     }
 
 
@@ -128,6 +130,7 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
     settings = environment(token) | {
         "RAY_START_HOOK": "pipelines.supervise.without_client_server",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else it waits 30 s for tasks whose driver has gone
+        **haproxy.fallback_port(),
     }
     options = ["--node-ip-address=127.0.0.1", "--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"]
     options += [f"--temp-dir={temp / 'r'}", f"--num-cpus={max(2, os.cpu_count() or 1)}", "--disable-usage-stats", "--log-color=false", *store]

@@ -56,15 +56,39 @@ def intervals(metrics: Sequence[Metric], stats: Mapping[str, Units], resamples: 
     return result
 
 
-def latency(predictor: Predictor, queries: Sequence[Any]) -> dict[str, float]:
-    """Milliseconds of single queries, one after another, after warming up: p50 and p95."""
+def paired_interval(metric: Metric, first: Units, second: Units, resamples: int, confidence: float, seed: int) -> tuple[float, float]:
+    """The interval of how much the first has more of a metric than the second, by a bootstrap over the cases that both answered."""
+    count = len(next(iter(first.values())))
+    rng = np.random.default_rng(seed)
+    gains = []
+    for _ in range(resamples):
+        rows = rng.integers(0, count, count)
+        mine, theirs = (metric.value({name: column[rows] for name, column in stats.items()}) for stats in (first, second))
+        gains.append(mine - theirs)
+    tail = (1 - confidence) / 2 * 100
+    low, high = np.nanpercentile(gains, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def latency(predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95) -> dict[str, Any]:
+    """Milliseconds of single queries, one after another, after warming up: p50, p95, and the interval of the latter."""
     predictor.warm(queries[0])
     times = []
     for query in queries:
         start = time.perf_counter()
         predictor.predict([query])
         times.append((time.perf_counter() - start) * 1000)
-    return {"p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95))}
+    return {"p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95)), "p95_interval": list(percentile_interval(times, 95, confidence))}
+
+
+def percentile_interval(values: Sequence[float], percentile: float, confidence: float) -> tuple[float, float]:
+    """A percentile's interval from the ranks that a binomial count allows; where there are too few values for a bound, the smallest or largest stands in."""
+    from scipy.special import bdtr
+
+    ordered, tail = sorted(values), (1 - confidence) / 2
+    below = np.array([float(bdtr(rank, len(ordered), percentile / 100)) for rank in range(len(ordered))])
+    low, high = int((below < tail).sum()) - 1, int((below < 1 - tail).sum())
+    return ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)]
 
 
 def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> float:

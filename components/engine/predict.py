@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,29 @@ from components.tasks.base import Arrays, Scorer
 WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
 
 
+Columns = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query as a ragged row, ready to be scored beside others."""
+
+    row: Mapping[str, Any]
+    cost: int  # elements of the row, which padding to the longest of a batch repeats; 1 where nothing is padded
+
+
 class Predictor:
-    """Queries in, answers out.
+    """Queries in, answers out, in one step or in two: what is prepared one by one can be scored with others of its length.
 
     Args:
         card: of the bundle.
-        ask: raw input columns to arrays.
+        join: ragged columns to what the scorer takes.
         scorer: arrays to outputs.
+        encode: raw input columns to ragged ones; None: `join` takes the raw columns, and pads nothing.
     """
 
-    def __init__(self, card: Card, ask: Callable[[Mapping[str, Sequence[Any]]], Arrays], scorer: Scorer) -> None:
-        self.card, self._ask, self._scorer = card, ask, scorer
+    def __init__(self, card: Card, join: Callable[[Columns], Arrays], scorer: Scorer, encode: Callable[[Columns], Columns] | None = None) -> None:
+        self.card, self._join, self._scorer, self._encode = card, join, scorer, encode
         self.judge = base.judge(card.task)
 
     def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
@@ -34,7 +47,19 @@ class Predictor:
         Raises:
             Reject: a query's content is of no use (an empty text, bytes that are no picture).
         """
-        return self.judge.answers(self._scorer, self._ask(self.judge.columns(queries)), self.card.classes) if queries else []
+        return self.score(self.prepare(queries)) if queries else []
+
+    def prepare(self, queries: Sequence[Any]) -> list[Prepared]:
+        """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
+        raw = self.judge.columns(queries)
+        columns = self._encode(raw) if self._encode else raw
+        rows = [{name: column[place] for name, column in columns.items()} for place in range(len(queries))]
+        return [Prepared(row, sum(len(value) for value in row.values()) if self._encode else 1) for row in rows]
+
+    def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
+        """One answer per row; at least one row. Raises `Reject`."""
+        columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
+        return self.judge.answers(self._scorer, self._join(columns), self.card.classes)
 
     def warm(self, query: Any) -> None:
         """Answer a query twice, so that the first client does not pay for lazy set-up."""
@@ -56,7 +81,10 @@ def load(folder: Path) -> Predictor:
         baseline = base.baselines(card.task).baselines[card.architecture]
         return Predictor(card, baseline.featuriser(own), baseline.scorer(load_arrays(files[ARRAYS])))
     encoder = base.encoding(card.task).load(own)
-    return Predictor(card, encoder.ask, onnx_scorer(files[GRAPH]) if card.runtime == "onnx" else torch_scorer(_module(card, files)))
+    if card.runtime == "onnx":
+        return Predictor(card, encoder.collate, onnx_scorer(files[GRAPH]), encoder.rows)
+    packs = base.models(card.task).architectures[card.architecture].packs
+    return Predictor(card, encoder.pack if packs else encoder.collate, torch_scorer(_module(card, files)), encoder.rows)
 
 
 def load_module(folder: Path) -> Any:

@@ -24,6 +24,7 @@ class Measured:
 
     row: dict[str, Any]
     answers: Sequence[Any]
+    decisive: measure.Units  # statistics of each test case for the deciding metric
 
 
 def find(folders: dict[str, Path]) -> dict[str, Path]:
@@ -57,10 +58,10 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
         **found,
         "test_interval": {key: list(value) if value else None for key, value in measure.intervals(metrics, stats["test"], params.resamples, params.confidence, seed).items()},
         "size_bytes": bundle_bytes(bundle),
-        "latency_ms": measure.latency(predictor, queries[: params.latency_queries]),
+        "latency_ms": measure.latency(predictor, queries[: params.latency_queries], params.confidence),
         "throughput_per_s": measure.throughput(predictor, queries, params.throughput_batch),
     }
-    return Measured(row, answers)
+    return Measured(row, answers, stats["test"][metrics[0].name])
 
 
 def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from components.core.bundles import read_bundle
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
+from components.engine import measure
 from components.evaluate.candidates import BASELINE, assess, choose, find
 from components.evaluate.facts import gather
 from components.evaluate.leak import leaked_rows, naive_claim
@@ -38,6 +40,8 @@ def run(job: Job) -> None:
     winner = choose(rows, judge.metrics[0])
     for row in rows:
         row["winner"] = row is winner
+    best, baseline = (measured[name].decisive for name in (winner["name"], BASELINE))
+    winner["over_baseline"] = list(measure.paired_interval(judge.metrics[0], best, baseline, params.resamples, params.confidence, job.seed))
     rows.sort(key=lambda row: (row["name"] != winner["name"], -row["validation"][judge.metrics[0].name]))
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
@@ -60,7 +64,7 @@ def run(job: Job) -> None:
 
 
 def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> pa.Table:
-    """id, query, answer (JSON) and whether it is right, per test case: what serve compares with, and what a later champion test pairs on."""
+    """Per test case id, query, answer (JSON), whether it is right, how sure it was and the slices (JSON): what serve compares with, and what the gates judge."""
     pairs = list(zip(answers, cases, strict=True))
     return pa.table(
         {
@@ -69,6 +73,8 @@ def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Cas
             "truth": [str(case.truth) for _, case in pairs],
             "answer": [answer.model_dump_json() for answer, _ in pairs],
             "right": [judge.right(answer, case.truth) for answer, case in pairs],
+            "confidence": pa.array([judge.confidence(answer) for answer, _ in pairs], pa.float64()),
+            "slices": [json.dumps(dict(case.slices), ensure_ascii=False) for _, case in pairs],
         }
     )
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from pydantic import Field
 
 from components.core.params import Strict
+from components.registry.cases import Cases
+from components.registry.statistics import calibration_error, lower_bound, mcnemar, upper_share
+
+Verdict = Literal["passed", "refused", "borderline", "not applicable"]
+# A person may know better than a statistic. Nobody knows better than a count of leaked rows, a wrong answer over HTTP or a budget that stands in params.yaml.
+OVERRIDABLE = ("baseline", "champion", "calibration", "slices")
+_FEW = 100  # cases from which calibration can be told
 
 
 class GateParams(Strict):
-    """The limits, in params.yaml below the stage that applies them."""
+    """The limits: `registry.gates` in params.yaml."""
 
-    baseline_margin: float = Field(default=0.0, ge=0, le=1, description="how far below the classical baseline the winner may be on test, in units of the deciding metric")
+    baseline_margin: float = Field(default=0.01, ge=0, le=1, description="a loss against the classical baseline on test, in units of the deciding metric, that must be ruled out")
     champion_margin: float = Field(default=0.01, ge=0, le=1, description="a loss against the champion, as a share of the test cases, that must be ruled out")
-    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="the chance of not ruling it out rightly")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="the chance of ruling it out wrongly")
     latency_p95_ms: float = Field(default=100.0, gt=0, description="95th percentile of the time of one answer, in milliseconds")
     size_mb: float = Field(default=200.0, gt=0, description="size of the bundle, in megabytes (10^6 bytes)")
+    calibration: float = Field(default=0.15, gt=0, le=1, description="calibration error on test: root mean square over ten bins")
+    slice_drop: float = Field(default=0.2, gt=0, le=1, description="how far a slice's accuracy may be below that of all cases, while there is no champion")
+    slice_margin: float = Field(default=0.05, ge=0, le=1, description="how far a slice's accuracy may be below the champion's on the same slice")
+    slice_cases: int = Field(default=30, ge=1, description="a slice with fewer is not judged")
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,14 @@ class Gate:
     value: float | None = None
     limit: float | None = None
     detail: str = ""
+    interval: tuple[float, float] | None = None  # of the value
+    borderline: bool = False  # not passed, and yet not proven to fail: the limit lies within the noise
+    against: int | None = None  # the champion's version, where it was compared with one
+
+    @property
+    def verdict(self) -> Verdict:
+        """In a word."""
+        return "not applicable" if self.passed is None else "passed" if self.passed else "borderline" if self.borderline else "refused"
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,8 @@ class Rival:
 
     version: int
     bundle_sha256: str
-    correct: Mapping[str, bool]  # case id -> answered rightly; empty if it cannot be asked
+    cases: Cases  # empty if it cannot be asked
+    note: str = ""  # that it was asked anew, or why it cannot be asked
 
 
 def judge_gates(
@@ -47,7 +67,7 @@ def judge_gates(
     champion: Rival | None,
     params: GateParams,
     *,
-    correct: Mapping[str, bool],
+    cases: Cases,
     leaked_rows: int | None,
     metric: str = "accuracy",
     goal: Literal["min", "max"] = "max",
@@ -59,23 +79,32 @@ def judge_gates(
         baseline: the row of the classical baseline, if the task has one.
         champion: what the winner would replace.
         params: the limits.
-        correct: case id -> answered rightly by the winner, over the test split.
+        cases: the winner's answers to the test split.
         leaked_rows: rows that stand in more than one split; None if nobody counted.
         metric: the deciding one.
         goal: which way of it is better.
     """
-    size, latency = winner.get("size_bytes"), winner.get("latency_ms", {}).get("p95")
+    size, latency = winner.get("size_bytes"), winner.get("latency_ms", {})
     return [
         _against_baseline(winner, baseline, metric, goal, params.baseline_margin),
-        _against_champion(winner, champion, correct, params),
-        _at_most("latency", latency, params.latency_p95_ms, "p95 of one answer, milliseconds"),
+        *judge_champion(str(winner["bundle_sha256"]), cases, champion, params),
+        _at_most("latency", latency.get("p95"), params.latency_p95_ms, "p95 of one answer, milliseconds", latency.get("p95_interval")),
         _at_most("size", None if size is None else size / 1e6, params.size_mb, "bundle, megabytes"),
+        _calibration(cases, params),
         _at_most("leak", leaked_rows, 0, "rows that stand in more than one split"),
     ]
 
 
+def judge_champion(bundle_sha256: str, cases: Cases, champion: Rival | None, params: GateParams) -> list[Gate]:
+    """The gates that compare with the champion: all cases, and slice by slice."""
+    if champion is not None and champion.bundle_sha256 == bundle_sha256:
+        same = f"same model as the champion, version {champion.version}"
+        return [Gate(name, None, detail=same, against=champion.version) for name in ("champion", "slices")]
+    return [_against_champion(champion, cases, params), _slices(champion, cases, params)]
+
+
 def all_passed(gates: Sequence[Gate]) -> bool:
-    """Whether no gate refuses; one that does not apply does not."""
+    """Whether no gate refuses or is in doubt; one that does not apply does not."""
     return all(gate.passed is not False for gate in gates)
 
 
@@ -84,55 +113,84 @@ def as_rows(gates: Sequence[Gate]) -> list[dict[str, Any]]:
     return [asdict(gate) for gate in gates]
 
 
-def _at_most(name: str, value: float | None, limit: float, detail: str) -> Gate:
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Gate]:
+    """Of `as_rows`; what another version of gristmill wrote beside is passed over."""
+    known = {each.name for each in fields(Gate)}
+    return [Gate(**{key: value for key, value in row.items() if key in known} | {"interval": tuple(row["interval"]) if row.get("interval") else None}) for row in rows]
+
+
+def _at_most(name: str, value: float | None, limit: float, detail: str, interval: Sequence[float] | None = None) -> Gate:
     if value is None:
         return Gate(name, None, None, limit, "not measured")
-    return Gate(name, value <= limit, float(value), limit, detail)
+    low, high = interval or (value, value)
+    return Gate(name, high <= limit, float(value), limit, detail, (low, high) if interval else None, low <= limit < high)
 
 
 def _against_baseline(winner: Mapping[str, Any], baseline: Mapping[str, Any] | None, metric: str, goal: str, margin: float) -> Gate:
     if baseline is None:
         return Gate("baseline", None, detail="there is no classical baseline")
-    mine, theirs = float(winner["test"][metric]), float(baseline["test"][metric])
     if winner["name"] == baseline["name"]:
-        return Gate("baseline", True, mine, theirs, "the winner is the classical baseline")
-    limit = theirs - margin if goal == "max" else theirs + margin
-    return Gate("baseline", mine >= limit if goal == "max" else mine <= limit, mine, limit, f"{metric} on test, the baseline's with margin {margin:g} as the limit")
+        return Gate("baseline", True, 0.0, -margin, "the winner is the classical baseline")
+    sign = 1 if goal == "max" else -1
+    gain = sign * (float(winner["test"][metric]) - float(baseline["test"][metric]))
+    low, high = sorted(sign * float(each) for each in winner.get("over_baseline") or (sign * gain, sign * gain))
+    return Gate("baseline", low >= -margin, gain, -margin, f"gain of {metric} on test over the classical baseline, paired bootstrap", (low, high), low < -margin <= high)
 
 
-def _against_champion(winner: Mapping[str, Any], champion: Rival | None, correct: Mapping[str, bool], params: GateParams) -> Gate:
+def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
     if champion is None:
         return Gate("champion", None, detail="there is no champion yet")
-    if champion.bundle_sha256 == winner["bundle_sha256"]:
-        return Gate("champion", None, detail=f"same model as the champion, version {champion.version}")
-    if not correct or correct.keys() != champion.correct.keys():
-        return Gate("champion", False, detail=f"version {champion.version} was not measured on the same {len(correct)} test cases")
-    wins = sum(right and not champion.correct[case] for case, right in correct.items())
-    losses = sum(champion.correct[case] and not right for case, right in correct.items())
-    low, p = lower_bound(wins, losses, len(correct), params.alpha), mcnemar(wins, losses)
+    note = f"; {champion.note}" if champion.note else ""
+    if not cases.pairs(champion.cases):
+        return Gate("champion", False, detail=f"version {champion.version} was not measured on the same {len(cases.ids)} test cases{note}", against=champion.version)
+    wins, losses = _duel(cases.known, champion.cases.known)
+    low, high = lower_bound(wins, losses, len(cases.ids), params.alpha), -lower_bound(losses, wins, len(cases.ids), params.alpha)
     tie = "; a tie does not promote" if wins == losses else ""
-    detail = f"against version {champion.version} on {len(correct)} cases: {wins} won, {losses} lost, McNemar p = {p:.3g}, at least {low:+.4f} with confidence {1 - params.alpha:g}{tie}"
-    return Gate("champion", wins > losses and low >= -params.champion_margin, (wins - losses) / len(correct), -params.champion_margin, detail)
+    detail = f"against version {champion.version} on {len(cases.ids)} cases: {wins} won, {losses} lost, McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
+    ahead, safe = wins > losses, low >= -params.champion_margin
+    return Gate("champion", ahead and safe, (wins - losses) / len(cases.ids), -params.champion_margin, detail, (low, high), ahead and not safe, champion.version)
 
 
-def mcnemar(wins: int, losses: int) -> float:
-    """The exact two-sided p-value of McNemar's test (1947) for paired answers that differ.
+def _duel(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
+    return sum(right and not theirs[case] for case, right in mine.items()), sum(theirs[case] and not right for case, right in mine.items())
 
-    Args:
-        wins: cases that only the first answers rightly.
-        losses: cases that only the second answers rightly.
+
+def _calibration(cases: Cases, params: GateParams) -> Gate:
+    import numpy as np
+
+    if not cases.confidence:
+        return Gate("calibration", None, None, params.calibration, "answers state no probability")
+    if len(cases.ids) < _FEW:
+        return Gate("calibration", None, None, params.calibration, f"{len(cases.ids)} cases are too few to tell")
+    error, low, high = calibration_error(np.array(cases.confidence), np.array(cases.right), params.alpha)
+    return _at_most("calibration", error, params.calibration, "stated probability against what came true, ten bins", (low, high))
+
+
+def _slices(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
+    """The worst slice.
+
+    No small slice can prove that it is not worse, so here harm is what must be proven: a slice refuses if its bound (exact, corrected for the number of
+    slices after Bonferroni) is beyond the limit, is borderline if only its figure is, and passes otherwise.
     """
-    from scipy.special import bdtr
+    large = {name: places for name, places in (cases.slices or {}).items() if len(places) >= params.slice_cases}
+    if not large:
+        return Gate("slices", None, detail=f"no slice has {params.slice_cases} cases", against=champion.version if champion else None)
+    if champion is not None and not cases.pairs(champion.cases):
+        return Gate("slices", None, detail=f"version {champion.version} was not measured on the same cases", against=champion.version)
+    alpha = params.alpha / len(large)
+    judged = [_slice(name, places, champion, cases, params, alpha) for name, places in large.items()]
+    return min(judged, key=lambda gate: (("refused", "borderline", "passed").index(gate.verdict), gate.value))
 
-    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))) if wins + losses else 1.0
 
-
-def lower_bound(wins: int, losses: int, cases: int, alpha: float) -> float:
-    """What the difference of two paired accuracies is at least, with confidence 1 - alpha.
-
-    McNemar's exact test turned into a bound: Clopper and Pearson's (1934) for the share of wins among the cases that differ. It is above zero just where the one-sided test rejects.
-    """
-    from scipy.special import betaincinv
-
-    share = float(betaincinv(wins, losses + 1, alpha)) if wins else 0.0
-    return (wins + losses) * (2 * share - 1) / cases
+def _slice(name: str, places: Sequence[int], champion: Rival | None, cases: Cases, params: GateParams, alpha: float) -> Gate:
+    mine = {cases.ids[place]: bool(cases.right[place]) for place in places}
+    count, right = len(mine), sum(mine.values())
+    if champion is None:
+        whole, limit = sum(cases.right) / len(cases.right), -params.slice_drop
+        gap, high, against = right / count - whole, upper_share(right, count, alpha) - whole, f"below all cases ({whole:.4f})"
+    else:
+        wins, losses = _duel(mine, champion.cases.known)
+        gap, high, limit = (wins - losses) / count, -lower_bound(losses, wins, count, alpha), -params.slice_margin
+        against = f"against version {champion.version}: {wins} won, {losses} lost"
+    detail = f"worst: {name} ({count} cases, accuracy {right / count:.4f}), {against}"
+    return Gate("slices", gap >= limit, gap, limit, detail, None, gap < limit <= high, champion.version if champion else None)

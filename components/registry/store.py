@@ -146,7 +146,7 @@ def unavailable(error: Exception) -> bool:
     if isinstance(error, (EnvironmentFault, sqlite3.Error, OSError)):
         return True
     library = type(error).__module__.split(".")[0]
-    return library in ("mlflow", "sqlalchemy", "requests", "urllib3", "alembic") and getattr(error, "error_code", "") not in _WRONG_CALL
+    return library in ("mlflow", "sqlalchemy", "requests", "urllib3", "httpx", "alembic") and getattr(error, "error_code", "") not in _WRONG_CALL
 
 
 @contextmanager

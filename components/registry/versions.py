@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from components.core.bundles import CARD
-from components.core.errors import EnvironmentFault, InputError
+from components.core.bundles import CARD, read_bundle
+from components.core.errors import EnvironmentFault, GateError, InputError
 from components.core.files import sha256
-from components.registry.store import client, database, experiment, reached, tracking_uri, unavailable
+from components.registry.cases import Cases
+from components.registry.log import open_log
+from components.registry.reader import Version, look, option
+from components.registry.store import client, experiment, reached, tracking_uri, unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+__all__ = ["BUNDLE", "Version", "cases_of", "champion", "fetch", "keep_cases", "register", "verify"]
 BUNDLE = "bundle_sha256"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered model. Its card is in `tags`."""
-
-    pipeline: str
-    number: int
-    tags: Mapping[str, str]
-    source: str  # the bundle's folder or URI
-    run_id: str
-    aliases: tuple[str, ...]
 
 
 def register(root: Path, pipeline: str, bundle: Path, run_id: str | None, tags: Mapping[str, str], description: str = "") -> Version:
@@ -50,7 +42,7 @@ def register(root: Path, pipeline: str, bundle: Path, run_id: str | None, tags: 
     card = {key: str(value) for key, value in {**tags, BUNDLE: digest}.items()}
     opened = client(root)
     with reached(root):
-        _model(opened, pipeline)
+        open_log(opened, root, pipeline)
         found = next(iter(opened.search_model_versions(f"name = '{pipeline}' and tags.{BUNDLE} = '{digest}'")), None)
         if found is None:
             source, run = _keep(opened, root, pipeline, bundle, run_id, digest)
@@ -59,10 +51,69 @@ def register(root: Path, pipeline: str, bundle: Path, run_id: str | None, tags: 
             for key, value in card.items():
                 if found.tags.get(key) != value:
                     opened.set_model_version_tag(pipeline, found.version, key, value)
+            if description:
+                opened.update_model_version(pipeline, found.version, description)
         leading = _by_alias(opened, pipeline, "champion")
         if leading is None or str(leading.version) != str(found.version):
             opened.set_registered_model_alias(pipeline, "challenger", found.version)
         return _version(opened.get_model_version(pipeline, found.version))
+
+
+def keep_cases(root: Path, version: Version, cases: Cases) -> None:
+    """Keep what a version answered to a test split beside its bundle.
+
+    Raises:
+        EnvironmentFault: the store does not answer.
+    """
+    opened, place = client(root), PurePosixPath(_place_of(version, cases.test))
+    with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+        path = Path(scratch) / place.name
+        path.write_text(cases.to_json(), encoding="utf-8")
+        opened.log_artifact(version.run_id, str(path), str(place.parent))
+
+
+def cases_of(root: Path, version: Version, test: str) -> Cases:
+    """What a version answered to a test split; no cases if it was never asked that one.
+
+    Raises:
+        EnvironmentFault: the store does not answer.
+    """
+    base, found, _ = version.source.rpartition("/bundles/")
+    place, kept = _place_of(version, test), ""
+    if found and test and Path(base).is_absolute():
+        path = Path(base) / place
+        kept = path.read_text(encoding="utf-8") if path.is_file() else ""
+    elif found and test:
+        from mlflow.artifacts import download_artifacts
+
+        opened = client(root)
+        with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+            if any(each.path == place for each in opened.list_artifacts(version.run_id, str(PurePosixPath(place).parent))):
+                kept = Path(download_artifacts(artifact_uri=f"{base}/{place}", dst_path=scratch, tracking_uri=tracking_uri(root))).read_text(encoding="utf-8")
+    return Cases.from_json(kept) if kept else Cases((), ())
+
+
+def verify(root: Path, version: Version) -> None:
+    """Make sure that the bundle in the store is the one that was registered, byte for byte.
+
+    Raises:
+        GateError: it is not.
+        EnvironmentFault: the store does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+        try:
+            folder = fetch(root, version.pipeline, version.number, Path(scratch))
+            read_bundle(folder)
+            if sha256(folder / CARD) != version.tags.get(BUNDLE):
+                raise InputError("is not the card that was registered", where=str(folder / CARD))
+        except InputError as error:
+            remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{option(version.pipeline)}"
+            raise GateError(f"version {version.number} of {version.pipeline!r} is refused by bundle: {error.what}", where=error.where, remedy=remedy) from None
+
+
+def _place_of(version: Version, test: str) -> str:
+    """Below the artifacts of the version's run."""
+    return f"cases/{version.tags.get(BUNDLE, '')[:12]}/{test[:12]}.json"
 
 
 def champion(root: Path, pipeline: str) -> Version | None:
@@ -71,13 +122,8 @@ def champion(root: Path, pipeline: str) -> Version | None:
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    path = database(root)
-    if path and not path.is_file():
-        return None  # nothing was ever registered: do not take three seconds to make a database that says so
-    opened = client(root)
-    with reached(root):
-        found = _by_alias(opened, pipeline, "champion")
-    return _version(found) if found else None
+    shelf = look(root, pipeline)
+    return shelf.version(shelf.aliases["champion"]) if shelf and "champion" in shelf.aliases else None
 
 
 def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
@@ -106,14 +152,6 @@ def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
 
         into.mkdir(parents=True, exist_ok=True)
         return Path(download_artifacts(artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)))
-
-
-def _model(opened: MlflowClient, pipeline: str) -> None:
-    try:
-        opened.create_registered_model(pipeline)
-    except Exception as error:
-        if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _keep(opened: MlflowClient, root: Path, pipeline: str, bundle: Path, run_id: str | None, digest: str) -> tuple[str, str]:
@@ -148,4 +186,4 @@ def _or_none(ask: Any) -> Any:
 
 def _version(found: Any) -> Version:
     aliases: Iterable[str] = found.aliases
-    return Version(found.name, int(found.version), dict(found.tags), found.source, found.run_id or "", tuple(sorted(aliases)))
+    return Version(found.name, int(found.version), dict(found.tags), found.source, found.run_id or "", tuple(sorted(aliases)), int(found.creation_timestamp))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import os
 import re
 import socket
 import time
@@ -12,22 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
+from components.serve.address import check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
-from components.serve.params import ServeParams
+from components.serve.keys import Keyring
+from components.serve.params import Scale, ServeParams
+from components.serve.plan import Edition
 from components.serve.wire import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-KEY_VARIABLE = "GRISTMILL_API_KEY"
 _START_TIMEOUT_S = 180.0
+_HEALTH_S = 2.0  # how long a dead replica may go unnoticed
 _STOP_TIMEOUT_S = 30.0
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): .+)$", re.MULTILINE)
 _started_on: str | None = None  # the cluster on which this process started Serve
 
 
-def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo) -> str:
+def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None, keys: Keyring | None = None) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
     Args:
@@ -38,6 +39,8 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
         port: likewise; 0 or None chooses a free one, or takes that of a Serve that runs.
         params: section `serve`.
         model: what answers name.
+        board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
+        keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
 
     Returns:
         The base URL, without a slash at its end.
@@ -50,11 +53,11 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     from ray.serve.api import RunTarget, run_many
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    key = os.environ.get(KEY_VARIABLE) or None
-    address = _start(host, port, params, key)
+    keys = Keyring.from_environment() if keys is None else keys
+    address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(bundle, model, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -62,16 +65,6 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
             remove(app_name)
         raise
     return url
-
-
-def check_address(host: str, port: int) -> None:
-    """Say at once what `deploy` would say after Ray has started.
-
-    Raises:
-        EnvironmentFault: port taken, or a public host without an API key.
-    """
-    _check_key(host, os.environ.get(KEY_VARIABLE) or None)
-    _claim(host, port)
 
 
 def remove(app_name: str) -> None:
@@ -96,7 +89,7 @@ def _shut_down() -> None:
     from ray.serve.context import _disconnect, _get_global_client
 
     client: Any = _get_global_client()
-    address = (_reachable(client.http_config.host), client.http_config.port)
+    address = (reachable(public(client.http_config.host)), client.http_config.port)
     client.shutdown_cached_handles()
     ray.get(ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
     _disconnect()
@@ -129,7 +122,8 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(bundle: Path, model: ModelInfo, params: ServeParams, key: str | None) -> Application:
+def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring) -> Application:
+    """One deployment of replicas that begin with an edition."""
     from ray import serve
 
     from components.serve.replica import Replica
@@ -138,20 +132,27 @@ def _application(bundle: Path, model: ModelInfo, params: ServeParams, key: str |
     deployment = serve.deployment(
         Replica,
         name="model",
-        num_replicas=params.replicas,
         ray_actor_options={"num_cpus": params.num_cpus},
         max_ongoing_requests=ongoing,
         max_queued_requests=ongoing,
         max_surge_percent=100,  # a swap starts the new replicas before it stops the old ones
         rolling_update_percentage=1.0,
+        health_check_period_s=_HEALTH_S,
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=params.request_timeout_s,
         max_constructor_retry_count=1,
+        **_number(params.replicas),
     )
-    return deployment.bind(bundle.resolve(), model, params, key)
+    return deployment.bind(first, board, params, keys)
 
 
-def _start(host: str, port: int | None, params: ServeParams, key: str | None) -> str:
+def _number(replicas: int | Scale) -> dict[str, Any]:
+    if isinstance(replicas, int):
+        return {"num_replicas": replicas}
+    return {"autoscaling_config": {"min_replicas": replicas.min, "max_replicas": replicas.max, "target_ongoing_requests": replicas.target_ongoing}}
+
+
+def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str:
     """Start Serve, or join the one that runs. Returns the address of its proxy."""
     global _started_on
     from ray import serve
@@ -163,46 +164,14 @@ def _start(host: str, port: int | None, params: ServeParams, key: str | None) ->
         if port and port != running.port:
             what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
             raise EnvironmentFault(what, where="--port", remedy=f"take --port {running.port}, or end what serves there first")
-        _check_key(running.host, key)
-        return _url(running.host, running.port)
-    _check_key(host, key)
-    port = _claim(host, port or 0)
-    options = {"host": host, "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
+        check_key(public(running.host), keyed)
+        return url_of(public(running.host), running.port)
+    check_key(host, keyed)
+    port = claim(host, port or 0)
+    options = {"host": inner(host), "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
     _started_on = _cluster()
-    return _url(host, port)
-
-
-def _check_key(host: str, key: str | None) -> None:
-    if not key and not _is_loopback(host):
-        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="--host", remedy=f"set {KEY_VARIABLE} to a long random value, or leave --host at 127.0.0.1")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _claim(host: str, port: int) -> int:
-    """The port, or a free one for 0. It is let go again, so Serve can still lose it; then it says so itself."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-        except OSError as error:
-            raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="--port", remedy="choose another with --port N, or --port 0 for any free one") from None
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
-def _url(host: str, port: int) -> str:
-    name = _reachable(host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return url_of(host, port)
 
 
 def _wait(app_name: str, url: str, ref: ModelRef) -> None:

@@ -1,4 +1,4 @@
-"""One replica in Ray Serve: loads a bundle and answers for it until it is replaced."""
+"""One replica in Ray Serve: loads a bundle and answers for it, and for those that follow it, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ from ray import serve
 
 from components.engine.predict import load
 from components.serve.app import build_app
+from components.serve.board import Board
+from components.serve.keys import Keyring
 from components.serve.params import ServeParams
-from components.serve.wire import ModelInfo
-from components.tasks.base import judge
+from components.serve.plan import Edition
+from components.serve.swap import Swap
 
 
 @serve.ingress()
 class Replica:
-    """A loaded bundle behind the HTTP app.
+    """Loaded bundles behind the HTTP app.
 
     Args:
-        bundle: folder, readable from the replica's node.
-        model: what its answers name.
+        first: what to begin with, if no board says otherwise.
+        board: a folder with the plan to follow; it and the bundles are readable from the replica's node.
         params: limits and batching.
-        key: the API key, if one is wanted.
+        keys: who may ask, as hashes.
     """
 
-    def __init__(self, bundle: Path, model: ModelInfo, params: ServeParams, key: str | None) -> None:
-        self._predictor, self._model, self._params, self._key = load(bundle), model, params, key
-        query = judge(self._predictor.card.task).Query
-        for example in model.examples[:1]:
-            self._predictor.warm(query.model_validate(example))
+    def __init__(self, first: Edition, board: Path | None, params: ServeParams, keys: Keyring) -> None:
+        _close_to_others()
+        self._params, self._keys = params, keys
+        self._name = serve.get_replica_context().replica_id.unique_id
+        shared = Board(board) if board else None
+        told = shared.plan() if shared else None
+        self._swap = Swap(told[0].stable if told else first, self._app, shared, self._name)
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        replica = serve.get_replica_context().replica_id.unique_id
-        return build_app(self._predictor, self._model, self._params, key=self._key, replica=replica)
+    def __serve_build_asgi_app__(self) -> Swap:
+        return self._swap
+
+    def _app(self, edition: Edition) -> FastAPI:
+        return build_app(load(edition.bundle), edition.model, self._params, keys=self._keys, replica=self._name)
+
+
+def _close_to_others() -> None:
+    """Ray opens a port for calls between deployments by gRPC on all interfaces. Nobody uses it here, so it is opened on loopback."""
+    from ray._common.tls_utils import add_port_to_grpc_server
+    from ray.serve._private import constants, replica
+
+    if not constants.RAY_SERVE_USE_GRPC_BY_DEFAULT:
+        replica.add_port_to_grpc_server = lambda server, address: add_port_to_grpc_server(server, address.replace("[::]", "127.0.0.1"))

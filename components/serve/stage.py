@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,17 @@ from components.core.job import Job
 from components.core.tables import read_table
 from components.engine import measure
 from components.engine.predict import load
-from components.registry.gates import Gate, Rival, as_rows, judge_gates
+from components.registry.cases import Cases
+from components.registry.gates import Gate, Rival, as_rows, from_rows, judge_gates
+from components.registry.params import RegistryParams
+from components.registry.reader import Version, option
 from components.registry.release import Release, release
-from components.registry.versions import Version, champion, fetch, register
+from components.registry.review import pick_up
+from components.registry.versions import champion, fetch, keep_cases, register
+from components.serve import card
 from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
+from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
 from components.serve.wire import ModelInfo
 from components.tasks import base
@@ -42,16 +49,23 @@ class Smoke:
 def run(job: Job) -> None:
     """Write reports/serve.json; the registry holds the rest."""
     params: ServeParams = job.params
+    rules: RegistryParams = job.sections["registry"]  # type: ignore[assignment]
     pipeline, bundle = job.tags["pipeline"], job.inputs["winner"]
     board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
     winner = next(row for row in board["candidates"] if row["winner"])
-    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, _card(job, winner), _description(job, winner, board))
+    for made in pick_up(job.root, pipeline, rules.gates):
+        job.journal.say(f"from MLflow: version {made.version} {made.decision} by {made.who}")
+    cases = card.answered(job)
+    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, card.tags(job, winner, cases))
+    keep_cases(job.root, version, cases)
     job.journal.say(f"registered as version {version.number} of {pipeline!r} (challenger)" if "challenger" in version.aliases else f"is version {version.number} of {pipeline!r} already")
-    smoke = _ask_over_http(job, version)
-    gates = [*_judge(job, winner, board), Gate("service", smoke.different == 0, smoke.largest, _TOLERANCE, f"{smoke.asked} answers over HTTP against evaluate's, largest difference of a probability")]
-    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, {"gates": json.dumps(as_rows(gates), ensure_ascii=False)})
-    made = release(job.root, pipeline, version.number, gates, mode=params.mode, who="gristmill serve stage", why=f"gates of {version.number}", experiment=bool(job.tags.get("experiment")))
-    _tell(job, made, gates)
+    smoke = _ask_over_http(job, params, version)
+    gates = [*_judge(job, rules, winner, board, cases), Gate("service", smoke.different == 0, smoke.largest, _TOLERANCE, f"{smoke.asked} answers over HTTP against evaluate's, largest difference")]
+    told = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
+    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, told, card.page(job, winner, board, gates))
+    experiment = bool(job.tags.get("experiment"))
+    made = release(job.root, pipeline, version.number, gates, mode=rules.mode, who="gristmill serve stage", why=f"gates of {version.number}", experiment=experiment, limits=rules.gates)
+    _tell(job, made)
     report = {
         "model": pipeline,
         "version": version.number,
@@ -61,79 +75,49 @@ def run(job: Job) -> None:
         "different": smoke.different,
         "largest_difference": smoke.largest,
         "http_p50_ms": smoke.milliseconds,
-        "gates": {gate.name: "not applicable" if gate.passed is None else "passed" if gate.passed else "refused" for gate in gates},
+        "gates": {gate.name: gate.verdict for gate in from_rows(made.gates)},
     }
     write_atomic(job.outputs["report"], to_json(report))
 
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
     """What answers name."""
-    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, examples=examples)
+    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, bundle=sha256(bundle / CARD)[:12], examples=examples)
 
 
-def _card(job: Job, winner: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of the version: where it came from and how good it is."""
-    card, _ = read_bundle(job.inputs["winner"])
-    low, high = winner["test_interval"]["accuracy"]
-    return {
-        "candidate": winner["name"],
-        "title": winner["title"],
-        "data_hash": card.data_hash,
-        "params_hash": card.params_hash,
-        "git_commit": job.tags["git_commit"],
-        "git_dirty": job.tags["git_dirty"],
-        "dvc_lock": job.tags["dvc_lock"],
-        "accuracy": f"{winner['test']['accuracy']:.4f}",
-        "accuracy_interval": f"{low:.4f} to {high:.4f}",
-        "leaderboard_row": json.dumps(winner, ensure_ascii=False),
-        # Queries for the page to offer, kept with the version: a service need not have the data.
-        "examples": json.dumps([query.model_dump(mode="json") for query in base.judge(job.task).example(read_table(job.inputs["clean"], "test"))], ensure_ascii=False),
-    }
-
-
-def _description(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any]) -> str:
-    """Markdown for the reviewer."""
-    lines = [f"**{winner['title']}**, winner of {len(board['candidates'])} candidates on validation.", "", "| candidate | validation | test | interval | MB | p95 ms |", "|---|---|---|---|---|---|"]
-    metric = board["deciding_metric"]
-    for row in board["candidates"]:
-        low, high = row["test_interval"][metric]
-        lines.append(f"| {row['name']} | {row['validation'][metric]:.4f} | {row['test'][metric]:.4f} | {low:.4f} to {high:.4f} | {row['size_bytes'] / 1e6:.2f} | {row['latency_ms']['p95']:.2f} |")
-    return "\n".join([*lines, "", f"Figures are {metric}; data {read_bundle(job.inputs['winner'])[0].data_hash[:12]}."])
-
-
-def _judge(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any]) -> list[Gate]:
-    params: ServeParams = job.params
-    answers = read_table(job.inputs["answers"], "test", ["id", "right"])
-    correct = dict(zip(answers["id"].to_pylist(), answers["right"].to_pylist(), strict=True))
+def _judge(job: Job, rules: RegistryParams, winner: Mapping[str, Any], board: Mapping[str, Any], cases: Cases) -> list[Gate]:
     baseline = next((row for row in board["candidates"] if row["baseline"]), None)
-    return judge_gates(winner, baseline, _rival(job), params.gates, correct=correct, leaked_rows=board["leaked_rows"], metric=board["deciding_metric"], goal=board["goal"])
+    rival = _rival(job, cases)
+    return judge_gates(winner, baseline, rival, rules.gates, cases=cases, leaked_rows=board["leaked_rows"], metric=board["deciding_metric"], goal=board["goal"])
 
 
-def _rival(job: Job) -> Rival | None:
-    """The champion, asked the same test cases; it may have been made from other data."""
+def _rival(job: Job, mine: Cases) -> Rival | None:
+    """The champion, asked the same test cases; it may have been made from other data, and measured on other ones."""
     leading = champion(job.root, job.tags["pipeline"])
     if leading is None:
         return None
-    digest = leading.tags.get("bundle_sha256", "")
+    digest, before = leading.tags.get("bundle_sha256", ""), leading.tags.get("test_hash", "")
     if digest == sha256(job.inputs["winner"] / CARD):
-        return Rival(leading.number, digest, {})
+        return Rival(leading.number, digest, Cases((), ()))
     judge = base.judge(job.task)
-    cases = list(judge.cases(read_table(job.inputs["clean"], "test")))
+    asked = list(judge.cases(read_table(job.inputs["clean"], "test")))
     try:
-        predictor = load(fetch(job.root, leading.pipeline, leading.number, job.state / "champion"))
-        answers = measure.answer(predictor, cases)
-        return Rival(leading.number, digest, {case.id: judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)})
+        theirs = card.compared(asked, measure.answer(load(fetch(job.root, leading.pipeline, leading.number, job.state / "champion")), asked), judge)
     except (GristmillError, ValueError) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
         job.journal.say(f"the champion, version {leading.number}, cannot be asked: {error}")
-        return Rival(leading.number, digest, {})
+        return Rival(leading.number, digest, Cases((), ()), "it cannot be asked")
+    keep_cases(job.root, leading, theirs)
+    note = "" if before in ("", mine.test) else f"the test split has changed since version {leading.number} was made, so it was measured again"
+    if note:
+        job.journal.say(note)
+    return Rival(leading.number, digest, theirs, note)
 
 
-def _ask_over_http(job: Job, version: Version) -> Smoke:
+def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
     """Deploy under a name of its own, ask test cases one by one, compare with what evaluate answered, take it down again."""
-    params: ServeParams = job.params
     table = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
     chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311 (which questions are asked is no secret)
-    name = f"check-{job.tags['pipeline']}-{version.number}"
+    name, secret = f"check-{job.tags['pipeline']}-{version.number}", secrets.token_urlsafe(32)
     url = deploy(
         job.inputs["winner"],
         app_name=name,
@@ -142,12 +126,13 @@ def _ask_over_http(job: Job, version: Version) -> Smoke:
         port=None,
         params=params.model_copy(update={"replicas": 1}),
         model=info(job.tags["pipeline"], version.number, job.inputs["winner"], []),
+        keys=Keyring([Key.of("check", secret)]),
     )
     try:
         different, largest, times = 0, 0.0, []
         for number, row in enumerate(chosen, 1):
             started = time.perf_counter()
-            given = ask(url, [json.loads(row["query"])])["predictions"][0]
+            given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
             times.append((time.perf_counter() - started) * 1000)
             expected = json.loads(row["answer"])
             gap = max(abs(given["probabilities"][key] - value) for key, value in expected["probabilities"].items())
@@ -159,17 +144,21 @@ def _ask_over_http(job: Job, version: Version) -> Smoke:
         remove(name)
 
 
-def _tell(job: Job, made: Release, gates: list[Gate]) -> None:
-    shown = ", ".join(f"{gate.name} {'n/a' if gate.passed is None else 'passed' if gate.passed else 'REFUSED'}" for gate in gates)
-    job.journal.say(f"gates: {shown}")
+def _tell(job: Job, made: Release) -> None:
+    gates = from_rows(made.gates)
+    job.journal.say("gates: " + ", ".join(f"{gate.name} {'n/a' if gate.passed is None else gate.verdict}" for gate in gates))
     for gate in gates:
         if gate.passed is False:
-            job.journal.say(f"refused by {gate.name}: {gate.detail} ({gate.value} against {gate.limit})")
+            interval = f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
+            job.journal.say(f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})")
+    stays = f"; version {made.before} stays champion" if made.before else ""
+    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show {made.version}{option(job.tags['pipeline'])}"
     meaning = {
         "promoted": f"version {made.version} is champion",
         "unchanged": f"version {made.version} is champion already",
-        "refused": f"version {made.version} is not released; version {made.before} stays champion" if made.before else f"version {made.version} is not released",
-        "waiting": f"version {made.version} passed and waits for a person (serve.mode: review)",
+        "refused": f"version {made.version} is not released{stays}",
+        "waiting": person,
+        "rejected": f"version {made.version} is not released{stays}: {made.why}",
         "experiment": f"version {made.version} is registered; experiments are never released",
     }
     job.journal.say(meaning[made.decision])

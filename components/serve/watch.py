@@ -1,17 +1,23 @@
-"""Around every request: counted, timed, and answered with headers that tell a browser to be careful."""
+"""Around every request: named, counted, timed, and answered with headers that tell a browser to be careful."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.serve.wire import ModelRef
 
-_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+ID = "gristmill.id"
+_REASON = "gristmill.reason"
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_REASONS = {404: "path", 405: "method", 408: "slow", 413: "size", 422: "content", 500: "broken", 504: "timeout"}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -31,23 +37,45 @@ class Meters:
 
     def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
         self._registry, self._paths, self._replica = CollectorRegistry(), frozenset(paths), replica
-        self._requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], registry=self._registry)
-        self._errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], registry=self._registry)
-        self._seconds = Histogram("gristmill_request_seconds", "Time to answer", ["path", "replica"], registry=self._registry, buckets=_BUCKETS)
-        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], registry=self._registry)
-        Info("gristmill_model", "The model that answers", registry=self._registry).info(model.model_dump())
+        own: dict[str, Any] = {"registry": self._registry}
+        self._requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], **own)
+        self._errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], **own)
+        self._rejected = Counter("gristmill_rejected", "Requests that were not served, by reason", ["reason", "replica"], **own)
+        self._keys = Counter("gristmill_key_requests", "Requests let in, by the name of their key", ["key", "replica"], **own)
+        self._seconds = Histogram("gristmill_request_seconds", "Time to answer", ["path", "replica"], buckets=_SECONDS, **own)
+        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **own)
+        self._batch_items = Histogram("gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own)
+        self._batch_seconds = Histogram("gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own)
+        self._queue = Gauge("gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own)
+        self._inside = Gauge("gristmill_requests_in_flight", "Questions being answered", ["replica"], **own)
+        Info("gristmill_model", "The model that answers", **own).info(model.model_dump())
 
-    def count(self, path: str, status: int, seconds: float) -> None:
+    def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
         """Add one answered request."""
         path = path if path in self._paths else "other"
         self._requests.labels(path, str(status), self._replica).inc()
+        self._seconds.labels(path, self._replica).observe(seconds)
         if status >= 400:
             self._errors.labels(path, self._replica).inc()
-        self._seconds.labels(path, self._replica).observe(seconds)
+            self._rejected.labels(reason or _REASONS.get(status, "other"), self._replica).inc()
+
+    def came(self, key: str) -> None:
+        """Add one request that was let in."""
+        self._keys.labels(key, self._replica).inc()
 
     def predicted(self, items: int) -> None:
         """Add the items of one answered request."""
         self._items.labels(self._replica).inc(items)
+
+    def scored(self, items: int, seconds: float) -> None:
+        """Add one batch."""
+        self._batch_items.labels(self._replica).observe(items)
+        self._batch_seconds.labels(self._replica).observe(seconds)
+
+    def follow(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
+        """Where to look, at each reading, for what waits and who is inside."""
+        self._queue.labels(self._replica).set_function(queue)
+        self._inside.labels(self._replica).set_function(inside)
 
     def text(self) -> bytes:
         """The Prometheus text format."""
@@ -55,7 +83,7 @@ class Meters:
 
 
 class Watch:
-    """ASGI middleware: meters and security headers."""
+    """ASGI middleware: an id for each request, meters, and security headers."""
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
         self.app, self.meters = app, meters
@@ -65,18 +93,29 @@ class Watch:
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
+        scope[ID] = uuid.uuid4().hex
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = scope[ID]
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
             await self.app(scope, receive, noted)
         finally:
-            self.meters.count(path, status, time.perf_counter() - began)
+            self.meters.count(inner_path(scope), status, time.perf_counter() - began, scope.get(_REASON))
+
+
+def inner_path(scope: Scope) -> str:
+    """The path below the prefix under which the app is mounted."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+def note(scope: Scope, reason: str) -> None:
+    """Say why a request is refused, where the status alone does not tell."""
+    scope[_REASON] = reason

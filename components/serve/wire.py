@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol
+from copy import copy
+from typing import Annotated, Any, Literal, Protocol
 
+from annotated_types import MaxLen
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from components.core.bundles import Card
 from components.core.params import Strict
 
-MAX_BODY_BYTES = 1 << 20
+State = Literal["ok", "warming", "draining"]
 _MANY, _ONE = "several items", "one item"
 _MAX_MISTAKES = 20
 
@@ -22,8 +24,11 @@ class Predictor(Protocol):
     def card(self) -> Card:
         """The facts of the bundle."""
 
-    def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
-        """One answer per query. Raises `Reject` for bad content."""
+    def prepare(self, queries: Sequence[Any]) -> Sequence[Any]:
+        """One row per query, with its cost. Raises `Reject` for bad content."""
+
+    def score(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """One answer per row."""
 
 
 class ModelRef(Strict):
@@ -32,6 +37,7 @@ class ModelRef(Strict):
     name: str
     version: str
     data_hash: str
+    bundle: str = Field("", description="The first 12 digits of the SHA-256 of the bundle's card, which holds those of its files")
 
 
 class ModelInfo(ModelRef):
@@ -42,13 +48,13 @@ class ModelInfo(ModelRef):
     @property
     def ref(self) -> ModelRef:
         """Without the examples."""
-        return ModelRef(name=self.name, version=self.version, data_hash=self.data_hash)
+        return ModelRef.model_validate(self.model_dump(exclude={"examples"}))
 
 
 class Health(Strict):
-    """The answer of GET /healthz."""
+    """The answer of GET /healthz and /readyz."""
 
-    status: str
+    status: State
     model: ModelRef
 
 
@@ -70,6 +76,7 @@ class Limits(Strict):
 
     items: int
     body_bytes: int
+    characters: int
 
 
 class ModelDescription(ModelInfo):
@@ -80,6 +87,25 @@ class ModelDescription(ModelInfo):
     classes: list[str]
     query: dict[str, Any] = Field(description="JSON schema of one item")
     limits: Limits
+    explains: bool = Field(description="Whether /v1/explain tells what mattered")
+
+
+class Part(Strict):
+    """A piece of what was asked, and how much it speaks for the label."""
+
+    text: str
+    weight: float = Field(description="By how much the log-odds of the label fall when the piece is left out")
+
+
+def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
+    """A task's query, whose strings are no longer than the service takes, as a model of that name."""
+    changed: dict[str, Any] = {}
+    for each, field in query.model_fields.items():
+        if field.annotation is str:
+            own = copy(field)
+            own.metadata = [*(it for it in field.metadata if not isinstance(it, MaxLen)), MaxLen(min([characters, *(it.max_length for it in field.metadata if isinstance(it, MaxLen))]))]
+            changed[each] = (str, own)
+    return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
 
 
 def request_type(query: type[BaseModel], max_items: int) -> Any:
@@ -95,7 +121,12 @@ def _form(body: Any) -> str:
 
 def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
     """The type of a response body."""
-    return create_model("Predictions", __config__=ConfigDict(protected_namespaces=()), predictions=(list[answer], ...), model=(ModelRef, ...))  # type: ignore[valid-type]
+    return create_model("Predictions", predictions=(list[answer], ...), model=(ModelRef, ...), id=(str, Field(description="Names this request; also in X-Request-Id")))  # type: ignore[valid-type]
+
+
+def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
+    """The type of the answer of /v1/explain."""
+    return create_model("Explanation", prediction=(answer, ...), parts=(list[Part], ...), model=(ModelRef, ...), id=(str, ...))
 
 
 def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:

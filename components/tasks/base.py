@@ -101,8 +101,8 @@ class Encoder(Protocol):
     def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
         """The same rows laid end to end with their "lengths" (n,), for architectures that take them so; as `collate` where there is no padding."""
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-        """Raw input columns of queries to the arrays that a net takes: normalise, encode, collate."""
+    def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Raw input columns of queries to ragged rows, as `collate` takes them: normalised as in clean, then encoded. Raises `Reject`."""
 
     def files(self) -> Mapping[str, bytes]:
         """What goes into the bundle, below encoder/."""
@@ -295,7 +295,7 @@ class Judge(Protocol):
         """A query from a word of the command line: the text itself, or a file's path."""
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Queries to raw input columns, as `Encoder.ask` and `Baseline.ask` take them. Raises `Reject` for bad content."""
+        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featuriser` take them. Raises `Reject` for bad content."""
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""
@@ -303,11 +303,28 @@ class Judge(Protocol):
     def right(self, answer: Any, truth: Any) -> bool:
         """Whether an answer counts as correct: for paired tests and the list of mistakes."""
 
+    def confidence(self, answer: Any) -> float | None:
+        """The probability that the answer states for being right; None where answers state none."""
+
     def show(self, case: Case[Any]) -> str:
         """The query for a person, as HTML."""
 
     def example(self, rows: pa.Table) -> Sequence[Any]:
         """A few queries to try."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A Judge that can say which parts of a query mattered, by leaving each out (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901)."""
+
+    def parts(self, query: Any, limit: int) -> Sequence[str]:
+        """The query cut into at most `limit` pieces, which together are all of it."""
+
+    def without(self, query: Any, parts: Sequence[str], place: int) -> Any:
+        """The query without one of its pieces; where nothing of use is left, one that is rejected when it is asked."""
+
+    def support(self, answer: Any, label: str) -> float:
+        """How much an answer speaks for a label, on a scale where differences mean the same everywhere (log-odds)."""
 
 
 # -- finding them

@@ -30,7 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "distill": {"architecture": "textcnn", "epochs": 1, "nets": {"textcnn": {"width": 8, "channels": 8, "kernels": [1, 2], "dropout": 0.1}}},
     },
     "evaluate": {"resamples": 100, "latency_queries": 20},
-    "serve": {"questions": 5, "gates": {"latency_p95_ms": 5000.0}},
+    "serve": {"questions": 5},
+    "registry": {"gates": {"latency_p95_ms": 5000.0, "baseline_margin": 1.0}},
 }
 
 

@@ -46,7 +46,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "train": {"optimizer": "adamm", "learning_rate": "1e-3", "epochs": 0, "clip_norm": float("nan"), "nets": {"textcnn": {"channels": 0}, "transformer": {"width": 16, "heads": 3}}},
         "tune": {"space": {"learning_rate": {"loguniform": [1.0, 0.1]}, "optimizer": {"choise": ["adam"]}, "nets.textcnn.chanels": {"choice": [8]}}},
         "compress": {"distill": {"architecture": "lstm"}},
-        "serve": {"mode": "manual", "gates": {"size": 3}},
+        "registry": {"mode": "manual", "gates": {"size": 3}},
         "pipeline": {"data": "data"},
     }
     kept.edit(PARAMS, mistakes)
@@ -69,8 +69,8 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "train.nets.transformer: width 16 must be an even multiple of heads 3",
         "tune.space.learning_rate: the range [1.0, 0.1] is empty",
         "tune.space.optimizer.choise: is not a known key (did you mean 'choice'?)",
-        "serve.mode: 'manual' is not one of auto, review",
-        "serve.gates.size: is not a known key (did you mean 'size_mb'?)",
+        "registry.mode: 'manual' is not one of auto, review",
+        "registry.gates.size: is not a known key (did you mean 'size_mb'?)",
         "trian: is not a known key (did you mean 'train'?)",
         "tune.space.nets.textcnn.chanels: train has no 'chanels' there (did you mean 'channels'?)",
         "compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, recurrent, transformer",
@@ -87,10 +87,10 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
 
 
 def test_a_stage_checks_all_params_too(kept: Project) -> None:
-    kept.edit(PARAMS, {"train": {"optimizer": "adamm"}, "serve": {"mode": "manual"}})
+    kept.edit(PARAMS, {"train": {"optimizer": "adamm"}, "registry": {"mode": "manual"}})
     done = kept.gristmill("stage", "clean", PARAMS)
     assert done.code == 2
-    assert "train.optimizer: 'adamm'" in done.error and "serve.mode: 'manual'" in done.error
+    assert "train.optimizer: 'adamm'" in done.error and "registry.mode: 'manual'" in done.error
     assert not (kept.root / "data/kept/clean").exists()
 
 

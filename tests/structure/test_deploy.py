@@ -123,3 +123,28 @@ def test_ports_of_ray_are_closed_to_other_pods(path: Path) -> None:
     assert labels == {tuple(policy["spec"]["podSelector"]["matchLabels"].items())} and policy["spec"]["policyTypes"] == ["Ingress"]
     assert all(rule.get("from") or rule["ports"] == [{"port": 8000}] for rule in policy["spec"]["ingress"])
     assert all(each["apiVersion"] == "ray.io/v1" for each in told if each["kind"].startswith("Ray"))
+
+
+def test_the_service_names_an_application_that_exists_and_probes_that_it_answers() -> None:
+    from importlib import import_module
+
+    told = next(each for each in documents(DEPLOY / "ray-service.yaml") if each["kind"] == "RayService")
+    serve = YAML(typ="safe").load(told["spec"]["serveConfigV2"])
+    (wanted,) = serve["applications"]
+    module, name = wanted["import_path"].split(":")
+    assert callable(getattr(import_module(module), name)) and set(wanted["args"]) == {"pipeline", "version"}
+    routes = (ROOT / "components" / "serve" / "routes.py").read_text(encoding="utf-8") + (ROOT / "components" / "serve" / "app.py").read_text(encoding="utf-8")
+    for _, template in pods(DEPLOY / "ray-service.yaml"):
+        (container,) = template["spec"]["containers"]
+        assert {"name": "serve", "containerPort": serve["http_options"]["port"]} in container["ports"]
+        paths = {probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+        assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"} and all(f'"{path}"' in routes for path in paths.values())
+        assert any(each["name"] == "GRISTMILL_API_KEY" for each in container["env"])
+
+
+def test_ray_serve_reads_the_configuration() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    told = next(each for each in documents(DEPLOY / "ray-service.yaml") if each["kind"] == "RayService")
+    read = ServeDeploySchema.model_validate(YAML(typ="safe").load(told["spec"]["serveConfigV2"]))
+    assert read.applications[0].import_path == "pipelines.kube:application" and read.http_options.host == "0.0.0.0"

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from components.core.params import read_yaml
 from components.tasks import base
-from pipelines.params import Cluster, Params, Pipeline, load, section_model
+from pipelines.params import SECTIONS, Cluster, Params, Pipeline, load, section_model
 from pipelines.stages import STAGES
 from tests.structure.reach import ROOT, Walk, reached
 
 FILES = ["params.yaml", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipelines/*/params.yaml"))]
-CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
+CASES = [(section, task) for section in SECTIONS for task in base.tasks()]
 # Read by pydantic, to tell one kind of source from the other.
 TAGS = {"kind"}
 # Keys of which only one value is allowed so far: nothing to change them to.
@@ -56,6 +56,9 @@ def read_by(stage: str, task: str) -> frozenset[str]:
 def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task: str) -> None:
     readers = [stage for stage, told in STAGES.items() if section in told.sections]
     read = frozenset[str]().union(*(read_by(stage, task) for stage in readers))
+    if section == "serve":  # the rest is the running service's
+        read |= attributes([node for name in ("follow", "canary") for node in ast.walk(ast.parse((ROOT / "components" / "serve" / f"{name}.py").read_text(encoding="utf-8")))])
+        read |= attributes(list(ast.walk(ast.parse((ROOT / "pipelines" / "follow.py").read_text(encoding="utf-8")))))
     nets = set(base.models(task).architectures) if section == "train" else set()  # chosen by train.architecture, with getattr
     dead = keys(section_model(section, task)) - read - TAGS - nets
     assert not dead, f"params.yaml: {section}: nothing reads {sorted(dead)}"
@@ -124,15 +127,16 @@ def changed(params: Params, path: tuple[str, ...], tree: dict[str, Any]) -> Para
 def test_another_value_of_any_key_is_another_hash(file: str) -> None:
     params, tree = load(ROOT / file), read_yaml(ROOT / file)
     stages = list(STAGES)
-    for path in leaves({stage: tree[stage] for stage in stages}):
-        name, stage = ".".join(path), path[0]
+    for path in leaves({section: tree[section] for section in SECTIONS}):
+        name, section = ".".join(path), path[0]
         twin = changed(params, path, tree)
         if twin is None:
             assert name in ONLY_ONE, f"no other value is allowed for {name}"
             continue
-        assert twin.digest([stage]) != params.digest([stage]), name
+        assert twin.digest([section]) != params.digest([section]), name
         assert twin.digest_up_to("serve") != params.digest_up_to("serve"), name
-        before = stages.index(stage) - 1
+        first = min(stages.index(stage) for stage, told in STAGES.items() if section in told.sections)
+        before = (stages.index(section) if section in stages else first) - 1
         assert before < 0 or twin.digest_up_to(stages[before]) == params.digest_up_to(stages[before]), name
 
 

@@ -91,7 +91,7 @@ def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) ->
         (("heads: 4", "heads: 5"), "train.nets.transformer", "even multiple"),
         (("seed: 7\n", ""), "seed", "is missing"),
         (("seed: 7\n", "sede: 7\nseed: 7\n"), "sede", "(did you mean 'seed'?)"),
-        (("  mode: auto", "  mode: atuo"), "serve.mode", "(did you mean 'auto'?)"),
+        (("  mode: auto", "  mode: atuo"), "registry.mode", "(did you mean 'auto'?)"),
     ],
 )
 def test_a_mistake_is_told_with_its_path(attempt: Try, change: tuple[str, str], path: str, says: str) -> None:

@@ -82,6 +82,16 @@ class ClassificationJudge:
         """The most probable class is the true one."""
         return bool(answer.label == truth)
 
+    def support(self, answer: Any, label: str) -> float:
+        """The log-odds of the label, between -30 and 30."""
+        chance = answer.probabilities[label]
+        rest = sum(value for name, value in answer.probabilities.items() if name != label)  # not 1 - chance, which is 0 long before it
+        return float(np.clip(np.log(max(chance, 1e-300)) - np.log(max(rest, 1e-300)), -30, 30))
+
+    def confidence(self, answer: Any) -> float:
+        """Of the most probable class."""
+        return float(answer.probability)
+
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:
         """The first row of each class, at most six."""
         first: dict[str, BaseModel] = {}

@@ -54,10 +54,10 @@ class ImageEncoder:
         """Pictures are of one size: nothing is padded."""
         return self.collate(rows)
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-        """Normalised as in clean, then encoded and collated. Raises `Reject`."""
+    def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """{"pixels": n rows}. Raises `Reject`."""
         field = Image(self.channels, self.size)
-        return self.collate({"pixels": [self._pixels(field.normalise(value)) for value in inputs["image"]]})
+        return {"pixels": [self._pixels(field.normalise(value)) for value in inputs["image"]]}
 
     def files(self) -> Mapping[str, bytes]:
         """encoder.json."""

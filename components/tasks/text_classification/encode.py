@@ -100,9 +100,9 @@ class TextEncoder:
         ragged = rows["ids"]
         return {"ids": np.concatenate(ragged).astype(np.int64), "lengths": np.array([len(row) for row in ragged], dtype=np.int64)}
 
-    def ask(self, inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-        """Normalised as in clean, then encoded and collated. Raises `Reject`."""
-        return self.collate({"ids": self._ids(_whole({name: [self._fields[name].normalise(value) for value in values] for name, values in inputs.items()}))})
+    def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """{"ids": n ragged rows}: normalised as in clean, then encoded. Raises `Reject`."""
+        return {"ids": self._ids(_whole({name: [self._fields[name].normalise(value) for value in values] for name, values in inputs.items()}))}
 
     def files(self) -> Mapping[str, bytes]:
         """tokenizer.json and encoder.json."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from components.fields.text import Text, Title
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
+
+_SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
+_PIECE = re.compile(rf"(?:[{_SINGLE}]|[^\W{_SINGLE}]+|^)\W*")  # a text that begins with marks begins with a piece of them
 
 
 def _encodable(text: str) -> str:
@@ -50,6 +54,16 @@ class TextJudge(ClassificationJudge):
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """Texts and titles."""
         return {"text": [query.text for query in queries], "title": [query.title for query in queries]}
+
+    def parts(self, query: Any, limit: int) -> Sequence[str]:
+        """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbours together that there are few enough."""
+        found = _PIECE.findall(query.text)
+        each = -(-len(found) // limit)
+        return ["".join(found[start : start + each]) for start in range(0, len(found), each)]
+
+    def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
+        """The text without a piece."""
+        return cast(BaseModel, query.model_copy(update={"text": "".join([*parts[:place], *parts[place + 1 :]])}))
 
     def show(self, case: Case[Any]) -> str:
         """The text, escaped, below its title."""

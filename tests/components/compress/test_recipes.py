@@ -96,7 +96,7 @@ def test_pruning_halves_the_filters_of_each_kernel(compressed: Compressed) -> No
 
 def test_the_exported_graph_computes_what_the_network_does(compressed: Compressed, reviews: Mill) -> None:
     network = load(compressed.parent)
-    graph = Predictor(network.card, network._ask, onnx_scorer(compressed.exported))
+    graph = Predictor(network.card, network._join, onnx_scorer(compressed.exported), network._encode)
     texts = [row["text"] for row in reviews.rows("clean", "test")]
     np.testing.assert_allclose(probabilities(graph, texts), probabilities(network, texts), atol=1e-5)
     np.testing.assert_allclose(probabilities(graph, texts[:1]), probabilities(network, texts[:1]), atol=1e-5)  # the number of rows is free too

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.registry.gates import Gate, GateParams, Rival, all_passed, as_rows, judge_gates, lower_bound, mcnemar
+from components.registry.cases import Cases, name_of
+from components.registry.gates import Gate, GateParams, Rival, all_passed, as_rows, from_rows, judge_gates
+from components.registry.statistics import calibration_error, lower_bound, mcnemar, upper_share
 
 PARAMS = GateParams(baseline_margin=0.01, champion_margin=0.01, alpha=0.05, latency_p95_ms=20, size_mb=5)
 
@@ -16,55 +20,70 @@ def row(name: str = "network", accuracy: float = 0.85, **more: Any) -> dict[str,
     return {"name": name, "bundle_sha256": name, "test": {"accuracy": accuracy, "loss": 1 - accuracy}, "size_bytes": 4_000_000, "latency_ms": {"p50": 5, "p95": 12}, **more}
 
 
-def answers(right: str) -> dict[str, bool]:
-    return {str(place): sign == "+" for place, sign in enumerate(right)}
+def answers(right: str, confidence: Sequence[float] = (), slices: Mapping[str, Sequence[int]] | None = None, test: str = "t") -> Cases:
+    return Cases([str(place) for place in range(len(right))], [sign == "+" for sign in right], confidence, slices, test)
 
 
-def verdicts(winner: dict[str, Any], baseline: dict[str, Any] | None = None, champion: Rival | None = None, correct: str = "++", leaked: int | None = 0, **more: Any) -> dict[str, Gate]:
-    gates = judge_gates(winner, baseline, champion, PARAMS, correct=answers(correct), leaked_rows=leaked, **more)
-    return {gate.name: gate for gate in gates}
+def verdicts(winner: dict[str, Any], baseline: dict[str, Any] | None = None, champion: Rival | None = None, cases: Cases | str = "++", leaked: int | None = 0, **more: Any) -> dict[str, Gate]:
+    given = answers(cases) if isinstance(cases, str) else cases
+    return {gate.name: gate for gate in judge_gates(winner, baseline, champion, PARAMS, cases=given, leaked_rows=leaked, **more)}
+
+
+def rival(right: str, test: str = "t", name: str = "old") -> Rival:
+    return Rival(3, name, answers(right, test=test))
+
+
+CLASSICAL = row("classical", 0.80)
 
 
 @pytest.mark.parametrize(
     ("gate", "expected", "given"),
     [
-        ("baseline", None, {"baseline": None}),
-        ("baseline", True, {"baseline": row("classical", 0.80)}),
-        ("baseline", True, {"baseline": row("classical", 0.855)}),  # within the margin
-        ("baseline", False, {"baseline": row("classical", 0.87)}),
-        ("baseline", True, {"baseline": row("network", 0.85)}),  # it is the winner
-        ("baseline", False, {"baseline": row("classical", 0.87), "metric": "loss", "goal": "min"}),
-        ("baseline", True, {"baseline": row("classical", 0.80), "metric": "loss", "goal": "min"}),
-        ("latency", True, {"winner": row(latency_ms={"p95": 20})}),
-        ("latency", False, {"winner": row(latency_ms={"p95": 20.1})}),
-        ("latency", False, {"winner": row(latency_ms={"p95": float("nan")})}),
-        ("latency", None, {"winner": row(latency_ms={})}),
-        ("size", False, {"winner": row(size_bytes=5_000_001)}),
-        ("size", True, {"winner": row(size_bytes=5_000_000)}),
-        ("leak", True, {"leaked": 0}),
-        ("leak", False, {"leaked": 1}),
-        ("leak", None, {"leaked": None}),
-        ("champion", None, {"champion": None}),
-        ("champion", None, {"champion": Rival(3, "network", answers("--"))}),  # the same bundle
-        ("champion", False, {"champion": Rival(3, "old", answers("++"))}),  # a tie
-        ("champion", False, {"champion": Rival(3, "old", {"other": True})}),  # other cases
-        ("champion", False, {"champion": Rival(3, "old", {}), "correct": ""}),
-        ("champion", False, {"champion": Rival(3, "old", answers("--" + "+" * 8)), "correct": "++" + "+" * 7 + "-"}),  # one better of ten proves nothing
-        ("champion", True, {"champion": Rival(3, "old", answers("-" * 9 + "+" * 91)), "correct": "+" * 100}),
-        ("champion", False, {"champion": Rival(3, "old", answers("+" * 100)), "correct": "-" + "+" * 99}),  # within the margin, and yet not better
+        ("baseline", "not applicable", {"baseline": None}),
+        ("baseline", "passed", {"baseline": CLASSICAL}),
+        ("baseline", "passed", {"baseline": row("classical", 0.855)}),  # within the margin
+        ("baseline", "refused", {"baseline": row("classical", 0.87)}),
+        ("baseline", "passed", {"baseline": row("network", 0.85)}),  # it is the winner
+        ("baseline", "refused", {"baseline": row("classical", 0.87), "metric": "loss", "goal": "min"}),
+        ("baseline", "passed", {"baseline": CLASSICAL, "metric": "loss", "goal": "min"}),
+        ("baseline", "passed", {"winner": row(over_baseline=[-0.009, 0.1]), "baseline": CLASSICAL}),
+        ("baseline", "borderline", {"winner": row(over_baseline=[-0.011, 0.1]), "baseline": CLASSICAL}),  # ahead, and yet perhaps behind by more than the margin
+        ("baseline", "borderline", {"winner": row(over_baseline=[-0.1, 0.011]), "baseline": CLASSICAL, "metric": "loss", "goal": "min"}),
+        ("baseline", "refused", {"winner": row(accuracy=0.7, over_baseline=[-0.2, -0.011]), "baseline": CLASSICAL}),
+        ("latency", "passed", {"winner": row(latency_ms={"p95": 20})}),
+        ("latency", "refused", {"winner": row(latency_ms={"p95": 20.1})}),
+        ("latency", "refused", {"winner": row(latency_ms={"p95": float("nan")})}),
+        ("latency", "not applicable", {"winner": row(latency_ms={})}),
+        ("latency", "borderline", {"winner": row(latency_ms={"p95": 19, "p95_interval": [18, 21]})}),
+        ("latency", "refused", {"winner": row(latency_ms={"p95": 23, "p95_interval": [21, 25]})}),
+        ("size", "refused", {"winner": row(size_bytes=5_000_001)}),
+        ("size", "passed", {"winner": row(size_bytes=5_000_000)}),
+        ("leak", "passed", {"leaked": 0}),
+        ("leak", "refused", {"leaked": 1}),
+        ("leak", "not applicable", {"leaked": None}),
+        ("champion", "not applicable", {"champion": None}),
+        ("champion", "not applicable", {"champion": rival("--", name="network")}),  # the same bundle
+        ("champion", "refused", {"champion": rival("++")}),  # a tie
+        ("champion", "refused", {"champion": rival("---")}),  # other cases
+        ("champion", "refused", {"champion": rival("--", test="other truths")}),
+        ("champion", "refused", {"champion": rival(""), "cases": ""}),
+        ("champion", "borderline", {"champion": rival("--" + "+" * 8), "cases": "++" + "+" * 7 + "-"}),  # one better of ten proves nothing
+        ("champion", "passed", {"champion": rival("-" * 9 + "+" * 91), "cases": "+" * 100}),
+        ("champion", "refused", {"champion": rival("+" * 100), "cases": "-" + "+" * 99}),  # within the margin, and yet not better
+        ("calibration", "not applicable", {}),
     ],
 )
-def test_a_gate_judges(gate: str, expected: bool | None, given: dict[str, Any]) -> None:
-    assert verdicts(**{"winner": row(), **given})[gate].passed is expected
+def test_a_gate_judges(gate: str, expected: str, given: dict[str, Any]) -> None:
+    assert verdicts(**{"winner": row(), **given})[gate].verdict == expected
 
 
 def test_the_margin_lets_a_small_gain_on_many_cases_pass_that_alone_is_not_significant() -> None:
     # given 3000 cases, 110 won, 100 lost
     mine, theirs = answers("+" * 110 + "-" * 100 + "+" * 2790), answers("-" * 110 + "+" * 100 + "+" * 2790)
     # when judged with and without a margin
-    verdict = [judge_gates(row(), None, Rival(1, "old", theirs), PARAMS.model_copy(update={"champion_margin": margin}), correct=mine, leaked_rows=0)[1].passed for margin in (0.01, 0.0)]
-    # then only the margin lets it pass
-    assert verdict == [True, False]
+    verdict = [judge_gates(row(), None, Rival(1, "old", theirs), PARAMS.model_copy(update={"champion_margin": margin}), cases=mine, leaked_rows=0)[1].verdict for margin in (0.01, 0.0)]
+    # then only the margin lets it pass; without one it is for a person to say
+    assert verdict == ["passed", "borderline"]
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (5, 0), (9, 2), (2, 9), (40, 25), (110, 100)])
@@ -75,10 +94,68 @@ def test_the_paired_test_agrees_with_the_binomial_test(wins: int, losses: int) -
     assert (lower_bound(wins, losses, 500, 0.05) > 0) == (one_sided < 0.05)
 
 
+def test_the_bound_of_a_share_is_that_of_clopper_and_pearson() -> None:
+    for right, cases in ((0, 7), (3, 7), (7, 7), (80, 100)):
+        assert upper_share(right, cases, 0.05) == pytest.approx(binomtest(right, cases).proportion_ci(0.9, "exact").high)
+
+
+def stated(cases: int, overconfident: float, seed: int) -> tuple[Any, Any]:
+    """Confidences, and what comes true less often by a constant."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.55, 0.95, cases)
+    return confidence, rng.random(cases) < confidence - overconfident
+
+
+def test_the_calibration_error_is_not_made_of_noise_and_its_bounds_hold() -> None:
+    for gap in (0.0, 0.1, 0.2):
+        found = [calibration_error(*stated(400, gap, seed), 0.05) for seed in range(200)]
+        squares = np.array([error**2 for error, _, _ in found])
+        covered = np.mean([low <= gap <= high for _, low, high in found])
+        assert covered > 0.85  # two bounds of 95% each
+        assert abs(squares.mean() - gap**2) < 0.003  # the plain error of perfectly calibrated answers would be 0.07, whose square is 0.005
+
+
+@pytest.mark.parametrize(("gap", "cases", "expected"), [(0.0, 2000, "passed"), (0.3, 2000, "refused"), (0.15, 2000, "borderline"), (0.3, 99, "not applicable")])
+def test_calibration_is_judged_by_its_interval(gap: float, cases: int, expected: str) -> None:
+    confidence, right = stated(cases, gap, 1)
+    gate = verdicts(row(), cases=answers("".join("-+"[int(each)] for each in right), confidence.tolist()))["calibration"]
+    assert gate.verdict == expected, gate
+
+
+@pytest.mark.parametrize(
+    ("slice_", "theirs", "expected"),
+    [
+        ("+" * 50, None, "passed"),
+        ("-" * 50, None, "refused"),
+        ("+" * 32 + "-" * 18, None, "borderline"),  # 0.64 of 50 against 0.96 of all: the figure is beyond 0.2, its bound is not
+        ("-" * 29, None, "passed"),  # too few cases to be judged: the class of all others is
+        ("-" * 25 + "+" * 25, "-" * 25 + "+" * 25, "passed"),  # the champion's is as hard
+        ("-" * 25 + "+" * 25, "+" * 50, "refused"),
+        ("-" * 4 + "+" * 46, "+" * 50, "borderline"),  # 4 of 50 lost: 8 points, which may be noise
+        ("-" * 2 + "+" * 48, "+" * 50, "passed"),
+    ],
+)
+def test_a_slice_refuses_where_harm_is_proven(slice_: str, theirs: str | None, expected: str) -> None:
+    whole = slice_ + "+" * 450
+    slices = {"class: 差评": list(range(len(slice_))), "class: 好评": list(range(len(slice_), len(whole)))}
+    champion = None if theirs is None else rival(theirs + "+" * 449 + "-")
+    gate = verdicts(row(), cases=answers(whole, (), slices), champion=champion)["slices"]
+    assert gate.verdict == expected, gate
+    assert expected == "passed" or "差评" in gate.detail
+
+
 def test_what_does_not_apply_does_not_refuse_and_all_is_json() -> None:
     gates = list(verdicts(row(), leaked=None).values())
-    assert all_passed(gates) and not all_passed([*gates, Gate("size", False)])
-    assert as_rows(gates)[0] == {"name": "baseline", "passed": None, "value": None, "limit": None, "detail": "there is no classical baseline"}
+    assert all_passed(gates) and not all_passed([*gates, Gate("size", False)]) and not all_passed([Gate("champion", False, borderline=True)])
+    assert from_rows(as_rows(gates)) == gates
+    # and what another version of gristmill wrote is read
+    assert from_rows([{"name": "size", "passed": True, "value": 1.0, "limit": 2.0, "detail": "", "new": 1}]) == [Gate("size", True, 1.0, 2.0)]
+
+
+def test_cases_are_kept_as_one_line_and_another_truth_is_another_test() -> None:
+    cases = answers("+-", [0.5, 0.75], {"script: 汉": [0]}, name_of(["a", "b"], ["正", "负"]))
+    assert Cases.from_json(cases.to_json()) == cases
+    assert len({name_of(["a", "b"], ["正", "负"]), name_of(["a", "b"], ["正", "正"]), name_of(["b", "a"], ["正", "负"])}) == 3
 
 
 def test_impossible_limits_are_refused_together() -> None:

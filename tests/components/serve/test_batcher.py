@@ -5,23 +5,38 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from components.engine.predict import Prepared
 from components.serve.batcher import Batcher, settle
 
 
-def double(queries):
-    return [query * 2 for query in queries]
+def double(rows):
+    return [row.row * 2 for row in rows]
+
+
+class Model:
+    """Prepares numbers, whose cost is one; scores with a function."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def prepare(self, queries):
+        return [Prepared(query, 1) for query in queries]
+
+
+def batcher_of(predict, max_items, wait_s=0.0):
+    return Batcher(Model(predict), max_items, None, wait_s)
 
 
 def test_queries_that_arrive_while_a_batch_runs_are_scored_together():
     seen, gate = [], threading.Event()
 
-    def predict(queries):
-        seen.append(list(queries))
+    def predict(rows):
+        seen.append([row.row for row in rows])
         gate.wait(5)
-        return double(queries)
+        return double(rows)
 
     async def scenario():
-        batcher = Batcher(predict, max_size=3, wait_s=0)
+        batcher = batcher_of(predict, 3)
         first = asyncio.create_task(batcher.ask([1]))
         while not seen:
             await asyncio.sleep(0.001)
@@ -37,13 +52,13 @@ def test_queries_that_arrive_while_a_batch_runs_are_scored_together():
 def test_a_request_that_gave_up_is_not_scored():
     seen, gate = [], threading.Event()
 
-    def predict(queries):
-        seen.append(list(queries))
+    def predict(rows):
+        seen.append([row.row for row in rows])
         gate.wait(5)
-        return double(queries)
+        return double(rows)
 
     async def scenario():
-        batcher = Batcher(predict, max_size=8, wait_s=0)
+        batcher = batcher_of(predict, 8)
         first = asyncio.create_task(batcher.ask([1]))
         while not seen:
             await asyncio.sleep(0.001)
@@ -62,7 +77,7 @@ def test_settling_finds_the_guilty_and_answers_the_rest():
     def predict(queries):
         if 5 in queries:
             raise ValueError("five")
-        return double(queries)
+        return [query * 2 for query in queries]
 
     outcomes = settle(predict, list(range(9)))
     assert isinstance(outcomes[5], ValueError)

@@ -1,0 +1,56 @@
+"""Aliases and tags that follow from the log of releases: what services and people look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.registry.log import Standing, records, standing
+from components.registry.reader import Shelf, look
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SETTLED = "gristmill.settled"  # tag of a registered model: how many records its aliases follow from
+
+
+def wanted(stand: Standing) -> dict[str, int | None]:
+    """The aliases that follow from the log."""
+    return {"champion": stand.champion, "previous": stand.previous}
+
+
+def is_settled(shelf: Shelf) -> bool:
+    """Whether every recorded move was made. Aliases that differ nevertheless were moved by hand."""
+    return shelf.tags.get(SETTLED, "0") == str(len(records(shelf)))
+
+
+def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
+    """Bring aliases and tags in line with the log. The mark goes before and comes back after, so that a kill in between is seen, and mended by the next call."""
+    while True:
+        shelf = look(root, pipeline)
+        if shelf is None:
+            return
+        decided = records(shelf)
+        stand = standing(decided)
+        if is_settled(shelf) and all(shelf.aliases.get(alias) == number for alias, number in wanted(stand).items()):
+            _label(opened, shelf, stand)
+            return
+        if SETTLED in shelf.tags:
+            opened.delete_registered_model_tag(pipeline, SETTLED)
+        for alias, number in reversed(wanted(stand).items()):
+            if number is not None and shelf.aliases.get(alias) != number:
+                opened.set_registered_model_alias(pipeline, alias, str(number))
+            elif number is None and alias in shelf.aliases:
+                opened.delete_registered_model_alias(pipeline, alias)
+        opened.set_registered_model_tag(pipeline, SETTLED, str(len(decided)))
+
+
+def _label(opened: MlflowClient, shelf: Shelf, stand: Standing) -> None:
+    """Say on each version what was decided last, and that the champion challenges nobody."""
+    if stand.champion is not None and shelf.aliases.get("challenger") == stand.champion:
+        opened.delete_registered_model_alias(shelf.pipeline, "challenger")
+    for version in shelf.versions:
+        last = stand.last.get(version.number)
+        for key, value in (("decision", last.decision), ("decision_by", last.who), ("decision_why", last.why)) if last else ():
+            if version.tags.get(key) != value:
+                opened.set_model_version_tag(shelf.pipeline, str(version.number), key, value)

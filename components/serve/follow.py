@@ -1,0 +1,161 @@
+"""A running service after the champion: a new one is tried out, loaded beside the old one, given a share of the requests, then all; back at the first sign that it is worse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from components.core.errors import EnvironmentFault, InputError
+from components.registry.versions import Version
+from components.serve.canary import CanaryParams, total, worse
+from components.serve.plan import Edition, Plan, Report
+
+_LOAD_S = 180.0
+
+
+class Service(Protocol):
+    """What a follower needs of the service that it leads."""
+
+    def prepare(self, version: Version) -> Edition:
+        """Bring a version's files here and verify them. Raises InputError (it cannot be served) or EnvironmentFault (not now)."""
+
+    def try_out(self, edition: Edition) -> None:
+        """Ask it apart from all traffic. Raises as `prepare`."""
+
+    def tell(self, plan: Plan) -> Sequence[Report]:
+        """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
+
+    def keep(self, edition: Edition) -> None:
+        """Begin with this the next time, if need be."""
+
+    def record(self, version: str, state: Literal["serving", "refused"], why: str) -> None:
+        """Write down what became of a version."""
+
+
+class Follower:
+    """The state of a service between two looks at the registry.
+
+    A version that was refused is not tried again until the registry has named another. One that is older than the one in service is a rollback: it gets all
+    requests at once.
+
+    Args:
+        stable: what is served now.
+        service: the replicas.
+        params: of canaries.
+        say: one line for whoever watches.
+        clock: seconds.
+    """
+
+    def __init__(self, stable: Edition, service: Service, params: CanaryParams, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.plan = Plan(stable=stable)
+        self.refused: str | None = None
+        self._service, self._params, self._say, self._clock = service, params, say, clock
+        self._phase: Literal["steady", "loading", "canary", "watch"] = "steady"
+        self._since = 0.0
+        self._trouble = ""
+        self._processes: set[int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a release is under way, so that looks should be frequent."""
+        return self._phase != "steady"
+
+    def tick(self, wanted: Version | None) -> None:
+        """Take one step. `wanted`: the champion as last heard of."""
+        number = str(wanted.number) if wanted else None
+        challenger = self.plan.challenger
+        if challenger and number not in (None, challenger.version):
+            self._back(f"the registry names version {number}")
+        if wanted and not self.plan.challenger:
+            if number == self.plan.stable.version:
+                self.refused = None
+            elif number != self.refused:
+                self._begin(wanted)
+        reports = self._service.tell(self.plan)
+        self._notice(reports)
+        reports = [report for report in reports if report.plan == self.plan.number]
+        if self.plan.challenger:
+            self._advance(self.plan.challenger, reports)
+
+    def _begin(self, wanted: Version) -> None:
+        number, old = str(wanted.number), self.plan.stable.version
+        try:
+            edition = self._service.prepare(wanted)
+            self._service.try_out(edition)
+        except EnvironmentFault as fault:
+            self._say_once(f"version {number} cannot be had yet, version {old} goes on: {fault.what}")
+        except InputError as error:
+            self._refuse(number, f"{error.where}: {error.what}" if error.where else error.what)
+        else:
+            self._trouble = ""
+            self._say(f"version {number} is champion: loading it beside version {old}")
+            self._enter("loading", Plan(stable=self.plan.stable, challenger=edition))
+
+    def _advance(self, new: Edition, reports: Sequence[Report]) -> None:
+        failure = next((report.failed[new.version] for report in reports if new.version in report.failed), None)
+        since = self._clock() - self._since
+        if failure:
+            self._refuse(new.version, failure)
+        elif self._phase == "loading":
+            if reports and all(new.version in report.loaded for report in reports):
+                self._move(new)
+            elif since > _LOAD_S:
+                self._refuse(new.version, f"not loaded within {_LOAD_S:.0f} s")
+        else:
+            self._judge(new, reports, since)
+
+    def _move(self, new: Edition) -> None:
+        """Give it its first requests."""
+        rollback = int(new.version) < int(self.plan.stable.version)
+        if self._params.share and not rollback:
+            self._say(f"version {new.version} gets {self._params.share:.0%} of the requests")
+            self._enter("canary", self.plan.model_copy(update={"share": self._params.share}))
+        else:
+            self._all(new)
+
+    def _all(self, new: Edition) -> None:
+        self._say(f"version {new.version} gets all requests; version {self.plan.stable.version} stays loaded for {self._params.watch_minutes:g} minutes")
+        self._enter("watch", self.plan.model_copy(update={"share": 1.0}))
+
+    def _judge(self, new: Edition, reports: Sequence[Report], since: float) -> None:
+        tallies = {version: total(report.tallies[version] for report in reports if version in report.tallies) for version in (new.version, self.plan.stable.version)}
+        mine = tallies[new.version]
+        reason = worse(mine, tallies[self.plan.stable.version], self._params)
+        if reason:
+            self._refuse(new.version, reason)
+        elif self._phase == "canary" and (mine.requests >= self._params.requests or since >= 60 * self._params.minutes):
+            self._all(new)
+        elif self._phase == "watch" and since >= 60 * self._params.watch_minutes:
+            self._service.keep(new)
+            self._enter("steady", Plan(stable=new))
+            self._service.record(new.version, "serving", f"{mine.requests} requests, {mine.errors} failed since it was loaded")
+            self._say(f"version {new.version} serves alone")
+
+    def _refuse(self, number: str, why: str) -> None:
+        self.refused = number
+        self._back(why)
+        self._service.record(number, "refused", why)
+
+    def _back(self, why: str) -> None:
+        number = self.plan.challenger.version if self.plan.challenger else self.refused
+        self._say(f"version {number} is not served: {why}; version {self.plan.stable.version} goes on")
+        self._enter("steady", Plan(stable=self.plan.stable))
+
+    def _enter(self, phase: Literal["steady", "loading", "canary", "watch"], plan: Plan) -> None:
+        self._phase, self.plan, self._since = phase, plan.model_copy(update={"number": self.plan.number + 1}), self._clock()
+        self._service.tell(self.plan)
+
+    def _notice(self, reports: Sequence[Report]) -> None:
+        """Say when replicas come and go."""
+        processes = {report.process for report in reports}
+        before, self._processes = self._processes, processes
+        if before is not None and before - processes:
+            self._say(f"replicas: {len(processes)} answer, process {', '.join(map(str, sorted(before - processes)))} ended")
+        elif before == set() and processes:
+            self._say(f"replicas: {len(processes)} answer again")
+
+    def _say_once(self, text: str) -> None:
+        if text != self._trouble:
+            self._say(text)
+        self._trouble = text

@@ -1,0 +1,12 @@
+"""Which project a command means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def root() -> Path:
+    """The nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
+    here = Path.cwd()
+    found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
+    return next(found, Path(__file__).resolve().parent.parent)

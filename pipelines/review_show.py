@@ -1,0 +1,177 @@
+"""What the registry holds, as tables that 100 columns can show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from components.registry.gates import Gate, from_rows
+from components.registry.log import Release, records, standing
+from components.registry.reader import Shelf, Version, option
+from components.registry.review import asked
+from components.registry.versions import cases_of
+from pipelines.watch import console
+
+WIDTH = 100
+COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
+
+
+def show_list(shelf: Shelf) -> None:
+    """The versions, newest first."""
+    stand = standing(records(shelf))
+    table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
+    table.columns[1].no_wrap = table.columns[3].no_wrap = True
+    for version in reversed(shelf.versions):
+        last = stand.last.get(version.number)
+        state = "champion" if version.number == stand.champion else last.decision if last else "not judged"
+        wish = asked(version)
+        wait = f"; asked in MLflow to {wish}, wants the tag review.by" if wish else ""
+        names = [alias for alias in version.aliases if alias != "champion"]
+        cells = [str(version.number), _time(version.created), version.tags.get("title", ""), _accuracy(version), _summary(gates_of(version)), state + wait]
+        table.add_row(*cells[:-1], cells[-1] + (f" ({', '.join(names)})" if names else ""), style="bold" if version.number == stand.champion else None)
+    console.print(table)
+    waiting = [number for number, last in stand.last.items() if last.decision == "waiting"]
+    if waiting:
+        console.print(f"next: gristmill review show {waiting[-1]}{option(shelf.pipeline)}")
+
+
+def show_version(root: Path, shelf: Shelf, version: Version) -> None:
+    """The card."""
+    tags = version.tags
+    console.print(f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}")
+    console.print(facts(_card(version)))
+    gates = gates_of(version)
+    if gates:
+        console.print(_gates(gates))
+    mine = cases_of(root, version, tags.get("test_hash", ""))
+    if mine.slices:
+        table = grid("slice of the test cases", "cases", "accuracy")
+        for name, places in sorted(mine.slices.items()):
+            table.add_row(name, f"{len(places):,}", f"{sum(mine.right[place] for place in places) / len(places):.4f}")
+        console.print(table)
+    own = [each for each in records(shelf) if each.version == version.number]
+    if own:
+        console.print(_decisions(own))
+
+
+def show_history(shelf: Shelf) -> None:
+    """All decisions, oldest first."""
+    decided = records(shelf)
+    console.print(_decisions(decided) if decided else "nothing was decided yet")
+
+
+def gates_of(version: Version) -> list[Gate]:
+    """The gates as judged."""
+    return from_rows(json.loads(version.tags.get("gates", "[]")))
+
+
+def environment(version: Version) -> Mapping[str, str]:
+    """Python, platform and libraries."""
+    found: dict[str, str] = json.loads(version.tags.get("environment", "{}"))
+    return found
+
+
+def grid(*columns: str) -> Table:
+    """An empty table."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", width=min(WIDTH, console.width))
+    for column in columns:
+        table.add_column(Text(column), overflow="fold", justify="right" if column in ("version", "cases", "value", "limit", "accuracy") else "left")
+    return table
+
+
+def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    """Names and values."""
+    table = Table(box=None, show_header=False, pad_edge=False, width=min(WIDTH, console.width))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for name, value in rows:
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def commit(tags: Mapping[str, str]) -> str:
+    """The git commit of a version."""
+    return (tags.get("git_commit") or "none") + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
+
+
+def number(value: float | None) -> str:
+    """Four digits."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def when(made: Release) -> str:
+    """To the second."""
+    return made.when[:19].replace("T", " ")
+
+
+def _card(version: Version) -> list[tuple[str, str | Text]]:
+    tags = version.tags
+    row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
+    signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
+    latency = row.get("latency_ms", {})
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in row.get("test", {}).items() if value is not None)
+    shape = "; ".join(f"{side}: {', '.join(schema.get('properties', {}))}" for side, schema in signature.items())
+    told = [
+        ("accuracy", f"{tags.get('accuracy', '?')} on {tags.get('test_cases', '?')} test cases, interval {tags.get('accuracy_interval', '?')}"),
+        ("test", figures),
+        ("cost", f"{int(tags.get('bundle_bytes', 0)) / 1e6:.2f} MB, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s"),
+        ("classes", ", ".join(json.loads(tags.get("classes", "[]")))),
+        ("data", tags.get("data_hash", "")),
+        ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),
+        ("DVC lock", tags.get("dvc_lock", "")),
+        ("git", commit(tags)),
+        ("bundle", tags.get("bundle_sha256", "")),
+        ("files", ", ".join(f"{name} {digest[:12]}" for name, digest in json.loads(tags.get("bundle_files", "{}")).items())),
+        ("run", version.run_id),
+        ("environment", ", ".join(f"{name} {value}" for name, value in environment(version).items())),
+        ("takes, gives", shape),
+        ("for example", tags.get("input_example", "")[:300]),
+    ]
+    return [(name, value) for name, value in told if value]
+
+
+def _gates(gates: Sequence[Gate]) -> Table:
+    table = grid("gate", "verdict", "value", "interval", "limit", "")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
+    for gate in gates:
+        interval = f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
+        table.add_row(gate.name, Text(gate.verdict, COLOURS[gate.verdict]), number(gate.value), interval, number(gate.limit), Text(gate.detail))
+    return table
+
+
+def _decisions(decided: Sequence[Release]) -> Table:
+    table = grid("when (UTC)", "version", "decision", "champion", "who", "why")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
+    for each in decided:
+        move = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
+        more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""
+        table.add_row(when(each), str(each.version), each.decision, move, Text(each.who), Text(each.why + more))
+    return table
+
+
+def _summary(gates: Sequence[Gate]) -> str:
+    bad = [f"{verdict}: {', '.join(names)}" for verdict in ("refused", "borderline") if (names := [gate.name for gate in gates if gate.verdict == verdict])]
+    return "; ".join(bad) or ("passed" if gates else "not judged")
+
+
+def _accuracy(version: Version) -> str:
+    low, _, high = version.tags.get("accuracy_interval", "").partition(" to ")
+    return f"{version.tags.get('accuracy', '?')} ({low}–{high})" if high else version.tags.get("accuracy", "?")
+
+
+def _aliases(version: Version) -> str:
+    return f" [dim]({', '.join(version.aliases)})[/dim]" if version.aliases else ""
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
