@@ -22,6 +22,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.bundles import Card
+from components.registry.release import release, rollback
 from components.registry.store import client, database
 from components.registry.versions import Version, register
 from pipelines import haproxy
@@ -51,7 +52,7 @@ class Served:
     """A project with three versions in its registry, and its service on a port."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.lines = root, []
+        self.root, self.lines, self.released = root, [], set[int]()
         for name in ("pipelines", "components", "dvc.yaml", "constraints.txt"):
             (root / name).symlink_to(ROOT / name)
         tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -67,8 +68,13 @@ class Served:
         return register(self.root, "default", make_bundle(self.root / name, good, bad), None, {"examples": json.dumps(ITEMS, ensure_ascii=False)})
 
     def release(self, number: int) -> None:
-        """What an approval or a rollback does in the end."""
-        client(self.root).set_registered_model_alias("default", "champion", str(number))
+        """Promote a version; go back to it if it was champion before."""
+        told = {"who": "test", "why": "test"}
+        if number in self.released:
+            rollback(self.root, "default", number, **told)
+        else:
+            assert release(self.root, "default", number, [], mode="auto", **told).decision == "promoted"
+        self.released.add(number)
 
     def start(self) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
@@ -184,7 +190,7 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Ser
     source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
         with Load(served.url, 1) as load:
-            served.release(3)
+            served.release(3)  # by a program, which does not look at the files again
             served.says("version 3 is not served", "SHA-256", "version 1 goes on")
     finally:
         source.write_bytes(whole)
