@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from components.core.bundles import Card
 from components.registry.release import release, rollback
 from components.registry.store import client, database
-from components.registry.versions import Version, register
+from components.registry.versions import Version, register, verify
 from pipelines import haproxy
 from pipelines.processes import family, wait_until
 from pipelines.supervise import load as cluster_of
@@ -184,13 +184,18 @@ def test_a_release_and_a_rollback_under_load_fail_and_mix_nothing(served: Served
     assert {version: {answer[:2] for answer in answers} for version, answers in labels.items()} == {"1": {("好评", "差评")}, "2": {("差评", "好评")}}
 
 
-def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Served) -> None:
+def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(served.versions[2].source) / "arrays.safetensors"
     whole = source.read_bytes()
-    source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    def verified_and_altered(root: Path, version: Version) -> None:
+        verify(root, version)
+        source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    monkeypatch.setattr("components.registry.release.verify", verified_and_altered)
     try:
         with Load(served.url, 1) as load:
-            served.release(3)  # by a program, which does not look at the files again
+            served.release(3)
             served.says("version 3 is not served", "SHA-256", "version 1 goes on")
     finally:
         source.write_bytes(whole)
@@ -198,6 +203,7 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Ser
     wait_until(lambda: "service" in client(served.root).get_model_version("default", "3").tags, 30)
     told = json.loads(client(served.root).get_model_version("default", "3").tags["service"])
     assert told["state"] == "refused" and "SHA-256" in told["why"]
+    monkeypatch.undo()
     served.release(1)
 
 
