@@ -105,7 +105,7 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         for other in arrived.parent.iterdir():
             if other != arrived:
                 shutil.rmtree(other, ignore_errors=True)
-    return Contents(facts["rows"], len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
+    return Contents({name: facts["rows"][name] for name in _COUNTED}, len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
 
 
 def snapshot(root: Path, target: Path) -> Path:
