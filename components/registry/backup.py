@@ -88,6 +88,8 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         with _opened(archive) as (facts, source):
             arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
+            for left in home.glob(".restored-*"):  # by a kill
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 _extract(source, facts["files"], scratch, archive)
                 _readdress(scratch / DATABASE, arrived, home, archive)

@@ -167,6 +167,7 @@ def test_a_kill_leaves_the_old_store_or_the_new_one(filled: Path, tmp_path: Path
     assert ("later" in store.client(filled).get_registered_model("default").tags) == (moment != "after")
     restore(filled, tmp_path / "b.zip", replace=True)  # and the next one clears up
     assert facts(filled) == before and len(list((filled / "mlflow" / "artifacts").iterdir())) == 1
+    assert not list((filled / "mlflow").glob(".*"))
 
 
 def test_a_kill_within_sqlites_copy_is_rolled_back(filled: Path, tmp_path: Path) -> None:

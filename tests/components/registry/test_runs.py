@@ -267,6 +267,7 @@ def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later
         stage.run(lambda _: stage.journal.metrics({"loss": 0.5}, 1), patience=0.5)
         assert time.monotonic() - begun < 20
         hang.set()
+        time.sleep(0.2)  # the thread that hung ends
     shutil.rmtree(stage.state)
     assert mirror.Mirror.open is opened and outbox.catch_up(root) == ["train of default"]
     assert curve(root, "train", "loss") == [(1, 0.5)]
