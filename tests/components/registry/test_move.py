@@ -91,6 +91,7 @@ def production(filled: Path, postgres: str, bucket: str, tmp_path_factory: pytes
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"mlflow.example.com,127.0.0.1:{port}",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "not a secret in a test",
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+        "MLFLOW_AUTH_CACHE_SECONDS": "60",
         "MLFLOW_PORT": str(port),
         "MLFLOW_WORKERS": "1",
         "TMPDIR": str(tmp_path_factory.mktemp("server")),
