@@ -26,7 +26,7 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     console.print(f"report   {(reports / 'report.html').relative_to(root)}")
     if served["decision"] == "waiting":
         console.print(f"waits    gristmill review show {served['version']}{option(params.name)}   then approve or reject")
-    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow ui   {escape(again)}")
+    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow up   {escape(again)}")
 
 
 def _table(board: dict[str, Any]) -> Table:

@@ -102,7 +102,7 @@ def _target(to: str) -> Engine:
         return engine
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise EnvironmentFault(f"cannot be used: {reason}", where=shown, remedy="check host, name, user and PGPASSWORD; pip install 'gristmill[server]' brings the driver") from None
+        raise EnvironmentFault(f"cannot be used: {reason}", where=shown, remedy="check host, name, user and PGPASSWORD; pip install -c constraints.txt -e '.[server]' brings the driver") from None
 
 
 def _tables() -> list[Table]:

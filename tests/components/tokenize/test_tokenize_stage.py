@@ -31,7 +31,7 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
     return ENCODING.fit(batches, ["a", "b"], TextTokenize(**{"vocabulary_size": 500, "min_frequency": 1, "max_length": 16, **options}), TextClean())
 
 
-def ask(encoder: Encoder, columns: dict[str, list[Any]]) -> Arrays:
+def ask(encoder: Encoder, columns: Any) -> Arrays:
     """What a network that pads takes of queries."""
     return encoder.collate(encoder.rows(columns))
 
