@@ -1,4 +1,4 @@
-"""Row "release and rollback under load": at least 10,000 requests while the alias champion goes from one version to the other and back, by canary, all and rollback.
+"""Row "release and rollback under load": at least 10,000 requests while a version is released, by canary, and rolled back.
 
 Each request asks three reviews whose answers differ between the versions; an answer in which they do not all belong to the version it names is mixed.
 
@@ -40,9 +40,9 @@ def main(project: Path) -> None:
         thread = threading.Thread(target=lambda: answers.extend(asyncio.run(load.ask(service.url, questions, CONNECTIONS, lambda: going))))
         thread.start()
         moves = {}
-        for name, version in (("release", 2), ("rollback", 1)):
+        for name, version, move in (("release", 2, service.release), ("rollback", 1, service.back)):
             began = time.monotonic()
-            service.release(version)
+            move(version)
             service.says(f"version {version} gets all requests")
             moves[name] = time.monotonic() - began
             service.says(f"version {version} serves alone")

@@ -113,7 +113,7 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
         ("code", commit(tags)),
         ("params", tags.get("pipeline_params_hash") or tags.get("params_hash", "unknown")),
         ("DVC lock", tags.get("dvc_lock") or "none"),
-        ("run", f"{version.run_id}  (gristmill mlflow ui)"),
+        ("run", f"{version.run_id}  (gristmill mlflow up)"),
         ("bundle", tags.get("bundle_sha256", "unknown")),
         ("test", f"accuracy {tags.get('accuracy', '?')}, {tags.get('accuracy_interval', '?')}"),
     ]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from components.core.errors import EnvironmentFault, GateError, InputError
-from components.registry import reader, store
 from components.registry import release as release_module
+from components.registry import store
 from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate, GateParams, as_rows
 from components.registry.log import LOG, history, standing
@@ -278,8 +278,7 @@ def test_a_kill_between_record_and_move_is_mended_by_the_next_call(three: Path) 
 def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = decisions(three)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_LOCK_SECONDS", 0.1)
-        patch.setattr(reader, "_LOCK_SECONDS", 0.1)
+        patch.setattr(store, "LOCK_SECONDS", 0.1)
         holder = sqlite3.connect(three / "mlflow" / "mlflow.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         for act in (lambda: approve(three, "default", 2, LIMITS, **BY), lambda: pick_up(three, "default", LIMITS), lambda: rollback(three, "default", **BY)):
