@@ -75,7 +75,7 @@ class Tracker:
     def _keep_logging(self) -> None:
         """Results never depend on MLflow: what it refuses is answered by a warning and, if that may help, by another try, of which one comes after the end."""
         last = False
-        while not last:
+        while not last and not self._mirror.abandoned:
             last = self._ending.is_set()
             pause = 1.0
             try:

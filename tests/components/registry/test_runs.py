@@ -16,7 +16,7 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry import outbox, store
+from components.registry import mirror, outbox, store
 from components.registry.runs import Tracker, track
 
 
@@ -251,6 +251,26 @@ def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(root: Path, m
     assert runs(root, "train")[0].info.status == "RUNNING"
     assert outbox.catch_up(root) == ["train of default"]
     assert curve(root, "train", "loss") == [(7, 0.5)] and runs(root, "train")[0].info.status == "FINISHED"
+
+
+def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, hang = mirror.Mirror.open, threading.Event()
+
+    def hanging(self: mirror.Mirror) -> None:
+        hang.wait(60)
+        raise OSError("cut off")
+
+    stage = Stage(root)
+    with monkeypatch.context() as slow:
+        slow.setattr(mirror.Mirror, "open", hanging)
+        begun = time.monotonic()
+        stage.run(lambda _: stage.journal.metrics({"loss": 0.5}, 1), patience=0.5)
+        assert time.monotonic() - begun < 20
+        hang.set()
+        time.sleep(0.2)  # the thread that hung ends
+    shutil.rmtree(stage.state)
+    assert mirror.Mirror.open is opened and outbox.catch_up(root) == ["train of default"]
+    assert curve(root, "train", "loss") == [(1, 0.5)]
 
 
 def test_what_mlflow_refuses_does_not_wait_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
