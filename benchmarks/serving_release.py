@@ -63,11 +63,12 @@ def tell(answers: list[load.Answer], groups: list[list[int]], expected: dict[str
         versions[version] += 1
         gaps = [abs(given["probabilities"][name] - value) for given, index in zip(told["predictions"], groups[answer.question], strict=True) for name, value in expected[version][index].items()]
         mixed += max(gaps) > TOLERANCE
-    failed = sum(answer.status != 200 for answer in answers)
+    wrong = Counter((answer.status, answer.body[:80]) for answer in answers if answer.status != 200)
+    failed = wrong.total()
     print("| requests | failed | mixed | by version | p50, p99, worst ms | alias to all traffic: release, rollback |\n| --- | --- | --- | --- | --- | --- |")
     times = ", ".join(f"{load.percentile(answers, share):.1f}" for share in (0.5, 0.99, 1.0))
     print(f"| {len(answers):,} | {failed} | {mixed} | {dict(sorted(versions.items()))} | {times} | {moves['release']:.1f} s (with canary), {moves['rollback']:.1f} s |")
-    assert len(answers) >= WANTED and not failed and not mixed
+    assert len(answers) >= WANTED and not failed and not mixed, wrong
 
 
 if __name__ == "__main__":
