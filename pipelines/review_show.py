@@ -13,11 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.registry.gates import Gate, from_rows
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, option
-from components.registry.review import asked
-from components.registry.versions import cases_of
+from components.registry.verdicts import Gate, from_rows
 from pipelines.watch import console
 
 WIDTH = 100
@@ -26,6 +24,8 @@ COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not app
 
 def show_list(shelf: Shelf) -> None:
     """The versions, newest first."""
+    from components.registry.review import asked
+
     stand = standing(records(shelf))
     table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
     table.columns[1].no_wrap = table.columns[3].no_wrap = True
@@ -45,6 +45,8 @@ def show_list(shelf: Shelf) -> None:
 
 def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     """The card."""
+    from components.registry.versions import cases_of
+
     tags = version.tags
     console.print(f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}")
     console.print(facts(_card(version)))
@@ -97,9 +99,9 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def commit(tags: Mapping[str, str]) -> str:
-    """The git commit of a version."""
-    return (tags.get("git_commit") or "none") + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
+def commit(tags: Mapping[str, str], length: int = 40) -> str:
+    """The git commit of a version, its first characters."""
+    return (tags.get("git_commit") or "none")[:length] + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
 
 
 def number(value: float | None) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
@@ -16,9 +14,9 @@ from components.serve.guard import Bucket, Door, Guard
 from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
 from components.serve.params import ServeParams
-from components.serve.routes import Service, guarded_routes, open_routes
+from components.serve.routes import Service, guarded_routes, open_routes, posts
 from components.serve.watch import Meters, Watch
-from components.serve.wire import ModelInfo, Predictor, mistakes
+from components.serve.wire import ModelInfo, Predictor
 
 _OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model")
@@ -58,10 +56,11 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
     app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)  # the last added is the outermost
     app.add_middleware(Guard, guarded=frozenset(_GUARDED), keys=keys, door=door, full=full, bucket=lambda: Bucket(limits.items_per_s, limits.burst_items), meters=meters)
     app.add_middleware(Watch, meters=meters)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(service))
-    app.include_router(guarded_routes(service, keys.wanted))
+    guarded = guarded_routes(service, keys.wanted)
+    app.router.routes.extend(posts(guarded))
+    app.include_router(guarded)
     return app
 
 
@@ -70,10 +69,6 @@ async def _warm(service: Service) -> None:
     examples = [service.judge.Query.model_validate(each) for each in service.model.examples[:1]]
     for _ in range(2 if examples else 0):
         await service.batcher.ask(examples)
-
-
-async def _invalid(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": mistakes(error.errors())}, 422)
 
 
 async def _broken(_: Request, __: Exception) -> JSONResponse:

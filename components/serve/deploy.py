@@ -57,7 +57,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, keys), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -122,7 +122,8 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring) -> Application:
+def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring) -> Application:
+    """One deployment of replicas that begin with an edition."""
     from ray import serve
 
     from components.serve.replica import Replica
