@@ -49,7 +49,6 @@ def switches(temp: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a log line for each request, which nobody reads
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # a question may be asked twice: nothing changes by it
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # ten seconds without a proxy are long
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes longer than five to start it
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
