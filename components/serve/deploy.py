@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.errors import EnvironmentFault, InputError
 from components.serve.address import KEY_VARIABLE, check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
+from components.serve.monitored import Monitoring
 from components.serve.params import Scale, ServeParams
 from components.serve.plan import Edition
 from components.serve.wire import ModelInfo, ModelRef
@@ -28,7 +29,9 @@ _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): 
 _started_on: str | None = None  # the cluster on which this process started Serve
 
 
-def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None) -> str:
+def deploy(
+    bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None, monitoring: Monitoring | None = None
+) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
     Args:
@@ -40,6 +43,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
         params: section `serve`.
         model: what answers name.
         board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
+        monitoring: where answers are logged; None: nowhere.
 
     Returns:
         The base URL, without a slash at its end.
@@ -56,7 +60,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     address = _start(host, port, params, key)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, key, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -121,7 +125,7 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(first: Edition, board: Path | None, params: ServeParams, key: str | None) -> Application:
+def _application(first: Edition, board: Path | None, params: ServeParams, key: str | None, monitoring: Monitoring | None) -> Application:
     from ray import serve
 
     from components.serve.replica import Replica
@@ -141,7 +145,7 @@ def _application(first: Edition, board: Path | None, params: ServeParams, key: s
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(first, board, params, key)
+    return deployment.bind(first, board, params, key, monitoring)
 
 
 def _number(replicas: int | Scale) -> dict[str, Any]:

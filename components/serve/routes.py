@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from components.core.bundles import Card
 from components.fields.base import Reject
+from components.monitor.log import Recorder
 from components.serve.batcher import Batcher
 from components.serve.explain import CHARACTERS, explain, variants
 from components.serve.guard import BUCKET, Door
@@ -24,7 +25,7 @@ from components.serve.watch import ID, Meters, note
 from components.serve.wire import Health, Limits, ModelDescription, ModelInfo, Part, Problem, State, answer_type, explanation_type, limited, request_type
 from components.tasks.base import Explains, Judge, judge
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "A key is needed"},
     408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is too large"},
@@ -45,6 +46,7 @@ class Service:
     batcher: Batcher
     meters: Meters
     door: Door
+    recorder: Recorder | None = None
 
     @property
     def judge(self) -> Judge:
@@ -72,53 +74,61 @@ def open_routes(service: Service) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
-        return _html("page.html")
+        return html("page.html")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return _html("docs.html")
+        return html("docs.html")
 
     return router
 
 
-def guarded_routes(service: Service, guarded: bool) -> APIRouter:
+def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = bytes) -> APIRouter:
     """Those behind `Guard`.
 
     Args:
         service: what answers.
         guarded: whether a key is wanted; here only for the schema.
+        more: further figures for /metrics.
     """
-    router = APIRouter(route_class=_Strict, dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
+    router = strict_router(guarded)
     described, query = _describe(service), limited(service.judge.Query, service.params.limits.characters)
     asked: Any = request_type(query, service.params.max_items)
 
-    @router.post("/v1/predict", summary="Predict", response_model=answer_type(service.judge.Answer), responses=_PROBLEMS)
+    @router.post("/v1/predict", summary="Predict", response_model=answer_type(service.judge.Answer), responses=PROBLEMS)
     async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
         queries = body.inputs if hasattr(body, "inputs") else [body]
         outcomes = await _ask(service, request, queries)
         _refuse(outcomes)
         service.meters.predicted(len(outcomes))
+        if service.recorder:
+            service.recorder.note(request.scope[ID], queries, outcomes)
         return _told({"predictions": outcomes, "model": service.model.ref, "id": request.scope[ID]})
 
     if service.explains:
         _explaining(router, service)
 
-    @router.get("/v1/model", summary="Which model this is, and what it can be asked", responses={401: _PROBLEMS[401]} if guarded else {})
+    @router.get("/v1/model", summary="Which model this is, and what it can be asked", responses={401: PROBLEMS[401]} if guarded else {})
     async def described_model() -> ModelDescription:
         return described
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(service.meters.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.meters.text() + more(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def strict_router(guarded: bool) -> APIRouter:
+    """One that takes JSON by the letter."""
+    return APIRouter(route_class=_Strict, dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
 
 
 def _explaining(router: APIRouter, service: Service) -> None:
     rules: Any = service.judge
     query: Any = limited(rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained")
 
-    @router.post("/v1/explain", summary="Predict one item, and tell which of its parts mattered", response_model=explanation_type(rules.Answer), responses=_PROBLEMS)
+    @router.post("/v1/explain", summary="Predict one item, and tell which of its parts mattered", response_model=explanation_type(rules.Answer), responses=PROBLEMS)
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
         parts = rules.parts(body, service.params.limits.explained_parts)
         outcomes = await _ask(service, request, [body, *variants(rules, body, parts)])
@@ -191,6 +201,7 @@ class _Strict(APIRoute):
         return strict
 
 
-def _html(name: str) -> HTMLResponse:
+def html(name: str) -> HTMLResponse:
+    """A page beside this file, under its own policy."""
     text, policy = page(name)
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
