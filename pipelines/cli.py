@@ -10,11 +10,13 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
+from pipelines.keys import keys_app
 from pipelines.project import root
+from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
-mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
-app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(tracking, name="mlflow")
+app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
 app.add_typer(feedback.feedback_app, name="feedback")
 app.command()(review.rollback)
@@ -152,14 +154,6 @@ def clean_state() -> None:
         typer.echo(f"removed {folder.relative_to(root())} ({size / 1e6:.1f} MB)")
     if not found:
         typer.echo("nothing to clean: no stage was left unfinished")
-
-
-@mlflow_app.command("ui")
-def mlflow_ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
-    """Open the tracking server on loopback until Ctrl-C."""
-    from pipelines.service import tracking_ui
-
-    raise typer.Exit(tracking_ui(root(), port))
 
 
 def main() -> None:

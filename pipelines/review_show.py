@@ -28,6 +28,7 @@ def show_list(shelf: Shelf) -> None:
     """The versions, newest first."""
     stand = standing(records(shelf))
     table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
+    table.columns[1].no_wrap = table.columns[3].no_wrap = True
     for version in reversed(shelf.versions):
         last = stand.last.get(version.number)
         state = "champion" if version.number == stand.champion else last.decision if last else "not judged"
@@ -86,13 +87,13 @@ def grid(*columns: str) -> Table:
     return table
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Table:
+def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Names and values."""
     table = Table(box=None, show_header=False, pad_edge=False, width=min(WIDTH, console.width))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
 
 
@@ -111,7 +112,7 @@ def when(made: Release) -> str:
     return made.when[:19].replace("T", " ")
 
 
-def _card(version: Version) -> list[tuple[str, str]]:
+def _card(version: Version) -> list[tuple[str, str | Text]]:
     tags = version.tags
     row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
     signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
@@ -139,6 +140,8 @@ def _card(version: Version) -> list[tuple[str, str]]:
 
 def _gates(gates: Sequence[Gate]) -> Table:
     table = grid("gate", "verdict", "value", "interval", "limit", "")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
     for gate in gates:
         interval = f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
         table.add_row(gate.name, Text(gate.verdict, COLOURS[gate.verdict]), number(gate.value), interval, number(gate.limit), Text(gate.detail))
@@ -147,6 +150,8 @@ def _gates(gates: Sequence[Gate]) -> Table:
 
 def _decisions(decided: Sequence[Release]) -> Table:
     table = grid("when (UTC)", "version", "decision", "champion", "who", "why")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
     for each in decided:
         move = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
         more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""

@@ -41,5 +41,5 @@ def _why(data: Path) -> str:
     if not report.is_file():
         return ""
     served = json.loads(report.read_text(encoding="utf-8"))
-    refused = [name for name, verdict in served["gates"].items() if verdict == "refused"]
+    refused = [name for name, verdict in served["gates"].items() if verdict in ("refused", "borderline")]
     return f" ({served['decision']}{': ' + ', '.join(refused) if refused else ''})"

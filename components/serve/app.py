@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
 from components.serve.guard import Bucket, Door, Guard
-from components.serve.keys import Key, Keyring
+from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
 from components.serve.monitored import Monitored, monitor_routes
 from components.serve.params import ServeParams
@@ -25,22 +25,19 @@ _OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")
 
 
-def build_app(
-    predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, key: str | None = None, keys: Keyring | None = None, replica: str = "0", monitored: Monitored | None = None
-) -> FastAPI:
+def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0", monitored: Monitored | None = None) -> FastAPI:
     """The app that answers for one model.
 
     Args:
         predictor: the loaded model.
         model: name, version and hashes that every answer carries, and examples.
         params: limits and batching.
-        key: one key, for short: /v1 and /metrics then want `Authorization: Bearer <key>`.
-        keys: those that open it; none: no key is wanted.
+        keys: if there are any, /v1 and /metrics want `Authorization: Bearer <key>`.
         replica: tells this replica's meters from another's.
         monitored: logs answers and takes labels for them; None: nothing is kept.
     """
     params = params or ServeParams()
-    keys = keys or Keyring([Key.of("key", key)] if key else [])
+    keys = Keyring() if keys is None else keys
     meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
     batcher = Batcher(predictor, params.max_batch_size, params.max_batch_tokens, params.batch_wait_ms / 1000, meters.scored)
     meters.follow(lambda: batcher.waiting, lambda: door.inside)

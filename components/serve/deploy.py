@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import time
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.serve.address import KEY_VARIABLE, check_key, claim, inner, public, reachable, url_of
+from components.serve.address import check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
+from components.serve.keys import Keyring
 from components.serve.monitored import Monitoring
 from components.serve.params import Scale, ServeParams
 from components.serve.plan import Edition
@@ -30,7 +30,17 @@ _started_on: str | None = None  # the cluster on which this process started Serv
 
 
 def deploy(
-    bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None, monitoring: Monitoring | None = None
+    bundle: Path,
+    *,
+    app_name: str,
+    route_prefix: str,
+    host: str,
+    port: int | None,
+    params: ServeParams,
+    model: ModelInfo,
+    board: Path | None = None,
+    keys: Keyring | None = None,
+    monitoring: Monitoring | None = None,
 ) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
@@ -43,6 +53,7 @@ def deploy(
         params: section `serve`.
         model: what answers name.
         board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
+        keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
         monitoring: where answers are logged; None: nowhere.
 
     Returns:
@@ -56,11 +67,11 @@ def deploy(
     from ray.serve.api import RunTarget, run_many
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    key = os.environ.get(KEY_VARIABLE) or None
-    address = _start(host, port, params, key)
+    keys = Keyring.from_environment() if keys is None else keys
+    address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, key, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -125,7 +136,7 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(first: Edition, board: Path | None, params: ServeParams, key: str | None, monitoring: Monitoring | None) -> Application:
+def _application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None) -> Application:
     from ray import serve
 
     from components.serve.replica import Replica
@@ -145,7 +156,7 @@ def _application(first: Edition, board: Path | None, params: ServeParams, key: s
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(first, board, params, key, monitoring)
+    return deployment.bind(first, board, params, keys, monitoring)
 
 
 def _number(replicas: int | Scale) -> dict[str, Any]:
@@ -154,7 +165,7 @@ def _number(replicas: int | Scale) -> dict[str, Any]:
     return {"autoscaling_config": {"min_replicas": replicas.min, "max_replicas": replicas.max, "target_ongoing_requests": replicas.target_ongoing}}
 
 
-def _start(host: str, port: int | None, params: ServeParams, key: str | None) -> str:
+def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str:
     """Start Serve, or join the one that runs. Returns the address of its proxy."""
     global _started_on
     from ray import serve
@@ -166,9 +177,9 @@ def _start(host: str, port: int | None, params: ServeParams, key: str | None) ->
         if port and port != running.port:
             what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
             raise EnvironmentFault(what, where="--port", remedy=f"take --port {running.port}, or end what serves there first")
-        check_key(public(running.host), key)
+        check_key(public(running.host), keyed)
         return url_of(public(running.host), running.port)
-    check_key(host, key)
+    check_key(host, keyed)
     port = claim(host, port or 0)
     options = {"host": inner(host), "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json
@@ -53,6 +54,9 @@ class Keyring:
         self._stamp, self._looked = (0, 0), float("-inf")
         self._wanted = bool(keys)
         self._look()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _looked=float("-inf"))  # another machine's clock says nothing here
 
     @classmethod
     def from_environment(cls, path: Path | None = None) -> Keyring:

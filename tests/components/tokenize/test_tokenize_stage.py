@@ -19,6 +19,7 @@ from components.core.tables import MANIFEST, read_table
 from components.engine.data import Rows, load_encoder
 from components.fields.base import Reject
 from components.fields.image import decode
+from components.fields.text import Text
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
@@ -31,7 +32,7 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
     return ENCODING.fit(batches, ["a", "b"], TextTokenize(**{"vocabulary_size": 500, "min_frequency": 1, "max_length": 16, **options}), TextClean())
 
 
-def ask(encoder: Encoder, columns: dict[str, list[Any]]) -> Arrays:
+def ask(encoder: Encoder, columns: Any) -> Arrays:
     """What a network that pads takes of queries."""
     return encoder.collate(encoder.rows(columns))
 
