@@ -1,8 +1,8 @@
 """Whether a window of what a service was asked and answered is still what its model was trained on.
 
-Each field has a test of its own, exact or conservative: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps, names a chi-square
-test with values of small expected counts merged, words (is it in the text?) Fisher's exact test for each with Bonferroni's correction, accuracy Fisher's exact test,
-one-sided. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however the fields depend on one another.
+Each field has a test of its own, exact or conservative: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps, names and
+words (is it in the text?) Fisher's exact test of the share of each with Bonferroni's correction, for a chi-square test must merge what training hardly had, which is what
+drift is made of; accuracy Fisher's exact test, one-sided. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however the fields depend on one another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from components.monitor.profile import OTHER
 
 ACCURACY = "accuracy"
-_EXPECTED = 5.0  # in each cell of a chi-square test (Cochran 1954)
 _SHOWN = 3
 
 
@@ -85,36 +84,32 @@ def _numbers(known: Mapping[str, Any], values: Sequence[float]) -> tuple[float, 
 
 
 def _names(known: Mapping[str, Any], values: Sequence[str]) -> tuple[float, str]:
-    """Chi-square of two samples; values that would be rare in the window are one value."""
-    from scipy.stats import chi2_contingency
-
+    """Fisher's exact test for the share of each value; what training never had is one value, "other"."""
     before: Mapping[str, int] = known["counts"]
-    now = Counter(value if value in before else OTHER for value in values) if OTHER in before else Counter(values)
-    n, m = len(values), known["rows"]
-    expected = {name: n * (before.get(name, 0) + now[name]) / (n + m) for name in {*before, *now}}
-    kept = sorted(name for name, count in expected.items() if count >= _EXPECTED)
-    rare = [name for name in expected if name not in set(kept)]
-    if rare and kept and sum(expected[name] for name in rare) < _EXPECTED:
-        rare.append(kept.pop(min(range(len(kept)), key=lambda place: expected[kept[place]])))
-    groups = [[name] for name in kept] + ([rare] if rare else [])
-    table = np.array([[sum(counts.get(name, 0) for name in group) for group in groups] for counts in (before, now)])
-    p = float(chi2_contingency(table, correction=False).pvalue) if len(groups) > 1 else 1.0
-    shares = {name: (before.get(name, 0) / m, now[name] / n) for name in expected}
-    return p, _moved(shares, 1)
+    now, seen = Counter(values), Counter(value if value in before else OTHER for value in values)
+    names = sorted({*before, *seen})
+    shares = {name: (before.get(name, 0) / known["rows"], now[name] / len(values)) for name in {*before, *now}}
+    return _shares([before.get(name, 0) for name in names], [seen[name] for name in names], known["rows"], len(values), max(1, len(names) - (len(names) == 2))), _moved(shares, 1)
 
 
 def _words(known: Mapping[str, Any], values: Sequence[Sequence[str]]) -> tuple[float, str]:
-    """Fisher's exact test for each word, two-sided by doubling; Bonferroni over the words."""
+    """Fisher's exact test for the share of texts with each word."""
+    words = sorted(known["counts"])
+    counted = Counter(word for each in values for word in set(each))
+    before, now = [known["counts"][word] for word in words], [counted[word] for word in words]
+    shares = {word: (before[place] / known["rows"], now[place] / len(values)) for place, word in enumerate(words)}
+    return _shares(before, now, known["rows"], len(values), len(words)), _moved(shares, _SHOWN)
+
+
+def _shares(before: Sequence[int], now: Sequence[int], m: int, n: int, tests: int) -> float:
+    """The least p value of Fisher's exact tests, two-sided by doubling, times their number (Bonferroni)."""
     from scipy.stats import hypergeom
 
-    words, n, m = sorted(known["counts"]), len(values), known["rows"]
-    if not words:
-        return 1.0, ""
-    counted = Counter(word for each in values for word in set(each))
-    before, now = (np.array([counts.get(word, 0) for word in words]) for counts in (known["counts"], counted))
-    low, high = hypergeom.cdf(now, n + m, before + now, n), hypergeom.sf(now - 1, n + m, before + now, n)
-    p = min(1.0, 2 * len(words) * float(np.minimum(low, high).min()))
-    return p, _moved({word: (before[place] / m, now[place] / n) for place, word in enumerate(words)}, _SHOWN)
+    if not before:
+        return 1.0
+    total, seen = np.array(before) + np.array(now), np.array(now)
+    tails = np.minimum(hypergeom.cdf(seen, n + m, total, n), hypergeom.sf(seen - 1, n + m, total, n))
+    return min(1.0, 2 * tests * float(tails.min()))
 
 
 def _accuracy(known: Mapping[str, Any], right: int, rows: int) -> tuple[float, str]:

@@ -43,4 +43,4 @@ def test_a_long_text_made_to_be_slow_is_not() -> None:
     began = time.process_time()
     for text in ("1" * 20_000, "1 " * 10_000, "a@" * 10_000, "a." * 10_000 + "@", "http://" * 3000, "一" * 20_000, "a-" * 10_000):
         scrub(text)
-    assert time.process_time() - began < 20  # quadratic would be minutes
+    assert time.process_time() - began < 5  # quadratic would be minutes
