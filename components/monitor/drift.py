@@ -1,8 +1,9 @@
 """Whether a window of what a service was asked and answered is still what its model was trained on.
 
-Each field has a test of its own, exact or conservative: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps, names and
-words (is it in the text?) Fisher's exact test of the share of each with Bonferroni's correction, for a chi-square test must merge what training hardly had, which is what
-drift is made of; accuracy Fisher's exact test, one-sided. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however the fields depend on one another.
+Each field has a test of its own, exact or conservative: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps; names and words (is it
+in the text?) Fisher's exact test of the share of each, with Bonferroni's correction, for a chi-square test must merge what training hardly had, which is what drift is
+made of; accuracy Fisher's exact test, one-sided. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however the
+fields depend on one another.
 """
 
 from __future__ import annotations
