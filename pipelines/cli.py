@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
-from pipelines import review
+from pipelines import feedback, review
 from pipelines.keys import keys_app
 from pipelines.project import root
 from pipelines.tracking import app as tracking
@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.add_typer(tracking, name="mlflow")
 app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
+app.add_typer(feedback.feedback_app, name="feedback")
 app.command()(review.rollback)
 app.command()(review.history)
 app.command()(review.trace)
@@ -97,6 +98,17 @@ def serve(
     from pipelines.service import hold
 
     hold(root(), name, host, port)
+
+
+@app.command()
+def monitor(name: Name = "default") -> None:
+    """Compare what the service was asked with what its model was trained on. Exit code 5: it has drifted."""
+    from pipelines.monitor import show
+    from pipelines.params import load
+    from pipelines.run import files_of
+
+    path = files_of(root(), name)[0]
+    raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
 
 
 @app.command()

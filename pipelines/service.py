@@ -39,6 +39,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     from components.serve.keys import Keyring
     from pipelines.cluster import attached, describe
     from pipelines.follow import Home, begin, lead
+    from pipelines.monitor import Watchman, monitoring
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
@@ -51,12 +52,16 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
         with attached(root, psutil.Process()):
             _on_signal(_interrupt)  # not earlier: Ray sets its own
 
+            watched = monitoring(root, params)
+
             def start(edition: Edition) -> str:
-                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=home.board.folder, keys=keys)
+                board = home.board.folder
+                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=board, keys=keys, monitoring=watched)
 
             try:
                 first, refused, url = begin(home, leading, start, _say)
                 console.print(f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
+                Watchman(root, params, _say).start()
                 lead(home, first, refused, url, limits, _say)
             except KeyboardInterrupt:
                 _on_signal(signal.SIG_IGN)  # once is enough

@@ -13,16 +13,17 @@ from components.serve.batcher import Batcher
 from components.serve.guard import Bucket, Door, Guard
 from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
+from components.serve.monitored import Monitored, monitor_routes
 from components.serve.params import ServeParams
 from components.serve.routes import Service, guarded_routes, open_routes, posts
 from components.serve.watch import Meters, Watch
 from components.serve.wire import ModelInfo, Predictor
 
-_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
-_GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model")
+_OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
+_GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")
 
 
-def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0") -> FastAPI:
+def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0", monitored: Monitored | None = None) -> FastAPI:
     """The app that answers for one model.
 
     Args:
@@ -31,13 +32,14 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
         params: limits and batching.
         keys: if there are any, /v1 and /metrics want `Authorization: Bearer <key>`.
         replica: tells this replica's meters from another's.
+        monitored: logs answers and takes labels for them; None: nothing is kept.
     """
     params = params or ServeParams()
     keys = Keyring() if keys is None else keys
     meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
     batcher = Batcher(predictor, params.max_batch_size, params.max_batch_tokens, params.batch_wait_ms / 1000, meters.scored)
     meters.follow(lambda: batcher.waiting, lambda: door.inside)
-    service = Service(predictor.card, model, params, batcher, meters, door)
+    service = Service(predictor.card, model, params, batcher, meters, door, monitored.recorder(predictor.card, model.version) if monitored else None)
     limits = params.limits
 
     def full() -> bool:
@@ -50,6 +52,8 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
         yield
         await door.leave(params.request_timeout_s)
         await asyncio.to_thread(batcher.close)
+        if monitored:
+            await asyncio.to_thread(monitored.log.flush)
 
     app = FastAPI(title=f"Gristmill: {model.name}", version=model.version, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.door = door
@@ -58,9 +62,12 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
     app.add_middleware(Watch, meters=meters)
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(service))
-    guarded = guarded_routes(service, keys.wanted)
-    app.router.routes.extend(posts(guarded))
-    app.include_router(guarded)
+    guarded = [guarded_routes(service, keys.wanted, monitored.metrics if monitored else bytes)]
+    if monitored:
+        guarded.append(monitor_routes(service, monitored, keys.wanted))
+    for router in guarded:
+        app.router.routes.extend(posts(router))
+        app.include_router(router)
     return app
 
 

@@ -13,6 +13,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.serve.address import check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
 from components.serve.keys import Keyring
+from components.serve.monitored import Monitoring
 from components.serve.params import Scale, ServeParams
 from components.serve.plan import Edition
 from components.serve.wire import ModelInfo, ModelRef
@@ -28,7 +29,19 @@ _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): 
 _started_on: str | None = None  # the cluster on which this process started Serve
 
 
-def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None, keys: Keyring | None = None) -> str:
+def deploy(
+    bundle: Path,
+    *,
+    app_name: str,
+    route_prefix: str,
+    host: str,
+    port: int | None,
+    params: ServeParams,
+    model: ModelInfo,
+    board: Path | None = None,
+    keys: Keyring | None = None,
+    monitoring: Monitoring | None = None,
+) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
     Args:
@@ -41,6 +54,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
         model: what answers name.
         board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
         keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
+        monitoring: where answers are logged; None: nowhere.
 
     Returns:
         The base URL, without a slash at its end.
@@ -57,7 +71,7 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -122,7 +136,7 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring) -> Application:
+def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> Application:
     """One deployment of replicas that begin with an edition."""
     from ray import serve
 
@@ -143,7 +157,7 @@ def application(first: Edition, board: Path | None, params: ServeParams, keys: K
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(first, board, params, keys)
+    return deployment.bind(first, board, params, keys, monitoring)
 
 
 def _number(replicas: int | Scale) -> dict[str, Any]:
