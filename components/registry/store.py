@@ -32,10 +32,10 @@ _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_A
 
 
 def home(root: Path) -> Path:
-    """The workspace that keeps the store: an experiment of DVC runs in a copy below `.dvc/tmp/exps`, which is thrown away."""
+    """The workspace that keeps the store: an experiment of DVC and a retrain run in copies below `.dvc/tmp`, which are thrown away."""
     parts = root.parts
     for end in range(len(parts) - 2):
-        if parts[end : end + 3] == (".dvc", "tmp", "exps"):
+        if parts[end : end + 2] == (".dvc", "tmp") and parts[end + 2] in ("exps", "retrain"):
             return Path(*parts[:end])
     return root
 
