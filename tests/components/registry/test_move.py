@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import make_bundle
+from made import make_bundle
 from sqlalchemy import create_engine, text
 
 from components.core.errors import EnvironmentFault, InputError

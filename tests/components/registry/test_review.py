@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import make_bundle
 
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.registry import release as release_module
@@ -24,7 +25,6 @@ from components.registry.reader import Version, look
 from components.registry.release import approve, reject, release, rollback
 from components.registry.review import pick_up
 from components.registry.versions import champion, keep_cases, register
-from tests.components.registry.conftest import make_bundle
 
 LIMITS = GateParams()
 GOOD = [Gate("size", True)]

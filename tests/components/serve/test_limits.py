@@ -178,7 +178,7 @@ def test_bytes_that_are_no_request_end_their_connection_only(url):
 SERVICE = """
 import sys, time, uvicorn
 sys.path[:0] = sys.argv[1:]
-from conftest import MODEL, Stub
+from stub import MODEL, Stub
 from components.serve.app import build_app
 class Slow(Stub):
     def score(self, rows):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import schemathesis
-from conftest import MODEL, Stub
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
+from stub import MODEL, Stub
 
 from components.engine.predict import Prepared
 from components.serve.app import build_app
