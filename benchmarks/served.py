@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from components.registry.store import client
+from components.registry.release import release, rollback
 from components.registry.versions import register
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -85,8 +85,13 @@ class Service:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"} | dict(environment)
 
     def release(self, version: int) -> None:
-        """Move the alias champion."""
-        client(self.root).set_registered_model_alias("default", "champion", str(version))
+        """Promote a version for the first time."""
+        made = release(self.root, "default", version, [], mode="auto", who="benchmark", why="a release")
+        assert made.decision == "promoted", made
+
+    def back(self, version: int) -> None:
+        """Roll back to it."""
+        rollback(self.root, "default", version, who="benchmark", why="a rollback")
 
     def command(self, *words: str) -> list[str]:
         """A gristmill command on the server's core."""

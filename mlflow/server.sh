@@ -18,6 +18,7 @@ cat > "$settings/auth.ini" <<END
 default_permission = ${MLFLOW_AUTH_DEFAULT_PERMISSION:-READ}
 database_uri = ${MLFLOW_AUTH_DATABASE_URI:-$MLFLOW_BACKEND_STORE_URI}
 admin_username = ${MLFLOW_AUTH_ADMIN_USERNAME:-admin}
+auth_cache_ttl_seconds = ${MLFLOW_AUTH_CACHE_SECONDS:-0}
 END
 
 export MLFLOW_AUTH_CONFIG_PATH="$settings/auth.ini"

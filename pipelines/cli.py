@@ -50,6 +50,45 @@ def stage(
 
 
 @app.command()
+def retrain(
+    name: Name = "default",
+    trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
+    accept_source: Annotated[bool, typer.Option("--accept-source", help="take the source as it is, though it has shrunk or its columns have changed")] = False,
+) -> None:
+    """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
+    from pipelines.retrain import retrain as work
+
+    raise typer.Exit(work(root(), name, trigger, accept_source))
+
+
+@app.command()
+def schedule(
+    name: Name = "default",
+    cron: Annotated[str | None, typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False)] = None,
+    on_new_data: Annotated[bool, typer.Option("--on-new-data", help="when data, code or params are new")] = False,
+    on_drift: Annotated[bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 60.0,
+    print_: Annotated[str | None, typer.Option("--print", help="systemd or kubernetes: print the same for it", show_default=False)] = None,
+) -> None:
+    """Retrain at set times, or when there is reason to, until Ctrl-C."""
+    if sum((cron is not None, on_new_data, on_drift)) != 1:
+        raise InputError("takes one of --cron, --on-new-data and --on-drift", where="schedule", remedy='gristmill schedule --cron "0 3 * * *"')
+    from pipelines.cron import parse
+    from pipelines.run import files_of
+
+    files_of(root(), name)
+    times = parse(cron) if cron is not None else None
+    if print_ is not None:
+        from pipelines.timers import show
+
+        typer.echo(show(print_, root(), name, times, on_drift), nl=False)
+        return
+    from pipelines.schedule import keep_watch
+
+    keep_watch(root(), name, every, times, on_drift)
+
+
+@app.command()
 def new(
     name: str,
     task: Annotated[str, typer.Option(help="task id")],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 from components.core.errors import ParamsError
 from components.core.files import to_json
@@ -35,6 +35,13 @@ class Cluster(Strict):
     storage: str | None = None
 
 
+class Retrain(Strict):
+    """When a retrain is refused, and who hears of it; tracked by no stage either."""
+
+    min_rows: float = Field(0.9, ge=0, le=1)
+    webhook: str | None = Field(None, pattern=r"^https?://")
+
+
 @dataclass(frozen=True)
 class Params:
     """Validated params."""
@@ -45,6 +52,7 @@ class Params:
     cluster: Cluster
     monitor: MonitorParams
     sections: dict[str, BaseModel]
+    retrain: Retrain = field(default_factory=Retrain)
 
     @property
     def name(self) -> str:
@@ -74,7 +82,8 @@ def section_model(section: str, task: str) -> type[BaseModel]:
 def tree_model(task: str) -> type[BaseModel]:
     """The whole tree for a task."""
     sections: dict[str, Any] = {section: (section_model(section, task), ...) for section in SECTIONS}
-    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), cluster=(Cluster, Cluster()), monitor=(MonitorParams, MonitorParams()), **sections)
+    others: dict[str, Any] = {"cluster": (Cluster, Cluster()), "monitor": (MonitorParams, MonitorParams()), "retrain": (Retrain, Retrain())}
+    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), **others, **sections)
 
 
 def load(path: Path, shown: str | None = None) -> Params:
@@ -94,7 +103,7 @@ def load(path: Path, shown: str | None = None) -> Params:
         raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
     model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model) + _check_place(model, shown))
     sections = {section: getattr(model, section) for section in SECTIONS}
-    return Params(task, model.seed, model.pipeline, model.cluster, model.monitor, sections)
+    return Params(task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain)
 
 
 def _check_place(tree: Any, file: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+_PDEATHSIG = 1  # prctl(2)
 
 
 class Identity(NamedTuple):
@@ -62,6 +65,12 @@ def send(process: Identity, number: signal.Signals) -> None:
     if alive(process):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, number)
+
+
+def end_with_parent() -> None:
+    """To be called in a child before its program starts: the kernel sends it SIGTERM when its parent ends, however it ends."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def family(first: Identity) -> set[Identity]:

@@ -86,10 +86,14 @@ def rollback(
 
 
 def history(pipeline: Pipeline = "default") -> None:
-    """Every release, rejection and rollback: who, when, why, from, to."""
+    """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
+    from components.registry.reader import look
+    from components.registry.retrains import retrains
     from pipelines.review_show import show_history
 
-    shelf, _ = _open(pipeline)
+    shelf = look(root(), pipeline)
+    if shelf is None or shelf.versions or not retrains(shelf):  # a first retrain may have failed before there was a version
+        shelf, _ = _open(pipeline)
     show_history(shelf)
 
 

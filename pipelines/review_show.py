@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.registry.gates import Gate, from_rows
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, option
-from components.registry.review import asked
-from components.registry.versions import cases_of
+from components.registry.retrains import Retrain, retrains
+from components.registry.verdicts import Gate, from_rows
+from pipelines.stages import STAGES
 from pipelines.watch import console
 
 WIDTH = 100
@@ -26,6 +26,8 @@ COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not app
 
 def show_list(shelf: Shelf) -> None:
     """The versions, newest first."""
+    from components.registry.review import asked
+
     stand = standing(records(shelf))
     table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
     table.columns[1].no_wrap = table.columns[3].no_wrap = True
@@ -45,6 +47,8 @@ def show_list(shelf: Shelf) -> None:
 
 def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     """The card."""
+    from components.registry.versions import cases_of
+
     tags = version.tags
     console.print(f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}")
     console.print(facts(_card(version)))
@@ -63,9 +67,11 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
 
 
 def show_history(shelf: Shelf) -> None:
-    """All decisions, oldest first."""
-    decided = records(shelf)
+    """All decisions, and all retrains, oldest first."""
+    decided, made = records(shelf), retrains(shelf)
     console.print(_decisions(decided) if decided else "nothing was decided yet")
+    if made:
+        console.print(_retrains(made))
 
 
 def gates_of(version: Version) -> list[Gate]:
@@ -97,9 +103,9 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def commit(tags: Mapping[str, str]) -> str:
-    """The git commit of a version."""
-    return (tags.get("git_commit") or "none") + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
+def commit(tags: Mapping[str, str], length: int = 40) -> str:
+    """The git commit of a version, its first characters."""
+    return (tags.get("git_commit") or "none")[:length] + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
 
 
 def number(value: float | None) -> str:
@@ -156,6 +162,18 @@ def _decisions(decided: Sequence[Release]) -> Table:
         move = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
         more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""
         table.add_row(when(each), str(each.version), each.decision, move, Text(each.who), Text(each.why + more))
+    return table
+
+
+def _retrains(made: Sequence[Retrain]) -> Table:
+    table = grid("retrain began (UTC)", "trigger", "outcome", "version", "champion", "took", "made with")
+    for each in made:
+        champion = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
+        stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in sorted(each.seconds.items(), key=lambda entry: list(STAGES).index(entry[0])))
+        took = f"{sum(each.seconds.values()):.0f} s" + (f" ({stages})" if stages else "")
+        inputs = f"code {each.commit[:8] or '?'}, params {each.params[:8]}, source {each.source[:8] or '?'} ({each.rows:,} rows)" + (f", data {each.data[:8]}" if each.data else "")
+        outcome = each.outcome + (f": {each.detail}" if each.detail else "")
+        table.add_row(each.began[:19].replace("T", " "), Text(each.trigger), Text(outcome), str(each.version or "–"), champion, took, Text(inputs))
     return table
 
 

@@ -43,6 +43,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+    limits = params.sections["registry"].gates  # type: ignore[attr-defined]
     home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
     with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"):
         leading = _champion(root, params, name, spare=home.proven.is_file())
@@ -61,7 +62,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
                 first, refused, url = begin(home, leading, start, _say)
                 console.print(f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
                 Watchman(root, params, _say).start()
-                lead(home, first, refused, url, _say)
+                lead(home, first, refused, url, limits, _say)
             except KeyboardInterrupt:
                 _on_signal(signal.SIG_IGN)  # once is enough
                 console.print("stopping …")

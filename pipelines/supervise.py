@@ -6,7 +6,6 @@ owners are gone, or when the record no longer names it; when it is itself killed
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -25,12 +24,11 @@ from components.core.errors import EnvironmentFault
 from components.core.files import to_json, write_atomic
 from pipelines import haproxy
 from pipelines.lock import only_one
-from pipelines.processes import Identity, alive, family, identify, send, wait_until
+from pipelines.processes import Identity, alive, end_with_parent, family, identify, send, wait_until
 
 _TICK_S = 0.25
 _GRACE_S = 10.0
 _ORPHAN_GRACE_S = 2.0  # Ray's workers end by themselves when their raylet has
-_PDEATHSIG = 1  # prctl(2)
 _LONGEST_TEMP = 20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
 
 
@@ -140,13 +138,8 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
         env=inherited | settings,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=end_with_parent,
     )
-
-
-def _end_with_parent() -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def end(record: Record) -> None:

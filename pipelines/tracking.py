@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.project import root
+
 if TYPE_CHECKING:
     from components.registry.backup import Contents
 
@@ -18,7 +20,7 @@ def up(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Hold the tracking server of the embedded store up on loopback, with its pages, until Ctrl-C."""
     from pipelines.service import tracking_ui
 
-    raise typer.Exit(tracking_ui(_root(), port))
+    raise typer.Exit(tracking_ui(root(), port))
 
 
 @app.command()
@@ -26,7 +28,7 @@ def backup(file: Annotated[Path, typer.Argument(help="the archive to write, such
     """Write the embedded store into one file, while runs go on."""
     from components.registry.backup import backup
 
-    held = backup(_root(), file)
+    held = backup(root(), file)
     typer.echo(f"{file}: {_shown(held)}")
     if held.missing:
         typer.secho(f"! {held.missing} model versions have no files here any more", err=True)
@@ -39,7 +41,7 @@ def restore(
     """Put a backup in the place of the embedded store."""
     from components.registry.backup import restore
 
-    typer.echo(f"restored {_shown(restore(_root(), file, replace))}")
+    typer.echo(f"restored {_shown(restore(root(), file, replace))}")
 
 
 @app.command()
@@ -50,7 +52,7 @@ def move(
     """Copy the embedded store, with all ids, to the one of a production server, and compare both."""
     from components.registry.move import move
 
-    moved = move(_root(), to, artifacts)
+    moved = move(root(), to, artifacts)
     typer.echo(f"{'were there already' if moved.again else 'copied'}, compared and equal: {', '.join(f'{name} {count:,}' for name, count in moved.rows.items())}")
     typer.echo(f"files read back and equal: {moved.files:,} ({moved.bytes / 1e6:.1f} MB)")
     typer.echo("next: start the server there (mlflow/server.sh), then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was")
@@ -61,16 +63,10 @@ def catch_up() -> None:
     """Write what stages could not write while the store was away."""
     from components.registry.outbox import catch_up
 
-    written = catch_up(_root())
+    written = catch_up(root())
     typer.echo(f"written: {', '.join(written)}" if written else "nothing waits: all is written")
 
 
 def _shown(held: Contents) -> str:
     rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in held.rows.items())
     return f"{rows}, {held.files:,} files ({held.bytes / 1e6:.1f} MB)"
-
-
-def _root() -> Path:
-    from pipelines.cli import root
-
-    return root()

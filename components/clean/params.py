@@ -20,6 +20,7 @@ class CleanParams(Strict):
     unlabelled: Literal["quarantine", "keep"] = "quarantine"
     validation_share: float = Field(0.1, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
+    frozen_split: str | None = None
 
     @model_validator(mode="after")
     def _some_train(self) -> CleanParams:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.clean.duplicates import Clusters, settle_equal, similar_rows
+from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
 from components.clean.split import stratified
 from components.clean.unlabelled import nameless, settle
@@ -60,6 +61,7 @@ def run(job: Job) -> None:
     naive = pa.table({name: rows[name] for name in ("id", *inputs, target)}, schema=_schema(schema.roles, with_split=False))
     write_table(job.outputs["audit"], {"naive": naive})
 
+    frozen = _frozen(job, rows, keys)
     gone = _superfluous(keys, rows[target], rows["split"], params)
     merged = _small_classes([label for row, label in enumerate(rows[target]) if row not in gone], params, job)
     if merged:
@@ -72,7 +74,12 @@ def run(job: Job) -> None:
     groups = [hashlib.sha256(keys[kept[clusters.find(position)]].encode()).hexdigest()[:16] for position in range(len(kept))]
     labels = [rows[target][row] for row in kept]
     _check_classes(labels, params)
-    splits, leaking = _split(rows, kept, groups, labels, params, job.seed)
+    if frozen:
+        held = frozen.held([keys[row] for row in kept])
+        splits, leaking = divide(frozen, held, groups, params.validation_share, job.seed)
+        groups = [frozen.groups[held[position]] if position in held and splits[position] != "train" else group for position, group in enumerate(groups)]
+    else:
+        splits, leaking = _split(rows, kept, groups, labels, params, job.seed)
 
     table = pa.table(
         {
@@ -83,7 +90,8 @@ def run(job: Job) -> None:
         },
         schema=_schema(schema.roles, with_split=True),
     )
-    parts = {split: table.filter(pa.array([s == split and i not in leaking for i, s in enumerate(splits)])) for split in _SPLITS}
+    places = sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys))) if frozen else range(len(kept))  # as it was, wherever the source has put its rows since
+    parts = {split: table.take(pa.array([i for i in places if splits[i] == split and i not in leaking], pa.int64())) for split in _SPLITS}
     unlabelled, twice = settle(nameless_rows, set(keys), target, _schema(schema.roles, with_split=True))
     reasons = Counter(entry["reason"] for entry in rejected)
     books = {
@@ -112,6 +120,23 @@ def run(job: Job) -> None:
     report = books | {"classes": len(classes), "near_duplicate_pairs": pairs, **{split: part.num_rows for split, part in parts.items()}}
     write_atomic(job.outputs["report"], to_json(report))
     job.journal.say(f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined")
+
+
+def _frozen(job: Job, rows: dict[str, list[Any]], keys: Sequence[str]) -> Frozen | None:
+    """The split that stays as it was, if there is one; its rows of test and validation are marked as if the source had said so."""
+    path = job.params.frozen_split
+    if path is None:
+        return None
+    if any(rows["split"]):
+        job.journal.say("the source says itself what is test: clean.frozen_split is not needed")
+        return None
+    frozen = read(job.root / path, path)
+    claimed = frozen.claim(keys, rows["id"])
+    for row, place in claimed.items():
+        rows["split"][row] = frozen.splits[place]
+    here, tests = (sum(frozen.splits[place] == "test" for place in places) for places in (claimed.values(), range(len(frozen.keys))))
+    job.journal.say(f"the split is kept: {here:,} of its {tests:,} test rows are in the source, and {len(keys) - len(claimed):,} rows that it does not know")
+    return frozen
 
 
 def _superfluous(keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], params: CleanParams) -> dict[int, str]:

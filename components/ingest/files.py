@@ -49,6 +49,11 @@ def units(source: Files, root: Path) -> list[Unit]:
     return found
 
 
+def feedback(path: str, root: Path) -> list[Unit]:
+    """The files of accepted feedback below a folder, sorted by name; none where nothing was accepted yet."""
+    return [Unit(f"feedback/{each.name}", (each,), "jsonl", "utf-8") for each in sorted((root / path).glob("accepted-*.jsonl")) if each.stat().st_size]
+
+
 def _in_folder(place: Path, source: Files) -> list[Unit]:
     named = {path.relative_to(place).as_posix(): path for path in place.glob(source.glob) if path.is_file()}
     files = {PurePosixPath(name): path for name, path in sorted(named.items()) if not any(part.startswith(".") for part in PurePosixPath(name).parts)}

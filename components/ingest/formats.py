@@ -51,6 +51,13 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
                 yield Bad(line, "wrong_number_of_fields", f"{len(values)} for {len(header)} columns: {delimiter.join(values)[:150]}")
 
 
+def header(unit: Unit) -> list[str]:
+    """The names in the first line of a CSV or TSV."""
+    path, encoding = _open(unit, set())
+    with path.open(newline="", encoding=encoding) as stream:
+        return [name.strip() for name in next(csv.reader(stream, delimiter="\t" if unit.format == "tsv" else _delimiter(path, encoding)), [])]
+
+
 def _delimiter(path: Path, encoding: str) -> str:
     with path.open(encoding=encoding) as stream:
         header = stream.readline(10_000)

@@ -90,4 +90,6 @@ class IngestParams(Strict):
 
     source: Annotated[Files | Package | Sklearn, Field(discriminator="kind")]
     columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
+    feedback: Path | None = None  # a folder of JSON lines with the roles' own names; its accepted-*.jsonl are read behind the source
+    seen: str | None = None  # what a retrain found there: DVC looks at the source only, and at these params
     max_bytes_per_value: Annotated[int, Field(ge=1)] = 200_000  # a longer text or image goes to quarantine

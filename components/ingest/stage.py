@@ -60,8 +60,12 @@ def run(job: Job) -> None:
     params: IngestParams = job.params
     wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
     found = units(params, job)
-    keys = _keys([unit.name for unit in found])
-    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found], job.journal)
+    told = files.feedback(params.feedback, job.root) if params.feedback else []
+    own = layout(base.schema(job.task).roles, {}, params.max_bytes_per_value)
+    keys = _keys([unit.name for unit in (*found, *told)])
+    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], job.journal)
+    if params.seen:
+        job.journal.say(f"with {len(told)} files of feedback, as a retrain found them ({params.seen[:12]})")
     rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
     quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
     _check_rows(rows, quarantine, params.source.path)

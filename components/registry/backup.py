@@ -88,6 +88,8 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         with _opened(archive) as (facts, source):
             arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
+            for left in home.glob(".restored-*"):  # by a kill
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 _extract(source, facts["files"], scratch, archive)
                 _readdress(scratch / DATABASE, arrived, home, archive)
@@ -105,7 +107,7 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         for other in arrived.parent.iterdir():
             if other != arrived:
                 shutil.rmtree(other, ignore_errors=True)
-    return Contents(facts["rows"], len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
+    return Contents({name: facts["rows"][name] for name in _COUNTED}, len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
 
 
 def snapshot(root: Path, target: Path) -> Path:

@@ -141,10 +141,18 @@ def append(opened: MlflowClient, root: Path, run: str, shelf: Shelf, made: Relea
     Returns:
         Whether the place was free; if not, somebody else has decided meanwhile.
     """
-    text = json.dumps(asdict(made), ensure_ascii=False)
+    return write(opened, root, run, shelf, PLACE, json.dumps(asdict(made), ensure_ascii=False))
+
+
+def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, text: str) -> bool:
+    """Write a record of a kind, `release.` or another, behind those on the shelf.
+
+    Returns:
+        Whether the place was free.
+    """
     if len(text) > _LONGEST:
         raise InputError(f"a record of {len(text)} characters is too long for MLflow, which takes {_LONGEST}", remedy="say it in fewer words")
-    place = f"{PLACE}{sum(key.startswith(PLACE) for key in shelf.params) + 1:06d}"
+    place = f"{kind}{sum(key.startswith(kind) for key in shelf.params) + 1:06d}"
     if opened.get_run(run).info.lifecycle_stage == "deleted":  # by hand, in the UI
         opened.restore_run(run)
     try:

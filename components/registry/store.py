@@ -32,10 +32,10 @@ _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_A
 
 
 def home(root: Path) -> Path:
-    """The workspace that keeps the store: an experiment of DVC runs in a copy below `.dvc/tmp/exps`, which is thrown away."""
+    """The workspace that keeps the store: an experiment of DVC and a retrain run in copies below `.dvc/tmp`, which are thrown away."""
     parts = root.parts
     for end in range(len(parts) - 2):
-        if parts[end : end + 3] == (".dvc", "tmp", "exps"):
+        if parts[end : end + 2] == (".dvc", "tmp") and parts[end + 2] in ("exps", "retrain"):
             return Path(*parts[:end])
     return root
 
@@ -69,18 +69,23 @@ def client(root: Path) -> MlflowClient:
     Raises:
         EnvironmentFault: locked, not writable, damaged, or no answer.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    quiet()
     with reached(root):
         path = database(root)
         from mlflow import MlflowClient
 
-        for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
-            logging.getLogger(logger).setLevel(level)
         if path and not path.is_file():
             _make(path)
         settle(root)
         return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
+
+
+def quiet() -> None:
+    """Keep MLflow from telling consoles of its own work, and anybody else of anything."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
+        logging.getLogger(logger).setLevel(level)
 
 
 def _make(path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
@@ -17,9 +15,9 @@ from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
 from components.serve.monitored import Monitored, monitor_routes
 from components.serve.params import ServeParams
-from components.serve.routes import Service, guarded_routes, open_routes
+from components.serve.routes import Service, guarded_routes, open_routes, posts
 from components.serve.watch import Meters, Watch
-from components.serve.wire import ModelInfo, Predictor, mistakes
+from components.serve.wire import ModelInfo, Predictor
 
 _OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")
@@ -62,12 +60,14 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
     app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)  # the last added is the outermost
     app.add_middleware(Guard, guarded=frozenset(_GUARDED), keys=keys, door=door, full=full, bucket=lambda: Bucket(limits.items_per_s, limits.burst_items), meters=meters)
     app.add_middleware(Watch, meters=meters)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(service))
-    app.include_router(guarded_routes(service, keys.wanted, monitored.metrics if monitored else lambda: b""))
+    guarded = [guarded_routes(service, keys.wanted, monitored.metrics if monitored else bytes)]
     if monitored:
-        app.include_router(monitor_routes(service, monitored, keys.wanted))
+        guarded.append(monitor_routes(service, monitored, keys.wanted))
+    for router in guarded:
+        app.router.routes.extend(posts(router))
+        app.include_router(router)
     return app
 
 
@@ -76,10 +76,6 @@ async def _warm(service: Service) -> None:
     examples = [service.judge.Query.model_validate(each) for each in service.model.examples[:1]]
     for _ in range(2 if examples else 0):
         await service.batcher.ask(examples)
-
-
-async def _invalid(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": mistakes(error.errors())}, 422)
 
 
 async def _broken(_: Request, __: Exception) -> JSONResponse:

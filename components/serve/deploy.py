@@ -71,7 +71,7 @@ def deploy(
     address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -136,7 +136,8 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None) -> Application:
+def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> Application:
+    """One deployment of replicas that begin with an edition."""
     from ray import serve
 
     from components.serve.replica import Replica

@@ -23,7 +23,7 @@ from components.monitor.params import MonitorParams
 from components.monitor.profile import Profiler
 from components.serve.guard import BUCKET
 from components.serve.limits import soon
-from components.serve.routes import PROBLEMS, Service, html, strict_router
+from components.serve.routes import PROBLEMS, Service, guarded_router, html, told
 from components.serve.wire import Problem
 from components.tasks.base import judge
 
@@ -98,15 +98,15 @@ class Monitored(Collector):
             yield _gauge("gristmill_drift_windows", "Windows that were compared with training", ["version"], {(str(found["version"]),): found["windows"]})
             yield _gauge("gristmill_drift_alarms", "Windows that had drifted", ["version"], {(str(found["version"]),): found["alarms"]})
 
-    def take(self, told: Feedback) -> Label | str:
+    def take(self, given: Feedback) -> Label | str:
         """Keep a label; else why not: "unknown", "labelled", "full" or "disk"."""
-        if self.log.waits(told.id):
+        if self.log.waits(given.id):
             self.log.flush()
-        refused = self.box.refuses((told.id, told.item))
-        row = None if refused else self._index.find(told.id, told.item)
+        refused = self.box.refuses((given.id, given.item))
+        row = None if refused else self._index.find(given.id, given.item)
         if refused or row is None:
             return refused or "unknown"
-        label = Label(told.id, told.item, told.label, time.time(), row["version"], row["prediction"], row["probability"], row["input"])
+        label = Label(given.id, given.item, given.label, time.time(), row["version"], row["prediction"], row["probability"], row["input"])
         try:
             self.box.add(label)
         except EnvironmentFault:
@@ -137,12 +137,12 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
         monitored: of this replica.
         guarded: whether a key is wanted; here only for the schema.
     """
-    router, classes = strict_router(guarded), frozenset(service.card.classes)
-    told: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)}
-    told |= {404: {"model": Problem, "description": "No such answer is in the log"}, 409: {"model": Problem, "description": "The answer has a label already"}}
+    router, classes = guarded_router(guarded), frozenset(service.card.classes)
+    problems: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)}
+    problems |= {404: {"model": Problem, "description": "No such answer is in the log"}, 409: {"model": Problem, "description": "The answer has a label already"}}
 
-    @router.post("/v1/feedback", summary="Say what an answer should have been", status_code=202, responses=told)
-    async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Kept:
+    @router.post("/v1/feedback", summary="Say what an answer should have been", status_code=202, response_model=Kept, responses=problems)
+    async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Any:
         request.scope[BUCKET].charge(1)
         if body.label not in classes:
             raise HTTPException(422, [{"loc": ["body", "label"], "msg": "is not one of the model's classes"}])
@@ -150,7 +150,7 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
         if isinstance(outcome, str):
             status, detail = _REFUSED[outcome]
             raise HTTPException(status, detail, soon(60) if status == 503 else None)
-        return Kept(id=outcome.id, item=outcome.item)
+        return told(Kept(id=outcome.id, item=outcome.item).model_dump(), 202)
 
     @router.get("/v1/monitor", summary="What the latest look at the traffic found", responses={401: PROBLEMS[401]} if guarded else {})
     async def looked() -> dict[str, Any]:

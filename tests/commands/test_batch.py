@@ -160,6 +160,7 @@ def test_a_kill_in_the_middle_costs_no_finished_part(project: Project, released:
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in parts.glob("*/part-*.parquet")}
     assert 3 <= len(done) < 200 and not (tmp_path / "out.parquet").exists()
+    assert "(0." in project.gristmill("status").out.split("unfinished data/.state/predict/")[1]
     torn = sorted(done)[1]
     torn.write_bytes(torn.read_bytes()[:200])  # as a disk may leave it
     # when the same command is given again

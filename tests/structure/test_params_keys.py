@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from components.core.params import read_yaml
 from components.monitor.params import MonitorParams
 from components.tasks import base
-from pipelines.params import SECTIONS, Cluster, Params, Pipeline, load, section_model
+from pipelines.params import SECTIONS, Cluster, Params, Pipeline, Retrain, load, section_model
 from pipelines.stages import STAGES
 from tests.structure.reach import ROOT, Walk, reached
 
@@ -65,7 +65,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
     assert not dead, f"params.yaml: {section}: nothing reads {sorted(dead)}"
 
 
-@pytest.mark.parametrize("model", [Pipeline, Cluster])
+@pytest.mark.parametrize("model", [Pipeline, Cluster, Retrain])
 def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -> None:
     files = sorted((ROOT / "pipelines").glob("*.py"))
     read = attributes([node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))])

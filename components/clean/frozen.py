@@ -1,0 +1,111 @@
+"""A split that stays as it is while the data grow: which row, by its content, is in which part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.clean.params import CleanParams
+from components.core.errors import InputError
+from components.core.files import atomic, sha256
+from components.core.tables import read_table
+from components.tasks import base
+
+_PARTS = ("test", "validation", "train")
+_DIGITS = 16  # of the file's SHA-256 in its name
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "id", "split", "group")])
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The rows of a split, in its order."""
+
+    keys: Sequence[str]
+    ids: Sequence[str]
+    splits: Sequence[str]
+    groups: Sequence[str]
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Key -> row."""
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def claim(self, keys: Sequence[str], ids: Sequence[str]) -> dict[int, int]:
+        """Row of a source -> row of this split. Of several that are equal the one with the old id is taken, else the first."""
+        claimed: dict[int, int] = {}
+        for row, key in enumerate(keys):
+            place = self.place.get(_digest(key))
+            if place is not None and (place not in claimed or ids[row] == self.ids[place]):
+                claimed[place] = row
+        return {row: place for place, row in claimed.items()}
+
+    def held(self, keys: Sequence[str]) -> dict[int, int]:
+        """Position -> row of this split, where each key stands once."""
+        return {position: self.place[digest] for position, digest in enumerate(map(_digest, keys)) if digest in self.place}
+
+
+def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
+    """Write down the split of a clean table, in a file whose name holds its hash. Returns its path."""
+    schema = base.schema(task)
+    fields = schema.fields(params)
+    inputs = [role.name for role in schema.roles if role.role == "input"]
+    rows: list[dict[str, str]] = []
+    for part in _PARTS:
+        for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():
+            rows.append({"key": _digest(base.row_key(fields, inputs, row)), "id": row["id"], "split": part, "group": row["group"]})
+    draft = folder / "split.part"
+    with atomic(draft) as stream:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream, compression="zstd")
+    return draft.replace(folder / f"split-{sha256(draft)[:_DIGITS]}.parquet")
+
+
+def read(path: Path, shown: str) -> Frozen:
+    """The split of a file.
+
+    Raises:
+        InputError: it is away, or is not what its name says.
+    """
+    remedy = "bring it back (data/.state/retrain of the checkout that ran `gristmill retrain`), or set clean.frozen_split: null for a split made anew"
+    if not path.is_file():
+        raise InputError("does not exist", where=f"clean.frozen_split: {shown}", remedy=remedy)
+    if path.stem != f"split-{sha256(path)[:_DIGITS]}":
+        raise InputError("is not what its name says: it was cut or edited", where=f"clean.frozen_split: {shown}", remedy=remedy)
+    table: Mapping[str, list[Any]] = pq.read_table(path).to_pydict()
+    return Frozen(table["key"], table["id"], table["split"], table["group"])
+
+
+def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], validation: float, seed: int) -> tuple[list[str], set[int]]:
+    """The parts of rows of which some are in a frozen split.
+
+    A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes.
+
+    Args:
+        frozen: the split.
+        held_rows: position -> row of the split.
+        groups: (positions,) equal for rows that are similar.
+        validation: share of the new groups.
+        seed: of the hash.
+
+    Returns:
+        (positions,) parts; and positions that must go, because they are similar to a row of test, or as train rows to one of validation.
+    """
+    parts = [frozen.splits[held_rows[position]] if position in held_rows else "" for position in range(len(groups))]
+    held = {part: {group for group, own in zip(groups, parts, strict=True) if own == part} for part in _PARTS}
+    old = held["test"] | held["validation"] | held["train"]
+    for position, group in enumerate(groups):
+        if not parts[position]:
+            drawn = int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode()).digest()[:8]) / 2**64
+            parts[position] = "validation" if group not in old and drawn < validation else "train"
+    leaking = {i for i, (part, group) in enumerate(zip(parts, groups, strict=True)) if part != "test" and (group in held["test"] or (part == "train" and group in held["validation"]))}
+    return parts, leaking
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -1,0 +1,142 @@
+"""A quick look at a source, without reading it into a table: is there anything new, and is it still what it was?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.errors import InputError
+from components.core.files import to_json
+from components.ingest import files, formats, package, sklearn
+from components.ingest.encodings import detect
+from components.ingest.params import Files, IngestParams, Package
+from components.ingest.rows import Unit
+
+_CHUNK = 1 << 20
+_OBJECTS = 1000  # of JSON lines, whose keys are taken for the columns
+_SETTLED_NS = 2_000_000_000  # a file that was written a moment ago may be written again within the same tick of its clock
+Known = MutableMapping[str, list[int | str]]  # path -> size, mtime_ns, SHA-256, lines
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source is at one moment."""
+
+    digest: str  # another for another byte anywhere
+    rows: int  # lines, rows of Parquet, files of class folders: comparable only with the same source's
+    columns: Mapping[str, str]  # name -> type, of tables
+    bytes: int
+    feedback: str = ""  # digest of accepted feedback, which DVC does not see; "" where there is none
+
+
+def survey(params: IngestParams, root: Path, known: Known) -> Survey:
+    """Look at the source.
+
+    Args:
+        params: the section.
+        root: of the project.
+        known: hashes of files as they were seen last; brought up to date.
+
+    Raises:
+        InputError: it is away, or cannot be read.
+    """
+    source = params.source
+    found = files.units(source, root) if isinstance(source, Files) else package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
+    seen: dict[str, list[str]] = {}
+    rows, size, columns = 0, 0, dict[str, str]()
+    for unit in found:
+        facts = [_file(path, known) for path in unit.paths]
+        seen[unit.name] = [unit.label or "", *(str(fact[2]) for fact in facts)] if facts else [metadata.version("scikit-learn")]
+        size += sum(int(fact[0]) for fact in facts)
+        rows += len(facts) if unit.format == "folders" else _rows(unit, int(facts[0][3])) if facts else 1
+        columns |= _columns(unit)
+    told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
+    return Survey(_digest(seen | told), rows, columns, size, _digest(told) if told else "")
+
+
+def _digest(seen: Mapping[str, list[str]]) -> str:
+    return hashlib.sha256(to_json(seen).encode()).hexdigest()
+
+
+def changes(before_rows: int, before_columns: Mapping[str, str], rows: int, columns: Mapping[str, str], least: float) -> list[str]:
+    """What is wrong with a source against what it was: fewer rows than a share of them, columns that are gone or of another type."""
+    found = [f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}"] if rows < least * before_rows else []
+    found += [f"the column {name!r} is gone" for name in before_columns if name not in columns]
+    return found + [f"the column {name!r} is {columns[name]} and was {kind}" for name, kind in before_columns.items() if columns.get(name, kind) != kind]
+
+
+def read_known(path: Path) -> Known:
+    """Hashes of files from an earlier look; none where there was no such look."""
+    with suppress(OSError, ValueError):
+        known: Known = json.loads(path.read_text(encoding="utf-8"))
+        return known
+    return {}
+
+
+def _file(path: Path, known: Known) -> list[int | str]:
+    try:
+        told = path.stat()
+        before = known.get(str(path))
+        if before and before[:2] == [told.st_size, told.st_mtime_ns]:
+            return before
+        fact: list[int | str] = [told.st_size, told.st_mtime_ns, *_read(path)]
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), remedy="bring it back, or set ingest.source to what there is") from None
+    if time.time_ns() - told.st_mtime_ns > _SETTLED_NS:
+        known[str(path)] = fact
+    return fact
+
+
+def _read(path: Path) -> tuple[str, int]:
+    """SHA-256 and lines, in one reading."""
+    whole, lines, last = hashlib.sha256(), 0, b"\n"
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            whole.update(chunk)
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    return whole.hexdigest(), lines + (last != b"\n")
+
+
+def _rows(unit: Unit, lines: int) -> int:
+    if unit.format == "parquet":
+        return int(_parquet(unit).num_rows)
+    return max(0, lines - (unit.format in ("csv", "tsv")))
+
+
+def _columns(unit: Unit) -> dict[str, str]:
+    if unit.format == "parquet":
+        schema = _parquet(unit).schema.to_arrow_schema()
+        return {field.name: str(field.type) for field in schema}
+    if unit.format in ("csv", "tsv"):
+        return dict.fromkeys(formats.header(unit), "text")
+    return dict.fromkeys(_keys(unit), "any") if unit.format == "jsonl" else {}
+
+
+def _keys(unit: Unit) -> list[str]:
+    keys: dict[str, None] = {}
+    path = unit.paths[0]
+    with path.open(newline="\n", encoding=detect(path, unit.encoding, unit.name)) as stream:
+        for text in islice(stream, _OBJECTS):
+            with suppress(ValueError, RecursionError):
+                value = json.loads(text)
+                keys.update(dict.fromkeys(value if isinstance(value, dict) else ()))
+    return list(keys)
+
+
+def _parquet(unit: Unit) -> pq.FileMetaData:
+    try:
+        with pq.ParquetFile(unit.paths[0]) as file:
+            return file.metadata
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"is not readable Parquet: {error}", where=unit.name, remedy="set ingest.source.format, or write the file again") from None

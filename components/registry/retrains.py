@@ -1,0 +1,83 @@
+"""The log of retrains, beside that of releases: numbered records in the same MLflow run, each written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import EnvironmentFault
+from components.registry.log import open_log, write
+from components.registry.reader import Shelf, look
+from components.registry.store import client, reached
+
+PLACE = "retrain."
+DONE = ("promoted", "refused", "waiting", "rejected", "unchanged")  # went all the way: the same data, code and params need not do it again
+_LONGEST = 1000  # characters of `detail`
+_COLUMNS = 60  # of a source that are kept
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """One retrain and how it ended."""
+
+    id: str  # for ever: what is written a second time is the same record
+    trigger: str
+    outcome: str  # one of DONE | failed | killed | stopped | source refused
+    detail: str
+    began: str  # ISO 8601, UTC
+    ended: str
+    seconds: Mapping[str, float]  # stage -> how long
+    commit: str
+    code: str  # digests of what it was made with
+    params: str
+    source: str
+    rows: int  # of the source
+    columns: Mapping[str, str] = field(default_factory=dict)  # name -> type
+    data: str = ""  # data_hash
+    split: str = ""  # digest of the frozen split that it kept; "" if it made one
+    version: int | None = None
+    before: int | None = None  # the champion at its beginning
+    after: int | None = None  # and at its end
+
+    @property
+    def inputs(self) -> tuple[str, str, str]:
+        """Equal for retrains that would do the same."""
+        return self.code, self.params, self.source
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Retrain:
+        """Of `asdict`; what another version of gristmill wrote beside is passed over."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{key: value for key, value in facts.items() if key in known})
+
+
+def retrains(shelf: Shelf) -> list[Retrain]:
+    """All of them, oldest first."""
+    return [Retrain.read(json.loads(text)) for key, text in sorted(shelf.params.items()) if key.startswith(PLACE)]
+
+
+def last_done(made: Sequence[Retrain]) -> Retrain | None:
+    """The latest that went all the way."""
+    return next((each for each in reversed(made) if each.outcome in DONE), None)
+
+
+def record(root: Path, pipeline: str, made: Retrain) -> None:
+    """Write a retrain down, once, however often this is called.
+
+    Raises:
+        EnvironmentFault: the store does not answer.
+    """
+    columns = dict(list(made.columns.items())[:_COLUMNS])
+    text = json.dumps(asdict(made) | {"detail": made.detail[:_LONGEST], "columns": columns}, ensure_ascii=False)
+    opened = client(root)
+    with reached(root):
+        run = open_log(opened, root, pipeline)
+        for _ in range(100):
+            shelf = look(root, pipeline)
+            assert shelf is not None, "open_log has made it"
+            if any(each.id == made.id for each in retrains(shelf)) or write(opened, root, run, shelf, PLACE, text):
+                return
+    raise EnvironmentFault("others write retrains all the time", where="registry", remedy="run the same command again")

@@ -1,0 +1,227 @@
+"""`gristmill retrain`: what it makes, what it refuses, and the one record that each attempt leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from components.core.errors import EnvironmentFault, InputError
+from pipelines import isolate
+from pipelines.ledger import Ledger
+from pipelines.lock import only_one
+from pipelines.processes import wait_until
+from pipelines.retrain import retrain
+from tests.pipelines.retrain_project import Small
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Takes messages down."""
+
+    taken: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not."""
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/secret"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Small:
+    made = Small(tmp_path_factory.mktemp("retrain") / "p")
+    made.edit("params.yaml", {"retrain": {"min_rows": 0.9, "webhook": hook}})
+    made.commit()
+    return made
+
+
+def again(small: Small, **options: Any) -> int:
+    return retrain(small.root, "default", **options)
+
+
+def tree(small: Small) -> dict[str, bytes]:
+    """The working tree, without what belongs to git, to the registry and to the state of commands."""
+    apart = {".git", ".dvc", "mlflow", ".state", "__pycache__"}
+    return {str(path.relative_to(small.root)): path.read_bytes() for path in small.root.rglob("*") if path.is_file() and not apart & set(path.relative_to(small.root).parts)}
+
+
+def test_new_data_run_in_a_copy_and_leave_a_record(small: Small) -> None:
+    before = tree(small)
+    assert again(small, trigger="test") == 0
+    assert tree(small) == before and not isolate.place(small.root, "default").exists()
+    (made,) = small.records()
+    assert (made.trigger, made.outcome, made.version, made.rows) == ("test", "promoted", 1, 40)
+    assert set(made.seconds) == {"ingest", "train", "serve"} and made.columns == {"text": "text", "label": "text"}
+    assert made.commit == isolate.git(small.root, "rev-parse", "HEAD")
+    assert Hook.taken[-1]["outcome"] == "promoted" and Hook.taken[-1]["id"] == made.id
+
+
+def test_nothing_new_is_nothing_done(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    before = small.records()
+    assert again(small) == 0
+    assert "nothing new since the retrain of" in capsys.readouterr().out
+    assert small.records() == before and not isolate.place(small.root, "default").exists()
+
+
+def test_one_at_a_time(small: Small) -> None:
+    with only_one(small.root / "data/.state/retrain.lock", "a retrain of this project"), pytest.raises(EnvironmentFault, match="is under way already: process"):
+        again(small)
+
+
+@pytest.mark.parametrize(
+    ("count", "header", "told"),
+    [
+        (10, ("text", "label"), "10 rows where there were 40, less than 90%"),
+        (40, ("review", "label"), "the column 'text' is gone"),
+        (0, None, "there is no file or folder 'mine/rows.csv'"),
+    ],
+)
+def test_a_source_that_is_not_what_it_was_is_refused_and_recorded_once(small: Small, count: int, header: tuple[str, str] | None, told: str) -> None:
+    path = small.put([], count, header or ("text", "label"))
+    if header is None:
+        path.unlink()
+    before = len(small.records())
+    for _ in range(2):  # two nights
+        with pytest.raises(InputError, match=told):
+            again(small)
+    made = small.records()[before:]
+    assert [each.outcome for each in made] == ["source refused"] and told in made[0].detail
+    assert not isolate.place(small.root, "default").exists()
+
+
+def test_a_kill_leaves_one_record_no_process_and_is_gone_on_from(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    small.put(["SLEEP"])
+    before, open_record = len(small.records()), small.root / "data/.state/retrain/default/running.json"
+    process = small.start("retrain")
+    assert wait_until(lambda: open_record.exists() and json.loads(open_record.read_text())["stage"] == "train", 120)
+    process.kill()
+    process.communicate()
+    copy = isolate.place(small.root, "default")
+    assert wait_until(lambda: not [each for each in small.processes() if str(copy) in each], 30)  # the kernel has told them
+    assert (copy / "data/raw").is_dir() and len(small.records()) == before
+    assert again(small) == 0
+    assert "was killed in stage train" in (out := capsys.readouterr().out) and "goes on in .dvc/tmp/retrain/default" in out
+    killed, done = small.records()[before:]
+    assert (killed.outcome, done.outcome) == ("killed", "promoted") and killed.detail.startswith("in stage train") and "ingest" in killed.seconds
+    assert "ingest" not in done.seconds  # it was finished
+
+
+def test_a_retrain_that_is_stopped_says_so(small: Small) -> None:
+    small.put(["SLEEP", "more"])
+    open_record = small.root / "data/.state/retrain/default/running.json"
+    process = small.start("retrain")
+    assert wait_until(lambda: open_record.exists() and json.loads(open_record.read_text())["stage"] == "train", 120)
+    os.kill(process.pid, signal.SIGTERM)
+    done = small.finish(process)
+    assert done.code == 130, done.error
+    assert small.records()[-1].outcome == "stopped" and not open_record.exists()
+
+
+def test_a_stage_that_fails_is_a_record_even_with_the_webhook_down(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    small.put(["CRASH"])
+    small.edit("params.yaml", {"retrain": {"webhook": "http://127.0.0.1:9/secret"}})
+    assert again(small) == 4
+    made = small.records()[-1]
+    assert made.outcome == "failed" and made.detail == "in stage train: the sky has fallen"
+    errors = capsys.readouterr().err
+    assert "the webhook at 127.0.0.1 did not take the message" in errors and "secret" not in errors
+
+
+def test_a_model_that_loses_is_a_record_and_no_failure(small: Small, hook: str) -> None:
+    small.put(["WORSE"])
+    small.edit("params.yaml", {"retrain": {"webhook": hook}})
+    assert again(small) == 0
+    assert (small.records()[-1].outcome, small.records()[-1].detail) == ("refused", "champion")
+    assert again(small) == 0 and small.records()[-1].outcome == "refused"  # which is settled, too
+
+
+def test_code_that_is_not_committed_is_left_out_and_committed_code_is_new(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = small.root / "components" / "clean" / "split.py"
+    stage.write_text(stage.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    assert again(small) == 0
+    assert "nothing new" in capsys.readouterr().out
+    small.edit("params.yaml", {"seed": 8})
+    assert again(small) == 0
+    assert "left out: components/clean/split.py" in (out := capsys.readouterr().out) and "nothing new" not in out
+    assert set(small.records()[-1].seconds) == {"serve"}  # DVC has the results of the others, which do not look at the seed
+
+
+def test_a_full_disk_is_told_early_or_leaves_no_half_copy(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.put(["x" * 300_000])
+    with monkeypatch.context() as patched:
+        patched.setattr(isolate.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6}))
+        with pytest.raises(EnvironmentFault, match="has 1 MB free, and a retrain wants"):
+            again(small)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match="the copy cannot be made"):
+            isolate.make(small.root, load(small), isolate.code_of(small.root).commit, "plan", None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not isolate.place(small.root, "default").exists()
+    assert small.records()[-1].outcome == "failed" and "has 1 MB free" in small.records()[-1].detail
+
+
+def load(small: Small) -> Any:
+    from pipelines.params import load as read
+
+    return read(small.root / "params.yaml")
+
+
+def test_a_record_waits_for_a_registry_that_is_away(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, made = Ledger(small.root, "default"), small.records()[-1]
+    late = type(made).read({**made.__dict__, "id": "late"})
+    with monkeypatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{small.root}/nowhere/at/all.db")
+        (small.root / "nowhere").write_text("no folder")
+        ledger.close(late)
+    assert small.records()[-1] == made
+    ledger.send()
+    ledger.close(late)  # a kill between the two steps would send it twice
+    assert [each.id for each in small.records()].count("late") == 1
+
+
+def test_history_shows_retrains(small: Small) -> None:
+    done = small.gristmill("history", COLUMNS="300")
+    assert done.code == 0, done.error
+    for told in ("promoted", "killed: in stage train", "source refused", "refused: champion", "stopped", "the sky has fallen"):
+        assert told in done.out, done.out
+
+
+def test_a_path_out_of_the_project_is_refused(small: Small) -> None:
+    outside = Path(small.root).parent / "outside.csv"
+    outside.write_bytes((small.root / "mine" / "rows.csv").read_bytes())
+    small.edit("params.yaml", {"ingest": {"source": {"path": "../outside.csv"}}})
+    with pytest.raises(InputError, match="leads out of the project"):
+        again(small)
+
+
+def test_git_that_fails_says_why(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    with pytest.raises(EnvironmentFault, match="git rev-parse"):
+        isolate.code_of(tmp_path)
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(InputError, match="a folder of a larger git repository"):
+        isolate.code_of(tmp_path / "inner")

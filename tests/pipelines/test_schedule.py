@@ -1,0 +1,161 @@
+"""When a retrain is due: missed times, clocks set back, data that are still being written, alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import EnvironmentFault
+from pipelines.cron import parse
+from pipelines.ledger import Ledger
+from pipelines.lock import only_one
+from pipelines.schedule import At, Memory, OnNews, keep_watch
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def at(folder: Path, clock: Clock) -> At:
+    return At(parse("0 3 * * *"), Memory(folder / "schedule.json"), clock)
+
+
+def test_a_time_that_has_come_is_due_once(tmp_path: Path, clock: Clock) -> None:
+    rule = at(tmp_path, clock)
+    assert rule.look() is None
+    clock.now += timedelta(hours=14, minutes=59)
+    assert rule.look() is None
+    clock.now += timedelta(minutes=2)
+    assert rule.look() == "cron 0 3 * * *"
+    rule.taken()
+    assert rule.look() is None
+
+
+def test_times_that_were_missed_are_caught_up_once_after_a_restart(tmp_path: Path, clock: Clock) -> None:
+    assert at(tmp_path, clock).look() is None
+    clock.now += timedelta(days=5)
+    rule = at(tmp_path, clock)
+    assert rule.look()
+    rule.taken()
+    assert rule.look() is None and at(tmp_path, clock).look() is None
+
+
+def test_a_clock_that_goes_back_neither_repeats_nor_stops_anything(tmp_path: Path, clock: Clock) -> None:
+    rule = at(tmp_path, clock)
+    rule.look()
+    clock.now += timedelta(days=365)
+    assert rule.look()
+    rule.taken()
+    clock.now -= timedelta(days=365)
+    assert rule.look() is None and rule.look() is None
+    clock.now += timedelta(days=1)
+    assert rule.look()
+
+
+def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Path) -> None:
+    seen: list[str | None] = [None, "a", "b", "b", "b", None, "c", "c"]
+    looks = iter(seen)
+    rule = OnNews(Memory(tmp_path / "schedule.json"), lambda: next(looks))
+    assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
+    rule.taken()  # and say it failed: the same data are not tried again and again
+    assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
+
+
+def test_drift_waits_for_new_data_and_an_alert_counts_once(tmp_path: Path) -> None:
+    alert, found = tmp_path / "drift.json", "a"
+    rule = OnNews(Memory(tmp_path / "schedule.json"), lambda: found, alert)
+    assert rule.look() is None and rule.look() is None
+    alert.write_text(json.dumps({"when": "2026-11-21T12:00:00+00:00", "fields": ["length", "script"], "level": 0.05}), encoding="utf-8")
+    assert [rule.look(), rule.look()] == [None, "drift of length, script, and new data"]
+    rule.taken()
+    found = "b"
+    assert rule.look() is None and rule.look() is None
+    alert.write_text("half a {", encoding="utf-8")
+    assert rule.look() is None
+
+
+def test_a_second_scheduler_is_refused(tmp_path: Path) -> None:
+    with (
+        only_one(Ledger(tmp_path, "default").folder / "schedule.lock", "a scheduler of pipeline default"),
+        pytest.raises(EnvironmentFault, match="a scheduler of pipeline default is under way already: process"),
+    ):
+        keep_watch(tmp_path, "default", 1, parse("0 3 * * *"), False)
+
+
+WATCH = """
+import sys, threading
+from pathlib import Path
+from pipelines import schedule
+from pipelines.cron import parse
+
+class Always:
+    def __init__(self, *_): pass
+    def look(self): return "test"
+    def taken(self): print("taken", flush=True)
+
+def run(root, name, why, stop):
+    print("running", flush=True)
+    stop.wait(30)
+    return 130
+
+schedule.At = Always
+if sys.argv[2] == "busy": schedule.run = run
+else: Always.look = lambda self: None
+schedule.keep_watch(Path(sys.argv[1]), "default", 0.1, parse("0 3 * * *"), False)
+"""
+
+
+@pytest.fixture(params=[("idle", "watching"), ("busy", "running")])
+def watching(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    state, ready = request.param
+    process = subprocess.Popen([sys.executable, "-c", WATCH, str(tmp_path), state], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert process.stdout
+    while ready not in process.stdout.readline():
+        assert process.poll() is None
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(watching: subprocess.Popen[str], number: signal.Signals) -> None:
+    os.kill(watching.pid, number)
+    out, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0 and "stopped" in out and "taken" not in out
+
+
+def test_a_retrain_under_way_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import schedule
+
+    sleeper = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); open('ready', 'w').close(); time.sleep(60)"
+    real = subprocess.Popen
+    monkeypatch.setattr(schedule.subprocess, "Popen", lambda words, **rest: real([sys.executable, "-c", sleeper], **rest))
+    stop, codes = threading.Event(), list[int]()
+    thread = threading.Thread(target=lambda: codes.append(schedule.run(tmp_path, "default", "test", stop)))
+    thread.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    stop.set()
+    thread.join(30)
+    assert codes == [130]
