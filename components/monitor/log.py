@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from components.monitor.params import MonitorParams
 from components.monitor.privacy import scrub
@@ -60,7 +62,8 @@ class RequestLog:
         self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
         self._queue: deque[Asked] = deque()
         self._part, self._table = Path(), BASE.empty_table()
-        self._level, self._at = params.rows_per_s, clock()
+        self._most = max(1.0, params.rows_per_s)
+        self._level, self._at = self._most, clock()
         self._writing, self._ending = threading.Lock(), threading.Event()
         self.written, self.dropped = 0, {"queue": 0, "disk": 0}
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
@@ -71,7 +74,7 @@ class RequestLog:
         if self.params.sample < 1 and random.random() >= self.params.sample:  # noqa: S311 (no secret)
             return False
         now = self._clock()
-        self._level, self._at = min(self.params.rows_per_s, self._level + max(0.0, now - self._at) * self.params.rows_per_s), now
+        self._level, self._at = min(self._most, self._level + max(0.0, now - self._at) * self.params.rows_per_s), now
         if self._level < 1:
             return False
         self._level -= 1
@@ -196,11 +199,34 @@ def read_log(folder: Path, version: str, since: float = 0.0, until: float = floa
     return pa.concat_tables(tables, promote_options="default").sort_by([("time", "ascending"), ("id", "ascending"), ("item", "ascending")])
 
 
-def find(folder: Path, id_: str, item: int) -> dict[str, Any] | None:
-    """The row of an answer, if it was logged; newest parts first."""
-    for path in sorted(folder.glob(PART), reverse=True):
-        with suppress(OSError, pa.ArrowException):
-            found = pq.read_table(path, filters=[("id", "=", id_), ("item", "=", item)]).to_pylist()
-            if found:
-                return dict(found[0])
-    return None
+class Index:
+    """Finds the row of an answer; remembers which ids lie in which part, for clients may ask for many that are nowhere.
+
+    Args:
+        folder: of the log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ids: dict[Path, tuple[int, NDArray[np.bytes_]]] = {}  # part -> when it was written, its ids in order
+
+    def find(self, id_: str, item: int) -> dict[str, Any] | None:
+        """The row, if it was logged and is still there; newest parts first."""
+        parts = sorted(self._folder.glob(PART), reverse=True)
+        self._ids = {path: known for path, known in self._ids.items() if path in set(parts)}
+        wanted = np.bytes_(id_.encode("utf-8", "replace"))
+        for path in parts:
+            with suppress(OSError, pa.ArrowException):
+                if self._holds(path, wanted):
+                    found = pq.read_table(path, filters=[("id", "=", id_), ("item", "=", item)]).to_pylist()
+                    if found:
+                        return dict(found[0])
+        return None
+
+    def _holds(self, path: Path, wanted: np.bytes_) -> bool:
+        stamp = path.stat().st_mtime_ns
+        if self._ids.get(path, (0,))[0] != stamp:
+            self._ids[path] = stamp, np.sort(np.array(pq.read_table(path, columns=["id"])["id"].to_pylist(), dtype=np.bytes_))
+        ids = self._ids[path][1]
+        place = int(np.searchsorted(ids, wanted))
+        return place < len(ids) and bool(ids[place] == wanted)

@@ -18,7 +18,7 @@ from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
 from components.monitor.feedback import Box, Label
-from components.monitor.log import Recorder, RequestLog, find
+from components.monitor.log import Index, Recorder, RequestLog
 from components.monitor.params import MonitorParams
 from components.monitor.profile import Profiler
 from components.serve.guard import BUCKET
@@ -66,7 +66,7 @@ class Monitored(Collector):
         self.folder, self._replica = monitoring.folder, replica
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
         self.box = Box(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
-        self._registry = CollectorRegistry()
+        self._index, self._registry = Index(self.folder / REQUESTS), CollectorRegistry()
         self._registry.register(self)
 
     def recorder(self, card: Card, version: str) -> Recorder:
@@ -103,7 +103,7 @@ class Monitored(Collector):
         if self.log.waits(given.id):
             self.log.flush()
         refused = self.box.refuses((given.id, given.item))
-        row = None if refused else find(self.folder / REQUESTS, given.id, given.item)
+        row = None if refused else self._index.find(given.id, given.item)
         if refused or row is None:
             return refused or "unknown"
         label = Label(given.id, given.item, given.label, time.time(), row["version"], row["prediction"], row["probability"], row["input"])

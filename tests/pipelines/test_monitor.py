@@ -20,7 +20,7 @@ import pytest
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.monitor.feedback import Box, Label
-from components.monitor.log import Recorder, RequestLog, find
+from components.monitor.log import Index, Recorder, RequestLog
 from components.monitor.profile import Profiler, predictions_of, profile_of
 from components.registry.store import client
 from components.registry.versions import register
@@ -92,7 +92,7 @@ class Project:
     def labelled(self, ids: list[str], right: bool) -> None:
         """What /v1/feedback does."""
         for id_ in ids:
-            row = find(self.log.folder, id_, 0)
+            row = Index(self.log.folder).find(id_, 0)
             assert row
             other = {"好评": "差评", "差评": "好评"}[row["prediction"]]
             self.box.add(Label(id_, 0, row["prediction"] if right else other, time.time(), row["version"], row["prediction"], row["probability"], row["input"]))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from mill import sentences
 
-from components.monitor.log import PART, Asked, find, read_log
+from components.monitor.log import PART, Asked, Index, read_log
 
 
 def rows(folder: Path, version: str = "1") -> list[dict]:
@@ -47,6 +47,10 @@ def test_it_samples_and_keeps_to_its_rate(traffic) -> None:
     assert sum(slow.wants() for _ in range(100)) == 5
     traffic.now += 0.4
     assert sum(slow.wants() for _ in range(100)) == 2
+    slower = traffic.log(rows_per_s=0.1)
+    assert sum(slower.wants() for _ in range(100)) == 1
+    traffic.now += 10.5
+    assert sum(slower.wants() for _ in range(100)) == 1
 
 
 def test_a_queue_that_nobody_empties_costs_rows_and_is_counted(traffic, monkeypatch) -> None:
@@ -126,8 +130,12 @@ def test_a_part_that_is_no_parquet_hides_no_other(traffic) -> None:
     log.flush()
     (traffic.folder / "part-0000000000000-x.parquet").write_bytes(b"PAR1 cut off")
     assert len(rows(traffic.folder)) == 1
-    assert find(traffic.folder, "a" * 32, 0)["prediction"] == "好评"
-    assert find(traffic.folder, "a" * 32, 1) is None
+    index = Index(traffic.folder)
+    assert index.find("a" * 32, 0)["prediction"] == "好评"
+    assert (index.find("a" * 32, 1), index.find("好", 0)) == (None, None)
+    traffic.ask(log, "好的", id_="c" * 32)
+    log.flush()
+    assert index.find("c" * 32, 0)["id"] == "c" * 32, "the part was written again"
 
 
 def test_a_full_part_is_followed_by_another(traffic) -> None:
