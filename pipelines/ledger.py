@@ -39,7 +39,10 @@ class Ledger:
 
     def close(self, made: Retrain) -> None:
         """Write down how it ended, here and then in the registry, which may be away."""
-        write_atomic(self._outbox / f"{made.id}.json", to_json(asdict(made)))
+        try:
+            write_atomic(self._outbox / f"{made.id}.json", to_json(asdict(made)))
+        except EnvironmentFault:  # a full disk, say; the registry may be on another
+            record(self.root, self.pipeline, made)
         self._open.unlink(missing_ok=True)
         self.send()
 

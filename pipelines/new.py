@@ -85,7 +85,7 @@ def _section(path: str, data: Path, look: Look, columns: Mapping[str, str], old:
         "format": "auto" if data.is_dir() else look.units[0].format,
         "encoding": next(iter(stated)) if len(look.encodings) == len(stated) == 1 else "auto",
     }
-    section = {**old, "source": source, "columns": dict(columns), "feedback": None, "seen": None}
+    section = {**{key: value for key, value in old.items() if key not in ("feedback", "seen")}, "source": source, "columns": dict(columns)}
     validate(IngestParams, section, "ingest")
     return section
 

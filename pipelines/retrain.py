@@ -186,7 +186,10 @@ def _refused(params: Params, ledger: Ledger, past: Sequence[Retrain], made: Retr
     made = replace(made, outcome="source refused" if isinstance(error, InputError) else "failed", detail=place + what, ended=now())
     if past and (past[-1].outcome, past[-1].detail, past[-1].inputs) == (made.outcome, made.detail, made.inputs):
         return
-    ledger.close(made)
+    try:
+        ledger.close(made)
+    except EnvironmentFault as fault:  # the error itself is told all the same
+        typer.echo(f"this could not be recorded: {fault.what}", err=True)
     notify.tell(params.retrain.webhook, params.name, made)
 
 

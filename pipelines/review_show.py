@@ -71,7 +71,9 @@ def show_history(shelf: Shelf) -> None:
     decided, made = records(shelf), retrains(shelf)
     console.print(_decisions(decided) if decided else "nothing was decided yet")
     if made:
-        console.print(_retrains(made))
+        console.print("retrains (UTC)")
+    for each in made:
+        _show_retrain(each)
 
 
 def gates_of(version: Version) -> list[Gate]:
@@ -165,16 +167,16 @@ def _decisions(decided: Sequence[Release]) -> Table:
     return table
 
 
-def _retrains(made: Sequence[Retrain]) -> Table:
-    table = grid("retrain began (UTC)", "trigger", "outcome", "version", "champion", "took", "made with")
-    for each in made:
-        champion = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
-        stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in sorted(each.seconds.items(), key=lambda entry: list(STAGES).index(entry[0])))
-        took = f"{sum(each.seconds.values()):.0f} s" + (f" ({stages})" if stages else "")
-        inputs = f"code {each.commit[:8] or '?'}, params {each.params[:8]}, source {each.source[:8] or '?'} ({each.rows:,} rows)" + (f", data {each.data[:8]}" if each.data else "")
-        outcome = each.outcome + (f": {each.detail}" if each.detail else "")
-        table.add_row(each.began[:19].replace("T", " "), Text(each.trigger), Text(outcome), str(each.version or "–"), champion, took, Text(inputs))
-    return table
+def _show_retrain(made: Retrain) -> None:
+    """A line, and below it what it was made with, where the time went, and why it ended so."""
+    champion = f"champion {made.before or '–'} → {made.after}" if made.before != made.after else f"champion stays {made.before}" if made.before else "no champion"
+    head = f"{made.began[:19].replace('T', ' ')}  {made.trigger}: {made.outcome}" + (f", version {made.version}" if made.version else "")
+    console.print(Text(f"{head}; {champion}; {sum(made.seconds.values()):.0f} s", "bold" if made.before != made.after else ""), soft_wrap=True)
+    stages = sorted(made.seconds.items(), key=lambda entry: list(STAGES).index(entry[0]) if entry[0] in STAGES else len(STAGES))
+    inputs = f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows)" + (f", data {made.data[:8]}" if made.data else "")
+    for told in (made.detail, inputs, ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages)):
+        if told:
+            console.print(Text(f"    {told}", "dim"), soft_wrap=True)
 
 
 def _summary(gates: Sequence[Gate]) -> str:

@@ -61,6 +61,7 @@ class At:
     cron: Cron
     memory: Memory
     clock: Callable[[], datetime] = local_now
+    due: datetime | None = None  # when that was found
 
     def look(self) -> str | None:
         """Why a retrain is due, or None."""
@@ -70,11 +71,14 @@ class At:
         if seen is None or seen > now:  # the first look of all; or somebody has set the clock back
             self.memory.keep(cron_seen=now.isoformat())
             return None
-        return f"cron {self.cron.line}" if self.cron.after(seen.astimezone(now.tzinfo)) <= now else None
+        if self.cron.after(seen.astimezone(now.tzinfo)) > now:
+            return None
+        self.due = now
+        return f"cron {self.cron.line}"
 
     def taken(self) -> None:
-        """A retrain was begun for it."""
-        self.memory.keep(cron_seen=self.clock().isoformat())
+        """A retrain for it has ended; times that came meanwhile are still due."""
+        self.memory.keep(cron_seen=(self.due or self.clock()).isoformat())
 
 
 @dataclass
@@ -98,7 +102,7 @@ class OnNews:
         return f"drift of {', '.join(map(str, alert.get('fields', []))) or 'the data'}, and new data" if alert else "new data"
 
     def taken(self) -> None:
-        """A retrain was begun for it."""
+        """A retrain for it has ended, however."""
         alert = self._alert()
         self.memory.keep(tried=self.before or "", **({"drift": str(alert.get("when"))} if alert else {}))
 

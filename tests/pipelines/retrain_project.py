@@ -37,8 +37,9 @@ if stage == "ingest":
     sys.exit()
 rows = (data / "raw" / "rows.csv").read_text() if stage == "train" else (data / "models" / "m").read_text()
 if stage == "train":
-    if "SLEEP" in rows:
-        time.sleep(5)
+    if "SLEEP" in rows and not pathlib.Path("slept").exists():
+        pathlib.Path("slept").touch()
+        time.sleep(60)
     if "CRASH" in rows:
         sys.exit("error: the sky has fallen")
     (data / "models").mkdir()

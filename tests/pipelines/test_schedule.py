@@ -52,6 +52,18 @@ def test_a_time_that_has_come_is_due_once(tmp_path: Path, clock: Clock) -> None:
     assert rule.look() is None
 
 
+def test_a_time_that_comes_during_a_long_retrain_is_due_after_it(tmp_path: Path, clock: Clock) -> None:
+    rule = at(tmp_path, clock)
+    rule.look()
+    clock.now += timedelta(days=1)
+    assert rule.look()
+    clock.now += timedelta(days=1)
+    rule.taken()
+    assert rule.look()
+    rule.taken()
+    assert rule.look() is None
+
+
 def test_times_that_were_missed_are_caught_up_once_after_a_restart(tmp_path: Path, clock: Clock) -> None:
     assert at(tmp_path, clock).look() is None
     clock.now += timedelta(days=5)

@@ -20,7 +20,7 @@ def test_the_store_is_embedded_unless_the_environment_names_another(tmp_path: Pa
 
 
 def test_an_experiment_of_dvc_reports_to_the_workspace_that_it_was_copied_from(tmp_path: Path) -> None:
-    for copy in (".dvc/tmp/exps/tmpab12", ".dvc/tmp/exps/standalone/tmpab12"):
+    for copy in (".dvc/tmp/exps/tmpab12", ".dvc/tmp/exps/standalone/tmpab12", ".dvc/tmp/retrain/default"):
         assert store.database(tmp_path / copy) == store.database(tmp_path)
     assert store.home(tmp_path / ".dvc" / "tmp") == tmp_path / ".dvc" / "tmp"
 

@@ -1,0 +1,42 @@
+"""Row "retrain with nothing new": the whole command, from its start to its exit, on a project whose last retrain saw the same data, params and code.
+
+The record of that last retrain is written by hand, so no pipeline has to run first.
+
+python benchmarks/retrain.py [times]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from components.registry.retrains import Retrain, record
+from pipelines.ledger import Ledger, now
+from pipelines.params import load
+from pipelines.retrain import _inputs
+from tests.commands.project import Project
+
+
+def main(times: int) -> None:
+    """Print the row."""
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Project(Path(scratch) / "p")
+        params = load(project.root / "params.yaml")
+        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", params.digest_up_to("serve"), "", 0)
+        made, found, _ = _inputs(project.root, params, Ledger(project.root, "default"), draft)
+        record(project.root, "default", made)
+        seconds = []
+        for _ in range(times):
+            began = time.monotonic()
+            done = project.gristmill("retrain")
+            seconds.append(time.monotonic() - began)
+            assert done.code == 0 and "nothing new" in done.out, done.out + done.error
+    told = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s of {times}"
+    print(f"| retrain with nothing new ({found.rows:,} rows, {found.bytes / 1e6:.1f} MB) | {told} | exit 0 within 5 s |")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
