@@ -97,6 +97,16 @@ def test_a_file_that_others_may_write_or_that_is_none_is_refused(file):
             Keyring(path=file)
 
 
+def test_a_file_that_is_spoilt_while_the_service_runs_changes_nothing(file, at_once):
+    secret = keys.add(file, "one")
+    ring = Keyring(path=file)
+    file.write_text('{"keys": [')
+    assert ring.wanted and ring.owner(secret) == "one" and ring.owner("other") is None
+    file.unlink()
+    new = keys.add(file, "two")
+    assert ring.owner(new) == "two" and ring.owner(secret) is None
+
+
 def test_the_command_shows_a_key_once_and_lists_names(file, monkeypatch):
     from pipelines.cli import app
 
