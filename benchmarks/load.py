@@ -29,8 +29,8 @@ def post(url: str, items: Sequence[dict[str, object]]) -> bytes:
     return head.encode() + body
 
 
-async def ask(url: str, questions: Sequence[bytes], connections: int, going: Callable[[], bool]) -> list[Answer]:
-    """Ask in turn over keep-alive connections while `going()`; a broken connection is noted and opened again."""
+async def ask(url: str, questions: Sequence[bytes], connections: int, going: Callable[[int], bool]) -> list[Answer]:
+    """Ask in turn over keep-alive connections while `going(answers so far)`; a broken connection is noted and opened again."""
     where = urlsplit(url)
     answers: list[Answer] = []
     turn = 0
@@ -38,7 +38,7 @@ async def ask(url: str, questions: Sequence[bytes], connections: int, going: Cal
     async def client() -> None:
         nonlocal turn
         reader: asyncio.StreamReader | None = None
-        while going():
+        while going(len(answers)):
             number = turn % len(questions)
             turn += 1
             began = time.perf_counter()
@@ -68,7 +68,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
 def for_seconds(url: str, questions: Sequence[bytes], connections: int, seconds: float) -> list[Answer]:
     """`ask` for so long."""
     end = time.perf_counter() + seconds
-    return asyncio.run(ask(url, questions, connections, lambda: time.perf_counter() < end))
+    return asyncio.run(ask(url, questions, connections, lambda _: time.perf_counter() < end))
 
 
 def percentile(answers: Sequence[Answer], share: float) -> float:

@@ -59,7 +59,7 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
         name: of the pipeline.
         source: Parquet, CSV, TSV or JSON lines, by its suffix; read as a stream.
         out: likewise; original columns and answers. Appears whole or not at all.
-        column: the input's column; None: as ingest knows it.
+        column: of the first input; None: as ingest knows it.
         version: None: the champion.
 
     Raises:
@@ -76,7 +76,7 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         wanted, model = _subject(root, name, column, version, Path(scratch))
     digest = sha256(source)
-    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, wanted.input.source, wanted.limit]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
     batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
     lock = batch.state.with_suffix(".lock")
     with only_one(lock, f"the scoring of {source.name}"):
@@ -155,7 +155,7 @@ def _missing(batch: Batch, made: _Made, kind: Format) -> Iterator[Piece]:
         if _is_whole(batch.part(number), count):
             made.kept += count
         else:
-            yield Piece(number, rows, batch.wanted.input, batch.wanted.limit, batch.model)
+            yield Piece(number, rows, batch.wanted.columns, batch.wanted.limit, batch.model)
 
 
 def _is_whole(part: Path, rows: int) -> bool:

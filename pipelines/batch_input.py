@@ -34,7 +34,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Asked(Layout):
-    """The one column that is asked, whatever else a file holds."""
+    """The columns that are asked, whatever else a file holds."""
 
     def check(self, found: Iterable[str], where: str) -> None:
         """Raise InputError where the column is absent or a name stands twice: original columns are kept, so none may hide another."""
@@ -47,16 +47,17 @@ class Asked(Layout):
 
 
 def asked(roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int) -> Asked:
-    """The input column of a task.
+    """The input columns of a task.
 
     Args:
         roles: of its schema.
-        column: its name in the file; None: as ingest knows it.
+        column: the first one's name in the file; None: as ingest knows it.
         named: `ingest.columns`.
         limit: bytes of one value.
     """
-    role = next(role for role in roles if role.role == "input")
-    found = layout([role], {role.name: column or named.get(role.name, role.name)}, limit)
+    inputs = [role for role in roles if role.role == "input"]
+    names = {role.name: named[role.name] for role in inputs if role.name in named} | ({inputs[0].name: column} if column else {})
+    found = layout(inputs, names, limit)
     return Asked([each for each in found.columns if each.role == "input"], limit)
 
 

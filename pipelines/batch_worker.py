@@ -13,6 +13,7 @@ import pyarrow as pa
 from components.core.errors import InputError
 from components.fields.base import Reject
 from components.ingest.columns import Column
+from components.tasks import base
 from pipelines.batch_input import Rows, raw_values
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Piece:
 
     number: int
     rows: Rows
-    column: Column
+    columns: Sequence[Column]  # that are asked, the first above all
     limit: int  # bytes of one value
     model: Model
 
@@ -50,17 +51,17 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
         InputError: the bundle is not whole, or the input has a column of an answer's name.
     """
     predictor = _loaded(piece.model)
-    values = raw_values(piece.rows, piece.column)
+    values = {column.name: raw_values(piece.rows, column) for column in piece.columns}
     reasons: list[str | None] = list(piece.rows.broken)
     queries: dict[int, Any] = {}
-    for row, value in enumerate(values):
+    for row in range(len(reasons)):
         if reasons[row] is None:
             try:
-                queries[row] = _query(predictor, piece, value)
+                queries[row] = _query(predictor, piece, {name: column[row] for name, column in values.items()})
             except Reject as reject:
                 reasons[row] = reject.reason
-    answers: list[Any] = [None] * len(values)
-    order = sorted(queries, key=lambda row: len(str(values[row])))  # texts of like length together waste no padding
+    answers: list[Any] = [None] * len(reasons)
+    order = sorted(queries, key=lambda row: len(queries[row].model_dump_json()))  # texts of like length together waste no padding
     for start in range(0, len(order), _BATCH):
         chunk = order[start : start + _BATCH]
         for row, given in zip(chunk, _ask(predictor, [queries[row] for row in chunk]), strict=True):
@@ -68,14 +69,18 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
     return piece.number, _joined(piece, predictor.card.data_hash, answers, reasons)
 
 
-def _query(predictor: Predictor, piece: Piece, value: Any) -> Any:
+def _query(predictor: Predictor, piece: Piece, values: Mapping[str, Any]) -> Any:
     from pydantic import ValidationError
 
-    converted = piece.column.convert(value, piece.limit)
-    if converted is None:
-        raise Reject(f"no_{piece.column.name}")
+    roles = {role.name: role for role in base.schema(predictor.card.task).roles}
+    inputs = {column.name: column.convert(values[column.name], piece.limit) for column in piece.columns}
+    for name, value in inputs.items():
+        if value is None:
+            if roles[name].required:
+                raise Reject(f"no_{name}")
+            inputs[name] = roles[name].field.normalise(None)
     try:
-        return predictor.judge.query({piece.column.name: converted})
+        return predictor.judge.query(inputs)
     except ValidationError as error:
         raise Reject(error.errors()[0]["type"]) from None
 

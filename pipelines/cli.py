@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
-from pipelines import review
+from pipelines import feedback, review
+from pipelines.keys import keys_app
 from pipelines.project import root
+from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
-mlflow_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
-app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(tracking, name="mlflow")
+app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
+app.add_typer(feedback.feedback_app, name="feedback")
 app.command()(review.rollback)
 app.command()(review.history)
 app.command()(review.trace)
@@ -137,6 +140,17 @@ def serve(
 
 
 @app.command()
+def monitor(name: Name = "default") -> None:
+    """Compare what the service was asked with what its model was trained on. Exit code 5: it has drifted."""
+    from pipelines.monitor import show
+    from pipelines.params import load
+    from pipelines.run import files_of
+
+    path = files_of(root(), name)[0]
+    raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
+
+
+@app.command()
 def predict(
     query: Annotated[str | None, typer.Argument(help="a text, or the path of a picture", show_default=False)] = None,
     pipeline: Annotated[str, typer.Option(help="which pipeline's model")] = "default",
@@ -179,14 +193,6 @@ def clean_state() -> None:
         typer.echo(f"removed {folder.relative_to(root())} ({size / 1e6:.1f} MB)")
     if not found:
         typer.echo("nothing to clean: no stage was left unfinished")
-
-
-@mlflow_app.command("ui")
-def mlflow_ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
-    """Open the tracking server on loopback until Ctrl-C."""
-    from pipelines.service import tracking_ui
-
-    raise typer.Exit(tracking_ui(root(), port))
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from components.core.bundles import CARD, read_bundle
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import sha256, write_atomic
+from components.registry.gates import GateParams
+from components.registry.review import pick_up
 from components.registry.store import client, reached
 from components.registry.versions import BUNDLE, Version, champion, fetch
 from components.serve.ask import healthy
@@ -30,27 +32,42 @@ _BUSY_S = 0.5
 
 
 class Registry:
-    """Asks who is champion and writes down what became of versions, in a thread: a registry that is away must not stop the watch over a release."""
+    """Looks into the registry, in a thread, for one that is away must not stop the watch over a release: turns what people asked for there into releases, asks who
+    is champion, and writes down what became of versions.
 
-    def __init__(self, home: Home, say: Callable[[str], None]) -> None:
+    Args:
+        home: of the service.
+        limits: what an approval must pass.
+        say: one line for whoever watches.
+    """
+
+    def __init__(self, home: Home, limits: GateParams, say: Callable[[str], None]) -> None:
         self.leading: Version | None = None
-        self._home, self._say, self._away = home, say, False
+        self._home, self._limits, self._say, self._trouble = home, limits, say, ""
         threading.Thread(target=self._run, name="registry", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             try:
-                self.leading = champion(self._home.root, self._home.pipeline) or self.leading
-                self._home.write_notes()
+                self._look()
+            except EnvironmentFault as fault:
+                self._troubled(f"the registry does not answer, what is served goes on: {fault.what}")
             except GristmillError as error:
-                if not self._away:
-                    self._say(f"the registry does not answer, what is served goes on: {error.what}")
-                self._away = True
+                self._troubled(str(error))
             else:
-                if self._away:
-                    self._say("the registry answers again")
-                self._away = False
+                self._troubled("")
             time.sleep(self._home.params.poll_s)
+
+    def _look(self) -> None:
+        for made in pick_up(self._home.root, self._home.pipeline, self._limits):
+            self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
+        self.leading = champion(self._home.root, self._home.pipeline) or self.leading
+        self._home.write_notes()
+
+    def _troubled(self, text: str) -> None:
+        if text != self._trouble:
+            self._say(text or "the registry answers again")
+        self._trouble = text
 
 
 class Home:
@@ -162,9 +179,9 @@ def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], 
     return first, refused, url
 
 
-def lead(home: Home, first: Edition, refused: str | None, url: str, say: Callable[[str], None]) -> None:
+def lead(home: Home, first: Edition, refused: str | None, url: str, limits: GateParams, say: Callable[[str], None]) -> None:
     """Follow the champion until this process is told to stop."""
-    registry = Registry(home, say)
+    registry = Registry(home, limits, say)
     follower = Follower(first, home, home.params.canary, say)
     follower.refused = refused
     up = True

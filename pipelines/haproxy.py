@@ -17,6 +17,8 @@ from pathlib import Path
 _FOLDER = "h"  # short: the admin socket lies two levels below it
 _PDEATHSIG, _SIGKILL = 1, 9
 _LISTEN = "listen"
+# A request is passed on when it is whole (or fills the buffer of 16 kB): only what is whole can be asked again, and slow clients keep no replica waiting.
+_WHOLE = "defaults\n    option http-buffer-request\n    timeout http-request 15s\n"
 
 
 def switches(temp: Path) -> dict[str, str]:
@@ -47,8 +49,8 @@ def switches(temp: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a log line for each request, which nobody reads
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # a question may be asked twice: nothing changes by it
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # ten seconds without a proxy are long
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes longer than five to start it
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
 
@@ -73,7 +75,7 @@ def fallback_port() -> dict[str, str]:
 
 
 def contain(config: str, public: str | None = None) -> str:
-    """Ray's configuration without what listens beyond loopback.
+    """Ray's configuration without what listens beyond loopback, and with requests that are passed on whole.
 
     Args:
         config: as Ray wrote it.
@@ -82,6 +84,7 @@ def contain(config: str, public: str | None = None) -> str:
     config = re.sub(r"^frontend prometheus\n.*?(?=^\S)", "", config, flags=re.DOTALL | re.MULTILINE)
     config = re.sub(r"^listen stats\n.*\Z", "", config, flags=re.DOTALL | re.MULTILINE)
     config = config.replace("mode 666 level admin", "mode 600 level admin")
+    config = re.sub(r"^defaults\n(?!    option http-buffer-request)", _WHOLE, config, flags=re.MULTILINE)
     if public:
         config = re.sub(r"^(frontend http_frontend\n\s+bind )\S+(:\d+)", lambda found: found[1] + public + found[2], config, flags=re.MULTILINE)
     return config

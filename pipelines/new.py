@@ -17,7 +17,7 @@ from components.ingest.params import IngestParams
 from components.tasks import base
 from pipelines.look import Look, choose_columns, look_at, preview
 
-RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default")
+RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -56,7 +56,7 @@ def create(root: Path, name: str, task: str, data: Path, text: str | None = None
 
 def _check_name(root: Path, name: str) -> None:
     if not _NAME.fullmatch(name) or name in RESERVED:
-        what = f"{name!r} cannot be a pipeline's name" + (": the default pipeline has taken it" if name in RESERVED else "")
+        what = f"{name!r} cannot be a pipeline's name" + (": it is taken" if name in RESERVED else "")
         raise GristmillError(what, where="NAME", remedy="use small letters, digits, - and _, such as my-reviews")
     if (root / "pipelines" / name).exists():
         raise GristmillError(f"pipelines/{name} is there already and is not overwritten", where="NAME", remedy=f"take another name, edit pipelines/{name}/params.yaml, or remove the folder")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, create_model
 from components.core.errors import ParamsError
 from components.core.files import to_json
 from components.core.params import Strict, nearest, read_yaml, validate
+from components.monitor.params import MonitorParams
 from components.tasks import base
 from pipelines.stages import STAGES
 
@@ -49,6 +50,7 @@ class Params:
     seed: int
     pipeline: Pipeline
     cluster: Cluster
+    monitor: MonitorParams
     sections: dict[str, BaseModel]
     retrain: Retrain = field(default_factory=Retrain)
 
@@ -80,7 +82,8 @@ def section_model(section: str, task: str) -> type[BaseModel]:
 def tree_model(task: str) -> type[BaseModel]:
     """The whole tree for a task."""
     sections: dict[str, Any] = {section: (section_model(section, task), ...) for section in SECTIONS}
-    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), cluster=(Cluster, Cluster()), retrain=(Retrain, Retrain()), **sections)
+    others: dict[str, Any] = {"cluster": (Cluster, Cluster()), "monitor": (MonitorParams, MonitorParams()), "retrain": (Retrain, Retrain())}
+    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), **others, **sections)
 
 
 def load(path: Path, shown: str | None = None) -> Params:
@@ -100,7 +103,7 @@ def load(path: Path, shown: str | None = None) -> Params:
         raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
     model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model) + _check_place(model, shown))
     sections = {section: getattr(model, section) for section in SECTIONS}
-    return Params(task, model.seed, model.pipeline, model.cluster, sections, model.retrain)
+    return Params(task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain)
 
 
 def _check_place(tree: Any, file: str | None) -> list[str]:

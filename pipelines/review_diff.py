@@ -15,7 +15,7 @@ from components.registry.cases import Cases
 from components.registry.gates import Gate, GateParams, Rival, judge_champion
 from components.registry.reader import Shelf, Version
 from components.registry.versions import BUNDLE, cases_of
-from pipelines.review_show import COLOURS, commit, environment, gates_of, grid, number
+from pipelines.review_show import COLOURS, commit, environment, facts, gates_of, grid, number
 from pipelines.watch import console
 
 
@@ -30,12 +30,12 @@ def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) ->
         what = "there is no champion yet" if leading is None else f"version {leading} is the champion itself"
         raise InputError(f"{what}, so there is nothing to compare with", where="registry", remedy=f"gristmill review show {version.number}")
     other = shelf.version(leading)
-    console.print(f"[bold]{escape(shelf.pipeline)} version {version.number}[/bold] ({escape(version.tags.get('title', ''))}) beside champion {leading} ({escape(other.tags.get('title', ''))})")
+    console.print(f"[bold]{escape(shelf.pipeline)} version {version.number}[/bold] beside the champion, version {leading}")
+    console.print(facts([(f"version {each.number}", each.tags.get("title", "")) for each in (version, other)]))
     mine = cases_of(root, version, version.tags.get("test_hash", ""))
     theirs = cases_of(root, other, mine.test)
     paired = judge_champion(version.tags.get(BUNDLE, ""), mine, Rival(leading, other.tags.get(BUNDLE, ""), theirs), limits)
-    for gate in paired:
-        console.print(Text.assemble((f"{gate.name:9} {gate.verdict:10}", COLOURS[gate.verdict]), f" {gate.detail}{_bounds(gate)}"))
+    console.print(facts([(gate.name, Text.assemble((gate.verdict, COLOURS[gate.verdict]), f" {gate.detail}{_bounds(gate)}")) for gate in paired]))
     _figures(version, other)
     _slices(mine, theirs, leading, version.number)
     _gates(version, other)
@@ -101,7 +101,7 @@ def _verdict(gate: Gate | None) -> Text:
 def _origins(version: Version, other: Version) -> None:
     table = grid("made from", f"champion {other.number}", f"version {version.number}")
     pairs = [(name, other.tags.get(tag, ""), version.tags.get(tag, "")) for name, tag in (("data", "data_hash"), ("params", "pipeline_params_hash"), ("DVC lock", "dvc_lock"), ("bundle", BUNDLE))]
-    table.add_row("git", commit(other.tags), commit(version.tags))
+    table.add_row("git", commit(other.tags, 12), commit(version.tags, 12))
     for name, first, second in pairs:
         table.add_row(name, first[:12], "the same" if first == second else second[:12])
     theirs, mine = ({**_params(each), **environment(each)} for each in (other, version))

@@ -13,12 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.registry.gates import Gate, from_rows
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, option
 from components.registry.retrains import Retrain, retrains
-from components.registry.review import asked
-from components.registry.versions import cases_of
+from components.registry.verdicts import Gate, from_rows
 from pipelines.stages import STAGES
 from pipelines.watch import console
 
@@ -28,8 +26,11 @@ COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not app
 
 def show_list(shelf: Shelf) -> None:
     """The versions, newest first."""
+    from components.registry.review import asked
+
     stand = standing(records(shelf))
     table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
+    table.columns[1].no_wrap = table.columns[3].no_wrap = True
     for version in reversed(shelf.versions):
         last = stand.last.get(version.number)
         state = "champion" if version.number == stand.champion else last.decision if last else "not judged"
@@ -46,6 +47,8 @@ def show_list(shelf: Shelf) -> None:
 
 def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     """The card."""
+    from components.registry.versions import cases_of
+
     tags = version.tags
     console.print(f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}")
     console.print(facts(_card(version)))
@@ -92,19 +95,19 @@ def grid(*columns: str) -> Table:
     return table
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Table:
+def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Names and values."""
     table = Table(box=None, show_header=False, pad_edge=False, width=min(WIDTH, console.width))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
 
 
-def commit(tags: Mapping[str, str]) -> str:
-    """The git commit of a version."""
-    return (tags.get("git_commit") or "none") + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
+def commit(tags: Mapping[str, str], length: int = 40) -> str:
+    """The git commit of a version, its first characters."""
+    return (tags.get("git_commit") or "none")[:length] + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
 
 
 def number(value: float | None) -> str:
@@ -117,7 +120,7 @@ def when(made: Release) -> str:
     return made.when[:19].replace("T", " ")
 
 
-def _card(version: Version) -> list[tuple[str, str]]:
+def _card(version: Version) -> list[tuple[str, str | Text]]:
     tags = version.tags
     row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
     signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
@@ -145,6 +148,8 @@ def _card(version: Version) -> list[tuple[str, str]]:
 
 def _gates(gates: Sequence[Gate]) -> Table:
     table = grid("gate", "verdict", "value", "interval", "limit", "")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
     for gate in gates:
         interval = f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
         table.add_row(gate.name, Text(gate.verdict, COLOURS[gate.verdict]), number(gate.value), interval, number(gate.limit), Text(gate.detail))
@@ -153,6 +158,8 @@ def _gates(gates: Sequence[Gate]) -> Table:
 
 def _decisions(decided: Sequence[Release]) -> Table:
     table = grid("when (UTC)", "version", "decision", "champion", "who", "why")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
     for each in decided:
         move = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
         more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""

@@ -15,6 +15,7 @@ import psutil
 from rich.markup import escape
 
 from components.core.errors import EnvironmentFault, InputError
+from pipelines.keys import keys_file
 from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.run import files_of
@@ -35,26 +36,33 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     """
     from components.serve.address import check_address
     from components.serve.deploy import deploy, remove
+    from components.serve.keys import Keyring
     from pipelines.cluster import attached, describe
     from pipelines.follow import Home, begin, lead
+    from pipelines.monitor import Watchman, monitoring
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-    home = Home(root, params.name, settings)
+    limits = params.sections["registry"].gates  # type: ignore[attr-defined]
+    home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
     with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"):
         leading = _champion(root, params, name, spare=home.proven.is_file())
         if not os.environ.get("RAY_ADDRESS") and describe(root) is None:
-            check_address(host, port)  # before Ray is started for nothing
+            check_address(host, port, keys.wanted)  # before Ray is started for nothing
         with attached(root, psutil.Process()):
             _on_signal(_interrupt)  # not earlier: Ray sets its own
 
+            watched = monitoring(root, params)
+
             def start(edition: Edition) -> str:
-                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=home.board.folder)
+                board = home.board.folder
+                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=board, keys=keys, monitoring=watched)
 
             try:
                 first, refused, url = begin(home, leading, start, _say)
                 console.print(f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
-                lead(home, first, refused, url, _say)
+                Watchman(root, params, _say).start()
+                lead(home, first, refused, url, limits, _say)
             except KeyboardInterrupt:
                 _on_signal(signal.SIG_IGN)  # once is enough
                 console.print("stopping …")

@@ -17,6 +17,7 @@ from pipelines.watch import console
 
 def show_status(root: Path) -> None:
     """Print it."""
+    from components.registry.outbox import waiting
     from components.registry.versions import champion
 
     address = os.environ.get("RAY_ADDRESS")
@@ -32,6 +33,8 @@ def show_status(root: Path) -> None:
         if winner.is_file() and (leading is None or leading.tags.get("bundle_sha256") != sha256(winner)):
             line += "; [yellow]the workspace's winner is another one[/yellow]" + _why(data)
         console.print(f"{name:9} {line}")
+    if unsent := waiting(root):
+        console.print(f"mlflow    {len(unsent)} stages wait to be written there: the next stage does it, or gristmill mlflow catch-up")
     for folder, size in leftovers(root):
         console.print(f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): a run with the same data, params and code goes on there; gristmill clean-state discards it")
 
@@ -41,5 +44,5 @@ def _why(data: Path) -> str:
     if not report.is_file():
         return ""
     served = json.loads(report.read_text(encoding="utf-8"))
-    refused = [name for name, verdict in served["gates"].items() if verdict == "refused"]
+    refused = [name for name, verdict in served["gates"].items() if verdict in ("refused", "borderline")]
     return f" ({served['decision']}{': ' + ', '.join(refused) if refused else ''})"

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from components.registry.reader import option
 from pipelines.params import Params
 from pipelines.watch import console
 
@@ -23,7 +24,9 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})")
     console.print(f"report   {(reports / 'report.html').relative_to(root)}")
-    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow ui   {escape(again)}")
+    if served["decision"] == "waiting":
+        console.print(f"waits    gristmill review show {served['version']}{option(params.name)}   then approve or reject")
+    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow up   {escape(again)}")
 
 
 def _table(board: dict[str, Any]) -> Table:

@@ -108,19 +108,18 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
     given = f"answer {clue.answer} was given by " if clue.answer else ""
     served = ", the champion" if stand.champion == version.number else ""
     console.print(f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}")
-    told = [
+    told: list[tuple[str, str | Text]] = [
         ("data", f"{tags.get('data_hash', 'unknown')}  (SHA-256 of clean's manifest)"),
         ("code", commit(tags)),
         ("params", tags.get("pipeline_params_hash") or tags.get("params_hash", "unknown")),
         ("DVC lock", tags.get("dvc_lock") or "none"),
-        ("run", f"{version.run_id}  (gristmill mlflow ui)"),
+        ("run", f"{version.run_id}  (gristmill mlflow up)"),
         ("bundle", tags.get("bundle_sha256", "unknown")),
         ("test", f"accuracy {tags.get('accuracy', '?')}, {tags.get('accuracy_interval', '?')}"),
     ]
+    told.append(("gates", Text("  ").join(Text.assemble(f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict])) for gate in gates_of(version))))
+    told += [("decided", _decision(made)) for made in records(shelf) if made.version == version.number]
     console.print(facts(told))
-    console.print(Text.assemble(("gates     ", "dim"), *(part for gate in gates_of(version) for part in (f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict]), "  "))))
-    for made in (each for each in records(shelf) if each.version == version.number):
-        console.print(Text.assemble(("decided   ", "dim"), _decision(made)))
 
 
 def _decision(made: Release) -> str:

@@ -62,6 +62,13 @@ def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
     write_atomic(folder / CARD, to_json(facts))
 
 
+def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Say more in a bundle's card of what the model saw; its files stay as they are."""
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card["profile"] |= facts
+    write_atomic(folder / CARD, to_json(card))
+
+
 def read_bundle(folder: Path) -> tuple[Card, dict[str, bytes]]:
     """Verify a bundle and return its card and its files' bytes.
 

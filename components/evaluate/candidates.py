@@ -20,11 +20,12 @@ BASELINE = "classical"
 
 @dataclass(frozen=True)
 class Measured:
-    """A candidate's row of the leaderboard, and its answers to the test cases."""
+    """A candidate's row of the leaderboard, and its answers."""
 
     row: dict[str, Any]
-    answers: Sequence[Any]
+    answers: Sequence[Any]  # to the test cases
     decisive: measure.Units  # statistics of each test case for the deciding metric
+    before: Sequence[Any]  # its answers to the validation cases
 
 
 def find(folders: dict[str, Path]) -> dict[str, Path]:
@@ -42,10 +43,10 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
     predictor = load(bundle)
     metrics = base.judge(predictor.card.task).metrics
     found, stats = {}, {}
-    answers: Sequence[Any] = []
+    given: dict[str, Sequence[Any]] = {}
     for split, cases in (("validation", validation), ("test", test)):
-        answers = measure.answer(predictor, cases)
-        stats[split] = {metric.name: measure.units(metric, answers, cases) for metric in metrics}
+        given[split] = measure.answer(predictor, cases)
+        stats[split] = {metric.name: measure.units(metric, given[split], cases) for metric in metrics}
         found[split] = measure.figures(metrics, stats[split])
     queries = [case.query for case in validation]
     row = {
@@ -61,7 +62,7 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
         "latency_ms": measure.latency(predictor, queries[: params.latency_queries], params.confidence),
         "throughput_per_s": measure.throughput(predictor, queries, params.throughput_batch),
     }
-    return Measured(row, answers, stats["test"][metrics[0].name])
+    return Measured(row, given["test"], stats["test"][metrics[0].name], given["validation"])
 
 
 def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:

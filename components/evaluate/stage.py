@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.bundles import read_bundle
-from components.core.files import to_json, write_atomic
+from components.core.bundles import CARD, add_to_profile, read_bundle
+from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.engine import measure
@@ -19,6 +19,7 @@ from components.evaluate.facts import gather
 from components.evaluate.leak import leaked_rows, naive_claim
 from components.evaluate.params import EvaluateParams
 from components.evaluate.report import write_report
+from components.monitor.profile import predictions_of
 from components.tasks import base
 
 
@@ -52,6 +53,8 @@ def run(job: Job) -> None:
     leaked = leaked_rows(job)
 
     shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
+    add_to_profile(job.outputs["winner"], {"predictions": _habits(judge, measured[winner["name"]].before, validation)})
+    winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(judge, answers, test)})
     write_atomic(job.outputs["leaderboard"], to_json({"deciding_metric": judge.metrics[0].name, "goal": judge.metrics[0].goal, "leaked_rows": leaked, "candidates": rows}))
     write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
@@ -61,6 +64,12 @@ def run(job: Job) -> None:
     low, high = winner["test_interval"]["accuracy"]
     job.journal.say(f"winner: {winner['name']}, chosen on validation; test accuracy {winner['test']['accuracy']:.4f} ({params.confidence:.0%} interval {low:.4f} to {high:.4f}), {leaked} leaked rows")
     job.journal.say(f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}")
+
+
+def _habits(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+    """How the winner answers to what it was not trained on, for the service to compare its answers with."""
+    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    return predictions_of([str(answer.label) for answer in answers], [judge.confidence(answer) for answer in answers], right)
 
 
 def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,9 @@ class Field(Protocol):
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """What drift and slices are made of: length, script, brightness, ..."""
+
+    def pieces(self, value: Any) -> Sequence[str]:
+        """What it is made of (words), by which drift tells what is new; nothing where a value has no parts."""
 
     def show(self, value: Any) -> str:
         """For a person: HTML-safe text, or an <img> with inline data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Category:
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """The name."""
         return {"value": str(value)}
+
+    def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
+        """None."""
+        return ()
 
     def show(self, value: Any) -> str:
         """Escaped for HTML."""

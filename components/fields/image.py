@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,10 @@ class Image:
         """Mean brightness and contrast, 0-255."""
         pixels = decode(value, self.channels)
         return {"brightness": float(pixels.mean()), "contrast": float(pixels.std())}
+
+    def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
+        """None."""
+        return ()
 
     def show(self, value: Any) -> str:
         """An <img> with inline data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from components.fields.base import Reject
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,500}>|<!--(?:(?!<!--).)*?-->", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_RUN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")  # Han characters, or a word of another script
+_LONGEST_WORD = 30
 _GRAM = 3
 _PASSES = 12  # escaped twice is common, a dozen times is an attack
 _BANDS, _ROWS = 32, 4  # MinHash: a pair of Jaccard 0.8 shares a band with 1 - (1 - 0.8^4)^32 > 0.9999
@@ -111,6 +113,16 @@ class Text:
         letters = sum(char.isalpha() for char in value)
         han = len(_HAN.findall(value))
         return {"length": float(len(value)), "script": "han" if han * 2 > letters else "other"}
+
+    def pieces(self, value: Any) -> Sequence[str]:
+        """Pairs of neighbouring Han characters, and words of other scripts in lower case."""
+        found: list[str] = []
+        for run in _RUN.findall(value.lower()):
+            if _HAN.match(run):
+                found += [run[i : i + 2] for i in range(max(1, len(run) - 1))]
+            else:
+                found.append(run[:_LONGEST_WORD])
+        return found
 
     def show(self, value: Any) -> str:
         """Escaped for HTML."""

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -87,6 +88,8 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         with _opened(archive) as (facts, source):
             arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
+            for left in home.glob(".restored-*"):  # by a kill
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 _extract(source, facts["files"], scratch, archive)
                 _readdress(scratch / DATABASE, arrived, home, archive)
@@ -104,7 +107,7 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         for other in arrived.parent.iterdir():
             if other != arrived:
                 shutil.rmtree(other, ignore_errors=True)
-    return Contents(facts["rows"], len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
+    return Contents({name: facts["rows"][name] for name in _COUNTED}, len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
 
 
 def snapshot(root: Path, target: Path) -> Path:
@@ -112,8 +115,7 @@ def snapshot(root: Path, target: Path) -> Path:
     source = store.database(root)
     assert source is not None
     with closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as live, closing(sqlite3.connect(target)) as copied:
-        live.execute(f"PRAGMA busy_timeout = {int(store.LOCK_SECONDS * 1000)}")
-        live.backup(copied)
+        _copy(live, copied)
     return target
 
 
@@ -238,8 +240,18 @@ def _exchange(arrived: Path, live: Path) -> None:
         os.link(arrived, live)
         return
     with closing(sqlite3.connect(arrived)) as source, closing(sqlite3.connect(live, timeout=store.LOCK_SECONDS)) as target:
-        target.execute(f"PRAGMA busy_timeout = {int(store.LOCK_SECONDS * 1000)}")
-        source.backup(target)
+        _copy(source, target)
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """All pages in one step, so that nobody writes in between. Python's own would wait for a lock for ever."""
+    deadline = time.monotonic() + store.LOCK_SECONDS
+
+    def give_up(status: int, *_: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
+            raise sqlite3.OperationalError("database is locked")
+
+    source.backup(target, progress=give_up)
 
 
 def _names(database: Path, folder: Path) -> bool:

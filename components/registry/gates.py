@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,10 +11,9 @@ from pydantic import Field
 from components.core.params import Strict
 from components.registry.cases import Cases
 from components.registry.statistics import calibration_error, lower_bound, mcnemar, upper_share
+from components.registry.verdicts import OVERRIDABLE, Gate, Verdict, all_passed, as_rows, from_rows
 
-Verdict = Literal["passed", "refused", "borderline", "not applicable"]
-# A person may know better than a statistic. Nobody knows better than a count of leaked rows, a wrong answer over HTTP or a budget that stands in params.yaml.
-OVERRIDABLE = ("baseline", "champion", "calibration", "slices")
+__all__ = ["OVERRIDABLE", "Gate", "GateParams", "Rival", "Verdict", "all_passed", "as_rows", "from_rows", "judge_champion", "judge_gates"]
 _FEW = 100  # cases from which calibration can be told
 
 
@@ -30,25 +29,6 @@ class GateParams(Strict):
     slice_drop: float = Field(default=0.2, gt=0, le=1, description="how far a slice's accuracy may be below that of all cases, while there is no champion")
     slice_margin: float = Field(default=0.05, ge=0, le=1, description="how far a slice's accuracy may be below the champion's on the same slice")
     slice_cases: int = Field(default=30, ge=1, description="a slice with fewer is not judged")
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One verdict."""
-
-    name: str
-    passed: bool | None  # None: not applicable
-    value: float | None = None
-    limit: float | None = None
-    detail: str = ""
-    interval: tuple[float, float] | None = None  # of the value
-    borderline: bool = False  # not passed, and yet not proven to fail: the limit lies within the noise
-    against: int | None = None  # the champion's version, where it was compared with one
-
-    @property
-    def verdict(self) -> Verdict:
-        """In a word."""
-        return "not applicable" if self.passed is None else "passed" if self.passed else "borderline" if self.borderline else "refused"
 
 
 @dataclass(frozen=True)
@@ -101,22 +81,6 @@ def judge_champion(bundle_sha256: str, cases: Cases, champion: Rival | None, par
         same = f"same model as the champion, version {champion.version}"
         return [Gate(name, None, detail=same, against=champion.version) for name in ("champion", "slices")]
     return [_against_champion(champion, cases, params), _slices(champion, cases, params)]
-
-
-def all_passed(gates: Sequence[Gate]) -> bool:
-    """Whether no gate refuses or is in doubt; one that does not apply does not."""
-    return all(gate.passed is not False for gate in gates)
-
-
-def as_rows(gates: Sequence[Gate]) -> list[dict[str, Any]]:
-    """For JSON: tags, records, reports."""
-    return [asdict(gate) for gate in gates]
-
-
-def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Gate]:
-    """Of `as_rows`; what another version of gristmill wrote beside is passed over."""
-    known = {each.name for each in fields(Gate)}
-    return [Gate(**{key: value for key, value in row.items() if key in known} | {"interval": tuple(row["interval"]) if row.get("interval") else None}) for row in rows]
 
 
 def _at_most(name: str, value: float | None, limit: float, detail: str, interval: Sequence[float] | None = None) -> Gate:

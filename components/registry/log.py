@@ -118,13 +118,15 @@ def open_log(opened: MlflowClient, root: Path, pipeline: str) -> str:
     model = next(iter(opened.search_registered_models(f"name = '{pipeline}'")), None)
     if model is not None and LOG in model.tags:
         return str(model.tags[LOG])
-    run = opened.create_run(experiment(opened, root, pipeline), run_name="releases", tags={LOG: pipeline}).info.run_id
+    kept_in = experiment(opened, root, pipeline)
+    run = opened.create_run(kept_in, run_name="releases", tags={LOG: pipeline}).info.run_id
     opened.set_terminated(run)
     if model is not None:  # of an earlier version of gristmill
         opened.set_registered_model_tag(pipeline, LOG, run)
         return str(run)
     try:
-        opened.create_registered_model(pipeline, tags={LOG: run})
+        page = f"All decisions about its champion are params of the run [releases](#/experiments/{kept_in}/runs/{run}); `gristmill history` shows them."
+        opened.create_registered_model(pipeline, tags={LOG: run}, description=page)
     except MlflowException as error:
         opened.delete_run(run)
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -53,6 +53,7 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
     source = store.database(root)
     if source is None or not source.is_file():
         raise InputError("there is no embedded store to move", where=store.tracking_uri(root), remedy="unset MLFLOW_TRACKING_URI, and run in the project")
+    store.quiet()
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, store.reached(root), closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as watched:
         store.settle(root)
         before = watched.execute("PRAGMA data_version").fetchone()
@@ -88,6 +89,7 @@ def _snapshot(database: Path) -> Engine:
 
 
 def _target(to: str) -> Engine:
+    from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -98,11 +100,14 @@ def _target(to: str) -> Engine:
     try:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        probe = create_engine(to)
+        probe.connect().close()  # MLflow would try for minutes
+        probe.dispose()
         engine: Engine = SqlAlchemyStore(to, SERVED + "/").engine  # makes the tables where there are none
         return engine
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise EnvironmentFault(f"cannot be used: {reason}", where=shown, remedy="check host, name, user and PGPASSWORD; pip install 'gristmill[server]' brings the driver") from None
+        raise EnvironmentFault(f"cannot be used: {reason}", where=shown, remedy="check host, name, user and PGPASSWORD; pip install -c constraints.txt -e '.[server]' brings the driver") from None
 
 
 def _tables() -> list[Table]:
@@ -154,7 +159,7 @@ def _rows(connection: Connection, table: Table, places: tuple[str, str] | None) 
 
 
 def _translated(value: str | None, old: str, new: str) -> str | None:
-    return new + value[len(old) :] if value is not None and (value == old or value.startswith(old + "/")) else value
+    return new + (value[len(old) :] or "/") if value is not None and (value == old or value.startswith(old + "/")) else value
 
 
 def _count_on(target: Connection, tables: list[Table]) -> None:

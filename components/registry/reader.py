@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
+from components.registry import store
 from components.registry.store import client, database, reached, settle, tracking_uri
 
 LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
 PLACE = "release."
-_LOCK_SECONDS, _PAGE = 10.0, 1000
+_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _shelf(pipeline: str, tags: Mapping[str, str], aliases: Mapping[str, int], r
 
 
 def _from_sqlite(path: Path, pipeline: str) -> Shelf | None:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=store.LOCK_SECONDS, isolation_level=None)) as connection:
         connection.execute("BEGIN")  # so that all is of one moment
 
         def ask(sql: str, *values: str) -> list[Any]:

@@ -172,7 +172,7 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
     def choose(shelf: Shelf, stand: Standing) -> Release:
         number = to or stand.previous
         if number is None:
-            there = f"version {stand.champion} is the only one that was released" if stand.champion else "nothing was ever released"
+            there = f"before version {stand.champion} there was no champion that still stands" if stand.champion else "nothing was ever released"
             raise InputError(f"there is nothing to go back to: {there}", where=f"pipeline {pipeline}", remedy=f"gristmill history{option(pipeline)}")
         found = shelf.version(number)
         if number == stand.champion:

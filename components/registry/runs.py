@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.registry.mirror import Mirror, Subject, read_events
+from components.registry.outbox import catch_up, keep
 from components.registry.store import unavailable
 
 Show = Callable[[Mapping[str, Any]], None]
@@ -24,6 +25,7 @@ class Tracker:
         self._shown = journal.stat().st_size if journal.is_file() else 0  # what an earlier life of the stage wrote was shown then
         self._opened, self._ending, self._showing = threading.Event(), threading.Event(), threading.Lock()
         self._status, self._warned, self._files = "FAILED", False, list[Path]()
+        self._written = self._refused = False
         self._shower, self._logger = (threading.Thread(target=work, daemon=True) for work in (self._keep_showing, self._keep_logging))
 
     def run_id(self, timeout: float = 30.0) -> str | None:
@@ -44,7 +46,7 @@ class Tracker:
         self._logger.start()
 
     def finish(self, status: str) -> None:
-        """Show and log the rest and set the status, in `patience` seconds at most."""
+        """Show and log the rest and set the status, in `patience` seconds at most; what a store that is away was not told waits for it."""
         self._status = status
         self._ending.set()
         self._shower.join()
@@ -52,6 +54,11 @@ class Tracker:
         if self._logger.is_alive():
             self._mirror.abandoned = True
             self._warn("it did not answer in time")
+        if status == "FINISHED" and not self._written and not self._refused:  # a failed stage keeps its folder, and goes on with it
+            try:
+                keep(self._mirror, status, self._files)
+            except OSError as error:
+                self._tell({"kind": "say", "text": f"curves are lost: {error.strerror}"})
 
     def _keep_showing(self) -> None:
         ending = False
@@ -68,7 +75,7 @@ class Tracker:
     def _keep_logging(self) -> None:
         """Results never depend on MLflow: what it refuses is answered by a warning and, if that may help, by another try, of which one comes after the end."""
         last = False
-        while not last:
+        while not last and not self._mirror.abandoned:
             last = self._ending.is_set()
             pause = 1.0
             try:
@@ -76,6 +83,7 @@ class Tracker:
             except Exception as error:
                 self._warn(f"{type(error).__name__}: {error}")
                 if not unavailable(error):
+                    self._refused = True
                     return
                 pause = 5.0
             self._ending.wait(pause)
@@ -89,12 +97,14 @@ class Tracker:
         if last:
             for path in self._files:
                 self._mirror.attach(path)
+            catch_up(self._mirror.subject.root)  # before the pipeline's run gets this stage's status
             self._mirror.close(self._status)
+            self._written = True
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            self._tell({"kind": "warning", "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; curves may be missing there."})
+            self._tell({"kind": "warning", "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; what is missing there is written later."})
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         with self._showing:

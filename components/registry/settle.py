@@ -11,6 +11,7 @@ from components.registry.reader import Shelf, look
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_STUMBLES = 5
 SETTLED = "gristmill.settled"  # tag of a registered model: how many records its aliases follow from
 
 
@@ -25,24 +26,37 @@ def is_settled(shelf: Shelf) -> bool:
 
 
 def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
-    """Bring aliases and tags in line with the log. The mark goes before and comes back after, so that a kill in between is seen, and mended by the next call."""
-    while True:
-        shelf = look(root, pipeline)
-        if shelf is None:
-            return
-        decided = records(shelf)
-        stand = standing(decided)
-        if is_settled(shelf) and all(shelf.aliases.get(alias) == number for alias, number in wanted(stand).items()):
-            _label(opened, shelf, stand)
-            return
-        if SETTLED in shelf.tags:
-            opened.delete_registered_model_tag(pipeline, SETTLED)
-        for alias, number in reversed(wanted(stand).items()):
-            if number is not None and shelf.aliases.get(alias) != number:
-                opened.set_registered_model_alias(pipeline, alias, str(number))
-            elif number is None and alias in shelf.aliases:
-                opened.delete_registered_model_alias(pipeline, alias)
-        opened.set_registered_model_tag(pipeline, SETTLED, str(len(decided)))
+    """Bring aliases and tags in line with the log. The mark goes before and comes back after, so that a kill in between is seen, and mended by the next call.
+
+    Two that settle at once stumble over each other's tags (MLflow inserts one twice, or deletes it twice): then it is looked at again.
+    """
+    stumbled = 0
+    while (shelf := look(root, pipeline)) is not None:
+        try:
+            if _is_right(shelf):
+                _label(opened, shelf, standing(records(shelf)))
+                return
+            _move(opened, shelf)
+        except Exception:  # of whatever kind: if the store is away, looking will say so
+            stumbled += 1
+            if stumbled > _STUMBLES:
+                raise
+
+
+def _is_right(shelf: Shelf) -> bool:
+    return is_settled(shelf) and all(shelf.aliases.get(alias) == number for alias, number in wanted(standing(records(shelf))).items())
+
+
+def _move(opened: MlflowClient, shelf: Shelf) -> None:
+    decided = records(shelf)
+    if SETTLED in shelf.tags:
+        opened.delete_registered_model_tag(shelf.pipeline, SETTLED)
+    for alias, number in reversed(wanted(standing(decided)).items()):
+        if number is not None and shelf.aliases.get(alias) != number:
+            opened.set_registered_model_alias(shelf.pipeline, alias, str(number))
+        elif number is None and alias in shelf.aliases:
+            opened.delete_registered_model_alias(shelf.pipeline, alias)
+    opened.set_registered_model_tag(shelf.pipeline, SETTLED, str(len(decided)))
 
 
 def _label(opened: MlflowClient, shelf: Shelf, stand: Standing) -> None:

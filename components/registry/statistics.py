@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BINS = 10
 
@@ -52,6 +55,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_],
     Returns:
         (error, at least, at most), each in [0, 1].
     """
+    import numpy as np
     from scipy.special import ndtri
 
     gaps = (right - confidence)[np.argsort(confidence, kind="stable")]

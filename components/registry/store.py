@@ -69,18 +69,23 @@ def client(root: Path) -> MlflowClient:
     Raises:
         EnvironmentFault: locked, not writable, damaged, or no answer.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    quiet()
     with reached(root):
         path = database(root)
         from mlflow import MlflowClient
 
-        for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
-            logging.getLogger(logger).setLevel(level)
         if path and not path.is_file():
             _make(path)
         settle(root)
         return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
+
+
+def quiet() -> None:
+    """Keep MLflow from telling consoles of its own work, and anybody else of anything."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
+        logging.getLogger(logger).setLevel(level)
 
 
 def _make(path: Path) -> None:

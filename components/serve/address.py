@@ -8,18 +8,23 @@ import socket
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault
+from components.serve.keys import KEY_VARIABLE
 
-KEY_VARIABLE = "GRISTMILL_API_KEY"
 LISTEN_VARIABLE = "GRISTMILL_LISTEN"  # set on clusters with HAProxy: the file that tells it where to listen, while Serve and its replicas keep to loopback
 
 
-def check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int, keyed: bool = False) -> None:
     """Say at once what `deploy` would say after Ray has started.
+
+    Args:
+        host: where to listen.
+        port: likewise; 0: any.
+        keyed: whether an API key is wanted.
 
     Raises:
         EnvironmentFault: port taken, or a public host without an API key.
     """
-    check_key(host, os.environ.get(KEY_VARIABLE) or None)
+    check_key(host, keyed)
     claim(host, port)
 
 
@@ -42,9 +47,10 @@ def public(inner: str) -> str:
     return {"*": "0.0.0.0"}.get(text, text)  # noqa: S104
 
 
-def check_key(host: str, key: str | None) -> None:
-    if not key and not _is_loopback(host):
-        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="--host", remedy=f"set {KEY_VARIABLE} to a long random value, or leave --host at 127.0.0.1")
+def check_key(host: str, keyed: bool) -> None:
+    if not keyed and not _is_loopback(host):
+        remedy = f"gristmill keys add NAME (or set {KEY_VARIABLE} to a long random value), or leave --host at 127.0.0.1"
+        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="--host", remedy=remedy)
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,42 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
 from components.serve.guard import Bucket, Door, Guard
-from components.serve.keys import Key, Keyring
+from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
+from components.serve.monitored import Monitored, monitor_routes
 from components.serve.params import ServeParams
-from components.serve.routes import Service, guarded_routes, open_routes
+from components.serve.routes import Service, guarded_routes, open_routes, posts
 from components.serve.watch import Meters, Watch
-from components.serve.wire import ModelInfo, Predictor, mistakes
+from components.serve.wire import ModelInfo, Predictor
 
-_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
-_GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model")
+_OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
+_GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")
 
 
-def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, key: str | None = None, keys: Keyring | None = None, replica: str = "0") -> FastAPI:
+def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0", monitored: Monitored | None = None) -> FastAPI:
     """The app that answers for one model.
 
     Args:
         predictor: the loaded model.
         model: name, version and hashes that every answer carries, and examples.
         params: limits and batching.
-        key: one key, for short: /v1 and /metrics then want `Authorization: Bearer <key>`.
-        keys: those that open it; none: no key is wanted.
+        keys: if there are any, /v1 and /metrics want `Authorization: Bearer <key>`.
         replica: tells this replica's meters from another's.
+        monitored: logs answers and takes labels for them; None: nothing is kept.
     """
     params = params or ServeParams()
-    keys = keys or Keyring([Key.of("key", key)] if key else [])
+    keys = Keyring() if keys is None else keys
     meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
     batcher = Batcher(predictor, params.max_batch_size, params.max_batch_tokens, params.batch_wait_ms / 1000, meters.scored)
     meters.follow(lambda: batcher.waiting, lambda: door.inside)
-    service = Service(predictor.card, model, params, batcher, meters, door)
+    service = Service(predictor.card, model, params, batcher, meters, door, monitored.recorder(predictor.card, model.version) if monitored else None)
     limits = params.limits
 
     def full() -> bool:
@@ -53,16 +52,22 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
         yield
         await door.leave(params.request_timeout_s)
         await asyncio.to_thread(batcher.close)
+        if monitored:
+            await asyncio.to_thread(monitored.log.flush)
 
     app = FastAPI(title=f"Gristmill: {model.name}", version=model.version, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.door = door
     app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)  # the last added is the outermost
     app.add_middleware(Guard, guarded=frozenset(_GUARDED), keys=keys, door=door, full=full, bucket=lambda: Bucket(limits.items_per_s, limits.burst_items), meters=meters)
     app.add_middleware(Watch, meters=meters)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(service))
-    app.include_router(guarded_routes(service, keys.wanted))
+    guarded = [guarded_routes(service, keys.wanted, monitored.metrics if monitored else bytes)]
+    if monitored:
+        guarded.append(monitor_routes(service, monitored, keys.wanted))
+    for router in guarded:
+        app.router.routes.extend(posts(router))
+        app.include_router(router)
     return app
 
 
@@ -71,10 +76,6 @@ async def _warm(service: Service) -> None:
     examples = [service.judge.Query.model_validate(each) for each in service.model.examples[:1]]
     for _ in range(2 if examples else 0):
         await service.batcher.ask(examples)
-
-
-async def _invalid(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": mistakes(error.errors())}, 422)
 
 
 async def _broken(_: Request, __: Exception) -> JSONResponse:

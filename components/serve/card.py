@@ -18,7 +18,8 @@ from components.tasks import base
 _LIBRARIES = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime", "ray", "mlflow", "dvc", "pyarrow", "gristmill")
 _EXAMPLE_CHARACTERS = 20_000  # of queries kept with the version; MLflow takes 100,000 in a tag
 _PAGE_CHARACTERS = 5000  # of a description, in a PostgreSQL store
-_MARKS = {"passed": "✅ passed", "refused": "❌ refused", "borderline": "⚠️ borderline", "not applicable": "– n/a"}
+_MARKS = {"passed": "passed", "refused": "**refused**", "borderline": "**borderline**", "not applicable": "–"}
+_GAP = "&nbsp;&nbsp;"  # MLflow's page sets the cells of a table side by side without any
 
 
 def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
@@ -71,8 +72,8 @@ def page(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: S
         [", ".join(f"{name} {value}" for name, value in where) + "."],
         ["Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, then `review` = `approve` or `reject`."],
     ]
-    text = "\n\n".join("\n".join(part) for part in parts)
-    return text if len(text) <= _PAGE_CHARACTERS else "\n\n".join("\n".join(part) for part in (*parts[:2], *parts[3:]))[:_PAGE_CHARACTERS]
+    whole, short = ("\n\n".join("\n".join(part) for part in some) for some in (parts, [*parts[:2], *parts[3:]]))
+    return whole if len(whole) <= _PAGE_CHARACTERS else short[:_PAGE_CHARACTERS]
 
 
 def answered(job: Job) -> Cases:
@@ -122,7 +123,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _gate(gate: Gate) -> str:
     low, high = gate.interval or (None, None)
     value = "" if gate.value is None else f"{gate.value:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None else "")
-    return f"| {gate.name} | {_MARKS[gate.verdict]} | {value} | {'' if gate.limit is None else f'{gate.limit:.4g}'} | {gate.detail} |"
+    return _row(gate.name, _MARKS[gate.verdict], value, "" if gate.limit is None else f"{gate.limit:.4g}", gate.detail)
+
+
+def _row(*cells: str) -> str:
+    return "".join(f"| {cell}{_GAP} " for cell in cells) + "|"
 
 
 def _leaderboard(board: Mapping[str, Any]) -> list[str]:
@@ -130,5 +135,7 @@ def _leaderboard(board: Mapping[str, Any]) -> list[str]:
     lines = [f"| candidate | validation {metric} | test {metric} | interval | MB | p95 ms |", "|---|---|---|---|---|---|"]
     for row in board["candidates"]:
         low, high = row["test_interval"][metric]
-        lines.append(f"| {row['name']} | {row['validation'][metric]:.4f} | {row['test'][metric]:.4f} | {low:.4f} to {high:.4f} | {row['size_bytes'] / 1e6:.2f} | {row['latency_ms']['p95']:.2f} |")
+        name = f"**{row['name']}**" if row["winner"] else row["name"]
+        figures = (f"{row['validation'][metric]:.4f}", f"{row['test'][metric]:.4f}", f"{low:.4f} to {high:.4f}", f"{row['size_bytes'] / 1e6:.2f}", f"{row['latency_ms']['p95']:.2f}")
+        lines.append(_row(name, *figures))
     return lines

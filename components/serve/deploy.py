@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import time
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.serve.address import KEY_VARIABLE, check_key, claim, inner, public, reachable, url_of
+from components.serve.address import check_key, claim, inner, public, reachable, url_of
 from components.serve.ask import healthy
+from components.serve.keys import Keyring
+from components.serve.monitored import Monitoring
 from components.serve.params import Scale, ServeParams
 from components.serve.plan import Edition
 from components.serve.wire import ModelInfo, ModelRef
@@ -28,7 +29,19 @@ _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): 
 _started_on: str | None = None  # the cluster on which this process started Serve
 
 
-def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: int | None, params: ServeParams, model: ModelInfo, board: Path | None = None) -> str:
+def deploy(
+    bundle: Path,
+    *,
+    app_name: str,
+    route_prefix: str,
+    host: str,
+    port: int | None,
+    params: ServeParams,
+    model: ModelInfo,
+    board: Path | None = None,
+    keys: Keyring | None = None,
+    monitoring: Monitoring | None = None,
+) -> str:
     """Serve a bundle under a name; if the name is taken, swap without dropping a request.
 
     Args:
@@ -40,6 +53,8 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
         params: section `serve`.
         model: what answers name.
         board: a folder from which the replicas take what else they are to serve (`components.serve.board`).
+        keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
+        monitoring: where answers are logged; None: nowhere.
 
     Returns:
         The base URL, without a slash at its end.
@@ -52,11 +67,11 @@ def deploy(bundle: Path, *, app_name: str, route_prefix: str, host: str, port: i
     from ray.serve.api import RunTarget, run_many
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    key = os.environ.get(KEY_VARIABLE) or None
-    address = _start(host, port, params, key)
+    keys = Keyring.from_environment() if keys is None else keys
+    address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(_application(Edition(bundle=bundle.resolve(), model=model), board, params, key), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -121,7 +136,8 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def _application(first: Edition, board: Path | None, params: ServeParams, key: str | None) -> Application:
+def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> Application:
+    """One deployment of replicas that begin with an edition."""
     from ray import serve
 
     from components.serve.replica import Replica
@@ -141,7 +157,7 @@ def _application(first: Edition, board: Path | None, params: ServeParams, key: s
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(first, board, params, key)
+    return deployment.bind(first, board, params, keys, monitoring)
 
 
 def _number(replicas: int | Scale) -> dict[str, Any]:
@@ -150,7 +166,7 @@ def _number(replicas: int | Scale) -> dict[str, Any]:
     return {"autoscaling_config": {"min_replicas": replicas.min, "max_replicas": replicas.max, "target_ongoing_requests": replicas.target_ongoing}}
 
 
-def _start(host: str, port: int | None, params: ServeParams, key: str | None) -> str:
+def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str:
     """Start Serve, or join the one that runs. Returns the address of its proxy."""
     global _started_on
     from ray import serve
@@ -162,9 +178,9 @@ def _start(host: str, port: int | None, params: ServeParams, key: str | None) ->
         if port and port != running.port:
             what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
             raise EnvironmentFault(what, where="--port", remedy=f"take --port {running.port}, or end what serves there first")
-        check_key(public(running.host), key)
+        check_key(public(running.host), keyed)
         return url_of(public(running.host), running.port)
-    check_key(host, key)
+    check_key(host, keyed)
     port = claim(host, port or 0)
     options = {"host": inner(host), "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)

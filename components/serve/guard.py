@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,15 +34,16 @@ class Door:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
 
-    def enter(self) -> None:
-        """One more is inside."""
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """Somebody is inside while the block runs."""
         self.inside += 1
-
-    def out(self) -> None:
-        """One less is."""
-        self.inside -= 1
-        if not self.inside:
-            self._empty.set()
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            if not self.inside:
+                self._empty.set()
 
 
 class Bucket:
@@ -116,14 +117,11 @@ class Guard:
         assert owner is not None
         scope[BUCKET] = self._bucket(owner)
         self.meters.came(owner)
-        await self._inside(self.app(scope, receive, send))
-
-    async def _inside(self, work: Awaitable[None]) -> None:
-        self.door.enter()
-        try:
-            await work
-        finally:
-            self.door.out()
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        with self.door.passed():
+            await self.app(scope, receive, send)
 
     def _owner(self, scope: Scope) -> str | None:
         if not self.keys.wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -13,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from components.core.errors import EnvironmentFault, InputError
+from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import to_json
 
 KEY_VARIABLE, FILE_VARIABLE = "GRISTMILL_API_KEY", "GRISTMILL_KEYS_FILE"
 FROM_ENVIRONMENT = "environment"  # the name of the key in KEY_VARIABLE
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_LOG = logging.getLogger("ray.serve")
 _LOOK_S = 1.0  # how soon a service knows that a key was added or removed
 
 
@@ -52,7 +55,10 @@ class Keyring:
         self._filed: tuple[Key, ...] = ()
         self._stamp, self._looked = (0, 0), float("-inf")
         self._wanted = bool(keys)
-        self._look()
+        self._look(strict=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _looked=float("-inf"))  # another machine's clock says nothing here
 
     @classmethod
     def from_environment(cls, path: Path | None = None) -> Keyring:
@@ -75,7 +81,7 @@ class Keyring:
                 found = key.name
         return found
 
-    def _look(self) -> None:
+    def _look(self, strict: bool = False) -> None:
         if self._path is None or time.monotonic() - self._looked < _LOOK_S:
             return
         self._looked = time.monotonic()
@@ -84,7 +90,13 @@ class Keyring:
         except OSError:  # not on this node, or gone: what was known stays, nothing opens
             return
         if (stamp := (facts.st_mtime_ns, facts.st_ino)) != self._stamp:
-            self._filed, self._stamp = tuple(read(self._path)), stamp
+            self._stamp = stamp
+            try:
+                self._filed = tuple(read(self._path))
+            except GristmillError as error:
+                if strict:
+                    raise
+                _LOG.warning("the keys file is passed over, the keys known before go on: %s", error)  # half an edit must not turn every client away
             self._wanted = self._wanted or bool(self._filed)
 
 

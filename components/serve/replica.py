@@ -10,10 +10,11 @@ from ray import serve
 from components.engine.predict import load
 from components.serve.app import build_app
 from components.serve.board import Board
+from components.serve.keys import Keyring
+from components.serve.monitored import Monitored, Monitoring
 from components.serve.params import ServeParams
 from components.serve.plan import Edition
 from components.serve.swap import Swap
-from components.tasks.base import judge
 
 
 @serve.ingress()
@@ -24,13 +25,15 @@ class Replica:
         first: what to begin with, if no board says otherwise.
         board: a folder with the plan to follow; it and the bundles are readable from the replica's node.
         params: limits and batching.
-        key: the API key, if one is wanted.
+        keys: who may ask, as hashes.
+        monitoring: where answers are logged, if anywhere.
     """
 
-    def __init__(self, first: Edition, board: Path | None, params: ServeParams, key: str | None) -> None:
+    def __init__(self, first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> None:
         _close_to_others()
-        self._params, self._key = params, key
+        self._params, self._keys = params, keys
         self._name = serve.get_replica_context().replica_id.unique_id
+        self._monitored = Monitored(monitoring, self._name) if monitoring else None
         shared = Board(board) if board else None
         told = shared.plan() if shared else None
         self._swap = Swap(told[0].stable if told else first, self._app, shared, self._name)
@@ -39,11 +42,7 @@ class Replica:
         return self._swap
 
     def _app(self, edition: Edition) -> FastAPI:
-        predictor = load(edition.bundle)
-        query = judge(predictor.card.task).Query
-        for example in edition.model.examples[:1]:
-            predictor.warm(query.model_validate(example))
-        return build_app(predictor, edition.model, self._params, key=self._key, replica=self._name)
+        return build_app(load(edition.bundle), edition.model, self._params, keys=self._keys, replica=self._name, monitored=self._monitored)
 
 
 def _close_to_others() -> None:

@@ -10,10 +10,13 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
+from starlette.routing import Route
 
 from components.core.bundles import Card
 from components.fields.base import Reject
+from components.monitor.log import Recorder
 from components.serve.batcher import Batcher
 from components.serve.explain import CHARACTERS, explain, variants
 from components.serve.guard import BUCKET, Door
@@ -21,10 +24,10 @@ from components.serve.limits import soon
 from components.serve.pages import page
 from components.serve.params import ServeParams
 from components.serve.watch import ID, Meters, note
-from components.serve.wire import Health, Limits, ModelDescription, ModelInfo, Part, Problem, State, answer_type, explanation_type, limited, request_type
+from components.serve.wire import Health, Limits, ModelDescription, ModelInfo, Part, Problem, State, answer_type, explanation_type, limited, mistakes, request_type
 from components.tasks.base import Explains, Judge, judge
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "A key is needed"},
     408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is too large"},
@@ -45,6 +48,7 @@ class Service:
     batcher: Batcher
     meters: Meters
     door: Door
+    recorder: Recorder | None = None
 
     @property
     def judge(self) -> Judge:
@@ -72,61 +76,69 @@ def open_routes(service: Service) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
-        return _html("page.html")
+        return html("page.html")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return _html("docs.html")
+        return html("docs.html")
 
     return router
 
 
-def guarded_routes(service: Service, guarded: bool) -> APIRouter:
+def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = bytes) -> APIRouter:
     """Those behind `Guard`.
 
     Args:
         service: what answers.
         guarded: whether a key is wanted; here only for the schema.
+        more: further figures for /metrics.
     """
-    router = APIRouter(route_class=_Strict, dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
+    router = guarded_router(guarded)
     described, query = _describe(service), limited(service.judge.Query, service.params.limits.characters)
     asked: Any = request_type(query, service.params.max_items)
 
-    @router.post("/v1/predict", summary="Predict", response_model=answer_type(service.judge.Answer), responses=_PROBLEMS)
+    @router.post("/v1/predict", summary="Predict", response_model=answer_type(service.judge.Answer), responses=PROBLEMS)
     async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
         queries = body.inputs if hasattr(body, "inputs") else [body]
         outcomes = await _ask(service, request, queries)
         _refuse(outcomes)
         service.meters.predicted(len(outcomes))
-        return _told({"predictions": outcomes, "model": service.model.ref, "id": request.scope[ID]})
+        if service.recorder:
+            service.recorder.note(request.scope[ID], queries, outcomes)
+        return told({"predictions": outcomes, "model": service.model.ref, "id": request.scope[ID]})
 
     if service.explains:
         _explaining(router, service)
 
-    @router.get("/v1/model", summary="Which model this is, and what it can be asked", responses={401: _PROBLEMS[401]} if guarded else {})
+    @router.get("/v1/model", summary="Which model this is, and what it can be asked", responses={401: PROBLEMS[401]} if guarded else {})
     async def described_model() -> ModelDescription:
         return described
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(service.meters.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.meters.text() + more(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def guarded_router(guarded: bool) -> APIRouter:
+    """One that says in the schema whether a key is wanted; `Guard` is who asks for it."""
+    return APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
 
 
 def _explaining(router: APIRouter, service: Service) -> None:
     rules: Any = service.judge
     query: Any = limited(rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained")
 
-    @router.post("/v1/explain", summary="Predict one item, and tell which of its parts mattered", response_model=explanation_type(rules.Answer), responses=_PROBLEMS)
+    @router.post("/v1/explain", summary="Predict one item, and tell which of its parts mattered", response_model=explanation_type(rules.Answer), responses=PROBLEMS)
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
         parts = rules.parts(body, service.params.limits.explained_parts)
         outcomes = await _ask(service, request, [body, *variants(rules, body, parts)])
         _refuse(outcomes[:1])
         weights = explain(rules, outcomes[0], [None if isinstance(each, Reject) else each for each in outcomes[1:]])
         _refuse([each for each in outcomes if not isinstance(each, Reject)])
-        told = [Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)]
-        return _told({"prediction": outcomes[0], "parts": told, "model": service.model.ref, "id": request.scope[ID]})
+        shares = [Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)]
+        return told({"prediction": outcomes[0], "parts": shares, "model": service.model.ref, "id": request.scope[ID]})
 
 
 async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> list[Any]:
@@ -154,9 +166,9 @@ def _describe(service: Service) -> ModelDescription:
     )
 
 
-def _told(answer: dict[str, Any]) -> Response:
+def told(answer: dict[str, Any], status: int = 200) -> Response:
     """As JSON, at once: what the model said was validated when it was made, and doing it again costs more than a small model."""
-    return Response(to_json(answer), media_type="application/json")
+    return Response(to_json(answer), status, media_type="application/json")
 
 
 def _refuse(outcomes: Sequence[Any]) -> None:
@@ -169,28 +181,31 @@ def _refuse(outcomes: Sequence[Any]) -> None:
         raise HTTPException(422, rejected)
 
 
-class _StrictRequest(Request):
-    """JSON by the letter: the standard library would let lone surrogates and NaN through, and recurse without end."""
+def posts(router: APIRouter) -> list[Route]:
+    """The POST routes without FastAPI's own handling, which takes longer than a small model; FastAPI's stay for the description."""
+    return [Route(route.path, _direct(route), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
 
-    async def json(self) -> Any:
+
+def _direct(route: APIRoute) -> Callable[[Request], Awaitable[Response]]:
+    """JSON by the letter, then the type, then the route: the standard library would let lone surrogates and NaN through, and recurse without end."""
+    endpoint, asked = route.endpoint, TypeAdapter[Any](route.endpoint.__annotations__["body"])
+
+    async def direct(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(422, "Send JSON, with the header Content-Type: application/json")
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            body = asked.validate_python(from_json(await request.body(), allow_inf_nan=False))
+        except ValidationError as error:
+            raise HTTPException(422, mistakes(error.errors(include_url=False, include_input=False))) from None
         except ValueError as error:
             raise HTTPException(422, f"The body is not JSON: {error}") from None
+        answer: Response = await endpoint(request, body)
+        return answer
+
+    return direct
 
 
-class _Strict(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        handler = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-                raise HTTPException(422, "Send JSON, with the header Content-Type: application/json")
-            return await handler(_StrictRequest(request.scope, request.receive))
-
-        return strict
-
-
-def _html(name: str) -> HTMLResponse:
+def html(name: str) -> HTMLResponse:
+    """A page beside this file, under its own policy."""
     text, policy = page(name)
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})

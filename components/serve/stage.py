@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from components.registry.versions import champion, fetch, keep_cases, register
 from components.serve import card
 from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
+from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
 from components.serve.wire import ModelInfo
 from components.tasks import base
@@ -115,7 +117,7 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
     """Deploy under a name of its own, ask test cases one by one, compare with what evaluate answered, take it down again."""
     table = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
     chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311 (which questions are asked is no secret)
-    name = f"check-{job.tags['pipeline']}-{version.number}"
+    name, secret = f"check-{job.tags['pipeline']}-{version.number}", secrets.token_urlsafe(32)
     url = deploy(
         job.inputs["winner"],
         app_name=name,
@@ -124,12 +126,13 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
         port=None,
         params=params.model_copy(update={"replicas": 1}),
         model=info(job.tags["pipeline"], version.number, job.inputs["winner"], []),
+        keys=Keyring([Key.of("check", secret)]),
     )
     try:
         different, largest, times = 0, 0.0, []
         for number, row in enumerate(chosen, 1):
             started = time.perf_counter()
-            given = ask(url, [json.loads(row["query"])])["predictions"][0]
+            given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
             times.append((time.perf_counter() - started) * 1000)
             expected = json.loads(row["answer"])
             gap = max(abs(given["probabilities"][key] - value) for key, value in expected["probabilities"].items())

@@ -47,7 +47,7 @@ class Meters:
         self._batch_items = Histogram("gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own)
         self._batch_seconds = Histogram("gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own)
         self._queue = Gauge("gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own)
-        self._inside = Gauge("gristmill_requests_in_flight", "Requests being answered", ["replica"], **own)
+        self._inside = Gauge("gristmill_requests_in_flight", "Questions being answered", ["replica"], **own)
         Info("gristmill_model", "The model that answers", **own).info(model.model_dump())
 
     def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:

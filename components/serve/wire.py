@@ -133,10 +133,10 @@ def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
     """Validation errors without a trace of what was sent: place and message only, and no keys of the sender's making.
 
     Args:
-        errors: as pydantic and FastAPI report them.
+        errors: of the body, as pydantic reports them.
     """
     told = []
     for error in errors[:_MAX_MISTAKES]:
-        loc = [part for part in error["loc"] if part not in (_MANY, _ONE)]
+        loc = ["body", *(part for part in error["loc"] if part not in (_MANY, _ONE))]
         told.append({"loc": loc[:-1] if error["type"] == "extra_forbidden" else loc, "msg": error["msg"]})
     return told

@@ -13,7 +13,7 @@ from components.core.files import copy, sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.spread import spread
 from components.core.tables import MANIFEST, PRETRAINED, read_manifest, read_table, write_table
-from components.fields.base import Field
+from components.monitor.profile import profile_of
 from components.tasks import base
 
 _ROWS_PER_TASK = 4000
@@ -37,7 +37,8 @@ def run(job: Job) -> None:
     inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
     splits = [*_SPLITS, *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else [])]
     rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
-    rows["train"] = pa.concat_tables([rows["train"], read_table(job.inputs["augmented"], "train", ["id", *columns])])
+    train = rows["train"]  # what augment adds is for learning: nobody sends texts with masks in them
+    rows["train"] = pa.concat_tables([train, read_table(job.inputs["augmented"], "train", ["id", *columns])])
     lent = encoding.lender(job.params, job.root) if isinstance(encoding, base.BorrowsVocabulary) else {}
     if lent and isinstance(encoding, base.BorrowsVocabulary):
         encoder = encoding.borrow(lent, classes, job.params, job.sections["clean"])
@@ -54,6 +55,7 @@ def run(job: Job) -> None:
         raise AssertionError("an encoder must give one row for each row")
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
     fields = base.schema(job.task).fields(job.sections["clean"])
+    shaping = base.schema(job.task).options["clean"].model_fields
     facts = {
         "task": job.task,
         "classes": classes,
@@ -61,7 +63,7 @@ def run(job: Job) -> None:
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "lengths": {name: float(value) for name, value in zip(("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True)} | {"mean": float(lengths.mean())},
         "histogram": {str(length): count for length, count in sorted(Counter(lengths.tolist()).items())},
-        "profile": _profile(rows["train"], {name: fields[name] for name in inputs}),
+        "profile": profile_of({name: train[name].to_pylist() for name in inputs}, fields, {name: value for name, value in job.sections["clean"].model_dump(mode="json").items() if name in shaping}),
     }
     if lent:
         facts["pretrained"] = {name: sha256(path) for name, path in lent.items()}
@@ -77,17 +79,3 @@ def run(job: Job) -> None:
 def encode(piece: Piece) -> pa.Table:
     """Encode a piece, as a Ray task."""
     return base.encoding(piece.task).load(piece.encoder).encode(piece.rows)
-
-
-def _profile(train: pa.Table, fields: dict[str, Field]) -> dict[str, dict[str, object]]:
-    """What the inputs of train look like, per column: quantiles of numbers, shares of names. The bundle carries it."""
-    result: dict[str, dict[str, object]] = {}
-    for column in fields:
-        facts = [fields[column].profile(value) for value in train[column].to_pylist()]
-        for key in facts[0]:
-            values = [fact[key] for fact in facts]
-            if isinstance(values[0], float):
-                result[f"{column}.{key}"] = {"quantiles": np.percentile(np.array(values, dtype=float), list(range(0, 101, 10))).round(6).tolist()}
-            else:
-                result[f"{column}.{key}"] = {"shares": {str(name): count / len(values) for name, count in sorted(Counter(map(str, values)).items())}}
-    return result

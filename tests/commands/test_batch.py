@@ -35,7 +35,7 @@ TASK, NAME = "text_classification", "scored"
 def released(project: Project) -> Path:
     """The root of a project with a champion; its bundle lies in `bundle`."""
     project.pipeline(NAME, "none.csv", columns={"text": "review"})
-    rows = pa.table({"text": [text for text, _ in reviews()], "label": [label for _, label in reviews()]})
+    rows = pa.table({"text": [text for text, _ in reviews()], "title": [""] * len(reviews()), "label": [label for _, label in reviews()]})
     classical, options = base.baselines(TASK).baselines["classical"], section_model("train", TASK).model_validate({})
     arrays, files = classical.fit(rows, ["neg", "pos"], options, section_model("clean", TASK).model_validate({}), 7)
     card = Card(task=TASK, runtime="numpy", architecture="classical", config={}, classes=["neg", "pos"], seed=7, data_hash="d" * 64, params_hash="p", origin=["train"])
@@ -52,14 +52,14 @@ def score(root: Path, source: Path, out: str = "out.parquet", **more: str) -> li
 
 def test_rows_keep_their_columns_and_gain_the_models_answers(released: Path, tmp_path: Path) -> None:
     texts = [text for text, _ in reviews(200)]
-    table = pa.table({"review": texts, "label": pa.nulls(200, pa.string()), "stars": pa.array(range(200), pa.int16()), "tags": [["a", "b"]] * 200})
+    table = pa.table({"review": texts, "label": pa.nulls(200, pa.string()), "title": ["fine", None] * 100, "stars": pa.array(range(200), pa.int16()), "tags": [["a", "b"]] * 200})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=70)
     with console.capture() as said:
         rows = score(released, tmp_path / "in.parquet")
     assert pq.read_table(tmp_path / "out.parquet").select(table.column_names).equals(table)
     predictor = load(released / "bundle")
     for row, text in zip(rows, texts, strict=True):
-        (answer,) = predictor.predict([predictor.judge.query({"text": text})])
+        (answer,) = predictor.predict([predictor.judge.query({"text": text, "title": row["title"] or ""})])
         assert row["predicted_label"] == answer.label and row["predicted_probabilities_pos"] == pytest.approx(answer.probabilities["pos"], abs=1e-9)
         assert (row["predicted_by"], row["predicted_data_hash"], row["predicted_reason"]) == (f"{NAME} version 1", "d" * 64, None)
     assert said.get().startswith(f"200 rows by {NAME} version 1 in ")
@@ -160,6 +160,7 @@ def test_a_kill_in_the_middle_costs_no_finished_part(project: Project, released:
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in parts.glob("*/part-*.parquet")}
     assert 3 <= len(done) < 200 and not (tmp_path / "out.parquet").exists()
+    assert "(0." in project.gristmill("status").out.split("unfinished data/.state/predict/")[1]
     torn = sorted(done)[1]
     torn.write_bytes(torn.read_bytes()[:200])  # as a disk may leave it
     # when the same command is given again

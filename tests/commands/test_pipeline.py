@@ -211,7 +211,7 @@ def test_sigterm_ends_the_service_and_nothing_stays(project: Project, service: t
 
 def test_the_page_of_mlflow_goes_with_its_command(project: Project) -> None:
     port = free_port()
-    process = project.start("mlflow", "ui", "--port", str(port))
+    process = project.start("mlflow", "up", "--port", str(port))
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=5) as client:
         deadline = time.monotonic() + 120
         while not answers(client):

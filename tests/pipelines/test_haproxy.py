@@ -33,7 +33,7 @@ def test_only_the_address_that_was_asked_for_is_left(tmp_path: Path) -> None:
     contained = haproxy.contain(config)
     assert binds(contained) == ["127.0.0.1:8000"]
     assert "mode 600" in contained and "mode 666" not in contained
-    assert "server r1 127.0.0.1:30000" in contained
+    assert "server r1 127.0.0.1:30000" in contained and contained.count("option http-buffer-request") == 1
     assert binds(haproxy.contain(config, "*")) == ["*:8000"]
     assert haproxy.contain(contained) == contained
 

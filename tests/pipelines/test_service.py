@@ -22,8 +22,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.bundles import Card
+from components.registry.release import release, rollback
 from components.registry.store import client, database
-from components.registry.versions import Version, register
+from components.registry.versions import Version, register, verify
 from pipelines import haproxy
 from pipelines.processes import family, wait_until
 from pipelines.supervise import load as cluster_of
@@ -51,7 +52,7 @@ class Served:
     """A project with three versions in its registry, and its service on a port."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.lines = root, []
+        self.root, self.lines, self.released = root, [], set[int]()
         for name in ("pipelines", "components", "dvc.yaml", "constraints.txt"):
             (root / name).symlink_to(ROOT / name)
         tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -67,8 +68,13 @@ class Served:
         return register(self.root, "default", make_bundle(self.root / name, good, bad), None, {"examples": json.dumps(ITEMS, ensure_ascii=False)})
 
     def release(self, number: int) -> None:
-        """What an approval or a rollback does in the end."""
-        client(self.root).set_registered_model_alias("default", "champion", str(number))
+        """Promote a version; go back to it if it was champion before."""
+        told = {"who": "test", "why": "test"}
+        if number in self.released:
+            rollback(self.root, "default", number, **told)
+        else:
+            assert release(self.root, "default", number, [], mode="auto", **told).decision == "promoted"
+        self.released.add(number)
 
     def start(self) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
@@ -178,10 +184,15 @@ def test_a_release_and_a_rollback_under_load_fail_and_mix_nothing(served: Served
     assert {version: {answer[:2] for answer in answers} for version, answers in labels.items()} == {"1": {("好评", "差评")}, "2": {("差评", "好评")}}
 
 
-def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Served) -> None:
+def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(served.versions[2].source) / "arrays.safetensors"
     whole = source.read_bytes()
-    source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    def verified_and_altered(root: Path, version: Version) -> None:
+        verify(root, version)
+        source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    monkeypatch.setattr("components.registry.release.verify", verified_and_altered)
     try:
         with Load(served.url, 1) as load:
             served.release(3)
@@ -192,6 +203,7 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Ser
     wait_until(lambda: "service" in client(served.root).get_model_version("default", "3").tags, 30)
     told = json.loads(client(served.root).get_model_version("default", "3").tags["service"])
     assert told["state"] == "refused" and "SHA-256" in told["why"]
+    monkeypatch.undo()
     served.release(1)
 
 

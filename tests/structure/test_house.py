@@ -14,7 +14,7 @@ from components.tasks import base
 from pipelines.stages import STAGES
 from tests.structure.reach import ROOT
 
-TASK_FREE = [*STAGES, "engine", "registry", "core", "fields", "nets"]
+TASK_FREE = [*STAGES, "engine", "registry", "monitor", "core", "fields", "nets"]
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 PYTHON = sorted(path for room in ("components", "pipelines") for path in (ROOT / room).rglob("*.py"))
 

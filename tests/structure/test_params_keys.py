@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from components.core.params import read_yaml
+from components.monitor.params import MonitorParams
 from components.tasks import base
 from pipelines.params import SECTIONS, Cluster, Params, Pipeline, Retrain, load, section_model
 from pipelines.stages import STAGES
@@ -69,6 +70,12 @@ def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -
     files = sorted((ROOT / "pipelines").glob("*.py"))
     read = attributes([node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))])
     assert set(model.model_fields) <= read
+
+
+def test_each_key_of_monitoring_is_read_where_a_service_is_watched() -> None:
+    files = [*(ROOT / "components" / "monitor").glob("*.py"), *(ROOT / "pipelines").glob("monitor*.py"), ROOT / "components" / "serve" / "monitored.py"]
+    read = attributes([node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))])
+    assert set(MonitorParams.model_fields) <= read
 
 
 @pytest.mark.parametrize("task", base.tasks())

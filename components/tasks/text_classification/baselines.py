@@ -74,7 +74,8 @@ class TfidfLinear:
         """Texts and titles to ragged columns: {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}."""
         facts = json.loads(files["tfidf.json"])
         column: dict[tuple[str, str], int] = {}
-        for name, vocabulary in facts["vocabularies"].items():
+        vocabularies = facts.get("vocabularies") or {"text": facts["vocabulary"]}  # of a bundle from before titles
+        for name, vocabulary in vocabularies.items():
             for gram in vocabulary:
                 column[name, gram] = len(column)
         fields = {"text": Text(max_characters=facts["max_characters"]), "title": Title(max_characters=facts["max_characters"])}
@@ -84,7 +85,7 @@ class TfidfLinear:
             counts: list[int] = []
             offsets = [0]
             for row in range(len(inputs["text"])):
-                for name in facts["vocabularies"]:
+                for name in vocabularies:
                     found = grams(fields[name].normalise(inputs[name][row]), facts["ngrams"]) if name in inputs else {}
                     own = [(column[name, gram], count) for gram, count in found.items() if (name, gram) in column]
                     columns += [c for c, _ in own]
@@ -97,7 +98,7 @@ class TfidfLinear:
     def scorer(self, arrays: Arrays) -> Scorer:
         """Linear scores as logits (n, c)."""
         weights, idf = arrays["coefficients"].T.astype(np.float64), arrays["idf"].astype(np.float64)  # (features, c), (features,)
-        view, weight = arrays["view"], arrays["weight"]  # (features,) which view a feature is of, (views,)
+        view, weight = arrays.get("view", np.zeros(len(idf), np.int64)), arrays.get("weight", np.ones(1))  # (features,) which view a feature is of, (views,)
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
             values = (1 + np.log(batch["counts"])) * idf[batch["columns"]]

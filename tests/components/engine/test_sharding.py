@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,8 +32,8 @@ KNOBS: dict[str, Any] = {"epochs": 2, "batch_size": 48, "ema": 0.9, "micro_batch
 def held(learner: Supervised) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
     moments = [value for part in learner.optimisers.parts.values() for each in part.state.values() for value in each.values() if value.numel() > 1]
-    assert learner.average
-    return sum(each.numel() for each in parts([*learner.module.parameters(), *learner.average._means, *moments]))
+    means = learner.average._means if learner.average else []
+    return sum(each.numel() for each in parts([*learner.module.parameters(), *means, *moments]))
 
 
 def work(rank: int, folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None) -> None:
@@ -88,6 +89,31 @@ def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> 
     assert [row["workers"] for row in alone.curve] == [2.0, 1.0]
     third = load_file(alone.weights)
     assert max(float((first[name] - third[name]).abs().max()) for name in first) < 1e-4
+
+
+@pytest.mark.timeout(300)
+def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(borrowed: Mill, reviews: Mill, tmp_path: Path) -> None:
+    # given adapters and all weights of a pretrained encoder, copied and sharded, and masked pretraining of ours
+    knobs: dict[str, Any] = {"epochs": 2, "patience": 2, "batch_size": 48, "workers": 2, "checkpoint_steps": 50}
+    ways = {"lora": {"way": "lora", "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0}}, "full": {"way": "full"}, "head": {"way": "head"}}
+    specs = {way: borrowed.spec(tmp_path / way, "pretrained", config, **knobs) for way, config in ways.items()}
+    specs |= {f"{way}-sharded": borrowed.spec(tmp_path / f"{way}-sharded", "pretrained", ways[way], **knobs, sharding="fsdp") for way in ("lora", "full")}
+    specs["masked"] = replace(reviews.spec(tmp_path / "masked", "transformer", **{**knobs, "epochs": 4, "patience": 4}), masked=0.15)
+
+    # when two workers fit them
+    assert group(tmp_path, "ways", specs) == [0, 0]
+
+    # then sharded is as copied, and all have learnt
+    found = {name: finished(spec) for name, spec in specs.items()}
+    for way in ("lora", "full"):
+        one, two = found[way], found[f"{way}-sharded"]
+        assert one and two
+        first, second = load_file(one.weights), load_file(two.weights)
+        assert set(first) == set(second)
+        assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-3
+    for fitted in found.values():
+        assert fitted and fitted.world == 2
+        assert fitted.curve[-1]["train_loss"] < fitted.curve[0]["train_loss"]
 
 
 def test_muon_does_not_take_parts_of_matrices() -> None:

@@ -101,3 +101,25 @@ def test_answers_come_in_the_order_of_the_cases_however_they_are_batched() -> No
     texts = ["long " * (i * 7 % 11) + str(i) for i in range(50)]
     cases: list[Any] = [Case(str(i), SimpleNamespace(text=text, model_dump_json=lambda text=text: text), None, {}) for i, text in enumerate(texts)]
     assert measure.answer(Echo(), cases, batch=7) == texts  # type: ignore[arg-type]
+
+
+def test_a_paired_interval_is_narrower_than_the_two_apart_and_holds_the_truth_as_often_as_it_says() -> None:
+    """Two models that answer alike on most cases; the first is right in 0.8, the second in 0.75 of the population."""
+    metric = next(each for each in METRICS if each.name == "accuracy")
+    rng, covered, widths = np.random.default_rng(2), 0, []
+    for seed in range(150):
+        truth, luck = rng.integers(0, 2, 200), rng.random(200)
+        first, second = ({"truth": truth, "predicted": np.where(luck < share, truth, 1 - truth), "scores": np.zeros((200, 2))} for share in (0.8, 0.75))
+        low, high = measure.paired_interval(metric, first, second, 200, 0.9, seed)
+        covered += low <= 0.05 <= high
+        widths.append(high - low)
+    assert 0.82 <= covered / 150 <= 0.97
+    assert np.mean(widths) < 2 * 1.645 * np.sqrt(0.8 * 0.2 / 200)
+
+
+def test_the_interval_of_a_percentile_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    truth, found = float(np.quantile(rng.exponential(size=1_000_000), 0.95)), [measure.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9) for _ in range(300)]
+    assert np.mean([low <= truth <= high for low, high in found]) >= 0.88
+    # too few for a bound: the extremes stand in
+    assert measure.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made import make_bundle
 
-from components.core.bundles import Card, write_bundle
 from components.registry import store
 
 
@@ -35,12 +35,6 @@ def root(template: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return make_bundle(tmp_path / "bundle", seed=1)
-
-
-def make_bundle(folder: Path, seed: int) -> Path:
-    card = Card(task="any", runtime="numpy", architecture="linear", config={}, classes=["负", "正"], seed=seed, data_hash="d", params_hash="p", origin=["train"], versions={"numpy": "2"})
-    write_bundle(folder, card, {"weights.safetensors": b"\0" * 8, "encoder/words.json": b"{}"})
-    return folder
 
 
 @pytest.fixture

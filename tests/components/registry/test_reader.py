@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made import make_bundle
 
 from components.core.errors import InputError
 from components.registry import reader, store
@@ -16,7 +17,6 @@ from components.registry.log import history
 from components.registry.reader import look
 from components.registry.release import approve, rollback
 from components.registry.versions import champion, register, verify
-from tests.components.registry.conftest import make_bundle
 from tests.components.registry.test_review import kept
 
 

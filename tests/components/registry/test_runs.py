@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry import store
+from components.registry import mirror, outbox, store
 from components.registry.runs import Tracker, track
 
 
@@ -198,6 +200,86 @@ def test_a_server_that_is_not_there_is_one_warning(tmp_path: Path, monkeypatch: 
     assert identity == ["None"]
     assert [event["kind"] for event in stage.shown] == ["warning"]
     assert stage.journal.path.is_file()
+
+
+def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_reaches_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given two stages that ran and ended, and whose folders are gone, while nothing answered
+    report = tmp_path / "train.json"
+    report.write_text("{}", encoding="utf-8")
+
+    def body(tracker: Tracker) -> None:
+        for step in range(3):
+            stage.journal.metrics({"loss": float(step)}, step)
+            stage.journal.metrics({"loss": 1.0}, step, "trial-1")
+        tracker.log_files(report)
+
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        for name in ("train", "tune"):
+            stage = Stage(root, name)
+            stage.run(body)
+            shutil.rmtree(stage.state)
+    report.unlink()
+    assert len(outbox.waiting(root)) == 2 and not runs(root, "train")
+    # when the next stage reaches the store
+    Stage(root, "evaluate").run(lambda _: None)
+    # then all of it is there, below one parent, once
+    (parent,) = runs(root, "default")
+    for name in ("train", "tune"):
+        (run,) = runs(root, name)
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id and run.info.status == "FINISHED" and run.data.params == {"train.epochs": "3"}
+        assert curve(root, name, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+        assert [item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")] == ["reports/train.json"]
+    assert len(runs(root, "trial-1")) == 2 and parent.info.status == "FINISHED"
+    assert outbox.waiting(root) == [] and outbox.catch_up(root) == []
+
+
+def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(root)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        stage.run(lambda _: stage.journal.metrics({"loss": 0.5}, 7))
+        with pytest.raises(EnvironmentFault):
+            outbox.catch_up(root)
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom components.registry import mirror, outbox\n"
+        "mirror.Mirror.close = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\noutbox.catch_up(Path(sys.argv[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(root)]).returncode == -signal.SIGKILL
+    assert runs(root, "train")[0].info.status == "RUNNING"
+    assert outbox.catch_up(root) == ["train of default"]
+    assert curve(root, "train", "loss") == [(7, 0.5)] and runs(root, "train")[0].info.status == "FINISHED"
+
+
+def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, hang = mirror.Mirror.open, threading.Event()
+
+    def hanging(self: mirror.Mirror) -> None:
+        hang.wait(60)
+        raise OSError("cut off")
+
+    stage = Stage(root)
+    with monkeypatch.context() as slow:
+        slow.setattr(mirror.Mirror, "open", hanging)
+        begun = time.monotonic()
+        stage.run(lambda _: stage.journal.metrics({"loss": 0.5}, 1), patience=0.5)
+        assert time.monotonic() - begun < 20
+        hang.set()
+        time.sleep(0.2)  # the thread that hung ends
+    shutil.rmtree(stage.state)
+    assert mirror.Mirror.open is opened and outbox.catch_up(root) == ["train of default"]
+    assert curve(root, "train", "loss") == [(1, 0.5)]
+
+
+def test_what_mlflow_refuses_does_not_wait_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise TypeError("a mistake of ours")
+
+    monkeypatch.setattr("components.registry.mirror.Mirror.open", refuse)
+    Stage(root).run(lambda _: None)
+    assert outbox.waiting(root) == []
 
 
 def test_what_mlflow_refuses_costs_no_other_point(root: Path) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from scene import STUCK, wait_for
 
+from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
 
 HASH = "ab" * 32
@@ -136,7 +137,7 @@ def test_the_model_describes_itself(client, model):
 
 
 def test_health_docs_and_schema_are_open_and_the_rest_wants_the_key(client):
-    asked = client(key="s3cret")
+    asked = client(keys=Keyring([Key.of("ann", "s3cret")]))
     assert [asked.get(path).status_code for path in ("/", "/docs", "/healthz", "/openapi.json", "/nothing")] == [200, 200, 200, 200, 404]
     for headers in ({}, {"authorization": "Bearer s3cre"}, {"authorization": "Bearer s3cret "[:-2]}, {"authorization": "Basic s3cret"}):
         assert asked.get("/v1/model", headers=headers).status_code == 401

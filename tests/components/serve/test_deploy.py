@@ -20,7 +20,8 @@ import pytest
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault, InputError
 from components.serve.ask import ask, healthy
-from components.serve.deploy import KEY_VARIABLE, deploy, remove
+from components.serve.deploy import deploy, remove
+from components.serve.keys import KEY_VARIABLE, Key, Keyring
 from components.serve.params import ServeParams
 from components.serve.wire import ModelInfo
 
@@ -63,7 +64,7 @@ def cluster() -> Iterator[None]:
 
 
 def options(version: str, **changes: Any) -> dict[str, Any]:
-    facts = ModelInfo(name="reviews", version=version, data_hash=HASH, examples=[{"text": "很好"}])
+    facts = ModelInfo(name="reviews", version=version, data_hash=HASH, bundle="cd" * 6, examples=[{"text": "很好"}])
     return {"app_name": "reviews", "route_prefix": "/reviews", "host": "127.0.0.1", "port": 0, "params": ServeParams(), "model": facts} | changes
 
 
@@ -113,10 +114,10 @@ def test_the_life_of_a_deployment(cluster, bundle, tmp_path):
     large = httpx.post(content=json.dumps({"text": "x" * (16 << 20)}), **post)
     # then it answers, and refuses what it must
     assert [prediction["label"] for prediction in answer["predictions"]] == ["好评", "差评"]
-    assert answer["model"] == {"name": "reviews", "version": "1", "data_hash": HASH}
+    assert answer["model"] == {"name": "reviews", "version": "1", "data_hash": HASH, "bundle": "cd" * 6}
     assert list(statuses.values()) == [200, 422, 422, 422, 422]
     assert large.status_code == 413
-    assert [httpx.get(url + path, trust_env=False).status_code for path in ("/", "/docs", "/openapi.json", "/healthz", "/metrics", "/v1/model", "/nothing")] == [200] * 6 + [404]
+    assert [httpx.get(url + path, trust_env=False).status_code for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/nothing")] == [200] * 7 + [404]
     assert httpx.get(f"{url}/openapi.json", trust_env=False).json()["servers"] == [{"url": "/reviews"}]
 
     # when it is swapped under load, once with success and once with a bundle that was altered
@@ -133,7 +134,8 @@ def test_the_life_of_a_deployment(cluster, bundle, tmp_path):
     assert healthy(url)["version"] == "2"
 
     # when a second application joins and both go
-    other = deploy(bundle, **options("9", app_name="other", route_prefix="/other"))
+    other = deploy(bundle, **options("9", app_name="other", route_prefix="/other", keys=Keyring([Key.of("ann", "s3cret")])))
+    assert [httpx.get(f"{other}/v1/model", headers={"authorization": f"Bearer {key}"}, trust_env=False).status_code for key in ("s3cret", "wrong")] == [200, 401]
     with pytest.raises(EnvironmentFault, match="already runs on port"):
         deploy(bundle, **options("9", port=1))
     remove("reviews")

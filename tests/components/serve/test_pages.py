@@ -6,12 +6,15 @@ import base64
 import hashlib
 import re
 
+import pytest
+
 from components.serve.pages import page
 from components.tasks.base import tasks
 
 
-def test_both_languages_say_the_same_words():
-    text, _ = page("page.html")
+@pytest.mark.parametrize("name", ["page.html", "monitor.html"])
+def test_both_languages_say_the_same_words(name):
+    text, _ = page(name)
     english, chinese = (re.findall(r"(\w+): \"", block) for block in re.findall(r"^  (?:en|zh): \{\n(.*?)^  \},", text, re.DOTALL | re.MULTILINE))
     assert sorted(english) == sorted(chinese)
     assert set(re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)) and {a or b for a, b in re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)} <= set(english)

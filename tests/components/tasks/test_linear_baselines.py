@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_title_is_a_view_of_its_own() -> None:
     found = probabilities(list(judge.answers(scorer, ask(asked), names)))
     np.testing.assert_allclose(found, model.predict_proba(features(asked)), atol=1e-5)
     assert np.abs(found - probabilities(list(judge.answers(scorer, ask({"text": asked["text"]}), names)))).max() > 0.01
+
+
+def test_a_bundle_from_before_titles_still_answers() -> None:
+    rows = reviews(2)
+    train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
+    baseline = base.baselines(TEXT).baselines["classical"]
+    arrays, files = baseline.fit(pa.Table.from_pylist(rows), ["好评", "差评"], train, clean, 7)
+    facts = json.loads(files["tfidf.json"])
+    old = {"tfidf.json": json.dumps({**facts, "vocabulary": facts.pop("vocabularies")["text"]}).encode()}
+    asked = {"text": [row["text"] for row in rows[:9]], "title": [""] * 9}
+    told = [baseline.scorer(each)("forward", baseline.featuriser(kept)(asked))["logits"] for each, kept in ((arrays, files), ({k: v for k, v in arrays.items() if k not in ("view", "weight")}, old))]
+    np.testing.assert_array_equal(*told)
 
 
 def test_pixels_are_scikit_learns() -> None:

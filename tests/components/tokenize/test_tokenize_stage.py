@@ -19,6 +19,7 @@ from components.core.tables import MANIFEST, read_table
 from components.engine.data import Rows, load_encoder
 from components.fields.base import Reject
 from components.fields.image import decode
+from components.fields.text import Text
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
@@ -31,7 +32,7 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
     return ENCODING.fit(batches, ["a", "b"], TextTokenize(**{"vocabulary_size": 500, "min_frequency": 1, "max_length": 16, **options}), TextClean())
 
 
-def ask(encoder: Encoder, columns: dict[str, list[Any]]) -> Arrays:
+def ask(encoder: Encoder, columns: Any) -> Arrays:
     """What a network that pads takes of queries."""
     return encoder.collate(encoder.rows(columns))
 
@@ -59,8 +60,11 @@ def test_the_manifest_says_what_later_stages_rely_on(reviews: Mill) -> None:
     assert facts["data_hash"] == sha256(reviews.root / "clean" / MANIFEST)
     assert facts["encoder"] == {name: sha256(reviews.root / "tokens" / "encoder" / name) for name in ("encoder.json", "tokenizer.json")}
     assert facts["task"] == reviews.task
-    assert len(facts["profile"]["text.length"]["quantiles"]) == 11
-    assert sum(facts["profile"]["text.script"]["shares"].values()) == pytest.approx(1)
+    profile, train = facts["profile"], reviews.rows("clean", "train")
+    assert profile["rows"] == len(train), "what augment added is no training input"
+    assert profile["fields"]["text.length"]["below"][-1] == len(train)
+    assert profile["fields"]["text.script"]["counts"] == {script: sum(Text().profile(row["text"])["script"] == script for row in train) for script in ("han", "other")}
+    assert profile["fields"]["text.words"]["counts"]["hotel"] == sum("hotel" in row["text"].split() for row in train)
 
 
 def test_lengths_are_those_of_the_rows(reviews: Mill) -> None:

@@ -1,0 +1,135 @@
+"""`gristmill feedback …`: labels that clients sent, looked at by a person before they may become training data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from components.core.errors import InputError
+from components.monitor.feedback import Box, Label
+from pipelines.lock import only_one
+from pipelines.project import root
+
+if TYPE_CHECKING:
+    from pipelines.params import Params
+
+feedback_app = typer.Typer(no_args_is_help=True, help="Labels that clients sent for answers, before a person has looked at them.")
+Pipeline = Annotated[str, typer.Option(help="whose labels")]
+By = Annotated[str, typer.Option(help="who decides")]
+Which = Annotated[list[str] | None, typer.Argument(metavar="ID[:ITEM]…", help="as `list` shows them; the beginning of an id is enough")]
+All = Annotated[bool, typer.Option("--all", help="all that wait")]
+_SHORT = 12
+
+
+@feedback_app.command("list")
+def list_(pipeline: Pipeline = "default", limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+    """What waits for review, the oldest first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipelines.watch import console
+
+    _, box = _open(pipeline)
+    waiting = box.waiting()
+    if not waiting:
+        typer.echo("no label waits for review")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("answer", "came (UTC)", "version", "answered", "label", "text"):
+        table.add_column(name, no_wrap=name == "answer", overflow="fold")
+    for each in waiting[:limit]:
+        sure = "" if each.probability is None else f" {each.probability:.0%}"
+        style = "" if each.label == each.prediction else "bold yellow"
+        shown = " / ".join(filter(None, json.loads(each.input).values())) if each.input else "(not kept: monitor.keep_text)"
+        came = time.strftime("%m-%d %H:%M", time.gmtime(each.when))
+        table.add_row(_name(each), came, each.version, Text(f"{each.prediction}{sure}"), Text(each.label, style), Text(shown[:200]))
+    console.print(table)
+    other = sum(each.label != each.prediction for each in waiting)
+    console.print(f"{len(waiting):,} wait, {other:,} of them with another label than was answered. gristmill feedback accept | reject ID… --by WHO")
+
+
+@feedback_app.command()
+def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
+    """Make labels training data: a file that the next ingest can read."""
+    params, box = _open(pipeline)
+    with _reviewing(pipeline):
+        chosen = _chosen(box.waiting(), which or [], all_)
+        lost = [each for each in chosen if each.input is None]
+        if lost:
+            raise InputError(
+                f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from", where=_name(lost[0]), remedy="reject them; for new answers set monitor.keep_text: true"
+            )
+        path = root() / "data" / "feedback" / params.name / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
+        _write(path, [_record(params, each) for each in chosen])
+        box.decide([each.key for each in chosen], "accepted", by)
+    typer.echo(f"{len(chosen)} accepted by {by}: {path.relative_to(root())}")
+
+
+@feedback_app.command()
+def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
+    """Say that labels are wrong: they are never learnt from, and count no more for accuracy."""
+    _, box = _open(pipeline)
+    with _reviewing(pipeline):
+        chosen = _chosen(box.waiting(), which or [], all_)
+        box.decide([each.key for each in chosen], "rejected", by)
+    typer.echo(f"{len(chosen)} rejected by {by}")
+
+
+def _open(pipeline: str) -> tuple[Params, Box]:
+    from components.serve.monitored import FEEDBACK
+    from pipelines.monitor import monitoring
+    from pipelines.params import load
+    from pipelines.run import files_of
+
+    path = files_of(root(), pipeline)[0]
+    params = load(path, shown=path.relative_to(root()).as_posix())
+    return params, Box(monitoring(root(), params).folder / FEEDBACK, params.monitor.feedback_rows)
+
+
+def _reviewing(pipeline: str) -> Any:
+    return only_one(root() / "data" / ".state" / pipeline / "monitor" / "review.lock", f"a review of feedback on {pipeline}", wait=10)
+
+
+def _name(label: Label) -> str:
+    return f"{label.id[:_SHORT]}:{label.item}"
+
+
+def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[Label]:
+    """The labels that are meant.
+
+    Raises:
+        InputError: none, or a name that means no label or several.
+    """
+    if all_ == bool(which):
+        raise InputError("name labels, or say --all", where="feedback", remedy="gristmill feedback list shows their names")
+    if all_:
+        return list(waiting)
+    chosen: dict[tuple[str, int], Label] = {}
+    for name in which:
+        id_, _, item = name.partition(":")
+        found = [each for each in waiting if each.id.startswith(id_) and (not item or str(each.item) == item)]
+        if len(found) != 1:
+            raise InputError(f"{name!r} means {len(found)} of the labels that wait", where="feedback", remedy="gristmill feedback list shows their names")
+        chosen[found[0].key] = found[0]
+    return list(chosen.values())
+
+
+def _record(params: Params, label: Label) -> Mapping[str, str]:
+    """A row with the columns that this pipeline's ingest reads, under the names that the source has for them."""
+    from components.tasks.base import schema
+
+    named: Mapping[str, str] = params.sections["ingest"].columns  # type: ignore[attr-defined]
+    columns: dict[str, str] = json.loads(label.input or "{}")
+    target = next(role.name for role in schema(params.task).roles if role.role == "target")
+    return {"id": f"feedback-{label.id}-{label.item}", **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    from components.core.files import write_atomic
+
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

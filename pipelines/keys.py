@@ -1,0 +1,57 @@
+"""`gristmill keys`: who may ask the service beyond this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.project import root
+
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
+Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
+
+
+def keys_file(root: Path) -> Path:
+    """Where the keys lie: GRISTMILL_KEYS_FILE, or in the project, where git ignores them."""
+    from components.serve.keys import FILE_VARIABLE
+
+    return Path(os.environ.get(FILE_VARIABLE) or root / ".gristmill" / "keys.json").absolute()
+
+
+@keys_app.command()
+def add(name: Name) -> None:
+    """Make a key and show it, this once."""
+    from components.serve import keys
+
+    path = _file()
+    secret = keys.add(path, name)
+    typer.echo(f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:", err=True)
+    typer.echo(secret)
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """Names and days of the keys."""
+    from components.serve import keys
+
+    found = keys.read(_file())
+    for key in found:
+        typer.echo(f"{key.created}  {key.name}")
+    if not found:
+        typer.echo("there are no keys: gristmill keys add NAME", err=True)
+
+
+@keys_app.command()
+def remove(name: Name) -> None:
+    """Forget a key: it opens nothing any more."""
+    from components.serve import keys
+
+    keys.remove(_file(), name)
+    typer.echo(f"removed {name}", err=True)
+
+
+def _file() -> Path:
+    return keys_file(root())
