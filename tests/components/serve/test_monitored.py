@@ -105,7 +105,7 @@ def test_a_log_that_cannot_be_written_stops_no_answer(client, watch, tmp_path):
     assert asked.post("/v1/predict", json={"text": "很好"}).status_code == 200
     one.log.flush()
     assert asked.post("/v1/predict", json={"text": "很好"}).status_code == 200
-    assert metric(asked, "gristmill_log_dropped") == 1
+    assert metric(asked, "gristmill_log_dropped") >= 1
 
 
 def test_the_latest_look_is_on_the_gauges_and_in_json(client, watch, tmp_path):
