@@ -62,11 +62,10 @@ class TfidfLinear:
         features = normalize(hstack([parts[name] * weight[name] for name in views]).tocsr()) if len(views) > 1 else parts["text"]
         index = {name: i for i, name in enumerate(classes)}
         model = LogisticRegression(C=knobs.C, max_iter=1000, random_state=seed).fit(features, [index[name] for name in rows["label"].to_pylist()])
-        arrays = linear_arrays(model, len(classes)) | {
-            "idf": np.concatenate([vectorizers[name].idf_ for name in views]).astype(np.float32),
-            "view": np.repeat(np.arange(len(views)), [part.shape[1] for part in parts.values()]),
-            "weight": np.array([weight[name] for name in views]),
-        }
+        arrays = linear_arrays(model, len(classes)) | {"idf": np.concatenate([vectorizers[name].idf_ for name in views]).astype(np.float32)}
+        if len(views) > 1:
+            sizes = [part.shape[1] for part in parts.values()]
+            arrays |= {"view": np.repeat(np.arange(len(views), dtype=np.uint8), sizes), "weight": np.array([weight[name] for name in views])}
         vocabularies = {name: vectorizers[name].get_feature_names_out().tolist() for name in views}
         return arrays, {"tfidf.json": to_json({"vocabularies": vocabularies, "ngrams": knobs.ngrams, "max_characters": clean.max_characters}).encode()}
 
@@ -98,7 +97,7 @@ class TfidfLinear:
     def scorer(self, arrays: Arrays) -> Scorer:
         """Linear scores as logits (n, c)."""
         weights, idf = arrays["coefficients"].T.astype(np.float64), arrays["idf"].astype(np.float64)  # (features, c), (features,)
-        view, weight = arrays.get("view", np.zeros(len(idf), np.int64)), arrays.get("weight", np.ones(1))  # (features,) which view a feature is of, (views,)
+        view, weight = arrays.get("view", np.zeros(len(idf), np.uint8)), arrays.get("weight", np.ones(1))  # (features,) which view a feature is of, (views,)
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
             values = (1 + np.log(batch["counts"])) * idf[batch["columns"]]
