@@ -13,7 +13,7 @@ from components.core.errors import GateError, InputError
 from components.registry.gates import OVERRIDABLE, Gate, GateParams, Rival, as_rows, from_rows, judge_champion
 from components.registry.log import Decision, Release, Standing, append, history, open_log, records, standing
 from components.registry.reader import Shelf, Version, look, option
-from components.registry.settle import settle
+from components.registry.settle import is_settled, settle
 from components.registry.store import client, reached
 from components.registry.versions import BUNDLE, cases_of, verify
 
@@ -40,6 +40,8 @@ def decide(root: Path, pipeline: str, choose: Callable[[Shelf, Standing], Releas
         while True:
             shelf = look(root, pipeline)
             assert shelf is not None, "open_log has made it"
+            if not is_settled(shelf):  # a move that was cut off: made first, for a decision that is refused makes none
+                settle(opened, root, pipeline)
             made = choose(shelf, standing(records(shelf)))
             if made is None or append(opened, root, run, shelf, made):
                 settle(opened, root, pipeline)

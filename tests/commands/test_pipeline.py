@@ -158,11 +158,12 @@ def up(client: httpx.Client) -> bool:
 def test_one_item_and_several(project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
     client, _ = service
     data_hash = project.hashes("data/reviews/clean")["manifest.json"]
+    bundle = project.hashes("data/reviews/models/winner")["bundle.json"][:12]
     for body, count in (({"text": GOOD}, 1), ({"inputs": [{"text": GOOD}, {"text": "很好"}]}, 2)):
         answer = client.post("/v1/predict", json=body)
         assert answer.status_code == 200
-        assert answer.json().keys() == {"predictions", "model"}
-        assert answer.json()["model"] == {"name": "reviews", "version": "1", "data_hash": data_hash}
+        assert answer.json().keys() == {"predictions", "model", "id"}
+        assert answer.json()["model"] == {"name": "reviews", "version": "1", "data_hash": data_hash, "bundle": bundle}
         assert len(answer.json()["predictions"]) == count
         for prediction in answer.json()["predictions"]:
             assert prediction.keys() == {"label", "probability", "probabilities"}

