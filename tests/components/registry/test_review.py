@@ -254,6 +254,19 @@ def test_releases_at_once_by_several_processes_all_stand_in_one_line(three: Path
     assert {said.strip() for said in out} <= {str(each.before) for each in made[1:]}
 
 
+def test_a_move_that_was_cut_off_is_made_even_if_what_is_asked_next_is_refused(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise EnvironmentFault("the database is locked", where="mlflow.db")
+
+    with monkeypatch.context() as cut, pytest.raises(EnvironmentFault):
+        cut.setattr(release_module, "settle", away)
+        approve(three, "default", 2, LIMITS, who="ann", why="better")
+    assert aliases(three)["champion"] == 1
+    with pytest.raises(InputError, match="champion already"):
+        approve(three, "default", 2, LIMITS, who="ann", why="better")
+    assert aliases(three)["champion"] == 2
+
+
 def test_who_finds_the_next_place_taken_looks_again_and_decides_anew(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, looked = release_module.append, list[int | None]()
 
