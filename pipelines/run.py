@@ -77,7 +77,12 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
 
 def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
     """Run DVC to its end. Ctrl-C and SIGTERM reach it and the stage, which tidy up; we wait for that."""
+    ours = signal.getsignal(signal.SIGINT)
+    if ours is signal.SIG_IGN:  # a script's background job ignores it, and so would all that it starts: nobody could stop a stage
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(words, cwd=root, env=environment)
+    if ours is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, ours)
     stopped = False
 
     def stop(*_: object) -> None:

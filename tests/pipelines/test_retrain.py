@@ -119,7 +119,11 @@ def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_f
         assert wait_until(lambda: (copy / f"slept.{slept}").exists() and json.loads(open_record.read_text())["stage"] == "train", 200)
         return process
 
-    stopped = begun(0)
+    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's background job
+    try:
+        stopped = begun(0)
+    finally:
+        signal.signal(signal.SIGINT, ours)
     os.kill(stopped.pid, signal.SIGTERM)
     assert small.finish(stopped).code == 130 and not open_record.exists() and small.records()[-1].outcome == "stopped"
     killed = begun(1)
