@@ -34,8 +34,8 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(kube, "root", lambda: root)
     monkeypatch.setenv("GRISTMILL_API_KEY", "k" * 40)
     for version in (None, 1, "1"):
-        first, board, _, keys = kube.application({"pipeline": "default", "version": version})._bound_deployment.init_args
-        assert first.version == "1" and first.bundle.is_relative_to(root / "data") and board is None and keys.wanted
+        first, board, _, keys, monitoring = kube.application({"pipeline": "default", "version": version})._bound_deployment.init_args
+        assert first.version == "1" and first.bundle.is_relative_to(root / "data") and board is monitoring is None and keys.wanted
     with pytest.raises(InputError, match="version 2 is not the champion, which is 1"):
         kube.application({"pipeline": "default", "version": 2})
     monkeypatch.delenv("GRISTMILL_API_KEY")
