@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from components.core.errors import EnvironmentFault
 from components.monitor.drift import Finding
+from pipelines.notify import post
 from pipelines.params import Params
 
 _WATCHES = "gristmill.watches"  # tag of a run: the version whose traffic it is about
-_PATIENCE_S = 5.0
 
 
 def tell(root: Path, params: Params, version: int, window: int, kind: str, findings: Sequence[Finding], say: Callable[[str], None]) -> None:
@@ -39,19 +38,8 @@ def tell(root: Path, params: Params, version: int, window: int, kind: str, findi
         changes = {each.field: each.change for each in drifted}
         text = f"Gristmill: drift of {params.name} version {version}: " + "; ".join(f"{field} ({change})" for field, change in changes.items())
         message = {"text": text, "event": "drift", "pipeline": params.name, "version": version, "kind": kind, "level": params.monitor.level, "fields": list(changes), "changes": changes}
-        if trouble := _post(params.monitor.webhook, message):
+        if trouble := post(params.monitor.webhook, message):
             say(f"the webhook of monitor.webhook was not told: {trouble}")  # without its address, which may hold a secret
-
-
-def _post(url: str, message: dict[str, Any]) -> str:
-    """Why a message did not arrive; "" if it did."""
-    import httpx
-
-    try:
-        answer = httpx.post(url, json=message, timeout=_PATIENCE_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return type(error).__name__
-    return "" if answer.is_success else f"status {answer.status_code}"
 
 
 def _log(root: Path, pipeline: str, version: int, window: int, kind: str, findings: Sequence[Finding]) -> None:

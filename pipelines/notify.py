@@ -1,8 +1,10 @@
-"""A message to a webhook. Whoever is away misses it; nothing fails for that."""
+"""Messages to webhooks. Whoever is away misses them; nothing fails for that."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 from urllib.parse import urlsplit
 
 import typer
@@ -12,16 +14,23 @@ from components.registry.retrains import Retrain
 _PATIENCE_S = 10.0
 
 
+def post(url: str, message: Mapping[str, Any]) -> str:
+    """Send JSON. Returns why it was not taken, without the address, whose path and query may hold a secret; "" if it was."""
+    import httpx
+
+    try:
+        answer = httpx.post(url, json=message, timeout=_PATIENCE_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return type(error).__name__
+    return "" if answer.is_success else f"status {answer.status_code}"
+
+
 def tell(url: str | None, pipeline: str, made: Retrain) -> bool:
     """Post a retrain's record as JSON, with the key `text` for services that show one line. Returns whether it was taken."""
     if not url:
         return False
-    import httpx
-
     text = f"gristmill: retrain of {pipeline}: {made.outcome}" + (f", version {made.version}" if made.version else "") + (f" ({made.detail})" if made.detail else "")
-    try:
-        httpx.post(url, json={"text": text, "pipeline": pipeline, **asdict(made)}, timeout=_PATIENCE_S).raise_for_status()
-        return True
-    except (httpx.HTTPError, httpx.InvalidURL) as error:  # the path and the query may hold a secret
-        typer.echo(f"the webhook at {urlsplit(url).hostname} did not take the message ({type(error).__name__}); the record is in gristmill history", err=True)
-        return False
+    trouble = post(url, {"text": text, "pipeline": pipeline, **asdict(made)})
+    if trouble:
+        typer.echo(f"the webhook at {urlsplit(url).hostname} did not take the message ({trouble}); the record is in gristmill history", err=True)
+    return not trouble
