@@ -2,7 +2,7 @@
 
 The source is a folder of eleven JSON lines files with 99% of the rows, shuffled; then a file with the other 1% joins them, first by name. Arms: from scratch (an empty memo,
 which is written), grown (with the memo of the 99%), nothing new (with the memo of the 100%), and from scratch without any memo, which shows what writing one costs.
-Rounds of the arms are interleaved. The SHA-256 of every output file is compared.
+Rounds of the arms are interleaved. The SHA-256 of every output file is compared. CPU-seconds stand beside, because other work on the machine lengthens the rest.
 
 python benchmarks/incremental.py [--rows reviews | all] [--rounds 5] [--commands]
 `all`: the reviews, and each clause of the People's Daily of January 1998 as one more class. `--commands`: whole commands, with the start of their processes and of Ray.
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import re
 import shutil
@@ -62,8 +63,8 @@ class Alone:
         self.memo = root / "memo"
         self.outputs = ["raw", "clean", "audit", "ingest.json", "clean.json"]
 
-    def run(self, memo: bool) -> tuple[float, float]:
-        """Seconds of ingest and of clean."""
+    def run(self, memo: bool) -> tuple[float, ...]:
+        """Seconds of ingest and of clean, and CPU-seconds of both."""
         root = self.root
         folder = {stage: self.memo / stage / "code" if memo else None for stage in ("ingest", "clean")}
         source = IngestParams.model_validate({"source": {"kind": "files", "path": "source"}})
@@ -82,11 +83,11 @@ class Alone:
                 memo=folder["clean"],
             ),
         ]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         ingest.run(jobs[0])
         between = time.perf_counter()
         clean.run(jobs[1])
-        return between - began, time.perf_counter() - between
+        return between - began, time.perf_counter() - between, time.process_time() - cpu
 
 
 class Commands:
@@ -103,15 +104,16 @@ class Commands:
         self.memo = root / "data" / ".state" / "memo"
         self.outputs = ["data/raw", "data/clean", "data/audit", "data/reports/ingest.json", "data/reports/clean.json"]
 
-    def run(self, memo: bool) -> tuple[float, float]:  # noqa: ARG002
-        """Seconds of each command."""
-        seconds = []
+    def run(self, memo: bool) -> tuple[float, ...]:  # noqa: ARG002
+        """Seconds of each command, and CPU-seconds of both, without Ray's own processes."""
+        seconds, before = [], os.times()
         for stage in ("ingest", "clean"):
             began = time.perf_counter()
             done = self.project.gristmill("stage", stage)
             seconds.append(time.perf_counter() - began)
             assert done.code == 0, done.out + done.error
-        return seconds[0], seconds[1]
+        after = os.times()
+        return *seconds, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def hashes(root: Path, outputs: list[str]) -> dict[str, str]:
@@ -120,15 +122,15 @@ def hashes(root: Path, outputs: list[str]) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def once(arm: Alone | Commands, memo: Path | None, wanted: bool = True) -> tuple[float, float, dict[str, str]]:
+def once(arm: Alone | Commands, memo: Path | None, wanted: bool = True) -> tuple[tuple[float, ...], dict[str, str]]:
     """Run with a copy of a memo, or with none, on a clean slate."""
     for name in arm.outputs:
         shutil.rmtree(arm.root / name, ignore_errors=True) if (arm.root / name).is_dir() else (arm.root / name).unlink(missing_ok=True)
     shutil.rmtree(arm.memo, ignore_errors=True)
     if memo:
         shutil.copytree(memo, arm.memo)
-    first, second = arm.run(wanted)
-    return first, second, hashes(arm.root, arm.outputs)
+    seconds = arm.run(wanted)
+    return seconds, hashes(arm.root, arm.outputs)
 
 
 def main(told: argparse.Namespace) -> None:
@@ -146,32 +148,44 @@ def main(told: argparse.Namespace) -> None:
         write(root / "source" / "new.jsonl", new)
         *_, wanted = once(arm, None)
         shutil.copytree(arm.memo, Path(scratch) / "100")
-        arms: dict[str, Callable[[], tuple[float, float, dict[str, str]]]] = {
+        arms: dict[str, Callable[[], tuple[tuple[float, ...], dict[str, str]]]] = {
             "from scratch": lambda: once(arm, None),
             "1% new": lambda: once(arm, Path(scratch) / "99"),
             "nothing new": lambda: once(arm, Path(scratch) / "100"),
         }
         if not told.commands:
             arms["from scratch, no memo"] = lambda: once(arm, None, False)
-        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
+        seconds: dict[str, list[tuple[float, ...]]] = {name: [] for name in arms}
         for number in range(told.rounds):
             for name in (*arms, *arms)[number % len(arms) :][: len(arms)]:
-                first, second, found = arms[name]()
+                spent, found = arms[name]()
                 assert found == wanted, f"{name}: other bytes"
-                seconds[name].append((first, second))
+                seconds[name].append(spent)
         size = sum(file.stat().st_size for file in (Path(scratch) / "100").rglob("*") if file.is_file())
     show(f"{len(rows):,} rows, {len(new):,} of them new, {'commands' if told.commands else 'stage functions'}", seconds, len(wanted), size)
 
 
-def show(what: str, seconds: dict[str, list[tuple[float, float]]], files: int, size: int) -> None:
+def show(what: str, seconds: dict[str, list[tuple[float, ...]]], files: int, size: int) -> None:
     """A table of medians and ranges."""
     print(f"\n{what}; {files} output files, all equal in all arms; the memo takes {size / 1e6:.1f} MB\n")
-    print("| arm | ingest, s | clean, s | both, s | of from scratch |\n| --- | --- | --- | --- | --- |")
-    whole = statistics.median(sum(each) for each in seconds["from scratch"])
+    print("| arm | ingest, s | clean, s | both, s | of from scratch | CPU, s | of from scratch |\n| --- | --- | --- | --- | --- | --- | --- |")
+    whole, cpu = (statistics.median(figure(each) for each in seconds["from scratch"]) for figure in (_both, _cpu))
     for name, found in seconds.items():
-        columns = [[each[0] for each in found], [each[1] for each in found], [sum(each) for each in found]]
-        told = " | ".join(f"{statistics.median(column):.2f} ({min(column):.2f}-{max(column):.2f})" for column in columns)
-        print(f"| {name} | {told} | {statistics.median(columns[2]) / whole:.1%} |")
+        first, second, both, spent = (_told([figure(each) for each in found]) for figure in (lambda each: each[0], lambda each: each[1], _both, _cpu))
+        shares = [f"{statistics.median(figure(each) for each in found) / base:.1%}" for figure, base in ((_both, whole), (_cpu, cpu))]
+        print(f"| {name} | {first} | {second} | {both} | {shares[0]} | {spent} | {shares[1]} |")
+
+
+def _both(seconds: tuple[float, ...]) -> float:
+    return seconds[0] + seconds[1]
+
+
+def _cpu(seconds: tuple[float, ...]) -> float:
+    return seconds[2]
+
+
+def _told(column: list[float]) -> str:
+    return f"{statistics.median(column):.2f} ({min(column):.2f}-{max(column):.2f})"
 
 
 if __name__ == "__main__":

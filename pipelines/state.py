@@ -64,10 +64,18 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
     """
     if not STAGES[stage].remembers:
         return None
-    places = [root / "components" / name for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{params.task}/schema.py")]
-    files = [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
-    facts = {"code": {file.relative_to(root).as_posix(): sha256(file) for file in files}, "python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+    facts = {
+        "code": {file.relative_to(root).as_posix(): sha256(file) for file in memo_code(root, params.task, stage)},
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
     return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / key_of(facts)
+
+
+def memo_code(root: Path, task: str, stage: str) -> list[Path]:
+    """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
+    places = [root / "components" / name for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{task}/schema.py")]
+    return [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
 
 
 def clear_others(state: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 STAYS, DUPLICATE, CONFLICTING, BOILERPLATE = range(4)
@@ -112,7 +114,7 @@ def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
     repeated = values[1:][values[1:] == values[:-1]]
     if not len(repeated):
         return
-    places = np.flatnonzero(repeated[np.searchsorted(repeated, band).clip(max=len(repeated) - 1)] == band)  # most values stand once
+    places = np.flatnonzero(pc.is_in(pa.array(band), value_set=pa.array(repeated)).to_numpy(zero_copy_only=False))  # most values stand once
     places = places[np.argsort(band[places], kind="stable")]
     values = band[places]
     edges = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))

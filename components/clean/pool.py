@@ -19,6 +19,7 @@ from components.core.tables import ROWS_PER_SHARD
 from components.tasks import base
 
 ROWS_PER_TASK = 4000
+_SINCE, _FEW = "s", 1 / 8  # share of the contents that may have come or gone before all of them are written again
 _ROWS_PER_DIGEST, _BYTES_PER_DIGEST = 100_000, 1 << 26  # of contents that are laid end to end at a time
 
 
@@ -52,31 +53,41 @@ class Pool:
         """Which of some raw rows (positions) have a signature in a column, and these (found, bands)."""
         column = self.column(f"bands.{name}", rows)
         found = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-        data = b"".join(column.drop_null().to_pylist())
-        return found, np.frombuffer(data, np.uint64).reshape(len(found), -1 if data else 0)
+        full = column.drop_null()
+        offsets = np.frombuffer(full.buffers()[1], np.int64)[full.offset : full.offset + len(full) + 1] if len(full) else [0, 0]
+        data = np.frombuffer(full.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+        return found, data.view(np.uint64).reshape(len(found), -1 if len(data) else 0)
 
 
 def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
     """Clean each content of the raw table once."""
     schema, params = base.schema(job.task), row_wise(job.params)
     wanted, key = pool_schema(schema), row_wise_key(job.task, job.params)
-    known = (memo.get(key, [wanted]) or [wanted.empty_table()])[0]
+    main, since = ((memo.get(each, [wanted]) or [wanted.empty_table()])[0] for each in (key, key + _SINCE))
+    known = pa.concat_tables([main, since]).combine_chunks()
 
     rows = raw.select(content(schema))
     codes, digests = _distinct(rows)
     at = pc.index_in(digests, value_set=_whole(known["content"])).fill_null(-1).to_numpy().astype(np.int64)
     new = np.flatnonzero(at < 0)
-    if not len(new) and known.num_rows == len(digests):
-        return Pool(known, at[codes])
     first = np.empty(len(digests), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of rows with one content the last that is written stays
-    fresh = _clean(job, [Piece(job.task, params, rows.take(pa.array(first[new[cut : cut + ROWS_PER_TASK]]))) for cut in range(0, len(new), ROWS_PER_TASK)], raw.num_rows)
-    fresh = [table.add_column(0, wanted.field("content"), digests.take(pa.array(new[start : start + table.num_rows]))) for start, table in fresh]
+    done = _clean(job, [Piece(job.task, params, rows.take(pa.array(first[new[cut : cut + ROWS_PER_TASK]]))) for cut in range(0, len(new), ROWS_PER_TASK)], raw.num_rows)
+    fresh = [table.add_column(0, wanted.field("content"), digests.take(pa.array(new[start : start + table.num_rows]))) for start, table in done]
     at[new] = known.num_rows + np.arange(len(new))
-    # In the order of the source, and only what is in it now: the memo grows no further than that.
-    contents = pa.concat_tables([known, *fresh]).combine_chunks().take(pa.array(at)).combine_chunks()
-    memo.put(key, [contents])
-    return Pool(contents, codes)
+    contents = pa.concat_tables([known, *fresh]).combine_chunks()
+    _remember(memo, key, contents, np.sort(at), main.num_rows)
+    return Pool(contents, at[codes])
+
+
+def _remember(memo: Memo, key: str, contents: pa.Table, used: NDArray[np.int64], main: int) -> None:
+    """Keep what is in the source now: beside the `main` contents that were written at once those that came since, as long as they, and those that are gone, are few."""
+    since = used[used >= main]
+    gone = main - (len(used) - len(since))
+    if len(since) + gone > main * _FEW:
+        memo.put(key, [contents.take(pa.array(used))])
+        since = since[:0]
+    memo.put(key + _SINCE, [contents.take(pa.array(since))])
 
 
 def _clean(job: Job, pieces: Sequence[Piece], rows: int) -> list[tuple[int, pa.Table]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,10 +51,8 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
 
 
 def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> None:
-    found: dict[str, set[str]] = defaultdict(set)
-    for label, split in zip(labels, splits, strict=True):
-        found[label].add(split)
-    if poor := sorted(name for name, some in found.items() if len(some) < 3):
+    found = Counter(label for label, _ in set(zip(labels, splits, strict=True)))
+    if poor := sorted(name for name, count in found.items() if count < 3):
         own = len({group for group, label in zip(groups, labels, strict=True) if label == poor[0]})
         raise InputError(f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split", where="clean", remedy="bring more data, or set clean.small_classes: merge")
 

@@ -35,7 +35,7 @@ def run(job: Job) -> None:
     params: CleanParams = job.params
     schema = base.schema(job.task)
     memo = Memo(job.memo, job.journal.say)
-    raw = read_table(job.inputs["raw"])
+    raw = _roomy(read_table(job.inputs["raw"]), schema)
     pool = gather(job, raw, memo)
     rows = usable_rows(raw, pool, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
@@ -73,6 +73,12 @@ def run(job: Job) -> None:
     facts = {"books": books, "reasons": dict(sorted(reasons.items())), "near_duplicate_pairs": pairs, "merged_classes": merged, **_counted(parts, sorted(set(labels)), target_of(schema))}
     _write(job, parts | unlabelled, facts, rejected)
     memo.close()
+
+
+def _roomy(raw: pa.Table, schema: base.Schema) -> pa.Table:
+    """With 64-bit offsets of the inputs: Arrow lays a column's chunks end to end before it takes rows from it, and 32 bits end at 2 GiB."""
+    large = {name: pa.large_binary() if pa.types.is_binary(raw.schema.field(name).type) else pa.large_string() for name in inputs_of(schema)}
+    return raw.cast(pa.schema([(name, large.get(name, raw.schema.field(name).type)) for name in raw.column_names]))
 
 
 def _write(job: Job, parts: Mapping[str, pa.Table], facts: Mapping[str, Any], rejected: Sequence[Mapping[str, str]]) -> None:

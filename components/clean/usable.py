@@ -36,9 +36,9 @@ class Usable:
         """SHA-256 of the keys of some rows, or of all."""
         return [key.hex() for key in self.pool.column("key", self.place if rows is None else self.place[rows]).to_pylist()]
 
-    def contents(self, rows: Rows) -> list[bytes]:
+    def contents(self, rows: Rows) -> pa.Array:
         """SHA-256 of the raw contents of some rows."""
-        return list(self.pool.column("content", self.place[rows]).to_pylist())
+        return self.pool.column("content", self.place[rows])
 
     def ids(self) -> list[str]:
         """Of all rows."""

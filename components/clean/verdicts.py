@@ -35,7 +35,7 @@ class Verdicts:
 
     def similarity(self, column: str, one: int, other: int) -> float:
         """Of two positions, in an input column."""
-        pair = (column, self._contents[one], self._contents[other])
+        pair = (column, self._contents[one].as_py(), self._contents[other].as_py())
         if pair not in self._known:
             self._known[pair] = self._fields[column].similar(*self._rows.values(column, self._kept[[one, other]]).to_pylist())
         self._used[pair] = self._known[pair]

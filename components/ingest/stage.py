@@ -190,7 +190,7 @@ def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
     """
     if wanted.target is None or wanted.target.type != pa.string():
         return {}
-    counts = Counter(label for label in rows[wanted.target.name].to_pylist() if label is not None)
+    counts = {each["values"]: each["counts"] for each in rows[wanted.target.name].drop_null().value_counts().to_pylist()}
     if len(counts) < 2:
         what = f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed" if counts else f"has no row with a label among {rows.num_rows}"
         raise InputError(what, where=path, remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from tests.pipelines.retrain_project import DVC, WORK, Small
 SHOP = "data/sources/shop"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_FILE", "shop.db")
+        yield
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     """A project whose source is a database of 40 reviews."""
@@ -29,7 +37,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     (made.root / "dvc.yaml").write_text(DVC.replace("mine/rows.csv", SHOP), encoding="utf-8")
     (made.root / "work.py").write_text(WORK.replace("mine/rows.csv", f"{SHOP}/{shards.WATERMARK}"), encoding="utf-8")
     made.edit("params.yaml", {"ingest": {"source": None}})
-    made.edit("params.yaml", {"ingest": {"source": {"kind": "sql", "path": SHOP, "url": "sqlite:///shop.db", "table": "reviews", "cursor": "id"}}})
+    made.edit("params.yaml", {"ingest": {"source": {"kind": "sql", "path": SHOP, "url": "sqlite:///${SHOP_FILE}", "table": "reviews", "cursor": "id"}}})
     (made.root / ".gitignore").open("a").write("/shop.db\n")
     made.commit()
     with sqlite3.connect(made.root / "shop.db") as connection:
