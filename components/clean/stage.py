@@ -76,7 +76,8 @@ def run(job: Job) -> None:
     _check_classes(labels, params)
     if frozen:
         held = frozen.held([keys[row] for row in kept])
-        splits, leaking = divide(frozen, held, groups, params.validation_share, job.seed)
+        fed = {position for position, row in enumerate(kept) if rows["id"][row].startswith(base.FEEDBACK)}
+        splits, leaking = divide(frozen, held, groups, fed, params, job.seed)
         groups = [frozen.groups[held[position]] if position in held and splits[position] != "train" else group for position, group in enumerate(groups)]
     else:
         splits, leaking = _split(rows, kept, groups, labels, params, job.seed)

@@ -40,6 +40,7 @@ Options = Mapping[str, type[BaseModel]]
 Arrays = Mapping[str, NDArray[Any]]  # every value: (n, ...); ragged already padded, with a mask
 Batch = Mapping[str, "torch.Tensor"]
 Q = TypeVar("Q", bound=BaseModel)
+FEEDBACK = "feedback-"  # begins the ids of rows that clients labelled and a person accepted
 
 
 # -- schema: what the data is
