@@ -106,9 +106,10 @@ def _digests(rows: pa.Table) -> NDArray[np.object_]:
         # Each value behind its length, so that no two rows look alike; a missing one is not an empty one.
         parts += [pc.binary_length(data).cast(pa.string()).fill_null("-").cast(pa.large_binary()), data.fill_null(b"")]
     coded = pc.binary_join_element_wise(*parts, pa.scalar(b":", pa.large_binary())).dictionary_encode()
-    hashed = np.empty(len(coded.dictionary), object)
+    hashed: NDArray[np.object_] = np.empty(len(coded.dictionary), object)
     hashed[:] = [hashlib.sha256(each).digest() for each in coded.dictionary.to_pylist()]
-    return hashed[coded.indices.to_numpy()]
+    indices: NDArray[np.int32] = coded.indices.to_numpy()
+    return hashed[indices]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -16,9 +16,9 @@ from components.core.job import Job, Journal
 from components.core.memo import Memo, key_of
 from components.core.spread import spread
 from components.core.tables import write_table
-from components.ingest import files, formats, package, sklearn
+from components.ingest import files, formats, package, shards, sklearn
 from components.ingest.columns import Layout, layout
-from components.ingest.params import Files, IngestParams, Package
+from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import QUARANTINE, Format, Unit, shaped, unique_ids
 from components.tasks import base
 
@@ -79,6 +79,7 @@ def run(job: Job) -> None:
         job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
     _say(job.journal, parsed, quarantine)
     facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
+    job.journal.params(_watermark(params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows))
     write_table(job.outputs["raw"], {"rows": rows}, facts)
     write_table(job.outputs["raw"] / "quarantine", {"quarantine": quarantine}, {"reasons": _reasons(quarantine)})
     report = {"rows": rows.num_rows, "quarantined": quarantine.num_rows, "classes": len(classes), "files": len(parsed)}
@@ -89,9 +90,16 @@ def run(job: Job) -> None:
 def units(params: IngestParams, job: Job) -> list[Unit]:
     """What the source consists of."""
     source = params.source
-    if isinstance(source, Files):
-        return files.units(source, job.root)
+    if isinstance(source, (Files, Sql)):
+        return files.units(source, job.root) if isinstance(source, Files) else shards.units(source, job.root)
     return package.units(source, job.root) if isinstance(source, Package) else sklearn.units(source, job.root)
+
+
+def _watermark(params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
+    """What the run is said to have seen of the source: a digest of all its files, their rows, and how far a database was pulled."""
+    mark = shards.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
+    digest = key_of({"files": [[each["name"], each["sha256"]] for each in found]})
+    return {"source.digest": digest, "source.rows": rows, **({"source.cursor": mark.value} if mark else {})}
 
 
 def parse(piece: Piece) -> Parsed:
