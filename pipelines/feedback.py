@@ -121,12 +121,12 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
 
 def _record(params: Params, label: Label) -> Mapping[str, str]:
     """A row with the columns that this pipeline's ingest reads, under the names that the source has for them."""
-    from components.tasks.base import schema
+    from components.tasks.base import FEEDBACK, schema
 
     named: Mapping[str, str] = params.sections["ingest"].columns  # type: ignore[attr-defined]
     columns: dict[str, str] = json.loads(label.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    return {"id": f"feedback-{label.id}-{label.item}", **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
+    return {"id": f"{FEEDBACK}{label.id}-{label.item}", **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,16 +87,18 @@ def read(path: Path, shown: str) -> Frozen:
     return Frozen(table["key"], table["id"], table["split"], table["group"])
 
 
-def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], validation: float, seed: int) -> tuple[list[str], set[int]]:
+def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], feedback: Collection[int], params: CleanParams, seed: int) -> tuple[list[str], set[int]]:
     """The parts of rows of which some are in a frozen split.
 
-    A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes.
+    A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes. Of feedback a share is for test, too, behind the frozen
+    rows: they may hold nothing of what people ask by now, and no model could show on them that it has learnt it.
 
     Args:
         frozen: the split.
         held_rows: position -> row of the split.
         groups: (positions,) equal for rows that are similar.
-        validation: share of the new groups.
+        feedback: positions of rows that clients labelled.
+        params: shares of the new groups.
         seed: of the hash.
 
     Returns:
@@ -105,9 +107,11 @@ def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], 
     parts = [frozen.splits[held_rows[position]] if position in held_rows else "" for position in range(len(groups))]
     held = {part: {group for group, own in zip(groups, parts, strict=True) if own == part} for part in _PARTS}
     old = held["test"] | held["validation"] | held["train"]
+    mixed = {group for position, group in enumerate(groups) if position not in feedback}
     for position, group in enumerate(groups):
         if not parts[position]:
             drawn = int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode()).digest()[:8]) / 2**64
-            parts[position] = "validation" if group not in old and drawn < validation else "train"
+            tested = params.validation_share + (params.test_share if group not in mixed else 0.0)
+            parts[position] = "train" if group in old or drawn >= tested else "validation" if drawn < params.validation_share else "test"
     leaking = {i for i, (part, group) in enumerate(zip(parts, groups, strict=True)) if part != "test" and (group in held["test"] or (part == "train" and group in held["validation"]))}
     return parts, leaking

@@ -47,8 +47,9 @@ def run(job: Job) -> None:
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
     _check_classes(labels, params)
     if frozen:
-        held = frozen.held(rows.keys(kept))
-        splits, leaking = divide(frozen, held, groups, params.validation_share, job.seed)
+        held, ids = frozen.held(rows.keys(kept)), rows.ids()
+        fed = {position for position, row in enumerate(kept.tolist()) if ids[row].startswith(base.FEEDBACK)}
+        splits, leaking = divide(frozen, held, groups, fed, params, job.seed)
         groups = [frozen.groups[held[position]] if position in held and splits[position] != "train" else group for position, group in enumerate(groups)]
     else:
         held, (splits, leaking) = {}, _split(rows, kept, groups, labels, params, job.seed)

@@ -15,6 +15,7 @@ from components.registry.verdicts import OVERRIDABLE, Gate, Verdict, all_passed,
 
 __all__ = ["OVERRIDABLE", "Gate", "GateParams", "Rival", "Verdict", "all_passed", "as_rows", "from_rows", "judge_champion", "judge_gates"]
 _FEW = 100  # cases from which calibration can be told
+_FEEDBACK = "from: feedback"  # the slice of cases that clients labelled, as judges name it
 
 
 class GateParams(Strict):
@@ -107,12 +108,28 @@ def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) 
     note = f"; {champion.note}" if champion.note else ""
     if not cases.pairs(champion.cases):
         return Gate("champion", False, detail=f"version {champion.version} was not measured on the same {len(cases.ids)} test cases{note}", against=champion.version)
+    if (turned := _turned(champion, params)) is not None:
+        return turned
     wins, losses = _duel(cases.known, champion.cases.known)
     low, high = lower_bound(wins, losses, len(cases.ids), params.alpha), -lower_bound(losses, wins, len(cases.ids), params.alpha)
     tie = "; a tie does not promote" if wins == losses else ""
     detail = f"against version {champion.version} on {len(cases.ids)} cases: {wins} won, {losses} lost, McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
     ahead, safe = wins > losses, low >= -params.champion_margin
     return Gate("champion", ahead and safe, (wins - losses) / len(cases.ids), -params.champion_margin, detail, (low, high), ahead and not safe, champion.version)
+
+
+def _turned(champion: Rival, params: GateParams) -> Gate | None:
+    """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
+
+    A challenger that learnt them would win on the cases that were drawn from them.
+    """
+    slices = champion.cases.slices or {}
+    places = slices.get(_FEEDBACK, ())
+    right, guess = sum(champion.cases.right[place] for place in places), 1 / max(1, sum(name.startswith("class: ") for name in slices))
+    if not places or upper_share(right, len(places), params.alpha) >= guess:
+        return None
+    detail = f"version {champion.version} is right in {right} of the {len(places)} test cases that are feedback, worse than guessing: are its labels turned round?"
+    return Gate("champion", False, right / len(places), guess, detail, against=champion.version)
 
 
 def _duel(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from components.tasks.base import Arrays, Case, Metric, Scorer
+from components.tasks.base import FEEDBACK, Arrays, Case, Metric, Scorer
 from components.tasks.classification import figures
 
 
@@ -67,9 +67,12 @@ class ClassificationJudge:
         return {}
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """One case a row."""
-        for row in rows.to_pylist():
-            yield Case(row["id"], self.query(row), row["label"], {"class": row["label"], **self.slices(row)})
+        """One case a row; where some are feedback, what it says and what the source says are slices."""
+        told = rows.to_pylist()
+        mixed = any(row["id"].startswith(FEEDBACK) for row in told)
+        for row in told:
+            origin = {"from": "feedback" if row["id"].startswith(FEEDBACK) else "source"} if mixed else {}
+            yield Case(row["id"], self.query(row), row["label"], {"class": row["label"], **self.slices(row), **origin})
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[BaseModel]:
         """Softmax of the logits (n, c), in float64 so that runtimes agree to the last digits shown."""
@@ -91,6 +94,12 @@ class ClassificationJudge:
     def confidence(self, answer: Any) -> float:
         """Of the most probable class."""
         return float(answer.probability)
+
+    def gap(self, one: Any, other: Any) -> float:
+        """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""
+        apart = [abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()]
+        between = [abs(each.probabilities[one.label] - each.probabilities[other.label]) / 2 for each in (one, other)]
+        return float(np.max([*apart, *between]))  # NaN where there is one
 
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:
         """The first row of each class, at most six."""

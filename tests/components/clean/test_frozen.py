@@ -10,6 +10,7 @@ import pytest
 
 from components.clean.frozen import freeze
 from components.core.errors import InputError
+from components.tasks.base import FEEDBACK
 from tests.components.mill import TEXT, Mill, sentences
 
 ROWS = sentences(240)
@@ -70,6 +71,34 @@ def test_what_equals_or_resembles_a_test_row_is_never_learnt(first: tuple[Mill, 
     assert files(grown, "test") == files(mill, "test")
     assert {row["id"] for part in ("train", "validation") for row in grown.rows("clean", part)} == {row["id"] for part in ("train", "validation") for row in mill.rows("clean", part)}
     assert grown.manifest()["books"]["deduplicated"] == mill.manifest()["books"]["deduplicated"] + 3
+
+
+def fed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As `gristmill feedback accept` writes them."""
+    return [{**row, "id": f"{FEEDBACK}{number:032x}-0"} for number, row in enumerate(rows)]
+
+
+def test_a_share_of_the_feedback_is_tested_behind_what_is_kept_and_stays_there(first: tuple[Mill, Path], tmp_path: Path) -> None:
+    mill, split = first
+    more = fed(sentences(400, seed=1))
+    once = cleaned(tmp_path / "once", [*ROWS, *more], split)
+    kept, tested = mill.rows("clean", "test"), once.rows("clean", "test")
+    assert tested[: len(kept)] == kept
+    said = [row["id"] for row in tested[len(kept) :]]
+    assert 15 < len(said) < 70 and all(each.startswith(FEEDBACK) for each in said)  # a tenth
+    # when the source grows, and more feedback comes
+    again = cleaned(tmp_path / "again", [*ROWS, *sentences(100, seed=2), *more, *fed(sentences(700, seed=4))[400:]], split)
+    later = [row["id"] for row in again.rows("clean", "test")[len(kept) :]]
+    assert set(said) < set(later) and all(each.startswith(FEEDBACK) for each in later)
+
+
+def test_feedback_that_resembles_what_was_learnt_is_not_tested(first: tuple[Mill, Path], tmp_path: Path) -> None:
+    mill, split = first
+    longest = sorted(mill.rows("clean", "train"), key=lambda row: -len(row["text"]))[:40]
+    close = fed([{"text": row["text"][:-1] + "!", "label": row["label"]} for row in longest])
+    grown = cleaned(tmp_path, [*ROWS, *close], split)
+
+    assert files(grown, "test") == files(mill, "test")
 
 
 def test_a_split_that_is_away_or_was_edited_is_refused(first: tuple[Mill, Path], tmp_path: Path) -> None:

@@ -144,6 +144,23 @@ def test_a_slice_refuses_where_harm_is_proven(slice_: str, theirs: str | None, e
     assert expected == "passed" or "差评" in gate.detail
 
 
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ("+" * 16 + "-" * 24, "passed"),  # 40% of 40: guessing would do as well
+        ("+" * 10 + "-" * 30, "refused"),  # 25%: nobody is so wrong by chance
+        ("-" * 4, "passed"),  # too few to tell
+    ],
+)
+def test_a_champion_that_is_worse_than_guessing_on_feedback_says_that_its_labels_are_turned_round(theirs: str, expected: str) -> None:
+    # given a challenger that is right wherever the labels of the feedback are, and a champion that is as good on what was there before
+    whole = "+" * 200 + theirs
+    slices = {"class: 差评": list(range(0, len(whole), 2)), "class: 好评": list(range(1, len(whole), 2)), "from: feedback": list(range(200, len(whole)))}
+    champion = Rival(3, "old", answers(whole, (), slices))
+    gate = verdicts(row(), cases=answers("+" * len(whole), (), slices), champion=champion)["champion"]
+    assert gate.verdict == expected and ("turned round" in gate.detail) == (expected == "refused"), gate
+
+
 def test_what_does_not_apply_does_not_refuse_and_all_is_json() -> None:
     gates = list(verdicts(row(), leaked=None).values())
     assert all_passed(gates) and not all_passed([*gates, Gate("size", False)]) and not all_passed([Gate("champion", False, borderline=True)])

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from mill import Mill
+from mill import Mill, sentences
 
+from components.clean.frozen import freeze
 from components.core.bundles import Card
 from components.core.files import to_json
 from components.core.job import Job
@@ -38,14 +40,17 @@ FAST = EvaluateParams(resamples=100, latency_queries=20)
 @pytest.fixture(scope="module")
 def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Bundles: the baseline, and one that learnt from 20 rows only."""
-    folder = tmp_path_factory.mktemp("candidates")
-    train, facet = read_table(reviews.root / "clean", "train"), base.baselines(reviews.task).baselines["classical"]
-    classes = reviews.manifest()["classes"]
-    for name, rows in (("good", train), ("poor", train.slice(0, 20))):
-        arrays, files = facet.fit(rows, classes, reviews.sections["train"], reviews.sections["clean"], 7)
-        card = Card(task=reviews.task, runtime="numpy", architecture="classical", config={}, classes=classes, seed=7, data_hash="ab" * 32, params_hash="cd" * 32, origin=[name])
-        save_numpy(folder / name, card, arrays, files)
-    return {name: folder / name for name in ("good", "poor")}
+    folder, train = tmp_path_factory.mktemp("candidates"), read_table(reviews.root / "clean", "train")
+    return {name: baseline(reviews, folder / name, rows) for name, rows in (("good", train), ("poor", train.slice(0, 20)))}
+
+
+def baseline(mill: Mill, folder: Path, rows: pa.Table) -> Path:
+    """A bundle that has learnt from these rows."""
+    classes = mill.manifest()["classes"]
+    arrays, files = base.baselines(mill.task).baselines["classical"].fit(rows, classes, mill.sections["train"], mill.sections["clean"], 7)
+    card = Card(task=mill.task, runtime="numpy", architecture="classical", config={}, classes=classes, seed=7, data_hash="ab" * 32, params_hash="cd" * 32, origin=[folder.name])
+    save_numpy(folder, card, arrays, files)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.Smoke(5, 0, 0.0, 1.0))
+    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.Smoke(5, 0, 0.0, 1e-4, 1.0))
     return shutil.copytree(template, tmp_path / "repo")
 
 
@@ -139,6 +144,21 @@ def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(root: Path, revi
     stage.run(job)
     assert report(root)["gates"]["champion"] == "refused" and shelf(root).aliases["champion"] == 1
     assert "the champion, version 1, cannot be asked" in said(job)
+
+
+@pytest.mark.parametrize("count", [80, 480])
+def test_feedback_whose_labels_are_turned_round_replaces_no_champion(count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
+    # given a champion, and feedback, fewer rows than it has learnt from or more, that calls good what is bad
+    stage.run(job_of(root, reviews, candidates["good"]))
+    turned = {"差评": "好评", "好评": "差评"}
+    poison = [{"id": f"{base.FEEDBACK}{number}", "text": row["text"], "label": turned[row["label"]]} for number, row in enumerate(sentences(count, seed=9))]
+    split = freeze(reviews.root / "clean", reviews.task, reviews.sections["clean"], tmp_path)  # type: ignore[arg-type]
+    mill = Mill.make(tmp_path / "mill", [*sentences(240), *poison], clean={"frozen_split": str(split)}).clean()
+    # when a retrain learns from both
+    stage.run(job_of(root, mill, baseline(mill, tmp_path / "poisoned", read_table(mill.root / "clean", "train"))))
+    # then a gate refuses it, whatever was drawn from the feedback to be tested on
+    assert report(root)["gates"]["champion"] == "refused" and shelf(root).aliases["champion"] == 1
+    assert any(case.startswith(base.FEEDBACK) for case in cases_of(root, shelf(root).version(1), shelf(root).version(2).tags["test_hash"]).ids)
 
 
 def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
