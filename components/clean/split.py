@@ -58,19 +58,21 @@ def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) 
 
 
 def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:
-    wanted = {"test": max(1, round(total * test)), "validation": max(1, round(total * validation))}
-    given = {"test": 0, "validation": 0}
+    """Test first, then validation, until each has its share; the last two groups leave something for validation and train."""
+    wanted_test, wanted_validation = max(1, round(total * test)), max(1, round(total * validation))
+    given_test = given_validation = 0
     result: list[str] = []
-    for position, size in enumerate(sizes):
-        left = len(sizes) - position
-        if all(given[name] >= wanted[name] for name in wanted):
+    for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
+        if given_test >= wanted_test and given_validation >= wanted_validation:
             return result + ["train"] * left
-        split = next((name for name in ("test", "validation") if given[name] < wanted[name]), "train")
         if left == 1:
-            split = "train"
-        elif left == 2 and given["validation"] == 0:
-            split = "validation"
-        if split != "train":
-            given[split] += size
-        result.append(split)
+            result.append("train")
+        elif given_test < wanted_test and not (left == 2 and given_validation == 0):
+            given_test += size
+            result.append("test")
+        elif given_validation < wanted_validation:
+            given_validation += size
+            result.append("validation")
+        else:
+            result.append("train")
     return result
