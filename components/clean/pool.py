@@ -62,7 +62,7 @@ class Pool:
 def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
     """Clean each content of the raw table once."""
     schema, params = base.schema(job.task), row_wise(job.params)
-    wanted, key = pool_schema(schema), row_wise_key(job.task, job.params)
+    wanted, key = pool_schema(schema), row_wise_key(job.task, job.params, job.seed)
     main, since = ((memo.get(each, [wanted]) or [wanted.empty_table()])[0] for each in (key, key + _SINCE))
     known = pa.concat_tables([main, since]).combine_chunks()
 
@@ -72,7 +72,7 @@ def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
     new = np.flatnonzero(at < 0)
     first = np.empty(len(digests), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of rows with one content the last that is written stays
-    done = _clean(job, [Piece(job.task, params, rows.take(pa.array(first[new[cut : cut + ROWS_PER_TASK]]))) for cut in range(0, len(new), ROWS_PER_TASK)], raw.num_rows)
+    done = _clean(job, [Piece(job.task, params, job.seed, rows.take(pa.array(first[new[cut : cut + ROWS_PER_TASK]]))) for cut in range(0, len(new), ROWS_PER_TASK)], raw.num_rows)
     fresh = [table.add_column(0, wanted.field("content"), digests.take(pa.array(new[start : start + table.num_rows]))) for start, table in done]
     at[new] = known.num_rows + np.arange(len(new))
     contents = pa.concat_tables([known, *fresh]).combine_chunks()

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.clean.params import CleanParams
+from components.clean.split import draw
 from components.clean.unlabelled import may_be_learnt
 from components.core.memo import key_of
 from components.fields.base import Reject
@@ -26,6 +27,7 @@ class Piece:
 
     task: str
     params: CleanParams  # of `row_wise`
+    seed: int  # of the split
     rows: pa.Table  # columns of `content`
 
 
@@ -35,9 +37,9 @@ def row_wise(params: CleanParams) -> CleanParams:
     return params.model_copy(update=told | ({"near_duplicates": CleanParams.model_fields["near_duplicates"].default} if params.near_duplicates < 1 else {}))
 
 
-def row_wise_key(task: str, params: CleanParams) -> str:
+def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
     """Equal where rows are cleaned in the same way."""
-    return key_of({"task": task, "params": row_wise(params).model_dump(mode="json")})
+    return key_of({"task": task, "params": row_wise(params).model_dump(mode="json"), "seed": seed})
 
 
 def inputs_of(schema: base.Schema) -> list[str]:
@@ -56,10 +58,14 @@ def content(schema: base.Schema) -> list[str]:
 
 
 def pool_schema(schema: base.Schema) -> pa.Schema:
-    """Cleaned contents: `fate` (USABLE, UNLABELLED or a reason), then their values; keys are SHA-256, signatures the bytes of their bands (bands,) uint64."""
+    """Cleaned contents: `fate` (USABLE, UNLABELLED or a reason), then their values.
+
+    Keys are SHA-256; a group is named after a key, and its draw decides of its part; signatures are the bytes of their bands (bands,) uint64.
+    """
     values = [(f"value.{role.name}", pa.large_binary() if pa.types.is_binary(role.field.arrow) else pa.large_string()) for role in schema.roles if role.role == "input"]
     bands = [(f"bands.{name}", pa.large_binary()) for name in inputs_of(schema)]
-    return pa.schema([("content", pa.binary(32)), ("fate", pa.string()), ("detail", pa.string()), *values, ("target", pa.string()), ("split", pa.string()), ("key", pa.binary(32)), *bands])
+    own = [("target", pa.string()), ("split", pa.string()), ("key", pa.binary(32)), ("group", pa.string()), ("draw", pa.binary(32))]
+    return pa.schema([("content", pa.binary(32)), ("fate", pa.string()), ("detail", pa.string()), *values, *own, *bands])
 
 
 def clean_piece(piece: Piece) -> pa.Table:
@@ -68,33 +74,34 @@ def clean_piece(piece: Piece) -> pa.Table:
     wanted = pool_schema(schema)
     own = pa.schema([field for field in wanted if field.name != "content"])
     fields = schema.fields(piece.params)
-    return pa.Table.from_pylist([_clean(row, fields, schema, piece.params) for row in piece.rows.to_pylist()], schema=own)
+    return pa.Table.from_pylist([_clean(row, fields, schema, piece) for row in piece.rows.to_pylist()], schema=own)
 
 
-def _clean(row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schema, params: CleanParams) -> dict[str, Any]:
+def _clean(row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schema, piece: Piece) -> dict[str, Any]:
     inputs, target = inputs_of(schema), target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
         try:
             label = fields[target].clean(row[target])
         except Reject as error:
-            if error.reason != "no_label" or params.unlabelled != "keep" or not may_be_learnt(row["split"]):
+            if error.reason != "no_label" or piece.params.unlabelled != "keep" or not may_be_learnt(row["split"]):
                 raise
-            return {"fate": UNLABELLED, **_kept(values, fields)}
+            return {"fate": UNLABELLED, **_kept(values, fields, piece.seed)}
         split = _own_split(row["split"])
     except Reject as error:
         return {"fate": error.reason, "detail": error.detail}
-    found = {"fate": USABLE, **_kept(values, fields), "target": label, "split": split}
-    if params.near_duplicates < 1:
+    found = {"fate": USABLE, **_kept(values, fields, piece.seed), "target": label, "split": split}
+    if piece.params.near_duplicates < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
             found[f"bands.{name}"] = None if bands is None else bands.tobytes()
     return found
 
 
-def _kept(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    key = base.row_key(fields, list(values), values)
-    return {**{f"value.{name}": value for name, value in values.items()}, "key": hashlib.sha256(key.encode()).digest()}
+def _kept(values: Mapping[str, Any], fields: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    key = hashlib.sha256(base.row_key(fields, list(values), values).encode())
+    group = key.hexdigest()[:16]
+    return {**{f"value.{name}": value for name, value in values.items()}, "key": key.digest(), "group": group, "draw": draw(group, seed)}
 
 
 def _own_split(name: str | None) -> str | None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from components.core.errors import InputError
 
 
-def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, test: float, seed: int) -> list[str]:
+def draw(group: str, seed: int) -> bytes:
+    """Where a group stands among the others."""
+    return hashlib.sha256(f"{seed}/{group}".encode()).digest()
+
+
+def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, test: float, draws: Mapping[str, bytes]) -> list[str]:
     """Give every row a split; rows of one group share it.
 
     Groups are ordered by a seeded hash of their name, so the result depends neither on the order of the rows nor on a generator's version.
@@ -22,6 +27,7 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
         labels: (rows,) class names.
         validation: share of the rows of each class.
         test: likewise.
+        draws: of each group.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
@@ -36,7 +42,7 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
     sizes = np.bincount(group_of)
     rarest = np.full(len(numbers), len(rank))
     np.minimum.at(rarest, group_of, [rank[label] for label in labels])
-    digests = [hashlib.sha256(f"{seed}/{group}".encode()).digest() for group in numbers]
+    digests = [draws[group] for group in numbers]
     given = np.empty(len(numbers), object)
     for own in (np.flatnonzero(rarest == place) for place in rank.values()):
         # Largest groups first into train: a stock phrase with a hundred variants must not fill the test split.

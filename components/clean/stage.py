@@ -43,7 +43,7 @@ def run(job: Job) -> None:
     frozen = _frozen(job, rows)
     fates, merged = _settled(rows, params, job)
     kept = np.flatnonzero(fates == STAYS)
-    groups, pairs = _groups(job, rows, kept, memo)
+    groups, draws, pairs = _groups(job, rows, kept, memo)
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
     _check_classes(labels, params)
     if frozen:
@@ -52,7 +52,7 @@ def run(job: Job) -> None:
         splits, leaking = divide(frozen, held, groups, fed, params, job.seed)
         groups = [frozen.groups[held[position]] if position in held and splits[position] != "train" else group for position, group in enumerate(groups)]
     else:
-        held, (splits, leaking) = {}, _split(rows, kept, groups, labels, params, job.seed)
+        held, (splits, leaking) = {}, _split(rows, kept, groups, labels, params, draws)
 
     places = np.array(sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys))) if frozen else range(len(kept)))  # as it was, wherever the source has put its rows since
     places = places[~np.isin(places, list(leaking))]
@@ -129,28 +129,28 @@ def _superfluous(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
     return fates
 
 
-def _groups(job: Job, rows: Usable, kept: Rows, memo: Memo) -> tuple[list[str], int]:
-    """The group of each row that stays: near-duplicates share one, and rows with the source's own group key. And the number of pairs of the former."""
+def _groups(job: Job, rows: Usable, kept: Rows, memo: Memo) -> tuple[list[str], dict[str, bytes], int]:
+    """The group of each row that stays: near-duplicates share one, and rows with the source's own group key. And the draw of each group, and the number of pairs of the former."""
     schema, params = base.schema(job.task), job.params
     clusters = Clusters(len(kept))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
-        verdicts = Verdicts(rows, kept, schema.fields(params), memo, row_wise_key(job.task, params))
+        verdicts = Verdicts(rows, kept, schema.fields(params), memo, row_wise_key(job.task, params, job.seed))
         bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
         pairs = similar_rows(bands, lambda name, one, other: verdicts.similarity(name, one, other) >= params.near_duplicates, clusters)
         verdicts.keep()
     first: dict[str, int] = {}
     for position, group in rows.groups(kept):
         clusters.join(first.setdefault(group, position), position)
-    keys = rows.keys(kept)
-    return [keys[root][:16] for root in clusters.roots().tolist()], pairs
+    named, drawn = rows.column("group", kept[clusters.roots()]), rows.column("draw", kept[clusters.roots()])
+    return named, dict(zip(named, drawn, strict=True)), pairs
 
 
-def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str], params: CleanParams, seed: int) -> tuple[list[str], set[int]]:
+def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str], params: CleanParams, draws: Mapping[str, bytes]) -> tuple[list[str], set[int]]:
     """The source's own splits where it has them, else ours. Returns splits and the positions of train rows that leak into a canonical split."""
     own = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
     if not any(own):
-        return stratified(groups, labels, params.validation_share, params.test_share, seed), set()
+        return stratified(groups, labels, params.validation_share, params.test_share, draws), set()
     splits = [split or "train" for split in own]
     if "test" not in splits:
         raise InputError("the source's split column names no test rows", where="ingest.columns.split", remedy="map no split column, so that one is made")
@@ -158,7 +158,7 @@ def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str
     leaking = {i for i, split in enumerate(splits) if split == "train" and groups[i] in reserved}
     if "validation" not in splits:
         train = [i for i, split in enumerate(splits) if split == "train" and i not in leaking]
-        for i, split in zip(train, stratified([groups[i] for i in train], [labels[i] for i in train], params.validation_share, 0.001, seed), strict=True):
+        for i, split in zip(train, stratified([groups[i] for i in train], [labels[i] for i in train], params.validation_share, 0.001, draws), strict=True):
             splits[i] = "validation" if split != "train" else "train"
     return splits, leaking
 

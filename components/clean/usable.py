@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,10 @@ class Usable:
     def contents(self, rows: Rows) -> pa.Array:
         """SHA-256 of the raw contents of some rows."""
         return self.pool.column("content", self.place[rows])
+
+    def column(self, name: str, rows: Rows) -> list[Any]:
+        """A column of the pool for some rows."""
+        return list(self.pool.column(name, self.place[rows]).to_pylist())
 
     def ids(self) -> list[str]:
         """Of all rows."""

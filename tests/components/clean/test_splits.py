@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.clean.split import stratified
+from components.clean.split import draw, stratified
 from components.core.errors import InputError
 
 Rows = list[tuple[str, str]]  # (group, label)
@@ -17,7 +17,7 @@ Rows = list[tuple[str, str]]  # (group, label)
 
 def divide(rows: Rows, validation: float = 0.1, test: float = 0.1, seed: int = 7) -> list[str]:
     """The split of each row."""
-    return stratified([group for group, _ in rows], [label for _, label in rows], validation, test, seed)
+    return stratified([group for group, _ in rows], [label for _, label in rows], validation, test, {group: draw(group, seed) for group, _ in rows})
 
 
 @st.composite
