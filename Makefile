@@ -10,7 +10,7 @@ run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
-	.venv/bin/python -m pytest -n 2 --dist loadfile --ignore tests/pipelines
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/pipelines
 	.venv/bin/python -m pytest tests/pipelines   # apart: they change the token with which this process reaches Ray, and Ray keeps what it saw first
 
 chaos: setup

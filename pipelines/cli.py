@@ -62,6 +62,17 @@ def retrain(
 
 
 @app.command()
+def pull(name: Name = "default", from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False) -> None:
+    """Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; run, retrain and schedule do so first."""
+    from pipelines.params import load
+    from pipelines.pull import pull_now
+    from pipelines.run import files_of
+
+    path = files_of(root(), name)[0]
+    pull_now(root(), load(path, shown=path.relative_to(root()).as_posix()), from_scratch)
+
+
+@app.command()
 def schedule(
     name: Name = "default",
     cron: Annotated[str | None, typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False)] = None,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import sha256, to_json, write_atomic
-from components.ingest.params import Files, IngestParams
+from components.ingest.params import Files, IngestParams, Sql
 from pipelines.frozen import pin
 from pipelines.params import Params
 
@@ -157,7 +157,7 @@ def _overlay(root: Path, copy: Path, params: Params) -> None:
         shutil.copyfile(copy / "dvc.yaml", copy / file.with_name("dvc.yaml"))
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = Path(ingest.source.path)
-    if not source.is_absolute() and (isinstance(ingest.source, Files) or not (copy / source).exists()):
+    if not source.is_absolute() and (isinstance(ingest.source, (Files, Sql)) or not (copy / source).exists()):
         _snapshot(root / source, copy / source)
     if ingest.feedback and not Path(ingest.feedback).is_absolute() and (root / ingest.feedback).is_dir():
         _snapshot(root / ingest.feedback, copy / ingest.feedback)

@@ -17,7 +17,7 @@ from components.ingest.params import IngestParams
 from components.tasks import base
 from pipelines.look import Look, choose_columns, look_at, preview
 
-RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy")
+RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy", "sources")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 

@@ -28,6 +28,7 @@ from pipelines.ledger import Ledger, champion, end, now
 from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.processes import end_with_parent, identify
+from pipelines.pull import pull_first
 from pipelines.run import files_of
 
 _NOTHING = "nothing new since the retrain of {began} ({outcome}): the same data, code and params"
@@ -95,6 +96,7 @@ def fresh(root: Path, name: str) -> str | None:
 def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[Retrain, Survey, list[str]]:
     """What a retrain would be made with, what its source is like, and files of the code that it would not see."""
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
+    pull_first(root, params)
     seen = ledger.folder / "seen.json"
     known = read_known(seen)
     before = to_json(known)
@@ -102,7 +104,7 @@ def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[
     if to_json(known) != before:
         write_atomic(seen, to_json(known))
     code = isolate.code_of(root)
-    facts = replace(made, commit=code.commit, code=digest_of(code.digest.encode()).hexdigest(), source=found.digest, rows=found.rows, columns=dict(found.columns))
+    facts = replace(made, commit=code.commit, code=digest_of(code.digest.encode()).hexdigest(), source=found.digest, rows=found.rows, columns=dict(found.columns), cursor=found.cursor)
     return facts, found, code.left_out
 
 

@@ -173,7 +173,9 @@ def _show_retrain(made: Retrain) -> None:
     head = f"{made.began[:19].replace('T', ' ')}  {made.trigger}: {made.outcome}" + (f", version {made.version}" if made.version else "")
     console.print(Text(f"{head}; {champion}; {sum(made.seconds.values()):.0f} s", "bold" if made.before != made.after else ""), soft_wrap=True)
     stages = sorted(made.seconds.items(), key=lambda entry: list(STAGES).index(entry[0]) if entry[0] in STAGES else len(STAGES))
-    inputs = f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows)" + (f", data {made.data[:8]}" if made.data else "")
+    inputs = f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows{f', up to {made.cursor}' if made.cursor else ''})" + (
+        f", data {made.data[:8]}" if made.data else ""
+    )
     for told in (made.detail, inputs, ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages)):
         if told:
             console.print(Text(f"    {told}", "dim"), soft_wrap=True)

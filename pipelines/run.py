@@ -20,6 +20,7 @@ from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
 from pipelines.params import Params, load
+from pipelines.pull import pull_first
 from pipelines.summary import show_summary
 from pipelines.watch import console
 
@@ -49,6 +50,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     """
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
+    pull_first(root, params)
     _check_source(root, params)
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()

@@ -20,7 +20,7 @@ from components.core.files import staged
 from components.core.job import Job
 from pipelines.params import Params, load
 from pipelines.stages import STAGES
-from pipelines.state import clear_others, note, state_folder
+from pipelines.state import clear_others, memo_folder, note, state_folder
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
@@ -49,13 +49,14 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         if not path.exists():
             raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=repro(params, name))
     outputs = {each: data / path for each, path in stage.outputs.items()}
-    state = state_folder(root, params, name, inputs)
-    if fresh:
-        shutil.rmtree(state.parent, ignore_errors=True)
+    state, memo = state_folder(root, params, name, inputs), memo_folder(root, params, name)
+    for folder in (state, memo) if fresh else ():
+        if folder:
+            shutil.rmtree(folder.parent, ignore_errors=True)
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         tags = run_tags(root, params, name)
-        job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags)
+        job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags, memo)
         shown = {f"{name}.{key}": value for key, value in _flat(params.sections[name].model_dump(mode="json")).items()}
         with (
             Watcher(name) as watcher,

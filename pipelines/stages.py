@@ -14,12 +14,13 @@ class Stage:
     inputs: Mapping[str, str] = field(default_factory=dict)  # name in the job -> path below the data folder
     outputs: Mapping[str, str] = field(default_factory=dict)
     registers: bool = False  # needs the id of its MLflow run
+    remembers: bool = False  # what it made of a row or a file in earlier runs
     fits: bool = False  # its resumable state also depends on the code of nets, tasks and engine
 
 
 STAGES: Mapping[str, Stage] = {
-    "ingest": Stage(("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}),
-    "clean": Stage(("clean",), {"raw": "raw"}, {"clean": "clean", "audit": "audit", "report": "reports/clean.json"}),
+    "ingest": Stage(("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}, remembers=True),
+    "clean": Stage(("clean",), {"raw": "raw"}, {"clean": "clean", "audit": "audit", "report": "reports/clean.json"}, remembers=True),
     "augment": Stage(("clean", "augment"), {"clean": "clean"}, {"augmented": "augmented", "report": "reports/augment.json"}),
     "tokenize": Stage(("clean", "tokenize"), {"clean": "clean", "augmented": "augmented"}, {"tokens": "tokens", "report": "reports/tokenize.json"}),
     "train": Stage(

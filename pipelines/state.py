@@ -5,19 +5,25 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 from components.core.bundles import CARD
 from components.core.files import sha256, to_json
+from components.core.memo import key_of
 from components.core.tables import MANIFEST
+from components.registry.store import home
 from components.tune.study import STUDIES
 from pipelines.params import Params
 from pipelines.stages import STAGES
 
 BATCH = "predict"  # not a stage, but it leaves finished parts behind in the same way
+MEMO = "memo"
 _FORMAT = 2
+_LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
 _FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
 
 
@@ -49,6 +55,27 @@ def code_digest(root: Path, task: str) -> str:
     folders = [root / "components" / name for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")]
     trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for folder in folders for file in sorted(folder.rglob("*.py")))
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+
+
+def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
+    """`<data>/.state/memo/<stage>/<key>` of the project, for a copy of it too: what the stage's pure work gave in earlier runs. None for a stage that remembers nothing.
+
+    The key covers every byte of the code that such work can run, and the libraries whose version its result may show.
+    """
+    if not STAGES[stage].remembers:
+        return None
+    facts = {
+        "code": {file.relative_to(root).as_posix(): sha256(file) for file in memo_code(root, params.task, stage)},
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
+    return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / key_of(facts)
+
+
+def memo_code(root: Path, task: str, stage: str) -> list[Path]:
+    """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
+    places = [root / "components" / name for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{task}/schema.py")]
+    return [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
 
 
 def clear_others(state: Path) -> None:

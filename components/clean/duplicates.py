@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.fields.base import Field
-
+STAYS, DUPLICATE, CONFLICTING, BOILERPLATE = range(4)
+REASONS = ("", "duplicate", "conflicting_labels", "boilerplate")
+OWN_SPLITS = ("", "train", "validation", "test")  # what a source says of a row, by number
 # A band shared by more rows than this is a stock phrase: comparing all pairs would be quadratic, neighbours in order suffice for a chain.
 _MAX_PAIRWISE = 30
+Rows = NDArray[np.int64]
 
 
 class Clusters:
@@ -34,64 +35,95 @@ class Clusters:
         a, b = self.find(a), self.find(b)
         self.parent[max(a, b)] = min(a, b)
 
+    def roots(self) -> Rows:
+        """(rows,) the smallest row of each row's cluster."""
+        roots = np.array(self.parent, np.int64)
+        for row in np.flatnonzero(roots != np.arange(len(roots))).tolist():
+            roots[row] = self.find(row)
+        return roots
 
-def settle_equal(keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str) -> dict[int, str]:
+
+def settle_equal(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
     """Which rows go, and why, so that each key stands once.
 
     Args:
-        keys: equal for rows that count as the same.
-        splits: the source's own split or None. Its test rows all stay, and its validation rows that equal none of them: figures on them are compared
-            with those of others. Of rows that are equal to neither, the first stays.
+        keys: (rows,) equal for rows that count as the same.
+        labels: (rows,) equal for rows of one class.
+        splits: (rows,) the source's own split, a number of OWN_SPLITS. Its test rows all stay, and its validation rows that equal none of them: figures on
+            them are compared with those of others. Of rows that are equal to neither, the first stays.
         conflicts: 'drop' (no row of a key with several labels stays) or 'majority' (the label that most have; a tie drops all).
 
     Returns:
-        row -> 'conflicting_labels' or 'duplicate'.
+        (rows,) STAYS, DUPLICATE or CONFLICTING.
     """
-    by_key: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        by_key[key].append(row)
-    gone: dict[int, str] = {}
-    for rows in by_key.values():
-        held = next((some for split in ("test", "validation") if (some := {row for row in rows if splits[row] == split})), None)
-        if held:
-            gone |= {row: "duplicate" for row in rows if row not in held}
-            continue
-        candidates = rows
-        votes = Counter(labels[row] for row in rows).most_common()
-        if len(votes) > 1:
-            tie = votes[0][1] == votes[1][1]
-            candidates = [] if conflicts == "drop" or tie else [row for row in rows if labels[row] == votes[0][0]]
-            chosen = set(candidates)
-            gone |= {row: "conflicting_labels" for row in rows if row not in chosen}
-        gone |= dict.fromkeys(candidates[1:], "duplicate")
-    return gone
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    fates = np.full(len(keys), DUPLICATE, np.int8)
+    fates[order[starts]] = STAYS
+    mixed = np.minimum.reduceat(labels[order], starts) != np.maximum.reduceat(labels[order], starts)
+    held = np.maximum.reduceat(splits[order], starts) >= OWN_SPLITS.index("validation")
+    ends = np.append(starts[1:], len(keys))
+    for group in np.flatnonzero(mixed | held):
+        rows = order[starts[group] : ends[group]]
+        fates[rows] = _settle(labels[rows], splits[rows], conflicts)
+    return fates
 
 
-def similar_rows(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field], signatures: Mapping[str, Sequence[NDArray[np.uint64] | None]], threshold: float, clusters: Clusters) -> int:
+def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+    """The fates of rows of one key, in their order."""
+    best = splits.max()
+    if best >= OWN_SPLITS.index("validation"):
+        return np.where(splits == best, STAYS, DUPLICATE).astype(np.int8)
+    names, counts = np.unique(labels, return_counts=True)
+    tie = (counts == counts.max()).sum() > 1
+    fates = np.full(len(labels), CONFLICTING, np.int8)
+    if conflicts == "majority" and not tie:
+        voted = np.flatnonzero(labels == names[counts.argmax()])
+        fates[voted] = DUPLICATE
+        fates[voted[0]] = STAYS
+    return fates
+
+
+def similar_rows(signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]], similar: Callable[[str, int, int], bool], clusters: Clusters) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
     Args:
-        columns: input column -> (rows,) cleaned values.
-        signatures: input column -> (rows,) bands.
-        threshold: similarity from which two values are one, in every input column.
+        signatures: input column -> rows that have one (found,), ascending, and their bands (found, bands).
+        similar: whether two rows are one by a column; a pair that shares bands in several columns is judged by the first.
+        clusters: of the rows.
 
     Returns:
         The number of confirmed pairs.
     """
-    confirmed = 0
-    seen: set[tuple[int, int]] = set()
-    for name, bands in signatures.items():
-        buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, signature in enumerate(bands):
-            for band, value in enumerate(signature if signature is not None else ()):
-                buckets[band, int(value)].append(row)
-        for rows in buckets.values():
-            pairs = pairwise(rows) if len(rows) > _MAX_PAIRWISE else ((a, b) for i, a in enumerate(rows) for b in rows[i + 1 :])
-            for pair in pairs:
-                if pair in seen or clusters.find(pair[0]) == clusters.find(pair[1]):
-                    continue
-                seen.add(pair)
-                if fields[name].similar(columns[name][pair[0]], columns[name][pair[1]]) >= threshold:
-                    clusters.join(*pair)
-                    confirmed += 1
+    confirmed, count = 0, len(clusters.parent)
+    seen = np.empty(0, np.int64)
+    for name, (rows, bands) in signatures.items():
+        pairs = np.unique(np.concatenate([np.empty(0, np.int64), *(rows[one] * count + rows[other] for band in bands.T for one, other in _sharing(band))]))
+        pairs, seen = np.setdiff1d(pairs, seen, assume_unique=True), np.union1d(pairs, seen)
+        for one, other in zip(*(side.tolist() for side in np.divmod(pairs, count)), strict=True):
+            if clusters.find(one) != clusters.find(other) and similar(name, one, other):
+                clusters.join(one, other)
+                confirmed += 1
     return confirmed
+
+
+def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
+    """Places (pairs,), (pairs,) of equal values: all pairs of a value, or if it has too many, neighbours."""
+    values = np.sort(band)
+    repeated = values[1:][values[1:] == values[:-1]]
+    if not len(repeated):
+        return
+    places = np.flatnonzero(pc.is_in(pa.array(band), value_set=pa.array(repeated)).to_numpy(zero_copy_only=False))  # most values stand once
+    places = places[np.argsort(band[places], kind="stable")]
+    values = band[places]
+    edges = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))
+    sizes = np.repeat(np.diff(edges), np.diff(edges))
+    for distance in range(1, min(_MAX_PAIRWISE, len(values))):
+        same = values[distance:] == values[:-distance]
+        if distance > 1:
+            same &= sizes[:-distance] <= _MAX_PAIRWISE
+        found = np.flatnonzero(same)
+        if not len(found):
+            return
+        yield places[found], places[found + distance]

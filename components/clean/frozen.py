@@ -19,6 +19,7 @@ from components.core.tables import read_table
 from components.tasks import base
 
 _PARTS = ("test", "validation", "train")
+_KEY = 32  # hexadecimal digits that are kept of the SHA-256 of a row's key
 _DIGITS = 16  # of the file's SHA-256 in its name
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "id", "split", "group")])
 
@@ -38,17 +39,22 @@ class Frozen:
         return {key: row for row, key in enumerate(self.keys)}
 
     def claim(self, keys: Sequence[str], ids: Sequence[str]) -> dict[int, int]:
-        """Row of a source -> row of this split. Of several that are equal the one with the old id is taken, else the first."""
+        """Row of a source -> row of this split. Of several that are equal the one with the old id is taken, else the first.
+
+        Args:
+            keys: SHA-256 of each row's key.
+            ids: of the rows.
+        """
         claimed: dict[int, int] = {}
         for row, key in enumerate(keys):
-            place = self.place.get(_digest(key))
+            place = self.place.get(key[:_KEY])
             if place is not None and (place not in claimed or ids[row] == self.ids[place]):
                 claimed[place] = row
         return {row: place for place, row in claimed.items()}
 
     def held(self, keys: Sequence[str]) -> dict[int, int]:
-        """Position -> row of this split, where each key stands once."""
-        return {position: self.place[digest] for position, digest in enumerate(map(_digest, keys)) if digest in self.place}
+        """Position -> row of this split, where each key (SHA-256) stands once."""
+        return {position: self.place[key[:_KEY]] for position, key in enumerate(keys) if key[:_KEY] in self.place}
 
 
 def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
@@ -59,7 +65,7 @@ def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
     rows: list[dict[str, str]] = []
     for part in _PARTS:
         for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():
-            rows.append({"key": _digest(base.row_key(fields, inputs, row)), "id": row["id"], "split": part, "group": row["group"]})
+            rows.append({"key": hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()[:_KEY], "id": row["id"], "split": part, "group": row["group"]})
     draft = folder / "split.part"
     with atomic(draft) as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream, compression="zstd")
@@ -109,7 +115,3 @@ def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], 
             parts[position] = "train" if group in old or drawn >= tested else "validation" if drawn < params.validation_share else "test"
     leaking = {i for i, (part, group) in enumerate(zip(parts, groups, strict=True)) if part != "test" and (group in held["test"] or (part == "train" and group in held["validation"]))}
     return parts, leaking
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:32]

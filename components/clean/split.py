@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 from components.core.errors import InputError
 
@@ -27,47 +29,50 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
     Raises:
         InputError: a class has too few groups for that.
     """
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[group].append(row)
     counts = Counter(labels)
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for group, rows in members.items():
-        by_class[min({labels[row] for row in rows}, key=lambda name: (counts[name], name))].append(group)
-    splits = [""] * len(groups)
-    for own in by_class.values():
+    rank = {name: place for place, name in enumerate(sorted(counts, key=lambda name: (counts[name], name)))}  # the rarest first
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_of = np.array([numbers[group] for group in groups])
+    sizes = np.bincount(group_of)
+    rarest = np.full(len(numbers), len(rank))
+    np.minimum.at(rarest, group_of, [rank[label] for label in labels])
+    digests = [hashlib.sha256(f"{seed}/{group}".encode()).digest() for group in numbers]
+    given = np.empty(len(numbers), object)
+    for own in (np.flatnonzero(rarest == place) for place in rank.values()):
         # Largest groups first into train: a stock phrase with a hundred variants must not fill the test split.
-        total = sum(len(members[group]) for group in own)
+        total = int(sizes[own].sum())
         limit = max(1, round(total * min(validation, test) / 4))
-        order = sorted(own, key=lambda group: (len(members[group]) > limit, hashlib.sha256(f"{seed}/{group}".encode()).digest()))
-        for group, split in zip(order, _assign([len(members[group]) for group in order], total, validation, test), strict=True):
-            for row in members[group]:
-                splits[row] = split
+        order = sorted(own.tolist(), key=digests.__getitem__)
+        order = [group for group in order if sizes[group] <= limit] + [group for group in order if sizes[group] > limit]
+        given[order] = _assign(sizes[order].tolist(), total, validation, test)
+    splits: list[str] = given[group_of].tolist()
     _check(groups, labels, splits)
     return splits
 
 
 def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> None:
-    found: dict[str, set[str]] = defaultdict(set)
-    for label, split in zip(labels, splits, strict=True):
-        found[label].add(split)
-    if poor := sorted(name for name, some in found.items() if len(some) < 3):
+    found = Counter(label for label, _ in set(zip(labels, splits, strict=True)))
+    if poor := sorted(name for name, count in found.items() if count < 3):
         own = len({group for group, label in zip(groups, labels, strict=True) if label == poor[0]})
         raise InputError(f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split", where="clean", remedy="bring more data, or set clean.small_classes: merge")
 
 
 def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:
-    wanted = {"test": max(1, round(total * test)), "validation": max(1, round(total * validation))}
-    given = {"test": 0, "validation": 0}
-    result = []
-    for position, size in enumerate(sizes):
-        left = len(sizes) - position
-        split = next((name for name in ("test", "validation") if given[name] < wanted[name]), "train")
+    """Test first, then validation, until each has its share; the last two groups leave something for validation and train."""
+    wanted_test, wanted_validation = max(1, round(total * test)), max(1, round(total * validation))
+    given_test = given_validation = 0
+    result: list[str] = []
+    for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
+        if given_test >= wanted_test and given_validation >= wanted_validation:
+            return result + ["train"] * left
         if left == 1:
-            split = "train"
-        elif left == 2 and given["validation"] == 0:
-            split = "validation"
-        if split != "train":
-            given[split] += size
-        result.append(split)
+            result.append("train")
+        elif given_test < wanted_test and not (left == 2 and given_validation == 0):
+            given_test += size
+            result.append("test")
+        elif given_validation < wanted_validation:
+            given_validation += size
+            result.append("validation")
+        else:
+            result.append("train")
     return result

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Set
 
 import pyarrow as pa
-
-from components.fields.base import Field
-from components.tasks.base import row_key
 
 SPLIT = "unlabelled"
 
 
-def nameless(row: Mapping[str, Any], fields: Mapping[str, Field], inputs: Sequence[str]) -> dict[str, Any] | None:
-    """The cleaned inputs of a raw row, with their key; None where its own split says that it is to be judged, not learnt from."""
-    if (row["split"] or SPLIT).strip().lower() not in (SPLIT, "train", "training"):
-        return None
-    values = {name: fields[name].clean(row[name]) for name in inputs}
-    return {"id": row["id"], **values, "key": row_key(fields, inputs, values)}
+def may_be_learnt(split: str | None) -> bool:
+    """Whether a row's own split says that it is to be learnt from, not judged."""
+    return (split or SPLIT).strip().lower() in (SPLIT, "train", "training")
 
 
-def settle(found: Sequence[Mapping[str, Any]], labelled: Set[str], target: str, schema: pa.Schema) -> tuple[dict[str, pa.Table], int]:
-    """The split of its own, if there are any, and how many were duplicates: of each other, or of a row with a label, so that no text of test is among them."""
-    first: dict[str, Mapping[str, Any]] = {}
-    for row in found:
-        if row["key"] not in labelled:
-            first.setdefault(row["key"], row)
-    rows = [{**row, target: None, "split": SPLIT, "group": hashlib.sha256(key.encode()).hexdigest()[:16]} for key, row in first.items()]
-    return {SPLIT: pa.Table.from_pylist(rows, schema=schema)} if rows else {}, len(found) - len(rows)
+def settle(rows: pa.Table, keys: pa.Array, labelled: Set[bytes], target: str, schema: pa.Schema) -> tuple[dict[str, pa.Table], int]:
+    """The split of its own, if there are any, and how many were duplicates: of each other, or of a row with a label, so that no text of test is among them.
+
+    Args:
+        rows: id and cleaned inputs.
+        keys: (rows,) equal for rows whose inputs count as the same, SHA-256.
+        labelled: keys of the rows with a label.
+        target: the column without a value.
+        schema: of the split.
+    """
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys.to_pylist()):
+        if key not in labelled:
+            first.setdefault(key, row)
+    if not first:
+        return {}, rows.num_rows
+    chosen = rows.take(pa.array(list(first.values()), pa.int64()))
+    facts = {target: pa.nulls(len(first), pa.string()), "split": [SPLIT] * len(first), "group": [key.hex()[:16] for key in first]}
+    table = pa.table({name: facts[name] if name in facts else chosen[name] for name in schema.names}, schema=schema)
+    return {SPLIT: table}, rows.num_rows - len(first)

@@ -40,6 +40,11 @@ class Card:
         """What to call it in a table."""
         return f"{self.architecture} ({' + '.join(self.origin)})"
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it rounds to whole numbers on the way, which makes steps of what differs in the last bit."""
+        return "int8" in self.origin
+
 
 def library_versions(names: Sequence[str] = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime")) -> dict[str, str]:
     """The installed versions of the libraries that shape a model."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from components.core.params import Strict
 
@@ -40,6 +41,15 @@ def _inside(path: str) -> str:
     if parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError("must stay inside the source: no leading /, no .., no backslash")
     return path
+
+
+def _no_secret(url: str) -> str:
+    if "://" not in url and not re.fullmatch(r"\$\{\w+\}", url):
+        raise ValueError("must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}")
+    given = re.search(r"://[^/@]*:([^/]*)@", url)
+    if given and not re.fullmatch(r"\$\{\w+\}", given[1]):
+        raise ValueError("must hold no password: write ${NAME} in its place and put it into the environment")
+    return url
 
 
 def _distinct(files: dict[str, str]) -> dict[str, str]:
@@ -85,10 +95,27 @@ class Sklearn(Strict):
     dataset: Literal["digits"]
 
 
+class Sql(Strict):
+    """A table that grows. `gristmill pull` appends its new rows to a folder, as Parquet shards; ingest reads the folder and never asks the database."""
+
+    kind: Literal["sql"]
+    path: Path  # the folder of shards
+    url: Annotated[str, AfterValidator(_no_secret)]  # as SQLAlchemy writes it; ${NAME} stands for what the environment holds
+    table: str | None = None  # or schema.table
+    query: str | None = None  # a SELECT instead
+    cursor: Annotated[str, Field(min_length=1)]  # the column, a time or an id, by which new rows are known
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Sql:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("takes one of table and query")
+        return self
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[Files | Package | Sklearn, Field(discriminator="kind")]
+    source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")]
     columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
     feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; its accepted-*.jsonl are read behind the source
     seen: str | None = None  # what a retrain found there: DVC looks at the source only, and at these params

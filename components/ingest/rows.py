@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.fields.base import Reject
 from components.ingest.columns import Layout
@@ -88,9 +89,9 @@ def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
     Returns:
         The rows, and how many ids were replaced.
     """
-    ids = rows["id"].to_pylist()
-    if len(set(ids)) == len(ids):
+    if pc.count_distinct(rows["id"], mode="all").as_py() == rows.num_rows:
         return rows, 0
+    ids = rows["id"].to_pylist()
     seen: set[str] = set()
     replaced = 0
     for place, origin in enumerate(rows["origin"].to_pylist()):

@@ -13,11 +13,12 @@ import pyarrow as pa
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
+from components.core.memo import Memo, key_of
 from components.core.spread import spread
 from components.core.tables import write_table
-from components.ingest import files, formats, package, sklearn
+from components.ingest import files, formats, package, shards, sklearn
 from components.ingest.columns import Layout, layout
-from components.ingest.params import Files, IngestParams, Package
+from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import QUARANTINE, Format, Unit, shaped, unique_ids
 from components.tasks import base
 
@@ -30,6 +31,7 @@ READERS: Mapping[Format, formats.Reader] = {
     "folders": formats.folder,
     "digits": sklearn.digits,
 }
+_FACTS = pa.schema([("sha256", pa.string()), ("encoding", pa.string())])  # of a unit, which its name and its rows do not say
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def run(job: Job) -> None:
     named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value)
     keys = _keys([unit.name for unit in (*found, *told)])
-    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], job.journal)
+    memo = Memo(job.memo, job.journal.say)
+    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], memo, job.journal)
     if params.seen:
         job.journal.say(f"with {len(told)} files of feedback, as a retrain found them ({params.seen[:12]})")
     rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
@@ -76,47 +79,81 @@ def run(job: Job) -> None:
         job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
     _say(job.journal, parsed, quarantine)
     facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
+    job.journal.params(_watermark(params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows))
     write_table(job.outputs["raw"], {"rows": rows}, facts)
     write_table(job.outputs["raw"] / "quarantine", {"quarantine": quarantine}, {"reasons": _reasons(quarantine)})
     report = {"rows": rows.num_rows, "quarantined": quarantine.num_rows, "classes": len(classes), "files": len(parsed)}
     write_atomic(job.outputs["report"], to_json(report))
+    memo.close()
 
 
 def units(params: IngestParams, job: Job) -> list[Unit]:
     """What the source consists of."""
     source = params.source
-    if isinstance(source, Files):
-        return files.units(source, job.root)
+    if isinstance(source, (Files, Sql)):
+        return files.units(source, job.root) if isinstance(source, Files) else shards.units(source, job.root)
     return package.units(source, job.root) if isinstance(source, Package) else sklearn.units(source, job.root)
+
+
+def _watermark(params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
+    """What the run is said to have seen of the source: a digest of all its files, their rows, and how far a database was pulled."""
+    mark = shards.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
+    digest = key_of({"files": [[each["name"], each["sha256"]] for each in found]})
+    return {"source.digest": digest, "source.rows": rows, **({"source.cursor": mark.value} if mark else {})}
 
 
 def parse(piece: Piece) -> Parsed:
     """Read one unit."""
     unit, used = piece.unit, set[str]()
     rows, quarantine = shaped(READERS[unit.format](unit, piece.layout, used), piece.layout, unit, piece.key)
-    facts = {"name": unit.name, "sha256": _digest(unit, rows, piece.layout), "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows}
-    return Parsed(rows, quarantine, facts)
+    digest = _digest(unit) or _of_values(rows, piece.layout.input.name)
+    return Parsed(rows, quarantine, {"name": unit.name, "sha256": digest, "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows})
 
 
-def _read(pieces: Sequence[Piece], journal: Journal) -> list[Parsed]:
-    parsed = []
+def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]:
+    """All units in their order: those that an earlier run has read, byte for byte the same and in the same way, are not read again."""
+    digests = [_digest(piece.unit) for piece in pieces]
+    keys = [_key(piece, digest) for piece, digest in zip(pieces, digests, strict=True)]
+    parsed = [_remembered(piece, memo.get(key, [piece.layout.schema, QUARANTINE, _FACTS])) for piece, key in zip(pieces, keys, strict=True)]
+    new = [place for place, each in enumerate(parsed) if each is None]
+    fresh = [pieces[place] for place in new]
     # One unit is read here: a task of its own would only be started and waited for.
-    for each in spread(parse, pieces) if len(pieces) > 1 else map(parse, pieces):
-        parsed.append(each)
-        journal.progress(len(parsed), len(pieces), "files")
-    return parsed
+    for done, (place, each) in enumerate(zip(new, spread(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1):
+        parsed[place] = each
+        if digests[place] == each.facts["sha256"]:  # else it has no files, or somebody wrote to them meanwhile
+            memo.put(keys[place], [each.rows, each.quarantine, pa.Table.from_pylist([each.facts], schema=_FACTS)])
+        journal.progress(len(pieces) - len(new) + done, len(pieces), "files")
+    return [each for each in parsed if each is not None]
 
 
-def _digest(unit: Unit, rows: pa.Table, wanted: Layout) -> str:
-    """SHA-256 of the file; of several, over their names and hashes; of none, over the values."""
+def _key(piece: Piece, digest: str) -> str:
+    """Covers all that reading a unit depends on."""
+    unit, wanted = piece.unit, piece.layout
+    columns = [[column.name, column.source, str(column.type), column.role, column.must] for column in wanted.columns]
+    return key_of({"files": digest, "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key], "limit": wanted.limit, "columns": columns})
+
+
+def _remembered(piece: Piece, found: Sequence[pa.Table] | None) -> Parsed | None:
+    if found is None:
+        return None
+    rows, quarantine, facts = found
+    return Parsed(rows, quarantine, {"name": piece.unit.name, "rows": rows.num_rows, **facts.to_pylist()[0]})
+
+
+def _digest(unit: Unit) -> str:
+    """SHA-256 of the file; of several, over their names and hashes; nothing where there are none."""
     if len(unit.paths) == 1 and unit.format != "folders":
         return sha256(unit.paths[0])
     whole = hashlib.sha256()
     for path in unit.paths:
         whole.update(f"{path.name}\0{sha256(path)}\n".encode())
-    if not unit.paths:
-        for value in rows[wanted.input.name].to_pylist():
-            whole.update(value)
+    return whole.hexdigest() if unit.paths else ""
+
+
+def _of_values(rows: pa.Table, column: str) -> str:
+    whole = hashlib.sha256()
+    for value in rows[column].to_pylist():
+        whole.update(value)
     return whole.hexdigest()
 
 
@@ -153,7 +190,7 @@ def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
     """
     if wanted.target is None or wanted.target.type != pa.string():
         return {}
-    counts = Counter(label for label in rows[wanted.target.name].to_pylist() if label is not None)
+    counts = {each["values"]: each["counts"] for each in rows[wanted.target.name].drop_null().value_counts().to_pylist()}
     if len(counts) < 2:
         what = f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed" if counts else f"has no row with a label among {rows.num_rows}"
         raise InputError(what, where=path, remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import to_json
-from components.ingest import files, formats, package, sklearn
+from components.ingest import files, formats, package, shards, sklearn
 from components.ingest.encodings import detect
-from components.ingest.params import Files, IngestParams, Package
+from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import Unit
 
 _CHUNK = 1 << 20
@@ -37,6 +37,7 @@ class Survey:
     columns: Mapping[str, str]  # name -> type, of tables
     bytes: int
     feedback: str = ""  # digest of accepted feedback, which DVC does not see; "" where there is none
+    cursor: str = ""  # the greatest that was pulled of a database
 
 
 def survey(params: IngestParams, root: Path, known: Known) -> Survey:
@@ -50,8 +51,7 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
     Raises:
         InputError: it is away, or cannot be read.
     """
-    source = params.source
-    found = files.units(source, root) if isinstance(source, Files) else package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
+    found = _units(params, root)
     seen: dict[str, list[str]] = {}
     rows, size, columns = 0, 0, dict[str, str]()
     for unit in found:
@@ -61,7 +61,15 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
         rows += len(facts) if unit.format == "folders" else _rows(unit, int(facts[0][3])) if facts else 1
         columns |= _columns(unit)
     told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
-    return Survey(_digest(seen | told), rows, columns, size, _digest(told) if told else "")
+    mark = shards.read(root / params.source.path) if isinstance(params.source, Sql) else None
+    return Survey(_digest(seen | told), rows, columns, size, _digest(told) if told else "", mark.value if mark else "")
+
+
+def _units(params: IngestParams, root: Path) -> list[Unit]:
+    source = params.source
+    if isinstance(source, (Files, Sql)):
+        return files.units(source, root) if isinstance(source, Files) else shards.units(source, root)
+    return package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
 
 
 def _digest(seen: Mapping[str, list[str]]) -> str:

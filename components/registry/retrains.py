@@ -36,6 +36,7 @@ class Retrain:
     source: str
     rows: int  # of the source
     columns: Mapping[str, str] = field(default_factory=dict)  # name -> type
+    cursor: str = ""  # of a source that is a database: up to where it was pulled
     data: str = ""  # data_hash
     split: str = ""  # digest of the frozen split that it kept; "" if it made one
     version: int | None = None

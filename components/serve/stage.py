@@ -26,6 +26,7 @@ from components.registry.release import Release, release
 from components.registry.review import pick_up
 from components.registry.versions import champion, fetch, keep_cases, register
 from components.serve import card
+from components.serve.agreement import tolerance
 from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
 from components.serve.keys import Key, Keyring
@@ -33,16 +34,15 @@ from components.serve.params import ServeParams
 from components.serve.wire import ModelInfo
 from components.tasks import base
 
-_TOLERANCE = 1e-4  # of a probability: the same graph on other threads and batch sizes rounds differently
-
 
 @dataclass(frozen=True)
 class Smoke:
     """What asking over HTTP showed."""
 
     asked: int
-    different: int  # answers whose label differs, or whose probability differs by more than the tolerance
-    largest: float  # difference of a probability
+    different: int  # answers that are further apart than rounding explains
+    largest: float  # gap
+    tolerance: float
     milliseconds: float  # median of a request
 
 
@@ -60,7 +60,8 @@ def run(job: Job) -> None:
     keep_cases(job.root, version, cases)
     job.journal.say(f"registered as version {version.number} of {pipeline!r} (challenger)" if "challenger" in version.aliases else f"is version {version.number} of {pipeline!r} already")
     smoke = _ask_over_http(job, params, version)
-    gates = [*_judge(job, rules, winner, board, cases), Gate("service", smoke.different == 0, smoke.largest, _TOLERANCE, f"{smoke.asked} answers over HTTP against evaluate's, largest difference")]
+    service = Gate("service", smoke.different == 0, smoke.largest, smoke.tolerance, f"{smoke.asked} answers over HTTP against evaluate's, largest difference")
+    gates = [*_judge(job, rules, winner, board, cases), service]
     told = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
     version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, told, card.page(job, winner, board, gates))
     experiment = bool(job.tags.get("experiment"))
@@ -129,17 +130,17 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
         keys=Keyring([Key.of("check", secret)]),
     )
     try:
+        judge, allowed = base.judge(job.task), tolerance(read_bundle(job.inputs["winner"])[0])
         different, largest, times = 0, 0.0, []
         for number, row in enumerate(chosen, 1):
             started = time.perf_counter()
             given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
             times.append((time.perf_counter() - started) * 1000)
-            expected = json.loads(row["answer"])
-            gap = max(abs(given["probabilities"][key] - value) for key, value in expected["probabilities"].items())
-            different += given["label"] != expected["label"] or gap > _TOLERANCE
+            gap = judge.gap(judge.Answer.model_validate(given), judge.Answer.model_validate_json(row["answer"]))
+            different += not gap <= allowed
             largest = max(largest, gap)
             job.journal.progress(number, len(chosen), "questions over HTTP")
-        return Smoke(len(chosen), different, largest, sorted(times)[len(times) // 2])
+        return Smoke(len(chosen), different, largest, allowed, sorted(times)[len(times) // 2])
     finally:
         remove(name)
 

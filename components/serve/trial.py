@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.serve.agreement import tolerance
 from components.serve.plan import Edition
 
 _TRIAL_S = 120.0
 _ROUNDS = 10
-_TOLERANCE = 1e-4  # of a number in an answer: alone, or in company
 
 
 def try_out(edition: Edition, latency_ms: float) -> float:
@@ -70,16 +70,7 @@ def examined(edition: Edition) -> float:
             alone += predictor.predict([query])
             times.append((time.perf_counter() - began) * 1000)
     together = predictor.predict(queries)
-    if len(alone) != len(together) or not all(_alike(a.model_dump(), b.model_dump()) for a, b in zip(alone, together, strict=True)):
-        raise InputError("it answers the same question otherwise when others are asked with it", where=edition.version)
+    gaps = [predictor.judge.gap(one, other) for one, other in zip(alone, together, strict=True)]
+    if not all(gap <= tolerance(predictor.card) for gap in gaps):  # NaN is not
+        raise InputError(f"it answers the same question otherwise when others are asked with it, by up to {max(gaps):.3g}", where=edition.version)
     return sorted(times)[int(0.95 * (len(times) - 1))]
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float):
-        return bool(abs(one - other) <= _TOLERANCE)  # false for NaN
-    return bool(one == other)

@@ -307,6 +307,9 @@ class Judge(Protocol):
     def confidence(self, answer: Any) -> float | None:
         """The probability that the answer states for being right; None where answers state none."""
 
+    def gap(self, one: Any, other: Any) -> float:
+        """How far apart two answers to one query are: 0 for the same, NaN where one holds no number, small where only rounding differs, even if that tips a tie."""
+
     def show(self, case: Case[Any]) -> str:
         """The query for a person, as HTML."""
 

@@ -9,6 +9,7 @@ import pytest
 from components.core.params import read_yaml
 from components.tasks import base
 from pipelines.stages import STAGES
+from pipelines.state import memo_code
 from tests.structure.reach import BASE, ROOT, file_of, files, has_code
 
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -48,6 +49,11 @@ def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task
     wide = {file for file in facets if file not in files(stage, task) and any(lies_under(file, dep) for dep in code_deps(stage, task))}
     unwanted = {file for file in wide if file.rpartition("/")[2] != SPARE.get(stage)}
     assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
+
+
+@pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])
+def test_the_key_of_a_memo_covers_each_reached_file(stage: str, task: str) -> None:
+    assert set(files(stage, task)) <= {file.relative_to(ROOT).as_posix() for file in memo_code(ROOT, task, stage)}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -60,6 +60,8 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
     if section == "serve":  # the rest is the running service's
         read |= attributes([node for name in ("follow", "canary") for node in ast.walk(ast.parse((ROOT / "components" / "serve" / f"{name}.py").read_text(encoding="utf-8")))])
         read |= attributes(list(ast.walk(ast.parse((ROOT / "pipelines" / "follow.py").read_text(encoding="utf-8")))))
+    if section == "ingest":  # where a database is asked, which ingest itself never does
+        read |= attributes([node for name in ("pull", "database") for node in ast.walk(ast.parse((ROOT / "components" / "ingest" / f"{name}.py").read_text(encoding="utf-8")))])
     nets = set(base.models(task).architectures) if section == "train" else set()  # chosen by train.architecture, with getattr
     dead = keys(section_model(section, task)) - read - TAGS - nets
     assert not dead, f"params.yaml: {section}: nothing reads {sorted(dead)}"

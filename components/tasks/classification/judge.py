@@ -95,6 +95,12 @@ class ClassificationJudge:
         """Of the most probable class."""
         return float(answer.probability)
 
+    def gap(self, one: Any, other: Any) -> float:
+        """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""
+        apart = [abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()]
+        between = [abs(each.probabilities[one.label] - each.probabilities[other.label]) / 2 for each in (one, other)]
+        return float(np.max([*apart, *between]))  # NaN where there is one
+
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:
         """The first row of each class, at most six."""
         first: dict[str, BaseModel] = {}

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from components.clean.duplicates import Clusters, settle_equal, similar_rows
+from components.clean.duplicates import OWN_SPLITS, REASONS, Clusters, settle_equal, similar_rows
 from components.fields.text import Text
 
 NONE = [None] * 9
 
 
+def settled(keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str) -> dict[int, str]:
+    """Row -> why it goes; `settle_equal` takes and gives numbers."""
+    numbers = [np.unique(list(words), return_inverse=True)[1] for words in (keys, labels)]
+    fates = settle_equal(*numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts)
+    return {row: REASONS[fate] for row, fate in enumerate(fates) if fate}
+
+
 def test_of_equal_rows_the_first_stays() -> None:
-    assert settle_equal(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {2: "duplicate", 3: "duplicate"}
+    assert settled(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {2: "duplicate", 3: "duplicate"}
 
 
 @pytest.mark.parametrize(
@@ -29,18 +37,18 @@ def test_of_equal_rows_the_first_stays() -> None:
     ],
 )
 def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -> None:
-    assert settle_equal(["k"] * len(labels), list(labels), NONE[: len(labels)], conflicts) == gone
+    assert settled(["k"] * len(labels), list(labels), NONE[: len(labels)], conflicts) == gone
 
 
 def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
     splits = ["train", "test", None, "validation", "test"]
-    assert settle_equal(["k"] * 5, list("xyxyx"), splits, "drop") == {0: "duplicate", 2: "duplicate", 3: "duplicate"}
-    assert settle_equal(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {0: "duplicate"}
+    assert settled(["k"] * 5, list("xyxyx"), splits, "drop") == {0: "duplicate", 2: "duplicate", 3: "duplicate"}
+    assert settled(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {0: "duplicate"}
 
 
 def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:
     start = time.process_time()
-    gone = settle_equal(["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority")
+    gone = settled(["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority")
     assert len(gone) == 39_999
     assert time.process_time() - start < 2
 
@@ -56,8 +64,9 @@ def test_a_cluster_is_called_after_its_smallest_row() -> None:
 def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
     """Cluster of each text and the number of confirmed pairs."""
     field, clusters = Text(), Clusters(len(texts))
-    pairs = similar_rows({"text": texts}, {"text": field}, {"text": [field.signature(text) for text in texts]}, threshold, clusters)
-    return [clusters.find(row) for row in range(len(texts))], pairs
+    bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
+    pairs = similar_rows({"text": (np.arange(len(texts)), bands)}, lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold, clusters)
+    return clusters.roots().tolist(), pairs
 
 
 def test_similar_texts_are_joined_and_others_are_not() -> None:

@@ -64,7 +64,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.Smoke(5, 0, 0.0, 1.0))
+    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.Smoke(5, 0, 0.0, 1e-4, 1.0))
     return shutil.copytree(template, tmp_path / "repo")
 
 

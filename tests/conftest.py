@@ -1,0 +1,12 @@
+"""Order: files that take minutes begin first, or one process would be left alone with them at the end while the others have nothing to do."""
+
+from __future__ import annotations
+
+import pytest
+
+LONG = ("faults/test_kills.py", "commands/test_pipeline.py", "engine/test_nodes.py", "tune/test_search.py", "serve/test_deploy.py", "registry/test_move.py", "engine/test_random_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of LONG, then the others as they were."""
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONG) if item.path.as_posix().endswith(name)), len(LONG)))
