@@ -59,7 +59,7 @@ def test_a_retrain_pulls_first_and_its_record_says_how_far(small: Small, capsys:
     add(small, range(40, 43))
     assert fresh(small.root, "default") is not None  # which the scheduler asks
     assert (small.root / SHOP / shards.WATERMARK).is_file()
-    capsys.readouterr()
+    assert "pulled 3 new rows" in capsys.readouterr().out
     done = small.gristmill("history")
     assert "40 rows, up to 39" in done.out
 
@@ -67,7 +67,7 @@ def test_a_retrain_pulls_first_and_its_record_says_how_far(small: Small, capsys:
 def test_a_copy_asks_nobody(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "pull", pytest.fail)
     params = load(small.root / "params.yaml")
-    assert pull_first(small.root / ".dvc" / "tmp" / "retrain" / "default", params)
+    assert pull_first(small.root / ".dvc" / "tmp" / "retrain" / "default", params) is None
 
 
 def test_one_at_a_time(small: Small) -> None:
