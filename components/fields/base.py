@@ -44,5 +44,8 @@ class Field(Protocol):
     def pieces(self, value: Any) -> Sequence[str]:
         """What it is made of (words), by which drift tells what is new; nothing where a value has no parts."""
 
+    def vector(self, value: Any) -> NDArray[np.float32] | None:
+        """Its looks as a few numbers (d,), from which drift learns where it lies among others; None of a kind that `pieces` tell of, and of one without either."""
+
     def show(self, value: Any) -> str:
         """For a person: HTML-safe text, or an <img> with inline data."""

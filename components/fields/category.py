@@ -47,6 +47,10 @@ class Category:
         """None."""
         return ()
 
+    def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """None."""
+        return None
+
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
         return html.escape(str(value))

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from components.fields.base import Reject
 
 _GRID = 4
+_VIEW = 8
 MAX_PIXELS = 4_000_000
 
 
+@lru_cache(maxsize=1)  # what is asked about one picture is asked in a row
 def decode(value: bytes, channels: int) -> NDArray[np.uint8]:
     """Picture bytes to pixels (height, width, channels). Raises `Reject` for what is no PNG or JPEG, or is too large."""
     from PIL import Image as Pillow
@@ -99,6 +102,14 @@ class Image:
     def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
         """None."""
         return ()
+
+    def vector(self, value: Any) -> NDArray[np.float32]:
+        """Grey levels (64,) of an 8 x 8 view, 0-1."""
+        from PIL import Image as Pillow
+
+        grey = decode(value, self.channels).mean(axis=2).astype(np.uint8)
+        view = grey if grey.shape == (_VIEW, _VIEW) else np.asarray(Pillow.fromarray(grey).resize((_VIEW, _VIEW), Pillow.Resampling.BOX))
+        return (view.ravel() / 255).astype(np.float32)
 
     def show(self, value: Any) -> str:
         """An <img> with inline data."""

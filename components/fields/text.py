@@ -124,6 +124,10 @@ class Text:
                 found.append(run[:_LONGEST_WORD])
         return found
 
+    def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """None: its pieces tell."""
+        return None
+
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
         return html.escape(str(value))

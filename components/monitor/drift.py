@@ -1,9 +1,9 @@
 """Whether a window of what a service was asked and answered is still what its model was trained on.
 
-Each field has a test of its own, exact or conservative: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps; names and words (is it
-in the text?) Fisher's exact test of the share of each, with Bonferroni's correction, for a chi-square test must merge what training hardly had, which is what drift is
-made of; accuracy Fisher's exact test, one-sided. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however the
-fields depend on one another.
+Each field has a test of its own, exact or conservative but for the last one: numbers the two-sample Kolmogorov-Smirnov test at the quantiles that the profile keeps, and
+Fisher's exact test near both ends; names and words (is it in the text?) Fisher's exact test of the share of each, with Bonferroni's correction, for a chi-square test must
+merge what training hardly had, which is what drift is made of; accuracy Fisher's exact test, one-sided; points of an embedding Hotelling's test of their mean, whose level
+holds for windows of hundreds of rows. Over the fields Holm's correction (1979) holds the chance of any false alarm in a window at the level, however they depend on one another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.monitor.profile import OTHER
 
 ACCURACY = "accuracy"
 _SHOWN = 3
+_ENDS = (0.01, 0.05, 0.95, 0.99)  # shares of the training rows
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,19 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _numbers(known: Mapping[str, Any], values: Sequence[float]) -> tuple[float, str]:
-    """Kolmogorov-Smirnov, two samples, at the edges that are kept; looking at fewer places, or ties, make it conservative."""
+    """Kolmogorov-Smirnov, two samples, at the edges that are kept (looking at fewer places, or ties, make it conservative), and Fisher's exact tests of how many lie beyond
+    those near the ends, which see a few strange rows that move no middle; Bonferroni."""
     from scipy.stats import kstwo
 
     ranked, n, m = np.sort(np.asarray(values, dtype=float)), len(values), known["rows"]
-    edges, below = np.asarray(known["edges"]), np.asarray(known["below"]) / m
-    gap = float(np.abs(np.searchsorted(ranked, edges + 1e-9, side="right") / n - below).max())
+    edges, counts = np.asarray(known["edges"]), np.asarray(known["below"])
+    below, now = counts / m, np.searchsorted(ranked, edges + 1e-9, side="right")
+    gap = float(np.abs(now / n - below).max())
     gap = max(gap, float(np.searchsorted(ranked, edges[0] - 1e-9, side="left")) / n)  # of what is less than anything before
+    ends = np.unique(np.searchsorted(below, _ENDS).clip(max=len(edges) - 1))
+    p = min(float(kstwo.sf(gap, max(1, round(n * m / (n + m))))) if gap > 0 else 1.0, _shares(counts[ends], now[ends], m, n, len(ends)))
     middle = edges[min(int(np.searchsorted(below, 0.5)), len(edges) - 1)]
-    return float(kstwo.sf(gap, max(1, round(n * m / (n + m))))) if gap > 0 else 1.0, f"median {middle:.3g} -> {float(np.median(ranked)):.3g}"
+    return min(1.0, 2 * p), f"median {middle:.3g} -> {float(np.median(ranked)):.3g}"
 
 
 def _names(known: Mapping[str, Any], values: Sequence[str]) -> tuple[float, str]:
@@ -102,15 +108,28 @@ def _words(known: Mapping[str, Any], values: Sequence[Sequence[str]]) -> tuple[f
     return _shares(before, now, known["rows"], len(values), len(words)), _moved(shares, _SHOWN)
 
 
-def _shares(before: Sequence[int], now: Sequence[int], m: int, n: int, tests: int) -> float:
+def _shares(before: Sequence[int] | NDArray[np.int64], now: Sequence[int] | NDArray[np.int64], m: int, n: int, tests: int) -> float:
     """The least p value of Fisher's exact tests, two-sided by doubling, times their number (Bonferroni)."""
     from scipy.stats import hypergeom
 
-    if not before:
+    if not len(before):
         return 1.0
     total, seen = np.array(before) + np.array(now), np.array(now)
     tails = np.minimum(hypergeom.cdf(seen, n + m, total, n), hypergeom.sf(seen - 1, n + m, total, n))
     return min(1.0, 2 * tests * float(tails.min()))
+
+
+def _cloud(known: Mapping[str, Any], values: Sequence[Sequence[float]]) -> tuple[float, str]:
+    """Hotelling's test (1931), two samples: whether the mean has moved, in all directions at once, measured by how rows scatter in each."""
+    from scipy.stats import f
+
+    now, n, m = np.asarray(values, dtype=float), len(values), known["rows"]
+    size = now.shape[1]
+    scatter = ((m - 1) * np.asarray(known["covariance"]) + (n - 1) * np.atleast_2d(np.cov(now.T))) / (n + m - 2)
+    moved = now.mean(0) - np.asarray(known["mean"])
+    distance = float(moved @ np.linalg.pinv(scatter, rcond=1e-9, hermitian=True) @ moved)
+    rest = n + m - size - 1
+    return float(f.sf(distance * n * m / (n + m) * rest / ((n + m - 2) * size), size, rest)), f"mean moved by {distance**0.5:.2g} standard deviations"
 
 
 def _accuracy(known: Mapping[str, Any], right: int, rows: int) -> tuple[float, str]:
@@ -126,4 +145,4 @@ def _moved(shares: Mapping[str, tuple[float, float]], count: int) -> str:
     return ", ".join(f"{name} {before:.1%} -> {now:.1%}" for name, (before, now) in largest)
 
 
-_TESTS: Mapping[str, Callable[[Any, Any], tuple[float, str]]] = {"numbers": _numbers, "names": _names, "words": _words}
+_TESTS: Mapping[str, Callable[[Any, Any], tuple[float, str]]] = {"numbers": _numbers, "names": _names, "words": _words, "cloud": _cloud}

@@ -27,7 +27,7 @@ PART = "part-*.parquet"
 _FLUSH_S = 2.0
 _QUEUE, _ROWS = 2000, 2000  # rows that wait for the thread; rows of a part
 _YIELD_S = 0.0005  # between two rows: whoever answers requests goes first
-_TYPES = {float: pa.float64(), str: pa.string(), list: pa.list_(pa.string())}
+_TYPES = {float: pa.float64(), str: pa.string(), list: pa.list_(pa.string()), tuple: pa.list_(pa.float32())}
 BASE = pa.schema([("id", pa.string()), ("item", pa.int64()), ("time", pa.float64()), ("version", pa.string()), ("prediction", pa.string()), ("probability", pa.float64()), ("input", pa.string())])
 
 

@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.fields.base import Field, Reject
+from components.monitor import embedding, rarity
+from components.monitor.embedding import Space, cloud
+from components.monitor.rarity import Rarity
 from components.tasks.base import schema
 
-Facts = dict[str, float | str | list[str]]  # "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"]
+# "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"], "image.embedding" -> (0.12, -0.031, …)
+Facts = dict[str, float | str | list[str] | tuple[float, ...]]
 _EDGES = 100  # quantiles of a number that are kept
 _NAMES = 200  # values of a name that are kept; the rest are "other"
 OTHER = "other"
@@ -35,11 +39,11 @@ def profile_of(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field]
         clean: the knobs that shape the fields, so that new inputs are normalised alike.
 
     Returns:
-        {"rows", "clean", "fields": {name: distribution}, "known": {column: bitmap}}.
+        {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words, "rarity": of words, "spaces": axes for pictures}.
     """
     rows = len(next(iter(columns.values())))
     told: dict[str, Any] = {}
-    known: dict[str, str] = {}
+    known, rare, spaces = dict[str, str](), dict[str, Any](), dict[str, Any]()
     for column, values in columns.items():
         facts = [fields[column].profile(value) for value in values]
         for key in facts[0]:
@@ -48,6 +52,9 @@ def profile_of(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field]
         pieces = [set(fields[column].pieces(value)) for value in values]
         counts = Counter(piece for each in pieces for piece in each)
         if not counts:
+            axes, points = embedding.learn([look for value in values if (look := fields[column].vector(value)) is not None])
+            if points:
+                spaces[column], told[f"{column}.embedding"] = axes, cloud(points)
             continue
         places = [_places(each) for each in pieces]
         seen = np.zeros(1 << _BITS, dtype=np.int64)
@@ -55,9 +62,11 @@ def profile_of(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field]
             seen[np.unique(each)] += 1
         known[column] = base64.b64encode(np.packbits(seen >= _SEEN).tobytes()).decode()
         told[f"{column}.unknown"] = numbers([_share(seen[each] <= _SEEN) for each in places])
+        rare[column], rarities = rarity.learn(places)
+        told[f"{column}.rarity"] = numbers(rarities)
         common = sorted((piece for piece, count in counts.items() if count >= _COMMON * rows), key=lambda piece: (-counts[piece], piece))[:_WORDS]
         told[f"{column}.words"] = {"kind": "words", "rows": rows, "counts": {piece: counts[piece] for piece in sorted(common)}}
-    return {"rows": rows, "clean": dict(clean), "fields": told, "known": known}
+    return {"rows": rows, "clean": dict(clean), "fields": told, "known": known, "rarity": rare, "spaces": spaces}
 
 
 def predictions_of(labels: Sequence[str], probabilities: Sequence[float | None], right: Sequence[bool]) -> dict[str, Any]:
@@ -96,6 +105,8 @@ class Profiler:
         self._fields = facet.fields(facet.options["clean"].model_validate(profile["clean"])) if self._told else {}
         self._known = {column: np.unpackbits(np.frombuffer(base64.b64decode(bits), dtype=np.uint8)).astype(bool) for column, bits in profile.get("known", {}).items()}
         self._words = {column: frozenset(self._told[f"{column}.words"]["counts"]) for column in self._known}
+        self._rarity = {column: Rarity(told) for column, told in profile.get("rarity", {}).items()}
+        self._spaces = {column: Space(axes) for column, axes in profile.get("spaces", {}).items()}
 
     def facts(self, row: Mapping[str, Any]) -> Facts:
         """Facts of the input columns of one query; none of a column that cannot be used."""
@@ -110,8 +121,13 @@ class Profiler:
             told |= {f"{column}.{key}": fact for key, fact in self._fields[column].profile(value).items()}
             if column in self._known:
                 pieces = set(self._fields[column].pieces(value))
-                told[f"{column}.unknown"] = _share(~self._known[column][_places(pieces)])
+                places = _places(pieces)
+                told[f"{column}.unknown"] = _share(~self._known[column][places])
                 told[f"{column}.words"] = sorted(pieces & self._words[column])
+                if column in self._rarity:
+                    told[f"{column}.rarity"] = self._rarity[column].of(places)
+            elif column in self._spaces and (vector := self._fields[column].vector(value)) is not None:
+                told[f"{column}.embedding"] = self._spaces[column].at(vector)
         return {name: fact for name, fact in told.items() if name in self._told}
 
 

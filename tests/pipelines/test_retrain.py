@@ -139,6 +139,21 @@ def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_f
     assert "ingest" not in done.seconds  # it was finished
 
 
+def test_killed_in_its_first_stage_and_in_its_last_it_goes_on_and_releases_once(small: Small) -> None:
+    small.put(["NAP"])
+    before, open_record, copy = len(small.records()), small.root / "data/.state/retrain/default/running.json", isolate.place(small.root, "default")
+    for stage in ("ingest", "serve"):
+        process = small.start("retrain")
+        assert wait_until(lambda stage=stage: (copy / f"nap.{stage}").exists() and json.loads(open_record.read_text())["stage"] == stage, 200)  # type: ignore[misc]
+        process.kill()
+        process.communicate()
+        assert wait_until(lambda: not [each for each in small.processes() if str(copy) in each], 60)
+    assert again(small) == 0
+    *killed, done = small.records()[before:]
+    assert [(each.outcome, each.detail.split(",")[0]) for each in killed] == [("killed", "in stage ingest"), ("killed", "in stage serve")]
+    assert done.outcome == "promoted" and set(done.seconds) == {"serve"} and not copy.exists()
+
+
 def test_a_stage_that_fails_is_a_record_even_with_the_webhook_down(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     small.put(["CRASH"])
     small.edit("params.yaml", {"retrain": {"webhook": "http://127.0.0.1:9/secret"}})
