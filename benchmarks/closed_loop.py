@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.clean.duplicates import Clusters, similar_rows
@@ -102,7 +104,9 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
     field = Field()
     values = [field.clean(each.text) for each in texts]
     clusters = Clusters(len(values))
-    similar_rows({"text": values}, {"text": field}, {"text": [field.signature(value) for value in values]}, 0.8, clusters)
+    signed = [(place, signature) for place, value in enumerate(values) if (signature := field.signature(value)) is not None]
+    bands = np.array([place for place, _ in signed]), np.stack([signature for _, signature in signed])
+    similar_rows({"text": bands}, lambda _, one, other: field.similar(values[one], values[other]) >= 0.8, clusters)
     return [each for place, each in enumerate(texts) if clusters.find(place) == place]
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-LONG = ("faults/test_kills.py", "commands/test_pipeline.py", "engine/test_nodes.py", "tune/test_search.py", "serve/test_deploy.py", "registry/test_move.py", "engine/test_random_kills.py")
+LONG = (
+    "faults/test_kills.py",
+    "commands/test_pipeline.py",
+    "engine/test_nodes.py",
+    "tune/test_search.py",
+    "serve/test_deploy.py",
+    "registry/test_move.py",
+    "engine/test_random_kills.py",
+    "pipelines/test_closed_loop.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
