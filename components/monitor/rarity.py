@@ -22,12 +22,13 @@ def learn(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[float
     Returns:
         What `Rarity` takes, and the rarity of each text as the others tell it: told by itself too, training would look more usual than anything new can.
     """
-    seen = np.zeros(_BUCKETS, dtype=np.int64)
-    for each in rows:
-        seen[np.unique(each % _BUCKETS)] += 1
+    owner = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    buckets = np.concatenate(rows) % _BUCKETS
+    seen = np.bincount(np.unique(owner * _BUCKETS + buckets) % _BUCKETS, minlength=_BUCKETS)
     step = float(np.log(1 + len(rows))) / 255
     told, others = (np.round(np.log((1 + len(rows)) / (1 + np.maximum(counts, 0))) / step).astype(np.uint8) for counts in (seen, seen - 1))
-    return {"step": step, "steps": base64.b64encode(told.tobytes()).decode()}, [_mean(others, step, each) for each in rows]
+    sums, words = np.bincount(owner, others[buckets], len(rows)), np.bincount(owner, minlength=len(rows))
+    return {"step": step, "steps": base64.b64encode(told.tobytes()).decode()}, (sums / np.maximum(words, 1) * step).round(_DIGITS).tolist()
 
 
 class Rarity:
@@ -42,8 +43,4 @@ class Rarity:
 
     def of(self, places: NDArray[np.int64]) -> float:
         """From the hashes of its different words; 0 without words."""
-        return _mean(self._steps, self._step, places)
-
-
-def _mean(steps: NDArray[np.uint8], step: float, places: NDArray[np.int64]) -> float:
-    return round(float(steps[places % _BUCKETS].mean()) * step, _DIGITS) if len(places) else 0.0
+        return round(float(self._steps[places % _BUCKETS].mean()) * self._step, _DIGITS) if len(places) else 0.0
