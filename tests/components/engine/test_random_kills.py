@@ -53,8 +53,9 @@ def start(spec: FitSpec, meeting: Path, pause: float) -> list[BaseProcess]:
 
 
 def end(group: list[BaseProcess]) -> None:
+    """Wait for a group; who has lost the other is told so by gloo within a minute, and a long fit that nobody disturbs may take several."""
     for process in group:
-        process.join(60)
+        process.join(60 + 5 * KILLS)
         if process.is_alive():
             process.kill()
             process.join()
