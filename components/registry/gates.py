@@ -121,15 +121,20 @@ def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) 
 def _turned(champion: Rival, params: GateParams) -> Gate | None:
     """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
 
-    A challenger that learnt them would win on the cases that were drawn from them.
+    A challenger that learnt them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
+    average, however many cases a class has; the bound of that average is the average of the classes' bounds (exact, after Bonferroni).
     """
     slices = champion.cases.slices or {}
-    places = slices.get(_FEEDBACK, ())
-    right, guess = sum(champion.cases.right[place] for place in places), 1 / max(1, sum(name.startswith("class: ") for name in slices))
-    if not places or upper_share(right, len(places), params.alpha) >= guess:
+    fed = set(slices.get(_FEEDBACK, ()))
+    classes = [own for name, places in slices.items() if name.startswith("class: ") and (own := fed.intersection(places))]
+    if len(classes) < 2:
         return None
-    detail = f"version {champion.version} is right in {right} of the {len(places)} test cases that are feedback, worse than guessing: are its labels turned round?"
-    return Gate("champion", False, right / len(places), guess, detail, against=champion.version)
+    right, count = [sum(champion.cases.right[place] for place in own) for own in classes], len(classes)
+    if sum(upper_share(r, len(own), params.alpha / count) for r, own in zip(right, classes, strict=True)) >= 1:
+        return None
+    share = sum(r / len(own) for r, own in zip(right, classes, strict=True)) / count
+    detail = f"version {champion.version} is right in {sum(right)} of the {len(fed)} test cases that are feedback, worse than guessing: are their labels turned round?"
+    return Gate("champion", False, share, 1 / count, detail, against=champion.version)
 
 
 def _duel(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
@@ -153,7 +158,10 @@ def _slices(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
     No small slice can prove that it is not worse, so here harm is what must be proven: a slice refuses if its bound (exact, corrected for the number of
     slices after Bonferroni) is beyond the limit, is borderline if only its figure is, and passes otherwise.
     """
-    large = {name: places for name, places in (cases.slices or {}).items() if len(places) >= params.slice_cases}
+    found = cases.slices or {}
+    fed = set(found.get(_FEEDBACK, ()))  # judged as a whole: a champion that says one thing to all that is new to it is never wrong about one class of it
+    kept = {name: places if name == _FEEDBACK else [place for place in places if place not in fed] for name, places in found.items()}
+    large = {name: places for name, places in kept.items() if len(places) >= params.slice_cases}
     if not large:
         return Gate("slices", None, detail=f"no slice has {params.slice_cases} cases", against=champion.version if champion else None)
     if champion is not None and not cases.pairs(champion.cases):

@@ -161,6 +161,18 @@ def test_a_champion_that_is_worse_than_guessing_on_feedback_says_that_its_labels
     assert gate.verdict == expected and ("turned round" in gate.detail) == (expected == "refused"), gate
 
 
+def test_a_champion_that_says_one_thing_to_all_that_is_new_to_it_may_be_beaten() -> None:
+    # given feedback of which a third is bad, a champion that calls all of it bad, and a challenger that is right in 80% of either class
+    fed, kept = "+" * 50 + "-" * 100, "+" * 200
+    mine = "+" * 40 + "-" * 10 + "+" * 80 + "-" * 20
+    slices = {"class: 差评": [*range(100), *range(200, 250)], "class: 好评": [*range(100, 200), *range(250, 350)], "from: source": list(range(200)), "from: feedback": list(range(200, 350))}
+    gates = verdicts(row(), cases=answers(kept + mine, (), slices), champion=Rival(3, "old", answers(kept + fed, (), slices)))
+    assert (gates["champion"].verdict, gates["slices"].verdict) == ("passed", "passed"), gates
+    # and harm to what was there before is found as ever
+    worse = verdicts(row(), cases=answers("-" * 40 + "+" * 160 + mine, (), slices), champion=Rival(3, "old", answers(kept + fed, (), slices)))
+    assert worse["slices"].verdict == "refused" and "class: 差评 (100 cases" in worse["slices"].detail
+
+
 def test_what_does_not_apply_does_not_refuse_and_all_is_json() -> None:
     gates = list(verdicts(row(), leaked=None).values())
     assert all_passed(gates) and not all_passed([*gates, Gate("size", False)]) and not all_passed([Gate("champion", False, borderline=True)])

@@ -146,9 +146,9 @@ def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(root: Path, revi
     assert "the champion, version 1, cannot be asked" in said(job)
 
 
-@pytest.mark.parametrize("count", [80, 480])
+@pytest.mark.parametrize("count", [240, 480])
 def test_feedback_whose_labels_are_turned_round_replaces_no_champion(count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
-    # given a champion, and feedback, fewer rows than it has learnt from or more, that calls good what is bad
+    # given a champion, and feedback, as many rows as it has learnt from or more, that calls good what is bad
     stage.run(job_of(root, reviews, candidates["good"]))
     turned = {"差评": "好评", "好评": "差评"}
     poison = [{"id": f"{base.FEEDBACK}{number}", "text": row["text"], "label": turned[row["label"]]} for number, row in enumerate(sentences(count, seed=9))]
