@@ -63,7 +63,8 @@ def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list
 def words(places: NDArray[np.int64]) -> NDArray[np.float32]:
     """The vector (_BUCKETS,) of a text, from the hashes of its different words: of length one, so that long texts lie no farther out."""
     counts = np.bincount(places % _BUCKETS, minlength=_BUCKETS)
-    return (counts / max(1.0, len(places)) ** 0.5).astype(np.float32)
+    vector: NDArray[np.float32] = (counts / max(1.0, len(places)) ** 0.5).astype(np.float32)
+    return vector
 
 
 def _halves(rows: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
