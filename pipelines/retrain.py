@@ -18,6 +18,7 @@ import typer
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
+from components.ingest.params import IngestParams, Sql
 from components.ingest.survey import changes
 from components.registry.reader import look
 from components.registry.retrains import DONE, Retrain, last_done, retrains, settled
@@ -55,6 +56,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
         ledger = Ledger(root, name)
         if killed := ledger.settle():
             typer.echo(f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept")
+            notify.tell(params.retrain.webhook, name, killed)
         shelf = look(root, name)
         past = retrains(shelf) if shelf else []
         leading = shelf.aliases.get("champion") if shelf else None
@@ -91,6 +93,16 @@ def fresh(root: Path, name: str) -> str | None:
     made, _, _ = made_with(root, params, Retrain("", "", "", "", "", "", {}, "", "", "", "", 0))
     shelf = look(root, name)
     return None if shelf and settled(retrains(shelf), made.inputs) else digest_of("\n".join(made.inputs).encode()).hexdigest()
+
+
+def pulled(root: Path, name: str) -> bool:
+    """Whether the source is a database, of which each pull is whole.
+
+    Raises:
+        ParamsError: params.yaml is wrong.
+    """
+    ingest: IngestParams = load(files_of(root, name)[0]).sections["ingest"]  # type: ignore[assignment]
+    return isinstance(ingest.source, Sql)
 
 
 def _kind(made: Retrain) -> str:

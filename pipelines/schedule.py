@@ -26,9 +26,10 @@ from pipelines.cron import Cron
 from pipelines.ledger import Ledger, champion
 from pipelines.lock import only_one
 from pipelines.processes import end_with_parent
-from pipelines.retrain import fresh
+from pipelines.retrain import fresh, pulled
 
-_AGAIN_S = 600.0  # after the machine was not able, for which the data are not to blame
+_AGAIN_S = 600.0  # after a failure: the machine may be able by then, and a source that grows by the minute must not fail by the minute
+_RESTLESS = 10  # looks, each of which found something else: it will not settle
 Look = Callable[[], str | None]
 
 
@@ -43,15 +44,26 @@ class Memory:
 
     path: Path
     facts: dict[str, str] = field(default_factory=dict)
+    waits: bool = False  # for a disk that takes it
 
     def __post_init__(self) -> None:
-        with suppress(OSError, ValueError):
-            self.facts = json.loads(self.path.read_text(encoding="utf-8"))
+        self.facts = read(self.path)
 
     def keep(self, **facts: str) -> None:
-        """Write down, on the disk too."""
+        """Write down, on the disk too; a full one gets it later."""
         self.facts |= facts
-        write_atomic(self.path, to_json(self.facts))
+        try:
+            write_atomic(self.path, to_json(self.facts))
+            self.waits = False
+        except EnvironmentFault as fault:
+            if not self.waits:
+                say(f"{fault.where}: {fault.what}; what it holds is known until this ends")
+            self.waits = True
+
+    def settle(self) -> None:
+        """Write what the disk has not taken yet."""
+        if self.waits:
+            self.keep()
 
 
 @dataclass
@@ -83,24 +95,28 @@ class At:
 
 @dataclass
 class OnNews:
-    """Due when data, code or params are others than at the last retrain, and have been the same for two looks: nobody is writing them any more."""
+    """Due when data, code or params are others than at the last retrain, and have been the same for two looks: nobody is writing them any more. What never rests is due all the same."""
 
     memory: Memory
     digest: Callable[[], str | None]  # of what is new; None if nothing is
+    atomic: Callable[[], bool] = lambda: False  # whether there is nothing to wait for: it comes whole
     before: str | None = None
+    restless: int = 0  # looks in a row that found something else
 
     def look(self) -> str | None:
         """Why a retrain is due, or None."""
         return "new data" if self.settled() else None
 
     def settled(self) -> bool:
-        """Whether what is new was the same at the look before, and has not been tried."""
+        """Whether what is new was the same at the look before, or will not be, and has not been tried."""
         found = self.digest()
         same, self.before = found == self.before, found
-        return found is not None and same and found != self.memory.facts.get("tried")
+        self.restless = 0 if same or found is None else self.restless + 1
+        return found not in (None, self.memory.facts.get("tried")) and (same or self.restless >= _RESTLESS or self.atomic())
 
     def taken(self) -> None:
         """A retrain for it has ended, however."""
+        self.restless = 0
         self.memory.keep(tried=self.before or "")
 
 
@@ -162,7 +178,7 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
     ledger = Ledger(root, name)
     with only_one(ledger.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
         memory = Memory(ledger.folder / "schedule.json")
-        news = OnNews(memory, lambda: fresh(root, name))
+        news = OnNews(memory, lambda: fresh(root, name), lambda: pulled(root, name))
         rule: At | OnNews | OnDrift = At(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,6 +188,7 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
         rest = 0.0
         while not stop.wait(rest):
             rest = every
+            memory.settle()
             try:
                 why = rule.look()
             except GristmillError as error:  # the source is away, say; retrain itself records what is wrong when it is due
@@ -181,9 +198,8 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
                 say(f"retrain of {name}: {why}")
                 code = run(root, name, why, stop)
                 say(f"retrain of {name} ended with exit code {code}")
-                if code == EnvironmentFault.exit_code and not isinstance(rule, At):
-                    rest = max(every, _AGAIN_S)
-                elif not stop.is_set():
+                rest = max(every, _AGAIN_S) if code and not isinstance(rule, At) else every
+                if not stop.is_set() and (isinstance(rule, At) or code != EnvironmentFault.exit_code):  # for a machine that was not able the data are not to blame
                     rule.taken()
         say("stopped")
 
@@ -211,6 +227,7 @@ def run(root: Path, name: str, why: str, stop: threading.Event) -> int:
 
 
 def say(text: str) -> None:
-    """A line with the time."""
-    typer.echo(f"{local_now():%Y-%m-%d %H:%M:%S} {text}")
-    sys.stdout.flush()
+    """A line with the time; where it goes may be full, or gone."""
+    with suppress(OSError):
+        typer.echo(f"{local_now():%Y-%m-%d %H:%M:%S} {text}")
+        sys.stdout.flush()

@@ -15,7 +15,7 @@ from pipelines import pull as module
 from pipelines.lock import only_one
 from pipelines.params import load
 from pipelines.pull import pull_first, pull_now
-from pipelines.retrain import fresh, retrain
+from pipelines.retrain import fresh, pulled, retrain
 from pipelines.state import memo_folder
 from tests.commands.project import reviews
 from tests.pipelines.retrain_project import DVC, WORK, Small
@@ -57,7 +57,7 @@ def test_a_retrain_pulls_first_and_its_record_says_how_far(small: Small, capsys:
     assert (first.outcome, first.rows, first.cursor) == ("promoted", 40, "39")
     assert fresh(small.root, "default") is None
     add(small, range(40, 43))
-    assert fresh(small.root, "default") is not None  # which the scheduler asks
+    assert fresh(small.root, "default") is not None and pulled(small.root, "default")  # which the scheduler asks
     assert (small.root / SHOP / shards.WATERMARK).is_file()
     assert "pulled 3 new rows" in capsys.readouterr().out
     done = small.gristmill("history")

@@ -20,7 +20,7 @@ from pipelines import account, isolate
 from pipelines.ledger import Ledger
 from pipelines.lock import only_one
 from pipelines.processes import wait_until
-from pipelines.retrain import fresh, retrain
+from pipelines.retrain import fresh, pulled, retrain
 from pipelines.run import run_pipeline
 from tests.pipelines.retrain_project import Small
 
@@ -156,6 +156,7 @@ def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_f
     assert again(small) == 0
     assert "was killed in stage train" in (out := capsys.readouterr().out) and "goes on in .dvc/tmp/retrain/default" in out
     first, second, done = small.records()[before:]
+    assert [told["outcome"] for told in Hook.taken if told["id"] in (first.id, second.id, done.id)] == ["stopped", "killed", "promoted"], "the webhook is told of each end"
     assert (first.outcome, second.outcome, done.outcome) == ("stopped", "killed", "promoted")
     assert second.detail.startswith("in stage train") and "ingest" in first.seconds
     assert "ingest" not in done.seconds  # it was finished
@@ -203,7 +204,7 @@ def test_params_and_committed_code_are_new_and_readmes_are_not(small: Small) -> 
     small.commit()  # with the change in clean
     code = fresh(small.root, "default")
     small.edit("params.yaml", {"seed": 8})
-    assert settled is None and code is not None and fresh(small.root, "default") not in (None, code)
+    assert settled is None and not pulled(small.root, "default") and code is not None and fresh(small.root, "default") not in (None, code)
 
 
 def test_a_full_disk_is_told_early_or_leaves_no_half_copy(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,45 @@ def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Pa
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
     rule.taken()  # and say it failed: the same data are not tried again and again
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
+
+
+def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(tmp_path: Path) -> None:
+    looks = iter(range(1000))
+    files = OnNews(Memory(tmp_path / "files.json"), lambda: str(next(looks)))
+    due = list[int]()
+    for number in range(30):
+        if files.look():
+            due.append(number)
+            files.taken()
+    assert due == [9, 19, 29]
+    found = iter(["a", "a", "b", None])
+    pulled = OnNews(Memory(tmp_path / "pulled.json"), lambda: next(found), lambda: True)
+    assert pulled.look() == "new data"
+    pulled.taken()
+    assert [pulled.look() for _ in range(3)] == [None, "new data", None], "each pull is whole; what was tried is not new"
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_a_full_disk_does_not_take_is_known_and_written_later(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+    memory = Memory(tmp_path / "schedule.json")
+    memory.keep(tried="a")
+    request.getfixturevalue("full_disk")
+    memory.keep(tried="b")
+    memory.keep(drift="noon")
+    assert memory.facts == {"tried": "b", "drift": "noon"} and Memory(memory.path).facts == {"tried": "a"}
+    assert capsys.readouterr().out.count("cannot be written") == 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
+    memory.settle()
+    assert Memory(memory.path).facts == memory.facts
 
 
 class Drifting:
@@ -202,6 +242,24 @@ def run(root, name, why, stop):
     stop.wait(30)
     return 130
 
+def once(*_):
+    print("looked", flush=True)
+    return "a"
+
+def full(*_):
+    import os, resource, signal
+    print("running", flush=True)
+    log = os.open("log.txt", os.O_CREAT | os.O_WRONLY)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    os.dup2(log, 1)  # its own log is on the same disk
+    schedule.fresh = lambda *_: print("looked again", file=sys.stderr, flush=True) or "a"
+    return 0
+
+if sys.argv[2] == "full":
+    schedule.fresh, schedule.run, schedule.pulled = once, full, lambda *_: False
+    schedule.keep_watch(Path(sys.argv[1]), "default", 0.1, None, False)
+    sys.exit()
 schedule.At = Always
 if sys.argv[2] == "busy": schedule.run = run
 else: Always.look = lambda self: None
@@ -226,6 +284,17 @@ def test_a_signal_ends_it_cleanly(watching: subprocess.Popen[str], number: signa
     os.kill(watching.pid, number)
     out, _ = watching.communicate(timeout=60)
     assert watching.returncode == 0 and "stopped" in out and "taken" not in out
+
+
+def test_a_full_disk_does_not_end_it_nor_make_it_retrain_again(tmp_path: Path) -> None:
+    here = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", WATCH, ".", "full"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(here)})
+    assert process.stderr
+    for _ in range(4):
+        assert process.stderr.readline() == "looked again\n"
+    process.terminate()
+    out, error = process.communicate(timeout=60)
+    assert out.count("running") == 1 and "Traceback" not in error, error
 
 
 def test_a_retrain_under_way_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
