@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -27,6 +28,7 @@ DRIFT = "drift.json"
 DRIFTED = 5  # exit code of `gristmill monitor`
 _SETTLE_S = 5.0  # replicas write what they have been asked within this time
 _HISTORY = 100
+_VERSIONS = 50  # of which it is known how far they were looked at
 Say = Callable[[str], None]
 
 
@@ -53,7 +55,8 @@ def look(root: Path, params: Params, say: Say) -> dict[str, Any]:
     """Compare the windows that have become full since the last look, tell of alarms, and write down what was found.
 
     Returns:
-        The content of latest.json: "version", "inputs" and "accuracy" (the latest look of each kind, if any), "waiting" (rows of the next windows), "windows", "alarms", "history".
+        The content of latest.json: "version", "inputs" and "accuracy" (the latest look of each kind, if any), "waiting" (rows of the next windows), "windows", "alarms", "history",
+        "before" (how far other versions were looked at).
 
     Raises:
         InputError: nothing was released yet.
@@ -62,9 +65,10 @@ def look(root: Path, params: Params, say: Say) -> dict[str, Any]:
     watch = monitoring(root, params)
     with only_one(watch.folder / "look.lock", f"a look at {params.name}", wait=60):
         version, profile = _champion(root, params)
-        told = _state(watch.folder, version)
-        if not told["windows"]:
+        told = _latest(watch.folder)
+        if told.get("version") != version:
             (_home(root, params) / DRIFT).unlink(missing_ok=True)  # what was said of the version before is no word on this one
+            told = _turn(told, version)
         for found in (*_inputs(watch, version, profile, told), *_accuracy(watch, version, profile, told)):
             told["windows"] += 1
             told["alarms"] += bool(found.drifted)
@@ -103,14 +107,21 @@ def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
         return read_bundle(fetch(root, pipeline, number, Path(scratch)))[0].profile
 
 
-def _state(folder: Path, version: int) -> dict[str, Any]:
-    """What the last look left; a new version begins anew."""
-    fresh: dict[str, Any] = {"version": version, "until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0, "history": [], "waiting": {}}
-    try:
-        told = dict(json.loads((folder / LATEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return fresh
-    return told if told.get("version") == version else fresh
+def _latest(folder: Path) -> dict[str, Any]:
+    """What the last look left."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((folder / LATEST).read_text(encoding="utf-8")))
+    return {}
+
+
+def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
+    """The state of another champion than that of the last look: a new one begins anew, one that comes back goes on where it was."""
+    marks = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
+    before = [each for each in told.get("before", []) if each["version"] != told["version"]]
+    before += [{"version": told["version"], **{name: told[name] for name in marks}}] if told else []
+    known = next((each for each in before if each["version"] == version), {})
+    others = [each for each in before if each["version"] != version]  # the one that has left last is the last
+    return {"version": version, **marks, **known, "history": [], "waiting": {}, "before": others[-_VERSIONS:]}
 
 
 def _inputs(watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]) -> list[Look]:
