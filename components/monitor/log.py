@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from components.monitor.profile import Profiler
 PART = "part-*.parquet"
 FLUSH_S = 2.0
 _QUEUE, _ROWS = 2000, 2000  # rows that wait for the thread; rows of a part
+_DAY_S = 86_400.0
+_PRUNE = 1800  # flushes between two looks at the age of the parts
 _YIELD_S = 0.0005  # between two rows: whoever answers requests goes first
 _TYPES = {float: pa.float64(), str: pa.string(), list: pa.list_(pa.string()), tuple: pa.list_(pa.float32())}
 BASE = pa.schema([("id", pa.string()), ("item", pa.int64()), ("time", pa.float64()), ("version", pa.string()), ("prediction", pa.string()), ("probability", pa.float64()), ("input", pa.string())])
@@ -48,7 +51,7 @@ class Asked:
 class RequestLog:
     """What one replica writes, whatever versions it holds.
 
-    A part is written again as a whole until it is full, so that a kill costs two seconds of rows and a quiet service does not leave thousands of small files.
+    A part is written again as a whole until it is full or a day old, so that a kill costs two seconds of rows and a quiet service does not leave thousands of small files.
 
     Args:
         folder: of all replicas.
@@ -62,7 +65,7 @@ class RequestLog:
         self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
         self._queue: deque[Asked] = deque()
         self._in_hand: set[str] = set()  # ids that have left the queue and are in no part yet
-        self._part, self._table = Path(), BASE.empty_table()
+        self._part, self._table, self._ends = Path(), BASE.empty_table(), 0.0
         self._most = max(1.0, params.rows_per_s)
         self._level, self._at = self._most, clock()
         self._writing, self._ending = threading.Lock(), threading.Event()
@@ -115,12 +118,18 @@ class RequestLog:
         self.flush()
 
     def _run(self) -> None:
-        while not self._ending.wait(FLUSH_S):
+        for turn in count():
+            if turn % _PRUNE == 0:  # without traffic, too
+                prune(self.folder, self.params, self._clock())
+            if self._ending.wait(FLUSH_S):
+                return
             self.flush()
 
     def _write(self, rows: pa.Table) -> None:
-        if not self._table.num_rows or self._table.num_rows >= _ROWS or not self._part.is_file():
-            self._part, self._table = self.folder / f"part-{int(self._clock() * 1000):013d}-{self._replica}.parquet", BASE.empty_table()
+        now = self._clock()
+        if not 0 < self._table.num_rows < _ROWS or now >= self._ends or not self._part.is_file():
+            self._part, self._table = self.folder / f"part-{int(now * 1000):013d}-{self._replica}.parquet", BASE.empty_table()
+            self._ends = now + min(1.0, self.params.max_days / 2) * _DAY_S
         table, part = pa.concat_tables([self._table, rows], promote_options="default"), self._part.with_suffix(".part")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,7 +137,7 @@ class RequestLog:
                 pq.write_table(table, stream, compression="zstd")
             part.replace(self._part)
             self._table, self.written = table, self.written + rows.num_rows
-            prune(self.folder, self.params, self._clock())
+            prune(self.folder, self.params, now)
         except OSError:
             self.dropped["disk"] += rows.num_rows
             with suppress(OSError):
@@ -175,18 +184,17 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def prune(folder: Path, params: MonitorParams, now: float) -> None:
-    """Delete the oldest parts until the rest is small and young enough."""
+    """Delete the oldest parts until the rest is small and young enough: a part is as old as its first row, whose time is in its name."""
     parts = []
-    for path in sorted(folder.glob(PART)):
-        with suppress(OSError):
-            facts = path.stat()
-            parts.append((path, facts.st_size, facts.st_mtime))
+    for path in sorted(folder.glob("part-*.par*")):  # half a part of a replica that was killed, too
+        with suppress(OSError, ValueError):
+            parts.append((path, path.stat().st_size, now - int(path.name.split("-")[1]) / 1000))
     total = sum(size for _, size, _ in parts)
-    for path, size, changed in parts:
-        if total <= params.max_mb * 1e6 and now - changed <= params.max_days * 86_400:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
+    for path, size, age in parts:
+        if total > params.max_mb * 1e6 or age > params.max_days * _DAY_S:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                total -= size
 
 
 def read_log(folder: Path, version: str, since: float = 0.0, until: float = float("inf")) -> pa.Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from mill import sentences
 
+from components.monitor import log as module
 from components.monitor.log import PART, Asked, Index, read_log
 
 
@@ -79,17 +80,35 @@ def test_it_keeps_to_its_bytes_the_oldest_go_first(traffic) -> None:
     assert f"{0:032d}" not in kept
 
 
-def test_it_keeps_to_its_days(traffic) -> None:
-    log = traffic.log()
-    traffic.now = time.time()
+def test_it_keeps_to_its_days_though_few_answers_come(traffic) -> None:
+    log = traffic.log(max_days=3.0)
+    for day in range(10):
+        traffic.now += 86_400
+        traffic.ask(log, "好", id_=f"{day:032d}")
+        log.flush()
+        traffic.ask(log, "很好", id_=f"{day:032d}")
+        log.flush()
+    assert {row["id"] for row in rows(traffic.folder)} == {f"{day:032d}" for day in (6, 7, 8, 9)}
+    assert len(list(traffic.folder.glob(PART))) == 4, "a part a day"
+
+
+def test_days_count_without_traffic_and_behind_young_parts(traffic, monkeypatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_S", 0.01)
+    monkeypatch.setattr(module, "_PRUNE", 2)
+    log = traffic.log(max_days=3.0)
     traffic.ask(log, "好", id_="0" * 32)
     log.flush()
     (old,) = traffic.folder.glob(PART)
-    os.utime(old, (0, time.time() - 40 * 86_400))
-    other = traffic.log("1")
-    traffic.ask(other, "好", id_="1" * 32)
-    other.flush()
-    assert {row["id"] for row in rows(traffic.folder)} == {"1" * 32}
+    half = old.with_name("part-0000000000001-gone.part")
+    half.write_bytes("PAR1 房间".encode())
+    os.utime(old, (2e9, 2e9))  # as if it had been written again yesterday
+    traffic.now += 3 * 86_400 - 1
+    while half.exists():
+        time.sleep(0.01)
+    assert old.exists()
+    traffic.now += 2
+    while old.exists():
+        time.sleep(0.01)
 
 
 def test_a_full_disk_costs_rows_and_nothing_else(traffic) -> None:
