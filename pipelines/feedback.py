@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from components.core.errors import InputError
-from components.monitor.feedback import Box, Label
+from components.monitor.feedback import Box, Key, Label
 from pipelines.lock import only_one
 from pipelines.project import root
 
@@ -34,8 +35,9 @@ def list_(pipeline: Pipeline = "default", limit: Annotated[int, typer.Option(min
 
     from pipelines.watch import console
 
-    _, box = _open(pipeline)
-    waiting = box.waiting()
+    params, box = _open(pipeline)
+    with _reviewing(params, box):
+        waiting = box.waiting()
     if not waiting:
         typer.echo("no label waits for review")
         return
@@ -55,26 +57,27 @@ def list_(pipeline: Pipeline = "default", limit: Annotated[int, typer.Option(min
 
 @feedback_app.command()
 def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
-    """Make labels training data: a file that the next ingest can read."""
+    """Make labels training data: a file that the next retrain reads."""
     params, box = _open(pipeline)
-    with _reviewing(pipeline):
+    with _reviewing(params, box):
         chosen = _chosen(box.waiting(), which or [], all_)
         lost = [each for each in chosen if each.input is None]
         if lost:
             raise InputError(
                 f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from", where=_name(lost[0]), remedy="reject them; for new answers set monitor.keep_text: true"
             )
-        path = root() / "data" / "feedback" / params.name / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
-        _write(path, [_record(params, each) for each in chosen])
+        path = _home(params) / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
+        _write(path.with_name(f".{path.name}"), [_record(params, each) for each in chosen])
         box.decide([each.key for each in chosen], "accepted", by)
+        _finish(params, box)
     typer.echo(f"{len(chosen)} accepted by {by}: {path.relative_to(root())}")
 
 
 @feedback_app.command()
 def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
     """Say that labels are wrong: they are never learnt from, and count no more for accuracy."""
-    _, box = _open(pipeline)
-    with _reviewing(pipeline):
+    params, box = _open(pipeline)
+    with _reviewing(params, box):
         chosen = _chosen(box.waiting(), which or [], all_)
         box.decide([each.key for each in chosen], "rejected", by)
     typer.echo(f"{len(chosen)} rejected by {by}")
@@ -91,8 +94,32 @@ def _open(pipeline: str) -> tuple[Params, Box]:
     return params, Box(monitoring(root(), params).folder / FEEDBACK, params.monitor.feedback_rows)
 
 
-def _reviewing(pipeline: str) -> Any:
-    return only_one(root() / "data" / ".state" / pipeline / "monitor" / "review.lock", f"a review of feedback on {pipeline}", wait=10)
+@contextmanager
+def _reviewing(params: Params, box: Box) -> Iterator[None]:
+    """One reviewer at a time, who finds what was begun before ended."""
+    with only_one(root() / "data" / ".state" / params.name / "monitor" / "review.lock", f"a review of feedback on {params.name}", wait=10):
+        _finish(params, box)
+        yield
+
+
+def _home(params: Params) -> Path:
+    return root() / "data" / "feedback" / params.name
+
+
+def _finish(params: Params, box: Box) -> None:
+    """Show to retrains what has been accepted of the files that lie hidden; the rest of them was begun by a command that was killed, and waits as before."""
+    for hidden in sorted(_home(params).glob(".accepted-*.jsonl")):
+        accepted = {_id(key) for key, decision in box.decided().items() if decision == "accepted"}
+        rows = [json.loads(line) for line in hidden.read_text(encoding="utf-8").splitlines()]
+        if kept := [row for row in rows if row["id"] in accepted]:
+            _write(hidden.with_name(hidden.name[1:]), kept)
+        hidden.unlink()
+
+
+def _id(key: Key) -> str:
+    from components.tasks.base import FEEDBACK
+
+    return f"{FEEDBACK}{key[0]}-{key[1]}"
 
 
 def _name(label: Label) -> str:
@@ -121,12 +148,12 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
 
 def _record(params: Params, label: Label) -> Mapping[str, str]:
     """A row with the columns that this pipeline's ingest reads, under the names that the source has for them."""
-    from components.tasks.base import FEEDBACK, schema
+    from components.tasks.base import schema
 
     named: Mapping[str, str] = params.sections["ingest"].columns  # type: ignore[attr-defined]
     columns: dict[str, str] = json.loads(label.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    return {"id": f"{FEEDBACK}{label.id}-{label.item}", **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
+    return {"id": _id(label.key), **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

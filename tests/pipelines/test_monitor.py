@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitor.feedback import Box, Label
+from components.monitor.feedback import Box, Key, Label
 from components.monitor.log import Index, Recorder, RequestLog
 from components.monitor.profile import Profiler, predictions_of, profile_of
 from components.registry.store import client
@@ -27,7 +28,7 @@ from components.registry.versions import register
 from components.serve.monitored import FEEDBACK, REQUESTS
 from components.tasks import base
 from components.tasks.classification.judge import Answer
-from pipelines import monitor
+from pipelines import feedback, monitor
 from pipelines.monitor import DRIFT, look, monitoring
 from pipelines.params import Params, load
 
@@ -208,15 +209,33 @@ def test_a_fall_of_accuracy_is_drift_unless_the_labels_are_rejected(project: Pro
     assert (told["accuracy"]["drift"], told["accuracy"]["findings"][0]["change"]) == (["accuracy"], "90.0% -> 0.0%")
 
 
-def test_a_new_champion_begins_anew(project: Project) -> None:
-    project.asked(ENGLISH[:60])
-    assert project.look()["alarms"] == 1
+def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was(project: Project) -> None:
+    ids = project.asked(ENGLISH[:60])
+    project.labelled(ids[:20], right=False)
+    assert project.look()["alarms"] == 2
     store = client(project.root)
     copied = store.create_model_version("default", source=str(project.root / "bundle"))
     store.set_registered_model_alias("default", "champion", copied.version)
     told = project.look()
     assert (told["version"], told["windows"], told["alarms"]) == (2, 0, 0)
     assert not (project.home / DRIFT).exists()
+    assert project.look()["before"] == [{"version": 1, "until": told["before"][0]["until"], "labels_until": told["before"][0]["labels_until"], "windows": 2, "alarms": 2}]
+    store.set_registered_model_alias("default", "champion", "1")
+    project.asked(like(10))
+    told = project.look()
+    assert (told["version"], told["windows"], told["alarms"], told["waiting"]) == (1, 2, 2, {"inputs": [10, 60], "accuracy": [0, 20]})
+    assert len(project.said) == 2 and not (project.home / DRIFT).exists(), "what was told of once is not told again"
+    project.asked(ENGLISH[:50])
+    assert (project.look()["windows"], len(project.said)) == (3, 3)
+
+
+def test_how_far_versions_were_looked_at_is_kept_of_the_latest() -> None:
+    told = monitor._turn({}, 1)
+    for version in range(2, 100):
+        told = monitor._turn(told | {"until": float(version)}, version)
+    told = monitor._turn(told, 1)
+    assert (told["until"], len(told["before"]), told["before"][-1]["version"]) == (0.0, monitor._VERSIONS, 99)
+    assert monitor._turn(told, 98)["until"] == 99.0
 
 
 def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> None:
@@ -236,6 +255,40 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
     assert [row["id"] for row in rows] == [f"feedback-{id_}-0" for id_ in (ids[0], *ids[2:])]
     assert rows[0] == {"id": f"feedback-{ids[0]}-0", "text": "电话[number]，房间很干净", "title": "", "label": "差评"}
     assert "no label waits" in project.command("feedback", "list").stdout
+
+
+def accept_and_die(decided: int) -> None:
+    """Accept all labels in a process that is killed when so many of its decisions are on the disk."""
+    if child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        return
+    decide = Box.decide
+
+    def half(box: Box, keys: list[Key], decision: str, by: str) -> None:
+        decide(box, keys[:decided], decision, by)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Box.decide = half  # type: ignore[method-assign, assignment]
+    feedback.accept("li", all_=True)
+
+
+def test_what_an_accept_that_was_killed_had_not_decided_is_learnt_only_if_a_person_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    folder, shown = project.root / "data" / "feedback" / "default", lambda: sorted(path.name for path in folder.glob("accepted-*.jsonl"))
+    project.labelled(project.asked(like(2)), right=False)
+    accept_and_die(decided=0)
+    assert shown() == [] and len(project.box.waiting()) == 2, "nothing is learnt from what still waits"
+    feedback.reject("li", all_=True)
+    assert list(folder.iterdir()) == []
+
+    ids = project.asked(like(3))
+    project.labelled(ids, right=True)
+    accept_and_die(decided=2)
+    assert shown() == [] and [label.id for label in project.box.waiting()] == ids[2:]
+    feedback.list_()
+    (name,) = shown()
+    assert [json.loads(line)["id"] for line in (folder / name).read_text(encoding="utf-8").splitlines()] == [f"feedback-{id_}-0" for id_ in ids[:2]]
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_a_label_without_a_text_cannot_be_accepted(project: Project) -> None:
