@@ -117,6 +117,6 @@ class IngestParams(Strict):
 
     source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")]
     columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
-    feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; its accepted-*.jsonl are read behind the source
-    seen: str | None = None  # what a retrain found there: DVC looks at the source only, and at these params
+    feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
+    seen: str | None = None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
     max_bytes_per_value: Annotated[int, Field(ge=1)] = 200_000  # a longer text or image goes to quarantine

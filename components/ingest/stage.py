@@ -62,14 +62,15 @@ def run(job: Job) -> None:
     params: IngestParams = job.params
     wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
     found = units(params, job)
-    told = files.feedback(params.feedback, job.root) if params.feedback else []
+    accepted = files.feedback(params.feedback, job.root) if params.feedback else []
+    told = accepted if params.seen else []  # DVC looks at the params, not at that folder
     named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value)
     keys = _keys([unit.name for unit in (*found, *told)])
     memo = Memo(job.memo, job.journal.say)
     parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], memo, job.journal)
-    if params.seen:
-        job.journal.say(f"with {len(told)} files of feedback, as a retrain found them ({params.seen[:12]})")
+    if accepted:
+        job.journal.say(f"{len(accepted)} files of feedback: " + (f"read as a retrain found them ({params.seen[:12]})" if params.seen else "left to gristmill retrain"))
     rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
     quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
     _check_rows(rows, quarantine, params.source.path)

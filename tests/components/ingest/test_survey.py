@@ -73,7 +73,7 @@ def test_a_source_that_is_away_or_broken_is_refused(root: Path) -> None:
         seen(root)
 
 
-def test_feedback_is_read_behind_the_source_under_the_same_names(root: Path, ingest: Ingest) -> None:
+def test_feedback_is_read_by_a_retrain_alone_behind_the_source_under_the_same_names(root: Path, ingest: Ingest) -> None:
     (root / "rows" / "a.csv").write_text("review,stars,number\ngood,1,7\nbad,0,8\n", encoding="utf-8")
     section = {"source": {"kind": "files", "path": "rows"}, "columns": {"text": "review", "label": "stars", "id": "number"}, "feedback": "told"}
     before = seen(root, feedback="told")
@@ -83,6 +83,7 @@ def test_feedback_is_read_behind_the_source_under_the_same_names(root: Path, ing
     (root / "told" / "waiting.jsonl").write_text('{"text": "nobody has looked at this", "label": "1"}\n', encoding="utf-8")
     after = seen(root, feedback="told")
     assert after.digest != before.digest == after.only(()).digest and after.pin and after.rows == before.rows
+    assert [row["id"] for row in ingest(out="run", **section).rows] == ["7", "8"], "of what DVC does not see a run knows nothing"
     rows = ingest(out="again", **section, seen=after.pin).rows
     assert [row["id"] for row in rows] == ["7", "8", "feedback-a-0"]
     assert (rows[2]["text"], rows[2]["label"], rows[2]["origin"]) == ("not good at all", "0", "feedback/accepted-1.jsonl:1")
