@@ -119,7 +119,7 @@ def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
     marks = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
     before = [each for each in told.get("before", []) if each["version"] != told["version"]]
     before += [{"version": told["version"], **{name: told[name] for name in marks}}] if told else []
-    known = next((each for each in before if each["version"] == version), {})
+    known: dict[str, Any] = next((each for each in before if each["version"] == version), {})
     others = [each for each in before if each["version"] != version]  # the one that has left last is the last
     return {"version": version, **marks, **known, "history": [], "waiting": {}, "before": others[-_VERSIONS:]}
 
