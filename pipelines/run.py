@@ -20,6 +20,7 @@ from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
 from pipelines.params import Params, load
+from pipelines.project import FRESH
 from pipelines.pull import pull_first
 from pipelines.summary import show_summary
 from pipelines.watch import console
@@ -64,6 +65,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             "GRISTMILL_OWNER_PID": str(os.getpid()),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # dvc.yaml says `python`: this one
             "PYTHONUNBUFFERED": "1",
+            **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
         }
         words = [sys.executable, "-m", "dvc", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
         try:
