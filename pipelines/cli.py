@@ -144,7 +144,7 @@ def status() -> None:
 def serve(
     name: Name = "default",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
-    host: Annotated[str, typer.Option(help="another than loopback needs GRISTMILL_API_KEY")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY")] = "127.0.0.1",
 ) -> None:
     """Hold the champion up over HTTP until Ctrl-C."""
     from pipelines.service import hold
