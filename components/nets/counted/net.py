@@ -1,0 +1,119 @@
+"""Counted n-grams: each row's n-grams, weighed by in how few train rows they occur, a weight of each for each class, and a TextCNN whose logits are added.
+
+The linear path is TF-IDF (Salton and Buckley 1988) with logistic regression as a layer, the whole "wide and deep" (Cheng et al. 2016, arXiv:1606.07792).
+Against a bag of hashed n-grams: no two n-grams share a weight, what is too rare to learn from has none, and what is rare weighs more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from components.nets.base import Dim
+from components.nets.counted.config import CountedConfig
+from components.nets.dropout import Dropout
+from components.nets.packed import Layout
+from components.nets.textcnn.net import TextCNN, TextCNNSurgery
+
+_PRIME, _FACTOR, _BITS = 2**31 - 1, 1_540_483_477, 31  # products of the two fit int64: every runtime computes the same
+_NONE = 2**37  # no n-gram's key, above all of them
+_WHOSE = 38  # bits of a key, above which a row's number goes
+_GAIN = 20.0  # length of a row's features: steps of the usual rates then move logits as far as a network's
+
+
+class Counted(nn.Module):
+    """Token ids to logits.
+
+    Args:
+        config: what is counted.
+        vocabulary: number of token ids; id 0 is padding.
+        outputs: classes.
+    """
+
+    def __init__(self, config: CountedConfig, vocabulary: int, outputs: int) -> None:
+        super().__init__()
+        self.n, self.min_documents = config.n, config.min_documents
+        # Not learnt, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
+        self.keys = nn.Parameter(torch.full((config.rows,), _NONE), requires_grad=False)  # ascending
+        self.rarity = nn.Parameter(torch.zeros(config.rows), requires_grad=False)
+        self.wide = nn.Embedding(config.rows, outputs)
+        nn.init.zeros_(self.wide.weight)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.dropout = Dropout(config.dropout)
+        self.textcnn = TextCNN(config.textcnn, vocabulary, outputs) if config.textcnn else None
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
+        place = torch.arange(ids.shape[1], device=ids.device)
+        keys = torch.where(mask.unsqueeze(-1) > 0, self.grams(ids, place), _NONE).flatten(1)  # (n, g)
+        rows = self.find(keys)
+        values = self.rarity[rows] * (self.keys[rows] == keys)  # an n-gram that is none meets rows of none, whose rarity is 0
+        values = self.dropout(values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt())
+        logits: torch.Tensor = (self.wide(rows) * values.unsqueeze(-1)).sum(1) + self.bias
+        return logits if self.textcnn is None else logits + self.textcnn(ids, mask)
+
+    def grams(self, ids: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Keys of the n-grams of 1, 2, ... tokens that end at each token (..., t, n); no n-gram's where one would begin before its row.
+
+        Args:
+            ids: (..., t).
+            place: of each token in its row, (t,).
+        """
+        found, rolling = [ids], ids
+        for before in range(1, self.n):
+            rolling = (F.pad(rolling[..., :-1], (1, 0)) * _FACTOR + ids) % _PRIME
+            found.append(torch.where(place >= before, rolling + (before << _BITS), _NONE))
+        return torch.stack(found, -1)
+
+    def find(self, keys: torch.Tensor) -> torch.Tensor:
+        """Rows of the table at which keys stand, if they stand anywhere: by halves, for ONNX knows no search."""
+        low, span = torch.zeros_like(keys), len(self.keys)
+        while span > 1:
+            half = span // 2
+            low = torch.where(self.keys[low + half] <= keys, low + half, low)
+            span -= half
+        return low
+
+    @torch.no_grad()
+    def count(self, batches: Iterator[Mapping[str, torch.Tensor]]) -> None:
+        """Fill the table with what occurs in enough rows, the most frequent first if there is too much.
+
+        Args:
+            batches: rows laid end to end, "ids" (t,) and "lengths" (n,).
+        """
+        seen, documents, total = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 0
+        for batch in batches:
+            layout = Layout(batch["lengths"])
+            keys = self.grams(batch["ids"], layout.position)  # (t, n)
+            rows = (layout.row.unsqueeze(1) << _WHOSE).expand_as(keys)
+            once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _WHOSE) - 1)
+            seen, place = torch.unique(torch.cat([seen, once]), return_inverse=True)
+            documents = torch.zeros_like(seen).index_add_(0, place, torch.cat([documents, torch.ones_like(once)]))
+            total += len(layout.lengths)
+        often = (documents >= self.min_documents).nonzero().flatten()
+        kept = often[documents[often].argsort(descending=True, stable=True)[: len(self.keys)]].sort().values
+        self.keys.fill_(_NONE)[: len(kept)] = seen[kept]
+        self.rarity.zero_()[: len(kept)] = ((1 + total) / (1 + documents[kept])).log() + 1
+
+
+class CountedSurgery:
+    """Filters can go; the table keeps its rows, for a row's features are measured by all of them."""
+
+    def dims(self, module: nn.Module) -> Sequence[Dim]:
+        """One Dim per kernel size, none without filters."""
+        assert isinstance(module, Counted)
+        if module.textcnn is None:
+            return []
+        return [
+            Dim(f"textcnn.{dim.name}", dim.size, [(f"textcnn.{name}", *rest) for name, *rest in dim.places], dim.minimum)  # type: ignore[misc]
+            for dim in TextCNNSurgery().dims(module.textcnn)
+        ]
+
+    def resize(self, config: CountedConfig, widths: Mapping[str, int]) -> CountedConfig:
+        """Each kernel gets its own number of filters."""
+        assert config.textcnn is not None
+        own = {name.removeprefix("textcnn."): width for name, width in widths.items()}
+        return config.model_copy(update={"textcnn": TextCNNSurgery().resize(config.textcnn, own)})
