@@ -19,9 +19,10 @@ from components.nets.packed import Layout
 from components.nets.textcnn.net import TextCNN, TextCNNSurgery
 
 _PRIME, _FACTOR, _BITS = 2**31 - 1, 1_540_483_477, 31  # products of the two fit int64: every runtime computes the same
+_ENDS, _LONGEST = (1 << 35, 1 << 36), 3  # marks of n-grams near the beginning and the end, and how many tokens they have at most
 _NONE = 2**37  # no n-gram's key, above all of them
 _WHOSE = 38  # bits of a key, above which a row's number goes
-_GAIN = 20.0  # length of a row's features: steps of the usual rates then move logits as far as a network's
+_GAIN = 8.0  # length of a row's features: steps of the usual rates then move logits as far as a network's
 
 
 class Counted(nn.Module):
@@ -35,7 +36,7 @@ class Counted(nn.Module):
 
     def __init__(self, config: CountedConfig, vocabulary: int, outputs: int) -> None:
         super().__init__()
-        self.n, self.min_documents = config.n, config.min_documents
+        self.n, self.min_documents, self.ends = config.n, config.min_documents, config.ends
         # Not learnt, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
         self.keys = nn.Parameter(torch.full((config.rows,), _NONE), requires_grad=False)  # ascending
         self.rarity = nn.Parameter(torch.zeros(config.rows), requires_grad=False)
@@ -48,24 +49,29 @@ class Counted(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
         place = torch.arange(ids.shape[1], device=ids.device)
-        keys = torch.where(mask.unsqueeze(-1) > 0, self.grams(ids, place), _NONE).flatten(1)  # (n, g)
+        grams = self.grams(ids, place, mask.sum(1, keepdim=True) - 1 - place)
+        keys = torch.where(mask.unsqueeze(-1) > 0, grams, _NONE).flatten(1).sort(1).values  # (n, g)
+        first = keys != F.pad(keys[:, :-1], (1, 0), value=-1)  # how often an n-gram stands in its row says less than that it does (Wang and Manning 2012)
         rows = self.find(keys)
-        values = self.rarity[rows] * (self.keys[rows] == keys)  # an n-gram that is none meets rows of none, whose rarity is 0
+        values = self.rarity[rows] * (first & (self.keys[rows] == keys))  # an n-gram that is none meets rows of none, whose rarity is 0
         values = self.dropout(values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt())
         logits: torch.Tensor = (self.wide(rows) * values.unsqueeze(-1)).sum(1) + self.bias
         return logits if self.textcnn is None else logits + self.textcnn(ids, mask)
 
-    def grams(self, ids: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        """Keys of the n-grams of 1, 2, ... tokens that end at each token (..., t, n); no n-gram's where one would begin before its row.
+    def grams(self, ids: torch.Tensor, place: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
+        """Keys of the n-grams of 1, 2, ... tokens that end at each token, and again of those near either end of the row (..., t, keys); `_NONE` where one would begin before its row.
 
         Args:
             ids: (..., t).
             place: of each token in its row, (t,).
+            left: tokens behind it, (..., t).
         """
         found, rolling = [ids], ids
         for before in range(1, self.n):
             rolling = (F.pad(rolling[..., :-1], (1, 0)) * _FACTOR + ids) % _PRIME
             found.append(torch.where(place >= before, rolling + (before << _BITS), _NONE))
+        for near, mark in zip((place < self.ends, left < self.ends), _ENDS, strict=True) if self.ends else ():
+            found += [torch.where(near & (keys != _NONE), keys + mark, _NONE) for keys in found[: min(self.n, _LONGEST)]]
         return torch.stack(found, -1)
 
     def find(self, keys: torch.Tensor) -> torch.Tensor:
@@ -87,7 +93,7 @@ class Counted(nn.Module):
         seen, documents, total = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 0
         for batch in batches:
             layout = Layout(batch["lengths"])
-            keys = self.grams(batch["ids"], layout.position)  # (t, n)
+            keys = self.grams(batch["ids"], layout.position, layout.lengths[layout.row] - 1 - layout.position)  # (t, keys)
             rows = (layout.row.unsqueeze(1) << _WHOSE).expand_as(keys)
             once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _WHOSE) - 1)
             seen, place = torch.unique(torch.cat([seen, once]), return_inverse=True)

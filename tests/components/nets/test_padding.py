@@ -27,7 +27,7 @@ VOCABULARY, LONGEST = 50, 20
 
 def counting(textcnn: TextCNNConfig | None = None) -> Counted:
     """With a table of what occurs in a few rows, those below among them."""
-    module = Counted(CountedConfig(n=3, min_documents=1, rows=400, textcnn=textcnn), VOCABULARY, 3)
+    module = Counted(CountedConfig(n=4, ends=4, min_documents=1, rows=900, textcnn=textcnn), VOCABULARY, 3)
     rows = [row for lengths in ((1, 2, 3, 5, 9, LONGEST), (1, 4, 11), (1,), (3,), (2, 1), (1, 5, 13, 8, 2), (LONGEST,) * 3) for row in rows_of(*lengths)]
     module.count(iter([{"ids": torch.cat([*rows, torch.arange(1, 13)]), "lengths": torch.tensor([*(len(row) for row in rows), 12])}]))
     torch.nn.init.normal_(module.wide.weight)
