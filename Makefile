@@ -4,14 +4,20 @@
 PYTHON ?= python3
 PIPELINE ?= default
 
-.PHONY: run test chaos setup
+.PHONY: run test test-most test-pipelines chaos setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
+	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-pipelines
+
+test-most:
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/pipelines
-	.venv/bin/python -m pytest tests/pipelines   # apart: they change the token with which this process reaches Ray, and Ray keeps what it saw first
+
+# A process of its own, for these change the token with which a process reaches Ray, and Ray keeps what it saw first; beside the others, for it waits more than it computes.
+test-pipelines:
+	@.venv/bin/python -m pytest tests/pipelines > .venv/tests-pipelines.log 2>&1; code=$$?; cat .venv/tests-pipelines.log; exit $$code
 
 chaos: setup
 	KILLS=200 .venv/bin/python -m pytest tests/components/engine/test_random_kills.py

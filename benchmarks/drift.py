@@ -89,9 +89,9 @@ def false_alarms(texts: Sequence[str], answers: Sequence[Any], right: Sequence[b
 
 
 def power(name: str, told: Mapping[str, Any], draw: Callable[[np.random.Generator], Sequence[str]], windows: int) -> None:
-    """Drifted traffic: how many windows raise an alarm, and by which fields; and how many would if the profile had no rarity of words."""
+    """Drifted traffic: how many windows raise an alarm, and by which fields; and how many would if the profile had no embedding."""
     rng, profiler, found, by = np.random.default_rng(11), profiler_of(told), 0, dict[str, int]()
-    fewer = {**told, "fields": {field: known for field, known in told["fields"].items() if field != "text.rarity"}}
+    fewer = {**told, "fields": {field: known for field, known in told["fields"].items() if field != "text.embedding"}}
     before = 0
     for _ in range(windows):
         columns = window(profiler, draw(rng))
@@ -137,7 +137,7 @@ def powers(data: Path, train: Sequence[str], later: list[str], answers: Sequence
     """The table of drifts."""
     half = len(rows_of(data, "validation"))
     known = predictions_of([each.label for each in answers[:half]], [each.probability for each in answers[:half]], right[:half])
-    print("| drift, 500 requests | found | without rarity | by |\n| --- | --- | --- | --- |", flush=True)
+    print("| drift, 500 requests | found | without embedding | by |\n| --- | --- | --- | --- |", flush=True)
     shipped = profile(train)
     english = [each for topic in pydoc_data.topics.topics.values() for each in re.split(r"(?<=[.:])\s+", topic) if 20 <= len(each) <= 300]
     power("none (one pool of test and validation)", shipped, mixed(later, english, 0.0), windows)

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from components.registry.retrains import Retrain, record
-from pipelines.ledger import Ledger, now
+from pipelines.inputs import made_with
+from pipelines.ledger import now
 from pipelines.params import load
-from pipelines.retrain import _inputs
 
 
 def main(times: int) -> None:
@@ -27,8 +27,8 @@ def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path(scratch) / "p")
         params = load(project.root / "params.yaml")
-        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", params.digest_up_to("serve"), "", 0)
-        made, found, _ = _inputs(project.root, params, Ledger(project.root, "default"), draft)
+        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0)
+        made, found, _ = made_with(project.root, params, draft)
         record(project.root, "default", made)
         seconds = []
         for _ in range(times):

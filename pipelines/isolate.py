@@ -45,6 +45,11 @@ def code_of(root: Path) -> Code:
     return Code(git(root, "rev-parse", "HEAD"), git(root, "ls-tree", "HEAD", *_CODE), [line.split(maxsplit=1)[-1] for line in changed])
 
 
+def uncommitted(root: Path) -> str:
+    """What the working tree has changed in the code that a stage depends on, against HEAD; "" if nothing."""
+    return git(root, "diff", "--no-ext-diff", "HEAD", "--", *_CODE)
+
+
 def git(folder: Path, *words: str) -> str:
     """What a git command prints.
 

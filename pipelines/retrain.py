@@ -16,14 +16,15 @@ from typing import Any
 import typer
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.core.files import sha256, to_json, write_atomic
+from components.core.files import sha256
 from components.core.tables import MANIFEST
-from components.ingest.params import IngestParams
-from components.ingest.survey import Survey, changes, read_known, survey
+from components.ingest.survey import changes
 from components.registry.reader import look
-from components.registry.retrains import DONE, Retrain, last_done, retrains
+from components.registry.retrains import DONE, Retrain, last_done, retrains, settled
 from pipelines import frozen, isolate, notify
+from pipelines.account import RUN
 from pipelines.follow_log import Followed, follow
+from pipelines.inputs import made_with
 from pipelines.ledger import Ledger, champion, end, now
 from pipelines.lock import only_one
 from pipelines.params import Params, load
@@ -31,7 +32,7 @@ from pipelines.processes import end_with_parent, identify
 from pipelines.pull import pull_first
 from pipelines.run import files_of
 
-_NOTHING = "nothing new since the retrain of {began} ({outcome}): the same data, code and params"
+_NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
 
 
 def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool = False) -> int:
@@ -59,59 +60,47 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
         leading = shelf.aliases.get("champion") if shelf else None
         made = Retrain(uuid.uuid4().hex[:12], trigger, "failed", "", now(), "", {}, "", "", params.digest_up_to("serve"), "", 0, before=leading, after=leading)
         try:
-            made, found, left_out = _inputs(root, params, ledger, made)
-            last = last_done(past)
-            if last and last.inputs == made.inputs:
-                typer.echo(_NOTHING.format(began=last.began, outcome=last.outcome))
+            pull_first(root, params)
+            made, found, left_out = made_with(root, params, made)
+            if before := settled(past, made.inputs):
+                typer.echo(_NOTHING.format(what=_kind(before), began=before.began, outcome=before.outcome))
                 return 0
             if left_out:
                 typer.echo(f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}")
-            if last and not accept_source:
+            if (last := last_done(past)) and not accept_source:
                 _check_source(params, last, made)
             isolate.check_room(root, params, found.bytes)
             split = frozen.find(root, params, ledger.folder, shelf)
             made = replace(made, split=split.stem if split else "")
             ledger.begin(made)
-            return _run(root, params, ledger, made, split, found.feedback)
+            return _run(root, params, ledger, made, split, found.pin)
         except Exception as error:
             _refused(params, ledger, past, made, error)
             raise
 
 
 def fresh(root: Path, name: str) -> str | None:
-    """A digest of what a retrain would be made with; None if the last one was made with the same.
+    """A digest of what a retrain would be made with; None if there is nothing new.
 
     Raises:
         GristmillError: the params, the source or the registry cannot be read.
     """
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
-    draft = Retrain("", "", "", "", "", "", {}, "", "", params.digest_up_to("serve"), "", 0)
-    made, _, _ = _inputs(root, params, Ledger(root, name), draft)
-    shelf = look(root, name)
-    last = last_done(retrains(shelf)) if shelf else None
-    return None if last and last.inputs == made.inputs else digest_of("\n".join(made.inputs).encode()).hexdigest()
-
-
-def _inputs(root: Path, params: Params, ledger: Ledger, made: Retrain) -> tuple[Retrain, Survey, list[str]]:
-    """What a retrain would be made with, what its source is like, and files of the code that it would not see."""
-    ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     pull_first(root, params)
-    seen = ledger.folder / "seen.json"
-    known = read_known(seen)
-    before = to_json(known)
-    found = survey(ingest, root, known)
-    if to_json(known) != before:
-        write_atomic(seen, to_json(known))
-    code = isolate.code_of(root)
-    facts = replace(made, commit=code.commit, code=digest_of(code.digest.encode()).hexdigest(), source=found.digest, rows=found.rows, columns=dict(found.columns), cursor=found.cursor)
-    return facts, found, code.left_out
+    made, _, _ = made_with(root, params, Retrain("", "", "", "", "", "", {}, "", "", "", "", 0))
+    shelf = look(root, name)
+    return None if shelf and settled(retrains(shelf), made.inputs) else digest_of("\n".join(made.inputs).encode()).hexdigest()
+
+
+def _kind(made: Retrain) -> str:
+    return "run" if made.trigger == RUN else "retrain"
 
 
 def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
     wrong = changes(last.rows, last.columns, made.rows, made.columns, params.retrain.min_rows)
     if wrong:
-        what = f"is not what it was at the retrain of {last.began}: {'; '.join(wrong)}"
+        what = f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(wrong)}"
         again = "gristmill retrain" + ("" if params.name == "default" else f" {params.name}")
         raise InputError(what, where=f"{params.pipeline.params}: ingest.source", remedy=f"mend the source; if it is right as it is: {again} --accept-source")
 

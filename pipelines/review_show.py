@@ -71,7 +71,7 @@ def show_history(shelf: Shelf) -> None:
     decided, made = records(shelf), retrains(shelf)
     console.print(_decisions(decided) if decided else "nothing was decided yet")
     if made:
-        console.print("retrains (UTC)")
+        console.print("retrains, and runs that made a model (UTC)")
     for each in made:
         _show_retrain(each)
 

@@ -48,6 +48,8 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         ParamsError: params.yaml is wrong; nothing was run.
         EnvironmentFault: another run is under way.
     """
+    from pipelines import account
+
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
     pull_first(root, params)
@@ -55,6 +57,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        opened = account.begin(root, params)
         environment = {
             **os.environ,
             "GRISTMILL_RUN": token,
@@ -73,6 +76,8 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         typer.secho(f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True)
         return int(failed["exit_code"]) if failed else code if code == 130 else EnvironmentFault.exit_code
     show_summary(root, params, again)
+    if opened:
+        opened.close(time.monotonic() - started)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
     return 0
 

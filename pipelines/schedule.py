@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ import typer
 from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import to_json, write_atomic
 from pipelines.cron import Cron
-from pipelines.ledger import Ledger
+from pipelines.ledger import Ledger, champion
 from pipelines.lock import only_one
 from pipelines.processes import end_with_parent
 from pipelines.retrain import fresh
@@ -87,31 +87,63 @@ class OnNews:
 
     memory: Memory
     digest: Callable[[], str | None]  # of what is new; None if nothing is
-    drift: Path | None = None  # an alert without which nothing is due
     before: str | None = None
 
     def look(self) -> str | None:
         """Why a retrain is due, or None."""
-        alert = self._alert()
-        if self.drift and (alert is None or str(alert.get("when")) == self.memory.facts.get("drift")):
-            return None
+        return "new data" if self.settled() else None
+
+    def settled(self) -> bool:
+        """Whether what is new was the same at the look before, and has not been tried."""
         found = self.digest()
-        settled, self.before = found == self.before, found
-        if found is None or not settled or found == self.memory.facts.get("tried"):
-            return None
-        return f"drift of {', '.join(map(str, alert.get('fields', []))) or 'the data'}, and new data" if alert else "new data"
+        same, self.before = found == self.before, found
+        return found is not None and same and found != self.memory.facts.get("tried")
 
     def taken(self) -> None:
         """A retrain for it has ended, however."""
-        alert = self._alert()
-        self.memory.keep(tried=self.before or "", **({"drift": str(alert.get("when"))} if alert else {}))
+        self.memory.keep(tried=self.before or "")
 
-    def _alert(self) -> dict[str, Any] | None:
-        if self.drift is not None:
-            with suppress(OSError, ValueError):
-                found = json.loads(self.drift.read_text(encoding="utf-8"))
-                return found if isinstance(found, dict) else None
-        return None
+
+@dataclass
+class OnDrift:
+    """Due when there is an alarm about the champion, and something new. It counts until a retrain has ended, and after that while the drift stands: what is accepted later is tried, too, once."""
+
+    news: OnNews
+    folder: Path  # of the pipeline's state: drift.json, monitor/latest.json
+    champion: Callable[[], int | None]
+    advice: Callable[[], str]  # what to do where there is nothing new
+    seen: str | None = None  # when the alarm was raised for which a retrain is due
+
+    def look(self) -> str | None:
+        """Why a retrain is due, or None; says once, and once more after each attempt, that there is nothing to learn from."""
+        alarm = read(self.folder / "drift.json")
+        self.seen, memory = str(alarm.get("when")), self.news.memory
+        if not alarm or alarm.get("version") != self.champion() or (self.seen == memory.facts.get("drift") and not self._stands(alarm)):
+            return None
+        due, fields = self.news.settled(), ", ".join(map(str, alarm.get("fields", []))) or "the data"
+        about = f"version {alarm.get('version')} after {memory.facts.get('tried') or 'nothing'}"
+        if self.news.before is None and memory.facts.get("told") != about:
+            say(f"drift of {fields}, and nothing new to learn from: {self.advice()}")
+            memory.keep(told=about)
+        return f"drift of {fields}, and new data" if due else None
+
+    def taken(self) -> None:
+        """A retrain for it has ended, however."""
+        self.news.taken()
+        self.news.memory.keep(drift=self.seen or "")
+
+    def _stands(self, alarm: Mapping[str, Any]) -> bool:
+        """Whether the latest window had drifted, as `gristmill monitor` says by its exit code."""
+        latest = read(self.folder / "monitor" / "latest.json")
+        return latest.get("version") == alarm.get("version") and any(latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file of facts; none where it is missing or half written."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift: bool) -> None:
@@ -122,7 +154,7 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
         name: of the pipeline.
         every: seconds between looks.
         cron: the times; None: when the data are new.
-        on_drift: and an alert of drift is there.
+        on_drift: when they are new and there is an alarm of drift.
 
     Raises:
         EnvironmentFault: another scheduler of this pipeline.
@@ -130,8 +162,8 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
     ledger = Ledger(root, name)
     with only_one(ledger.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
         memory = Memory(ledger.folder / "schedule.json")
-        alert = root / "data" / ".state" / name / "drift.json" if on_drift else None
-        rule: At | OnNews = At(cron, memory) if cron else OnNews(memory, lambda: fresh(root, name), alert)
+        news = OnNews(memory, lambda: fresh(root, name))
+        rule: At | OnNews | OnDrift = At(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -149,11 +181,20 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
                 say(f"retrain of {name}: {why}")
                 code = run(root, name, why, stop)
                 say(f"retrain of {name} ended with exit code {code}")
-                if code == EnvironmentFault.exit_code and isinstance(rule, OnNews):
+                if code == EnvironmentFault.exit_code and not isinstance(rule, At):
                     rest = max(every, _AGAIN_S)
                 elif not stop.is_set():
                     rule.taken()
         say("stopped")
+
+
+def _on_drift(root: Path, name: str, news: OnNews) -> OnDrift:
+    def words() -> str:
+        from pipelines.advice import advice  # its imports are for an hour that may never come
+
+        return advice(root, name)
+
+    return OnDrift(news, root / "data" / ".state" / name, lambda: champion(root, name), words)
 
 
 def run(root: Path, name: str, why: str, stop: threading.Event) -> int:

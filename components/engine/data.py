@@ -15,7 +15,7 @@ from components.core.tables import read_manifest, read_table
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 
-_WINDOW = 50  # batches that are sorted by length together
+_WINDOW = 100  # batches that are sorted by length together
 Numbers = NDArray[np.int64]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -32,12 +32,26 @@ Known = MutableMapping[str, list[int | str]]  # path -> size, mtime_ns, SHA-256,
 class Survey:
     """What a source is at one moment."""
 
-    digest: str  # another for another byte anywhere
+    files: Mapping[str, list[str]]  # of the source: name -> label and hashes
+    feedback: Mapping[str, list[str]]  # that was accepted, which DVC does not see
     rows: int  # lines, rows of Parquet, files of class folders: comparable only with the same source's
     columns: Mapping[str, str]  # name -> type, of tables
     bytes: int
-    feedback: str = ""  # digest of accepted feedback, which DVC does not see; "" where there is none
     cursor: str = ""  # the greatest that was pulled of a database
+
+    @property
+    def digest(self) -> str:
+        """Another for another byte anywhere."""
+        return _digest({**self.files, **self.feedback})
+
+    @property
+    def pin(self) -> str:
+        """A digest of the feedback alone; "" where there is none."""
+        return _digest(self.feedback) if self.feedback else ""
+
+    def only(self, names: Collection[str]) -> Survey:
+        """Without the feedback that lies in other files."""
+        return replace(self, feedback={name: told for name, told in self.feedback.items() if name in names})
 
 
 def survey(params: IngestParams, root: Path, known: Known) -> Survey:
@@ -62,7 +76,7 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
         columns |= _columns(unit)
     told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
     mark = shards.read(root / params.source.path) if isinstance(params.source, Sql) else None
-    return Survey(_digest(seen | told), rows, columns, size, _digest(told) if told else "", mark.value if mark else "")
+    return Survey(seen, told, rows, columns, size, mark.value if mark else "")
 
 
 def _units(params: IngestParams, root: Path) -> list[Unit]:

@@ -1,5 +1,5 @@
-"""Where a picture lies among those of training: its principal components (Pearson 1901), learnt from one half of the training rows and described by the other, for rows lie
-otherwise in a space that was made from them than new ones do."""
+"""Where an input lies among those of training: a picture by its principal components (Pearson 1901), a text by latent semantic analysis of its words (Deerwester et al. 1990).
+Axes are learnt from one half of the training rows and described by the other, for rows lie otherwise in a space that was made from them than new ones do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COMPONENTS = 8
+COMPONENTS, TOPICS = 8, 4  # axes of pictures, of texts
+_BUCKETS = 1 << 12  # of words: the hash's last bits
 _LEARNT = 4000  # rows at most from which the axes are learnt
 _FEW = 100  # rows from which there is anything to learn
 _DIGITS = 3
@@ -18,7 +19,7 @@ Point = tuple[float, ...]
 
 
 def learn(vectors: Sequence[NDArray[np.float32]]) -> tuple[dict[str, Any], list[Point]]:
-    """Find the directions in which training rows differ most.
+    """Find the directions in which pictures of training differ most.
 
     Args:
         vectors: of each row (d,), d >= COMPONENTS.
@@ -28,20 +29,62 @@ def learn(vectors: Sequence[NDArray[np.float32]]) -> tuple[dict[str, Any], list[
     """
     if len(vectors) < _FEW:
         return {}, []
-    order = np.random.default_rng(7).permutation(len(vectors))  # rows stand in the order of their source, which may be by class
-    cut = min(len(vectors) // 2, _LEARNT)
-    strength, axes = np.linalg.eigh(np.cov(np.stack([vectors[row] for row in order[:cut]]).T.astype(np.float64)))
-    axes = axes[:, ::-1][:, :COMPONENTS][:, strength[::-1][:COMPONENTS] > 1e-6 * strength[-1]]
-    if not axes.size or strength[-1] <= 0:
+    learnt, described = _halves(len(vectors), _LEARNT)
+    strength, axes = np.linalg.eigh(np.cov(np.stack([vectors[row] for row in learnt]).T.astype(np.float64)))
+    told = _space(axes[:, ::-1][:, :COMPONENTS], strength[::-1][:COMPONENTS])
+    return told, [Space(told).at(vectors[row]) for row in described] if told else []
+
+
+def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[Point]]:
+    """Find the directions in which the words of texts go together; a word weighs by its inverse document frequency, which the axes hold.
+
+    Args:
+        rows: of each text the hashes of its different words.
+
+    Returns:
+        As of `learn`.
+    """
+    if len(rows) < _FEW:
         return {}, []
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])  # else a sign would be chance
-    told = {"size": axes.shape[1], "axes": base64.b64encode(np.round(axes * 127).astype(np.int8).tobytes()).decode()}
-    space = Space(told)
-    return told, [space.at(vectors[row]) for row in order[cut:]]
+    from scipy.sparse import csr_array, vstack
+    from scipy.sparse.linalg import svds
+
+    texts = vstack([csr_array(words(each)) for each in rows], format="csr")
+    learnt, described = _halves(len(rows), len(rows))
+    weight = np.log((1 + len(learnt)) / (1 + (texts[learnt] > 0).sum(axis=0)))
+    matrix = (texts[learnt] * weight).astype(np.float64)
+    if not np.abs(matrix.data).sum():  # no words, or the same in all
+        return {}, []
+    _, strength, axes = svds(matrix, k=TOPICS, v0=np.ones(min(matrix.shape)))
+    told = _space(axes[::-1].T * weight[:, None], strength[::-1])
+    return told, [Space(told).at(words(rows[row])) for row in described] if told else []
+
+
+def words(places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The vector (_BUCKETS,) of a text, from the hashes of its different words: of length one, so that long texts lie no farther out."""
+    counts = np.bincount(places % _BUCKETS, minlength=_BUCKETS)
+    vector: NDArray[np.float32] = (counts / max(1.0, len(places)) ** 0.5).astype(np.float32)
+    return vector
+
+
+def _halves(rows: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to learn from, and those to describe: drawn, for rows stand in the order of their source, which may be by class."""
+    order = np.random.default_rng(7).permutation(rows)
+    cut = min(rows // 2, most)
+    return order[:cut], order[cut:]
+
+
+def _space(axes: NDArray[np.float64], strength: NDArray[np.float64]) -> dict[str, Any]:
+    """Directions (d, k), strongest first, in whole numbers; without those along which nothing differs."""
+    axes = axes[:, strength > 1e-6 * max(strength[0], 0.0)]
+    if not axes.size or strength[0] <= 0:
+        return {}
+    largest = axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])]  # signed, else a sign would be chance
+    return {"size": axes.shape[1], "axes": base64.b64encode(np.round(axes / largest * 127).astype(np.int8).tobytes()).decode()}
 
 
 class Space:
-    """Places of new pictures.
+    """Places of new inputs.
 
     Args:
         told: what `learn` found.
@@ -51,7 +94,7 @@ class Space:
         self._axes = np.frombuffer(base64.b64decode(told["axes"]), dtype=np.int8).reshape(-1, told["size"]).astype(np.float32) / np.float32(127)
 
     def at(self, vector: NDArray[np.float32]) -> Point:
-        """Where a picture lies: a number for each direction."""
+        """Where it lies: a number for each direction."""
         return tuple(round(float(each), _DIGITS) for each in vector @ self._axes)
 
 

@@ -24,7 +24,7 @@ from components.monitor.privacy import scrub
 from components.monitor.profile import Profiler
 
 PART = "part-*.parquet"
-_FLUSH_S = 2.0
+FLUSH_S = 2.0
 _QUEUE, _ROWS = 2000, 2000  # rows that wait for the thread; rows of a part
 _YIELD_S = 0.0005  # between two rows: whoever answers requests goes first
 _TYPES = {float: pa.float64(), str: pa.string(), list: pa.list_(pa.string()), tuple: pa.list_(pa.float32())}
@@ -61,6 +61,7 @@ class RequestLog:
         self.folder, self.params = folder, params
         self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
         self._queue: deque[Asked] = deque()
+        self._in_hand: set[str] = set()  # ids that have left the queue and are in no part yet
         self._part, self._table = Path(), BASE.empty_table()
         self._most = max(1.0, params.rows_per_s)
         self._level, self._at = self._most, clock()
@@ -88,20 +89,24 @@ class RequestLog:
             self._queue.append(asked)
 
     def waits(self, id_: str) -> bool:
-        """Whether rows of a request are not written yet."""
-        return any(each.id == id_ for each in tuple(self._queue))
+        """Whether rows of a request are not written yet. (The queue first: a row that leaves it is in hand before that.)"""
+        return any(each.id == id_ for each in tuple(self._queue)) or id_ in self._in_hand
 
     def flush(self) -> None:
         """Write what waits. A full disk costs these rows and is counted."""
         with self._writing:
             rows = []
-            for _ in range(len(self._queue)):
-                with suppress(Exception):  # a row that no facts can be made of
-                    rows.append(_row(self._queue[0], self.params.keep_text))
-                self._queue.popleft()
-                time.sleep(_YIELD_S)
-            if rows:
-                self._write(_table(rows))
+            try:
+                for _ in range(len(self._queue)):
+                    self._in_hand.add(self._queue[0].id)
+                    with suppress(Exception):  # a row that no facts can be made of
+                        rows.append(_row(self._queue[0], self.params.keep_text))
+                    self._queue.popleft()
+                    time.sleep(_YIELD_S)
+                if rows:
+                    self._write(_table(rows))
+            finally:
+                self._in_hand.clear()
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -110,7 +115,7 @@ class RequestLog:
         self.flush()
 
     def _run(self) -> None:
-        while not self._ending.wait(_FLUSH_S):
+        while not self._ending.wait(FLUSH_S):
             self.flush()
 
     def _write(self, rows: pa.Table) -> None:
@@ -208,7 +213,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ids: dict[Path, tuple[int, NDArray[np.bytes_]]] = {}  # part -> when it was written, its ids in order
+        self._ids: dict[Path, tuple[tuple[int, int], NDArray[np.bytes_]]] = {}  # part -> which writing of it, its ids in order
 
     def find(self, id_: str, item: int) -> dict[str, Any] | None:
         """The row, if it was logged and is still there; newest parts first."""
@@ -224,8 +229,9 @@ class Index:
         return None
 
     def _holds(self, path: Path, wanted: np.bytes_) -> bool:
-        stamp = path.stat().st_mtime_ns
-        if self._ids.get(path, (0,))[0] != stamp:
+        told = path.stat()
+        stamp = told.st_ino, told.st_mtime_ns  # two writings may lie within one tick of the disk's clock, never in one file
+        if path not in self._ids or self._ids[path][0] != stamp:
             self._ids[path] = stamp, np.sort(np.array(pq.read_table(path, columns=["id"])["id"].to_pylist(), dtype=np.bytes_))
         ids = self._ids[path][1]
         place = int(np.searchsorted(ids, wanted))

@@ -39,7 +39,7 @@ def profile_of(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field]
         clean: the knobs that shape the fields, so that new inputs are normalised alike.
 
     Returns:
-        {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words, "rarity": of words, "spaces": axes for pictures}.
+        {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words, "rarity": of words, "spaces": axes of its embedding}.
     """
     rows = len(next(iter(columns.values())))
     told: dict[str, Any] = {}
@@ -51,12 +51,12 @@ def profile_of(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Field]
             told[f"{column}.{key}"] = numbers([float(each) for each in found]) if isinstance(found[0], float) else names(map(str, found))
         pieces = [set(fields[column].pieces(value)) for value in values]
         counts = Counter(piece for each in pieces for piece in each)
-        if not counts:
-            axes, points = embedding.learn([look for value in values if (look := fields[column].vector(value)) is not None])
-            if points:
-                spaces[column], told[f"{column}.embedding"] = axes, cloud(points)
-            continue
         places = [_places(each) for each in pieces]
+        axes, points = embedding.learn_words(places) if counts else embedding.learn([look for value in values if (look := fields[column].vector(value)) is not None])
+        if points:
+            spaces[column], told[f"{column}.embedding"] = axes, cloud(points)
+        if not counts:
+            continue
         seen = np.zeros(1 << _BITS, dtype=np.int64)
         for each in places:
             seen[np.unique(each)] += 1
@@ -119,14 +119,15 @@ class Profiler:
             except Reject:
                 continue
             told |= {f"{column}.{key}": fact for key, fact in self._fields[column].profile(value).items()}
+            pieces = set(self._fields[column].pieces(value))
+            places = _places(pieces)
             if column in self._known:
-                pieces = set(self._fields[column].pieces(value))
-                places = _places(pieces)
                 told[f"{column}.unknown"] = _share(~self._known[column][places])
                 told[f"{column}.words"] = sorted(pieces & self._words[column])
                 if column in self._rarity:
                     told[f"{column}.rarity"] = self._rarity[column].of(places)
-            elif column in self._spaces and (vector := self._fields[column].vector(value)) is not None:
+            vector = embedding.words(places) if column in self._known else self._fields[column].vector(value)
+            if column in self._spaces and vector is not None:
                 told[f"{column}.embedding"] = self._spaces[column].at(vector)
         return {name: fact for name, fact in told.items() if name in self._told}
 

@@ -1,4 +1,4 @@
-"""The log of retrains, beside that of releases: numbered records in the same MLflow run, each written once."""
+"""The log of retrains, and of runs in the working tree that made a model, beside that of releases: numbered records in the same MLflow run, each written once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = 60  # of a source that are kept
 
 @dataclass(frozen=True)
 class Retrain:
-    """One retrain and how it ended."""
+    """One retrain, or one run that made a model, and how it ended."""
 
     id: str  # for ever: what is written a second time is the same record
     trigger: str
@@ -63,6 +63,16 @@ def retrains(shelf: Shelf) -> list[Retrain]:
 def last_done(made: Sequence[Retrain]) -> Retrain | None:
     """The latest that went all the way."""
     return next((each for each in reversed(made) if each.outcome in DONE), None)
+
+
+def settled(made: Sequence[Retrain], inputs: tuple[str, str, str]) -> Retrain | None:
+    """The latest that went all the way with these inputs. What lies before a change of the champion is not asked: against the new one it may go otherwise."""
+    for each in reversed(made):
+        if each.outcome in DONE and each.inputs == inputs:
+            return each
+        if each.after != each.before:
+            return None
+    return None
 
 
 def record(root: Path, pipeline: str, made: Retrain) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
 from components.monitor.feedback import Box, Label
-from components.monitor.log import Index, Recorder, RequestLog
+from components.monitor.log import FLUSH_S, Index, Recorder, RequestLog
 from components.monitor.params import MonitorParams
 from components.monitor.profile import Profiler
+from components.serve import ids
 from components.serve.guard import BUCKET
 from components.serve.limits import soon
 from components.serve.routes import PROBLEMS, Service, guarded_router, html, told
@@ -67,6 +69,7 @@ class Monitored(Collector):
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
         self.box = Box(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
         self._index, self._registry = Index(self.folder / REQUESTS), CollectorRegistry()
+        self._mark, self._taking = ids.mark(replica), threading.Lock()
         self._registry.register(self)
 
     def recorder(self, card: Card, version: str) -> Recorder:
@@ -99,19 +102,20 @@ class Monitored(Collector):
             yield _gauge("gristmill_drift_alarms", "Windows that had drifted", ["version"], {(str(found["version"]),): found["alarms"]})
 
     def take(self, given: Feedback) -> Label | str:
-        """Keep a label; else why not: "unknown", "labelled", "full" or "disk"."""
-        if self.log.waits(given.id):
-            self.log.flush()
-        refused = self.box.refuses((given.id, given.item))
-        row = None if refused else self._index.find(given.id, given.item)
-        if refused or row is None:
-            return refused or "unknown"
-        label = Label(given.id, given.item, given.label, time.time(), row["version"], row["prediction"], row["probability"], row["input"])
-        try:
-            self.box.add(label)
-        except EnvironmentFault:
-            return "disk"
-        return label
+        """Keep a label; else why not: "unknown", "elsewhere", "labelled", "full" or "disk"."""
+        with self._taking:  # requests come in several threads; neither index nor box is made for that
+            if self.log.waits(given.id):
+                self.log.flush()
+            refused = self.box.refuses((given.id, given.item))
+            row = None if refused else self._index.find(given.id, given.item)
+            if refused or row is None:
+                return refused or ("elsewhere" if ids.just_given_elsewhere(given.id, self._mark) else "unknown")
+            label = Label(given.id, given.item, given.label, time.time(), row["version"], row["prediction"], row["probability"], row["input"])
+            try:
+                self.box.add(label)
+            except EnvironmentFault:
+                return "disk"
+            return label
 
 
 def _gauge(name: str, help_: str, labels: list[str], values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:
@@ -122,10 +126,11 @@ def _gauge(name: str, help_: str, labels: list[str], values: dict[tuple[str, ...
 
 
 _REFUSED = {
-    "unknown": (404, "No answer of this id and item is in the log: it was not sampled, is too old, was given a moment ago by another replica, or never was"),
-    "labelled": (409, "This answer has a label already"),
-    "full": (503, "As many labels wait for review as may: gristmill feedback"),
-    "disk": (503, "The label cannot be kept now"),
+    "unknown": (404, "No answer of this id and item is in the log: it was not sampled, is too old, or never was", None),
+    "elsewhere": (503, "Another replica gave this answer a moment ago and has not logged it yet", soon(FLUSH_S)),
+    "labelled": (409, "This answer has a label already", None),
+    "full": (503, "As many labels wait for review as may: gristmill feedback", soon(60)),
+    "disk": (503, "The label cannot be kept now", soon(60)),
 }
 
 
@@ -140,6 +145,7 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
     router, classes = guarded_router(guarded), frozenset(service.card.classes)
     problems: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)}
     problems |= {404: {"model": Problem, "description": "No such answer is in the log"}, 409: {"model": Problem, "description": "The answer has a label already"}}
+    problems[503] = {"model": Problem, "description": "No label can be kept now, or another replica has not logged the answer yet; see Retry-After"}
 
     @router.post("/v1/feedback", summary="Say what an answer should have been", status_code=202, response_model=Kept, responses=problems)
     async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Any:
@@ -148,8 +154,7 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
             raise HTTPException(422, [{"loc": ["body", "label"], "msg": "is not one of the model's classes"}])
         outcome = await asyncio.to_thread(monitored.take, body)
         if isinstance(outcome, str):
-            status, detail = _REFUSED[outcome]
-            raise HTTPException(status, detail, soon(60) if status == 503 else None)
+            raise HTTPException(*_REFUSED[outcome])
         return told(Kept(id=outcome.id, item=outcome.item).model_dump(), 202)
 
     @router.get("/v1/monitor", summary="What the latest look at the traffic found", responses={401: PROBLEMS[401]} if guarded else {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.serve import ids
 from components.serve.wire import ModelRef
 
 ID = "gristmill.id"
@@ -36,7 +36,7 @@ class Meters:
     """
 
     def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
-        self._registry, self._paths, self._replica = CollectorRegistry(), frozenset(paths), replica
+        self._registry, self._paths, self.replica = CollectorRegistry(), frozenset(paths), replica
         own: dict[str, Any] = {"registry": self._registry}
         self._requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], **own)
         self._errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], **own)
@@ -53,29 +53,29 @@ class Meters:
     def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
         """Add one answered request."""
         path = path if path in self._paths else "other"
-        self._requests.labels(path, str(status), self._replica).inc()
-        self._seconds.labels(path, self._replica).observe(seconds)
+        self._requests.labels(path, str(status), self.replica).inc()
+        self._seconds.labels(path, self.replica).observe(seconds)
         if status >= 400:
-            self._errors.labels(path, self._replica).inc()
-            self._rejected.labels(reason or _REASONS.get(status, "other"), self._replica).inc()
+            self._errors.labels(path, self.replica).inc()
+            self._rejected.labels(reason or _REASONS.get(status, "other"), self.replica).inc()
 
     def came(self, key: str) -> None:
         """Add one request that was let in."""
-        self._keys.labels(key, self._replica).inc()
+        self._keys.labels(key, self.replica).inc()
 
     def predicted(self, items: int) -> None:
         """Add the items of one answered request."""
-        self._items.labels(self._replica).inc(items)
+        self._items.labels(self.replica).inc(items)
 
     def scored(self, items: int, seconds: float) -> None:
         """Add one batch."""
-        self._batch_items.labels(self._replica).observe(items)
-        self._batch_seconds.labels(self._replica).observe(seconds)
+        self._batch_items.labels(self.replica).observe(items)
+        self._batch_seconds.labels(self.replica).observe(seconds)
 
     def follow(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
         """Where to look, at each reading, for what waits and who is inside."""
-        self._queue.labels(self._replica).set_function(queue)
-        self._inside.labels(self._replica).set_function(inside)
+        self._queue.labels(self.replica).set_function(queue)
+        self._inside.labels(self.replica).set_function(inside)
 
     def text(self) -> bytes:
         """The Prometheus text format."""
@@ -86,14 +86,14 @@ class Watch:
     """ASGI middleware: an id for each request, meters, and security headers."""
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self.app, self.meters = app, meters
+        self.app, self.meters, self._mark = app, meters, ids.mark(meters.replica)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
-        scope[ID] = uuid.uuid4().hex
+        scope[ID] = ids.new(self._mark)
 
         async def noted(message: Message) -> None:
             nonlocal status

@@ -64,6 +64,11 @@ def test_a_second_run_meanwhile_says_who_is_running(ran: tuple[Project, Done, Do
     assert "-> wait for it or end it" in second.error
 
 
+def test_a_retrain_right_after_it_finds_nothing_new(project: Project) -> None:
+    done = project.gristmill("retrain", "reviews")
+    assert done.code == 0 and "nothing new since the run of" in done.out and "(promoted)" in done.out, done.out + done.error
+
+
 def test_the_run_ends_with_leaderboard_metrics_and_report(ran: tuple[Project, Done, Done]) -> None:
     project, done, _ = ran
     board = report(project, "leaderboard.json")["candidates"]

@@ -16,9 +16,9 @@ from components.registry.release import release
 from components.registry.retrains import Retrain, record
 from components.registry.versions import register
 from components.tasks import base
-from pipelines.ledger import Ledger, now
+from pipelines.inputs import made_with
+from pipelines.ledger import now
 from pipelines.params import Params, load
-from pipelines.retrain import _inputs
 from pipelines.stage import execute
 from pipelines.stages import STAGES
 
@@ -84,8 +84,8 @@ def first_champion(root: Path) -> str:
     main(root)
     made = register(root, params.name, winner, None, {"data_hash": sha256(data / "clean" / MANIFEST)})
     release(root, params.name, made.number, [], mode="auto", who="the scene", why="the first model")
-    draft = Retrain("first", "the first model", "promoted", "", now(), now(), {}, "", "", params.digest_up_to("serve"), "", 0, version=made.number, after=made.number)
-    record(root, params.name, _inputs(root, params, Ledger(root, params.name), draft)[0])
+    draft = Retrain("first", "the first model", "promoted", "", now(), now(), {}, "", "", "", "", 0, version=made.number, after=made.number)
+    record(root, params.name, made_with(root, params, draft)[0])
     return f"version {made.number} is champion"
 
 

@@ -31,6 +31,7 @@ from pipelines.params import load as load_params
 from tests.commands.project import Project, free_port
 
 ITEMS = 4  # texts of a request
+_TRIES = 5  # of a label that cannot be taken yet
 _TOLERANCE = 1e-4  # of a probability, as serve's own check has it
 
 
@@ -130,7 +131,11 @@ class Clients:
         """Say what they should have been. Returns how many labels were taken."""
         taken = 0
         for each in answers:
-            given = self._http.post("/v1/feedback", json={"id": each.id, "item": each.item, "label": each.asked.label})
+            for _ in range(_TRIES):
+                given = self._http.post("/v1/feedback", json={"id": each.id, "item": each.item, "label": each.asked.label})
+                if given.status_code != 503:
+                    break
+                time.sleep(int(given.headers["Retry-After"]))
             taken += given.status_code == 202
             if given.status_code != 202:
                 self.failed.append(f"feedback: {given.status_code} {given.text}")

@@ -38,6 +38,7 @@ if stage != "train" and "NAP" in pathlib.Path("mine/rows.csv").read_text() and n
 if stage == "ingest":
     (data / "raw").mkdir(parents=True)
     (data / "raw" / "rows.csv").write_bytes(pathlib.Path("mine/rows.csv").read_bytes())
+    (data / "raw" / "manifest.json").write_text(json.dumps({"files": [{"name": "rows.csv"}]}))
     sys.exit()
 rows = (data / "raw" / "rows.csv").read_text() if stage == "train" else (data / "models" / "m").read_text()
 if stage == "train":

@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from pipelines import isolate
+from pipelines import account, isolate
 from pipelines.ledger import Ledger
 from pipelines.lock import only_one
 from pipelines.processes import wait_until
 from pipelines.retrain import fresh, retrain
+from pipelines.run import run_pipeline
 from tests.pipelines.retrain_project import Small
 
 
@@ -81,6 +82,27 @@ def test_nothing_new_is_nothing_done(small: Small, capsys: pytest.CaptureFixture
     assert again(small) == 0
     assert "nothing new since the retrain of" in capsys.readouterr().out
     assert small.records() == before and not isolate.place(small.root, "default").exists()
+
+
+def test_a_run_that_made_a_model_is_known_once(small: Small, capfd: pytest.CaptureFixture[str]) -> None:
+    small.put(["first"], 39)
+    before = len(small.records())
+    assert run_pipeline(small.root, "default") == 0 == run_pipeline(small.root, "default") == again(small)
+    (made,) = small.records()[before:]
+    assert (made.trigger, made.outcome, made.version, made.rows) == ("gristmill run", "promoted", 1, 40)
+    out = capfd.readouterr().out
+    assert f"nothing new since the run of {made.began} (promoted)" in out and "will not know of this run" not in out
+    assert fresh(small.root, "default") is None
+
+
+def test_a_run_of_what_dvc_knows_is_one_of_its_own_kind(small: Small) -> None:
+    known = small.records()[-1]
+    with_other = type(known).read({**known.__dict__, "id": "other", "source": "other", "before": 1, "after": 2})
+    Ledger(small.root, "default").close(with_other)  # another champion since then
+    assert fresh(small.root, "default") is not None
+    assert run_pipeline(small.root, "default") == 0
+    assert (small.records()[-1].outcome, small.records()[-1].detail, small.records()[-1].inputs) == ("unchanged", "DVC knew the result of serve", known.inputs)
+    assert fresh(small.root, "default") is None
 
 
 def test_one_at_a_time(small: Small) -> None:
@@ -224,8 +246,57 @@ def test_a_record_waits_for_a_registry_that_is_away(small: Small, monkeypatch: p
 def test_history_shows_retrains(small: Small) -> None:
     done = small.gristmill("history", COLUMNS="300")
     assert done.code == 0, done.error
-    for told in ("test: promoted, version 1", "by hand: killed", "in stage train, which began", "source refused", "by hand: refused", "stopped", "the sky has fallen"):
+    for told in (
+        "test: promoted, version 1",
+        "gristmill run: promoted, version 1",
+        "by hand: killed",
+        "in stage train, which began",
+        "source refused",
+        "by hand: refused",
+        "stopped",
+        "the sky has fallen",
+    ):
         assert told in done.out, done.out
+
+
+def run_by_hand(small: Small, meanwhile: Sequence[str] = ()) -> None:
+    """Begin a run, do what happens meanwhile, end it."""
+    begun = account.begin(small.root, load(small))
+    assert begun is not None
+    for name in meanwhile:
+        (small.root / name).parent.mkdir(parents=True, exist_ok=True)
+        with (small.root / name).open("a", encoding="utf-8") as stream:
+            stream.write('{"text": "more", "label": "pos"}\n')
+    os.utime(small.root / "data/reports/serve.json")
+    begun.close(1.0)
+
+
+def test_what_a_run_has_not_seen_is_new(small: Small) -> None:
+    told = "data/feedback/default/accepted-{}.jsonl"
+    small.edit("params.yaml", {"ingest": {"feedback": "data/feedback/default"}})
+    (small.root / "data/raw/manifest.json").write_text(json.dumps({"files": [{"name": "feedback/accepted-1.jsonl"}]}))
+    run_by_hand(small)
+    assert fresh(small.root, "default") is None
+    source = (small.root / "mine/rows.csv").read_bytes()
+    run_by_hand(small, [told.format(1), told.format(2), "mine/rows.csv"])  # after it has begun: DVC may have looked before that
+    assert fresh(small.root, "default") is not None
+    (small.root / "mine/rows.csv").write_bytes(source)
+    run_by_hand(small)  # ingest has read the first file, and DVC does not see that there is a second
+    assert fresh(small.root, "default") is not None
+    (small.root / told.format(2)).unlink()
+    assert fresh(small.root, "default") is None
+
+
+def test_a_run_of_code_that_is_not_committed_is_not_what_a_retrain_would_do(small: Small) -> None:
+    small.edit("params.yaml", {"seed": 9})
+    stage = small.root / "components" / "clean" / "split.py"
+    committed = stage.read_text(encoding="utf-8")
+    stage.write_text(committed + "\n# not committed\n", encoding="utf-8")
+    run_by_hand(small)
+    assert fresh(small.root, "default") is not None and "not committed" in small.records()[-1].detail
+    stage.write_text(committed, encoding="utf-8")
+    run_by_hand(small)
+    assert fresh(small.root, "default") is None
 
 
 def test_a_path_out_of_the_project_is_refused(small: Small) -> None:

@@ -19,7 +19,7 @@ from components.core.errors import EnvironmentFault
 from pipelines.cron import parse
 from pipelines.ledger import Ledger
 from pipelines.lock import only_one
-from pipelines.schedule import At, Memory, OnNews, keep_watch
+from pipelines.schedule import At, Memory, OnDrift, OnNews, keep_watch
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -94,17 +94,88 @@ def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Pa
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
 
 
-def test_drift_waits_for_new_data_and_an_alert_counts_once(tmp_path: Path) -> None:
-    alert, found = tmp_path / "drift.json", "a"
-    rule = OnNews(Memory(tmp_path / "schedule.json"), lambda: found, alert)
+class Drifting:
+    """A pipeline whose traffic drifts, as its files say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.champion, self.asked = folder, 1, 0
+        self.found: str | None = "a"
+        (folder / "monitor").mkdir()
+
+    def rule(self) -> OnDrift:
+        return OnDrift(OnNews(Memory(self.folder / "schedule.json"), lambda: self.found), self.folder, lambda: self.champion, self.advice)
+
+    def advice(self) -> str:
+        self.asked += 1
+        return "send labels"
+
+    def alarm(self, when: str = "noon") -> None:
+        self.window(["length"])
+        (self.folder / "drift.json").write_text(json.dumps({"when": when, "fields": ["length", "script"], "level": 0.05, "version": 1}), encoding="utf-8")
+
+    def window(self, drift: list[str]) -> None:
+        (self.folder / "monitor" / "latest.json").write_text(json.dumps({"version": 1, "inputs": {"drift": drift}}), encoding="utf-8")
+
+
+@pytest.fixture
+def drifting(tmp_path: Path) -> Drifting:
+    return Drifting(tmp_path)
+
+
+DUE = "drift of length, script, and new data"
+
+
+def test_drift_waits_for_an_alarm_and_an_alarm_counts_once_when_it_has_passed(drifting: Drifting) -> None:
+    rule = drifting.rule()
     assert rule.look() is None and rule.look() is None
-    alert.write_text(json.dumps({"when": "2026-11-21T12:00:00+00:00", "fields": ["length", "script"], "level": 0.05}), encoding="utf-8")
-    assert [rule.look(), rule.look()] == [None, "drift of length, script, and new data"]
+    drifting.alarm()
+    assert [rule.look(), rule.look()] == [None, DUE]
     rule.taken()
-    found = "b"
+    drifting.found = "b"
+    drifting.window([])
     assert rule.look() is None and rule.look() is None
-    alert.write_text("half a {", encoding="utf-8")
+    drifting.alarm("later")
+    assert [rule.look(), rule.look()] == [None, DUE]
+    (drifting.folder / "drift.json").write_text("half a {", encoding="utf-8")
     assert rule.look() is None
+
+
+def test_while_the_drift_stands_each_new_set_of_labels_is_tried_once(drifting: Drifting) -> None:
+    rule = drifting.rule()
+    drifting.alarm()
+    for found in ("a", "b", "c"):
+        drifting.found = found
+        assert [rule.look(), rule.look()] == [None, DUE]
+        rule.taken()  # refused, or failed
+        assert [drifting.rule().look(), rule.look(), rule.look()] == [None, None, None]
+    drifting.found, drifting.champion = "d", 2
+    assert [rule.look(), rule.look()] == [None, None], "the alarm is about another version"
+
+
+def test_an_alarm_during_a_retrain_is_not_used_up_by_it(drifting: Drifting) -> None:
+    rule = drifting.rule()
+    drifting.alarm()
+    assert [rule.look(), rule.look()] == [None, DUE]
+    drifting.alarm("while it works")
+    drifting.window([])
+    rule.taken()
+    drifting.found = "b"
+    assert [rule.look(), rule.look()] == [None, DUE]
+
+
+def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(drifting: Drifting, capsys: pytest.CaptureFixture[str]) -> None:
+    drifting.found = None
+    drifting.alarm()
+    assert [drifting.rule().look() for _ in range(3)] == [None, None, None]
+    assert drifting.asked == 1 and "drift of length, script, and nothing new to learn from: send labels" in capsys.readouterr().out
+    drifting.found = "a"
+    rule = drifting.rule()
+    assert [rule.look(), rule.look()] == [None, DUE]
+    rule.taken()
+    drifting.found = None
+    rule.look()
+    rule.look()
+    assert drifting.asked == 2, "the attempt did not help: it is told again, once"
 
 
 def test_a_second_scheduler_is_refused(tmp_path: Path) -> None:

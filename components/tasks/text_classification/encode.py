@@ -23,7 +23,6 @@ from components.tasks.text_classification.schema import MASK, TextClean
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 _INPUTS = ("text", "title")
-_MULTIPLE = 8  # of padded lengths
 
 
 class TextTokenize(Strict):
@@ -86,11 +85,10 @@ class TextEncoder:
         return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch, rounded up so that kernels are made for few shapes."""
+        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch."""
         ragged = rows["ids"]
         lengths = np.array([len(row) for row in ragged])
-        width = max(lengths.max(), min(-(-lengths.max() // _MULTIPLE) * _MULTIPLE, self.max_length))
-        present = np.arange(width) < lengths[:, None]
+        present = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(present.shape, self.pad, dtype=np.int64)
         ids[present] = np.concatenate(ragged)
         return {"ids": ids, "mask": present.astype(np.float32)}

@@ -70,7 +70,7 @@ def test_packing_computes_useful_tokens_only(reviews: Mill) -> None:
             meter.count([rows.batch(batch, packed)], int(rows.lengths[batch].sum()))
         shares[packed] = meter.read()["useful_share"]
     assert shares[True] == 1.0
-    assert shares[False] < 0.95
+    assert shares[False] < 1.0
 
 
 def test_a_layout_knows_rows_and_places() -> None:

@@ -77,12 +77,12 @@ def test_feedback_is_read_behind_the_source_under_the_same_names(root: Path, ing
     (root / "rows" / "a.csv").write_text("review,stars,number\ngood,1,7\nbad,0,8\n", encoding="utf-8")
     section = {"source": {"kind": "files", "path": "rows"}, "columns": {"text": "review", "label": "stars", "id": "number"}, "feedback": "told"}
     before = seen(root, feedback="told")
-    assert [row["text"] for row in ingest(**section).rows] == ["good", "bad"] and before.feedback == ""
+    assert [row["text"] for row in ingest(**section).rows] == ["good", "bad"] and before.pin == ""
     (root / "told").mkdir()
     (root / "told" / "accepted-1.jsonl").write_text('{"id": "feedback-a-0", "review": "not good at all", "stars": "0"}\n', encoding="utf-8")
     (root / "told" / "waiting.jsonl").write_text('{"text": "nobody has looked at this", "label": "1"}\n', encoding="utf-8")
     after = seen(root, feedback="told")
-    assert after.digest != before.digest and after.feedback and after.rows == before.rows
-    rows = ingest(out="again", **section, seen=after.feedback).rows
+    assert after.digest != before.digest == after.only(()).digest and after.pin and after.rows == before.rows
+    rows = ingest(out="again", **section, seen=after.pin).rows
     assert [row["id"] for row in rows] == ["7", "8", "feedback-a-0"]
     assert (rows[2]["text"], rows[2]["label"], rows[2]["origin"]) == ("not good at all", "0", "feedback/accepted-1.jsonl:1")

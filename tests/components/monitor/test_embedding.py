@@ -1,4 +1,4 @@
-"""Where pictures lie among those of training, and how rare the words of texts are: the same bytes each time, moved traffic found, older bundles as before."""
+"""Where pictures and texts lie among those of training, and how rare the words of texts are: the same bytes each time, moved traffic found, older bundles as before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mill import IMAGE, TEXT, png, sentences
 
 from components.fields.text import Text
 from components.monitor.drift import compare
-from components.monitor.embedding import COMPONENTS, cloud, learn
+from components.monitor.embedding import COMPONENTS, TOPICS, Space, cloud, learn, learn_words, words
 from components.monitor.log import Recorder, read_log
 from components.monitor.profile import Profiler, profile_of
 from components.tasks.base import judge, schema
@@ -58,8 +58,8 @@ def test_a_profile_is_the_same_bytes_whatever_the_threads() -> None:
     told = [subprocess.run([sys.executable, "-c", MADE], env={**os.environ, **path, "OPENBLAS_NUM_THREADS": threads}, capture_output=True, check=True) for threads in ("1", "2")]
     assert told[0].stdout == told[1].stdout
     made = json.loads(told[0].stdout)
-    assert made["spaces"]["image"]["axes"]
-    assert len(json.dumps([made["rarity"], made["spaces"]])) < 30_000, "a bundle carries it"
+    assert made["spaces"]["image"]["axes"] and made["spaces"]["text"]["axes"]
+    assert len(json.dumps([made["rarity"], made["spaces"]])) < 50_000, "a bundle carries it"
 
 
 def test_pictures_that_stand_on_their_head_are_found_and_told() -> None:
@@ -84,6 +84,39 @@ def test_rows_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
         assert len(points) == 60
         alarms += compare({"fields": {"a": cloud(points)}}, {"a": [tuple(each @ axes) for each in made[120:]]}, 0.05)[0].drifted
     assert alarms <= 7
+
+
+def talk(rng: np.random.Generator, share: float, count: int) -> list[str]:
+    """Texts of two topics of 150 words each, so many words that the share of each single one hardly tells; `share`: of the first topic."""
+    topics = [[chr(start + i) for i in range(150)] for start in (0x4E00, 0x5E00)]
+    return [" ".join(rng.choice(topics[int(rng.random() >= share)], 12)) for _ in range(count)]
+
+
+def test_topics_in_another_mixture_are_found_though_no_word_is_new_or_rare() -> None:
+    rng = np.random.default_rng(2)
+    told = profile_of({"text": talk(rng, 0.5, 2000)}, {"text": Text()}, {"min_characters": 2, "max_characters": 2000})
+    assert len(told["fields"]["text.embedding"]["mean"]) == TOPICS
+    for share, drifted in ((0.5, []), (0.65, ["text.embedding"])):
+        found = compare(told, columns(TEXT, told, [{"text": text} for text in talk(rng, share, 300)]), 0.01)
+        assert [each.field for each in found if each.drifted] == drifted
+
+
+def test_texts_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
+    rng, alarms = np.random.default_rng(3), 0
+    for _ in range(40):
+        made = [rng.choice(5000, 12, replace=False) for _ in range(400)]
+        told, points = learn_words(made[:200])
+        alarms += compare({"fields": {"a": cloud(points)}}, {"a": [Space(told).at(words(each)) for each in made[200:]]}, 0.05)[0].drifted
+    assert alarms <= 7
+
+
+@pytest.mark.parametrize("rows", [[[1, 2, 3]] * 300, [[]] * 300, [[1, 2], [2, 3]] * 20, [[place] for place in range(300)]], ids=["alike", "without words", "few", "nothing shared"])
+def test_texts_that_tell_nothing_have_no_embedding_or_one_that_holds(rows: list[list[int]]) -> None:
+    told, points = learn_words([np.array(each, dtype=np.int64) for each in rows])
+    assert bool(told) == bool(points)
+    assert np.isfinite(np.array(points)).all()
+    if points:
+        assert 0 <= compare({"fields": {"a": cloud(points)}}, {"a": [Space(told).at(words(np.array(each, dtype=np.int64))) for each in rows[:50]]}, 0.01)[0].p <= 1
 
 
 def test_hotellings_test_of_one_direction_is_students() -> None:
@@ -121,7 +154,7 @@ def test_training_looks_no_more_usual_than_new_rows_of_its_kind(profile: dict[st
 
 
 def test_a_bundle_from_before_says_what_it_said(profile: dict[str, Any]) -> None:
-    old = {**profile, "fields": {name: each for name, each in profile["fields"].items() if name != "text.rarity"}}
+    old = {**profile, "fields": {name: each for name, each in profile["fields"].items() if name not in ("text.rarity", "text.embedding")}}
     del old["spaces"], old["rarity"]
     assert set(Profiler(TEXT, old).facts({"text": "房间很干净"})) == {"text.length", "text.script", "text.unknown", "text.words"}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 
+import pyarrow.parquet as pq
 import pytest
 from scene import metric
 
 from components.monitor.log import read_log
 from components.monitor.params import MonitorParams
-from components.serve import monitored
+from components.serve import ids, monitored
 from components.serve.keys import Key, Keyring
 from components.serve.monitored import LATEST, Monitored, Monitoring
 
@@ -89,6 +91,64 @@ def test_another_replica_takes_the_label(client, watch):
     one.log.flush()
     assert label(client(monitored=other), id_).status_code == 202
     assert label(client(monitored=one), id_).status_code == 409
+
+
+def test_a_label_that_comes_while_its_answer_is_being_written_is_taken(client, watch, monkeypatch):
+    one = watch()
+    one.log._ending.set()
+    one.log._thread.join()
+    asked = client(monitored=one)
+    begun, on, flush, write = threading.Event(), threading.Event(), one.log.flush, pq.write_table
+
+    def held(*args, **rest):
+        begun.set()
+        on.wait(60)
+        write(*args, **rest)
+
+    def waited():
+        on.set()  # whoever waits for the rows lets their writer go on
+        flush()
+
+    monkeypatch.setattr(pq, "write_table", held)
+    id_ = asked.post("/v1/predict", json={"text": "很好"}).json()["id"]
+    writer = threading.Thread(target=flush)  # as the log's own thread does every two seconds
+    writer.start()
+    assert begun.wait(60)
+    monkeypatch.setattr(one.log, "flush", waited)
+    try:
+        assert label(asked, id_).status_code == 202
+    finally:
+        on.set()
+        writer.join()
+
+
+def test_a_part_that_is_written_twice_within_a_tick_is_read_twice(client, watch, monkeypatch):
+    one = watch()
+    asked, stat = client(monitored=one), type(one.folder).stat
+    monkeypatch.setattr(type(one.folder), "stat", lambda path, **rest: Still(stat(path, **rest)))
+    for _ in range(2):
+        assert label(asked, asked.post("/v1/predict", json={"text": "很好"}).json()["id"]).status_code == 202
+
+
+class Still:
+    """Facts of a file on a disk whose clock stands."""
+
+    def __init__(self, told):
+        self._told, self.st_mtime_ns = told, 1
+
+    def __getattr__(self, name):
+        return getattr(self._told, name)
+
+
+def test_a_label_for_what_another_replica_has_not_logged_yet_is_asked_to_come_again(client, watch, monkeypatch):
+    one, other = (client(monitored=watch(name), replica=name) for name in ("one", "other"))
+    monkeypatch.setattr("components.monitor.log.RequestLog.flush", lambda self: None)  # nothing is logged
+    id_ = one.post("/v1/predict", json={"text": "很好"}).json()["id"]
+    early = label(other, id_)
+    assert (early.status_code, early.headers["Retry-After"]) == (503, "2")
+    assert label(one, id_).status_code == 404, "who gave the answer knows that it is not in the log"
+    monkeypatch.setattr(ids, "_LATELY_S", 0.0)
+    assert label(other, id_).status_code == 404, "it has had its time"
 
 
 def test_a_key_is_wanted_as_for_predict(client, watch):
