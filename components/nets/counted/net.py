@@ -53,7 +53,7 @@ class Counted(nn.Module):
         keys = torch.where(mask.unsqueeze(-1) > 0, grams, _NONE).flatten(1).sort(1).values  # (n, g)
         first = keys != F.pad(keys[:, :-1], (1, 0), value=-1)  # how often an n-gram stands in its row says less than that it does (Wang and Manning 2012)
         rows = self.find(keys)
-        values = self.rarity[rows] * (first & (self.keys[rows] == keys))  # an n-gram that is none meets rows of none, whose rarity is 0
+        values = _at(self.rarity, rows) * (first & (_at(self.keys, rows) == keys))  # an n-gram that is none meets rows of none, whose rarity is 0
         values = self.dropout(values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt())
         logits: torch.Tensor = (self.wide(rows) * values.unsqueeze(-1)).sum(1) + self.bias
         return logits if self.textcnn is None else logits + self.textcnn(ids, mask)
@@ -79,7 +79,7 @@ class Counted(nn.Module):
         low, span = torch.zeros_like(keys), len(self.keys)
         while span > 1:
             half = span // 2
-            low = torch.where(self.keys[low + half] <= keys, low + half, low)
+            low = torch.where(_at(self.keys, low + half) <= keys, low + half, low)
             span -= half
         return low
 
@@ -103,6 +103,11 @@ class Counted(nn.Module):
         kept = often[documents[often].argsort(descending=True, stable=True)[: len(self.keys)]].sort().values
         self.keys.fill_(_NONE)[: len(kept)] = seen[kept]
         self.rarity.zero_()[: len(kept)] = ((1 + total) / (1 + documents[kept])).log() + 1
+
+
+def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Elements of a table (r,) in the shape of `rows`; brackets would put a copy of the table into the exported graph, each time."""
+    return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
 class CountedSurgery:
