@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from components.nets.base import Adapts
 from components.tasks import base
 
 _VALIDATION_BATCH = 256
+_COUNTED = 4096  # rows at a time
 _BEST = "best.safetensors"
 
 
@@ -108,6 +109,8 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
         _fill(module, load_file(spec.initial), str(spec.initial))
     elif isinstance(architecture, base.Borrows):
         _fill(module, architecture.weights(spec.tokens), spec.architecture)
+    elif isinstance(architecture, base.Counts):
+        architecture.count(module, _once(Rows(spec.tokens, "train", encoder)))
     if spec.masked:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
@@ -117,6 +120,12 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
     module = shard(module, device) if spec.knobs.sharding == "fsdp" and world() > 1 else module.to(device)
     learning = base.pretraining(spec.task)(encoder, spec.masked) if spec.masked else base.learning(spec.task)
     return Supervised(module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+
+
+def _once(rows: Rows) -> Iterator[base.Batch]:
+    """All rows, laid end to end."""
+    for start in range(0, len(rows), _COUNTED):
+        yield {name: torch.from_numpy(value) for name, value in rows.batch(range(start, min(start + _COUNTED, len(rows))), packed=True).items()}
 
 
 def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:

@@ -180,6 +180,14 @@ class Pretrains(Protocol):
         """The module with a head that guesses what is hidden, for the facet's PRETRAINING; it keeps the weights of the module without its head."""
 
 
+@runtime_checkable
+class Counts(Protocol):
+    """An Architecture that goes through the train rows once before it learns: what occurs in them, and how often."""
+
+    def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
+        """Rows laid end to end, as `Encoder.pack` gives them, with their "target"."""
+
+
 class Models(Protocol):
     """Facet models.py."""
 

@@ -73,7 +73,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "registry.gates.size: is not a known key (did you mean 'size_mb'?)",
         "trian: is not a known key (did you mean 'train'?)",
         "tune.space.nets.textcnn.chanels: train has no 'chanels' there (did you mean 'channels'?)",
-        "compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, recurrent, transformer",
+        "compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, counted, recurrent, transformer",
         "pipeline.data: 'data' must be 'data/kept': each pipeline has a folder of its own",
     ]
     assert len(lines) == len(expected), "\n".join(lines)

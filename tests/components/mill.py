@@ -26,6 +26,7 @@ from pipelines.params import section_model
 TEXT, IMAGE = "text_classification", "image_classification"
 TINY: Mapping[str, Mapping[str, Any]] = {
     "ngrams": {"n": 2, "buckets": 500, "width": 128, "dropout": 0.1},
+    "counted": {"rows": 4000, "dropout": 0.1, "textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.1}},
     "recurrent": {"cell": "gru", "width": 48, "hidden": 32, "attention": 16, "dropout": 0.1},
     "textcnn": {"width": 32, "channels": 16, "kernels": [1, 2, 3], "dropout": 0.2},
     "transformer": {"width": 16, "layers": 2, "heads": 4, "feedforward": 24, "dropout": 0.1},

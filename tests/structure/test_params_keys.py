@@ -104,7 +104,7 @@ def others(value: Any) -> Iterator[Any]:
     elif isinstance(value, str):
         yield from {f"{value}x", "majority", "merge", "adam", "transformer", "review", "linear", "balanced", "fp32", "gru", "optuna", "median", "head", "first", "keep", "fsdp"} - {value}
     elif value is None:
-        yield from (1, 0.5, "somewhere")
+        yield from (1, 0.5, "somewhere", {})
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

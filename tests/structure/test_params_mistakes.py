@@ -62,8 +62,8 @@ def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) ->
     *told, remedy = lines_of(attempt, OPTIMIZER, SPACE, STUDENT)
     assert told == [
         "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)",
-        "params.yaml: tune.space.nets.textcn.channels: train has no 'textcn' there (did you mean 'textcnn'?); known: ngrams, pretrained, recurrent, textcnn, transformer",
-        "params.yaml: compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, recurrent, transformer, pretrained",
+        "params.yaml: tune.space.nets.textcn.channels: train has no 'textcn' there (did you mean 'textcnn'?); known: counted, ngrams, pretrained, recurrent, textcnn, transformer",
+        "params.yaml: compress.distill.architecture: 'lstm' is not one of ngrams, textcnn, counted, recurrent, transformer, pretrained",
     ]
     assert "3 mistakes" in remedy
 

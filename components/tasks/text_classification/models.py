@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
@@ -14,12 +14,13 @@ from components.core.files import sha256
 from components.core.params import Strict
 from components.core.tables import PRETRAINED, read_manifest
 from components.nets.base import Surgery
+from components.nets.counted.config import CountedConfig
 from components.nets.ngrams.config import NgramsConfig
 from components.nets.pretrained.config import PretrainedConfig
 from components.nets.recurrent.config import RecurrentConfig
 from components.nets.textcnn.config import TextCNNConfig
 from components.nets.transformer.config import TransformerConfig
-from components.tasks.base import Architecture, Encoder, Graph
+from components.tasks.base import Architecture, Batch, Encoder, Graph
 from components.tasks.text_classification.encode import TextEncoder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Nets(Strict):
 
     ngrams: NgramsConfig = NgramsConfig()
     textcnn: TextCNNConfig = TextCNNConfig()
+    counted: CountedConfig = CountedConfig()
     recurrent: RecurrentConfig = RecurrentConfig()
     transformer: TransformerConfig = TransformerConfig()
     pretrained: PretrainedConfig = PretrainedConfig()
@@ -39,7 +41,7 @@ class Nets(Strict):
 class TextTrain(Strict):
     """Knobs of `train`."""
 
-    architecture: Literal["ngrams", "textcnn", "recurrent", "transformer", "pretrained"] = "textcnn"
+    architecture: Literal["ngrams", "textcnn", "counted", "recurrent", "transformer", "pretrained"] = "textcnn"
     nets: Nets = Nets()
 
 
@@ -95,6 +97,31 @@ class TextCNNArchitecture(_Text):
         from components.nets.textcnn.net import TextCNNSurgery
 
         return TextCNNSurgery()
+
+
+class CountedArchitecture(_Text):
+    """Weights for the n-grams that occur in enough train rows, and filters over embeddings beside them."""
+
+    Config: type[BaseModel] = CountedConfig
+    packs = False  # as TextCNN
+
+    def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
+        """A network that knows no n-grams yet."""
+        from components.nets.counted.net import Counted
+
+        return Counted(cast(CountedConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes))
+
+    def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
+        """Its table."""
+        from components.nets.counted.net import Counted
+
+        cast(Counted, module).count(batches)
+
+    def surgery(self) -> Surgery:
+        """Filters can go."""
+        from components.nets.counted.net import CountedSurgery
+
+        return CountedSurgery()
 
 
 class RecurrentArchitecture(_Text):
@@ -189,6 +216,7 @@ class TextModels:
     architectures: Mapping[str, Architecture] = {
         "ngrams": NgramsArchitecture(),
         "textcnn": TextCNNArchitecture(),
+        "counted": CountedArchitecture(),
         "recurrent": RecurrentArchitecture(),
         "transformer": TransformerArchitecture(),
         "pretrained": PretrainedArchitecture(),

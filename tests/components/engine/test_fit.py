@@ -31,7 +31,7 @@ def newest(spec: FitSpec) -> list[Path]:
     return sorted((spec.state / "checkpoints").glob("step-*.pt"))
 
 
-@pytest.mark.parametrize(("line", "architecture"), [("reviews", "ngrams"), ("reviews", "textcnn"), ("reviews", "recurrent"), ("reviews", "transformer"), ("bars", "convnet")])
+@pytest.mark.parametrize(("line", "architecture"), [("reviews", "ngrams"), ("reviews", "textcnn"), ("reviews", "counted"), ("reviews", "recurrent"), ("reviews", "transformer"), ("bars", "convnet")])
 def test_it_learns_and_keeps_the_best_epoch(line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     mill: Mill = request.getfixturevalue(line)
     spec = mill.spec(tmp_path, architecture, epochs=6, patience=6)
@@ -123,7 +123,7 @@ def interrupted(spec: FitSpec, how: str, monkeypatch: pytest.MonkeyPatch) -> Non
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(("line", "architecture"), [("reviews", "textcnn"), ("bars", "convnet")])
+@pytest.mark.parametrize(("line", "architecture"), [("reviews", "textcnn"), ("reviews", "counted"), ("bars", "convnet")])
 def test_a_killed_fit_ends_as_the_undisturbed_one(line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout, AdamW's moments, running statistics, transforms on the fly, the sum of losses: all of it must come back."""
     mill: Mill = request.getfixturevalue(line)

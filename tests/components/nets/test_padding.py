@@ -10,6 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from components.nets.counted.config import CountedConfig
+from components.nets.counted.net import Counted
 from components.nets.ngrams.config import NgramsConfig
 from components.nets.ngrams.net import Ngrams
 from components.nets.recurrent.config import RecurrentConfig
@@ -21,8 +23,21 @@ from components.nets.transformer.net import Transformer
 from components.tasks.text_classification.models import MODELS
 
 VOCABULARY, LONGEST = 50, 20
+
+
+def counting(textcnn: TextCNNConfig | None = None) -> Counted:
+    """With a table of what occurs in a few rows, those below among them."""
+    module = Counted(CountedConfig(n=4, ends=4, min_documents=1, rows=900, textcnn=textcnn), VOCABULARY, 3)
+    rows = [row for lengths in ((1, 2, 3, 5, 9, LONGEST), (1, 4, 11), (1,), (3,), (2, 1), (1, 5, 13, 8, 2), (LONGEST,) * 3) for row in rows_of(*lengths)]
+    module.count(iter([{"ids": torch.cat([*rows, torch.arange(1, 13)]), "lengths": torch.tensor([*(len(row) for row in rows), 12])}]))
+    torch.nn.init.normal_(module.wide.weight)
+    return module
+
+
 BUILDS: dict[str, Any] = {
     "ngrams": lambda: Ngrams(NgramsConfig(n=4, buckets=70, width=16), VOCABULARY, 3),
+    "counted": counting,
+    "counted and textcnn": lambda: counting(TextCNNConfig(width=8, channels=5, kernels=[1, 2])),
     "textcnn": lambda: TextCNN(TextCNNConfig(width=8, channels=[5, 6, 7, 4], kernels=[1, 2, 3, 4]), VOCABULARY, 3),
     "lstm": lambda: Recurrent(RecurrentConfig(width=12, hidden=10, layers=2, attention=6), VOCABULARY, 3),
     "gru": lambda: Recurrent(RecurrentConfig(cell="gru", width=12, hidden=[10, 7], attention=6), VOCABULARY, 3),
@@ -37,7 +52,8 @@ def built(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     module: torch.nn.Module = BUILDS[name]().eval()
     for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.5)
     return module
 
 

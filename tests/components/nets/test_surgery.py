@@ -11,6 +11,8 @@ from components.compress.prune import cut, score, select
 from components.nets.base import Surgery
 from components.nets.convnet.config import ConvNetConfig
 from components.nets.convnet.net import ConvNet, ConvNetSurgery
+from components.nets.counted.config import CountedConfig
+from components.nets.counted.net import Counted, CountedSurgery
 from components.nets.ngrams.config import NgramsConfig
 from components.nets.ngrams.net import Ngrams, NgramsSurgery
 from components.nets.pretrained.config import PretrainedConfig
@@ -28,6 +30,7 @@ NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
     "ngrams": (NgramsConfig(n=3, buckets=60, width=16), NgramsSurgery(), lambda config: Ngrams(config, 40, 3), TEXT),
     "lstm": (RecurrentConfig(width=8, hidden=10, layers=2, attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
     "gru": (RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
+    "counted": (CountedConfig(rows=60, textcnn=TextCNNConfig(width=8, channels=12, kernels=[1, 2])), CountedSurgery(), lambda config: Counted(config, 40, 3), TEXT),
     "textcnn": (TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]), TextCNNSurgery(), lambda config: TextCNN(config, 40, 3), TEXT),
     "transformer": (TransformerConfig(width=16, layers=2, heads=4, feedforward=24), TransformerSurgery(), lambda config: Transformer(config, 40, 3, 9), TEXT),
     "pretrained": (PretrainedConfig(), PretrainedSurgery(), lambda config: Pretrained(config, BERT, 3), TEXT),

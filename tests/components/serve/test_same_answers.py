@@ -12,7 +12,7 @@ from components.engine.predict import Predictor, load, onnx_scorer, torch_scorer
 from components.serve.batcher import Batcher
 from components.tasks import base
 
-KINDS = ["classical", "textcnn", "ngrams", "transformer", "recurrent", "onnx", "int8"]
+KINDS = ["classical", "textcnn", "ngrams", "counted", "transformer", "recurrent", "onnx", "int8"]
 
 
 @pytest.fixture(scope="module")

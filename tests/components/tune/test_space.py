@@ -81,7 +81,7 @@ def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
         ({"lerning_rate": {"choice": [1e-3]}}, r"tune.space.lerning_rate: train has no 'lerning_rate' there.*; known: .*learning_rate"),
         ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, .*kernels"),
         ({"epochs.more": {"int": [1, 2]}}, r"tune.space.epochs.more: train has no 'more' there; known: nothing"),
-        ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'ngrams', 'textcnn', 'recurrent', 'transformer' or 'pretrained'"),
+        ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'ngrams', 'textcnn', 'counted', 'recurrent', 'transformer' or 'pretrained'"),
         ({"learning_rate": {"loguniform": [1e-3, 100]}}, r"tune.space.learning_rate: 100.0: .*less than or equal to 10"),
         ({"batch_size": {"uniform": [32, 64]}}, r"tune.space.batch_size: 32.0: Input should be a valid integer"),
         ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimiser": ["sgd"]}}}, r"tune.space.momentum.when.optimiser: train has no 'optimiser' there .did you mean 'optimizer'"),

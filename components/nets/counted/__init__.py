@@ -1,0 +1,1 @@
+"""A linear path over counted n-grams, joined to a TextCNN."""
