@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
@@ -66,19 +67,23 @@ class Account:
         )
 
 
-def begin(root: Path, params: Params) -> Account | None:
-    """Look at what a run is made with; None in a copy, where a retrain keeps the record, and where that cannot be told."""
+def begin(root: Path, params: Params) -> Callable[[float], None]:
+    """Look at what a run is made with.
+
+    Returns:
+        What to call, with the seconds that it took, when all stages have ended well. In a copy that does nothing: a retrain keeps the record.
+    """
     if home(root) != root:
-        return None
+        return lambda _: None
     draft = Retrain(uuid.uuid4().hex[:12], RUN, "failed", "", now(), "", {}, "", "", "", "", 0, before=champion(root, params.name))
     try:
         made, found, _ = made_with(root, params, draft)
         if changed := isolate.uncommitted(root):  # a retrain would run the code of HEAD, which this is not
             made = replace(made, code=digest_of((made.code + changed).encode()).hexdigest(), detail="with changes of the code that are not committed")
     except GristmillError as error:
-        console.print(_UNKNOWN.format(escape(error.what)))
-        return None
-    return Account(root, params, made, found, _served(root, params))
+        why = error.what
+        return lambda _: console.print(_UNKNOWN.format(escape(why)))
+    return Account(root, params, made, found, _served(root, params)).close
 
 
 def _served(root: Path, params: Params) -> int:

@@ -11,7 +11,7 @@ import typer
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
 from pipelines.keys import keys_app
-from pipelines.project import root
+from pipelines.project import FRESH, root
 from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
@@ -27,7 +27,7 @@ Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder belo
 
 
 @app.command()
-def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state")] = False) -> None:
+def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False) -> None:
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from pipelines.run import run_pipeline
 
@@ -36,7 +36,9 @@ def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run al
 
 @app.command()
 def stage(
-    name: str, params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml", fresh: Annotated[bool, typer.Option(help="discard resumable state")] = False
+    name: str,
+    params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml",
+    fresh: Annotated[bool, typer.Option(envvar=FRESH, help="discard resumable state")] = False,
 ) -> None:
     """Run one stage, as DVC does."""
     from pipelines.failure import remembered
@@ -142,7 +144,7 @@ def status() -> None:
 def serve(
     name: Name = "default",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
-    host: Annotated[str, typer.Option(help="another than loopback needs GRISTMILL_API_KEY")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY")] = "127.0.0.1",
 ) -> None:
     """Hold the champion up over HTTP until Ctrl-C."""
     from pipelines.service import hold

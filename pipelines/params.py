@@ -120,7 +120,9 @@ def _cross_check(task: str, tree: Any) -> list[str]:
     """What one section says of another: the space of the search and the student's net must fit `train`, and its architecture what is asked of it."""
     from components.compress.params import check_student
     from components.train.params import check_pretrain
+    from components.tune.params import check_workers
     from components.tune.space import check_space
 
     architectures = base.models(task).architectures
-    return check_pretrain(tree.train, architectures) + check_space(tree.tune.space, tree.train) + check_student(tree.compress.distill, architectures)
+    searched = check_space(tree.tune.space, tree.train) or check_workers(tree.tune, tree.train.batch_size)
+    return check_pretrain(tree.train, architectures) + searched + check_student(tree.compress.distill, architectures)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FRESH = "GRISTMILL_FRESH"  # in the environment of a run whose stages discard resumable state
+
 
 def root() -> Path:
     """The nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""

@@ -20,6 +20,7 @@ from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
 from pipelines.params import Params, load
+from pipelines.project import FRESH
 from pipelines.pull import pull_first
 from pipelines.summary import show_summary
 from pipelines.watch import console
@@ -48,8 +49,6 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         ParamsError: params.yaml is wrong; nothing was run.
         EnvironmentFault: another run is under way.
     """
-    from pipelines import account
-
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
@@ -57,13 +56,16 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
         pull_first(root, params)
         _check_source(root, params)
-        opened = account.begin(root, params)
+        from pipelines import account  # after what is wrong was told, for it reads tables
+
+        close = account.begin(root, params)
         environment = {
             **os.environ,
             "GRISTMILL_RUN": token,
             "GRISTMILL_OWNER_PID": str(os.getpid()),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # dvc.yaml says `python`: this one
             "PYTHONUNBUFFERED": "1",
+            **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
         }
         words = [sys.executable, "-m", "dvc", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
         try:
@@ -76,8 +78,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         typer.secho(f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True)
         return int(failed["exit_code"]) if failed else code if code == 130 else EnvironmentFault.exit_code
     show_summary(root, params, again)
-    if opened:
-        opened.close(time.monotonic() - started)
+    close(time.monotonic() - started)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
     return 0
 

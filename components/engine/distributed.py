@@ -9,7 +9,7 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
 from components.engine.early import Early
-from components.engine.spec import FitSpec, Fitted, check
+from components.engine.spec import ROOM, FitSpec, Fitted, check
 
 _RESTARTS = 2  # without a new checkpoint between them
 _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
@@ -90,7 +90,7 @@ class _Patience:
         self._seen = self._progress()
 
     def _progress(self) -> set[str]:
-        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {path.read_text(encoding="utf-8") for path in self._state.glob("micro_batch_tokens.json")}
+        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {path.read_text(encoding="utf-8") for path in self._state.glob(ROOM)}
 
     def __call__(self, error: BaseException) -> bool:
         if isinstance(_cause(error), InputError | ParamsError):

@@ -11,8 +11,7 @@ import torch
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.engine.data import Numbers, within
-
-_NOTE = "micro_batch_tokens.json"
+from components.engine.spec import ROOM
 
 
 class Parts:
@@ -25,7 +24,7 @@ class Parts:
     """
 
     def __init__(self, state: Path, tokens: int, say: Callable[[str], None]) -> None:
-        self._note, self._say = state / _NOTE, say
+        self._note, self._say = state / ROOM, say
         self.tokens = min(tokens, json.loads(self._note.read_text(encoding="utf-8"))["tokens"]) if self._note.exists() else tokens
 
     def run(self, rows: Numbers, lengths: Numbers, step: Callable[[list[Numbers]], float]) -> float:

@@ -11,6 +11,8 @@ from components.engine.data import load_encoder
 from components.engine.params import FitParams
 from components.tasks import base
 
+ROOM = "micro_batch_tokens.json"  # in the state of a fit whose memory was short
+
 
 @dataclass(frozen=True)
 class FitSpec:
@@ -35,6 +37,12 @@ class FitSpec:
     def done(self) -> Path:
         """The file that says that the fit came to its end."""
         return self.state / "fitted.json"
+
+    @property
+    def room(self) -> str:
+        """What was learnt about the memory; "" until it was short."""
+        note = self.state / ROOM
+        return note.read_text(encoding="utf-8") if note.exists() else ""
 
 
 @dataclass(frozen=True)

@@ -71,3 +71,12 @@ class TuneParams(Strict):
         if not mutable(self.space):
             raise ValueError("scheduler pbt needs a path in space that may change while a net learns, such as learning_rate, weight_decay or a dropout")
         return self
+
+
+def check_workers(tune: TuneParams, batch_size: int) -> list[str]:
+    """What is wrong with trials of several workers: batches that leave one without rows. `batch_size`: of train, where the space has none."""
+    searched = tune.space.get("batch_size")
+    smallest = min([*(searched.ends() if searched else []), *([] if searched and not searched.when else [batch_size])])
+    if smallest >= 2 * tune.workers_per_trial or tune.workers_per_trial == 1:
+        return []
+    return [f"tune.workers_per_trial: {tune.workers_per_trial}: a batch_size of {smallest} leaves workers without rows; it must be at least {2 * tune.workers_per_trial}"]

@@ -26,7 +26,7 @@ from components.tune.searchers import Ask
 from components.tune.space import Values
 from components.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
 
-_LIVES = 2  # how often a trial whose worker was lost is begun again
+_LIVES = 4  # how often a trial is begun again whose worker was lost, or one of whose workers had too little memory (each time with half of the tokens at once)
 Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
 
 
@@ -158,6 +158,7 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
         return
     if any((spec.state / name).exists() for name in (FAILURE, OUTCOME)):  # its worker was ended after that, and Tune has begun it again
         return
+    room = spec.room
     try:
         if config["parent"]:
             inherit(config["parent"], spec.state)
@@ -165,7 +166,7 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     except Exception as error:
         if stopped:  # what fails in leaving is of no interest, and an end that is not this one would leave the worker waiting for ever
             raise SystemExit(0) from error
-        if isinstance(error, RayActorError):
+        if isinstance(error, RayActorError) or spec.room != room:  # a worker was lost, or had too little memory: all begin anew
             raise
         lines = str(error).strip().splitlines() or ["no message"]
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))

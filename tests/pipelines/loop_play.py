@@ -102,6 +102,7 @@ class _Loop:
         changes = self.scene.hook.alarms[self.alarms_before]["changes"]
         self.step("alarm", f"after {size} answers the webhook was told of {', '.join(self.fields)}: {json.dumps(changes, ensure_ascii=False)}")
         self.step("monitor", self.look())
+        self.scene.until(lambda: "nothing new to learn from" in self.scene.said("schedule"), "the scheduler to say what is missing")
         return answers + self.clients.ask(texts[size:])
 
     def labels(self, texts: Sequence[Text]) -> list[Answer]:

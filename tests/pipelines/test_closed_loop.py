@@ -39,6 +39,13 @@ def test_an_alarm_comes_with_the_drift_and_not_before(played: tuple[Story, Path]
     assert "text.script" in story.fields
 
 
+def test_an_alarm_without_labels_is_told_once_and_retrains_nothing(played: tuple[Story, Path]) -> None:
+    story, path = played
+    before, began, after = (path.parent / "schedule.log").read_text(encoding="utf-8").partition("retrain of default: drift of")
+    assert before.count("nothing new to learn from: look at what waits for review (60; gristmill feedback list)") == 1
+    assert began and "retrain of default: drift of" not in after and len(story.retrains) == 2
+
+
 def test_the_drift_starts_a_retrain_that_is_released(played: tuple[Story, Path]) -> None:
     story, _ = played
     first, second = story.retrains

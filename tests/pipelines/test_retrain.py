@@ -280,14 +280,13 @@ def test_history_shows_retrains(small: Small) -> None:
 
 def run_by_hand(small: Small, meanwhile: Sequence[str] = ()) -> None:
     """Begin a run, do what happens meanwhile, end it."""
-    begun = account.begin(small.root, load(small))
-    assert begun is not None
+    close = account.begin(small.root, load(small))
     for name in meanwhile:
         (small.root / name).parent.mkdir(parents=True, exist_ok=True)
         with (small.root / name).open("a", encoding="utf-8") as stream:
             stream.write('{"text": "more", "label": "pos"}\n')
     os.utime(small.root / "data/reports/serve.json")
-    begun.close(1.0)
+    close(1.0)
 
 
 def test_what_a_run_has_not_seen_is_new(small: Small) -> None:

@@ -6,8 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
 from components.tune.study import STUDIES
+from pipelines import account, run, stage
+from pipelines.cli import app
 from pipelines.params import Params, load
+from pipelines.project import FRESH
 from pipelines.state import clear_others, leftovers, state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +44,19 @@ def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -
     assert len({key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}) == len(others) + 2
 
 
+def test_fresh_reaches_the_stages_through_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    stages: list[bool] = []
+    monkeypatch.setattr(run, "_follow", lambda words, root, environment: seen.append(environment) or 130)
+    monkeypatch.setattr(run, "_release_cluster", lambda root: None)
+    monkeypatch.setattr(account, "begin", lambda root, params: None)
+    monkeypatch.setattr(stage, "run_stage", lambda root, name, params, fresh: stages.append(fresh))
+    for fresh in (True, False):
+        assert run.run_pipeline(ROOT, "default", fresh) == 130
+        assert CliRunner().invoke(app, ["stage", "tune"], env={FRESH: seen[-1].get(FRESH)}).exit_code == 0
+    assert stages == [True, False]
+
+
 def test_a_population_of_another_size_is_another_search() -> None:
     params = load(ROOT / "params.yaml")
     pbt = {"scheduler": "pbt", "space": {"learning_rate": {"uniform": [0.1, 0.2]}}}
@@ -47,12 +66,12 @@ def test_a_population_of_another_size_is_another_search() -> None:
 
 def test_records_of_studies_outlive_the_states_beside_them(tmp_path: Path) -> None:
     # given the states of two searches and the records of some
-    stage = tmp_path / "data" / ".state" / "tune"
+    tune = tmp_path / "data" / ".state" / "tune"
     for name in ("k1", "k2", STUDIES):
-        (stage / name).mkdir(parents=True)
-        (stage / name / "file.json").write_text("{}")
+        (tune / name).mkdir(parents=True)
+        (tune / name / "file.json").write_text("{}")
     assert [folder.name for folder, _ in leftovers(tmp_path)] == ["k1", "k2"]
     # when one of them has ended
-    clear_others(stage / "k1")
+    clear_others(tune / "k1")
     # then the other state goes, the records stay
-    assert sorted(folder.name for folder in stage.iterdir()) == ["k1", STUDIES]
+    assert sorted(folder.name for folder in tune.iterdir()) == ["k1", STUDIES]

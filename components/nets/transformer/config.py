@@ -15,7 +15,7 @@ class TransformerConfig(Strict):
     heads: int | list[int] = 4  # per layer where it is a list (as pruning leaves them)
     feedforward: int | list[int] = 256
     dropout: float = Field(0.1, ge=0, lt=1)
-    head_width: int | None = None  # None: width / heads
+    head_width: int | None = Field(None, ge=2, multiple_of=2)  # None: width / heads
 
     @field_validator("heads", "feedforward")
     @classmethod
@@ -28,6 +28,9 @@ class TransformerConfig(Strict):
     def _divides(self) -> TransformerConfig:
         if self.head_width is None and (not isinstance(self.heads, int) or self.heads < 1 or self.width % self.heads or self.width // self.heads % 2):
             raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+        for name, given in (("heads", self.heads), ("feedforward", self.feedforward)):
+            if isinstance(given, list) and len(given) != self.layers:
+                raise ValueError(f"{name} has {len(given)} entries, but there are {self.layers} layers")
         return self
 
     @property

@@ -12,10 +12,10 @@ import pytest
 from mill import TEXT, Mill
 
 from components.core.job import Job
+from components.engine import memory
 from components.engine.spec import FitSpec
 from components.tune.params import TuneParams
-from components.tune.ranks import fit_together
-from components.tune.search import search
+from components.tune.search import _fit, search
 from components.tune.searchers import asker
 from components.tune.study import Study, Watched
 
@@ -47,7 +47,7 @@ def run(reviews: Mill, root: Path, work: Callable[[FitSpec, Callable[[Mapping[st
 
 def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill, tmp_path: Path) -> None:
     # given a trial whose second worker dies in the first epoch, once
-    log, died = tmp_path / "log", tmp_path / "died"
+    log, died, room = tmp_path / "log", tmp_path / "died", tmp_path / "room"
 
     def work(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
         def tell(row: Mapping[str, float]) -> None:
@@ -62,7 +62,26 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill,
                         child.kill()
             report(row)
 
-        fit_together(spec, tell)
+        real = memory.Parts.run
+
+        def cramped(parts: memory.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]) -> float:
+            def limited(given: Any) -> float:
+                import torch
+
+                with room.open("a") as stream:
+                    stream.write(f"{os.getpid()} {max(int(lengths[each].sum()) for each in given)}\n")
+                if any(lengths[each].sum() > 400 for each in given):
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return step(given)
+
+            return real(parts, rows, lengths, limited)
+
+        if spec.knobs.learning_rate == 0.005:  # and another one whose first worker has room for 60 tokens
+            memory.Parts.run = cramped  # type: ignore[assignment]
+        try:
+            _fit(spec, tell)
+        finally:
+            memory.Parts.run = real  # type: ignore[method-assign]
 
     # when the search runs
     study = run(reviews, tmp_path, work)
@@ -73,6 +92,8 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill,
     assert {peers for *_, peers in told} == {"1"}
     assert {number: (trial.outcome, trial.error, len(trial.rows)) for number, trial in study.trials.items() if number < 2} == {0: ("finished", "", 2), 1: ("stopped", "", 1)}
     assert study.trials[2].outcome in ("finished", "stopped")
+    parts = [tuple(map(int, line.split())) for line in room.read_text().splitlines()]
+    assert not study.trials[2].error and parts[0][1] > 400 >= parts[-1][1] and parts[0][0] != parts[-1][0]
     from components.engine.loop import fit
 
     alone = fit(reviews.spec(tmp_path / "alone", workers=1, epochs=2, learning_rate=0.01))
