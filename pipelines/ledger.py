@@ -54,6 +54,10 @@ class Ledger:
             except EnvironmentFault as fault:
                 typer.echo(f"the record of this retrain waits in {path.parent}: {fault.what}", err=True)
                 return
+            except Exception as fault:  # the registry does answer: it is so for ever, and must not hold up those behind it
+                path.replace(path.with_suffix(".refused"))
+                typer.echo(f"the registry does not take the record {path.with_suffix('.refused')}: {fault}", err=True)
+                continue
             path.unlink()
 
     def settle(self) -> Retrain | None:

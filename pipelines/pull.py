@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256 as digest_of
 from pathlib import Path
 
 import typer
 
-from components.core.errors import ParamsError
+from components.core.errors import EnvironmentFault, ParamsError
 from components.ingest.params import IngestParams, Sql
 from components.ingest.pull import Pulled, pull
 from components.registry.store import home
-from pipelines.lock import only_one
+from pipelines.lock import only_one, this_command
 from pipelines.params import Params
 
 
@@ -32,13 +35,39 @@ def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled
 
     Returns:
         What came; None where there is nobody to ask.
+
+    Raises:
+        EnvironmentFault: somebody else pulls into the same folder, or DVC reads it.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = ingest.source
     if not isinstance(source, Sql) or home(root) != root:
         return None
-    with only_one(root / params.pipeline.data / ".state" / "pull.lock", f"a pull of pipeline {params.name}"):
+    with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
         made = pull(source, root, from_scratch)
     if made.new:
         typer.echo(f"pulled {made.new:,} new rows into {source.path}: {made.mark.rows:,} rows, {source.cursor} up to {made.mark.value}")
     return made
+
+
+def lock_of(root: Path, source: Sql) -> Path:
+    """The lock of a folder of shards, whichever pipeline pulls into it."""
+    return root / "data" / ".state" / "pull" / f"{digest_of(bytes((root / source.path).resolve())).hexdigest()[:16]}.lock"
+
+
+@contextmanager
+def _unread(root: Path, source: Sql) -> Iterator[None]:
+    """Keep the folder from DVC's stages while the block runs: what a stage has read is hashed when it ends, and new rows among that would never be read."""
+    from dvc.config import Config
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import rwlock
+
+    own = root.resolve() / ".dvc"
+    (own / "tmp").mkdir(parents=True, exist_ok=True)
+    try:
+        with rwlock(str(own / "tmp"), localfs, this_command(), [], [str(root.resolve() / source.path)], bool(Config(str(own))["core"].get("hardlink_lock"))):
+            yield
+    except LockError as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())
+        raise EnvironmentFault(f"DVC reads the folder: {reason}", where=source.path, remedy="wait for it or end it, then run the same command again") from None

@@ -21,7 +21,7 @@ from components.core.tables import MANIFEST
 from components.ingest.params import IngestParams, Sql
 from components.ingest.survey import changes
 from components.registry.reader import look
-from components.registry.retrains import DONE, Retrain, last_done, retrains, settled
+from components.registry.retrains import DONE, Retrain, cut, last_done, retrains, settled
 from pipelines import frozen, isolate, notify
 from pipelines.account import RUN
 from pipelines.follow_log import Followed, follow
@@ -110,7 +110,7 @@ def _kind(made: Retrain) -> str:
 
 
 def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
-    wrong = changes(last.rows, last.columns, made.rows, made.columns, params.retrain.min_rows)
+    wrong = changes(last.rows, last.columns, made.rows, cut(made.columns, last.width), params.retrain.min_rows)
     if wrong:
         what = f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(wrong)}"
         again = "gristmill retrain" + ("" if params.name == "default" else f" {params.name}")

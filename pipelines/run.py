@@ -51,13 +51,13 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     """
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
-    pull_first(root, params)
-    _check_source(root, params)
-    from pipelines import account  # after what is wrong was told, for it reads tables
-
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        pull_first(root, params)
+        _check_source(root, params)
+        from pipelines import account  # after what is wrong was told, for it reads tables
+
         close = account.begin(root, params)
         environment = {
             **os.environ,

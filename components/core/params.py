@@ -110,7 +110,8 @@ def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
         shown = context.get("tag", value)
         return f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
     message = mistake["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict) else f"{_short(value)}: "  # a whole section says nothing: the message names what is wrong in it
+    # A whole section says nothing: the message names what is wrong in it. Of what may be a password, nobody should read the value.
+    shown = "" if isinstance(value, dict) or mistake["type"] == "secret" else f"{_short(value)}: "
     return f"{path}: {shown}{message[0].lower()}{message[1:]}"
 
 

@@ -150,6 +150,13 @@ def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int) -> Layou
     return Layout(columns, limit)
 
 
+def merged(one: str, other: str) -> str | None:
+    """The type of a column that is of these types in two tables: an empty one takes any, and whole numbers may become others. None: they do not go together."""
+    if one == other or other == "null":
+        return one
+    return other if one == "null" else "double" if {one, other} == {"int64", "double"} else None
+
+
 def is_nothing(text: str) -> bool:
     """Whether a text stands for a missing value: blank, NaN, null."""
     return not text or text.isspace() or (len(text) < 8 and text.strip().casefold() in _NOTHING)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 from components.core.errors import EnvironmentFault, InputError
-from components.ingest.params import Sql
+from components.ingest.params import Sql, secrets_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
@@ -73,16 +74,19 @@ def opened(source: Sql, root: Path) -> Iterator[Database]:
     try:
         made = make_url(url)
         secrets += [str(made.password)] if made.password else []
+        secrets += [each for name, values in made.normalized_query.items() for value in values for each in secrets_of(name, value)]
+        if re.match(r"[^:]*://[^:/]*:[^@]*@[^?]*@", url):  # a password with a bare @: its rest would be taken for a host, and named in errors
+            raise ValueError
         if made.get_backend_name() == "sqlite" and made.database and made.database != ":memory:":
             file = root / made.database
             if not file.is_file():  # SQLite would make an empty one
                 raise EnvironmentFault("the database does not exist", where=f"{_WHERE}.url", remedy="set it to the file of the database")
             made = made.set(database=str(file))
         engine = create_engine(made, poolclass=NullPool, hide_parameters=True)
-    except (ArgumentError, ValueError):
-        raise InputError("is no URL that SQLAlchemy reads", where=f"{_WHERE}.url", remedy="dialect+driver://user:password@host:port/database") from None
     except (NoSuchModuleError, ImportError) as error:
         raise EnvironmentFault(f"there is no driver for it: {_hidden(error, secrets)}", where=f"{_WHERE}.url", remedy="pip install the driver, e.g. psycopg for postgresql+psycopg://") from None
+    except (ArgumentError, ValueError):
+        raise InputError("is no URL that SQLAlchemy reads", where=f"{_WHERE}.url", remedy="dialect+driver://user:password@host:port/database, with @ and % of a password as %40 and %25") from None
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
@@ -100,21 +104,27 @@ def opened(source: Sql, root: Path) -> Iterator[Database]:
 
 
 def _filled(url: str) -> tuple[str, list[str]]:
-    """The URL with what the environment holds, and that."""
-    secrets: list[str] = []
-    for name in _NAME.findall(url):
+    """The URL with what the environment holds, and that. A part of a URL is quoted, but for host and port, which SQLAlchemy does not unquote; a whole one is taken as it is."""
+    names = _NAME.findall(url)
+    for name in names:
         if not os.environ.get(name):
             raise EnvironmentFault(f"the environment holds no {name}", where=f"{_WHERE}.url", remedy=f"export {name}=…, then run the same command again")
-        secrets.append(os.environ[name])
-    return _NAME.sub(lambda found: os.environ[found[1]], url), secrets
+    parts = re.compile(r"(?:[^:/]*://)?([^@/?]*@)?[^/?]*").match(url)  # dialect, host and port; without the login within them
+    assert parts is not None, "it matches the empty text"
+    start, stop, end = (*parts.span(1), parts.end())
+
+    def value(found: re.Match[str]) -> str:
+        return quote(os.environ[found[1]], safe="") if start <= found.start() < stop or found.start() >= end else os.environ[found[1]]
+
+    return _NAME.sub(value, url), [os.environ[name] for name in names]
 
 
 def _hidden(error: Exception, secrets: Sequence[str]) -> str:
-    """The first line of what a driver says, without secrets."""
-    text = next(iter(str(getattr(error, "orig", None) or error).strip().splitlines()), type(error).__name__)
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
-    return text[:300]
+    """The first line of what a driver says, without secrets, however they are quoted."""
+    text = str(getattr(error, "orig", None) or error)
+    for each in sorted({form for secret in secrets for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))}, key=len, reverse=True):
+        text = text.replace(each, "…")
+    return next(iter(text.strip().splitlines()), type(error).__name__)[:300]
 
 
 # -- values of a cursor as text, and back

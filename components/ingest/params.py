@@ -7,12 +7,15 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "text", "folders")
+_NAME = re.compile(r"\$\{\w+\}")
 
 
 def _words(value: Any) -> Any:
@@ -43,12 +46,21 @@ def _inside(path: str) -> str:
     return path
 
 
+def secrets_of(option: str, value: str) -> list[str]:
+    """What nobody should read of an option of a URL; one of ODBC holds others, `a=b;c=d`."""
+    pairs = [(option, value), *re.findall(r"(\w+)\s*=\s*([^;]*)", value)]
+    return [each for name, each in pairs if each and re.search(r"pass(?!file)|pwd|secret|token|credential|api_?key", name, re.IGNORECASE)]
+
+
 def _no_secret(url: str) -> str:
-    if "://" not in url and not re.fullmatch(r"\$\{\w+\}", url):
-        raise ValueError("must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}")
-    given = re.search(r"://[^/@]*:([^/]*)@", url)
-    if given and not re.fullmatch(r"\$\{\w+\}", given[1]):
-        raise ValueError("must hold no password: write ${NAME} in its place and put it into the environment")
+    # Errors of another kind than ValueError: the text that they refuse is not shown.
+    if "://" not in url and not _NAME.fullmatch(url):
+        raise PydanticCustomError("secret", "must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}")
+    login = re.search(r"://[^:/]*:([^/?]*|[^@]*)@", url)  # SQLAlchemy takes all up to an @ for it
+    given = [login[1]] if login and login[1] else []
+    given += [each for name, value in parse_qsl(url.partition("?")[2]) for each in secrets_of(name, value)]
+    if any(not _NAME.fullmatch(each) for each in given):
+        raise PydanticCustomError("secret", "must hold no password: write ${NAME} in its place and put it into the environment")
     return url
 
 

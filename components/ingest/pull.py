@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from components.core.errors import InputError
 from components.core.files import atomic, sha256
 from components.ingest import shards
+from components.ingest.columns import merged
 from components.ingest.database import Database, kind_of, opened, parsed, plain, written
 from components.ingest.params import Sql
 from components.ingest.shards import Shard, Watermark
@@ -142,7 +143,7 @@ def _checked(mark: Watermark, cursor: str, names: Sequence[str], rows: Sequence[
 
 
 def _same_columns(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The columns and their types; an empty one takes any, and whole numbers may become others.
+    """The columns and their types.
 
     Raises:
         InputError: others than before.
@@ -150,12 +151,11 @@ def _same_columns(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str
     if not before:
         return dict(now)
     wrong = [f"the column {name!r} is gone" for name in before if name not in now] + [f"the column {name!r} is new" for name in now if name not in before]
-    wrong += [
-        f"the column {name!r} is {now[name]} and was {kind}" for name, kind in before.items() if name in now and len({kind, now[name]} - {"null"}) > 1 and {kind, now[name]} != {"int64", "double"}
-    ]
+    kinds = {name: merged(kind, now[name]) for name, kind in before.items() if name in now}
+    wrong += [f"the column {name!r} is {now[name]} and was {before[name]}" for name, kind in kinds.items() if kind is None]
     if wrong:
         raise _refused(f"the columns have changed: {'; '.join(wrong)}", f"name the columns in a query; {_ANEW}")
-    return {name: max(kind, now[name], key=lambda each: (each != "null", each != "int64")) for name, kind in before.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pa.Table:
@@ -178,9 +178,13 @@ def _value(value: Any) -> Any:
 
 
 def _digests(table: pa.Table) -> list[bytes]:
-    """SHA-256 of each row's values, whatever the order of the columns."""
+    """SHA-256 of each row's values, whatever the order of the columns; 7 and 7.0 are one, for a column of whole numbers may become one of others."""
     names = sorted(table.column_names)
-    return [hashlib.sha256(repr([row[name] for name in names]).encode("utf-8", "backslashreplace")).digest() for row in table.to_pylist()]
+    return [hashlib.sha256(repr([_whole(row[name]) for name in names]).encode("utf-8", "backslashreplace")).digest() for row in table.to_pylist()]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _still(folder: Path) -> Watermark | None:

@@ -56,12 +56,13 @@ def run(job: Job) -> None:
     """Read the source and write `raw` (with `quarantine/` in it) and `report`.
 
     Raises:
-        InputError: the source is missing, empty, lacks a column, or cannot teach anything.
+        InputError: the source is missing, empty, lacks a column, cannot teach anything, or is written to meanwhile.
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     params: IngestParams = job.params
     wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
     found = units(params, job)
+    stamps = _stamps(params, job, found)
     accepted = files.feedback(params.feedback, job.root) if params.feedback else []
     told = accepted if params.seen else []  # DVC looks at the params, not at that folder
     named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
@@ -86,6 +87,8 @@ def run(job: Job) -> None:
     report = {"rows": rows.num_rows, "quarantined": quarantine.num_rows, "classes": len(classes), "files": len(parsed)}
     write_atomic(job.outputs["report"], to_json(report))
     memo.close()
+    if _stamps(params, job, files.units(params.source, job.root) if isinstance(params.source, Files) else found) != stamps:  # DVC would take the new source for what was read
+        raise InputError("was written to while it was read", where=params.source.path, remedy="let the other program end, then run the same command again")
 
 
 def units(params: IngestParams, job: Job) -> list[Unit]:
@@ -94,6 +97,13 @@ def units(params: IngestParams, job: Job) -> list[Unit]:
     if isinstance(source, (Files, Sql)):
         return files.units(source, job.root) if isinstance(source, Files) else shards.units(source, job.root)
     return package.units(source, job.root) if isinstance(source, Package) else sklearn.units(source, job.root)
+
+
+def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
+    """Name, size and times of each file of a source: others when somebody has written to it."""
+    paths = [path for unit in found for path in unit.paths] + ([job.root / params.source.path / shards.WATERMARK] if isinstance(params.source, Sql) else [])
+    told = [(path, path.stat()) if path.exists() else (path, None) for path in paths]
+    return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (path,) for path, stat in told]
 
 
 def _watermark(params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:

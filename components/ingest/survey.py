@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from components.core.errors import InputError
 from components.core.files import to_json
 from components.ingest import files, formats, package, shards, sklearn
+from components.ingest.columns import merged
 from components.ingest.encodings import detect
 from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import Unit
@@ -73,7 +74,7 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
         seen[unit.name] = [unit.label or "", *(str(fact[2]) for fact in facts)] if facts else [metadata.version("scikit-learn")]
         size += sum(int(fact[0]) for fact in facts)
         rows += len(facts) if unit.format == "folders" else _rows(unit, int(facts[0][3])) if facts else 1
-        columns |= _columns(unit)
+        columns |= {name: merged(columns.get(name, kind), kind) or kind for name, kind in _columns(unit).items()}
     told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
     mark = shards.read(root / params.source.path) if isinstance(params.source, Sql) else None
     return Survey(seen, told, rows, columns, size, mark.value if mark else "")
@@ -91,10 +92,11 @@ def _digest(seen: Mapping[str, list[str]]) -> str:
 
 
 def changes(before_rows: int, before_columns: Mapping[str, str], rows: int, columns: Mapping[str, str], least: float) -> list[str]:
-    """What is wrong with a source against what it was: fewer rows than a share of them, columns that are gone or of another type."""
+    """What is wrong with a source against what it was: fewer rows than a share of them, columns that are gone, empty now or of another type."""
     found = [f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}"] if rows < least * before_rows else []
     found += [f"the column {name!r} is gone" for name in before_columns if name not in columns]
-    return found + [f"the column {name!r} is {columns[name]} and was {kind}" for name, kind in before_columns.items() if columns.get(name, kind) != kind]
+    both = {name: (kind, columns[name]) for name, kind in before_columns.items() if columns.get(name, kind) != kind}
+    return found + [f"the column {name!r} is {now} and was {kind}" for name, (kind, now) in both.items() if now == "null" or merged(kind, now) is None]
 
 
 def read_known(path: Path) -> Known:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Decision = Literal["promoted", "refused", "waiting", "experiment", "unchanged", "rejected", "rolled back", "put back"]
 MOVES = ("promoted", "rolled back")
 _OLD = "release."  # tags of the registered model, in stores of earlier versions of gristmill
-_LONGEST = 6000  # characters of a param
+LONGEST = 6000  # characters of a param
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, t
     Returns:
         Whether the place was free.
     """
-    if len(text) > _LONGEST:
-        raise InputError(f"a record of {len(text)} characters is too long for MLflow, which takes {_LONGEST}", remedy="say it in fewer words")
+    if len(text) > LONGEST:
+        raise InputError(f"a record of {len(text)} characters is too long for MLflow, which takes {LONGEST}", remedy="say it in fewer words")
     place = f"{kind}{sum(key.startswith(kind) for key in shelf.params) + 1:06d}"
     if opened.get_run(run).info.lifecycle_stage == "deleted":  # by hand, in the UI
         opened.restore_run(run)

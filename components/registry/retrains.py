@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault
-from components.registry.log import open_log, write
+from components.registry.log import LONGEST, open_log, write
 from components.registry.reader import Shelf, look
 from components.registry.store import client, reached
 
 PLACE = "retrain."
 DONE = ("promoted", "refused", "waiting", "rejected", "unchanged")  # went all the way: the same data, code and params need not do it again
-_LONGEST = 1000  # characters of `detail`
+_WORDS = 1000  # characters of trigger, detail and cursor each
 _COLUMNS = 60  # of a source that are kept
+_WIDTHS = (0, 48, 24, 12)  # the least takes 60 columns in less than half of a record
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Retrain:
     source: str
     rows: int  # of the source
     columns: Mapping[str, str] = field(default_factory=dict)  # name -> type
+    width: int = 0  # characters of a name or a type in `columns`, see `cut`; 0: all
     cursor: str = ""  # of a source that is a database: up to where it was pulled
     data: str = ""  # data_hash
     split: str = ""  # digest of the frozen split that it kept; "" if it made one
@@ -75,14 +78,31 @@ def settled(made: Sequence[Retrain], inputs: tuple[str, str, str]) -> Retrain | 
     return None
 
 
+def cut(columns: Mapping[str, str], width: int) -> dict[str, str]:
+    """Columns whose names and types are no longer than a width: the start of a longer one, and a digest of all of it."""
+
+    def short(text: str) -> str:
+        return f"{text[: width - 9]}…{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}" if 0 < width < len(text) else text
+
+    return {short(name): short(kind) for name, kind in columns.items()}
+
+
+def _text(made: Retrain) -> str:
+    """A record as the registry takes it: with as much of its columns as there is room for."""
+    columns = dict(list(made.columns.items())[:_COLUMNS])
+    words = {name: getattr(made, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
+    texts = (json.dumps(asdict(made) | words | {"columns": cut(columns, width), "width": width}, ensure_ascii=False) for width in _WIDTHS)
+    return min(texts, key=lambda text: len(text) > LONGEST)
+
+
 def record(root: Path, pipeline: str, made: Retrain) -> None:
     """Write a retrain down, once, however often this is called.
 
     Raises:
         EnvironmentFault: the store does not answer.
+        InputError: it is too long for the store all the same.
     """
-    columns = dict(list(made.columns.items())[:_COLUMNS])
-    text = json.dumps(asdict(made) | {"detail": made.detail[:_LONGEST], "columns": columns}, ensure_ascii=False)
+    text = _text(made)
     opened = client(root)
     with reached(root):
         run = open_log(opened, root, pipeline)

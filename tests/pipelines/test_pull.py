@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from components.ingest import shards
 from pipelines import pull as module
 from pipelines.lock import only_one
 from pipelines.params import load
-from pipelines.pull import pull_first, pull_now
+from pipelines.processes import wait_until
+from pipelines.pull import lock_of, pull_first, pull_now
 from pipelines.retrain import fresh, pulled, retrain
+from pipelines.run import run_pipeline
 from pipelines.state import memo_folder
 from tests.commands.project import reviews
 from tests.pipelines.retrain_project import DVC, WORK, Small
@@ -71,8 +76,31 @@ def test_a_copy_asks_nobody(small: Small, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_at_a_time(small: Small) -> None:
-    with only_one(small.root / "data" / ".state" / "pull.lock", "x"), pytest.raises(EnvironmentFault, match="a pull of pipeline default is under way"):
-        pull_first(small.root, load(small.root / "params.yaml"))
+    params = load(small.root / "params.yaml")
+    shop = params.sections["ingest"].source  # type: ignore[attr-defined]
+    (small.root / "other").symlink_to(small.root / SHOP)  # of another pipeline, say
+    before = (small.root / SHOP / shards.WATERMARK).read_bytes()
+    add(small, [50])
+    with only_one(lock_of(small.root, shop.model_copy(update={"path": "other"})), "x"), pytest.raises(EnvironmentFault, match=f"a pull into {SHOP} is under way"):
+        pull_first(small.root, params)
+    with only_one(small.root / "data" / ".state" / "run.lock", "x"), pytest.raises(EnvironmentFault):
+        run_pipeline(small.root, "default")
+    assert (small.root / SHOP / shards.WATERMARK).read_bytes() == before
+
+
+def test_no_rows_come_between_what_a_stage_reads_and_what_dvc_hashes(small: Small) -> None:
+    params = load(small.root / "params.yaml")
+    pull_first(small.root, params)
+    add(small, [51])
+    wait = "import pathlib, time; pathlib.Path('begun').touch(); [time.sleep(0.05) for _ in range(1200) if not pathlib.Path('end').exists()]"
+    (small.root / "hold").mkdir()
+    (small.root / "hold" / "dvc.yaml").write_text(json.dumps({"stages": {"hold": {"cmd": f'python -c "{wait}"', "deps": [f"../{SHOP}"]}}}))
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "hold/dvc.yaml"], cwd=small.root, stdout=subprocess.DEVNULL) as dvc:
+        assert wait_until(lambda: (small.root / "hold" / "begun").exists(), 60)
+        with pytest.raises(EnvironmentFault, match=f"{SHOP}: DVC reads the folder: .*busy.*{dvc.pid}"):
+            pull_first(small.root, params)
+        (small.root / "hold" / "end").touch()
+    assert dvc.returncode == 0 and (made := pull_first(small.root, params)) is not None and made.new == 1
 
 
 def test_a_source_that_is_no_database(small: Small) -> None:

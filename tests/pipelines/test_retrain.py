@@ -244,6 +244,25 @@ def test_a_record_waits_for_a_registry_that_is_away(small: Small, monkeypatch: p
     assert [each.id for each in small.records()].count("late") == 1
 
 
+def test_a_record_that_is_refused_for_good_holds_up_no_other_and_long_columns_are_compared(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, made = Ledger(small.root, "default"), small.records()[-1]
+    header = [f"{number}. {'How much do you agree? ' * 6}!" for number in range(60)]
+    small.put([], 40, header)
+    ledger.folder.joinpath("outbox", "0.json").write_text("{}")  # half of a record
+    too_long, survey = ({**made.__dict__, "id": name, "outcome": "refused", "columns": columns} for name, columns in (("long", made.columns), ("survey", dict.fromkeys(header, "text"))))
+    ledger.close(type(made).read({**too_long, "data": "d" * 9000}))
+    ledger.close(type(made).read(survey))
+    assert small.records()[-1].id == "survey" and not list(ledger.folder.glob("outbox/*.json"))
+    assert sorted(path.name for path in ledger.folder.glob("outbox/*")) == ["0.refused", "long.refused"]
+    assert "a record of" in (told := capsys.readouterr().err) and "long.refused" in told
+    small.put([], 40, [*header[:59], header[59] + "?"])
+    with pytest.raises(InputError, match=r"the column '59\. How much") as caught:
+        again(small)
+    assert caught.value.what.count("is gone") == 1
+    ledger.close(type(made).read({**made.__dict__, "id": "as before"}))
+    small.put([])
+
+
 def test_history_shows_retrains(small: Small) -> None:
     done = small.gristmill("history", COLUMNS="300")
     assert done.code == 0, done.error

@@ -137,16 +137,33 @@ def test_a_file_that_cannot_be_read_is_refused_each_time(source: Source) -> None
         source.ingest("grown", True)
 
 
-def test_a_file_that_is_written_to_while_it_is_read_is_not_remembered(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reader(unit: Any, wanted: Any, used: set[str]) -> formats.Found:
-        if unit.name == "b0.csv":
-            appended(source.path("b0.csv"), "late,b\n")
-        yield from formats.tables(unit, wanted, used)
+WRITES: dict[str, Callable[[Source], object]] = {
+    "a file grows": lambda source: appended(source.path("b0.csv"), "late,b\n"),
+    "a file comes": lambda source: source.put("a.csv", [("late", "b")]),
+    "a file goes": lambda source: source.path("b1.csv").unlink(),
+    "a file is replaced by one of its size": lambda source: (
+        source.path("new").write_bytes(source.path("b3.csv").read_bytes().replace(b"text 3", b"TEXT 3")) and source.path("new").replace(source.path("b3.csv"))
+    ),
+}
 
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_source_that_is_written_to_while_it_is_read_is_refused_and_not_remembered(source: Source, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    def reader(unit: Any, wanted: Any, used: set[str]) -> formats.Found:
+        if unit.name == "c.jsonl":
+            WRITES[write](source)
+        yield from formats.objects(unit, wanted, used)
+
+    before = {path: path.read_bytes() for path in source.path("").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setitem(stage.READERS, "csv", reader)  # type: ignore[call-overload]
-        source.ingest("first", True)
-    source.path("b0.csv").write_text(source.path("b0.csv").read_text().replace("late,b\n", ""))
+        patch.setitem(stage.READERS, "jsonl", reader)  # type: ignore[call-overload]
+        with pytest.raises(InputError, match="source: was written to while it was read"):
+            source.ingest("first", True)
+    assert source.ingest("grown", True) == source.ingest("scratch", False)
+    for path in (*source.path("").iterdir(), *before):
+        path.unlink(missing_ok=True)
+        if path in before:
+            path.write_bytes(before[path])
     assert source.ingest("grown", True) == source.ingest("scratch", False)
 
 

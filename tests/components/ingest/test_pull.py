@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
-from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
+from components.core.params import validate
 from components.core.tables import read_table
+from components.ingest import formats, shards, stage
 from components.ingest import pull as module
-from components.ingest import shards
+from components.ingest.database import _filled, _hidden
 from components.ingest.params import IngestParams, Sql
 from components.ingest.pull import pull
 from components.ingest.survey import survey
@@ -103,6 +105,30 @@ def test_a_row_that_was_committed_late_comes_with_the_next_pull(shop: Shop) -> N
     assert shop.pull() == 2 and shop.pull() == 0
     assert shop.ids() == [1, 2, 3, 4, 9, 10]
     assert shards.read(shop.folder).value == DAY.format(6)  # type: ignore[union-attr]
+
+
+def test_whole_numbers_that_become_fractions_and_an_empty_column_are_no_change(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, table="paid")
+    shop.do("CREATE TABLE paid (id INTEGER, price NUMERIC, note TEXT, at TEXT)")
+
+    def add(number: int, price: str, note: str, day: int) -> None:
+        shop.do(f"INSERT INTO paid VALUES ({number}, {price}, {note}, '{DAY.format(day)}')")
+
+    add(1, "5", "'x'", 1)
+    add(2, "7", "'y'", 2)
+    assert shop.pull() == 2
+    add(3, "4.5", "NULL", 2)  # with the row of 7 in one batch
+    assert shop.pull() == 1
+    add(4, "3", "NULL", 1)  # late: all rows are compared
+    add(5, "9", "NULL", 3)
+    assert shop.pull() == 2 and shop.pull() == 0 and shop.ids() == [1, 2, 3, 4, 5]
+    add(6, "8", "NULL", 4)
+    assert shop.pull() == 1  # its shard has no note at all
+    columns = survey(IngestParams(source=shop.source), shop.root, {}).columns
+    assert (columns["price"], columns["note"]) == ("double", "string")
+    shop.do("UPDATE paid SET price = 8.5 WHERE id = 6")
+    with pytest.raises(InputError, match="1 rows that were pulled are not there as they were"):
+        shop.pull()
 
 
 def test_many_rows_are_many_shards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +222,20 @@ def test_ingest_reads_what_the_watermark_names_and_no_database(shop: Shop, inges
     assert read_table(shop.root / "out" / "raw").num_rows == 3
 
 
+def test_rows_that_come_while_ingest_reads_are_not_taken_for_read(shop: Shop, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reader(*told: Any) -> formats.Found:
+        shop.add(7, 8, day=3)
+        assert shop.pull() == 2
+        yield from formats.parquet(*told)
+
+    shop.pull()
+    with monkeypatch.context() as patch:
+        patch.setitem(stage.READERS, "parquet", reader)  # type: ignore[call-overload]
+        with pytest.raises(InputError, match="was written to while it was read"):
+            ingest(source=shop.source.model_dump())
+    assert len(ingest(source=shop.source.model_dump()).rows) == 5
+
+
 KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})
@@ -244,7 +284,56 @@ def test_a_secret_comes_from_the_environment_and_is_in_no_message(shop: Shop, mo
     assert not (shop.root / "other.db").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"url": "postgresql://me:hunter2@there/x"}, {"url": "there/x"}, {"query": "SELECT 1"}, {"table": None}, {"cursor": ""}])
+HARD = "s3cr@t-tail/:%+?& é"
+QUOTED = {
+    "postgresql+psycopg://${WHO}:${KEY}@${PLACE}:${PORT}/${BASE}": ("me@x", HARD, "::1", 5432, "a b/c", {}),
+    "postgresql://db?user=${WHO}&password=${KEY}": (None, None, "db", None, None, {"user": "me@x", "password": HARD}),
+    "sqlite:///${FILE}": (None, None, None, None, "/tmp/a%20b@c.db", {}),
+    "${ALL}": ("me", "p@w", "h", 1, "x", {}),
+}
+
+
+@pytest.mark.parametrize("url", QUOTED)
+def test_whatever_a_name_stands_for_is_one_part_of_the_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for name, value in {"WHO": "me@x", "KEY": HARD, "PLACE": "[::1]", "PORT": "5432", "BASE": "a b/c", "FILE": "/tmp/a%20b@c.db", "ALL": "postgresql://me:p%40w@h:1/x"}.items():
+        monkeypatch.setenv(name, value)
+    made = make_url(_filled(url)[0])
+    assert (made.username, made.password, made.host, made.port, made.database, dict(made.query)) == QUOTED[url]
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://me:${KEY}@127.0.0.1:9/x", "postgresql+psycopg://127.0.0.1:9/x?user=me&password=${KEY}", "${RAW}", "${CODED}", "${OPTION}"])
+def test_no_part_of_a_password_is_in_a_message(shop: Shop, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("KEY", "s3cr@t-tail")
+    monkeypatch.setenv("RAW", "postgresql+psycopg://me:s3cr@t-tail@127.0.0.1:9/x")
+    monkeypatch.setenv("CODED", "postgresql+psycopg://me:s3cr%40t-tail@127.0.0.1:9/x")
+    monkeypatch.setenv("OPTION", "nonsense://127.0.0.1:9/x?password=s3cr%40t-tail")
+    with pytest.raises(GristmillError) as caught:
+        pull(shop.source.model_copy(update={"url": url}), shop.root)
+    assert not any(part in str(caught.value) for part in ("s3cr", "t-tail"))
+    assert ("is no URL" in str(caught.value)) == (url == "${RAW}")
+
+
+def test_what_a_driver_says_is_shown_without_secrets_however_it_quotes_them() -> None:
+    said = "no host 's3cr@t/ é' (s3cr%40t/%20%C3%A9, s3cr%40t%2F%20%C3%A9, s3cr%40t%2F+%C3%A9)\nmore"
+    assert _hidden(ValueError(said), ["s3cr@t/ é"]) == "no host '…' (…, …, …)"
+
+
+LITERAL = ["me:hunter2@db/x", "me:hun/ter2@db/x", "me:hun@ter2@db/x", "me:${KEY}hunter2@db/x", "me:${KEY}@hunter2@db/x", "db/x?user=me&password=hunter2", "db/x?sslpassword=%3Bhunter2"]
+
+
+@pytest.mark.parametrize("url", [*(f"postgresql://{each}" for each in LITERAL), "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dhunter2", "me:hunter2@db/x"])
+def test_a_literal_password_is_refused_and_not_shown(shop: Shop, url: str) -> None:
+    with pytest.raises(ParamsError, match=r"url: must (hold no password|look like)") as caught:
+        validate(Sql, shop.source.model_dump() | {"url": url}, "params.yaml")
+    assert "hunter2" not in str(caught.value) and "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["${KEY}", "postgresql://me@db:5432/x", "postgresql://me:${KEY}@db/x?sslkey=/a/b.pem&passfile=/c&sslpassword=${KEY}", "sqlite:////a/b:c@d.db"])
+def test_a_url_without_a_literal_password_is_taken(shop: Shop, url: str) -> None:
+    assert Sql.model_validate(shop.source.model_dump() | {"url": url}).url == url
+
+
+@pytest.mark.parametrize("wrong", [{"url": "there/x"}, {"query": "SELECT 1"}, {"table": None}, {"cursor": ""}])
 def test_params_that_cannot_be_meant(shop: Shop, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Sql.model_validate(shop.source.model_dump() | wrong)

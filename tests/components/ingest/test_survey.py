@@ -65,6 +65,16 @@ def test_what_changed_is_named() -> None:
     ]
 
 
+def test_a_column_that_is_empty_in_one_file_is_what_it_is_in_the_others(root: Path) -> None:
+    files = [{"note": ["x"], "stars": [1]}, {"note": pa.nulls(1), "stars": [1.5]}, {"note": pa.nulls(1), "stars": [2]}]
+    for order in (files, files[::-1]):
+        for number, rows in enumerate(order):
+            pq.write_table(pa.table(rows), root / "rows" / f"p{number}.parquet")
+        assert {name: seen(root).columns[name] for name in ("note", "stars")} == {"note": "string", "stars": "double"}
+    assert changes(1, {"note": "null", "stars": "int64"}, 1, {"note": "string", "stars": "double"}, 0.9) == []
+    assert changes(1, {"note": "string", "stars": "double"}, 1, {"note": "null", "stars": "int64"}, 0.9) == ["the column 'note' is null and was string"]
+
+
 def test_a_source_that_is_away_or_broken_is_refused(root: Path) -> None:
     with pytest.raises(InputError, match="there is no file or folder 'rowz'"):
         seen(root, path="rowz")

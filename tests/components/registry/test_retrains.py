@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from components.registry.retrains import Retrain, settled
+from components.registry.log import LONGEST
+from components.registry.retrains import Retrain, _text, cut, settled
 
 
 def made(source: str, outcome: str = "refused", before: int | None = 1, after: int | None = 1) -> Retrain:
@@ -26,3 +30,20 @@ def made(source: str, outcome: str = "refused", before: int | None = 1, after: i
 )
 def test_what_went_all_the_way_is_settled_until_the_champion_changes(past: list[Retrain], known: str) -> None:
     assert "".join(source for source in "abcd" if settled(past, ("code", "params", source))) == known
+
+
+SURVEY = {f"{number}. How much do you agree that {'the service was quick and the staff were kind' * 3}?": "text" for number in range(60)}
+
+
+@pytest.mark.parametrize(
+    "columns", [{"text": "string"}, SURVEY, SURVEY | {"answers": f"struct<{', '.join(f'answer{n}: string' for n in range(800))}>"}, {'"' * 300 + str(n): "\\" * 99 for n in range(99)}]
+)
+def test_a_record_fits_whatever_its_columns_are_and_still_tells_them_apart(columns: dict[str, str]) -> None:
+    text = _text(replace(made("a"), columns=columns, trigger="t" * 5000, detail="d" * 5000, cursor="c" * 5000))
+    kept = Retrain.read(json.loads(text))
+    names = list(columns)[:60]
+    assert len(text) <= LONGEST and len(kept.columns) == len(names)
+    assert kept.columns == cut({name: columns[name] for name in names}, kept.width) and (kept.width == 0) == (columns == {"text": "string"})
+    for name in names:  # a change at the very end of a name or of a type
+        assert cut({name + "?": columns[name]}, kept.width).keys().isdisjoint(kept.columns)
+        assert cut({name: columns[name] + ">"}, kept.width).items().isdisjoint(kept.columns.items())
