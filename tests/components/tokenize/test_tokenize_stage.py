@@ -138,8 +138,8 @@ def test_longer_texts_are_cut_and_batches_padded_with_a_mask() -> None:
     assert (batch["ids"][batch["mask"] == 1] > 0).all()
 
 
-@pytest.mark.parametrize(("longest", "tokens_of_text", "width"), [(16, 5, 8), (16, 8, 8), (16, 9, 16), (12, 9, 12), (12, 40, 12)])
-def test_batches_come_in_few_widths_and_none_beyond_the_longest(longest: int, tokens_of_text: int, width: int) -> None:
+@pytest.mark.parametrize(("longest", "tokens_of_text", "width"), [(16, 5, 5), (16, 16, 16), (12, 40, 12)])
+def test_a_batch_is_as_wide_as_its_longest_row_and_no_row_beyond_the_longest(longest: int, tokens_of_text: int, width: int) -> None:
     assert ask(fit(["酒店很干净"] * 3, max_length=longest), {"text": ["酒" * tokens_of_text, "店"]})["ids"].shape == (2, width)
 
 
