@@ -19,6 +19,7 @@ from rich.markup import escape
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
+from pipelines.outputs import check_input_path
 from pipelines.params import Params, load
 from pipelines.project import FRESH
 from pipelines.pull import pull_first
@@ -124,6 +125,7 @@ def _check_source(root: Path, params: Params) -> None:
     """DVC would say it less clearly: the source must be there."""
     ingest: Any = params.sections["ingest"]  # its class is made at run time
     source = ingest.source
+    check_input_path(root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path")
     if not (root / source.path).exists():
         raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
 
