@@ -374,9 +374,10 @@ class Setting:
 class Defaults(Protocol[M]):
     """Facet defaults.py: from raw rows to measurements, from measurements to params.
 
-    `gristmill new` calls the three methods in this order. It shows `describe` to the person.
+    `gristmill new` calls the methods in this order. It shows `describe` to the person.
     It writes the defaults of all models with `settings` in their places, the later of two
-    settings for one path, and checks the result as `gristmill run` does.
+    settings for one path, and checks the result as `gristmill run` does. Then it shows
+    what these params lose.
     """
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> M:
@@ -392,8 +393,23 @@ class Defaults(Protocol[M]):
     def describe(self, measured: M) -> Sequence[tuple[str, str]]:
         """Return lines for a person: what was measured, and the result."""
 
+    def check(self, measured: M) -> None:
+        """Refuse data that this task cannot learn from.
+
+        Raises:
+            InputError: it says what the data seem to be, and a way out.
+        """
+
     def settings(self, measured: M) -> Sequence[Setting]:
         """Return the params that these data need, with reasons. The order is that of params.yaml."""
+
+    def losses(self, measured: M, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return what the params cut, shrink or leave out, with the key that changes it.
+
+        Args:
+            measured: the data.
+            params: the tree of params.yaml.
+        """
 
 
 # -- finding them
