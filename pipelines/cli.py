@@ -10,7 +10,7 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
-from pipelines.home import usable_home
+from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
 from pipelines.project import FRESH, root
 from pipelines.terminal import print_anything
@@ -213,6 +213,7 @@ def clean_state() -> None:
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
     print_anything()
+    named_user()
     usable_home(root())
     try:
         app()
