@@ -10,8 +10,10 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
+from pipelines.home import usable_home
 from pipelines.keys import keys_app
 from pipelines.project import FRESH, root
+from pipelines.terminal import print_anything
 from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
@@ -210,6 +212,8 @@ def clean_state() -> None:
 
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
+    print_anything()
+    usable_home(root())
     try:
         app()
     except GristmillError as error:

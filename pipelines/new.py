@@ -16,8 +16,9 @@ from components.ingest.columns import layout, nearest
 from components.ingest.params import IngestParams
 from components.tasks import base
 from pipelines.look import Look, choose_columns, look_at, preview
+from pipelines.outputs import check_input_path, check_new_outputs
 
-RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy", "sources")
+RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy", "sources", "feedback", "retrains")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -39,12 +40,14 @@ def create(root: Path, name: str, task: str, data: Path, text: str | None = None
         GristmillError: a bad or taken name, an unknown task, data that cannot be read, a guess that would be a gamble. Nothing is left behind then.
     """
     _check_name(root, name)
+    check_new_outputs(root, name)
     if task not in base.tasks():
         raise GristmillError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(task, base.tasks())}", where="--task", remedy="take one of these")
     template = _template(root, task)
     if not data.exists():
         raise GristmillError(f"there is no file or folder {str(data)!r}", where="--data", remedy="give the path of what you have, relative to this folder or absolute")
     path = _written(root, data)
+    check_input_path(root, name, path, "--data")
     wanted = layout(base.schema(task).roles, {}, 2**31)
     look = look_at(root, path, wanted)
     columns = choose_columns(look, wanted, text, label)
