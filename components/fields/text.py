@@ -6,6 +6,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,17 @@ def _whole(value: str) -> tuple[str, int]:
     raise Reject("not_text", "escaped many times over")
 
 
+# A text is compared with several others in a row.
+@lru_cache(maxsize=256)
+def _grams(value: str) -> frozenset[int]:
+    """Return the numbers of the character 3-grams of a text's content."""
+    codes = np.frombuffer((_content(value) or comparable(value)).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    if len(codes) <= _GRAM:
+        codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
+    grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
+    return frozenset(grams.tolist())
+
+
 class Text:
     """A string.
 
@@ -197,7 +209,7 @@ class Text:
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
         """MinHash bands (32,) over character 3-grams (Broder 1997)."""
-        grams = np.fromiter(self._grams(value), dtype=np.uint64)
+        grams = np.fromiter(_grams(value), dtype=np.uint64)
         hashed = (grams[:, None] * _HASHES[0] + _HASHES[1]) % _PRIME  # (grams, hashes); the products wrap, which hashes as well
         bands = hashed.min(axis=0).reshape(_BANDS, _ROWS)
         mixed = np.zeros(_BANDS, dtype=np.uint64)
@@ -207,16 +219,8 @@ class Text:
 
     def similar(self, a: Any, b: Any) -> float:
         """The Jaccard similarity of the character 3-grams."""
-        one, two = set(self._grams(a)), set(self._grams(b))
+        one, two = _grams(a), _grams(b)
         return len(one & two) / len(one | two)
-
-    @staticmethod
-    def _grams(value: str) -> set[int]:
-        codes = np.frombuffer((_content(value) or comparable(value)).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-        if len(codes) <= _GRAM:
-            codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
-        grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
-        return set(grams.tolist())
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Length in characters and the main script."""
