@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Reject
+from components.ingest.splits import CANONICAL
 from components.tasks.base import Role
 
-CANONICAL = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 _NOTHING = frozenset({"", "nan", "<na>", "null"})
 _JOINERS = "\u200c\u200d"
 # Not of the categories of invisible characters: a grapheme joiner, fillers of Hangul, variation selectors.
@@ -132,7 +132,7 @@ class Layout:
         """Of the raw table."""
         return pa.schema([(column.name, column.type) for column in self.columns] + [("origin", pa.string())])
 
-    def values(self, value: Any, label: str | None) -> dict[str, Any]:
+    def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
         """A record of a source that has one input and its class, and no column names."""
         return {self.input.source: value, **({self.target.source: label} if self.target else {})}
 
