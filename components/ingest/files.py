@@ -146,18 +146,20 @@ def _files(place: Path, pattern: str) -> dict[PurePosixPath, Path]:
 
 
 def _walk(place: Path) -> Iterator[Path]:
-    """Yield all files below a folder. A folder that a link leads to from inside itself is entered once."""
+    """Yield all files below a folder. A link to a folder is followed, unless that folder has been seen."""
     seen: set[tuple[int, int]] = set()
-    for folder, names, files in os.walk(place, followlinks=True):
-        told = Path(folder).stat()
-        if (told.st_dev, told.st_ino) in seen:
-            names.clear()
-            continue
-        seen.add((told.st_dev, told.st_ino))
-        for name in files:
-            path = Path(folder) / name
-            if path.is_file():
-                yield path
+    links = [place]
+    # Folders come before links, so that each has its own name.
+    while links:
+        start = links.pop(0)
+        for folder, names, files in os.walk(start):
+            told = Path(folder).stat()
+            if (told.st_dev, told.st_ino) in seen:
+                names.clear()
+                continue
+            seen.add((told.st_dev, told.st_ino))
+            links += sorted(path for name in names if (path := Path(folder) / name).is_symlink())
+            yield from (path for name in files if (path := Path(folder) / name).is_file())
 
 
 def _is_junk(name: PurePosixPath) -> bool:
@@ -313,26 +315,37 @@ def _class_folders(files: Named, source: Files) -> Listing:
         unlabelled = nameless or (level is not None and not label and folder not in parents)
         label = "" if nameless else label
         listing.units.append(Unit(str(folder), tuple(paths), "folders", source.encoding, label or None, split, unlabelled))
-    if rows := sum(len(unit.paths) for unit in listing.units if unit.unlabelled):
-        listing.notes.append(f"{rows:,} files have no label: {_some([PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled])} is no class folder")
+    if nameless_folders := [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]:
+        listing.notes.append(f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}")
     return listing
 
 
 def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     """Return at which depth of the tree the folders are splits; None where they are not.
 
-    One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where all folders of that depth say a split.
+    One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where all folders of that
+    depth say a split, or where those that do hold the same class folders.
     """
     for depth in range(max(len(folder.parts) for folder in folders)):
         names = {folder.parts[depth] for folder in folders if len(folder.parts) > depth}
         splits = {name: split_of(name) for name in names}
         exact = {split_of(name) for name in names if not without_split(name)} - {None}
-        if "train" in splits.values() and len(set(splits.values()) - {None}) > 1 and (None not in splits.values() or len(exact) > 1):
+        several = "train" in splits.values() and len(set(splits.values()) - {None}) > 1
+        if several and (None not in splits.values() or len(exact) > 1 or _share_classes(folders, depth)):
             return depth
         deeper = [folder for folder in folders if len(folder.parts) > depth + 1]
         if len(names) == 1 and splits[next(iter(names))] == "train" and len(deeper) == len(folders):
             return depth
     return None
+
+
+def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
+    """Return whether all folders of splits at a depth hold folders of the same names."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for folder in folders:
+        if len(folder.parts) > depth + 1 and split_of(folder.parts[depth]):
+            inside[folder.parts[depth]].add(folder.name)
+    return len(inside) > 1 and bool(set.intersection(*inside.values()))
 
 
 def _placed(folder: PurePosixPath, level: int | None) -> tuple[str | None, str | None]:
@@ -393,7 +406,7 @@ def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
     labels = {name: without_split(_stem(name)) for name in texts}
     if None not in splits.values() and len({label for label in labels.values() if label}) < 2:
         raise InputError(
-            f"are named after splits, and their lines have no label: {_some(list(texts))}",
+            f"has files that are named after splits, and their lines have no label: {_some(list(texts))}",
             where=source.path,
             remedy="put the label before each text with a tab between them, or a file of each class into the folders train and test",
         )

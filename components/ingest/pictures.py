@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.core.errors import InputError
-from components.ingest.columns import Layout
+from components.ingest.columns import PICTURE, Layout
 from components.ingest.rows import Bad, Record, Unit
 
 _SHARE = 0.8
@@ -68,16 +68,15 @@ def with_pictures(records: Iterable[Record | Bad], unit: Unit, wanted: Layout) -
         if isinstance(record, Bad) or not isinstance(value, (str, int)):
             yield record
         else:
-            yield _read(record, value, index, column, unit, wanted.limit)
+            yield _read(record, value, index, wanted.limit)
 
 
-def _read(record: Record, value: Any, index: PictureIndex, column: str, unit: Unit, limit: int) -> Record | Bad:
+def _read(record: Record, value: Any, index: PictureIndex, limit: int) -> Record | Bad:
     found = index.matches(value)
-    line = f"line {record.row} of {unit.name}"
     if not found:
-        return Bad(record.row, "no_such_picture", f"{value} ({line})")
+        return Bad(record.row, "no_such_picture", str(value))
     if len(found) > 1:
-        return Bad(record.row, "several_pictures", f"{value} ({line}) may be {found[0].parent.name} or {found[1].parent.name}")
+        return Bad(record.row, "several_pictures", f"{value} may be {found[0].parent.name} or {found[1].parent.name}")
     size = found[0].stat().st_size
     if size > limit:
         return Bad(record.row, "too_large", f"{found[0].name}: {size} bytes")
@@ -85,4 +84,4 @@ def _read(record: Record, value: Any, index: PictureIndex, column: str, unit: Un
         content = found[0].read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(value), remedy="see that the file may be read") from None
-    return replace(record, values={**record.values, column: content}, picture=found[0].name)
+    return replace(record, values={**record.values, PICTURE: content}, picture=found[0].name)

@@ -27,7 +27,7 @@ from components.ingest.params import Files, IngestParams
 from components.ingest.paths import flattened
 from components.ingest.pictures import PictureIndex
 from components.ingest.rows import QUARANTINE, TABLES, Format, Record, Refusal, Unit, origin_of, settle_splits, shaped
-from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, unit_keys
+from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, remedy_for, unit_keys
 from components.tasks.base import Role
 
 ROWS = 100_000
@@ -98,7 +98,8 @@ class ColumnSample:
     @property
     def is_picture(self) -> bool:
         """Whether the column holds pictures, or names those beside the table."""
-        return self.kind == pa.binary() or self.pictures > self.filled / 2
+        # Names of pictures come once; labels such as 0 and 1 may be names of pictures too.
+        return self.kind == pa.binary() or (self.pictures > self.filled / 2 and self.distinct > self.pictures / 2)
 
     @property
     def mean(self) -> float:
@@ -305,8 +306,8 @@ def _nothing(source: Files, result: SourceColumns) -> InputError:
     if not result.refused:
         return InputError("holds no rows", where=source.path, remedy="put rows below its header, or give another file")
     first = result.refusals[0]
-    what = f"has no usable row among the first {result.refused:,}; {first}"
-    return InputError(what, where=source.path, remedy="mend the file, or name its format: --format")
+    what = f"has no usable row among the first {result.refused:,}; the first: {first}"
+    return InputError(what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals}))
 
 
 _LABEL = Column("label", "label", pa.string(), "target", must=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from components.core.spread import spread
 from components.core.tables import write_table
 from components.ingest import files, formats, package, shards, sklearn
 from components.ingest.columns import LabelRules, Layout, layout
-from components.ingest.dialects import dialect_of
+from components.ingest.dialects import Dialect, dialect_of
 from components.ingest.files import Listing
 from components.ingest.labels import label_notes
 from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.pictures import with_pictures
 from components.ingest.rows import QUARANTINE, Format, Unit, settle_splits, shaped, unique_ids
+from components.ingest.workbooks import sheet_rows
 from components.tasks import base
 
 READERS: Mapping[Format, formats.Reader] = {
@@ -137,9 +138,18 @@ def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
     if unit.split in ("validation", "test"):
         columns = [replace(column, must=column.must and column.role != "target") for column in wanted.columns]
         wanted = replace(wanted, columns=columns)
-    if unit.format in ("csv", "tsv") and unit.paths[0].stat().st_size:
-        unit = replace(unit, dialect=dialect_of(unit, wanted))
+    if unit.paths and unit.paths[0].stat().st_size:
+        return replace(unit, dialect=_dialect(unit, wanted)), wanted
     return unit, wanted
+
+
+def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
+    if unit.format in ("csv", "tsv"):
+        return dialect_of(unit, wanted)
+    if unit.format != "xlsx":
+        return None
+    header, names, _ = sheet_rows(unit, wanted)
+    return Dialect("binary", "", quoted=False, skip=0, header=header, names=names)
 
 
 def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
@@ -260,8 +270,13 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
     reasons = _reasons(quarantine)
     first = quarantine.slice(0, 1).to_pylist()[0]
     what = f"none of its {quarantine.num_rows} rows can be used: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}; the first: {first['excerpt']}"
-    remedy = _NONE_USABLE.get(next(iter(reasons)), _MEND) if len(reasons) == 1 else _MEND
-    raise InputError(what, where=first["origin"], remedy=remedy)
+    raise InputError(what, where=first["origin"], remedy=remedy_for(reasons))
+
+
+def remedy_for(reasons: Iterable[str]) -> str:
+    """Return what to do where all rows are refused for these reasons."""
+    several = set(reasons)
+    return _NONE_USABLE.get(several.pop(), _MEND) if len(several) == 1 else _MEND
 
 
 def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
