@@ -10,6 +10,7 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
+from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
 from pipelines.printable import printable_lines
 from pipelines.project import FRESH, root, task_ids
@@ -253,6 +254,8 @@ def clean_state() -> None:
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
     print_anything()
+    named_user()
+    usable_home(root())
     try:
         app()
     except GristmillError as error:

@@ -6,6 +6,9 @@ import ast
 from pathlib import Path
 
 FRESH = "GRISTMILL_FRESH"  # in the environment of a run whose stages discard resumable state
+STATE = ".state"  # below a pipeline's data folder: what stages that did not end left
+SAFE = "data/sources"  # where a person's files may lie: no run writes or deletes anything there
+RETRAINS = "data/retrains"  # reports of retrains, which run in a copy that is deleted
 
 
 def root() -> Path:

@@ -247,8 +247,26 @@ class Scorer(Protocol):
 class Baseline(Protocol):
     """A model without a network: arrays in safetensors, scored in numpy."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Arrays (go to arrays.safetensors) and encoder files, from train rows of clean."""
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Return arrays (they go to arrays.safetensors) and encoder files, from train rows of clean.
+
+        Args:
+            rows: of train.
+            classes: the answers, in the order of the logits.
+            options: the params of `train`.
+            clean: the params of `clean`.
+            seed: of every random choice.
+            validation: rows that choose what the params leave open, such as the strength of a
+                penalty. They never become training rows. None: the stated defaults are taken.
+        """
 
     def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
