@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from components.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Row
 from components.clean.params import CleanParams
 from components.clean.usable import Usable
 from components.core.job import Journal
+from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 
 _EXAMPLES = 3
@@ -93,6 +95,25 @@ def quarantined(rejected: Sequence[Mapping[str, str]], rows: int, fields: Mappin
         message = f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){knob}"
         entries.append(Entry(reason, len(origins), rows, message, removes=True))
     return entries
+
+
+def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
+    """Return how many rows of the source never came here, by reason.
+
+    Args:
+        folder: the quarantine of ingest; it may be away.
+        rows: that came.
+    """
+    if not (folder / MANIFEST).is_file():
+        return []
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for row in read_table(folder, columns=["origin", "reason"]).to_pylist():
+        by_reason[row["reason"]].append(row["origin"])
+    total = rows + sum(map(len, by_reason.values()))
+    return [
+        Entry(f"ingest_{reason}", len(origins), total, f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as {reason} ({_first(origins)})", removes=True)
+        for reason, origins in sorted(by_reason.items())
+    ]
 
 
 def dropped(rows: Usable, fates: NDArray[np.int8], params: CleanParams, equality: str) -> list[Entry]:

@@ -43,6 +43,7 @@ def run(job: Job) -> None:
 
     rejected = rejected_rows(raw, pool, schema)
     log = account.Account(job.journal)
+    log.add(account.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
     log.add(account.quarantined(rejected, raw.num_rows, schema.fields(params)))
     log.add(account.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
