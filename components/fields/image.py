@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.fields.base import Reject
+from components.fields.base import Change, Reject, Summary
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -291,6 +291,30 @@ class Image:
         if np.ptp(decode(png, self.channels)) == 0:
             raise Reject("blank")
         return png
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return {"shrunk" or "enlarged" in pixels} of a picture of another size, {"gray"} of a color picture made gray."""
+        from PIL import Image as Pillow
+
+        with Pillow.open(io.BytesIO(value)) as picture:
+            width, height = picture.size
+            color = "A" not in picture.mode and len(picture.getbands()) > 1
+        found: dict[str, Change] = {}
+        if (width, height) != (self.size, self.size):
+            pixels, kept = width * height, min(width, self.size) * min(height, self.size)
+            found["shrunk" if kept < pixels else "enlarged"] = Change(pixels - kept, pixels, f"{width} x {height}")
+        if color and self.channels == 1:
+            found["gray"] = Change(2, 3)
+        return found
+
+    def tell(self, change: str, summary: Summary) -> str:
+        """Return the line of one kind of change."""
+        pictures = summary.rows_of_all("pictures")
+        if change == "gray":
+            return f"{pictures} turned from color to gray: clean.channels"
+        sizes = list(summary.details)
+        origin = f"from {sizes[0]} " if len(sizes) == 1 else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
+        return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"
 
     def key(self, value: Any) -> str:
         """A hash of the pixels."""

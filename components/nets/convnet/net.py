@@ -81,9 +81,6 @@ class ConvNetSurgery:
     def resize(self, config: ConvNetConfig, widths: Mapping[str, int]) -> ConvNetConfig:
         """New numbers of channels and hidden units; convolutions of one block keep one width."""
         starts = [sum(config.convolutions()[:block]) for block in range(len(config.channels))]
-        channels = [
-            widths.get(f"convs.{start}", size)
-            for start, size in zip(starts, config.channels, strict=True)
-        ]
+        channels = [widths.get(f"convs.{start}", size) for start, size in zip(starts, config.channels, strict=True)]
         hidden = widths.get("hidden", config.hidden)
         return config.model_copy(update={"channels": channels, "hidden": hidden})
