@@ -35,9 +35,7 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _SPACE = ord(" ")
 # First words of the Unicode names of letters whose scripts put no spaces between words.
-_UNSPACED = frozenset(
-    ["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"]
-)
+_UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"])
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,7 @@ def n_of(keys: Integers) -> Integers:
     return (keys >> _HASH_BITS) % LONGEST + 1
 
 
-def document_frequencies(
-    texts: Iterable[str], blocks: Sequence[GramBlock]
-) -> tuple[Integers, Integers]:
+def document_frequencies(texts: Iterable[str], blocks: Sequence[GramBlock]) -> tuple[Integers, Integers]:
     """Return the keys that occur, ascending, and in how many of the texts."""
     keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for chunk in _chunks(texts):
@@ -84,9 +80,7 @@ def document_frequencies(
     return keys, counts
 
 
-def gram_counts(
-    texts: Iterable[str], blocks: Sequence[GramBlock], vocabulary: Integers
-) -> tuple[Integers, Integers, Integers]:
+def gram_counts(texts: Iterable[str], blocks: Sequence[GramBlock], vocabulary: Integers) -> tuple[Integers, Integers, Integers]:
     """Return the known n-grams of texts as ragged rows: columns (nnz,), counts (nnz,), offsets (n + 1,).
 
     Args:
@@ -130,9 +124,7 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
     return values[starts], np.diff(np.append(starts, len(values)))
 
 
-def _merge(
-    keys: Integers, counts: Integers, more: Integers, their: Integers
-) -> tuple[Integers, Integers]:
+def _merge(keys: Integers, counts: Integers, more: Integers, their: Integers) -> tuple[Integers, Integers]:
     """Return two sorted tables of counts as one."""
     together, weights = np.concatenate([keys, more]), np.concatenate([counts, their])
     order = np.argsort(together, kind="stable")

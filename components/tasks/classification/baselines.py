@@ -190,9 +190,7 @@ def sharpened(problem: Problem, model: Linear) -> Linear:
     return model.scaled(float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor))))
 
 
-def best_linear(
-    problem: Problem, strengths: Mapping[Kind, Sequence[float]]
-) -> tuple[Linear, dict[str, float]]:
+def best_linear(problem: Problem, strengths: Mapping[Kind, Sequence[float]]) -> tuple[Linear, dict[str, float]]:
     """Return the linear model that is best on validation, and the strength of each part of it.
 
     Each kind is fitted with each of its strengths. The best of a kind are averaged in all

@@ -253,9 +253,7 @@ class TfidfLinear:
         model, _ = best_linear(problem, _strengths(problem, params))
         return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
 
-    def featuriser(
-        self, files: Mapping[str, bytes]
-    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Return what makes ragged columns of texts and titles.
 
         They are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
@@ -335,9 +333,7 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
     return Vocabulary(blocks, keys, idf, {view: weights[view] for view in views})
 
 
-def _matrix(
-    counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: Vocabulary
-) -> Any:
+def _matrix(counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: Vocabulary) -> Any:
     """Return the values of the features that stay as a sparse matrix (n, features)."""
     from scipy.sparse import csr_array
 
@@ -354,9 +350,7 @@ def _matrix(
     return csr_array((values, *places), chosen.shape)
 
 
-def _best_length(
-    found: Sequence[tuple[Problem, Vocabulary]], params: Classical
-) -> tuple[Problem, Vocabulary]:
+def _best_length(found: Sequence[tuple[Problem, Vocabulary]], params: Classical) -> tuple[Problem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
     if len(found) == 1:
         return found[0]
@@ -404,9 +398,7 @@ def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
     }
 
 
-def _string_features(
-    content: Mapping[str, Any], fields: Mapping[str, Text]
-) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+def _string_features(content: Mapping[str, Any], fields: Mapping[str, Text]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
     """Return the features of a bundle that spells its n-grams out, as they were before keys."""
     column: dict[tuple[str, str], int] = {}
     # Bundles from before titles have one vocabulary.
