@@ -38,7 +38,8 @@ class Facts:
         confusion: (classes, classes) counts of the winner on test; rows are the truth.
         curves: rows {"arm", "epoch" or "step", "train_loss", "validation_loss", "watch"}.
         trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status", "curve": [figure of each epoch]} in the order run.
-        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}}.
+        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}},
+            or {"skipped": the setting that switched it off}.
         watch: what the watched figure is called.
         watch_goal: "max" or "min".
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.

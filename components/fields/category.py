@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.fields.base import Reject
+from components.fields.base import Change, Reject, Summary
 
 
 class Category:
@@ -26,6 +26,14 @@ class Category:
         return unicodedata.normalize("NFC", value.strip())
 
     clean = normalise
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return nothing: a name is used whole."""
+        return {}
+
+    def tell(self, change: str, summary: Summary) -> str:
+        """Return the kind and its rows; names have no changes of their own."""
+        return f"{summary.rows_of_all('names')}: {change}"
 
     def key(self, value: Any) -> str:
         """The name."""

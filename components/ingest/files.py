@@ -46,7 +46,7 @@ def units(source: Files, root: Path) -> list[Unit]:
         if found[0].format == "folders":
             raise InputError("is a file, but format folders wants a folder of class folders", where=source.path, remedy="set ingest.source.path to the folder, or ingest.source.format to auto")
     _check_classes(source.classes, found)
-    return found
+    return [replace(unit, header=source.header, column_names=tuple(source.column_names)) for unit in found]
 
 
 def feedback(path: str, root: Path) -> list[Unit]:

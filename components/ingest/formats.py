@@ -30,7 +30,7 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     with path.open(newline="", encoding=encoding) as stream:
         lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
         try:
-            header = [name.strip() for name in next(lines, [])]
+            header = list(unit.column_names) or [name.strip() for name in next(lines, [])]
         except csv.Error as error:
             raise InputError(f"has no readable header: {error}", where=f"{unit.name}:1", remedy="name the columns in the first line, or set ingest.source.format") from None
         wanted.check(header, unit.name)

@@ -31,6 +31,9 @@ class Unit:
     encoding: str = "auto"
     label: str | None = None  # of all its rows, where the place says it
     split: str | None = None  # of rows that bring none
+    # Of a table: whether its first line names the columns, and their names where it does not.
+    header: Literal["auto", True, False] = "auto"
+    column_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class Bad:
     row: int
     reason: str
     excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row that was set aside."""
+
+    origin: str  # file:line, or the file of a folder
+    reason: str
+    excerpt: str = ""
+
+    def __str__(self) -> str:
+        excerpt = f": {self.excerpt}" if self.excerpt else ""
+        return f"{self.origin}: {self.reason}{excerpt}"
 
 
 def shaped(found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str) -> tuple[pa.Table, pa.Table]:

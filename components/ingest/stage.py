@@ -17,7 +17,7 @@ from components.core.memo import Memo, key_of
 from components.core.spread import spread
 from components.core.tables import write_table
 from components.ingest import files, formats, package, shards, sklearn
-from components.ingest.columns import Layout, layout
+from components.ingest.columns import LabelRules, Layout, layout
 from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import QUARANTINE, Format, Unit, shaped, unique_ids
 from components.tasks import base
@@ -60,14 +60,15 @@ def run(job: Job) -> None:
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     params: IngestParams = job.params
-    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
+    rules = label_rules(params)
+    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value, rules)
     found = units(params, job)
     stamps = _stamps(params, job, found)
     accepted = files.feedback(params.feedback, job.root) if params.feedback else []
     told = accepted if params.seen else []  # DVC looks at the params, not at that folder
     named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
-    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value)
-    keys = _keys([unit.name for unit in (*found, *told)])
+    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
+    keys = unit_keys([unit.name for unit in (*found, *told)])
     memo = Memo(job.memo, job.journal.say)
     parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], memo, job.journal)
     if accepted:
@@ -89,6 +90,11 @@ def run(job: Job) -> None:
     memo.close()
     if _stamps(params, job, files.units(params.source, job.root) if isinstance(params.source, Files) else found) != stamps:  # DVC would take the new source for what was read
         raise InputError("was written to while it was read", where=params.source.path, remedy="let the other program end, then run the same command again")
+
+
+def label_rules(params: IngestParams) -> LabelRules:
+    """Return what becomes of the source's labels."""
+    return LabelRules(params.labels, fold=params.label_case == "fold")
 
 
 def units(params: IngestParams, job: Job) -> list[Unit]:
@@ -141,7 +147,20 @@ def _key(piece: Piece, digest: str) -> str:
     """Covers all that reading a unit depends on."""
     unit, wanted = piece.unit, piece.layout
     columns = [[column.name, column.source, str(column.type), column.role, column.must] for column in wanted.columns]
-    return key_of({"files": digest, "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key], "limit": wanted.limit, "columns": columns})
+    return key_of(
+        {
+            "files": digest,
+            "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key, unit.header, unit.column_names],
+            "limit": wanted.limit,
+            "columns": columns,
+            "labels": _rules_key(wanted),
+        }
+    )
+
+
+def _rules_key(wanted: Layout) -> list[Any]:
+    rules = wanted.target.labels if wanted.target else None
+    return [sorted(rules.renames.items()), rules.fold] if rules else []
 
 
 def _remembered(piece: Piece, found: Sequence[pa.Table] | None) -> Parsed | None:
@@ -168,7 +187,7 @@ def _of_values(rows: pa.Table, column: str) -> str:
     return whole.hexdigest()
 
 
-def _keys(names: Sequence[str]) -> dict[str, str]:
+def unit_keys(names: Sequence[str]) -> dict[str, str]:
     """A short hash of each name; longer ones in the rare case that two are equal."""
     length = 8
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}

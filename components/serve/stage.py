@@ -31,6 +31,7 @@ from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
+from components.serve.report import with_gates
 from components.serve.wire import ModelInfo
 from components.tasks import base
 
@@ -47,7 +48,7 @@ class Smoke:
 
 
 def run(job: Job) -> None:
-    """Write reports/serve.json; the registry holds the rest."""
+    """Write reports/serve.json and reports/report.html; the registry holds the rest."""
     params: ServeParams = job.params
     rules: RegistryParams = job.sections["registry"]  # type: ignore[assignment]
     pipeline, bundle = job.tags["pipeline"], job.inputs["winner"]
@@ -79,6 +80,8 @@ def run(job: Job) -> None:
         "gates": {gate.name: gate.verdict for gate in from_rows(made.gates)},
     }
     write_atomic(job.outputs["report"], to_json(report))
+    page = job.inputs["evaluation"].read_text(encoding="utf-8")
+    write_atomic(job.outputs["html"], with_gates(page, pipeline, made))
 
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:

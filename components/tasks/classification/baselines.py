@@ -18,7 +18,15 @@ _NEVER = -1e4  # a logit that softmax makes zero
 class Prior:
     """Answers the frequencies of the training classes, whatever is asked."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:  # noqa: ARG002
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,  # noqa: ARG002
+        clean: BaseModel,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        validation: pa.Table | None = None,  # noqa: ARG002
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Log-frequencies, add-one smoothed."""
         counts = Counter(rows["label"].to_pylist())
         return {"logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))}, {}

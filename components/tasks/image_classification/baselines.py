@@ -34,7 +34,15 @@ class ImageClassical(Strict):
 class PixelLinear:
     """The classical baseline."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,  # noqa: ARG002
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Multinomial logistic regression on pixels in [0, 1]."""
         from sklearn.linear_model import LogisticRegression
 

@@ -45,7 +45,15 @@ def grams(text: str, longest: int) -> Counter[str]:
 class TfidfLinear:
     """The classical baseline. Where rows have titles, the n-grams of these are features of their own: a title says in ten characters what a text says in a thousand."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,  # noqa: ARG002
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Sublinear TF-IDF (Salton and Buckley 1988), L2-normalised rows, multinomial logistic regression."""
         from scipy.sparse import hstack
         from sklearn.feature_extraction.text import TfidfVectorizer

@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 def dirty() -> Rows:
     """200 good rows and every kind of bad one."""
     rows = sentences(200)
-    repeated = [{"text": f"  {row['text'].upper()} !", "label": row["label"]} for row in rows[:20]]
+    repeated = [{"text": f"  {row['text'].upper()} .", "label": row["label"]} for row in rows[:20]]
     conflicting = [{"text": rows[i]["text"] + "。", "label": "好评" if rows[i]["label"] == "差评" else "差评"} for i in range(20, 25)]
     near = [{"text": row["text"] + "x", "label": row["label"]} for row in rows if len(row["text"]) > 60][:15]
     furniture = [{"text": "此用户没有填写评论内容", "label": "好评"}] * 10
@@ -203,7 +203,7 @@ def test_small_classes_are_merged_by_rule_and_said_so(tmp_path: Path) -> None:
 
 def test_a_class_that_is_small_only_without_its_duplicates_is_merged_too(tmp_path: Path) -> None:
     rows = with_small_classes()
-    rows += [{"text": row["text"] + "!", "label": row["label"]} for row in rows if row["label"] == "neutral"]  # 16 rows, 8 texts
+    rows += [{"text": row["text"] + "。", "label": row["label"]} for row in rows if row["label"] == "neutral"]  # 16 rows, 8 texts
     mill = Mill.make(tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0}).clean()
     assert mill.manifest()["classes"] == ["other", "好评", "差评"]
 
@@ -250,7 +250,7 @@ def test_clean_holds_its_shards_a_manifest_the_quarantine_and_nothing_else(clean
 def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Path) -> None:
     rows = [
         *dirty(),
-        {"text": "没有标签的一行 HERE!", "label": ""},
+        {"text": "没有标签的一行 HERE.", "label": ""},
         {"text": dirty()[3]["text"], "label": None},
         {"text": "to be judged", "label": None, "split": "test"},
         {"text": "!", "label": None},
@@ -266,3 +266,13 @@ def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Pa
     mill.augment().tokenize()
     assert [row["target"] for row in mill.rows("tokens", "unlabelled")] == [-1, -1]
     assert min(row["target"] for row in mill.rows("tokens", "train")) == 0
+
+
+def test_texts_that_differ_in_an_emoji_or_a_question_mark_are_different_rows(tmp_path: Path) -> None:
+    pairs = [(f"收到第{number}单的毛巾了{mark}", label) for number in range(30) for mark, label in (("👍", "正面"), ("😭", "负面"))]
+    alone = [(mark * count, label) for mark, label in (("😀", "正面"), ("😡", "负面")) for count in range(1, 6)]
+    asked = [("好吗", "负面"), ("好吗？", "正面"), ("好吗！", "正面")]
+    rows = [{"text": text, "label": label} for text, label in pairs + alone + asked]
+    mill = Mill.make(tmp_path, rows).clean()
+    assert {row["text"] for row in mill.rows("clean")} == {row["text"].replace("？", "?").replace("！", "!") for row in rows}
+    assert mill.manifest()["reasons"] == {}

@@ -63,7 +63,7 @@ def test_the_manifest_says_what_later_stages_rely_on(reviews: Mill) -> None:
     profile, train = facts["profile"], reviews.rows("clean", "train")
     assert profile["rows"] == len(train), "what augment added is no training input"
     assert profile["fields"]["text.length"]["below"][-1] == len(train)
-    assert profile["fields"]["text.script"]["counts"] == {script: sum(Text().profile(row["text"])["script"] == script for row in train) for script in ("han", "other")}
+    assert profile["fields"]["text.script"]["counts"] == {script: sum(Text().profile(row["text"])["script"] == script for row in train) for script in ("han", "latin")}
     assert profile["fields"]["text.words"]["counts"]["hotel"] == sum("hotel" in row["text"].split() for row in train)
 
 
