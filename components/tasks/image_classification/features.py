@@ -6,6 +6,7 @@ soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,9 +122,9 @@ def _responses(pixels: Floats, bank: FilterBank) -> Floats:
     pooled = []
     for signed in (answers, -answers):
         strong = np.maximum(signed - _THRESHOLD, 0)
-        for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+        for top, bottom in itertools.pairwise(edges):
             band = strong[:, top:bottom]
-            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in zip(edges[:-1], edges[1:], strict=True)]
+            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in itertools.pairwise(edges)]
     return np.concatenate(pooled, axis=1)
 
 
