@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
+from pipelines.project import SAFE, STATE
 from pipelines.stages import STAGES
+from pipelines.untracked import listed, untracked
 
-STATE = ".state"
-SAFE = "data/sources"
 # Not outputs, but folders whose content git, DVC or gristmill replaces.
 _INTERNAL = {".git": "git's own folder", ".dvc": "DVC's own folder", "data/.remote": "the DVC remote"}
-_PIPELINE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,10 @@ def check_new_outputs(root: Path, name: str) -> None:
     Raises:
         InputError: something lies where it would write, or another pipeline reads from there.
     """
-    taken = [each.path for each in output_paths(name) if os.path.lexists(root / each.path)]
-    if taken:
-        what = f"{', '.join(taken)} {'is' if len(taken) == 1 else 'are'} there already, where pipeline {name} would write"
-        raise InputError(what, where="NAME", remedy=f"take another name, or move what you want to keep to {SAFE}/{name}/ and remove the rest")
+    found = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
+    if found:
+        what = f"there are files already where pipeline {name} would write: {listed(found)}"
+        raise InputError(what, where="NAME", remedy=f"take another name, or move them, for example to {SAFE}/{name}/")
     for other in pipeline_names(root):
         source = _source_of(root, other)
         if source is not None and _overlaps(root, name, source):

@@ -24,6 +24,7 @@ from pipelines.params import Params, load
 from pipelines.project import FRESH
 from pipelines.pull import pull_first
 from pipelines.summary import show_summary
+from pipelines.untracked import check_untracked
 from pipelines.watch import console
 
 _PATIENCE_S = 5.0
@@ -55,6 +56,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        check_untracked(root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again)
         pull_first(root, params)
         _check_source(root, params)
         from pipelines import account  # after what is wrong was told, for it reads tables

@@ -40,6 +40,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     from pipelines.cluster import attached, owner_of_stage
     from pipelines.lock import only_one
     from pipelines.storage import check_storage
+    from pipelines.untracked import check_untracked, record_outputs
     from pipelines.watch import Watcher
 
     started = time.monotonic()
@@ -56,6 +57,9 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             shutil.rmtree(folder.parent, ignore_errors=True)
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
+        # DVC has deleted this stage's outputs already, but not those of the stages behind it.
+        behind = list(STAGES)[list(STAGES).index(name) :]
+        check_untracked(root, params.name, params.pipeline.data, (root / params.pipeline.params).with_name("dvc.lock"), again=repro(params, name), stages=behind)
         code = checkout(root)
         tags = run_tags(root, params, name, code)
         job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags, memo)
@@ -73,6 +77,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             began = time.monotonic()
             _run_as_task(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
             worked = time.monotonic() - began
+            record_outputs(root, params.pipeline.data, name, twins)
             tracker.log_files(*(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html")))
     shutil.rmtree(state, ignore_errors=True)
     clear_others(state)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core.errors import ParamsError
-from components.fields.base import Field
+from components.fields.base import Field, Summary
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +112,17 @@ class Encoder(Protocol):
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """(n,) cost of each encoded row, for batching and statistics."""
+
+
+@runtime_checkable
+class Shortens(Protocol):
+    """An Encoder that cuts rows beyond a length."""
+
+    def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
+        """Return (n,) by how much each row is longer than what was encoded of it, in the unit of `lengths`."""
+
+    def tell(self, summary: Summary) -> str:
+        """Return the cut rows as a line for people, with the param that changes it."""
 
 
 class Encoding(Protocol):
@@ -247,8 +258,26 @@ class Scorer(Protocol):
 class Baseline(Protocol):
     """A model without a network: arrays in safetensors, scored in numpy."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Arrays (go to arrays.safetensors) and encoder files, from train rows of clean."""
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Return arrays (they go to arrays.safetensors) and encoder files, from train rows of clean.
+
+        Args:
+            rows: of train.
+            classes: the answers, in the order of the logits.
+            options: the params of `train`.
+            clean: the params of `clean`.
+            seed: of every random choice.
+            validation: rows that choose what the params leave open, such as the strength of a
+                penalty. They never become training rows. None: the stated defaults are taken.
+        """
 
     def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
@@ -356,9 +385,10 @@ class Setting:
 class Defaults(Protocol[M]):
     """Facet defaults.py: from raw rows to measurements, from measurements to params.
 
-    `gristmill new` calls the three methods in this order. It shows `describe` to the person.
+    `gristmill new` calls the methods in this order. It shows `describe` to the person.
     It writes the defaults of all models with `settings` in their places, the later of two
-    settings for one path, and checks the result as `gristmill run` does.
+    settings for one path, and checks the result as `gristmill run` does. Then it shows
+    what these params lose.
     """
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> M:
@@ -374,8 +404,23 @@ class Defaults(Protocol[M]):
     def describe(self, measured: M) -> Sequence[tuple[str, str]]:
         """Return lines for a person: what was measured, and the result."""
 
+    def check(self, measured: M) -> None:
+        """Refuse data that this task cannot learn from.
+
+        Raises:
+            InputError: it says what the data seem to be, and a way out.
+        """
+
     def settings(self, measured: M) -> Sequence[Setting]:
         """Return the params that these data need, with reasons. The order is that of params.yaml."""
+
+    def losses(self, measured: M, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return what the params cut, shrink or leave out, with the key that changes it.
+
+        Args:
+            measured: the data.
+            params: the tree of params.yaml.
+        """
 
 
 # -- finding them

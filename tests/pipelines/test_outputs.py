@@ -116,5 +116,7 @@ def test_a_new_pipeline_writes_over_nothing(root: Path) -> None:
     with pytest.raises(InputError, match="pipeline default reads 'data/fresh'"):
         check_new_outputs(root, "fresh")
     (root / "data" / "next" / "raw").mkdir(parents=True)
-    with pytest.raises(InputError, match="data/next/raw is there already"):
+    check_new_outputs(root, "next")
+    (root / "data" / "next" / "raw" / "mine.csv").write_text("a")
+    with pytest.raises(InputError, match=r"data/next/raw/mine\.csv"):
         check_new_outputs(root, "next")

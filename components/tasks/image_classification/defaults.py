@@ -12,7 +12,12 @@ import numpy as np
 from PIL import Image as Pillow
 
 from components.tasks.base import Setting
-from components.tasks.classification.defaults import ClassCounts, describe_classes, effort_settings
+from components.tasks.classification.defaults import (
+    ClassCounts,
+    check_classes,
+    describe_classes,
+    effort_settings,
+)
 
 # Pixels are looked at in so many pictures, evenly spread. The sizes of all are read.
 _DECODED = 500
@@ -93,9 +98,29 @@ class ImageDefaults:
             lines.append(("cannot be opened", f"{measured.unreadable:,}"))
         return [*lines, *describe_classes(measured.classes)]
 
+    def check(self, measured: ImageMeasurements) -> None:
+        """Refuse targets that are no classes."""
+        check_classes(measured.classes)
+
     def settings(self, measured: ImageMeasurements) -> Sequence[Setting]:
         """Return size, channels, network and effort for these pictures."""
         return [*_pixels(measured), *_network(measured), *effort_settings(measured.labelled)]
+
+    def losses(self, measured: ImageMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return how many pictures lose pixels or color."""
+        lines = []
+        size, number = params["clean"]["size"], sum(measured.sizes.values())
+        larger = sum(n for sides, n in measured.sizes.items() if max(sides) > size)
+        if larger:
+            target = f"{size} x {size}"
+            lines.append(f"{larger:,} of {number:,} pictures are shrunk to {target}: clean.size")
+        stretched = sum(n for (width, height), n in measured.sizes.items() if width != height)
+        if stretched:
+            lines.append(f"{stretched:,} of {number:,} pictures are not square and are stretched")
+        if measured.colored and params["clean"]["channels"] == 1:
+            share = f"{measured.colored:,} of {measured.decoded:,} pictures looked at"
+            lines.append(f"{share} lose their color: clean.channels")
+        return lines
 
 
 def _pixels(measured: ImageMeasurements) -> list[Setting]:

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from components.tasks.base import Setting
-from components.tasks.classification.defaults import ClassCounts, describe_classes, effort_settings
+from components.tasks.classification.defaults import (
+    ClassCounts,
+    check_classes,
+    describe_classes,
+    effort_settings,
+)
 
 # Words and scripts are counted on so many texts, and on so many characters of each.
 _SAMPLE = 4_000
@@ -63,6 +68,8 @@ class TextMeasurements:
     titles: float
     # characters of each text that was read
     lengths: Sequence[int] = field(repr=False, default=())
+    # units of each text of a sample
+    unit_lengths: Sequence[int] = field(repr=False, default=())
 
     @property
     def labelled(self) -> int:
@@ -100,14 +107,16 @@ class TextDefaults:
                 sample.append(text[:_CHARACTERS])
             elif place < _SAMPLE:
                 sample[place] = text[:_CHARACTERS]
+        units = [len(_UNIT.findall(text)) for text in sample]
         return TextMeasurements(
             total=total,
             classes=classes,
             characters=Lengths.of(lengths),
-            units=Lengths.of([len(_UNIT.findall(text)) for text in sample]),
+            units=Lengths.of(units),
             scripts=_scripts(sample),
             titles=titles / max(len(lengths), 1),
             lengths=lengths,
+            unit_lengths=units,
         )
 
     def describe(self, measured: TextMeasurements) -> Sequence[tuple[str, str]]:
@@ -122,9 +131,28 @@ class TextDefaults:
             lines.append(("rows with a title", f"{measured.titles:.0%}"))
         return [*lines, *describe_classes(measured.classes)]
 
+    def check(self, measured: TextMeasurements) -> None:
+        """Refuse targets that are no classes."""
+        check_classes(measured.classes)
+
     def settings(self, measured: TextMeasurements) -> Sequence[Setting]:
         """Return limits, network and effort for these texts."""
         return [*_limits(measured), *_network(measured), *effort_settings(measured.labelled)]
+
+    def losses(self, measured: TextMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return how many texts are cut."""
+        lines = []
+        number = len(measured.lengths)
+        characters = params["clean"]["max_characters"]
+        if cut := measured.longer_than(characters):
+            where = f"clean.max_characters ({characters:,})"
+            lines.append(f"{cut:,} of {number:,} texts are cut at {where}")
+        tokens = params["tokenize"]["max_length"]
+        shares = np.array(measured.unit_lengths or [0]) > tokens
+        if shares.any():
+            where = f"tokenize.max_length ({tokens:,} tokens)"
+            lines.append(f"networks read {shares.mean():.0%} of the texts only up to {where}")
+        return lines
 
 
 def _limits(measured: TextMeasurements) -> list[Setting]:  # noqa: ARG001
