@@ -242,7 +242,9 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     facet.check(measured)
     own = start(root, task, draft.name, draft.section)
     own.reasons |= draft.reasons
-    decided = [*facet.settings(measured), *repeated_inputs(dry)]
+    decided = list(facet.settings(measured))
+    if "clean.boilerplate" not in [setting.path for setting in decided]:
+        decided += repeated_inputs(dry)
     for setting in decided:
         own.apply(setting)
     decided += _apply_own(draft, own, dry)
@@ -254,7 +256,7 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
         lines += preview.columns_table(seen, names, notes)
     lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
     lines += preview.refusals([*intake.refusals, *dry.refusals])
-    lines += preview.example_rows(intake, [c.name for c in wanted.columns])
+    lines += preview.example_rows(intake, [c.name for c in wanted.columns if c.role != "id"])
     lines += preview.decisions(decided)
     return lines + [f"note: {line}" for line in facet.losses(measured, tree)], own
 

@@ -63,9 +63,9 @@ def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
         lines.append((f"refused by clean{among}", _reasons(dry.refused)))
     if dry.conflicts:
         told = f"{dry.conflicts:,}{among}"
-        lines.append(("equal, labels differ", f"{told}: clean.conflicts"))
+        lines.append(("equal inputs with different labels", f"{told}: clean.conflicts"))
     if dry.duplicates:
-        lines.append(("equal, same label", f"{dry.duplicates:,}{among}: one of each stays"))
+        lines.append(("repeated rows", f"{dry.duplicates:,}{among}: one of each stays"))
     return lines
 
 

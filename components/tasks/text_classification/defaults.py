@@ -124,7 +124,7 @@ class TextDefaults:
         scripts = ", ".join(f"{name} {share:.0%}" for name, share in measured.scripts.items())
         lines = [
             ("characters of a text", str(measured.characters)),
-            ("words and marks", str(measured.units)),
+            ("words, marks and Han characters", str(measured.units)),
             ("scripts", scripts or "no letters"),
         ]
         if measured.titles:
@@ -148,10 +148,11 @@ class TextDefaults:
             where = f"clean.max_characters ({characters:,})"
             lines.append(f"{cut:,} of {number:,} texts are cut at {where}")
         tokens = params["tokenize"]["max_length"]
-        shares = np.array(measured.unit_lengths or [0]) > tokens
-        if shares.any():
+        longer = np.mean(np.array(measured.unit_lengths or [0]) > tokens)
+        if longer:
+            share = "fewer than 1%" if longer < 0.01 else f"{longer:.0%}"
             where = f"tokenize.max_length ({tokens:,} tokens)"
-            lines.append(f"networks read {shares.mean():.0%} of the texts only up to {where}")
+            lines.append(f"{share} of the texts are longer than {where}: networks read their start")
         return lines
 
 
