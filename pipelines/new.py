@@ -257,7 +257,9 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
     lines += preview.refusals([*intake.refusals, *dry.refusals])
     lines += preview.example_rows(intake, [c.name for c in wanted.columns if c.role != "id"])
-    lines += preview.decisions(decided)
+    fixed = {setting.path for setting in draft.settings}
+    lines += preview.decisions([each for each in decided if each.path not in fixed])
+    lines += preview.skipped([*decided, *draft.settings])
     return lines + [f"note: {line}" for line in facet.losses(measured, tree)], own
 
 

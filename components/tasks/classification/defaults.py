@@ -1,15 +1,14 @@
-"""Measurements of classes, and the params that follow from them and from the number of rows."""
+"""Measurements of classes: their number, their rows, labels that are no classes."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.core.errors import InputError
-from components.tasks.base import Setting
 
 # A data set may have one class a row by mistake. Counting stops there.
 MOST_CLASSES = 100_000
@@ -138,8 +137,3 @@ def _number(label: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def effort_settings(rows: int) -> Sequence[Setting]:  # noqa: ARG001
-    """Return the settings of search and compression that depend on the number of rows alone."""
-    return []

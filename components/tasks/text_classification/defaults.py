@@ -18,7 +18,6 @@ from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Words and scripts are counted on so many texts, and on so many characters of each.
@@ -166,7 +165,7 @@ class TextDefaults:
 
     def settings(self, measured: TextMeasurements) -> Sequence[Setting]:
         """Return limits, network and effort for these texts."""
-        return [*_limits(measured), *_network(measured), *effort_settings(measured.labelled)]
+        return [*_limits(measured), *_network(measured)]
 
     def losses(self, measured: TextMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many texts are cut."""
@@ -239,7 +238,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
 
 def _rounded(number: int) -> int:
     """Return the next number of one digit and zeros that is not smaller."""
-    unit = 10 ** (len(str(number)) - 1)
+    unit = int(10 ** (len(str(number)) - 1))
     return -(-number // unit) * unit
 
 
