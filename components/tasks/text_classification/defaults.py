@@ -228,7 +228,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("train.label_smoothing", 0.0, "measured with counted"),
         Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
         Setting("train.nets.counted.rows", table, f"n-grams with weights for {classes:,} classes"),
-        Setting("tune.epochs", min(epochs, 8), "of the longest trial"),
+        Setting("tune.epochs", min(epochs, 8), "those of a fit, up to eight"),
         Setting("tune.trials", 0 if few else 4, f"{rows:,} rows"),
         Setting("tune.space", dict(_SPACE), "what won on sets of strangers, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),
