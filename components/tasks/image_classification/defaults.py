@@ -16,7 +16,6 @@ from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Pixels are looked at in so many pictures, evenly spread. The sizes of all are read.
@@ -104,7 +103,7 @@ class ImageDefaults:
 
     def settings(self, measured: ImageMeasurements) -> Sequence[Setting]:
         """Return size, channels, network and effort for these pictures."""
-        return [*_pixels(measured), *_network(measured), *effort_settings(measured.labelled)]
+        return [*_pixels(measured), *_network(measured)]
 
     def losses(self, measured: ImageMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many pictures lose pixels or color."""

@@ -90,7 +90,7 @@ def test_tfidf_is_scikit_learns(classes: int, analyzer: str) -> None:
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台态度一般，没有 wifi"], ["char"]),
+        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台 ok"], ["char"]),
         (["ห้องสะอาดมาก", "บริการดี"], ["char"]),
         (["the room was clean", "breakfast was poor 好"], ["char_wb", "word"]),
         (["방이 깨끗하고 조용했어요"], ["char_wb", "word"]),
@@ -196,7 +196,7 @@ def test_a_bundle_that_spells_its_n_grams_out_still_answers(titled: bool) -> Non
     rows = reviews(2)
     texts = [row["text"] for row in rows]
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
-    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [row["label"] for row in rows])
+    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [int(row["label"] == "差评") for row in rows])
     grams = vectorizer.get_feature_names_out().tolist()
     arrays = linear_arrays(model, 2) | {"idf": vectorizer.idf_.astype(np.float32)}
     facts: dict[str, Any] = {"vocabulary": grams, "ngrams": 3, "max_characters": 2000}
