@@ -47,6 +47,7 @@ class Facts:
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
         mistakes: rows {"shown": HTML that is safe, "truth", "predicted", "probability"}, the worst first.
         leak: {"honest": accuracy, "naive": accuracy, "leaked_rows", "test_rows"} of the classical baseline on the clean and on a naive split.
+        coverage: {"curve": rows {"coverage", "accuracy"}, "shares": rows {"stated", "threshold", "answered", "wrong"}} of the winner on test, thresholds from validation.
         compression: rows {"name", "parent", "size", "latency", "accuracy"}, ratios to the parent.
     """
 
@@ -73,6 +74,7 @@ class Facts:
     mistakes: Sequence[Row] = ()
     leak: Mapping[str, Any] | None = None
     compression: Sequence[Row] = ()
+    coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(path: Path, facts: Facts) -> None:
@@ -124,6 +126,7 @@ def _plots(facts: Facts, rows: Sequence[Row], mattered: Importance | None) -> di
         "progress": search_plots.progress(facts.trials, facts.watch_goal),
         "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
         "importance": search_plots.importance(mattered.shares) if mattered and mattered.explained > 0 else None,
+        "coverage": plots.coverage(facts.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 
