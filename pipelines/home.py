@@ -1,10 +1,19 @@
-"""A home folder that can be used: DVC and others look for settings there and fail where they may not."""
+"""A home folder and a user's name for the libraries that fail without them, DVC first of all."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from pathlib import Path
+
+
+def named_user() -> None:
+    """Give a user whose number has no name one: containers run as any number."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user-{os.getuid()}"
 
 
 def usable_home(root: Path) -> None:

@@ -1,7 +1,8 @@
-"""Home folders that cannot be used."""
+"""Home folders that cannot be used, users without a name."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import sys
@@ -31,3 +32,13 @@ def test_another_users_home_is_replaced_and_said(tmp_path: Path, monkeypatch: py
     usable_home(project)
     assert os.environ["HOME"] == str(project / ".gristmill" / "home") and (project / ".gristmill" / "home").is_dir()
     assert f"HOME is {closed}, which this user may not read" in capsys.readouterr().err
+
+
+def test_a_user_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.home import named_user
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    named_user()
+    assert getpass.getuser() == f"user-{os.getuid()}"

@@ -51,7 +51,7 @@ class ClassCounts:
 
 def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
     """Return the lines about classes: their number, their sizes, labels that are nearly equal."""
-    lines = [("classes", _summary(classes.counts))]
+    lines = [("classes", _summary(classes.counts, classes.rows))]
     if classes.unlabelled:
         lines.append(("rows without a label", f"{classes.unlabelled:,}"))
     groups = classes.spellings()
@@ -59,18 +59,19 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
         lines.append(("labels that look alike", " | ".join(group)))
     if groups:
         example = groups[0]
-        same = f'ingest.label_case: fold, or --labels "{example[0]}={example[-1]}"'
+        same = f'--set ingest.label_case=fold, or --labels "{example[0]}={example[-1]}"'
         lines.append(("to make them one", same))
     return lines
 
 
-def _summary(counts: Counter[str]) -> str:
+def _summary(counts: Counter[str], rows: int) -> str:
     """Return the classes with their rows: all of a few, the largest and the smallest of many."""
     if not counts:
         return "none"
     number = f"{len(counts):,}"
     if len(counts) >= MOST_CLASSES:
         number = f"more than {MOST_CLASSES:,}"
+    number = f"{number} in {rows:,} rows"
     ordered = counts.most_common()
     shown = ordered if len(ordered) <= _LISTED else ordered[:_SHOWN]
     listed = ", ".join(f"{label} {count:,}" for label, count in shown)
@@ -96,7 +97,9 @@ def check_classes(classes: ClassCounts) -> None:
         raise InputError(what, where="--label", remedy=remedy)
     if is_scale(counts):
         numbers = sorted(float(label) for label in counts)
-        what = f"holds numbers on a scale, from {numbers[0]:g} to {numbers[-1]:g}, {len(counts):,} different ones in {labelled:,} rows; there is no task yet that predicts a number"
+        span = f"from {numbers[0]:g} to {numbers[-1]:g}"
+        number = f"{len(counts):,} different ones in {labelled:,} rows"
+        what = f"holds numbers on a scale, {span}, {number}; no task here predicts a number"
         remedy = "make a column of a few ranges, such as low, middle, high, and name it: --label"
         raise InputError(what, where="--label", remedy=remedy)
     alone = sum(count == 1 for count in counts.values())
