@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.core.bundles import shown_size
 from components.core.files import write_atomic
 from components.evaluate import plots, search_plots
 from components.evaluate.importance import ENOUGH, Importance, importance
@@ -221,8 +222,5 @@ def ratio(value: Any, digits: int = 2) -> str:
 
 
 def size(value: Any) -> str:
-    """Bytes in decimal units: 412000 -> 412 kB."""
-    if not known(value):
-        return _MISSING
-    unit, scale = next((unit, scale) for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)) if value >= scale or scale == 1)
-    return f"{value / scale:.{0 if scale == 1 or value >= 100 * scale else 1}f}{_THIN}{unit}"
+    """Return bytes in decimal units: 412000 -> 412 kB."""
+    return shown_size(value).replace(" ", _THIN) if known(value) else _MISSING
