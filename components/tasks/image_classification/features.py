@@ -145,7 +145,8 @@ def _gradients(pixels: Floats) -> Floats:
     blocks = sliding_window_view(cells, (2, 2), axis=(1, 2))
     blocks = blocks.reshape(*blocks.shape[:3], -1)
     norm = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _LIFT**2)
-    return np.minimum(blocks / norm, _CLIP).reshape(len(pixels), -1)
+    clipped: NDArray[np.float32] = np.minimum(blocks / norm, _CLIP)
+    return clipped.reshape(len(pixels), -1)
 
 
 def _summed_cells(histogram: Floats, width: int) -> Floats:
