@@ -58,9 +58,9 @@ Kind = Literal["logistic", "svm", "nb_svm"]
 # Inverse strengths of the penalty that validation chooses from, for rows of length 1. The ratios
 # of nb_svm are above 1, which asks for smaller ones.
 STRENGTHS: Mapping[Kind, Sequence[float]] = {
-    "logistic": (2.0, 8.0, 32.0, 128.0),
+    "logistic": (4.0, 16.0, 64.0, 256.0),
     "svm": (0.1, 0.3, 1.0, 3.0),
-    "nb_svm": (0.03, 0.1, 0.3, 1.0),
+    "nb_svm": (0.1, 0.3, 1.0, 3.0),
 }
 _SHARPNESS = np.geomspace(0.05, 40, 68)
 

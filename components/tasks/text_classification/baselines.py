@@ -50,8 +50,9 @@ _LONGEST = (3, 4, 5)
 _MOST_WEIGHTS = 40_000_000
 # Up to so many weights are kept in 32 bits.
 _WIDE_WEIGHTS = 4_000_000
-# Entries of the train matrix times classes: what a pass over the rows costs.
-_COSTLY, _VERY_COSTLY = 300_000_000, 3_000_000_000
+# Entries of the train matrix times scores: a fit takes about 40 ns of each. Up to the first bound
+# all strengths are tried, up to the second the middle ones, beyond it there is one fit.
+_COSTLY, _VERY_COSTLY = 300_000_000, 1_500_000_000
 
 
 class Classical(Strict):
@@ -245,8 +246,11 @@ class TfidfLinear:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
             model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
             return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+        lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
+        if _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY:
+            lengths = lengths[-1:]
         found = []
-        for longest in _LONGEST if params.ngrams is None else (params.ngrams,):
+        for longest in lengths:
             kept, mask = vocabulary.up_to(longest)
             found.append((problem_of(mask, kept), kept))
         problem, vocabulary = _best_length(found, params)
@@ -372,7 +376,7 @@ def _best_length(
 
 def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float]]:
     """Return the kinds of models and strengths to try: fewer of a large problem."""
-    cost = problem.features.nnz * problem.classes
+    cost = _cost(problem.features.nnz, problem.classes)
     kinds = list(dict.fromkeys(params.models))
     if cost > _VERY_COSTLY:
         kinds = [kind for kind in kinds if kind == "svm"] or kinds[:1]
@@ -380,10 +384,17 @@ def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float
     for kind in kinds:
         tried[kind] = STRENGTHS[kind]
         if cost > _COSTLY:
-            tried[kind] = tried[kind][1:3]
+            tried[kind] = STRENGTHS[kind][1:3] if kind == "svm" else STRENGTHS[kind][2:3]
+        if cost > _VERY_COSTLY:
+            tried[kind] = (_middle(STRENGTHS[kind]),)
         if params.C is not None:
             tried[kind] = (params.C,)
     return tried
+
+
+def _cost(entries: int, classes: int) -> int:
+    """Return the entries that a fit goes through in one pass: each score has its own fit."""
+    return entries * (classes if classes > 2 else 1)
 
 
 def _middle(strengths: Sequence[float]) -> float:
