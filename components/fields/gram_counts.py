@@ -36,7 +36,18 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 _SPACE = ord(" ")
 # First words of the Unicode names of letters whose scripts put no spaces between words.
 _UNSPACED = frozenset(
-    ["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"]
+    {
+        "BOPOMOFO",
+        "CJK",
+        "HIRAGANA",
+        "KATAKANA",
+        "KHMER",
+        "LAO",
+        "MYANMAR",
+        "THAI",
+        "TIBETAN",
+        "YI",
+    }
 )
 
 
@@ -71,7 +82,8 @@ def n_of(keys: Integers) -> Integers:
 
 
 def document_frequencies(
-    texts: Iterable[str], blocks: Sequence[GramBlock]
+    texts: Iterable[str],
+    blocks: Sequence[GramBlock],
 ) -> tuple[Integers, Integers]:
     """Return the keys that occur, ascending, and in how many of the texts."""
     keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -85,9 +97,11 @@ def document_frequencies(
 
 
 def gram_counts(
-    texts: Iterable[str], blocks: Sequence[GramBlock], vocabulary: Integers
+    texts: Iterable[str],
+    blocks: Sequence[GramBlock],
+    vocabulary: Integers,
 ) -> tuple[Integers, Integers, Integers]:
-    """Return the known n-grams of texts as ragged rows: columns (nnz,), counts (nnz,), offsets (n + 1,).
+    """Return the known n-grams of texts, ragged: columns and counts (nnz,), offsets (n + 1,).
 
     Args:
         texts: n of them.
@@ -131,7 +145,10 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
 
 
 def _merge(
-    keys: Integers, counts: Integers, more: Integers, their: Integers
+    keys: Integers,
+    counts: Integers,
+    more: Integers,
+    their: Integers,
 ) -> tuple[Integers, Integers]:
     """Return two sorted tables of counts as one."""
     together, weights = np.concatenate([keys, more]), np.concatenate([counts, their])
@@ -187,7 +204,8 @@ def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray
     powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
     steps[:] = _INVERSE
     inverse = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * powers[:-1], dtype=np.uint64)])
+    cumulated = np.cumsum(values * powers[:-1], dtype=np.uint64)
+    sums = np.concatenate([np.zeros(1, np.uint64), cumulated])
     return sums, inverse
 
 
@@ -244,7 +262,7 @@ def _is_unspaced(letter: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _group(code: int) -> int:
-    """Return 2 for a letter, a digit or a sign that combines with one, 1 for a mark, 0 for a space."""
+    """Return 2 for letters, digits and signs that combine with them, 1 for marks, 0 for spaces."""
     character = chr(code)
     if character.isspace():
         return 0

@@ -185,13 +185,14 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def sharpened(problem: Problem, model: Linear) -> Linear:
-    """Return the model with its scores scaled for the least loss on validation (Guo et al. 2017)."""
+    """Return the model, its scores scaled for the least loss on validation (Guo et al. 2017)."""
     scores = model.scores(problem.validation)
     return model.scaled(float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor))))
 
 
 def best_linear(
-    problem: Problem, strengths: Mapping[Kind, Sequence[float]]
+    problem: Problem,
+    strengths: Mapping[Kind, Sequence[float]],
 ) -> tuple[Linear, dict[str, float]]:
     """Return the linear model that is best on validation, and the strength of each part of it.
 

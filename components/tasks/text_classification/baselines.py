@@ -103,7 +103,9 @@ class Vocabulary:
 
         A group holds the n-grams of one analyzer in one view.
         """
-        found = [analyzer_of(keys) + len(ANALYZERS) * view for view, keys in enumerate(self.keys.values())]
+        found = []
+        for view, keys in enumerate(self.keys.values()):
+            found.append(analyzer_of(keys) + len(ANALYZERS) * view)
         weights = np.repeat([self.weights[view] for view in self.keys], len(ANALYZERS))
         return np.concatenate(found).astype(np.uint8), weights.astype(np.float64)
 
@@ -258,7 +260,8 @@ class TfidfLinear:
         return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
 
     def featuriser(
-        self, files: Mapping[str, bytes]
+        self,
+        files: Mapping[str, bytes],
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Return what makes ragged columns of texts and titles.
 
@@ -340,7 +343,9 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
 
 
 def _matrix(
-    counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: Vocabulary
+    counts: Mapping[str, NDArray[Any]],
+    mask: NDArray[np.bool_],
+    kept: Vocabulary,
 ) -> Any:
     """Return the values of the features that stay as a sparse matrix (n, features)."""
     from scipy.sparse import csr_array
@@ -359,7 +364,8 @@ def _matrix(
 
 
 def _best_length(
-    found: Sequence[tuple[Problem, Vocabulary]], params: Classical
+    found: Sequence[tuple[Problem, Vocabulary]],
+    params: Classical,
 ) -> tuple[Problem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
     if len(found) == 1:
@@ -416,7 +422,8 @@ def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
 
 
 def _string_features(
-    content: Mapping[str, Any], fields: Mapping[str, Text]
+    content: Mapping[str, Any],
+    fields: Mapping[str, Text],
 ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
     """Return the features of a bundle that spells its n-grams out, as they were before keys."""
     column: dict[tuple[str, str], int] = {}

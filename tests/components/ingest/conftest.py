@@ -55,7 +55,6 @@ class Result:
         """(origin, reason) of each rejected row."""
         return [(row["origin"], row["reason"]) for row in read_table(self.root / "raw" / "quarantine").to_pylist()]
 
-
     @property
     def notes(self) -> str:
         """What ingest said, a line a remark."""
