@@ -181,6 +181,7 @@ def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
     if not picture.mode.startswith("I") and picture.mode != "F":
         return picture
     levels = np.asarray(picture)
+    gray: NDArray[Any]
     if picture.mode.startswith("I;16"):
         gray = levels >> 8
     else:

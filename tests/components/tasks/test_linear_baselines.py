@@ -21,6 +21,7 @@ from components.fields.image import decode
 from components.tasks import base
 from components.tasks.classification import baselines as classification
 from components.tasks.classification.baselines import STRENGTHS, fit_linear, linear_arrays
+from components.tasks.image_classification.features import FilterBank, draw_filters, features
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
 from pipelines.params import section_model
@@ -212,14 +213,83 @@ def test_a_bundle_that_spells_its_n_grams_out_still_answers(titled: bool) -> Non
     np.testing.assert_allclose(found[:, 1] - found[:, 0], model.decision_function(vectorizer.transform(texts[:9])), atol=1e-4)
 
 
-def test_pixels_are_scikit_learns() -> None:
-    rows, asked = pictures(60), [row["image"] for row in pictures(20, seed=5)]
+def bars_as_arrays(rows: list[dict[str, Any]]) -> np.ndarray:
+    return np.stack([decode(row["image"], 1) for row in rows]).astype(np.float32)
 
-    def flat(images: list[bytes]) -> np.ndarray:
-        return np.stack([decode(image, 1).ravel() / 255 for image in images])
 
-    model = LogisticRegression(max_iter=2000, random_state=7).fit(flat([row["image"] for row in rows]), [row["label"] for row in rows])
-    np.testing.assert_allclose(probabilities(answers(IMAGE, "classical", rows, ["lies", "stands"], asked)), model.predict_proba(flat(asked)), atol=1e-6)
+def test_pictures_are_scored_as_by_scikit_learn() -> None:
+    """The standardization is folded into the weights, and numpy scores what scikit-learn would."""
+    rows = pictures(60)
+    asked = pictures(20, seed=5)
+    train, clean = (section_model(stage, IMAGE).model_validate({}) for stage in ("train", "clean"))
+    names = ["lies", "stands"]
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    arrays, _ = baseline.fit(pa.Table.from_pylist(rows), names, train, clean, 7)
+    bank = FilterBank.of(arrays)
+    table = features(bars_as_arrays(rows), bank)
+    center = table.mean(axis=0)
+    scale = table.std(axis=0) + 0.01 * table.std()
+    model = LogisticRegression(C=0.003, max_iter=200, tol=1e-3, random_state=7)
+    model.fit((table - center) / scale, [row["label"] for row in rows])
+    expected = model.predict_proba((features(bars_as_arrays(asked), bank) - center) / scale)
+    found = probabilities(answers(IMAGE, "classical", rows, names, [row["image"] for row in asked]))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 13, 28, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_has_features_that_do_not_depend_on_the_others(side: int, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, min(side, 32), min(side, 32), channels)).astype(np.float32)
+    bank = draw_filters(pixels, rng)
+    together = features(pixels, bank)
+    assert np.isfinite(together).all()
+    np.testing.assert_allclose(features(pixels[1:2], bank)[0], together[1], rtol=1e-4, atol=1e-5)
+
+
+def test_flat_pictures_have_features() -> None:
+    flat = np.full((2, 8, 8, 1), 9.0, np.float32)
+    assert np.isfinite(features(flat, draw_filters(flat, np.random.default_rng(0)))).all()
+
+
+def test_the_penalty_of_pictures_is_chosen_on_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose labels are half wrong need a stronger penalty than clean ones."""
+    import components.tasks.image_classification.baselines as module
+
+    tried: list[float] = []
+    plain = LogisticRegression
+
+    def noted(**params: Any) -> LogisticRegression:
+        tried.append(params["C"])
+        return plain(**params)
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", noted)
+    train, clean = (section_model(stage, IMAGE).model_validate({}) for stage in ("train", "clean"))
+    rows = pa.Table.from_pylist(pictures(80))
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    names = ["lies", "stands"]
+    baseline.fit(rows, names, train, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    assert len(tried) > 1
+    assert tried == list(module._STRENGTHS[: len(tried)])
+    tried.clear()
+    fixed = section_model("train", IMAGE).model_validate({"classical": {"C": 2.0, "rows": 30}})
+    baseline.fit(rows, names, fixed, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    assert tried == [2.0]
+
+
+def test_bundles_of_plain_pixels_still_answer() -> None:
+    """Up to a5620e8 the classical baseline of pictures was linear in pixels; such champions stay in service."""
+    rows = pictures(60)
+    flat = bars_as_arrays(rows).reshape(60, -1) / 255
+    model = LogisticRegression(max_iter=2000).fit(flat, [row["label"] for row in rows])
+    arrays = {
+        "coefficients": np.vstack([np.zeros_like(model.coef_), model.coef_]).astype(np.float32),
+        "intercept": np.array([0.0, model.intercept_[0]], np.float32),
+    }
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    batch = baseline.featuriser({"pixels.json": b'{"channels": 1, "size": 8}'})({"image": [row["image"] for row in rows]})
+    logits = baseline.scorer(arrays)("forward", batch)["logits"]
+    np.testing.assert_allclose(logits[:, 1], model.decision_function(flat), atol=1e-4)
 
 
 def test_the_trivial_one_answers_the_frequencies() -> None:
