@@ -14,7 +14,6 @@ from components.fields.image import Image, declared_size
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
-
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
 _LONGEST = 134_000_000
 

@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import normalize
 
 from components.fields.image import decode
+from components.fields.patches import FilterBank, draw_filters, features
 from components.tasks import base
-from components.tasks.image_classification.features import FilterBank, draw_filters, features
 from pipelines.params import section_model
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,12 +130,9 @@ def _responses(pixels: Floats, bank: FilterBank) -> Floats:
     pooled = []
     for signed in (answers, -answers):
         strong = np.maximum(signed - _THRESHOLD, 0)
-        for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+        for top, bottom in pairwise(edges):
             band = strong[:, top:bottom]
-            pooled += [
-                band[:, :, left:right].mean(axis=(1, 2))
-                for left, right in zip(edges[:-1], edges[1:], strict=True)
-            ]
+            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in pairwise(edges)]
     return np.concatenate(pooled, axis=1)
 
 
@@ -155,7 +153,8 @@ def _gradients(pixels: Floats) -> Floats:
     blocks = sliding_window_view(cells, (2, 2), axis=(1, 2))
     blocks = blocks.reshape(*blocks.shape[:3], -1)
     norm = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _LIFT**2)
-    return np.minimum(blocks / norm, _CLIP).reshape(len(pixels), -1)
+    clipped: Floats = np.minimum(blocks / norm, _CLIP)
+    return clipped.reshape(len(pixels), -1)
 
 
 def _summed_cells(histogram: Floats, width: int) -> Floats:
