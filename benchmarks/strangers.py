@@ -293,7 +293,7 @@ def measure(stranger: Stranger, folder: Path) -> dict[str, Any]:
         "task": stranger.task,
         "rows": {split: len(part.labels) for split, part in parts.items()},
         "classes": len(classes),
-        "canonical_rows_found": canonical_test_is_used(stranger, len(ids)),
+        "misread": misread(stranger, len(classes), len(ids)),
         "new": new,
         "run": run,
         "winner_name": winner,
@@ -305,10 +305,18 @@ def measure(stranger: Stranger, folder: Path) -> dict[str, Any]:
     }
 
 
-def canonical_test_is_used(stranger: Stranger, rows: int) -> bool:
-    """Return whether the test split is the canonical one, less what clean removes."""
+def misread(stranger: Stranger, classes: int, test_rows: int) -> list[str]:
+    """Return what was read otherwise than a person would: the classes, a canonical test split.
+
+    Clean may remove a tenth of a canonical split as duplicates of other rows.
+    """
+    found = []
+    if classes != stranger.classes:
+        found.append(f"{classes} classes instead of {stranger.classes}")
     expected = stranger.test_rows
-    return expected is None or 0.9 * expected <= rows <= expected
+    if expected is not None and not 0.9 * expected <= test_rows <= expected:
+        found.append(f"{test_rows:,} test rows instead of the canonical {expected:,}")
+    return found
 
 
 def fit_yardstick(stranger: Stranger, parts: Mapping[str, Part]) -> Yardstick:
@@ -423,13 +431,11 @@ def table_row(name: str, result: Mapping[str, Any]) -> str:
 
 
 def notes(result: Mapping[str, Any]) -> str:
-    """Return what `new` had to be told, what it guessed wrong, and a lost canonical split."""
+    """Return what `new` had to be told, what it guessed wrong, and what was misread."""
     found = list(result["new"]["wrong"])
     if result["new"]["options"] and not found:
         found.append("asked for " + " ".join(result["new"]["options"]))
-    if not result["canonical_rows_found"]:
-        found.append("canonical test split not used")
-    return "; ".join(found)
+    return "; ".join([*found, *result["misread"]])
 
 
 def selected(names: Sequence[str]) -> list[Stranger]:

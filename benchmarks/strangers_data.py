@@ -57,6 +57,7 @@ class Stranger:
     form: str
     licence: str
     write: Callable[[Path, Path], None]
+    classes: int
     test_rows: int | None = None
     chinese: bool = False
     options: tuple[str, ...] = ()
@@ -452,6 +453,7 @@ STRANGERS = (
         form="folder with train.csv and test.csv, label first",
         licence="package GPL-3.0; 20 Newsgroups, public posts",
         write=newsgroups,
+        classes=20,
         test_rows=7528,
     ),
     Stranger(
@@ -461,6 +463,7 @@ STRANGERS = (
         form="folder with r52-train.txt and r52-test.txt, label and text by tab, no header",
         licence="package GPL-3.0; Reuters-21578, for research",
         write=reuters,
+        classes=52,
         test_rows=2568,
     ),
     Stranger(
@@ -470,6 +473,7 @@ STRANGERS = (
         form="one CSV with twelve columns",
         licence="package GPL-3.0; public tweets",
         write=election_tweets,
+        classes=2,
         data="tweets.csv",
         options=("--text", "Content", "--label", "Author"),
     ),
@@ -480,6 +484,7 @@ STRANGERS = (
         form="JSON lines with three keys, a sample of 12,000",
         licence="package GPL-3.0; transcripts by fans",
         write=friends,
+        classes=6,
         data="friends.jsonl",
         options=("--text", "quote", "--label", "speaker"),
     ),
@@ -490,6 +495,7 @@ STRANGERS = (
         form="one CSV with semicolons, five columns, Slovene",
         licence="package GPL-3.0; comments of readers",
         write=slovene_comments,
+        classes=4,
         data="comments.csv",
         options=("--text", "Content", "--label", "Category"),
     ),
@@ -500,6 +506,7 @@ STRANGERS = (
         form=".csv.gz with three columns",
         licence="Apache-2.0",
         write=film_reviews,
+        classes=3,
         data="reviews.csv.gz",
         options=("--text", "text", "--label", "category"),
     ),
@@ -510,6 +517,7 @@ STRANGERS = (
         form="folder with train.tsv and test.tsv, seven columns, one without a name",
         licence="package MIT; drug reviews of UCI",
         write=drug_reviews,
+        classes=3,
         test_rows=379,
         options=("--text", "review", "--label", "rating"),
     ),
@@ -520,6 +528,7 @@ STRANGERS = (
         form="raw mails as .txt in folders ham and spam, several encodings",
         licence="package Apache-2.0; SpamAssassin public corpus",
         write=spam_mails,
+        classes=2,
     ),
     Stranger(
         name="brown",
@@ -528,6 +537,7 @@ STRANGERS = (
         form="long .txt files in a folder for each genre",
         licence="package MIT; Brown corpus",
         write=brown,
+        classes=15,
     ),
     Stranger(
         name="chats",
@@ -536,6 +546,7 @@ STRANGERS = (
         form="a .txt for each class, one sentence a line",
         licence="BSD-3-Clause",
         write=chat_topics,
+        classes=21,
     ),
     Stranger(
         name="tunes",
@@ -544,6 +555,7 @@ STRANGERS = (
         form="JSON array with three keys, Chinese",
         licence="MIT",
         write=ci_tunes,
+        classes=69,
         chinese=True,
         data="ci.json",
         options=("--text", "text", "--label", "tune"),
@@ -555,6 +567,7 @@ STRANGERS = (
         form="JSON lines with Chinese keys, a sample of 15,000 at most",
         licence="MIT",
         write=tang_poets,
+        classes=30,
         chinese=True,
         data="tang.jsonl",
         options=("--text", "正文", "--label", "诗人"),
@@ -566,6 +579,7 @@ STRANGERS = (
         form="CSV with Chinese header, a sample of 6,000 for each class",
         licence="MIT",
         write=poem_dynasties,
+        classes=2,
         chinese=True,
         data="诗.csv",
         options=("--text", "内容", "--label", "朝代"),
@@ -577,6 +591,7 @@ STRANGERS = (
         form="long .txt files in a folder for each program, Chinese",
         licence="MPL-2.0",
         write=office_help,
+        classes=8,
         chinese=True,
     ),
     Stranger(
@@ -586,6 +601,7 @@ STRANGERS = (
         form="PNG 28 x 28 gray in ten folders",
         licence="package MIT; MNIST",
         write=mnist,
+        classes=10,
     ),
     Stranger(
         name="fashion",
@@ -594,6 +610,7 @@ STRANGERS = (
         form="train/CLASS/*.png and test/CLASS/*.png, 28 x 28 gray",
         licence="MIT",
         write=fashion,
+        classes=10,
         test_rows=10000,
     ),
     Stranger(
@@ -603,6 +620,7 @@ STRANGERS = (
         form="PNG photos 300 x 300 gray in a folder for each grade",
         licence="CC-BY-NC-SA-4.0",
         write=solar_cells,
+        classes=4,
     ),
     Stranger(
         name="emoji",
@@ -611,6 +629,7 @@ STRANGERS = (
         form="PNG 64 x 64 color with transparency in a folder for each category",
         licence="package MIT; Twemoji CC-BY-4.0",
         write=emoji,
+        classes=9,
     ),
     Stranger(
         name="faces",
@@ -619,5 +638,6 @@ STRANGERS = (
         form="PNG 25 x 25 gray in two folders, 200 pictures",
         licence="BSD-3-Clause; Labeled Faces in the Wild",
         write=faces,
+        classes=2,
     ),
 )

@@ -12,6 +12,8 @@ from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
 from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
+from pipelines.names import Name, Pipeline, chosen, split_name
+from pipelines.outputs import pipeline_names
 from pipelines.printable import printable_lines
 from pipelines.project import FRESH, root, task_ids
 from pipelines.terminal import print_anything
@@ -26,15 +28,17 @@ app.command()(review.rollback)
 app.command()(review.history)
 app.command()(review.trace)
 
-Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
-
 
 @app.command()
-def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False) -> None:
+def run(
+    name: Name = None,
+    fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from pipelines.run import run_pipeline
 
-    raise typer.Exit(run_pipeline(root(), name, fresh))
+    raise typer.Exit(run_pipeline(root(), chosen(root(), name, pipeline, needs_model=False), fresh))
 
 
 @app.command()
@@ -56,35 +60,41 @@ def stage(
 
 @app.command()
 def retrain(
-    name: Name = "default",
+    name: Name = None,
     trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
     accept_source: Annotated[bool, typer.Option("--accept-source", help="take the source as it is, though it has shrunk or its columns have changed")] = False,
+    pipeline: Pipeline = None,
 ) -> None:
     """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
     from pipelines.retrain import retrain as work
 
-    raise typer.Exit(work(root(), name, trigger, accept_source))
+    raise typer.Exit(work(root(), chosen(root(), name, pipeline), trigger, accept_source))
 
 
 @app.command()
-def pull(name: Name = "default", from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False) -> None:
+def pull(
+    name: Name = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; run, retrain and schedule do so first."""
     from pipelines.params import load
     from pipelines.pull import pull_now
     from pipelines.run import files_of
 
-    path = files_of(root(), name)[0]
+    path = files_of(root(), chosen(root(), name, pipeline, needs_model=False))[0]
     pull_now(root(), load(path, shown=path.relative_to(root()).as_posix()), from_scratch)
 
 
 @app.command()
 def schedule(
-    name: Name = "default",
+    name: Name = None,
     cron: Annotated[str | None, typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False)] = None,
     on_new_data: Annotated[bool, typer.Option("--on-new-data", help="when data, code or params are new")] = False,
     on_drift: Annotated[bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 60.0,
     print_: Annotated[str | None, typer.Option("--print", help="systemd or kubernetes: print the same for it", show_default=False)] = None,
+    pipeline: Pipeline = None,
 ) -> None:
     """Retrain at set times, or when there is reason to, until Ctrl-C."""
     if sum((cron is not None, on_new_data, on_drift)) != 1:
@@ -92,6 +102,7 @@ def schedule(
     from pipelines.cron import parse
     from pipelines.run import files_of
 
+    name = chosen(root(), name, pipeline)
     files_of(root(), name)
     times = parse(cron) if cron is not None else None
     if print_ is not None:
@@ -185,47 +196,54 @@ def status() -> None:
 
 @app.command()
 def serve(
-    name: Name = "default",
+    name: Name = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
     host: Annotated[str, typer.Option(help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY")] = "127.0.0.1",
+    pipeline: Pipeline = None,
 ) -> None:
-    """Hold the champion up over HTTP until Ctrl-C."""
+    """Hold the champion up over HTTP until Ctrl-C. Two pipelines can be served at a time, each on its port."""
     from pipelines.service import hold
 
-    hold(root(), name, host, port)
+    hold(root(), chosen(root(), name, pipeline), host, port)
 
 
 @app.command()
-def monitor(name: Name = "default") -> None:
+def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
     """Compare what the service was asked with what its model was trained on. Exit code 5: it has drifted."""
     from pipelines.monitor import show
     from pipelines.params import load
     from pipelines.run import files_of
 
-    path = files_of(root(), name)[0]
+    path = files_of(root(), chosen(root(), name, pipeline))[0]
     raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
 
 
 @app.command()
 def predict(
-    query: Annotated[str | None, typer.Argument(help="a text, or the path of a picture", show_default=False)] = None,
-    pipeline: Annotated[str, typer.Option(help="which pipeline's model")] = "default",
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME] QUERY", help="a text, or the path of a picture; before it the pipeline, if it is not default. With --in: [NAME] alone", show_default=False),
+    ] = None,
+    pipeline: Pipeline = None,
     source: Annotated[Path | None, typer.Option("--in", help="a Parquet, CSV, TSV or JSON lines file of rows instead", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
     column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
     version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
 ) -> None:
     """Ask the champion without a server: one thing, or each row of a file."""
-    if (query is None) == (source is None) or (source is None) != (out is None):
-        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict "…", or gristmill predict --in FILE --out FILE')
+    if (not words and source is None) or (source is None) != (out is None) or (source is not None and len(words or ()) > 1):
+        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict [NAME] "…", or gristmill predict [NAME] --in FILE --out FILE')
     if source is not None and out is not None:
         from pipelines.batch import predict_file
 
-        predict_file(root(), pipeline, source, out, column, version)
-    elif query is not None:
-        from pipelines.service import answer
+        predict_file(root(), chosen(root(), words[0] if words else None, pipeline), source, out, column, version)
+        return
+    from pipelines.service import answer
 
-        answer(root(), pipeline, query)
+    name, query = split_name(words, "QUERY", "predict")
+    if name and name not in pipeline_names(root()):
+        raise InputError(f"there is no pipeline {name!r}", where="predict", remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"')
+    answer(root(), chosen(root(), name, pipeline), query)
 
 
 @app.command()

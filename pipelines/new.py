@@ -18,7 +18,8 @@ from components.core.params import validate
 from components.ingest import files
 from components.ingest.columns import Layout, layout
 from components.ingest.params import FORMATS, Files, IngestParams
-from components.ingest.sample import TABLES, SourceColumns, scan_columns
+from components.ingest.rows import TABLES
+from components.ingest.sample import SourceColumns, scan_columns
 from components.tasks import base
 from components.tasks.base import Setting
 from pipelines import preview

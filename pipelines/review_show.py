@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.registry.log import Release, records, standing
-from components.registry.reader import Shelf, Version, code_state, option
+from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
 from components.registry.verdicts import Gate, from_rows
 from pipelines.stages import STAGES
@@ -42,7 +42,7 @@ def show_list(shelf: Shelf) -> None:
     console.print(table)
     waiting = [number for number, last in stand.last.items() if last.decision == "waiting"]
     if waiting:
-        console.print(f"next: gristmill review show {waiting[-1]}{option(shelf.pipeline)}")
+        console.print(f"next: gristmill review show{argument(shelf.pipeline)} {waiting[-1]}")
 
 
 def show_version(root: Path, shelf: Shelf, version: Version) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from components.registry.reader import option
+from components.registry.reader import argument
 from components.registry.store import home
 from pipelines.params import Params
 from pipelines.project import RETRAINS
@@ -51,7 +51,7 @@ def kept_report(name: str, version: int) -> str:
 
 def review_command(name: str, version: int) -> str:
     """Return the command that shows why a version was released or not."""
-    return f"gristmill review show {version}{option(name)}"
+    return f"gristmill review show{argument(name)} {version}"
 
 
 def _next(name: str, served: dict[str, Any], again: str) -> str:
@@ -59,8 +59,7 @@ def _next(name: str, served: dict[str, Any], again: str) -> str:
         return f"{review_command(name, served['version'])}   then approve or reject it"
     if served["decision"] not in _RELEASED:
         return f"{review_command(name, served['version'])}   {again}"
-    serve = "gristmill serve" if name == "default" else f"gristmill serve {name}"
-    return f"{serve}   gristmill predict …{option(name)}   gristmill mlflow up   {again}"
+    return f"gristmill serve{argument(name)}   gristmill predict{argument(name)} …   gristmill mlflow up   {again}"
 
 
 def _table(board: dict[str, Any]) -> Table:

@@ -13,7 +13,6 @@ from typing import Any
 
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
-from components.core.params import read_yaml
 from pipelines.project import SAFE, STATE
 from pipelines.stages import STAGES
 
@@ -49,6 +48,8 @@ class _DvcKnowledge:
     @cached_property
     def outputs(self) -> Mapping[str, str]:
         """Return the MD5 of each file that the lock names, by its path below the root; files of folders included."""
+        from components.core.params import read_yaml
+
         try:
             stages = read_yaml(self.lock).get("stages") or {}
         except GristmillError:

@@ -62,6 +62,8 @@ class Field(Protocol):
     """A kind of data (text, image, category)."""
 
     arrow: pa.DataType
+    equality: str  # how values with the same key are alike, e.g. "equal in every pixel"
+    knobs: Mapping[str, str]  # reason of a `Reject` -> the param that changes it
 
     def normalise(self, value: Any) -> Any:
         """The form that models see, in training and in serving alike. Raises `Reject` when the value is not of this kind."""

@@ -18,6 +18,8 @@ class Category:
     """A class name; numbers are names too."""
 
     arrow = pa.string()
+    equality = "equal"
+    knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
 
     def normalise(self, value: Any) -> str:
         """NFC without surrounding white space: labels are shown as the source wrote them."""

@@ -268,6 +268,9 @@ class Image:
 
     arrow = pa.binary()
 
+    equality = "equal in every pixel"
+    knobs: Mapping[str, str] = {}
+
     def __init__(self, channels: int = 1, size: int = 8, fit: Fit = "squeeze") -> None:
         self.channels = channels
         self.size = size
@@ -291,12 +294,10 @@ class Image:
         return png
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
-        """Return {"shrunk" or "enlarged" in pixels} of a picture of another size, {"gray"} of a color picture made gray."""
-        from PIL import Image as Pillow
-
-        with Pillow.open(io.BytesIO(value)) as picture:
+        """Return {"shrunk" or "enlarged" in pixels} of a picture of another size, {"gray"} of one with channels that are merged."""
+        with _opened(value) as picture:
             width, height = picture.size
-            color = "A" not in picture.mode and len(picture.getbands()) > 1
+            color = len([band for band in picture.getbands() if band != "A"]) > 1
         found: dict[str, Change] = {}
         if (width, height) != (self.size, self.size):
             pixels, kept = width * height, min(width, self.size) * min(height, self.size)
@@ -309,7 +310,7 @@ class Image:
         """Return the line of one kind of change."""
         pictures = summary.rows_of_all("pictures")
         if change == "gray":
-            return f"{pictures} turned from color to gray: clean.channels"
+            return f"{pictures} with 3 channels or more made gray: clean.channels"
         sizes = list(summary.details)
         origin = f"from {sizes[0]} " if len(sizes) == 1 else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
         return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"

@@ -159,6 +159,8 @@ class Text:
 
     arrow = pa.string()
     noun = "texts"
+    equality = "equal but for case, width, spaces and plain punctuation"
+    knobs: Mapping[str, str] = {"too_short": "clean.min_characters"}
 
     def __init__(self, min_characters: int = 1, max_characters: int = 100_000) -> None:
         self.min_characters, self.max_characters = min_characters, max_characters

@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Reject
+from components.ingest.splits import CANONICAL
 from components.tasks.base import Role
 
-CANONICAL = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+# Where a record has the bytes of the picture that a column names; no column of a file has such a name.
+PICTURE = "\0picture"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
@@ -135,7 +137,7 @@ class Layout:
         """Of the raw table."""
         return pa.schema([(column.name, column.type) for column in self.columns] + [("origin", pa.string())])
 
-    def values(self, value: Any, label: str | None) -> dict[str, Any]:
+    def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
         """A record of a source that has one input and its class, and no column names."""
         return {self.input.source: value, **({self.target.source: label} if self.target else {})}
 
@@ -145,11 +147,17 @@ class Layout:
         Raises:
             Reject: an input is missing, or a value cannot be used.
         """
-        row = {column.name: column.convert(values.get(column.source), self.limit) for column in self.columns}
+        row = {column.name: column.convert(self._value(column, values), self.limit) for column in self.columns}
         for column in self.columns:
             if row[column.name] is None and column.role == "input" and column.must:
                 raise Reject(f"no_{column.name}")
         return row
+
+    def _value(self, column: Column, values: Mapping[str, Any]) -> Any:
+        """Return a column's value; of one that names pictures, the picture, while others may read the name."""
+        if column.role == "input" and PICTURE in values:
+            return values[PICTURE]
+        return values.get(column.source)
 
     def check(self, found: Iterable[str], where: str) -> None:
         """Compare with the columns that a source has.

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "text", "folders")
+FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders")
 _NAME = re.compile(r"\$\{\w+\}")
 
 
@@ -103,7 +103,7 @@ class Files(Strict):
     kind: Literal["files"]
     path: Path
     glob: Inside = "**/*"  # which files of a folder
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "text", "folders"] = "auto"
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"] = "auto"
     encoding: Annotated[str, AfterValidator(_codec)] = "auto"
     # Of a table: whether its first line names the columns.
     header: Literal["auto", True, False] = "auto"

@@ -22,18 +22,20 @@ import pyarrow.compute as pc
 from components.core.errors import InputError
 from components.ingest import files
 from components.ingest.columns import Column, Layout, is_nothing, layout
+from components.ingest.labels import alike_labels, is_scale, label_notes, number_of
 from components.ingest.params import Files, IngestParams
-from components.ingest.rows import QUARANTINE, Format, Record, Refusal, Unit, shaped
-from components.ingest.stage import READERS, label_rules, unit_keys
+from components.ingest.paths import flattened
+from components.ingest.pictures import PictureIndex
+from components.ingest.rows import QUARANTINE, TABLES, Format, Record, Refusal, Unit, origin_of, settle_splits, shaped
+from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, remedy_for, unit_keys
 from components.tasks.base import Role
 
 ROWS = 100_000
 # Distinct values of a column that are counted; above that, "more than".
 MOST_VALUES = 10_000
-TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "parquet")
 _REFUSALS = 20
+_NESTED: tuple[Format, ...] = ("jsonl", "json", "parquet")
 _LONG = 200
-_FEW_NUMBERS = 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class ColumnSample:
     long: int = 0
     overflow: bool = False
     lists: int = 0
+    # Values that name a picture beside the table.
+    pictures: int = 0
 
     def add(self, value: Any) -> None:
         """Count one value."""
@@ -92,6 +96,12 @@ class ColumnSample:
             self.overflow = True
 
     @property
+    def is_picture(self) -> bool:
+        """Whether the column holds pictures, or names those beside the table."""
+        # Names of pictures come once; labels such as 0 and 1 may be names of pictures too.
+        return self.kind == pa.binary() or (self.pictures > self.filled / 2 and self.distinct > self.pictures / 2)
+
+    @property
     def mean(self) -> float:
         """The average length in characters (of pictures: bytes)."""
         return self.length / max(self.filled, 1)
@@ -111,7 +121,7 @@ class ColumnSample:
     @property
     def is_numeric(self) -> bool:
         """Whether all values are numbers."""
-        return bool(self.values) and not self.long and all(_number(value) is not None for value in self.values)
+        return bool(self.values) and not self.long and all(number_of(value) is not None for value in self.values)
 
 
 @dataclass
@@ -177,12 +187,12 @@ def scan_columns(source: Files, root: Path, role: Role | None = None, rows: int 
     Raises:
         InputError: there is nothing that can be read.
     """
-    units = files.units(source, root)
-    result = SourceColumns([], {}, [], 0, True, 0, [], [])
+    listing = files.list_source(source, root)
+    result = SourceColumns([], {}, [], 0, True, 0, [], list(listing.notes))
     anything = Layout([], 2**31)
     classes = layout([role], {}, 2**31) if role else anything
     classes = replace(classes, columns=[*classes.columns, _LABEL])
-    for unit in units:
+    for unit in listing.units:
         if result.rows >= rows:
             result.complete = False
             break
@@ -194,20 +204,26 @@ def scan_columns(source: Files, root: Path, role: Role | None = None, rows: int 
 
 def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> None:
     encodings, before = set[str](), result.rows
+    unit, wanted = prepared(unit, wanted)
     reader = READERS[unit.format](unit, wanted, encodings)
-    names: dict[str, None] = {}
+    pictures = PictureIndex(unit.paths[1:]) if unit.pictures else None
+    names: dict[str, None] = dict.fromkeys(unit.dialect.names) if unit.dialect else {}
     for item in islice(reader, rows - result.rows):
         result.rows += 1
         if not isinstance(item, Record):
             result.refused += 1
             if len(result.refusals) < _REFUSALS:
-                result.refusals.append(Refusal(f"{unit.name}:{item.row}", item.reason, item.excerpt))
+                result.refusals.append(Refusal(origin_of(unit, item), item.reason, item.excerpt))
             continue
+        values = flattened(item.values) if unit.format in _NESTED else item.values
         if len(result.examples) < 3:
-            result.examples.append(item.values)
-        for name, value in item.values.items():
+            result.examples.append(values)
+        for name, value in values.items():
             names[name] = None
-            result.columns.setdefault(name, ColumnSample(name)).add(value)
+            column = result.columns.setdefault(name, ColumnSample(name))
+            column.add(value)
+            if pictures and pictures.matches(value):
+                column.pictures += 1
     if next(reader, None) is not None:
         result.complete = False
     result.units.append(_unit_sample(unit, encodings, tuple(names), result.rows - before))
@@ -228,7 +244,8 @@ def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: i
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
     wanted = layout(roles, params.columns, params.max_bytes_per_value, label_rules(params))
-    units = files.units(params.source, root)
+    listing = files.list_source(params.source, root)
+    units = listing.units
     keys = unit_keys([unit.name for unit in units])
     tables, bad, samples = [wanted.schema.empty_table()], [QUARANTINE.empty_table()], []
     count, complete = 0, True
@@ -237,15 +254,21 @@ def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: i
             complete = False
             break
         encodings = set[str]()
-        reader = READERS[unit.format](unit, wanted, encodings)
-        table, refused = shaped(islice(reader, rows - count), wanted, unit, keys[unit.name])
+        looked_at, needed = prepared(unit, wanted)
+        reader = iter(records(looked_at, needed, encodings))
+        table, refused = shaped(islice(reader, rows - count), needed, looked_at, keys[unit.name])
         complete = complete and next(reader, None) is None
         count += table.num_rows + refused.num_rows
         tables.append(table)
         bad.append(refused)
-        columns = tuple(column.source for column in wanted.columns)
-        samples.append(_unit_sample(unit, encodings, columns, table.num_rows + refused.num_rows))
-    return _summarized(pa.concat_tables(tables), pa.concat_tables(bad), wanted, samples, complete)
+        columns = looked_at.dialect.names if looked_at.dialect else ()
+        samples.append(_unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows))
+    target = wanted.target.name if wanted.target else None
+    table, note = settle_splits(pa.concat_tables(tables), target, units)
+    sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
+    refusals = refusal_notes(sample.quarantine)
+    sample.notes = [*listing.notes, *([note] if note else []), *refusals, *label_notes(table, wanted, sample.classes)]
+    return sample
 
 
 def _summarized(table: pa.Table, quarantine: pa.Table, wanted: Layout, units: list[UnitSample], complete: bool) -> Sample:
@@ -266,37 +289,6 @@ def _summarized(table: pa.Table, quarantine: pa.Table, wanted: Layout, units: li
     )
 
 
-def alike_labels(labels: Mapping[str, int]) -> list[list[str]]:
-    """Return groups of labels that differ only in capital letters, each with the most frequent first."""
-    groups: dict[str, list[str]] = {}
-    for label in sorted(labels, key=lambda name: (-labels[name], name)):
-        groups.setdefault(label.casefold(), []).append(label)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def is_scale(labels: Mapping[str, int]) -> bool:
-    """Return whether labels are numbers on a scale: many distinct ones, or fractions.
-
-    Whole numbers up to a few dozen are classes (stars, digits, codes).
-    """
-    numbers = [_number(label) for label in labels]
-    if len(numbers) <= _FEW_NUMBERS or any(number is None for number in numbers):
-        return False
-    fractions = sum(1 for number in numbers if number is not None and not float(number).is_integer())
-    if fractions:
-        return True
-    # Codes of 200 classes have many rows each; a count or a price has few.
-    return sum(labels.values()) < 5 * len(numbers)
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _unit_sample(unit: Unit, encodings: set[str], columns: tuple[str, ...], rows: int) -> UnitSample:
     return UnitSample(
         name=unit.name,
@@ -304,7 +296,7 @@ def _unit_sample(unit: Unit, encodings: set[str], columns: tuple[str, ...], rows
         encodings=tuple(sorted(encodings)),
         split=unit.split,
         label=unit.label,
-        header=True if unit.format in ("csv", "tsv") else None,
+        header=unit.dialect.header if unit.dialect else None,
         columns=columns,
         rows=rows,
     )
@@ -314,8 +306,8 @@ def _nothing(source: Files, result: SourceColumns) -> InputError:
     if not result.refused:
         return InputError("holds no rows", where=source.path, remedy="put rows below its header, or give another file")
     first = result.refusals[0]
-    what = f"has no usable row among the first {result.refused:,}; {first}"
-    return InputError(what, where=source.path, remedy="mend the file, or name its format: --format")
+    what = f"has no usable row among the first {result.refused:,}; the first: {first}"
+    return InputError(what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals}))
 
 
 _LABEL = Column("label", "label", pa.string(), "target", must=True)

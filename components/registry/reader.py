@@ -55,13 +55,13 @@ class Shelf:
         found = next((each for each in self.versions if each.number == number), None)
         if found is None:
             there = f"there are 1 to {self.versions[-1].number}" if self.versions else "there is none"
-            raise InputError(f"{self.pipeline!r} has no version {number}; {there}", where="registry", remedy=f"gristmill review list{option(self.pipeline)}")
+            raise InputError(f"{self.pipeline!r} has no version {number}; {there}", where="registry", remedy=f"gristmill review list{argument(self.pipeline)}")
         return found
 
 
-def option(pipeline: str) -> str:
-    """What a command needs beside to mean this pipeline."""
-    return "" if pipeline == "default" else f" --pipeline {pipeline}"
+def argument(pipeline: str) -> str:
+    """Return what stands behind the name of a command that means this pipeline."""
+    return "" if pipeline == "default" else f" {pipeline}"
 
 
 def look(root: Path, pipeline: str) -> Shelf | None:

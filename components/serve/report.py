@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from components.registry.log import Release
-from components.registry.reader import option
+from components.registry.reader import argument
 from components.registry.verdicts import Gate, from_rows
 
 _BEGIN, _END = "<!-- gates -->", "<!-- end of gates -->"
@@ -40,7 +40,7 @@ def _section(pipeline: str, made: Release) -> str:
     refused = ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False) or made.why
     outcome = _OUTCOMES.get(made.decision, made.decision).format(version=made.version, refused=refused)
     before = f" Before it, version {made.before} was champion." if made.before and made.before != made.version else ""
-    review = f"gristmill review show {made.version}{option(pipeline)}"
+    review = f"gristmill review show{argument(pipeline)} {made.version}"
     return "\n".join(
         [
             f"<p><b>{escape(outcome)}</b>{escape(before)} <code>{escape(review)}</code> shows its card.</p>",

@@ -21,7 +21,7 @@ from components.engine.predict import load
 from components.registry.cases import Cases
 from components.registry.gates import Gate, Rival, as_rows, from_rows, judge_gates
 from components.registry.params import RegistryParams
-from components.registry.reader import Version, option
+from components.registry.reader import Version, argument
 from components.registry.release import Release, release
 from components.registry.review import pick_up
 from components.registry.versions import champion, fetch, keep_cases, register
@@ -156,7 +156,7 @@ def _tell(job: Job, made: Release) -> None:
             interval = f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
             job.journal.say(f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})")
     stays = f"; version {made.before} stays champion" if made.before else ""
-    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show {made.version}{option(job.tags['pipeline'])}"
+    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show{argument(job.tags['pipeline'])} {made.version}"
     meaning = {
         "promoted": f"version {made.version} is champion",
         "unchanged": f"version {made.version} is champion already",

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core.errors import ParamsError
-from components.fields.base import Field
+from components.fields.base import Field, Summary
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +112,17 @@ class Encoder(Protocol):
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """(n,) cost of each encoded row, for batching and statistics."""
+
+
+@runtime_checkable
+class Shortens(Protocol):
+    """An Encoder that cuts rows beyond a length."""
+
+    def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
+        """Return (n,) by how much each row is longer than what was encoded of it, in the unit of `lengths`."""
+
+    def tell(self, summary: Summary) -> str:
+        """Return the cut rows as a line for people, with the param that changes it."""
 
 
 class Encoding(Protocol):

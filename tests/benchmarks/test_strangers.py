@@ -138,7 +138,7 @@ def test_run_keeps_failures_and_results_and_continues(
         return {
             "rows": {"train": 100, "validation": 20, "test": 40},
             "classes": 2,
-            "canonical_rows_found": stranger.name != "drugs",
+            "misread": strangers.misread(stranger, stranger.classes, 100),
             "new": {"wrong": ["text: Place instead of Content"], "options": ["--text", "Content"]},
             "run": {"seconds": 61.0},
             "winner_name": "tuned: counted",
@@ -154,7 +154,8 @@ def test_run_keeps_failures_and_results_and_continues(
     strangers.table(tmp_path)
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("| drugs")]
-    assert rows[-1].endswith("| text: Place instead of Content; canonical test split not used |")
+    expected = "text: Place instead of Content; 100 test rows instead of the canonical 379"
+    assert rows[-1].endswith(f"| {expected} |")
     assert "3 sets: 3 better, 0 tie, 0 worse" in printed
 
 
@@ -164,6 +165,15 @@ def test_wrong_columns_are_named() -> None:
     wrong = strangers.wrong_columns(options, {"text": "Place", "label": "Author"})
     assert wrong == ["text: Place instead of Content"]
     assert strangers.wrong_columns((), {}) == []
+
+
+def test_misread_data_are_named() -> None:
+    reuters = next(each for each in strangers_data.STRANGERS if each.name == "reuters")
+    assert strangers.misread(reuters, 52, 2500) == []
+    assert strangers.misread(reuters, 2, 910) == [
+        "2 classes instead of 52",
+        "910 test rows instead of the canonical 2,568",
+    ]
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -49,14 +49,14 @@ def reports(root: Path, name: str, decision: str, metric: str = "macro_f1") -> P
 def test_next_is_the_review_where_nothing_was_released(tmp_path: Path, shown: list[str], decision: str, name: str) -> None:
     reports(tmp_path, name, decision)
     show_summary(tmp_path, params(name), "gristmill run")
-    option = "" if name == "default" else " --pipeline mine"
-    assert f"next     gristmill review show 3{option}" in shown[-1] and "serve" not in shown[-1]
+    of = "" if name == "default" else " mine"
+    assert f"next     gristmill review show{of} 3" in shown[-1] and "serve" not in shown[-1]
 
 
 def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) -> None:
     reports(tmp_path, "mine", "promoted")
     show_summary(tmp_path, params("mine"), "gristmill run mine")
-    assert shown[-1] == "next     gristmill serve mine   gristmill predict … --pipeline mine   gristmill mlflow up   gristmill run mine"
+    assert shown[-1] == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
 
 
 @pytest.mark.parametrize(("metric", "columns"), [("macro_f1", "test macro_f1 | interval | accuracy"), ("accuracy", "test accuracy | interval | MB")])

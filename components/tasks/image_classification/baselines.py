@@ -85,9 +85,7 @@ class PatchLinear:
         facts = {"channels": clean.channels, "size": clean.size, "fit": clean.fit}
         return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
 
-    def featuriser(
-        self, files: Mapping[str, bytes]
-    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Pictures to {"pixels": ...}: flat in [0, 1] for bundles of plain pixels."""
         plain = _PIXEL_FACTS in files
         facts = json.loads(files[_PIXEL_FACTS if plain else _FACTS])

@@ -193,3 +193,18 @@ def test_pictures_of_another_size_are_asked_like_those_of_train(bars: Mill) -> N
     assert batch["pixels"].dtype == np.float32
     with pytest.raises(Reject):
         ask(encoder, {"image": [b"nothing"]})
+
+
+def test_what_is_cut_is_counted_and_printed(tmp_path: Path) -> None:
+    mill = Mill.make(tmp_path, sentences(80), tokenize={"max_length": 6, "vocabulary_size": 800}).all()
+    long = Mill.make(tmp_path / "whole", sentences(80), tokenize={"max_length": 500, "vocabulary_size": 800}).all()
+    (entry,) = mill.manifest("tokens")["account"]
+    assert long.manifest("tokens")["account"] == []
+    rows = [row for split in ("train", "validation", "test") for row in long.rows("tokens", split) if not row["id"].startswith("augment")]
+    source = {row["id"] for row in long.rows("clean")}
+    lengths = [len(row["ids"]) for row in rows if row["id"] in source]
+    assert (entry["rows"], entry["of"]) == (sum(length > 6 for length in lengths), 80)
+    lost = sum(length - 6 for length in lengths if length > 6)
+    assert entry["share_lost"] == pytest.approx(lost / sum(length for length in lengths if length > 6), abs=1e-6)
+    said = (tmp_path / ".state" / "tokenize" / "journal.jsonl").read_text(encoding="utf-8")
+    assert "cut at 6 tokens (" in said and entry["message"].endswith("of their tokens lost): tokenize.max_length")
