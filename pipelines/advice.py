@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.monitor.feedback import Box
+from components.registry.reader import argument
 from components.serve.monitored import FEEDBACK
 from pipelines.monitor import monitoring
 from pipelines.params import Params, load
@@ -20,9 +21,10 @@ def advice(root: Path, name: str) -> str:
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     waiting = len(Box(monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows).waiting())
-    option = "" if name == "default" else f" --pipeline {name}"
     steps = _missing(params, name)
-    steps.append(f"look at what waits for review ({waiting:,}; gristmill feedback list{option}) and accept what is right" if waiting else "send labels for answers (POST /v1/feedback) and accept them")
+    steps.append(
+        f"look at what waits for review ({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right" if waiting else "send labels for answers (POST /v1/feedback) and accept them"
+    )
     return "; ".join([*steps, "or bring new rows to the source; the retrain then begins by itself"])
 
 

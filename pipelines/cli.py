@@ -10,8 +10,13 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
+from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
-from pipelines.project import FRESH, root
+from pipelines.names import Name, Pipeline, chosen, split_name
+from pipelines.outputs import pipeline_names
+from pipelines.printable import printable_lines
+from pipelines.project import FRESH, root, task_ids
+from pipelines.terminal import print_anything
 from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
@@ -23,15 +28,17 @@ app.command()(review.rollback)
 app.command()(review.history)
 app.command()(review.trace)
 
-Name = Annotated[str, typer.Argument(help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
-
 
 @app.command()
-def run(name: Name = "default", fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False) -> None:
+def run(
+    name: Name = None,
+    fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from pipelines.run import run_pipeline
 
-    raise typer.Exit(run_pipeline(root(), name, fresh))
+    raise typer.Exit(run_pipeline(root(), chosen(root(), name, pipeline, needs_model=False), fresh))
 
 
 @app.command()
@@ -53,35 +60,41 @@ def stage(
 
 @app.command()
 def retrain(
-    name: Name = "default",
+    name: Name = None,
     trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
     accept_source: Annotated[bool, typer.Option("--accept-source", help="take the source as it is, though it has shrunk or its columns have changed")] = False,
+    pipeline: Pipeline = None,
 ) -> None:
     """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
     from pipelines.retrain import retrain as work
 
-    raise typer.Exit(work(root(), name, trigger, accept_source))
+    raise typer.Exit(work(root(), chosen(root(), name, pipeline), trigger, accept_source))
 
 
 @app.command()
-def pull(name: Name = "default", from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False) -> None:
+def pull(
+    name: Name = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; run, retrain and schedule do so first."""
     from pipelines.params import load
     from pipelines.pull import pull_now
     from pipelines.run import files_of
 
-    path = files_of(root(), name)[0]
+    path = files_of(root(), chosen(root(), name, pipeline, needs_model=False))[0]
     pull_now(root(), load(path, shown=path.relative_to(root()).as_posix()), from_scratch)
 
 
 @app.command()
 def schedule(
-    name: Name = "default",
+    name: Name = None,
     cron: Annotated[str | None, typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False)] = None,
     on_new_data: Annotated[bool, typer.Option("--on-new-data", help="when data, code or params are new")] = False,
     on_drift: Annotated[bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 60.0,
     print_: Annotated[str | None, typer.Option("--print", help="systemd or kubernetes: print the same for it", show_default=False)] = None,
+    pipeline: Pipeline = None,
 ) -> None:
     """Retrain at set times, or when there is reason to, until Ctrl-C."""
     if sum((cron is not None, on_new_data, on_drift)) != 1:
@@ -89,6 +102,7 @@ def schedule(
     from pipelines.cron import parse
     from pipelines.run import files_of
 
+    name = chosen(root(), name, pipeline)
     files_of(root(), name)
     times = parse(cron) if cron is not None else None
     if print_ is not None:
@@ -102,17 +116,57 @@ def schedule(
 
 
 @app.command()
+def tasks() -> None:
+    """List the tasks that a pipeline can have."""
+    for name, what in task_ids().items():
+        typer.echo(f"{name}: {what}")
+
+
+@app.command()
 def new(
-    name: str,
-    task: Annotated[str, typer.Option(help="task id")],
+    name: Annotated[str, typer.Argument(help="of the pipeline: small letters, digits, - and _")],
+    task: Annotated[str, typer.Option(help=f"one of: {', '.join(task_ids())}")],
     data: Annotated[Path, typer.Option(help="file or folder; it stays where it lies")],
     text: Annotated[str | None, typer.Option(help="column that holds the input")] = None,
     label: Annotated[str | None, typer.Option(help="column that holds the class")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, tsv, jsonl, parquet, text or folders"),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="whether the first line names the columns"),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="names for a table without a header, such as label,text"),
+    ] = None,
+    labels: Annotated[
+        str,
+        typer.Option(help='other names for labels: "Positive=positive,n/a="; n/a= drops it'),
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="a value of params.yaml, such as train.epochs=3; repeatable"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
-    """Make a pipeline for your own data, and show what was guessed of it."""
-    from pipelines.new import create
+    """Make a pipeline for your own data, and show what was measured and decided."""
+    from pipelines.new import NewOptions, create
+    from pipelines.new_options import column_names
+    from pipelines.wizard import Wizard, is_interactive
 
-    for line in create(root(), name, task, data, text, label):
+    options = NewOptions(
+        text=text,
+        label=label,
+        format=format_,
+        header=header,
+        columns=column_names(columns),
+        labels=labels,
+        settings=set_ or (),
+    )
+    wizard = Wizard() if is_interactive() and not yes else None
+    for line in create(root(), name, task, data, options=options, wizard=wizard):
         typer.echo(line)
 
 
@@ -142,47 +196,54 @@ def status() -> None:
 
 @app.command()
 def serve(
-    name: Name = "default",
+    name: Name = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
     host: Annotated[str, typer.Option(help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY")] = "127.0.0.1",
+    pipeline: Pipeline = None,
 ) -> None:
-    """Hold the champion up over HTTP until Ctrl-C."""
+    """Hold the champion up over HTTP until Ctrl-C. Two pipelines can be served at a time, each on its port."""
     from pipelines.service import hold
 
-    hold(root(), name, host, port)
+    hold(root(), chosen(root(), name, pipeline), host, port)
 
 
 @app.command()
-def monitor(name: Name = "default") -> None:
+def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
     """Compare what the service was asked with what its model was trained on. Exit code 5: it has drifted."""
     from pipelines.monitor import show
     from pipelines.params import load
     from pipelines.run import files_of
 
-    path = files_of(root(), name)[0]
+    path = files_of(root(), chosen(root(), name, pipeline))[0]
     raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
 
 
 @app.command()
 def predict(
-    query: Annotated[str | None, typer.Argument(help="a text, or the path of a picture", show_default=False)] = None,
-    pipeline: Annotated[str, typer.Option(help="which pipeline's model")] = "default",
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME] QUERY", help="a text, or the path of a picture; before it the pipeline, if it is not default. With --in: [NAME] alone", show_default=False),
+    ] = None,
+    pipeline: Pipeline = None,
     source: Annotated[Path | None, typer.Option("--in", help="a Parquet, CSV, TSV or JSON lines file of rows instead", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
     column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
     version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
 ) -> None:
     """Ask the champion without a server: one thing, or each row of a file."""
-    if (query is None) == (source is None) or (source is None) != (out is None):
-        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict "…", or gristmill predict --in FILE --out FILE')
+    if (not words and source is None) or (source is None) != (out is None) or (source is not None and len(words or ()) > 1):
+        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict [NAME] "…", or gristmill predict [NAME] --in FILE --out FILE')
     if source is not None and out is not None:
         from pipelines.batch import predict_file
 
-        predict_file(root(), pipeline, source, out, column, version)
-    elif query is not None:
-        from pipelines.service import answer
+        predict_file(root(), chosen(root(), words[0] if words else None, pipeline), source, out, column, version)
+        return
+    from pipelines.service import answer
 
-        answer(root(), pipeline, query)
+    name, query = split_name(words, "QUERY", "predict")
+    if name and name not in pipeline_names(root()):
+        raise InputError(f"there is no pipeline {name!r}", where="predict", remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"')
+    answer(root(), chosen(root(), name, pipeline), query)
 
 
 @app.command()
@@ -210,11 +271,16 @@ def clean_state() -> None:
 
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
+    print_anything()
+    named_user()
+    usable_home(root())
     try:
         app()
     except GristmillError as error:
         sys.stdout.flush()
-        typer.secho(f"error: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+        # File names and columns that it names may hold sequences that a terminal obeys.
+        message = printable_lines(f"error: {error}")
+        typer.secho(message, fg="red" if sys.stderr.isatty() else None, err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -14,28 +14,29 @@ import typer
 from components.core.errors import InputError
 from components.monitor.feedback import Box, Key, Label
 from pipelines.lock import only_one
+from pipelines.names import Name, Pipeline, chosen
+from pipelines.outputs import pipeline_names
 from pipelines.project import root
 
 if TYPE_CHECKING:
     from pipelines.params import Params
 
 feedback_app = typer.Typer(no_args_is_help=True, help="Labels that clients sent for answers, before a person has looked at them.")
-Pipeline = Annotated[str, typer.Option(help="whose labels")]
 By = Annotated[str, typer.Option(help="who decides")]
-Which = Annotated[list[str] | None, typer.Argument(metavar="ID[:ITEM]…", help="as `list` shows them; the beginning of an id is enough")]
+Which = Annotated[list[str] | None, typer.Argument(metavar="[NAME] ID[:ITEM]…", help="as `list` shows them; the beginning of an id is enough; before them the pipeline, if it is not default")]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
 _SHORT = 12
 
 
 @feedback_app.command("list")
-def list_(pipeline: Pipeline = "default", limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+def list_(name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """What waits for review, the oldest first."""
     from rich.table import Table
     from rich.text import Text
 
     from pipelines.watch import console
 
-    params, box = _open(pipeline)
+    params, box = _open(chosen(root(), name, pipeline))
     with _reviewing(params, box):
         waiting = box.waiting()
     if not waiting:
@@ -56,31 +57,40 @@ def list_(pipeline: Pipeline = "default", limit: Annotated[int, typer.Option(min
 
 
 @feedback_app.command()
-def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
+def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
     """Make labels training data: a file that the next retrain reads."""
-    params, box = _open(pipeline)
+    name, ids = _named(which or [], pipeline)
+    params, box = _open(name)
     with _reviewing(params, box):
-        chosen = _chosen(box.waiting(), which or [], all_)
-        lost = [each for each in chosen if each.input is None]
+        labels = _chosen(box.waiting(), ids, all_)
+        lost = [each for each in labels if each.input is None]
         if lost:
             raise InputError(
                 f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from", where=_name(lost[0]), remedy="reject them; for new answers set monitor.keep_text: true"
             )
         path = _home(params) / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
-        _write(path.with_name(f".{path.name}"), [_record(params, each) for each in chosen])
-        box.decide([each.key for each in chosen], "accepted", by)
+        _write(path.with_name(f".{path.name}"), [_record(params, each) for each in labels])
+        box.decide([each.key for each in labels], "accepted", by)
         _finish(params, box)
-    typer.echo(f"{len(chosen)} accepted by {by}: {path.relative_to(root())}")
+    typer.echo(f"{len(labels)} accepted by {by}: {path.relative_to(root())}")
 
 
 @feedback_app.command()
-def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = "default") -> None:
+def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
     """Say that labels are wrong: they are never learnt from, and count no more for accuracy."""
-    params, box = _open(pipeline)
+    name, ids = _named(which or [], pipeline)
+    params, box = _open(name)
     with _reviewing(params, box):
-        chosen = _chosen(box.waiting(), which or [], all_)
-        box.decide([each.key for each in chosen], "rejected", by)
-    typer.echo(f"{len(chosen)} rejected by {by}")
+        labels = _chosen(box.waiting(), ids, all_)
+        box.decide([each.key for each in labels], "rejected", by)
+    typer.echo(f"{len(labels)} rejected by {by}")
+
+
+def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:
+    """Return the pipeline and the ids of `[NAME] ID…`: the first word is a name if there is a pipeline of that name."""
+    if words and words[0] in pipeline_names(root()):
+        return chosen(root(), words[0], pipeline), words[1:]
+    return chosen(root(), None, pipeline), words
 
 
 def _open(pipeline: str) -> tuple[Params, Box]:

@@ -16,6 +16,7 @@ from components.core.files import to_json
 from components.core.params import Strict, nearest, read_yaml, validate
 from components.monitor.params import MonitorParams
 from components.tasks import base
+from pipelines.outputs import path_mistake
 from pipelines.stages import STAGES
 
 SECTIONS = (*STAGES, "registry")  # of params.yaml, each with a module components/<section>/params.py
@@ -103,7 +104,11 @@ def load(path: Path, shown: str | None = None) -> Params:
     task = tree.get("task")
     if task not in base.tasks():
         raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
-    model: Any = validate(tree_model(task), tree, source, lambda model: _cross_check(task, model) + _check_place(model, shown))
+
+    def more(model: Any) -> list[str]:
+        return _cross_check(task, model) + _check_place(model, shown) + _check_inputs(model, path, shown)
+
+    model: Any = validate(tree_model(task), tree, source, more)
     sections = {section: getattr(model, section) for section in SECTIONS}
     return Params(task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain)
 
@@ -116,6 +121,16 @@ def _check_place(tree: Any, file: str | None) -> list[str]:
     expected = Pipeline(root="../..", params=file, data=f"data/{name}") if name else Pipeline()
     told = {"DVC would read another file": ("root", "params"), "each pipeline has a folder of its own": ("data",)}
     return [f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {why}" for why, keys in told.items() for key in keys if (value := getattr(tree.pipeline, key)) != getattr(expected, key)]
+
+
+def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
+    """Say which files that the pipeline reads lie where a run deletes them."""
+    if file is None:
+        return []
+    root, name = path.parents[len(Path(file).parts) - 1], Path(file).parent.name or "default"
+    inputs = {"ingest.source.path": tree.ingest.source.path, "ingest.feedback": tree.ingest.feedback}
+    mistakes = {key: path_mistake(root, name, value) for key, value in inputs.items() if value}
+    return [f"{key}: {mistake}" for key, mistake in mistakes.items() if mistake]
 
 
 def _cross_check(task: str, tree: Any) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.core.files import sha256
+from components.core.files import sha256, write_atomic
 from components.core.tables import MANIFEST
 from components.ingest.params import IngestParams, Sql
 from components.ingest.survey import changes
@@ -32,6 +32,8 @@ from pipelines.params import Params, load
 from pipelines.processes import end_with_parent, identify
 from pipelines.pull import pull_first
 from pipelines.run import files_of
+from pipelines.stages import REPORT
+from pipelines.summary import kept_report, review_command
 
 _NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
 
@@ -59,6 +61,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
             notify.tell(params.retrain.webhook, name, killed)
         shelf = look(root, name)
         past = retrains(shelf) if shelf else []
+        first = shelf is None or not shelf.versions
         leading = shelf.aliases.get("champion") if shelf else None
         made = Retrain(uuid.uuid4().hex[:12], trigger, "failed", "", now(), "", {}, "", "", params.digest_up_to("serve"), "", 0, before=leading, after=leading)
         try:
@@ -71,6 +74,8 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
                 typer.echo(f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}")
             if (last := last_done(past)) and not accept_source:
                 _check_source(params, last, made)
+            if first:
+                typer.echo(f"pipeline {name} has no model yet: this retrain trains from nothing, and there is no champion to compare with")
             isolate.check_room(root, params, found.bytes)
             split = frozen.find(root, params, ledger.folder, shelf)
             made = replace(made, split=split.stem if split else "")
@@ -125,14 +130,43 @@ def _run(root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path 
     done = _in_copy(copy, params.name, ledger, made)
     end(root, params.name, None)
     made = _outcome(root, copy, params, replace(made, seconds=done.seconds, ended=now()), done)
+    report = None
     if made.outcome in DONE:
         frozen.keep(copy, params, ledger.folder)
+        report = keep_report(root, copy, params, made)
     ledger.close(made)
     if made.outcome in DONE:
         isolate.remove(copy)
     typer.echo(told(params.name, made))
+    if report:
+        typer.echo(f"report {report}")
+    if made.version and made.outcome in ("waiting", "refused", "rejected"):
+        typer.echo(f"next: {review_command(params.name, made.version)}")
     notify.tell(params.retrain.webhook, params.name, made)
     return 0 if made.outcome in DONE else done.code if done.code > 0 else EnvironmentFault.exit_code
+
+
+def keep_report(root: Path, copy: Path, params: Params, made: Retrain) -> str | None:
+    """Copy the report of a retrain to the project before the copy of the project is deleted.
+
+    Returns:
+        Its path relative to the project; None where the retrain has written none, or it cannot be copied: the model counts, not its report.
+    """
+    report = copy / params.pipeline.data / REPORT
+    if not made.version or not report.is_file():
+        return None
+    relative = kept_report(params.name, made.version)
+    try:
+        content = report.read_bytes()
+        kept = root / relative
+        if kept.is_file() and kept.read_bytes() != content:
+            # Of an earlier retrain, or edited by a person: it stays.
+            relative = f"{relative.removesuffix('.html')}-{made.id}.html"
+        write_atomic(root / relative, content)
+    except (OSError, EnvironmentFault) as error:
+        typer.echo(f"the report could not be kept: {error}", err=True)
+        return None
+    return relative
 
 
 def _in_copy(copy: Path, name: str, ledger: Ledger, made: Retrain) -> Followed:

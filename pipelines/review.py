@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.names import Name, Pipeline, chosen, chosen_or_none, split_name, version_number
 from pipelines.project import root
 
 if TYPE_CHECKING:
@@ -15,96 +16,121 @@ if TYPE_CHECKING:
     from components.registry.reader import Shelf
 
 review_app = typer.Typer(no_args_is_help=True, help="Versions that wait for a person.")
-Number = Annotated[int, typer.Argument(min=1, help="of the version")]
-Pipeline = Annotated[str, typer.Option(help="whose versions")]
+Version = Annotated[list[str] | None, typer.Argument(metavar="[NAME] N", help="the number of a version; before it the pipeline, if it is not default")]
 By = Annotated[str, typer.Option(help="who decides")]
 Note = Annotated[str, typer.Option(help="why, in a sentence")]
 
 
 @review_app.command("list")
-def list_(pipeline: Pipeline = "default") -> None:
+def list_(name: Name = None, pipeline: Pipeline = None) -> None:
     """All versions: what was decided, and what waits."""
     from pipelines.review_show import show_list
 
-    shelf, _ = _open(pipeline)
+    shelf, _ = _open(chosen(root(), name, pipeline))
     show_list(shelf)
 
 
 @review_app.command()
-def show(number: Number, pipeline: Pipeline = "default") -> None:
+def show(version: Version = None, pipeline: Pipeline = None) -> None:
     """The card of a version."""
     from pipelines.review_show import show_version
 
-    shelf, _ = _open(pipeline)
+    name, number = _version(version, pipeline, "review show")
+    shelf, _ = _open(name)
     show_version(root(), shelf, shelf.version(number))
 
 
 @review_app.command()
-def diff(number: Number, pipeline: Pipeline = "default") -> None:
+def diff(version: Version = None, pipeline: Pipeline = None) -> None:
     """A version beside the champion."""
     from pipelines.review_diff import show_diff
 
-    shelf, limits = _open(pipeline)
+    name, number = _version(version, pipeline, "review diff")
+    shelf, limits = _open(name)
     show_diff(root(), shelf, shelf.version(number), limits)
 
 
 @review_app.command()
 def approve(
-    number: Number,
     by: By,
     note: Note,
-    pipeline: Pipeline = "default",
+    version: Version = None,
+    pipeline: Pipeline = None,
     override: Annotated[list[str] | None, typer.Option(help="a gate that you answer for: baseline, champion, calibration, slices; or rejected, to take a rejection back")] = None,
 ) -> None:
     """Release a version."""
     from components.registry import release
 
-    _, limits = _open(pipeline)
-    _tell(release.approve(root(), pipeline, number, limits, who=by, why=note, overrides=override or ()), pipeline)
+    name, number = _version(version, pipeline, "review approve")
+    _, limits = _open(name)
+    _tell(release.approve(root(), name, number, limits, who=by, why=note, overrides=override or ()), name)
 
 
 @review_app.command()
-def reject(number: Number, by: By, note: Note, pipeline: Pipeline = "default") -> None:
+def reject(by: By, note: Note, version: Version = None, pipeline: Pipeline = None) -> None:
     """Say that a version must not be released."""
     from components.registry import release
 
-    _open(pipeline)
-    _tell(release.reject(root(), pipeline, number, who=by, why=note), pipeline)
+    name, number = _version(version, pipeline, "review reject")
+    _open(name)
+    _tell(release.reject(root(), name, number, who=by, why=note), name)
 
 
 def rollback(
     by: By,
     note: Note,
+    name: Name = None,
     to: Annotated[int | None, typer.Option(min=1, help="a version that was champion; without it: the one before")] = None,
-    pipeline: Pipeline = "default",
+    pipeline: Pipeline = None,
 ) -> None:
     """Release an earlier champion again."""
     from components.registry import release
 
-    _open(pipeline)
-    _tell(release.rollback(root(), pipeline, to, who=by, why=note), pipeline)
+    name = chosen(root(), name, pipeline)
+    _open(name)
+    _tell(release.rollback(root(), name, to, who=by, why=note), name)
 
 
-def history(pipeline: Pipeline = "default") -> None:
+def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
     from components.registry.reader import look
     from components.registry.retrains import retrains
     from pipelines.review_show import show_history
 
-    shelf = look(root(), pipeline)
-    if shelf is None or shelf.versions or not retrains(shelf):  # a first retrain may have failed before there was a version
-        shelf, _ = _open(pipeline)
+    name = chosen(root(), name, pipeline)
+    shelf = look(root(), name)
+    # A first retrain may have failed before there was a version.
+    if shelf is None or shelf.versions or not retrains(shelf):
+        shelf, _ = _open(name)
     show_history(shelf)
 
 
 def trace(
-    what: Annotated[str, typer.Argument(metavar="ANSWER_OR_VERSION", help="a version, a bundle's hash, an answer as JSON, a file that holds one, or -")],
-    pipeline: Pipeline = "default",
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME] ANSWER_OR_VERSION",
+            help="the id that the service gave with an answer, a version, a bundle's hash, an answer as JSON, a file that holds one, or -; before it the pipeline, if it is not default",
+        ),
+    ] = None,
+    pipeline: Pipeline = None,
 ) -> None:
     """Where an answer comes from: data, code, params, run, gates, and who released it."""
     from pipelines.trace import trace as show_trace
 
-    show_trace(root(), what, pipeline, sys.stdin.read() if what == "-" else "")
+    name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
+    show_trace(root(), clue, chosen_or_none(name, pipeline), sys.stdin.read() if clue == "-" else "")
+
+
+def _version(words: list[str] | None, pipeline: str | None, command: str) -> tuple[str, int]:
+    """Return the pipeline and the number that `[NAME] N` mean.
+
+    Raises:
+        InputError: they mean none, or two pipelines.
+    """
+    name, text = split_name(words, "N", command)
+    number = version_number(text, command)
+    return chosen(root(), name, pipeline), number
 
 
 def _open(pipeline: str) -> tuple[Shelf, GateParams]:

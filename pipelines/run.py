@@ -19,10 +19,12 @@ from rich.markup import escape
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
+from pipelines.outputs import check_input_path
 from pipelines.params import Params, load
 from pipelines.project import FRESH
 from pipelines.pull import pull_first
 from pipelines.summary import show_summary
+from pipelines.untracked import check_untracked
 from pipelines.watch import console
 
 _PATIENCE_S = 5.0
@@ -54,6 +56,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        check_untracked(root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again)
         pull_first(root, params)
         _check_source(root, params)
         from pipelines import account  # after what is wrong was told, for it reads tables
@@ -125,6 +128,7 @@ def _check_source(root: Path, params: Params) -> None:
     """DVC would say it less clearly: the source must be there."""
     ingest: Any = params.sections["ingest"]  # its class is made at run time
     source = ingest.source
+    check_input_path(root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path")
     if not (root / source.path).exists():
         raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
 

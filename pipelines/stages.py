@@ -18,6 +18,8 @@ class Stage:
     fits: bool = False  # its resumable state also depends on the code of nets, tasks and engine
 
 
+REPORT = "reports/report.html"  # below the pipeline's data folder
+
 STAGES: Mapping[str, Stage] = {
     "ingest": Stage(("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}, remembers=True),
     "clean": Stage(("clean",), {"raw": "raw"}, {"clean": "clean", "audit": "audit", "report": "reports/clean.json"}, remembers=True),
@@ -60,13 +62,13 @@ STAGES: Mapping[str, Stage] = {
             "leaderboard": "reports/leaderboard.json",
             "metrics": "reports/metrics.json",
             "confusion": "reports/confusion.csv",
-            "html": "reports/report.html",
+            "html": "reports/evaluation.html",
         },
     ),
     "serve": Stage(
         ("serve", "registry"),
-        {"clean": "clean", "winner": "models/winner", "answers": "reports/answers", "leaderboard": "reports/leaderboard.json"},
-        {"report": "reports/serve.json"},
+        {"clean": "clean", "winner": "models/winner", "answers": "reports/answers", "leaderboard": "reports/leaderboard.json", "evaluation": "reports/evaluation.html"},
+        {"html": REPORT, "report": "reports/serve.json"},
         registers=True,
     ),
 }

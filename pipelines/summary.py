@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from components.registry.reader import option
+from components.registry.reader import argument
+from components.registry.store import home
 from pipelines.params import Params
+from pipelines.project import RETRAINS
+from pipelines.stages import REPORT
 from pipelines.watch import console
+
+_RELEASED = ("promoted", "unchanged")
 
 
 def show_summary(root: Path, params: Params, again: str) -> None:
@@ -20,27 +26,56 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     board: dict[str, Any] = json.loads((reports / "leaderboard.json").read_text(encoding="utf-8"))
     served: dict[str, Any] = json.loads((reports / "serve.json").read_text(encoding="utf-8"))
     console.print(_table(board))
-    name = "" if params.name == "default" else f" {params.name}"
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})")
-    console.print(f"report   {(reports / 'report.html').relative_to(root)}")
+    if report := _report(root, params, served["version"]):
+        console.print(f"report   {escape(report)}")
+    console.print(f"next     {escape(_next(params.name, served, again))}")
+
+
+def _report(root: Path, params: Params, version: int) -> str | None:
+    """Return the path of the report that a person will find; None where there is none.
+
+    A retrain runs in a copy of the project, and its report is kept in the project when the copy goes.
+    """
+    report = root / params.pipeline.data / REPORT
+    if not report.is_file():
+        return None
+    return kept_report(params.name, version) if home(root) != root else report.relative_to(root).as_posix()
+
+
+def kept_report(name: str, version: int) -> str:
+    """Return where the report of a retrain is kept, relative to the project: in no pipeline's outputs."""
+    return f"{RETRAINS}/{name}/version-{version}.html"
+
+
+def review_command(name: str, version: int) -> str:
+    """Return the command that shows why a version was released or not."""
+    return f"gristmill review show{argument(name)} {version}"
+
+
+def _next(name: str, served: dict[str, Any], again: str) -> str:
     if served["decision"] == "waiting":
-        console.print(f"waits    gristmill review show {served['version']}{option(params.name)}   then approve or reject")
-    console.print(f"next     gristmill serve{name}   gristmill predict{' --pipeline' + name if name else ''} …   gristmill mlflow up   {escape(again)}")
+        return f"{review_command(name, served['version'])}   then approve or reject it"
+    if served["decision"] not in _RELEASED:
+        return f"{review_command(name, served['version'])}   {again}"
+    return f"gristmill serve{argument(name)}   gristmill predict{argument(name)} …   gristmill mlflow up   {again}"
 
 
 def _table(board: dict[str, Any]) -> Table:
+    # The metric that chose the winner and that the gate compares with the baseline comes first.
     metric = board["deciding_metric"]
+    others = [] if metric == "accuracy" else ["accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("candidate", f"validation {metric}", "test accuracy", "interval", "MB", "p50 ms", "items/s"):
+    for column in ("candidate", f"validation {metric}", f"test {metric}", "interval", *others, "MB", "p50 ms", "items/s"):
         table.add_column(column, justify="left" if column == "candidate" else "right", no_wrap=True)
     for row in board["candidates"]:
-        low, high = row["test_interval"]["accuracy"]
         cells = [
             f"{'*' if row['winner'] else ' '} {row['name']}",
             f"{row['validation'][metric]:.4f}",
-            f"{row['test']['accuracy']:.4f}",
-            f"{low:.3f}-{high:.3f}",
+            f"{row['test'][metric]:.4f}",
+            _interval(row["test_interval"].get(metric)),
+            *(f"{row['test'][other]:.4f}" for other in others),
             f"{row['size_bytes'] / 1e6:.2f}",
             f"{row['latency_ms']['p50']:.2f}",
             f"{row['throughput_per_s']:,.0f}",
@@ -49,3 +84,7 @@ def _table(board: dict[str, Any]) -> Table:
     table.caption = "* the winner, chosen on validation; test only reports"
     table.caption_justify = "left"
     return table
+
+
+def _interval(pair: Sequence[float] | None) -> str:
+    return f"{pair[0]:.3f}-{pair[1]:.3f}" if pair else ""

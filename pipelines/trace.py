@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.text import Text
 
 from components.core.errors import InputError
+from components.monitor.feedback import Box
 from components.registry.log import Release, records, standing
-from components.registry.reader import Shelf, Version, look
-from pipelines.review_show import COLOURS, commit, facts, gates_of, when
+from components.registry.reader import Shelf, Version, code_state, look
+from pipelines.names import DEFAULT, chosen
+from pipelines.outputs import pipeline_names
+from pipelines.project import STATE
+from pipelines.review_show import COLOURS, facts, gates_of, when
 from pipelines.watch import console
 
-_REMEDY = "gristmill trace NUMBER | BUNDLE_HASH | ANSWER.json | -"
-_SHORTEST = 6  # characters of a hash that mean it
+if TYPE_CHECKING:
+    from components.monitor.log import LoggedAnswer
+
+_REMEDY = "gristmill trace [NAME] ANSWER_ID | VERSION | BUNDLE_HASH | ANSWER.json | -"
+_SHORTEST = 6  # characters of a hash or an id that mean it
+_ID = 32  # characters of an answer's id
+REQUESTS, FEEDBACK = "requests", "feedback"  # folders of the service's log, as components.serve.monitored names them
 
 
 @dataclass(frozen=True)
@@ -33,24 +42,59 @@ class Clue:
     answer: str = ""  # its id
 
 
-def trace(root: Path, what: str, pipeline: str, stdin: str = "") -> None:
+def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
     """Print where an answer or a version comes from.
 
     Args:
         root: the project.
-        what: a version number, the beginning of a bundle's hash, an answer as JSON, a file that holds one, or "-".
-        pipeline: whose versions, where an answer does not say it.
+        what: the id of an answer, a version number, the beginning of a bundle's hash, an answer as JSON, a file that holds one, or "-".
+        pipeline: whose versions. None: the answer's own, else `default`.
         stdin: what "-" means.
 
     Raises:
         InputError: not understood, no such version, or an answer that this registry did not give.
         EnvironmentFault: the store does not answer.
     """
-    clue = read_clue(what, pipeline, stdin)
+    clue = _answered(root, what.strip(), pipeline) or read_clue(what, pipeline or DEFAULT, stdin)
+    if pipeline is None and not clue.answer:
+        chosen(root, None, None)
     shelf = look(root, clue.pipeline)
     if shelf is None:
         raise InputError(f"the registry has no versions of {clue.pipeline!r}", where="registry", remedy=f"is this the registry of what answered? {_REMEDY}")
     _show(shelf, find(shelf, clue), clue)
+
+
+def _answered(root: Path, what: str, pipeline: str | None) -> Clue | None:
+    """Find an answer by its id, or the beginning of it, in the request logs and among the labels that clients sent.
+
+    Raises:
+        InputError: the text means several answers, or it is a whole id and there is no such answer.
+    """
+    id_, _, item = what.partition(":")
+    if not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},{_ID}}}", id_) or (item and not item.isdigit()):
+        return None
+    names = [pipeline] if pipeline else pipeline_names(root)
+    found = {(each.id, name): each for name in names for each in _logged(root, name, id_)}
+    if len(found) > 1:
+        raise InputError(f"{len(found)} answers have an id that begins with {id_}", where="trace", remedy="give more of the id")
+    for (_, name), answer in found.items():
+        return Clue(name, version=int(answer.version), answer=answer.id)
+    if len(id_) == _ID:
+        what = f"no answer with the id {id_} is in the request log of {' or '.join(names)}"
+        remedy = "the log holds a sample of the answers for some days (section monitor); an answer as JSON can always be traced: gristmill trace ANSWER.json"
+        raise InputError(what, where="trace", remedy=remedy)
+    return None
+
+
+def _logged(root: Path, name: str, beginning: str) -> Iterator[LoggedAnswer]:
+    # Takes pyarrow, which a trace of a version does not need.
+    from components.monitor.log import LoggedAnswer, answers_that_begin_with
+
+    folder = root / "data" / STATE / name / "monitor"
+    yield from answers_that_begin_with(folder / REQUESTS, beginning)
+    for label in Box(folder / FEEDBACK, 1).labels():
+        if label.id.startswith(beginning):
+            yield LoggedAnswer(label.id, label.version)
 
 
 def read_clue(what: str, pipeline: str, stdin: str = "") -> Clue:
@@ -93,7 +137,9 @@ def find(shelf: Shelf, clue: Clue) -> Version:
     if clue.version is None:
         found = [version for version in shelf.versions if version.tags.get("bundle_sha256", "").startswith(clue.bundle)]
         if len(found) != 1:
-            raise InputError(f"{len(found)} versions of {shelf.pipeline!r} have a bundle that begins with {clue.bundle}", where="trace", remedy="give more of the hash, or --pipeline NAME")
+            raise InputError(
+                f"{len(found)} versions of {shelf.pipeline!r} have a bundle that begins with {clue.bundle}", where="trace", remedy="give more of the hash, or the pipeline: gristmill trace NAME HASH"
+            )
         return found[0]
     version = shelf.version(clue.version)
     for name, said, tag in (("bundle", clue.bundle, "bundle_sha256"), ("data", clue.data_hash, "data_hash")):
@@ -110,7 +156,7 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
     console.print(f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}")
     told: list[tuple[str, str | Text]] = [
         ("data", f"{tags.get('data_hash', 'unknown')}  (SHA-256 of clean's manifest)"),
-        ("code", commit(tags)),
+        ("code", code_state(tags)),
         ("params", tags.get("pipeline_params_hash") or tags.get("params_hash", "unknown")),
         ("DVC lock", tags.get("dvc_lock") or "none"),
         ("run", f"{version.run_id}  (gristmill mlflow up)"),

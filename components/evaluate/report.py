@@ -31,7 +31,9 @@ class Facts:
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value}, "test": {metric: value}, "test_interval": {metric: [low, high]},
             "size_bytes", "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}; metrics accuracy, precision, recall, macro_f1, auc.
         confidence: of all intervals.
-        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting", "filtered", "clean"}, and {"near_duplicate_pairs"}, which are kept, on one side of the split.
+        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting", "filtered", "clean"}, and {"near_duplicate_pairs"}, which are kept, on one side of the split,
+            and {"equality"}: how duplicates are alike.
+        account: rows {"stage", "what", "rows", "of", "message"} and where something was cut {"share_lost"}: what happened to the rows, in order.
         quarantine: reason -> a few of the values refused for it, as plain text.
         splits: split -> {class: rows}.
         lengths: {"histogram": {"edges": n + 1, "counts": n}, "percentiles": {"p50": tokens, ...}}.
@@ -57,6 +59,7 @@ class Facts:
     leaderboard: Sequence[Row]
     confidence: float = 0.95
     counts: Mapping[str, Any] | None = None
+    account: Sequence[Row] = ()
     quarantine: Mapping[str, Sequence[str]] = field(default_factory=dict)
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     lengths: Mapping[str, Any] | None = None
@@ -132,7 +135,7 @@ def _figure(row: Row, split: str, metric: str) -> float:
 
 def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The way from raw to clean: what each step took away, and what was left."""
-    names = {"exact_duplicates": "exact duplicates", "conflicting": "conflicting labels", "filtered": "filtered"}
+    names = {"exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}", "conflicting": "conflicting labels", "filtered": "filtered"}
     taken = [(f"quarantined: {reason}", rows) for reason, rows in sorted((counts.get("quarantined") or {}).items())]
     taken += [(name, counts[key]) for key, name in names.items() if known(counts.get(key))]
     if not known(counts.get("raw")):

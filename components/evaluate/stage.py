@@ -61,8 +61,10 @@ def run(job: Job) -> None:
     pairs = ["actual,predicted", *(f"{_quoted(case.truth)},{_quoted(answer.label)}" for answer, case in zip(answers, test, strict=True))]
     write_atomic(job.outputs["confusion"], "\n".join(pairs) + "\n")
     write_report(job.outputs["html"], facts)
-    low, high = winner["test_interval"]["accuracy"]
-    job.journal.say(f"winner: {winner['name']}, chosen on validation; test accuracy {winner['test']['accuracy']:.4f} ({params.confidence:.0%} interval {low:.4f} to {high:.4f}), {leaked} leaked rows")
+    metric = judge.metrics[0].name
+    low, high = winner["test_interval"][metric]
+    interval = f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"
+    job.journal.say(f"winner: {winner['name']}, chosen on validation; test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows")
     job.journal.say(f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}")
 
 

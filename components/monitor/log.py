@@ -212,6 +212,27 @@ def read_log(folder: Path, version: str, since: float = 0.0, until: float = floa
     return pa.concat_tables(tables, promote_options="default").sort_by([("time", "ascending"), ("id", "ascending"), ("item", "ascending")])
 
 
+@dataclass(frozen=True)
+class LoggedAnswer:
+    """A request of which an answer was logged."""
+
+    id: str
+    version: str
+
+
+def answers_that_begin_with(folder: Path, beginning: str) -> list[LoggedAnswer]:
+    """Return the logged requests whose id begins so, each once; parts that vanish or cannot be read are left out."""
+    import pyarrow.compute as pc
+
+    matches: dict[str, LoggedAnswer] = {}
+    for path in sorted(folder.glob(PART)):
+        with suppress(OSError, pa.ArrowException):
+            table = pq.read_table(path, columns=["id", "version"])
+            for row in table.filter(pc.starts_with(table["id"], beginning)).to_pylist():
+                matches[row["id"]] = LoggedAnswer(row["id"], row["version"])
+    return list(matches.values())
+
+
 class Index:
     """Finds the row of an answer; remembers which ids lie in which part, for clients may ask for many that are nowhere.
 

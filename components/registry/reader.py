@@ -17,6 +17,10 @@ from components.registry.store import client, database, reached, settle, trackin
 LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
 PLACE = "release."
 _PAGE = 1000
+_DIRTY = {
+    "true": " with changes that were not committed",
+    "unknown": " (git could not tell whether files were changed)",
+}
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,13 @@ class Shelf:
         found = next((each for each in self.versions if each.number == number), None)
         if found is None:
             there = f"there are 1 to {self.versions[-1].number}" if self.versions else "there is none"
-            raise InputError(f"{self.pipeline!r} has no version {number}; {there}", where="registry", remedy=f"gristmill review list{option(self.pipeline)}")
+            raise InputError(f"{self.pipeline!r} has no version {number}; {there}", where="registry", remedy=f"gristmill review list{argument(self.pipeline)}")
         return found
 
 
-def option(pipeline: str) -> str:
-    """What a command needs beside to mean this pipeline."""
-    return "" if pipeline == "default" else f" --pipeline {pipeline}"
+def argument(pipeline: str) -> str:
+    """Return what stands behind the name of a command that means this pipeline."""
+    return "" if pipeline == "default" else f" {pipeline}"
 
 
 def look(root: Path, pipeline: str) -> Shelf | None:
@@ -147,3 +151,9 @@ def _by_client(root: Path, pipeline: str) -> Shelf | None:
     params = opened.get_run(model.tags[LOG]).data.params if LOG in model.tags else {}
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
     return _shelf(pipeline, model.tags, aliases, ((int(each.version), each.tags, each.source, each.run_id or "", each.creation_timestamp) for each in rows), params)
+
+
+def code_state(tags: Mapping[str, str], length: int = 40) -> str:
+    """Return the git commit of a run's or version's tags, and whether files differed from it."""
+    commit = (tags.get("git_commit") or "none")[:length]
+    return commit + _DIRTY.get(tags.get("git_dirty", ""), "")

@@ -12,7 +12,7 @@ from typing import Literal
 from components.core.errors import GateError, InputError
 from components.registry.gates import OVERRIDABLE, Gate, GateParams, Rival, as_rows, from_rows, judge_champion
 from components.registry.log import Decision, Release, Standing, append, history, open_log, records, standing
-from components.registry.reader import Shelf, Version, look, option
+from components.registry.reader import Shelf, Version, argument, look
 from components.registry.settle import is_settled, settle
 from components.registry.store import client, reached
 from components.registry.versions import BUNDLE, cases_of, verify
@@ -120,7 +120,7 @@ def approve(root: Path, pipeline: str, version: int, limits: GateParams, *, who:
     def choose(shelf: Shelf, stand: Standing) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
-            raise InputError(f"version {version} of {pipeline!r} is champion already: {_told(stand.last[version])}", where="registry", remedy=f"gristmill history{option(pipeline)}")
+            raise InputError(f"version {version} of {pipeline!r} is champion already: {_told(stand.last[version])}", where="registry", remedy=f"gristmill history{argument(pipeline)}")
         if version in stand.rejected and "rejected" not in overrides:
             raise GateError(f"version {version} of {pipeline!r} was {_told(stand.last[version])}", where="registry", remedy="to take that back, approve it with --override rejected")
         if "gates" not in found.tags:
@@ -146,9 +146,9 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
     def choose(shelf: Shelf, stand: Standing) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
-            raise InputError(f"version {version} of {pipeline!r} is the champion", where="registry", remedy=f"gristmill rollback{option(pipeline)} takes it down")
+            raise InputError(f"version {version} of {pipeline!r} is the champion", where="registry", remedy=f"gristmill rollback{argument(pipeline)} takes it down")
         if version in stand.rejected:
-            raise InputError(f"version {version} of {pipeline!r} was {_told(stand.last[version])} already", where="registry", remedy=f"gristmill review list{option(pipeline)}")
+            raise InputError(f"version {version} of {pipeline!r} was {_told(stand.last[version])} already", where="registry", remedy=f"gristmill review list{argument(pipeline)}")
         return _record("rejected", found, stand, from_rows(json.loads(found.tags.get("gates", "[]"))), "review", who, why)
 
     return _made(decide(root, pipeline, choose))
@@ -175,13 +175,13 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
         number = to or stand.previous
         if number is None:
             there = f"before version {stand.champion} there was no champion that still stands" if stand.champion else "nothing was ever released"
-            raise InputError(f"there is nothing to go back to: {there}", where=f"pipeline {pipeline}", remedy=f"gristmill history{option(pipeline)}")
+            raise InputError(f"there is nothing to go back to: {there}", where=f"pipeline {pipeline}", remedy=f"gristmill history{argument(pipeline)}")
         found = shelf.version(number)
         if number == stand.champion:
-            raise InputError(f"version {number} of {pipeline!r} is champion already: {_told(stand.last[number])}", where="--to", remedy=f"gristmill history{option(pipeline)}")
+            raise InputError(f"version {number} of {pipeline!r} is champion already: {_told(stand.last[number])}", where="--to", remedy=f"gristmill history{argument(pipeline)}")
         if number not in stand.released:
             was = f"was {_told(stand.last[number])}" if number in stand.rejected else "never was champion"
-            raise InputError(f"version {number} of {pipeline!r} {was}", where="--to", remedy=f"gristmill review approve {number}{option(pipeline)} releases it through the gates")
+            raise InputError(f"version {number} of {pipeline!r} {was}", where="--to", remedy=f"gristmill review approve{argument(pipeline)} {number} releases it through the gates")
         verify(root, found)
         return _record("rolled back", found, stand, [], "review", who, why)
 
@@ -222,7 +222,7 @@ def _refuse(version: Version, refusing: Sequence[Gate]) -> None:
     told = "; ".join(f"{gate.name}: {gate.detail} ({_number(gate.value)} against {_number(gate.limit)})" for gate in refusing)
     firm = [gate.name for gate in refusing if gate.name not in OVERRIDABLE]
     way = f"{', '.join(firm)} cannot be overridden: mend the model, or the limit in params.yaml" if firm else f"if you know better: {' '.join(f'--override {gate.name}' for gate in refusing)}"
-    more = f"gristmill review show {version.number}{option(version.pipeline)} tells more"
+    more = f"gristmill review show{argument(version.pipeline)} {version.number} tells more"
     raise GateError(f"version {version.number} of {version.pipeline!r} is refused by {told}", where="gates", remedy=f"{more}; {way}")
 
 

@@ -12,7 +12,7 @@ from components.core.errors import EnvironmentFault, GateError, InputError
 from components.core.files import sha256
 from components.registry.cases import Cases
 from components.registry.log import open_log
-from components.registry.reader import Version, look, option
+from components.registry.reader import Version, argument, look
 from components.registry.store import client, experiment, reached, tracking_uri, unavailable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def verify(root: Path, version: Version) -> None:
             if sha256(folder / CARD) != version.tags.get(BUNDLE):
                 raise InputError("is not the card that was registered", where=str(folder / CARD))
         except InputError as error:
-            remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{option(version.pipeline)}"
+            remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{argument(version.pipeline)}"
             raise GateError(f"version {version.number} of {version.pipeline!r} is refused by bundle: {error.what}", where=error.where, remedy=remedy) from None
 
 

@@ -21,7 +21,7 @@ from components.engine.predict import load
 from components.registry.cases import Cases
 from components.registry.gates import Gate, Rival, as_rows, from_rows, judge_gates
 from components.registry.params import RegistryParams
-from components.registry.reader import Version, option
+from components.registry.reader import Version, argument
 from components.registry.release import Release, release
 from components.registry.review import pick_up
 from components.registry.versions import champion, fetch, keep_cases, register
@@ -31,6 +31,7 @@ from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
+from components.serve.report import with_gates
 from components.serve.wire import ModelInfo
 from components.tasks import base
 
@@ -47,7 +48,7 @@ class Smoke:
 
 
 def run(job: Job) -> None:
-    """Write reports/serve.json; the registry holds the rest."""
+    """Write reports/serve.json and reports/report.html; the registry holds the rest."""
     params: ServeParams = job.params
     rules: RegistryParams = job.sections["registry"]  # type: ignore[assignment]
     pipeline, bundle = job.tags["pipeline"], job.inputs["winner"]
@@ -79,6 +80,8 @@ def run(job: Job) -> None:
         "gates": {gate.name: gate.verdict for gate in from_rows(made.gates)},
     }
     write_atomic(job.outputs["report"], to_json(report))
+    page = job.inputs["evaluation"].read_text(encoding="utf-8")
+    write_atomic(job.outputs["html"], with_gates(page, pipeline, made))
 
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
@@ -153,7 +156,7 @@ def _tell(job: Job, made: Release) -> None:
             interval = f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
             job.journal.say(f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})")
     stays = f"; version {made.before} stays champion" if made.before else ""
-    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show {made.version}{option(job.tags['pipeline'])}"
+    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show{argument(job.tags['pipeline'])} {made.version}"
     meaning = {
         "promoted": f"version {made.version} is champion",
         "unchanged": f"version {made.version} is champion already",

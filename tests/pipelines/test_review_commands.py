@@ -12,12 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
+from components.monitor.feedback import Box, Label
+from components.monitor.log import BASE
 from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate, GateParams, as_rows
 from components.registry.release import approve, release
@@ -177,6 +181,25 @@ def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> No
 )
 def test_a_trace_of_what_is_not_ours_says_so(project: Path, what: str, says: str) -> None:
     assert says in refused(InputError, "trace", what)
+
+
+def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
+    folder = project / "data" / ".state" / "default" / "monitor"
+    rows = [{"id": id_, "item": 0, "time": 1.0, "version": version, "prediction": "a", "probability": 0.9, "input": None} for id_, version in (("ab12" * 8, "2"), ("cd34" * 8, "1"))]
+    (folder / "requests").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=BASE), folder / "requests" / "part-0000000000001-0.parquet")
+    # One whose row is no longer in the log, but for which a client sent a label.
+    Box(folder / "feedback", 10).add(Label("ef56" * 8, 0, "b", 2.0, "1", "a", 0.9, None))
+    assert f"answer {'ab12' * 8} was given by default version 2" in run("trace", "ab12" * 8)
+    assert "was given by default version 1, the champion" in run("trace", "cd34cd:0")
+    assert "was given by default version 1" in run("trace", "default", "ef56ef56")
+    assert "is in the request log of default" in refused(InputError, "trace", "0" * 32)
+    assert "2 answers have an id that begins with" in _two_alike(folder)
+
+
+def _two_alike(folder: Path) -> str:
+    Box(folder / "feedback", 10, "1").add(Label("ab12ab" + "0" * 26, 0, "b", 2.0, "1", "a", 0.9, None))
+    return refused(InputError, "trace", "ab12ab")
 
 
 def test_exit_codes_and_what_a_trace_loads(project: Path) -> None:

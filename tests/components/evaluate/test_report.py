@@ -185,8 +185,8 @@ def test_tells_every_candidate_class_and_the_provenance(pages: tuple[str, str]) 
 
 def test_gives_the_verdict_in_words(pages: tuple[str, str]) -> None:
     text = words(pages[0])
-    assert "The winner is textcnn (tune): it answers 84.9\u202f% of 1,732 test cases rightly (95\u202f% interval 83.2–86.5\u202f%)" in text
-    assert "better than the baseline classical (train), which reaches 84.8\u202f%, by 0.1 points: a lead smaller than the uncertainty of this test set" in text
+    assert "The winner is textcnn (tune): its macro F1 is 84.7\u202f% on 1,732 test cases (95\u202f% interval 83.0–86.6\u202f%)" in text
+    assert "better than the baseline classical (train), which reaches 84.6\u202f%, by 0.1 points: a lead smaller than the uncertainty of this test set" in text
     assert "1,650 pairs of near duplicates were kept" in text
     assert "would have claimed +6.4 points: 1,622 of its 3,512 test rows also stand in its train split" in text
 
@@ -203,8 +203,21 @@ def test_gives_the_verdict_in_words(pages: tuple[str, str]) -> None:
 def test_does_not_flatter_the_winner(tmp_path: Path, winner: str, accuracy: float, said: str) -> None:
     rows = [{**row, "winner": row["name"] == winner} for row in reviews().leaderboard]
     rows = [{**row, "test": {"accuracy": accuracy}, "test_interval": {"accuracy": [accuracy - 0.017, accuracy + 0.017]}} if row["winner"] else row for row in rows]
-    text = words(render(tmp_path, replace(lean(), leaderboard=rows)))
-    assert said in text
+    text = words(render(tmp_path, replace(lean(), leaderboard=rows, decided_by="accuracy")))
+    assert said in text and f"it answers {accuracy * 100:.1f}\u202f% of 1,732 test cases rightly" in text
+
+
+def test_the_headline_is_of_the_metric_that_decided(tmp_path: Path) -> None:
+    rows = [{**row, "over_baseline": [-0.012, 0.031]} if row.get("winner") else row for row in reviews().leaderboard]
+    page = render(tmp_path, replace(reviews(), decided_by="macro_f1", leaderboard=rows))
+    winner, baseline = (next(row for row in rows if row.get(key)) for key in ("winner", "baseline"))
+    figure, other = winner["test"]["macro_f1"], baseline["test"]["macro_f1"]
+    assert f"its macro F1 is {figure * 100:.1f}\u202f% on 1,732 test cases (95\u202f% interval " in words(page)
+    assert f"which reaches {other * 100:.1f}\u202f%" in words(page)
+    assert "interval of the difference is −1.2 to +3.1 points" in words(page)
+    assert "points of test macro F1" in page and "<span>Test macro F1</span>" in page and "<span>Test accuracy</span>" in page
+    # The place where serve writes what the gates said.
+    assert page.count("<!-- gates -->") == page.count("<!-- end of gates -->") == 1
 
 
 def test_loads_nothing_and_runs_nothing(pages: tuple[str, str]) -> None:

@@ -78,9 +78,10 @@ def job_of(root: Path, reviews: Mill, bundle: Path, rules: RegistryParams | None
     shutil.rmtree(data, ignore_errors=True)
     write_table(data / "answers", {"test": _answers(judge, found.answers, test)})
     (data / "leaderboard.json").write_text(to_json(board), encoding="utf-8")
-    inputs = {"clean": reviews.root / "clean", "winner": bundle, "answers": data / "answers", "leaderboard": data / "leaderboard.json"}
+    (data / "evaluation.html").write_text("<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8")
+    inputs = {"clean": reviews.root / "clean", "winner": bundle, "answers": data / "answers", "leaderboard": data / "leaderboard.json", "evaluation": data / "evaluation.html"}
     sections = {"serve": ServeParams(), "registry": rules or RegistryParams(gates=PATIENT)}
-    return Job("serve", reviews.task, 7, root, sections["serve"], sections, inputs, {"report": data / "serve.json"}, root / ".state", {**TAGS, **tags})
+    return Job("serve", reviews.task, 7, root, sections["serve"], sections, inputs, {"report": data / "serve.json", "html": data / "report.html"}, root / ".state", {**TAGS, **tags})
 
 
 def shelf(root: Path) -> Shelf:
@@ -116,6 +117,8 @@ def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(root: P
     job = job_of(root, reviews, candidates["poor"])
     stage.run(job)
     gates = {gate["name"]: gate for gate in history(root, "default")[-1].gates}
+    page = (root / "data" / "report.html").read_text(encoding="utf-8")
+    assert "<b>It was not released: " in page and "champion refused" in page and "gristmill review show 2" in page and "to come" not in page
     assert report(root)["decision"] == "refused" and gates["champion"]["against"] == 1 and "measured again" not in gates["champion"]["detail"]
     # run again it says the same, and records nothing
     stage.run(job)

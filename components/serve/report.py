@@ -1,0 +1,67 @@
+"""The report of a run: evaluate's page with what the gates said of the winner, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from components.registry.log import Release
+from components.registry.reader import argument
+from components.registry.verdicts import Gate, from_rows
+
+_BEGIN, _END = "<!-- gates -->", "<!-- end of gates -->"
+_OUTCOMES = {
+    "promoted": "It was released: version {version} is champion.",
+    "unchanged": "Version {version} was champion already.",
+    "refused": "It was not released: {refused}.",
+    "waiting": "It waits for a person: {refused}.",
+    "rejected": "It was not released: a person rejected version {version} before.",
+    "experiment": "It is registered as version {version}; experiments are never released.",
+}
+
+
+def with_gates(page: str, pipeline: str, made: Release) -> str:
+    """Return evaluate's page with the outcome of the gates in its place.
+
+    Args:
+        page: what evaluate wrote. A page without the place, of an earlier version, stays as it is.
+        pipeline: its name.
+        made: what was decided about the version.
+    """
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        return page
+    return before + _section(pipeline, made) + after
+
+
+def _section(pipeline: str, made: Release) -> str:
+    gates = from_rows(made.gates)
+    refused = ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False) or made.why
+    outcome = _OUTCOMES.get(made.decision, made.decision).format(version=made.version, refused=refused)
+    before = f" Before it, version {made.before} was champion." if made.before and made.before != made.version else ""
+    review = f"gristmill review show{argument(pipeline)} {made.version}"
+    return "\n".join(
+        [
+            f"<p><b>{escape(outcome)}</b>{escape(before)} <code>{escape(review)}</code> shows its card.</p>",
+            '<div class="scroll"><table>',
+            '<thead><tr><th>gate</th><th class="left">verdict</th><th>value</th><th>interval</th><th>limit</th><th class="left">what was compared</th></tr></thead>',
+            "<tbody>",
+            *_rows(gates),
+            "</tbody></table></div>",
+        ]
+    )
+
+
+def _rows(gates: Sequence[Gate]) -> list[str]:
+    rows = []
+    for gate in gates:
+        interval = f"{gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
+        verdict = f"<b>{gate.verdict}</b>" if gate.passed is False else gate.verdict
+        cells = f'<td class="left">{verdict}</td><td>{_number(gate.value)}</td><td>{interval}</td><td>{_number(gate.limit)}</td>'
+        rows.append(f'<tr><th>{escape(gate.name)}</th>{cells}<td class="left wrap">{escape(gate.detail)}</td></tr>')
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
