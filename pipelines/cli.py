@@ -10,10 +10,13 @@ import typer
 
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
+from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
 from pipelines.names import Name, Pipeline, chosen, split_name
 from pipelines.outputs import pipeline_names
-from pipelines.project import FRESH, root
+from pipelines.printable import printable_lines
+from pipelines.project import FRESH, root, task_ids
+from pipelines.terminal import print_anything
 from pipelines.tracking import app as tracking
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
@@ -113,17 +116,57 @@ def schedule(
 
 
 @app.command()
+def tasks() -> None:
+    """List the tasks that a pipeline can have."""
+    for name, what in task_ids().items():
+        typer.echo(f"{name}: {what}")
+
+
+@app.command()
 def new(
-    name: str,
-    task: Annotated[str, typer.Option(help="task id")],
+    name: Annotated[str, typer.Argument(help="of the pipeline: small letters, digits, - and _")],
+    task: Annotated[str, typer.Option(help=f"one of: {', '.join(task_ids())}")],
     data: Annotated[Path, typer.Option(help="file or folder; it stays where it lies")],
     text: Annotated[str | None, typer.Option(help="column that holds the input")] = None,
     label: Annotated[str | None, typer.Option(help="column that holds the class")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, tsv, jsonl, parquet, text or folders"),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="whether the first line names the columns"),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="names for a table without a header, such as label,text"),
+    ] = None,
+    labels: Annotated[
+        str,
+        typer.Option(help='other names for labels: "Positive=positive,n/a="; n/a= drops it'),
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="a value of params.yaml, such as train.epochs=3; repeatable"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
-    """Make a pipeline for your own data, and show what was guessed of it."""
-    from pipelines.new import create
+    """Make a pipeline for your own data, and show what was measured and decided."""
+    from pipelines.new import NewOptions, create
+    from pipelines.new_options import column_names
+    from pipelines.wizard import Wizard, is_interactive
 
-    for line in create(root(), name, task, data, text, label):
+    options = NewOptions(
+        text=text,
+        label=label,
+        format=format_,
+        header=header,
+        columns=column_names(columns),
+        labels=labels,
+        settings=set_ or (),
+    )
+    wizard = Wizard() if is_interactive() and not yes else None
+    for line in create(root(), name, task, data, options=options, wizard=wizard):
         typer.echo(line)
 
 
@@ -223,11 +266,16 @@ def clean_state() -> None:
 
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
+    print_anything()
+    named_user()
+    usable_home(root())
     try:
         app()
     except GristmillError as error:
         sys.stdout.flush()
-        typer.secho(f"error: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+        # File names and columns that it names may hold sequences that a terminal obeys.
+        message = printable_lines(f"error: {error}")
+        typer.secho(message, fg="red" if sys.stderr.isatty() else None, err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

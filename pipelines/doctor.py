@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Literal
 import psutil
 
 from components.registry.store import database, tracking_uri
+from pipelines.git import run_git
 from pipelines.supervise import load
 
 _GIB = 2**30
@@ -150,10 +150,11 @@ def _port(port: int) -> Finding:
 def _git(root: Path) -> Finding:
     if shutil.which("git") is None:
         return Finding("git", "bad", "is not installed, and DVC needs it", "install git")
-    answer = subprocess.run(["git", "rev-parse", "--show-toplevel"], cwd=root, capture_output=True, text=True)
-    if answer.returncode:
-        return Finding("git", "bad", f"{answer.stderr.strip() or 'this folder is not a repository'}", "git clone the project, or git init here")
-    return Finding("git", "ok", f"repository {answer.stdout.strip()}")
+    answer = run_git(root, "rev-parse", "--show-toplevel")
+    if answer.code:
+        remedy = answer.owner_remedy or "git clone the project, or git init here"
+        return Finding("git", "bad", answer.error or "this folder is not a repository", remedy)
+    return Finding("git", "ok", f"repository {answer.out}")
 
 
 def _dvc(root: Path) -> Finding:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.ingest.params import Files, IngestParams, Sql
 from pipelines.frozen import pin
+from pipelines.git import run_git
 from pipelines.params import Params
 
 _ROOM = 512 * 2**20  # bytes beside twice what the pipeline's data and source take
+_LONGEST_REASON = 4000  # characters of what git prints
 _CODE = ("components", "dvc.yaml", "pipelines/stage.py")  # what DVC looks at, too
 
 
@@ -57,16 +58,14 @@ def git(folder: Path, *words: str) -> str:
         EnvironmentFault: it fails; carries what git says.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's would name another repository
-    try:
-        done = subprocess.run(["git", "-c", f"core.hooksPath={os.devnull}", *words], cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise EnvironmentFault(f"git does not start: {error.strerror}", where="git", remedy="install git") from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
-        raise EnvironmentFault(
-            f"git {words[0]}: {reason}", where=str(folder), remedy="a retrain needs a git repository with a commit, and room for a copy of it; mend that and run the same command again"
-        )
-    return done.stdout.strip()
+    answer = run_git(folder, "-c", f"core.hooksPath={os.devnull}", *words, env=clean, timeout_s=None)
+    if answer.code == 127:
+        raise EnvironmentFault("git does not start: it is not installed", where="git", remedy="install git")
+    if answer.code:
+        reason = answer.error[:_LONGEST_REASON] or f"exit code {answer.code}"
+        remedy = "a retrain needs a git repository with a commit, and room for a copy of it; mend that and run the same command again"
+        raise EnvironmentFault(f"git {words[0]}: {reason}", where=str(folder), remedy=answer.owner_remedy or remedy)
+    return answer.out
 
 
 def place(root: Path, name: str) -> Path:

@@ -1,29 +1,106 @@
-"""`gristmill new`: a pipeline of one's own, from a file and what can be guessed of it."""
+"""`gristmill new`: a pipeline of one's own, from a file and what can be measured of it."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import GristmillError
-from components.core.params import read_yaml, validate
-from components.ingest.columns import layout, nearest
-from components.ingest.params import IngestParams
+import psutil
+
+from components.core.errors import GristmillError, InputError, ParamsError
+from components.core.params import validate
+from components.ingest import files
+from components.ingest.columns import Layout, layout
+from components.ingest.params import FORMATS, Files, IngestParams
+from components.ingest.rows import TABLES
+from components.ingest.sample import SourceColumns, scan_columns
 from components.tasks import base
-from pipelines.look import Look, choose_columns, look_at, preview
+from components.tasks.base import Setting
+from pipelines import preview
+from pipelines.dry_clean import DryClean, repeated_inputs, small_targets, watched
+from pipelines.guess import Wanted, choose_columns, column_notes
+from pipelines.intake import Intake, count_rows, rows_of
+from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
+from pipelines.own_params import OwnParams, check_task, render, start
+from pipelines.params import load, section_model
+from pipelines.wizard import Wizard
 
-RESERVED = ("raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "deploy", "sources", "feedback", "retrains")
+RESERVED = (
+    "raw",
+    "clean",
+    "augmented",
+    "tokens",
+    "models",
+    "reports",
+    "audit",
+    ".state",
+    "default",
+    "deploy",
+    "sources",
+    "feedback",
+    "retrains",
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PART = ".new"
+_SET = "set on the command line"
 
 
-def create(root: Path, name: str, task: str, data: Path, text: str | None = None, label: str | None = None) -> list[str]:
-    """Write `pipelines/<name>/` with a params.yaml for this data and a copy of dvc.yaml; the data stay where they are.
+@dataclass(frozen=True)
+class NewOptions:
+    """What a person says, where a guess is wrong or not wanted."""
+
+    text: str | None = None
+    label: str | None = None
+    format: str | None = None
+    # whether the first line names the columns; None: it is guessed
+    header: bool | None = None
+    # names of the columns of a table without a header
+    columns: Sequence[str] = ()
+    # Positive=positive,n/a=
+    labels: str = ""
+    # key=value
+    settings: Sequence[str] = ()
+
+
+@dataclass
+class _Draft:
+    """A pipeline that is being made."""
+
+    root: Path
+    name: str
+    task: str
+    ingest: IngestParams
+    section: dict[str, Any]
+    settings: Sequence[Setting]
+    # the reasons of what was detected or said of the source
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Files:
+        """Return where the rows are."""
+        assert isinstance(self.ingest.source, Files)
+        return self.ingest.source
+
+
+def create(
+    root: Path,
+    name: str,
+    task: str,
+    data: Path,
+    text: str | None = None,
+    label: str | None = None,
+    *,
+    options: NewOptions | None = None,
+    wizard: Wizard | None = None,
+) -> list[str]:
+    """Write `pipelines/<name>/` for this data; the data stay where they are.
 
     Args:
         root: of the repository.
@@ -32,121 +109,326 @@ def create(root: Path, name: str, task: str, data: Path, text: str | None = None
         data: a file or folder, relative to the current folder or absolute.
         text: the column of the task's input; guessed if None.
         label: the column of its target; guessed if None.
+        options: what else a person said.
+        wizard: asks where a guess would be a gamble, and before anything is written.
 
     Returns:
-        The preview: lines of plain text.
+        Lines of plain text: what was measured, and what was decided. With a wizard only
+        what it has not shown.
 
     Raises:
-        GristmillError: a bad or taken name, an unknown task, data that cannot be read, a guess that would be a gamble. Nothing is left behind then.
+        GristmillError: a bad or taken name, an unknown task, data that cannot be read or
+            learned from, a guess that would be a gamble. Nothing is left behind then.
     """
+    said = options or NewOptions()
+    said = replace(said, text=text or said.text, label=label or said.label)
     _check_name(root, name)
     check_new_outputs(root, name)
-    if task not in base.tasks():
-        raise GristmillError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(task, base.tasks())}", where="--task", remedy="take one of these")
-    template = _template(root, task)
-    if not data.exists():
-        raise GristmillError(f"there is no file or folder {str(data)!r}", where="--data", remedy="give the path of what you have, relative to this folder or absolute")
-    path = _written(root, data)
-    check_input_path(root, name, path, "--data")
-    wanted = layout(base.schema(task).roles, {}, 2**31)
-    look = look_at(root, path, wanted)
-    columns = choose_columns(look, wanted, text, label)
-    section = _section(path, data, look, columns, read_yaml(template)["ingest"])
-    params = _params(template, name, section)
-    _publish(root, name, params)
-    return [*preview(name, look, wanted, columns), f"wrote pipelines/{name}/params.yaml and dvc.yaml; the data stay at {path}", f"next: gristmill run {name}"]
+    check_task(task)
+    draft = _draft(root, name, task, data, said)
+    lines, own = _measure(draft, said, wizard)
+    params = _text(draft, own)
+    if wizard is not None:
+        wizard.show(lines)
+        if not wizard.agrees(f"write pipelines/{name}?", default=True):
+            return ["nothing was written"]
+        lines = []
+    _publish(draft, params)
+    return [
+        *lines,
+        f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
+        f"the data stay at {draft.source.path}",
+        f"next: gristmill run {name}",
+    ]
 
 
 def _check_name(root: Path, name: str) -> None:
     if not _NAME.fullmatch(name) or name in RESERVED:
-        what = f"{name!r} cannot be a pipeline's name" + (": it is taken" if name in RESERVED else "")
-        raise GristmillError(what, where="NAME", remedy="use small letters, digits, - and _, such as my-reviews")
+        taken = ": it is taken" if name in RESERVED else ""
+        raise GristmillError(
+            f"{name!r} cannot be a pipeline's name{taken}",
+            where="NAME",
+            remedy="use small letters, digits, - and _, such as my-reviews",
+        )
     if (root / "pipelines" / name).exists():
-        raise GristmillError(f"pipelines/{name} is there already and is not overwritten", where="NAME", remedy=f"take another name, edit pipelines/{name}/params.yaml, or remove the folder")
+        raise GristmillError(
+            f"pipelines/{name} is there already and is not overwritten",
+            where="NAME",
+            remedy=f"take another name, edit pipelines/{name}/params.yaml, or remove the folder",
+        )
 
 
-def _template(root: Path, task: str) -> Path:
-    """A shipped params.yaml of the task, the root's first."""
-    for path in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
-        if path.is_file() and read_yaml(path).get("task") == task:
-            return path
-    raise GristmillError(f"no params.yaml here is for the task {task!r}", where=str(root), remedy="start from a complete checkout: git checkout -- params.yaml pipelines")
+def _draft(root: Path, name: str, task: str, data: Path, said: NewOptions) -> _Draft:
+    """Return the section `ingest` as far as the command line says it."""
+    if not data.exists():
+        raise GristmillError(
+            f"there is no file or folder {str(data)!r}",
+            where="--data",
+            remedy="give the path of what you have, relative to this folder or absolute",
+        )
+    path = _written(root, data)
+    check_input_path(root, name, path, "--data")
+    if said.format is not None and said.format not in ("auto", *FORMATS):
+        raise ParamsError(
+            f"{said.format!r} is not one of {', '.join(FORMATS)}",
+            where="--format",
+            remedy="take one of these, or leave it out",
+        )
+    source: dict[str, Any] = {"kind": "files", "path": path, "format": said.format or "auto"}
+    section: dict[str, Any] = {"source": source, "columns": {}}
+    reasons = {}
+    if said.format:
+        reasons["ingest.source.format"] = _SET
+    if said.header is not None or said.columns:
+        source["header"] = bool(said.header)
+        reasons["ingest.source.header"] = _SET
+    if said.columns:
+        source["column_names"] = list(said.columns)
+    if said.labels:
+        section["labels"] = label_map(said.labels)
+        reasons["ingest.labels"] = _SET
+    settings = parse_settings(said.settings, task)
+    own = OwnParams(task, {"ingest": section})
+    for setting in settings:
+        if setting.path.startswith("ingest."):
+            own.apply(replace(setting, reason=_SET))
+    reasons |= own.reasons
+    ingest = _ingest(section)
+    return _Draft(root, name, task, ingest, section, settings, reasons)
+
+
+def _ingest(section: Mapping[str, Any]) -> IngestParams:
+    """Return the section as its model.
+
+    Raises:
+        ParamsError: --set or another option has a mistake.
+    """
+    try:
+        ingest = validate(IngestParams, section, "ingest")
+    except ParamsError as error:
+        raise ParamsError(error.what, remedy="mend the options of the command") from None
+    if not isinstance(ingest.source, Files):
+        raise ParamsError(
+            f"{ingest.source.kind!r} is no kind of source that new looks at",
+            where="--set ingest.source.kind",
+            remedy="leave it out, and edit the params.yaml that new writes",
+        )
+    return ingest
 
 
 def _written(root: Path, data: Path) -> str:
-    """How params.yaml says where the data lie."""
+    """Return how params.yaml names the place of the data."""
     place = data.absolute() if data.is_symlink() else data.resolve()
-    return place.relative_to(root.resolve()).as_posix() if place.is_relative_to(root.resolve()) else place.as_posix()
+    if place.is_relative_to(root.resolve()):
+        return place.relative_to(root.resolve()).as_posix()
+    return place.as_posix()
 
 
-def _section(path: str, data: Path, look: Look, columns: Mapping[str, str], old: Mapping[str, Any]) -> dict[str, Any]:
-    """The `ingest` section, validated."""
-    stated = look.encodings - {"utf-8", "utf-8-sig"}
-    source = {
-        "kind": "files",
-        "path": path,
-        "format": "auto" if data.is_dir() else look.units[0].format,
-        "encoding": next(iter(stated)) if len(look.encodings) == len(stated) == 1 else "auto",
-    }
-    section = {**{key: value for key, value in old.items() if key not in ("feedback", "seen")}, "source": source, "columns": dict(columns)}
-    validate(IngestParams, section, "ingest")
-    return section
+def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[list[str], OwnParams]:
+    """Return the preview, and the params that the data need.
+
+    The rows are read with the code of ingest, and the first of them are cleaned with the
+    fields of clean, so that nothing is promised here that these refuse.
+    """
+    task, root = draft.task, draft.root
+    roles = base.schema(task).roles
+    seen = _scan(draft, layout(roles, {}, 2**31))
+    _choose(draft, seen, said, wizard)
+    wanted = layout(roles, draft.ingest.columns, draft.ingest.max_bytes_per_value)
+    facet = base.defaults(task)
+    intake, dry, measured = _read(draft, seen)
+    if _folds(draft, facet.describe(measured), wizard):
+        intake, dry, measured = _read(draft, seen)
+    facet.check(measured)
+    own = start(root, task, draft.name, draft.section)
+    own.reasons |= draft.reasons
+    decided = [*facet.settings(measured), *repeated_inputs(dry)]
+    for setting in decided:
+        own.apply(setting)
+    decided += _apply_own(draft, own, dry)
+    tree = _complete(own)
+    names = {column.source: column.name for column in wanted.columns}
+    notes = column_notes(draft.source, root, seen, wanted) if seen.is_table else {}
+    lines = [preview.head(draft.name, seen, intake.encodings), *seen.notes]
+    if seen.is_table:
+        lines += preview.columns_table(seen, names, notes)
+    lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
+    lines += preview.refusals([*intake.refusals, *dry.refusals])
+    lines += preview.example_rows(intake, [c.name for c in wanted.columns])
+    lines += preview.decisions(decided)
+    return lines + [f"note: {line}" for line in facet.losses(measured, tree)], own
 
 
-def _params(template: Path, name: str, section: Mapping[str, Any]) -> str:
-    """The template with two sections replaced; every other byte, comments too, stays."""
+def _scan(draft: _Draft, wanted: Layout) -> SourceColumns:
+    """Return what the columns hold; of pictures and texts in folders only the first."""
+    first = files.units(draft.source, draft.root)[0]
+    if first.format in TABLES:
+        return scan_columns(draft.source, draft.root)
+    role = next(r for r in base.schema(draft.task).roles if r.name == wanted.input.name)
+    return scan_columns(draft.source, draft.root, role, rows=50)
+
+
+def _choose(draft: _Draft, seen: SourceColumns, said: NewOptions, wizard: Wizard | None) -> None:
+    """Fill in the columns and what was detected of the source."""
+    wanted = layout(base.schema(draft.task).roles, {}, 2**31)
+    ask = wizard.choose if wizard else None
+    set_before = dict(draft.section["columns"])
+    named = Wanted(
+        text=said.text or set_before.get(wanted.input.name),
+        label=said.label or set_before.get(wanted.target.name if wanted.target else ""),
+    )
+    chosen = choose_columns(draft.source, draft.root, seen, wanted, named, ask)
+    draft.section["columns"] = {**chosen, **set_before}
+    source = draft.section["source"]
+    if source["format"] == "auto" and not (draft.root / draft.source.path).is_dir():
+        source["format"] = seen.units[0].format
+    old = seen.encodings - {"utf-8", "utf-8-sig"}
+    if "encoding" not in source and len(seen.encodings) == len(old) == 1:
+        source["encoding"] = next(iter(old))
+        draft.reasons["ingest.source.encoding"] = "detected"
+    draft.ingest = _ingest(draft.section)
+
+
+def _check_rows(intake: Intake, path: str) -> None:
+    """Refuse a source of which ingest keeps no row."""
+    if intake.kept:
+        return
+    if not intake.read:
+        remedy = "give a file with a header and rows"
+        raise InputError("holds no rows", where=path, remedy=remedy)
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in intake.refused.items())
+    first = f"; the first: {intake.refusals[0]}" if intake.refusals else ""
+    what = f"none of the {intake.read:,} rows that were read can be used: {reasons}{first}"
+    remedy = "name what the file holds: --format, --text, --label, --no-header"
+    raise InputError(what, where=path, remedy=remedy)
+
+
+def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, DryClean, Any]:
+    """Read, clean and measure the rows."""
+    intake, dry = Intake(), DryClean()
+    clean = section_model("clean", draft.task)()
+    rows = rows_of(draft.ingest, draft.task, draft.root, intake)
+    total = count_rows(draft.source, draft.root, seen)
+    measured = base.defaults(draft.task).measure(watched(rows, draft.task, clean, dry), total)
+    _check_rows(intake, draft.source.path)
+    return intake, dry, measured
+
+
+def _folds(draft: _Draft, described: Sequence[tuple[str, str]], wizard: Wizard | None) -> bool:
+    """Ask whether labels that differ in case are one; `ingest.label_case` says so."""
+    alike = [value for name, value in described if name == "labels that look alike"]
+    if wizard is None or not alike or "label_case" in draft.section:
+        return False
+    wizard.show([f"these labels look alike: {each}" for each in alike])
+    if not wizard.agrees("take labels that differ in capitals alone as one?", default=True):
+        return False
+    draft.section["label_case"] = "fold"
+    draft.reasons["ingest.label_case"] = "asked"
+    draft.ingest = _ingest(draft.section)
+    return True
+
+
+def _apply_own(draft: _Draft, own: OwnParams, dry: DryClean) -> list[Setting]:
+    """Apply --set, then what clean needs for small classes unless that was set."""
+    for setting in draft.settings:
+        own.apply(replace(setting, reason=_SET))
+    clean: Any = section_model("clean", draft.task).model_validate(own.tree["clean"])
+    least = small_targets(dry, clean.boilerplate, clean.min_rows_per_class)
+    fixed = {setting.path for setting in draft.settings}
+    added = [setting for setting in least if setting.path not in fixed]
+    for setting in added:
+        own.apply(setting)
+    return added
+
+
+def _complete(own: OwnParams) -> dict[str, Any]:
+    try:
+        return own.complete("params")
+    except ParamsError as error:
+        raise ParamsError(error.what, remedy="mend the --set options") from None
+
+
+def _text(draft: _Draft, own: OwnParams) -> str:
+    """Return the params.yaml; what is read back from it is equal."""
     from ruamel.yaml import YAML
 
-    pipeline = {"root": "../..", "params": f"pipelines/{name}/params.yaml", "data": f"data/{name}"}
-    text = template.read_text(encoding="utf-8")
-    for key, value in (("pipeline", pipeline), ("ingest", section)):
-        text = _spliced(text, key, _yaml({key: value}))
-    expected = {**read_yaml(template), "pipeline": pipeline, "ingest": dict(section)}
-    if YAML(typ="safe", pure=True).load(text) != expected:
-        raise RuntimeError(f"{template} has a shape that cannot be edited section by section")
+    tree = _complete(own)
+    name = draft.name
+    file = f"pipelines/{name}/params.yaml"
+    header = [
+        f"Pipeline {name}: {draft.task} on {draft.source.path}",
+        "Written by gristmill new. A comment behind a value says why these data need it.",
+        "The params.yaml of the project's root describes every key.",
+        "For one run with another value:",
+        f"dvc exp run -S '{file}:train.epochs=2' pipelines/{name}/dvc.yaml",
+    ]
+    text = render(tree, own.reasons, header)
+    if YAML(typ="safe", pure=True).load(text) != tree:
+        raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text
 
 
-def _spliced(text: str, key: str, section: str) -> str:
-    """Replace a top-level section; the comment above the next one is the next one's."""
-    lines = text.splitlines(keepends=True)
-    start = next(number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
-    end = next((number for number in range(start + 1, len(lines)) if lines[number][0] not in " #-\r\n"), len(lines))
-    while end > start + 1 and lines[end - 1][0] in "#\r\n":
-        end -= 1
-    return "".join([*lines[:start], section, *lines[end:]])
+def _readme(draft: _Draft) -> str:
+    name = draft.name
+    return f"""# Pipeline {name}
+
+- Task: `{draft.task}`
+- Source: `{draft.source.path}`
+
+Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
+`dvc.yaml` is a copy of the project's: edit `params.yaml` alone.
+
+```console
+$ gristmill run {name}      # all stages; the report is data/{name}/reports/report.html
+$ gristmill serve {name}    # the released model over HTTP
+$ gristmill retrain {name}  # later, when there are new data
+```
+
+An experiment with other values:
+
+```console
+$ git add pipelines/{name} && git commit -m "Add pipeline {name}"
+$ dvc exp run pipelines/{name}/dvc.yaml -S 'pipelines/{name}/params.yaml:train.epochs=2'
+$ dvc exp show
+```
+"""
 
 
-def _yaml(tree: Mapping[str, Any]) -> str:
-    """Blocks outside, one line a mapping inside."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-
-    def leaf(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        mapping = CommentedMap({name: leaf(each) for name, each in value.items()})
-        if not any(isinstance(each, Mapping) for each in value.values()) and len(value) < 4:
-            mapping.fa.set_flow_style()
-        return mapping
-
-    stream = io.StringIO()
-    writer = YAML()
-    writer.width = 10_000
-    writer.dump(leaf(tree), stream)
-    return stream.getvalue()
-
-
-def _publish(root: Path, name: str, params: str) -> None:
-    """Both files at once, by a rename of their folder."""
-    source = root / "dvc.yaml"
-    if not source.is_file():
-        raise GristmillError("there is no dvc.yaml to copy", where=str(root), remedy="start from a complete checkout: git checkout -- dvc.yaml")
-    part = root / "pipelines" / f".{name}.{os.getpid()}.part"
+def _publish(draft: _Draft, params: str) -> None:
+    """Write all files at once, by a rename of their folder."""
+    root, name = draft.root, draft.name
+    dvc = root / "dvc.yaml"
+    if not dvc.is_file():
+        remedy = "start from a complete checkout: git checkout -- dvc.yaml"
+        raise GristmillError("there is no dvc.yaml to copy", where=str(root), remedy=remedy)
+    clear_parts(root)
+    # Not below pipelines/: DVC reads every dvc.yaml there, and what a kill leaves behind
+    # would have the same outputs as the pipeline.
+    part = root / ".gristmill" / f"{name}.{os.getpid()}{_PART}"
     try:
         part.mkdir(parents=True)
         (part / "params.yaml").write_text(params, encoding="utf-8")
-        shutil.copyfile(source, part / "dvc.yaml")
+        (part / "README.md").write_text(_readme(draft), encoding="utf-8")
+        _check(part / "params.yaml", name)
+        shutil.copyfile(dvc, part / "dvc.yaml")
+        (root / "pipelines").mkdir(exist_ok=True)
         part.rename(root / "pipelines" / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _check(params: Path, name: str) -> None:
+    """Validate the file as `gristmill run` will."""
+    try:
+        load(params, shown=f"pipelines/{name}/params.yaml")
+    except ParamsError as error:
+        raise ParamsError(error.what, remedy="mend the --set options") from None
+
+
+def clear_parts(root: Path) -> None:
+    """Remove what commands left that were killed."""
+    for part in [*(root / ".gristmill").glob(f"*{_PART}"), *root.glob("pipelines/.*.part")]:
+        pid = part.name.split(".")[-2]
+        with suppress(OSError):
+            if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+                shutil.rmtree(part)

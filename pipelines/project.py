@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 FRESH = "GRISTMILL_FRESH"  # in the environment of a run whose stages discard resumable state
@@ -15,3 +16,18 @@ def root() -> Path:
     here = Path.cwd()
     found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
     return next(found, Path(__file__).resolve().parent.parent)
+
+
+def task_ids() -> dict[str, str]:
+    """Return the tasks of this installation: id -> what goes in and what comes out.
+
+    No task is imported for it, so that `gristmill --help` stays quick.
+    """
+    folder = Path(__file__).resolve().parent.parent / "components" / "tasks"
+    packages = [path.with_name("__init__.py") for path in sorted(folder.glob("*/schema.py"))]
+    return {path.parent.name: _first_line(path) for path in packages}
+
+
+def _first_line(module: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]

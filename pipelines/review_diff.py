@@ -13,9 +13,9 @@ from rich.text import Text
 from components.core.errors import InputError
 from components.registry.cases import Cases
 from components.registry.gates import Gate, GateParams, Rival, judge_champion
-from components.registry.reader import Shelf, Version, argument
+from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.versions import BUNDLE, cases_of
-from pipelines.review_show import COLOURS, commit, environment, facts, gates_of, grid, number
+from pipelines.review_show import COLOURS, environment, facts, gates_of, grid, number
 from pipelines.watch import console
 
 
@@ -101,7 +101,7 @@ def _verdict(gate: Gate | None) -> Text:
 def _origins(version: Version, other: Version) -> None:
     table = grid("made from", f"champion {other.number}", f"version {version.number}")
     pairs = [(name, other.tags.get(tag, ""), version.tags.get(tag, "")) for name, tag in (("data", "data_hash"), ("params", "pipeline_params_hash"), ("DVC lock", "dvc_lock"), ("bundle", BUNDLE))]
-    table.add_row("git", commit(other.tags, 12), commit(version.tags, 12))
+    table.add_row("git", code_state(other.tags, 12), code_state(version.tags, 12))
     for name, first, second in pairs:
         table.add_row(name, first[:12], "the same" if first == second else second[:12])
     theirs, mine = ({**_params(each), **environment(each)} for each in (other, version))

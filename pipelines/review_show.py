@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.registry.log import Release, records, standing
-from components.registry.reader import Shelf, Version, argument
+from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
 from components.registry.verdicts import Gate, from_rows
 from pipelines.stages import STAGES
@@ -105,11 +105,6 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def commit(tags: Mapping[str, str], length: int = 40) -> str:
-    """The git commit of a version, its first characters."""
-    return (tags.get("git_commit") or "none")[:length] + (" with changes that were not committed" if tags.get("git_dirty") == "true" else "")
-
-
 def number(value: float | None) -> str:
     """Four digits."""
     return "" if value is None else f"{value:.4g}"
@@ -135,7 +130,7 @@ def _card(version: Version) -> list[tuple[str, str | Text]]:
         ("data", tags.get("data_hash", "")),
         ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),
         ("DVC lock", tags.get("dvc_lock", "")),
-        ("git", commit(tags)),
+        ("git", code_state(tags)),
         ("bundle", tags.get("bundle_sha256", "")),
         ("files", ", ".join(f"{name} {digest[:12]}" for name, digest in json.loads(tags.get("bundle_files", "{}")).items())),
         ("run", version.run_id),

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import typer
 
 from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import to_json, write_atomic
-from pipelines.cron import Cron
+from pipelines.cron import Cron, local_zone
 from pipelines.ledger import Ledger, champion
 from pipelines.lock import only_one
 from pipelines.processes import end_with_parent
@@ -34,8 +34,8 @@ Look = Callable[[], str | None]
 
 
 def local_now() -> datetime:
-    """The wall clock."""
-    return datetime.now().astimezone()
+    """Return the time on this machine's wall clock, in its time zone."""
+    return datetime.now(local_zone())
 
 
 @dataclass
@@ -80,10 +80,12 @@ class At:
         now = self.clock()
         told = self.memory.facts.get("cron_seen")
         seen = datetime.fromisoformat(told) if told else None
-        if seen is None or seen > now:  # the first look of all; or somebody has set the clock back
+        if seen is None or seen.astimezone(UTC) > now.astimezone(UTC):  # the first look of all; or somebody has set the clock back
             self.memory.keep(cron_seen=now.isoformat())
             return None
-        if self.cron.after(seen.astimezone(now.tzinfo)) > now:
+        due = self.cron.after(seen.astimezone(now.tzinfo))
+        # Within one zone Python compares the wall clock alone, and an hour of it may stand twice.
+        if due.astimezone(UTC) > now.astimezone(UTC):
             return None
         self.due = now
         return f"cron {self.cron.line}"

@@ -6,9 +6,9 @@ import hashlib
 import importlib
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import psutil
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import staged
 from components.core.job import Job
+from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
 from pipelines.stages import STAGES
 from pipelines.state import clear_others, memo_folder, note, state_folder
@@ -59,7 +60,8 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         # DVC has deleted this stage's outputs already, but not those of the stages behind it.
         behind = list(STAGES)[list(STAGES).index(name) :]
         check_untracked(root, params.name, params.pipeline.data, (root / params.pipeline.params).with_name("dvc.lock"), again=repro(params, name), stages=behind)
-        tags = run_tags(root, params, name)
+        code = checkout(root)
+        tags = run_tags(root, params, name, code)
         job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags, memo)
         shown = {f"{name}.{key}": value for key, value in _flat(params.sections[name].model_dump(mode="json")).items()}
         with (
@@ -68,6 +70,8 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             staged(outputs, state / "out") as twins,
             attached(root, owner_of_stage()),
         ):
+            if code.refusal and _first_of_run(root, "git-refused"):
+                watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
             check_storage(params.cluster.storage, root)
             run_id = tracker.run_id() or "" if stage.registers else ""
             began = time.monotonic()
@@ -117,16 +121,26 @@ def run_token() -> str:
     return f"stage-{os.getpid()}-{psutil.Process().create_time():.0f}"
 
 
-def run_tags(root: Path, params: Params, stage: str) -> dict[str, str]:
+def _first_of_run(root: Path, name: str) -> bool:
+    """Return whether no stage of this run has come here before, and remember that one has."""
+    marker = root / "data" / ".state" / name
+    token = run_token()
+    with suppress(OSError, ValueError):
+        if marker.read_text(encoding="utf-8") == token:
+            return False
+    with suppress(OSError):
+        marker.write_text(token, encoding="utf-8")
+    return True
+
+
+def run_tags(root: Path, params: Params, stage: str, code: Checkout) -> dict[str, str]:
     """What a run is tagged with: never part of a bundle, or every commit would re-run what follows."""
     lock = (root / params.pipeline.params).with_name("dvc.lock")
-    # What the run itself writes (locks, reports) does not make the tree dirty.
-    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)*dvc.lock", ":(exclude)data")
     tags = {
         "params_hash": params.digest_up_to(stage),
         "task": params.task,
-        "git_commit": _git(root, "rev-parse", "HEAD"),
-        "git_dirty": str(bool(status)).lower(),
+        "git_commit": code.commit,
+        "git_dirty": code.dirty,
         "dvc_lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "pipeline": params.name,
         "params_file": params.pipeline.params,
@@ -136,13 +150,6 @@ def run_tags(root: Path, params: Params, stage: str) -> dict[str, str]:
     if stage not in ("ingest", "clean") and manifest.exists():
         tags["data_hash"] = hashlib.sha256(manifest.read_bytes()).hexdigest()
     return tags
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

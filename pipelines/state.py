@@ -26,6 +26,8 @@ BATCH = "predict"  # not a stage, but it leaves finished parts behind in the sam
 MEMO = "memo"
 _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
+# Chooses params for new data. No stage runs it.
+_DEFAULTS = "defaults.py"
 _FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
 
 
@@ -55,7 +57,9 @@ def _digest(path: Path) -> str:
 def code_digest(root: Path, task: str) -> str:
     """SHA-256 of what the code that shapes a fit does: syntax trees, so that comments and layout change nothing."""
     folders = [root / "components" / name for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")]
-    trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for folder in folders for file in sorted(folder.rglob("*.py")))
+    found = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    files = [file for file in found if file.name != _DEFAULTS]
+    trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 

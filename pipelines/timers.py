@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from pathlib import Path
 
 from components.core.errors import InputError
-from pipelines.cron import Cron
+from pipelines.cron import Cron, local_zone, zone_name
 
 _OFTEN = ("*:0/5", "*/5 * * * *")  # for new data: a look that finds nothing new costs seconds
 
@@ -43,7 +45,10 @@ After=network-online.target
 
 [Service]
 Type=oneshot
+User={_escaped(_user())}
 WorkingDirectory={_escaped(str(root))}
+# Secrets, one NAME=value a line, mode 600. The - lets the file be absent.
+EnvironmentFile=-/etc/gristmill/{name}.env
 ExecStart={_escaped(command)}
 TimeoutStopSec=120
 
@@ -62,6 +67,15 @@ WantedBy=timers.target
 """
 
 
+def _user() -> str:
+    """Return who runs this command: the unit runs as the same user, who owns the project."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return str(os.getuid())
+
+
 def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
@@ -69,6 +83,9 @@ def _escaped(text: str) -> str:
 def _kubernetes(name: str, line: str, why: str) -> str:
     command = ", ".join(f'"{word}"' for word in ("python", "-m", "pipelines.cli", "retrain", name, "--trigger", why))
     unit = f"gristmill-retrain-{name.replace('_', '-')}"
+    zone = zone_name(local_zone())
+    # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.
+    time_zone = f'\n  timeZone: "{zone}"' if zone else ""
     return f"""\
 # To be set: the image, which holds Python with this project's packages, and the claim, which holds the checkout with its data and .dvc/cache.
 apiVersion: batch/v1
@@ -76,7 +93,7 @@ kind: CronJob
 metadata:
   name: {unit}
 spec:
-  schedule: "{line}"
+  schedule: "{line}"{time_zone}
   concurrencyPolicy: Forbid
   startingDeadlineSeconds: 86400
   jobTemplate:

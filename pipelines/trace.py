@@ -15,11 +15,11 @@ from rich.text import Text
 from components.core.errors import InputError
 from components.monitor.feedback import Box
 from components.registry.log import Release, records, standing
-from components.registry.reader import Shelf, Version, look
+from components.registry.reader import Shelf, Version, code_state, look
 from pipelines.names import DEFAULT, chosen
 from pipelines.outputs import pipeline_names
 from pipelines.project import STATE
-from pipelines.review_show import COLOURS, commit, facts, gates_of, when
+from pipelines.review_show import COLOURS, facts, gates_of, when
 from pipelines.watch import console
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
     console.print(f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}")
     told: list[tuple[str, str | Text]] = [
         ("data", f"{tags.get('data_hash', 'unknown')}  (SHA-256 of clean's manifest)"),
-        ("code", commit(tags)),
+        ("code", code_state(tags)),
         ("params", tags.get("pipeline_params_hash") or tags.get("params_hash", "unknown")),
         ("DVC lock", tags.get("dvc_lock") or "none"),
         ("run", f"{version.run_id}  (gristmill mlflow up)"),

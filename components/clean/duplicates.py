@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ REASONS = ("", "duplicate", "conflicting_labels", "boilerplate")
 OWN_SPLITS = ("", "train", "validation", "test")  # what a source says of a row, by number
 # A band shared by more rows than this is a stock phrase: comparing all pairs would be quadratic, neighbours in order suffice for a chain.
 _MAX_PAIRWISE = 30
+# Bounds of what one row costs, however many rows are made from one template. Partners come in order of the bands they share:
+# similar ones share 13 of 32 on average, and a pair below the threshold that shares as many is rare.
+_MAX_PARTNERS, _MAX_FAILURES = 64, 8
 Rows = NDArray[np.int64]
 
 
@@ -88,6 +91,8 @@ def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
 def similar_rows(signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]], similar: Callable[[str, int, int], bool], clusters: Clusters) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
+    A row is compared with the rows before it, those with the most bands in common first, until so many were not similar that further ones will not be either.
+
     Args:
         signatures: input column -> rows that have one (found,), ascending, and their bands (found, bands).
         similar: whether two rows are one by a column; a pair that shares bands in several columns is judged by the first.
@@ -99,12 +104,49 @@ def similar_rows(signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]], simi
     confirmed, count = 0, len(clusters.parent)
     seen = np.empty(0, np.int64)
     for name, (rows, bands) in signatures.items():
-        pairs = np.unique(np.concatenate([np.empty(0, np.int64), *(rows[one] * count + rows[other] for band in bands.T for one, other in _sharing(band))]))
-        pairs, seen = np.setdiff1d(pairs, seen, assume_unique=True), np.union1d(pairs, seen)
-        for one, other in zip(*(side.tolist() for side in np.divmod(pairs, count)), strict=True):
-            if clusters.find(one) != clusters.find(other) and similar(name, one, other):
-                clusters.join(one, other)
-                confirmed += 1
+        pairs, shared = _candidates(rows, bands, count)
+        fresh = ~np.isin(pairs, seen, assume_unique=True)
+        seen = np.union1d(pairs, seen)
+        confirmed += _confirm(name, _ranked(pairs[fresh], shared[fresh], count), similar, clusters)
+    return confirmed
+
+
+def _candidates(rows: Rows, bands: NDArray[np.uint64], count: int) -> tuple[Rows, Rows]:
+    """Return the pairs that share a band as `earlier * count + later` (pairs,), and how many bands each shares (pairs,)."""
+    pairs, shared = np.empty(0, np.int64), np.empty(0, np.int64)
+    for band in bands.T:
+        places = [rows[one] * count + rows[other] for one, other in _sharing(band)]
+        found = np.concatenate([pairs, *places])
+        weights = np.concatenate([shared, np.ones(len(found) - len(pairs), np.int64)])
+        pairs, inverse = np.unique(found, return_inverse=True)
+        shared = np.bincount(inverse, weights, len(pairs)).astype(np.int64)
+    return pairs, shared
+
+
+def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:
+    """Return (later, earlier) rows: by the later one, its most promising partners first, at most `_MAX_PARTNERS` of each."""
+    earlier, later = np.divmod(pairs, count)
+    order = np.lexsort((earlier, -shared, later))
+    earlier, later = earlier[order], later[order]
+    starts = np.flatnonzero(np.concatenate(([True], later[1:] != later[:-1]))) if len(later) else later
+    rank = np.arange(len(later)) - np.repeat(starts, np.diff(np.append(starts, len(later))))
+    chosen = rank < _MAX_PARTNERS
+    return list(zip(later[chosen].tolist(), earlier[chosen].tolist(), strict=True))
+
+
+def _confirm(name: str, pairs: Sequence[tuple[int, int]], similar: Callable[[str, int, int], bool], clusters: Clusters) -> int:
+    """Join the pairs that are similar and not yet joined; returns their number."""
+    confirmed, current, failures = 0, -1, 0
+    for later, earlier in pairs:
+        if later != current:
+            current, failures = later, 0
+        if failures >= _MAX_FAILURES or clusters.find(earlier) == clusters.find(later):
+            continue
+        if similar(name, earlier, later):
+            clusters.join(earlier, later)
+            confirmed += 1
+        else:
+            failures += 1
     return confirmed
 
 

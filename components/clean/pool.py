@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,13 @@ class Pool:
         column, places = _whole(self.contents[f"value.{name}"]), self.place[rows]
         cuts = range(0, len(places), ROWS_PER_SHARD)
         return pa.chunked_array([column.take(pa.array(places[cut : cut + ROWS_PER_SHARD])).cast(kind) for cut in cuts], kind)
+
+    def changes(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, int]]:
+        """Yield what cleaning took from contents, as JSON, and how many of some raw rows have each of them."""
+        counts = np.bincount(self.place[rows], minlength=self.contents.num_rows)
+        column = _whole(self.contents["changes"])
+        for place in np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False) & (counts > 0)).tolist():
+            yield column[place].as_py(), int(counts[place])
 
     def bands(self, name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Which of some raw rows (positions) have a signature in a column, and these (found, bands)."""

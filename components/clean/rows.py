@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from components.clean.params import CleanParams
 from components.clean.split import draw
 from components.clean.unlabelled import may_be_learnt
 from components.core.memo import key_of
-from components.fields.base import Reject
+from components.fields.base import Field, Reject
 from components.tasks import base
 
 USABLE, UNLABELLED = "usable", "unlabelled"  # and reasons why a row is neither
@@ -58,13 +59,13 @@ def content(schema: base.Schema) -> list[str]:
 
 
 def pool_schema(schema: base.Schema) -> pa.Schema:
-    """Cleaned contents: `fate` (USABLE, UNLABELLED or a reason), then their values.
+    """Cleaned contents: `fate` (USABLE, UNLABELLED or a reason), then their values, and in JSON what cleaning took from them ({column: {kind: [lost, whole, detail]}}).
 
     Keys are SHA-256; a group is named after a key, and its draw decides of its part; signatures are the bytes of their bands (bands,) uint64.
     """
     values = [(f"value.{role.name}", pa.large_binary() if pa.types.is_binary(role.field.arrow) else pa.large_string()) for role in schema.roles if role.role == "input"]
     bands = [(f"bands.{name}", pa.large_binary()) for name in inputs_of(schema)]
-    own = [("target", pa.string()), ("split", pa.string()), ("key", pa.binary(32)), ("group", pa.string()), ("draw", pa.binary(32))]
+    own = [("changes", pa.string()), ("target", pa.string()), ("split", pa.string()), ("key", pa.binary(32)), ("group", pa.string()), ("draw", pa.binary(32))]
     return pa.schema([("content", pa.binary(32)), ("fate", pa.string()), ("detail", pa.string()), *values, *own, *bands])
 
 
@@ -86,16 +87,26 @@ def _clean(row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schem
         except Reject as error:
             if error.reason != "no_label" or piece.params.unlabelled != "keep" or not may_be_learnt(row["split"]):
                 raise
-            return {"fate": UNLABELLED, **_kept(values, fields, piece.seed)}
+            return {"fate": UNLABELLED, "changes": _changes(row, values, fields), **_kept(values, fields, piece.seed)}
         split = _own_split(row["split"])
     except Reject as error:
         return {"fate": error.reason, "detail": error.detail}
-    found = {"fate": USABLE, **_kept(values, fields, piece.seed), "target": label, "split": split}
+    found = {"fate": USABLE, "changes": _changes(row, values, fields), **_kept(values, fields, piece.seed), "target": label, "split": split}
     if piece.params.near_duplicates < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
             found[f"bands.{name}"] = None if bands is None else bands.tobytes()
     return found
+
+
+def _changes(row: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Field]) -> str | None:
+    """Return what cleaning took from the inputs of a row, as JSON; None where nothing is lost."""
+    changes: dict[str, dict[str, list[Any]]] = {}
+    for name, value in values.items():
+        found = fields[name].changes(row[name], value)
+        if found:
+            changes[name] = {kind: [change.lost, change.whole, change.detail] for kind, change in found.items()}
+    return json.dumps(changes, sort_keys=True) if changes else None
 
 
 def _kept(values: Mapping[str, Any], fields: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.clean import account
 from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS, Clusters, Rows, settle_equal, similar_rows
 from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
@@ -40,12 +41,22 @@ def run(job: Job) -> None:
     rows = usable_rows(raw, pool, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
 
+    rejected = rejected_rows(raw, pool, schema)
+    log = account.Account(job.journal)
+    log.add(account.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
+    log.add(account.quarantined(rejected, raw.num_rows, schema.fields(params)))
+    log.add(account.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
-    fates, merged = _settled(rows, params, job)
+    fates, merged = _settled(rows, params, log)
     kept = np.flatnonzero(fates == STAYS)
+    equality = schema.fields(params)[inputs_of(schema)[0]].equality
+    log.add(account.dropped(rows, fates, params, equality))
     groups, draws, pairs = _groups(job, rows, kept, memo)
+    log.add(account.grouped(pairs, len(kept)))
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    _check_classes(labels, params)
+    for line in account.doubtful_labels(Counter(labels)):
+        job.journal.say(line)
+    _check_classes(labels, params, log.entries)
     if frozen:
         held, ids = frozen.held(rows.keys(kept)), rows.ids()
         fed = {position for position, row in enumerate(kept.tolist()) if ids[row].startswith(base.FEEDBACK)}
@@ -60,7 +71,8 @@ def run(job: Job) -> None:
     chosen = {split: places[given[places] == split] for split in _SPLITS}
     parts = {split: _part(rows.table(kept[own]), split, [groups[i] for i in own.tolist()], with_split) for split, own in chosen.items()}
     unlabelled, twice = settle(*rows.unlabelled(), rows.all_keys(), target_of(schema), with_split)
-    rejected = rejected_rows(raw, pool, schema) + rows.described(np.flatnonzero(fates > DUPLICATE), fates)
+    log.add(account.leaking(len(leaking), len(kept)))
+    rejected += rows.described(np.flatnonzero(fates > DUPLICATE), fates)
     reasons = Counter(entry["reason"] for entry in rejected)
     books = {
         "rows_in": raw.num_rows,
@@ -71,7 +83,15 @@ def run(job: Job) -> None:
     }
     if books["rows_in"] != sum(value for name, value in books.items() if name != "rows_in"):
         raise AssertionError(f"the books of clean do not balance: {books}")
-    facts = {"books": books, "reasons": dict(sorted(reasons.items())), "near_duplicate_pairs": pairs, "merged_classes": merged, **_counted(parts, sorted(set(labels)), target_of(schema))}
+    facts = {
+        "books": books,
+        "reasons": dict(sorted(reasons.items())),
+        "near_duplicate_pairs": pairs,
+        "equality": equality,
+        "merged_classes": merged,
+        "account": [entry.facts() for entry in log.entries],
+        **_counted(parts, sorted(set(labels)), target_of(schema)),
+    }
     _write(job, parts | unlabelled, facts, rejected)
     memo.close()
 
@@ -88,7 +108,11 @@ def _write(job: Job, parts: Mapping[str, pa.Table], facts: Mapping[str, Any], re
     order = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
     write_table(job.outputs["clean"] / "quarantine", {"rows": pa.Table.from_pylist(order, schema=_QUARANTINE)})
     books = facts["books"]
-    report = books | {"classes": len(facts["classes"]), "near_duplicate_pairs": facts["near_duplicate_pairs"], **{split: part.num_rows for split, part in parts.items()}}
+    report = (
+        books
+        | {f"{entry['what']}_rows": entry["rows"] for entry in facts["account"]}
+        | {"classes": len(facts["classes"]), "near_duplicate_pairs": facts["near_duplicate_pairs"], **{split: part.num_rows for split, part in parts.items()}}
+    )
     write_atomic(job.outputs["report"], to_json(report))
     job.journal.say(f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined")
 
@@ -110,11 +134,13 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
     return frozen
 
 
-def _settled(rows: Usable, params: CleanParams, job: Job) -> tuple[NDArray[np.int8], dict[str, str]]:
+def _settled(rows: Usable, params: CleanParams, log: account.Account) -> tuple[NDArray[np.int8], dict[str, str]]:
     """Which rows stay, and the classes that were merged for having too few of them."""
     fates = _superfluous(rows, params)
-    merged = _small_classes(rows, fates, params, job)
+    merged = _small_classes(rows, fates, params)
     if merged:
+        small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & (fates == STAYS)
+        log.add(account.merged(merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class))
         rows.rename(merged)
         fates = _superfluous(rows, params)
     return fates, merged
@@ -163,21 +189,27 @@ def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str
     return splits, leaking
 
 
-def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams, job: Job) -> dict[str, str]:
-    """Classes that are merged into `other`, by rule and said aloud."""
+def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams) -> dict[str, str]:
+    """Return the classes that are merged into `other`, by rule."""
     counts = np.bincount(rows.labels[fates == STAYS], minlength=len(rows.names)).tolist()
     small = sorted(name for name, count in zip(rows.names, counts, strict=True) if 0 < count < params.min_rows_per_class)
     if params.small_classes == "refuse" or not small:
         return {}
-    job.journal.say(f"{len(small)} small classes are merged into 'other': {', '.join(small[:10])}")
     return dict.fromkeys(small, "other")
 
 
-def _check_classes(labels: Sequence[str], params: CleanParams) -> None:
+def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence[account.Entry]) -> None:
+    """Refuse classes that cannot be learned, and say what took their rows.
+
+    Raises:
+        InputError: fewer than two classes are left, or one has too few rows.
+    """
     counts = Counter(labels)
     if len(counts) < 2:
-        left = ", ".join(counts) or "not even one"
-        raise InputError(f"only one class is left after cleaning: {left}; a classifier needs two", where="clean", remedy="bring rows of another class, or check ingest.columns.label")
+        left = f"only one class is left after cleaning: {next(iter(counts))}; a classifier needs two" if counts else "no row is left after cleaning"
+        causes = [entry.message for entry in entries if entry.removes]
+        why = "".join(f"\n     {cause}" for cause in causes)
+        raise InputError(f"{left}{why}", where="clean", remedy="change the params that these lines name, bring rows of another class, or check ingest.columns.label")
     small = {name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class}
     if small:
         raise InputError(

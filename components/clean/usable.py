@@ -53,6 +53,14 @@ class Usable:
         """Cleaned values of an input column."""
         return self.pool.values(name, self.place[rows], self.schema_type(name))
 
+    def changes(self) -> Iterator[tuple[str, int]]:
+        """Yield what cleaning took from the rows that can be used (see `Pool.changes`)."""
+        return self.pool.changes(np.concatenate([self.place, self.nameless]))
+
+    def origins(self, rows: Rows) -> list[str]:
+        """Return where some rows come from."""
+        return list(_taken(self.raw, "origin", self.place[rows]).to_pylist())
+
     def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
         """Signatures of an input column (see `Pool.bands`)."""
         return self.pool.bands(name, self.place[rows])
@@ -107,8 +115,10 @@ def usable_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> Usable:
     """
     place = pool.where("fate", USABLE)
     if not len(place):
-        reasons = Counter(entry["reason"] for entry in rejected_rows(raw, pool, schema))
-        raise InputError(f"no row can be used: {dict(reasons)}", where="clean", remedy="look at the source and at ingest.columns, then run the same command again")
+        rejected = rejected_rows(raw, pool, schema)
+        reasons = Counter(entry["reason"] for entry in rejected)
+        first = f"; the first: {rejected[0]['origin']}" if rejected else ""
+        raise InputError(f"no row can be used: {dict(reasons)}{first}", where="clean", remedy="look at the source and at ingest.columns, then run the same command again")
     ids = _taken(raw, "id", place)
     if pc.count_distinct(ids, mode="all").as_py() != len(ids):
         twice = next(name for name, count in Counter(ids.to_pylist()).items() if count > 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +14,8 @@ from components.core.memo import Memo, key_of
 from components.fields.base import Field
 
 _SCHEMA = pa.schema([("column", pa.string()), ("one", pa.binary(32)), ("other", pa.binary(32)), ("similarity", pa.float64())])
+
+_CACHED_VALUES = 512  # a value may be a picture
 
 
 class Verdicts:
@@ -32,14 +36,19 @@ class Verdicts:
         (known,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
         self._known = {(pair["column"], pair["one"], pair["other"]): pair["similarity"] for pair in known.to_pylist()}
         self._used: dict[tuple[str, bytes, bytes], float] = {}
+        self._value = lru_cache(maxsize=_CACHED_VALUES)(self._read_value)
 
     def similarity(self, column: str, one: int, other: int) -> float:
         """Of two positions, in an input column."""
         pair = (column, self._contents[one].as_py(), self._contents[other].as_py())
         if pair not in self._known:
-            self._known[pair] = self._fields[column].similar(*self._rows.values(column, self._kept[[one, other]]).to_pylist())
+            self._known[pair] = self._fields[column].similar(self._value(column, one), self._value(column, other))
         self._used[pair] = self._known[pair]
         return self._used[pair]
+
+    def _read_value(self, column: str, position: int) -> Any:
+        """Return the cleaned value at a position."""
+        return self._rows.values(column, self._kept[[position]])[0].as_py()
 
     def keep(self) -> None:
         """Those that were asked for, for the next run."""

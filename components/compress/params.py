@@ -1,4 +1,4 @@
-"""Knobs of `compress`: three recipes."""
+"""Knobs of `compress`: three recipes, each of which may be null."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ class Distill(Strict):
 
 
 class CompressParams(Strict):
-    """Each recipe gives one candidate."""
+    """Each recipe gives one candidate; null skips it."""
 
-    prune: Prune = Prune()
-    quantize: Quantize = Quantize()
-    distill: Distill
+    prune: Prune | None = Prune()
+    quantize: Quantize | None = Quantize()
+    distill: Distill | None
 
 
-def check_student(distill: Distill, architectures: Mapping[str, Architecture]) -> list[str]:
+def check_student(distill: Distill | None, architectures: Mapping[str, Architecture]) -> list[str]:
     """What is wrong with the student: unknown architectures, a config that one does not take."""
+    if distill is None:
+        return []
     place, known = "compress.distill", ", ".join(architectures)
     mistakes = []
     if distill.architecture not in architectures:

@@ -25,6 +25,8 @@ def resolve(wanted: str, module: torch.nn.Module) -> str:
     device = next(module.parameters()).device
     fast = _bf16(device)
     if wanted == "auto":
+        if _convolves_fast(module, device):
+            return "bf16"
         return "bf16" if fast and (device.type == "cuda" or _width(module) >= _WORTH) else "fp16" if device.type == "cuda" else "fp32"
     if wanted == "bf16" and device.type == "cuda" and not fast:
         raise ParamsError("bf16 is not in this GPU's hardware", where="train.precision", remedy="set it to auto, fp16 or fp32")
@@ -34,6 +36,17 @@ def resolve(wanted: str, module: torch.nn.Module) -> str:
 def _bf16(device: torch.device) -> bool:
     """Products of bfloat16 matrices are faster than those of float32: AMX on a CPU, Ampere and later on a GPU."""
     return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bool(torch.cpu._is_amx_tile_supported())
+
+
+def _convolves_fast(module: torch.nn.Module, device: torch.device) -> bool:
+    """Whether this CPU multiplies bfloat16 vectors (AVX-512) and the network is of 2-d convolutions.
+
+    A step of a ConvNet of 32-64-128 channels on 28 x 28 took half as long as in fp32 on an AMD EPYC.
+    """
+    if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
+        return False
+    layers = [each for each in module.modules() if isinstance(each, torch.nn.Conv2d)]
+    return len(layers) > 1
 
 
 def _width(module: torch.nn.Module) -> float:

@@ -33,6 +33,7 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
     tokens = read_manifest(job.inputs["tokens"])
     books = clean["books"]
     search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
+    learning = base.learning(job.task)
     return Facts(
         pipeline=job.tags["pipeline"],
         task=job.task,
@@ -50,16 +51,18 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
             "filtered": books["filtered"],
             "clean": books["rows_out"],
             "near_duplicate_pairs": clean["near_duplicate_pairs"],
+            "equality": clean["equality"],
         },
+        account=[{"stage": stage, **entry} for stage, entries in (("clean", clean["account"]), ("tokenize", tokens["account"])) for entry in entries],
         quarantine=_quarantine(job.inputs["clean"] / "quarantine"),
         splits=clean["splits"],
         lengths=_lengths(tokens),
         confusion=confusion(answers, cases, clean["classes"]),
-        curves=_curve(job.inputs["curve"], search["watch"]),
-        trials=[_trial(trial, search["goal"]) for trial in search["trials"]],
+        curves=_curve(job.inputs["curve"], f"validation_{learning.watch}"),
+        trials=[_trial(trial, learning.watch_goal) for trial in search["trials"]],
         search=search,
-        watch_goal=search["goal"],
-        watch=search["watch"].removeprefix("validation_").replace("_", " "),
+        watch_goal=learning.watch_goal,
+        watch=learning.watch.replace("_", " "),
         slices=slices(job.params, judge, answers, cases, job.seed),
         mistakes=_mistakes(judge, answers, cases),
         leak=leak,

@@ -41,10 +41,13 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     rows = rows.set_column(rows.schema.get_field_index("label"), "label", pa.array([merged.get(label, label) for label in rows["label"].to_pylist()]))
     rows = rows.filter(pa.array([label in set(classes) for label in rows["label"].to_pylist()]))  # a class may have vanished since
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
-    cut = max(1, int(rows.num_rows * job.sections["clean"].test_share))  # type: ignore[attr-defined]
-    test, train = rows.take(order[:cut]), rows.take(order[cut:])
+    shares: Any = job.sections["clean"]
+    cut = max(1, int(rows.num_rows * shares.test_share))
+    # The baseline chooses on validation rows here too: both claims are of the same model.
+    second = cut + max(1, int(rows.num_rows * shares.validation_share))
+    test, validation, train = (rows.take(part) for part in np.split(order, [cut, second]))
     baseline = base.baselines(job.task).baselines[BASELINE]
-    arrays, files = baseline.fit(train, classes, job.sections["train"], job.sections["clean"], job.seed)
+    arrays, files = baseline.fit(train, classes, job.sections["train"], job.sections["clean"], job.seed, validation)
     predictor = Predictor(Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]), baseline.featuriser(files), baseline.scorer(arrays))
     judge = base.judge(job.task)
     cases = list(judge.cases(test))

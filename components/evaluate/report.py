@@ -31,14 +31,17 @@ class Facts:
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value}, "test": {metric: value}, "test_interval": {metric: [low, high]},
             "size_bytes", "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}; metrics accuracy, precision, recall, macro_f1, auc.
         confidence: of all intervals.
-        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting", "filtered", "clean"}, and {"near_duplicate_pairs"}, which are kept, on one side of the split.
+        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting", "filtered", "clean"}, and {"near_duplicate_pairs"}, which are kept, on one side of the split,
+            and {"equality"}: how duplicates are alike.
+        account: rows {"stage", "what", "rows", "of", "message"} and where something was cut {"share_lost"}: what happened to the rows, in order.
         quarantine: reason -> a few of the values refused for it, as plain text.
         splits: split -> {class: rows}.
         lengths: {"histogram": {"edges": n + 1, "counts": n}, "percentiles": {"p50": tokens, ...}}.
         confusion: (classes, classes) counts of the winner on test; rows are the truth.
         curves: rows {"arm", "epoch" or "step", "train_loss", "validation_loss", "watch"}.
         trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status", "curve": [figure of each epoch]} in the order run.
-        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}}.
+        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}},
+            or {"skipped": the setting that switched it off}.
         watch: what the watched figure is called.
         watch_goal: "max" or "min".
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
@@ -56,6 +59,7 @@ class Facts:
     leaderboard: Sequence[Row]
     confidence: float = 0.95
     counts: Mapping[str, Any] | None = None
+    account: Sequence[Row] = ()
     quarantine: Mapping[str, Sequence[str]] = field(default_factory=dict)
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     lengths: Mapping[str, Any] | None = None
@@ -131,7 +135,7 @@ def _figure(row: Row, split: str, metric: str) -> float:
 
 def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The way from raw to clean: what each step took away, and what was left."""
-    names = {"exact_duplicates": "exact duplicates", "conflicting": "conflicting labels", "filtered": "filtered"}
+    names = {"exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}", "conflicting": "conflicting labels", "filtered": "filtered"}
     taken = [(f"quarantined: {reason}", rows) for reason, rows in sorted((counts.get("quarantined") or {}).items())]
     taken += [(name, counts[key]) for key, name in names.items() if known(counts.get(key))]
     if not known(counts.get("raw")):

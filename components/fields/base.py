@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,16 +19,63 @@ class Reject(Exception):
         self.reason, self.detail = reason, detail
 
 
+@dataclass(frozen=True)
+class Change:
+    """What cleaning took from a value, in the field's own unit (characters, pixels, tags)."""
+
+    lost: float
+    whole: float  # what the value had before
+    detail: str = ""  # which of several ways, e.g. the old size
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One kind of change over the rows of a stage."""
+
+    changed: int  # rows
+    rows: int
+    lost: float  # of the changed rows together
+    whole: float  # what the changed rows had before
+    details: Mapping[str, int]  # the commonest ways, and how many rows went each
+
+    @property
+    def share_lost(self) -> str:
+        """Return the share of the changed rows' content that is lost, e.g. "58%"; never "0%" or "100%" of what is neither."""
+        return percent(self.lost, self.whole)
+
+    def rows_of_all(self, noun: str) -> str:
+        """Return e.g. "3,228 of 4,640 texts", or "all 4,640 texts"."""
+        return f"all {self.rows:,} {noun}" if self.changed == self.rows else f"{self.changed:,} of {self.rows:,} {noun}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share in whole percent; what is more than nothing and less than everything is never shown as 0% or 100%."""
+    share = part / whole if whole else 0.0
+    if 0 < share < 0.01:
+        return "less than 1%"
+    if 0.99 < share < 1:
+        return "more than 99%"
+    return f"{share:.0%}"
+
+
 class Field(Protocol):
     """A kind of data (text, image, category)."""
 
     arrow: pa.DataType
+    equality: str  # how values with the same key are alike, e.g. "equal in every pixel"
+    knobs: Mapping[str, str]  # reason of a `Reject` -> the param that changes it
 
     def normalise(self, value: Any) -> Any:
         """The form that models see, in training and in serving alike. Raises `Reject` when the value is not of this kind."""
 
     def clean(self, value: Any) -> Any:
         """`normalise`, and refuse what is no use for learning. Raises `Reject`."""
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
+        """Return what `clean` took from a raw value by kind of change; nothing where it only tidied up."""
+
+    def tell(self, change: str, summary: Summary) -> str:
+        """Return one kind of change over many rows as a line for people, with the param that changes it."""
 
     def key(self, value: Any) -> str:
         """Equal for values that count as the same. Input: a cleaned value."""

@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.fields.base import Reject
+from components.fields.base import Change, Reject, Summary
 
 
 class Category:
     """A class name; numbers are names too."""
 
     arrow = pa.string()
+    equality = "equal"
+    knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
 
     def normalise(self, value: Any) -> str:
         """NFC without surrounding white space: labels are shown as the source wrote them."""
@@ -26,6 +28,14 @@ class Category:
         return unicodedata.normalize("NFC", value.strip())
 
     clean = normalise
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return nothing: a name is used whole."""
+        return {}
+
+    def tell(self, change: str, summary: Summary) -> str:
+        """Return the kind and its rows; names have no changes of their own."""
+        return f"{summary.rows_of_all('names')}: {change}"
 
     def key(self, value: Any) -> str:
         """The name."""

@@ -1,69 +1,292 @@
-"""Small pictures as PNG or JPEG bytes."""
+"""Pictures of any usual format, as PNG bytes of one size."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import struct
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.fields.base import Reject
+from components.fields.base import Change, Reject, Summary
 
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
+Fit = Literal["squeeze", "pad", "crop"]
+# Suffixes of files that are read as pictures, in small letters.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
+# Photos of the largest cameras. What clients may send is bounded by serve.limits.pixels.
+MAX_PIXELS = 100_000_000
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+# Larger JPEGs are decoded at a fraction of their size, which bounds memory and time.
+_DRAFT_PIXELS = 1_000_000
+_DRAFT_FACTOR = 2
+# What a broken file may raise in Pillow's readers.
+_BROKEN = (OSError, ValueError, SyntaxError, struct.error, TypeError, KeyError, IndexError, OverflowError)
 _GRID = 4
 _VIEW = 8
-MAX_PIXELS = 4_000_000
+_HEAD = 512
+_TO_PNG = "convert it to PNG or JPEG, for example with"
+_HEIC = f"{_TO_PNG} heif-convert (Debian package libheif-examples): heif-convert photo.heic photo.jpg"
+_AVIF = f"{_TO_PNG} avifdec (Debian package libavif-bin): avifdec photo.avif photo.png"
+_SVG = f"{_TO_PNG} rsvg-convert (Debian package librsvg2-bin): rsvg-convert -o drawing.png drawing.svg"
+_RAW = f"{_TO_PNG} dcraw and ImageMagick: dcraw -c -w photo.nef | convert - photo.jpg"
+_MAGICK = f"{_TO_PNG} ImageMagick: convert picture.xxx picture.png"
+_RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+_MAGICK_SUFFIXES = (".jp2", ".j2k", ".jxl", ".psd", ".xcf", ".tga", ".ico", ".exr", ".dds")
+# Suffix -> what the format is called, and the way out.
+UNREAD_SUFFIXES: Mapping[str, tuple[str, str]] = {
+    ".heic": ("HEIC", _HEIC),
+    ".heif": ("HEIC", _HEIC),
+    ".avif": ("AVIF", _AVIF),
+    ".svg": ("SVG", _SVG),
+    ".svgz": ("SVG", _SVG),
+    **{suffix: (f"a raw photo ({suffix[1:].upper()})", _RAW) for suffix in _RAW_SUFFIXES},
+    **{suffix: (suffix[1:].upper(), _MAGICK) for suffix in _MAGICK_SUFFIXES},
+}
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+
+
+def unread(name: str) -> str | None:
+    """Return why a picture file is not read and the way out, judged by its name; None otherwise."""
+    suffix = "." + name.lower().rpartition(".")[2]
+    if suffix not in UNREAD_SUFFIXES:
+        return None
+    kind, remedy = UNREAD_SUFFIXES[suffix]
+    return f"{kind} is not read: {remedy}"
+
+
+def declared_size(value: bytes) -> tuple[int, int]:
+    """Return the width and height that a picture declares, without decoding it.
+
+    Raises:
+        Reject: the bytes are no picture of a format that is read, or the picture is too large.
+    """
+    with _opened(value) as picture:
+        return picture.size
 
 
 @lru_cache(maxsize=1)  # what is asked about one picture is asked in a row
 def decode(value: bytes, channels: int) -> NDArray[np.uint8]:
-    """Picture bytes to pixels (height, width, channels). Raises `Reject` for what is no PNG or JPEG, or is too large."""
+    """Return the upright pixels (height, width, channels) of a picture, all of them.
+
+    Transparent pictures are composited on white. Of several frames the first is taken.
+
+    Raises:
+        Reject: the bytes are no picture of a format that is read, or the picture is too large.
+    """
+    pixels = np.asarray(_upright(value, channels, None))
+    return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
+
+
+def _upright(value: bytes, channels: int, size: int | None) -> Pillow.Image:
+    """Return a picture in mode L or RGB, turned as its EXIF orientation says.
+
+    Args:
+        channels: 1 or 3.
+        size: the side in pixels that is needed at least; None: the whole picture. A large
+            JPEG is then decoded at a half, a quarter or an eighth of its size.
+    """
+    with _opened(value) as picture:
+        try:
+            if size and picture.width * picture.height > _DRAFT_PIXELS:
+                picture.draft(None, (_DRAFT_FACTOR * size, _DRAFT_FACTOR * size))
+            picture.load()
+            turned = _turned(picture)
+            return _on_white(_eight_bits(turned)).convert("L" if channels == 1 else "RGB")
+        except (*_BROKEN, _library().DecompressionBombError) as error:
+            raise Reject("not_an_image", type(error).__name__) from None
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    """Return Pillow's module with our limit of pixels in the place of its own."""
     from PIL import Image as Pillow
 
+    # Pillow warns from this number on and raises from twice as many on.
+    Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS
+    warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)
+    return Pillow
+
+
+def _opened(value: bytes) -> Pillow.Image:
+    """Return a picture of which only the header was read."""
+    library = _library()
     try:
-        with Pillow.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Reject("too_large", f"{picture.width}x{picture.height}")
-            deep = picture.mode.startswith("I")  # 16 bits a pixel, which convert() would clip to white
-            shallow = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8)) if deep else picture
-            pixels = np.asarray(shallow.convert("L" if channels == 1 else "RGB"))
-    except Pillow.DecompressionBombError:
+        _check_webp(value)
+        picture: Pillow.Image = library.open(io.BytesIO(value), formats=_FORMATS)
+    except (library.DecompressionBombError, library.DecompressionBombWarning):
         raise Reject("too_large", "more pixels than any picture has") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Reject("not_an_image", type(error).__name__) from None
-    return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
+    except _BROKEN as error:
+        raise _unread_content(value) or Reject("not_an_image", type(error).__name__) from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise Reject("too_large", f"{picture.width}x{picture.height}")
+    return picture
+
+
+def _check_webp(value: bytes) -> None:
+    """Refuse a large WebP by its header: Pillow reserves memory for all pixels on opening one."""
+    if value[:4] != b"RIFF" or value[8:12] != b"WEBP" or value[12:16] != b"VP8X":
+        return
+    width = int.from_bytes(value[24:27], "little") + 1
+    height = int.from_bytes(value[27:30], "little") + 1
+    if width * height > MAX_PIXELS:
+        raise Reject("too_large", f"{width}x{height}")
+
+
+def _unread_content(value: bytes) -> Reject | None:
+    """Return a refusal that names the format, where the bytes are of a known one that is not read."""
+    head = value[:_HEAD]
+    if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
+        return Reject("unsupported_avif", f"AVIF is not read: {_AVIF}")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return Reject("unsupported_heic", f"HEIC is not read: {_HEIC}")
+    if b"<svg" in head:
+        return Reject("unsupported_svg", f"SVG is not read: {_SVG}")
+    return None
+
+
+def _turned(picture: Pillow.Image) -> Pillow.Image:
+    """Return a picture as its EXIF orientation (1 to 8) says; one that is broken says nothing."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        # 0x0112 is the tag of the orientation.
+        turn = turns.get(picture.getexif().get(0x0112, 1))
+    except _BROKEN:
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
+    """Return a picture with at most 8 bits a channel; `convert` would clip to white instead."""
+    if not picture.mode.startswith("I") and picture.mode != "F":
+        return picture
+    levels = np.asarray(picture)
+    gray: NDArray[Any]
+    if picture.mode.startswith("I;16"):
+        gray = levels >> 8
+    else:
+        gray = _by_range(levels.astype(np.float64))
+    return _library().fromarray(gray.astype(np.uint8))  # type: ignore[no-any-return]
+
+
+def _by_range(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return levels 0-255 of values whose range tells what they are: 0-1, 8 bits, 16 bits or others."""
+    levels = np.nan_to_num(levels, posinf=0.0, neginf=0.0)
+    low, high = float(levels.min()), float(levels.max())
+    if low >= 0:
+        whole = bool((levels == np.floor(levels)).all())
+        if high <= 1 and not whole:
+            return levels * 255
+        if high <= 255:
+            return levels
+        if high <= 65_535:
+            return levels / 256
+    return (levels - low) * (255 / max(high - low, 1e-12))
+
+
+def _on_white(picture: Pillow.Image) -> Pillow.Image:
+    """Return an opaque picture."""
+    if not picture.has_transparency_data:
+        return picture
+    library = _library()
+    layer = picture.convert("RGBA")
+    return library.alpha_composite(library.new("RGBA", layer.size, "white"), layer)  # type: ignore[no-any-return]
+
+
+def _squeezed(picture: Pillow.Image, size: int) -> Pillow.Image:
+    """Return a picture of size x size, its aspect lost; shrinking is antialiased."""
+    if picture.size == (size, size):
+        return picture
+    return picture.resize((size, size), _library().Resampling.BILINEAR)
+
+
+def _padded(picture: Pillow.Image, size: int) -> Pillow.Image:
+    """Return a whole picture in the middle of size x size, on the median color of its border."""
+    if picture.width == picture.height:
+        return _squeezed(picture, size)
+    longer = max(picture.size)
+    width = max(1, round(picture.width * size / longer))
+    height = max(1, round(picture.height * size / longer))
+    inner = picture.resize((width, height), _library().Resampling.BILINEAR)
+    pixels = np.asarray(inner).reshape(height, width, -1)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    color = tuple(int(level) for level in np.median(border, axis=0))
+    canvas: Pillow.Image = _library().new(picture.mode, (size, size), color)
+    canvas.paste(inner, ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def _cropped(picture: Pillow.Image, size: int) -> Pillow.Image:
+    """Return the middle square of a picture as size x size."""
+    side = min(picture.size)
+    left = (picture.width - side) // 2
+    top = (picture.height - side) // 2
+    if picture.width != picture.height:
+        picture = picture.crop((left, top, left + side, top + side))
+    return _squeezed(picture, size)
+
+
+_FITS: Mapping[Fit, Callable[[Pillow.Image, int], Pillow.Image]] = {
+    "squeeze": _squeezed,
+    "pad": _padded,
+    "crop": _cropped,
+}
+
+
+@lru_cache(maxsize=512)  # near-duplicate pairs come in the order of their rows
+def _levels(value: bytes, channels: int) -> tuple[NDArray[np.float32], float]:
+    """Return the pixels of a picture and their mean distance from their mean."""
+    pixels = decode(value, channels).astype(np.float32)
+    return pixels, float(np.abs(pixels - pixels.mean()).mean())
 
 
 class Image:
     """A picture.
 
     Args:
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (gray) or 3 (RGB).
         size: side length in pixels that networks see; other sizes are resampled.
+        fit: what becomes of a picture that is not square.
     """
 
     arrow = pa.binary()
 
-    def __init__(self, channels: int = 1, size: int = 8) -> None:
-        self.channels, self.size = channels, size
+    equality = "equal in every pixel"
+    knobs: Mapping[str, str] = {}
+
+    def __init__(self, channels: int = 1, size: int = 8, fit: Fit = "squeeze") -> None:
+        self.channels = channels
+        self.size = size
+        self.fit: Fit = fit
 
     def normalise(self, value: Any) -> bytes:
         """A PNG of the right size and channels: equal pictures give equal bytes."""
-        from PIL import Image as Pillow
-
         if not isinstance(value, bytes):
             raise Reject("not_an_image", type(value).__name__)
-        pixels = decode(value, self.channels)
-        picture = Pillow.fromarray(pixels[:, :, 0] if self.channels == 1 else pixels)
-        if picture.size != (self.size, self.size):
-            picture = picture.resize((self.size, self.size), Pillow.Resampling.BILINEAR)
+        picture = _FITS[self.fit](_upright(value, self.channels, self.size), self.size)
         stream = io.BytesIO()
-        picture.save(stream, "PNG")
+        # Rebuilt from the pixels, so that no metadata of the file remains.
+        _library().fromarray(np.asarray(picture)).save(stream, "PNG")
         return stream.getvalue()
 
     def clean(self, value: Any) -> bytes:
@@ -72,6 +295,28 @@ class Image:
         if np.ptp(decode(png, self.channels)) == 0:
             raise Reject("blank")
         return png
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return {"shrunk" or "enlarged" in pixels} of a picture of another size, {"gray"} of one with channels that are merged."""
+        with _opened(value) as picture:
+            width, height = picture.size
+            color = len([band for band in picture.getbands() if band != "A"]) > 1
+        found: dict[str, Change] = {}
+        if (width, height) != (self.size, self.size):
+            pixels, kept = width * height, min(width, self.size) * min(height, self.size)
+            found["shrunk" if kept < pixels else "enlarged"] = Change(pixels - kept, pixels, f"{width} x {height}")
+        if color and self.channels == 1:
+            found["gray"] = Change(2, 3)
+        return found
+
+    def tell(self, change: str, summary: Summary) -> str:
+        """Return the line of one kind of change."""
+        pictures = summary.rows_of_all("pictures")
+        if change == "gray":
+            return f"{pictures} with 3 channels or more made gray: clean.channels"
+        sizes = list(summary.details)
+        origin = f"from {sizes[0]} " if len(sizes) == 1 else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
+        return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"
 
     def key(self, value: Any) -> str:
         """A hash of the pixels."""
@@ -90,9 +335,10 @@ class Image:
 
     def similar(self, a: Any, b: Any) -> float:
         """One minus the mean absolute difference, stretched so that unrelated pictures are near zero."""
-        one, two = (decode(value, self.channels).astype(np.float64) for value in (a, b))
-        spread = max(float(np.abs(one - one.mean()).mean() + np.abs(two - two.mean()).mean()) / 2, 1.0)
-        return max(0.0, 1.0 - float(np.abs(one - two).mean()) / spread)
+        one, spread = _levels(a, self.channels)
+        other, other_spread = _levels(b, self.channels)
+        scale = max((spread + other_spread) / 2, 1.0)
+        return max(0.0, 1.0 - float(np.abs(one - other).mean()) / scale)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Mean brightness and contrast, 0-255."""

@@ -5,18 +5,25 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Reject
+from components.ingest.splits import CANONICAL
 from components.tasks.base import Role
 
-CANONICAL = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+# Where a record has the bytes of the picture that a column names; no column of a file has such a name.
+PICTURE = "\0picture"
 _NOTHING = frozenset({"", "nan", "<na>", "null"})
+_JOINERS = "\u200c\u200d"
+# Not of the categories of invisible characters: a grapheme joiner, fillers of Hangul, variation selectors.
+_BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -28,6 +35,34 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class LabelRules:
+    """What becomes of a label: `ingest.labels` and `ingest.label_case`."""
+
+    renames: Mapping[str, str | None]  # as in params.yaml
+    fold: bool  # capital letters are small ones
+
+    def apply(self, label: str) -> str | None:
+        """Return the label of a plain label; None where the map says that it is none."""
+        renames = self._plain
+        known = label if label in renames else self._cased(label)
+        if known in renames:
+            renamed = renames[known]
+            return None if renamed is None else self._cased(renamed)
+        return self._cased(label)
+
+    def _cased(self, label: str) -> str:
+        return label.casefold() if self.fold else label
+
+    @cached_property
+    def _plain(self) -> Mapping[str, str | None]:
+        """The map between plain labels; an exact name comes before one in another case."""
+        plain = {_whole(plain_label(old)): plain_label(new or "") or None for old, new in self.renames.items()}
+        if not self.fold:
+            return plain
+        return {old.casefold(): new for old, new in plain.items()} | plain
+
+
+@dataclass(frozen=True)
 class Column:
     """One column of the raw table."""
 
@@ -36,6 +71,7 @@ class Column:
     type: pa.DataType
     role: Literal["id", "input", "target", "group", "time", "meta", "split"]
     must: bool  # absent in the source: an error
+    labels: LabelRules | None = None  # of the target
 
     def convert(self, value: Any, limit: int) -> Any:
         """A source's value as this column's; None when there is none.
@@ -45,6 +81,8 @@ class Column:
         """
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
+        if self.role == "target" and isinstance(value, (list, tuple)):
+            return self.convert(_only_label(value), limit)
         if pa.types.is_string(self.type):
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
@@ -61,9 +99,12 @@ class Column:
             return None
         if self.role in ("input", "meta"):
             return text
-        word = text.strip()
-        if whole := _WHOLE.fullmatch(word):  # pandas writes integers beside a NaN as 1.0
-            word = whole[1]
+        word = text.strip() if self.labels is None else plain_label(text)
+        if is_nothing(word):
+            return None
+        word = _whole(word)
+        if self.role == "target" and self.labels is not None:
+            return self.labels.apply(word)
         if self.role != "split":
             return word
         if word.casefold() not in CANONICAL:
@@ -93,7 +134,7 @@ class Layout:
         """Of the raw table."""
         return pa.schema([(column.name, column.type) for column in self.columns] + [("origin", pa.string())])
 
-    def values(self, value: Any, label: str | None) -> dict[str, Any]:
+    def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
         """A record of a source that has one input and its class, and no column names."""
         return {self.input.source: value, **({self.target.source: label} if self.target else {})}
 
@@ -103,11 +144,17 @@ class Layout:
         Raises:
             Reject: an input is missing, or a value cannot be used.
         """
-        row = {column.name: column.convert(values.get(column.source), self.limit) for column in self.columns}
+        row = {column.name: column.convert(self._value(column, values), self.limit) for column in self.columns}
         for column in self.columns:
             if row[column.name] is None and column.role == "input" and column.must:
                 raise Reject(f"no_{column.name}")
         return row
+
+    def _value(self, column: Column, values: Mapping[str, Any]) -> Any:
+        """Return a column's value; of one that names pictures, the picture, while others may read the name."""
+        if column.role == "input" and PICTURE in values:
+            return values[PICTURE]
+        return values.get(column.source)
 
     def check(self, found: Iterable[str], where: str) -> None:
         """Compare with the columns that a source has.
@@ -125,13 +172,35 @@ class Layout:
                 raise InputError(f"has {names.count(column.source)} columns named {column.source!r}", where=where, remedy="rename all but one")
 
 
-def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int) -> Layout:
+def _whole(word: str) -> str:
+    """Return a whole number without the .0 that pandas writes where a column has a NaN."""
+    whole = _WHOLE.fullmatch(word)
+    return whole[1] if whole else word
+
+
+@lru_cache(maxsize=4096)
+def plain_label(text: str) -> str:
+    """Return a label in Unicode's compatibility form, without invisible characters and with single spaces."""
+    folded = unicodedata.normalize("NFKC", text)
+    visible = "".join(character for character in folded if not _is_invisible(character))
+    # Joiners shape letters and emoji; at the ends of a label they do nothing.
+    return " ".join(visible.split()).strip(_JOINERS + " ")
+
+
+def _is_invisible(character: str) -> bool:
+    if character in _JOINERS or character.isspace():
+        return False
+    return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
+
+
+def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int, labels: LabelRules | None = None) -> Layout:
     """The raw table of a task.
 
     Args:
         roles: of the task's schema.
         names: role -> column of the source; a role that is not named is looked for under its own name.
         limit: bytes of one value.
+        labels: what becomes of the target's labels.
 
     Raises:
         ParamsError: `names` has something that is no role.
@@ -140,7 +209,19 @@ def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int) -> Layou
     def optional(name: Literal["id", "group", "split"]) -> Column:
         return Column(name, names.get(name, name), pa.string(), name, name in names)
 
-    own = [Column(role.name, names.get(role.name, role.name), role.field.arrow, role.role, role.required or role.name in names) for role in roles if role.name not in ("id", "group", "split")]
+    rules = labels or LabelRules({}, fold=False)
+    own = [
+        Column(
+            name=role.name,
+            source=names.get(role.name, role.name),
+            type=role.field.arrow,
+            role=role.role,
+            must=role.required or role.name in names,
+            labels=rules if role.role == "target" else None,
+        )
+        for role in roles
+        if role.name not in ("id", "group", "split")
+    ]
     columns = [optional("id"), *own, optional("group"), optional("split")]
     known = [column.name for column in columns]
     for name in names:
@@ -177,6 +258,14 @@ def _text(value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise Reject("not_text")
     return str(value)
+
+
+def _only_label(labels: Sequence[Any]) -> Any:
+    """Return the label of a list of one, as annotation tools write it; None of an empty list."""
+    present = [label for label in labels if label is not None]
+    if len(present) > 1:
+        raise Reject("several_labels", ", ".join(str(label) for label in present)[:200])
+    return present[0] if present else None
 
 
 def _bytes(value: Any) -> bytes:

@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from components.core.errors import InputError
+from components.ingest.compressed import open_bytes
 
 # charset-normalizer knows ninety; with all of them in the running short files are taken for exotic ones.
 CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251")
@@ -28,21 +29,20 @@ def detect(path: Path, wanted: str, where: str) -> str:
         InputError: it cannot be read so; names the byte.
     """
     if wanted != "auto":
-        failed = _first_failure(path, wanted)
+        failed = _first_failure(path, wanted, where)
         if failed is None:
             return wanted
         raise InputError(f"is not {wanted}: byte {failed} cannot be read", where=where, remedy="set ingest.source.encoding to the file's encoding, or to auto")
-    with path.open("rb") as stream:
-        head = stream.read(_SAMPLE)
-    failed = _first_failure(path, "utf-8")
-    for encoding in _guesses(path, head, failed):
-        if _first_failure(path, encoding) is None:
+    head = _piece(path, 0, where)
+    failed = _first_failure(path, "utf-8", where)
+    for encoding in _guesses(path, head, failed, where):
+        if _first_failure(path, encoding, where) is None:
             return encoding
     what = f"is in no encoding that could be recognised; as UTF-8, byte {failed or 0} cannot be read"
     raise InputError(what, where=where, remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), or mend that byte")
 
 
-def _guesses(path: Path, head: bytes, failed: int | None) -> list[str]:
+def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[str]:
     """Encodings worth trying, best first; `failed` is where UTF-8 ends, None if it does not."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
@@ -51,9 +51,7 @@ def _guesses(path: Path, head: bytes, failed: int | None) -> list[str]:
         return ["utf-16-be" if head[:1] == b"\0" else "utf-16-le"]
     if failed is None:
         return ["utf-8"]
-    with path.open("rb") as stream:
-        stream.seek(max(0, failed - _SAMPLE // 2))
-        sample = stream.read(_SAMPLE)
+    sample = _piece(path, max(0, failed - _SAMPLE // 2), where)
     if _damaged(sample) or b"\0" in sample:
         return []
     from charset_normalizer import from_bytes
@@ -86,11 +84,25 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def _first_failure(path: Path, encoding: str) -> int | None:
+def _piece(path: Path, start: int, where: str) -> bytes:
+    """Return some bytes from an offset on; a compressed file is read up to it."""
+    with open_bytes(path, where) as stream:
+        if stream.seekable():
+            stream.seek(start)
+            start = 0
+        while start > 0:
+            skipped = len(stream.read(min(start, _CHUNK)))
+            if not skipped:
+                return b""
+            start -= skipped
+        return stream.read(_SAMPLE)
+
+
+def _first_failure(path: Path, encoding: str, where: str) -> int | None:
     """The offset of the first byte that cannot be read, None if all can."""
     decoder = codecs.getincrementaldecoder(encoding)()
     read = 0
-    with path.open("rb") as stream:
+    with open_bytes(path, where) as stream:
         while True:
             chunk = stream.read(_CHUNK)
             pending = len(decoder.getstate()[0])  # bytes kept from the chunk before

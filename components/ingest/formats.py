@@ -3,124 +3,177 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.ingest.columns import Layout
+from components.ingest.compressed import inner_name, is_compressed, open_text, read_bytes
+from components.ingest.dialects import Dialect, clean_lines, dialect_of, fitted
 from components.ingest.encodings import detect
+from components.ingest.json_records import objects as objects
+from components.ingest.paths import with_paths
 from components.ingest.rows import Bad, Record, Unit
+from components.ingest.workbooks import padded, sheet_rows
 
-IMAGES = (".png", ".jpg", ".jpeg")
-_WIDEST = 2**31 - 1
+IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+HEIC = (".heic", ".heif")
+LABEL_MARK = "__label__"
 Found = Iterator[Record | Bad]
 
 
 def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """CSV or TSV with a header; the row is the line on which a record starts."""
-    path, encoding = _open(unit, used)
-    csv.field_size_limit(_WIDEST)  # the library stops at 128 KiB, and says so as an error
-    delimiter = "\t" if unit.format == "tsv" else _delimiter(path, encoding)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if unit.format == "csv" or _is_quoted(path, encoding) else csv.QUOTE_NONE
-    with path.open(newline="", encoding=encoding) as stream:
-        lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
+    """CSV or TSV; the row is the line on which a record starts."""
+    _check_not_empty(unit)
+    dialect = unit.dialect or dialect_of(unit, wanted)
+    used.add(dialect.encoding)
+    check_columns(dialect.header, dialect.names, wanted, unit)
+    with open_text(unit.paths[0], dialect.encoding, unit.name, newline="") as stream:
+        lines = clean_lines(stream)
+        for _ in islice(lines, dialect.skip):
+            pass
+        yield from _fitted_records(_numbered(lines, dialect, unit), dialect.names, dialect.header, dialect.delimiter)
+
+
+def _numbered(lines: Iterator[str], dialect: Dialect, unit: Unit) -> Iterator[tuple[int, list[str]] | Bad]:
+    """Yield the fields of each record with the line on which it starts."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    records = csv.reader(lines, delimiter=dialect.delimiter, quoting=quoting, strict=True)
+    while True:
+        line = dialect.skip + records.line_num + 1
         try:
-            header = [name.strip() for name in next(lines, [])]
+            values = next(records)
+        except StopIteration:
+            return
         except csv.Error as error:
-            raise InputError(f"has no readable header: {error}", where=f"{unit.name}:1", remedy="name the columns in the first line, or set ingest.source.format") from None
-        wanted.check(header, unit.name)
-        while True:
-            line = lines.line_num + 1
-            try:
-                values = next(lines)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if "end of data" in str(error):
-                    raise InputError("opens a quote that nothing closes", where=f"{unit.name}:{line}", remedy="close it, or double the quotes inside a quoted text") from None
-                yield Bad(line, "bad_quoting", str(error))
-                continue
-            if len(values) == len(header):
-                yield Record(line, dict(zip(header, values, strict=True)))
-            elif values:
-                yield Bad(line, "wrong_number_of_fields", f"{len(values)} for {len(header)} columns: {delimiter.join(values)[:150]}")
+            if "end of data" in str(error):
+                raise InputError("opens a quote that nothing closes", where=f"{unit.name}:{line}", remedy="close it, or double the quotes inside a quoted text") from None
+            yield Bad(line, "bad_quoting", str(error))
+            continue
+        yield line, values
+
+
+def _fitted_records(records: Iterable[tuple[int, Sequence[Any]] | Bad], names: Sequence[str], header: bool, joint: str) -> Found:
+    """Records by the names of the columns; a header that comes again inside, as in concatenated files, is set aside."""
+    first = header
+    for record in records:
+        if isinstance(record, Bad):
+            first = False
+            yield record
+            continue
+        line, values = record
+        if first:
+            first = False
+            continue
+        row = fitted(values, len(names))
+        if len(row) != len(names):
+            if values:
+                shown = joint.join(map(str, values))[:150]
+                yield Bad(line, "wrong_number_of_fields", f"{len(values)} for {len(names)} columns: {shown}")
+        elif header and len(names) > 1 and [str(value).strip() for value in row] == list(names):
+            yield Bad(line, "repeated_header", joint.join(names))
+        else:
+            yield Record(line, dict(zip(names, row, strict=True)))
+
+
+def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit) -> None:
+    """Compare a table's columns with those wanted.
+
+    Raises:
+        InputError: one is absent; where the first line is no header, the remedy names the columns.
+    """
+    try:
+        wanted.check(names, unit.name)
+    except InputError as error:
+        if header or unit.column_names:
+            raise
+        what = f"{error.what}; its first line looks like a row, not like a header"
+        remedy = f"set ingest.source.column_names to the names of its {len(names)} columns, or ingest.source.header: true"
+        raise InputError(what, where=unit.name, remedy=remedy) from None
 
 
 def header(unit: Unit) -> list[str]:
-    """The names in the first line of a CSV or TSV."""
-    path, encoding = _open(unit, set())
-    with path.open(newline="", encoding=encoding) as stream:
-        return [name.strip() for name in next(csv.reader(stream, delimiter="\t" if unit.format == "tsv" else _delimiter(path, encoding)), [])]
+    """The names of the columns of a CSV or TSV."""
+    _check_not_empty(unit)
+    return list(dialect_of(unit).names)
 
 
-def _delimiter(path: Path, encoding: str) -> str:
-    with path.open(encoding=encoding) as stream:
-        header = stream.readline(10_000)
-    return max(",;\t|", key=header.count)
-
-
-def _is_quoted(path: Path, encoding: str) -> bool:
-    """Whether the quotes of a TSV are quotes: many are written without any, and theirs belong to the text."""
-    with path.open(newline="", encoding=encoding) as stream:
-        try:
-            for _ in csv.reader(stream, delimiter="\t", strict=True):
-                pass
-        except csv.Error:
-            return False
-    return True
-
-
-def objects(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """JSON objects, one a line; keys may differ from line to line."""
-    path, encoding = _open(unit, used)
-    seen: dict[str, None] = {}
-    with path.open(newline="\n", encoding=encoding) as stream:
-        for line, text in enumerate(stream, 1):
-            if not text.strip():
-                continue
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                yield Bad(line, "malformed_json", f"{error}: {text[:150].strip()}")
-                continue
-            if isinstance(value, dict):
-                seen.update(dict.fromkeys(value))
-                yield Record(line, value)
-            else:
-                yield Bad(line, "not_an_object", text[:150].strip())
-    if seen:
-        wanted.check(seen, unit.name)
+def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
+    """The sheet of an Excel workbook; the row is that of the sheet."""
+    header, names, rows = sheet_rows(unit, wanted)
+    check_columns(header, names, wanted, unit)
+    yield from _fitted_records(((line, padded(row, len(names))) for line, row in rows), names, header, " | ")
 
 
 def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
     """Parquet, in batches; the row counts from 1."""
+    path = unit.paths[0]
     try:
-        with pq.ParquetFile(unit.paths[0]) as file:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path) as file:
             names = file.schema_arrow.names
-            wanted.check(names, unit.name)
-            columns = [column.source for column in wanted.columns if column.source in names]
+            wanted.check(_with_nested(names, wanted), unit.name)
+            columns = [name for name in names if any(_reads(column.source, name) for column in wanted.columns)]
             row = 0
             for batch in file.iter_batches(batch_size=4096, columns=columns or None):
                 for values in batch.to_pylist():
                     row += 1
-                    yield Record(row, values)
+                    yield Record(row, with_paths(values, wanted))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"is not readable Parquet: {error}", where=unit.name, remedy="set ingest.source.format, or write the file again") from None
+
+
+def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:
+    """The columns of a file, with the paths that lead into one of them."""
+    paths = [column.source for column in wanted.columns if column.source not in names]
+    return [*names, *(path for path in paths if any(_reads(path, name) for name in names))]
+
+
+def _reads(source: str, name: str) -> bool:
+    """Whether a column of the layout is a column of the file, or lies inside it."""
+    return source == name or source.startswith((f"{name}.", f"{name}["))
 
 
 def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     """Text of one class, a row a line."""
     path, encoding = _open(unit, used)
+    _check_texts(unit, wanted)
+    with open_text(path, encoding, unit.name, newline="\n") as stream:
+        for line, text in enumerate(clean_lines(stream), 1):
+            yield Record(line, wanted.values(text.rstrip("\r\n"), unit.label))
+
+
+def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
+    """Lines of fastText: `__label__x text`. Several labels before a text are several labels of a row."""
+    path, encoding = _open(unit, used)
+    _check_texts(unit, wanted)
+    with open_text(path, encoding, unit.name, newline="\n") as stream:
+        for line, text in enumerate(clean_lines(stream), 1):
+            if not text.strip():
+                continue
+            labels, rest = _fasttext_labels(text)
+            yield Record(line, wanted.values(rest, labels))
+
+
+def _fasttext_labels(text: str) -> tuple[list[str], str]:
+    """The labels of a line of fastText, which may stand before the text or behind it, and the text."""
+    words = text.split()
+    start, stop = 0, len(words)
+    while start < stop and words[start].startswith(LABEL_MARK):
+        start += 1
+    while stop > start and words[stop - 1].startswith(LABEL_MARK):
+        stop -= 1
+    labels = [word.removeprefix(LABEL_MARK).strip(",") for word in (*words[:start], *words[stop:])]
+    return [label for label in labels if label], " ".join(words[start:stop])
+
+
+def _check_texts(unit: Unit, wanted: Layout) -> None:
     if wanted.input.type != pa.string():
         raise InputError(f"holds text, but the task's input is {wanted.input.name!r}", where=unit.name, remedy="set ingest.source, or take another task")
-    with path.open(newline="\n", encoding=encoding) as stream:
-        for line, text in enumerate(stream, 1):
-            yield Record(line, wanted.values(text.rstrip("\r\n"), unit.label))
 
 
 def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
@@ -128,28 +181,43 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     text = wanted.input.type == pa.string()
     for row, path in enumerate(unit.paths, 1):
         size = path.stat().st_size
-        if unit.label is None:
-            yield Bad(row, "in_no_class_folder", path.name)
-        elif (path.suffix.lower() in IMAGES) == text:
-            yield Bad(row, "not_text" if text else "not_an_image", path.name)
+        if unit.label is None and not unit.unlabelled:
+            yield Bad(row, "in_no_class_folder", path.name, path.name)
+        elif (inner_name(path).suffix.lower() in IMAGES) == text:
+            yield _refused_file(row, path, text=text)
         elif size > wanted.limit:
-            yield Bad(row, "too_large", f"{path.name}: {size} bytes")
+            yield Bad(row, "too_large", f"{path.name}: {size} bytes", path.name)
         elif not text:
-            yield Record(row, wanted.values(path.read_bytes(), unit.label))
+            yield Record(row, wanted.values(path.read_bytes(), unit.label), path.name)
         else:
-            try:
-                encoding = detect(path, unit.encoding, path.name)
-            except InputError as error:
-                yield Bad(row, "undecodable", str(error))
-                continue
-            used.add(encoding)
-            yield Record(row, wanted.values(path.read_text(encoding=encoding), unit.label))
+            yield _text_file(row, path, unit, wanted, used)
+
+
+def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
+    if path.suffix.lower() in HEIC and not text:
+        return Bad(row, "heic", f"{path.name}: HEIC is not read; convert it to JPEG", path.name)
+    return Bad(row, "not_text" if text else "not_an_image", path.name, path.name)
+
+
+def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str]) -> Record | Bad:
+    try:
+        encoding = detect(path, unit.encoding, path.name)
+        with open_text(path, encoding, path.name) as stream:
+            content = stream.read()
+    except InputError as error:
+        return Bad(row, "undecodable", str(error), path.name)
+    used.add(encoding)
+    return Record(row, wanted.values(content.lstrip("\ufeff"), unit.label), path.name)
+
+
+def _check_not_empty(unit: Unit) -> None:
+    if unit.paths[0].stat().st_size == 0:
+        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
 
 
 def _open(unit: Unit, used: set[str]) -> tuple[Path, str]:
     path = unit.paths[0]
-    if path.stat().st_size == 0:
-        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
+    _check_not_empty(unit)
     encoding = detect(path, unit.encoding, unit.name)
     used.add(encoding)
     return path, encoding

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "text", "folders")
+FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders")
 _NAME = re.compile(r"\$\{\w+\}")
 
 
@@ -27,6 +27,25 @@ def _words(value: Any) -> Any:
 
 def _word(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _label_words(value: Any) -> Any:
+    """Return a map of labels with YAML's numbers and booleans as words; null stays null."""
+    if not isinstance(value, Mapping):
+        return value
+    return {_label_word(key): _label_word(new) for key, new in value.items()}
+
+
+def _label_word(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _unique(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("two columns cannot have one name")
+    return names
 
 
 def _codec(name: str) -> str:
@@ -84,8 +103,12 @@ class Files(Strict):
     kind: Literal["files"]
     path: Path
     glob: Inside = "**/*"  # which files of a folder
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "text", "folders"] = "auto"
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"] = "auto"
     encoding: Annotated[str, AfterValidator(_codec)] = "auto"
+    # Of a table: whether its first line names the columns.
+    header: Literal["auto", True, False] = "auto"
+    # Of a table without a header, from left to right; empty: column_1, column_2, …
+    column_names: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = Field(default_factory=list)
     classes: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # text: file name or stem -> label; folders: folder -> label; else the name itself
 
 
@@ -129,6 +152,10 @@ class IngestParams(Strict):
 
     source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")]
     columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
+    # A label of the source -> the label that it becomes; null: the row has none.
+    labels: Annotated[dict[str, str | None], BeforeValidator(_label_words)] = Field(default_factory=dict)
+    # fold: labels that differ only in capital letters are one.
+    label_case: Literal["keep", "fold"] = "keep"
     feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
     seen: str | None = None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
     max_bytes_per_value: Annotated[int, Field(ge=1)] = 200_000  # a longer text or image goes to quarantine

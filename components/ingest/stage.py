@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,21 +18,31 @@ from components.core.memo import Memo, key_of
 from components.core.spread import spread
 from components.core.tables import write_table
 from components.ingest import files, formats, package, shards, sklearn
-from components.ingest.columns import Layout, layout
+from components.ingest.columns import LabelRules, Layout, layout
+from components.ingest.dialects import Dialect, dialect_of
+from components.ingest.files import Listing
+from components.ingest.labels import label_notes
 from components.ingest.params import Files, IngestParams, Package, Sql
-from components.ingest.rows import QUARANTINE, Format, Unit, shaped, unique_ids
+from components.ingest.pictures import with_pictures
+from components.ingest.rows import QUARANTINE, Format, Unit, settle_splits, shaped, unique_ids
+from components.ingest.workbooks import sheet_rows
 from components.tasks import base
 
 READERS: Mapping[Format, formats.Reader] = {
     "csv": formats.tables,
     "tsv": formats.tables,
     "jsonl": formats.objects,
+    "json": formats.objects,
+    "xlsx": formats.workbook,
     "parquet": formats.parquet,
     "text": formats.lines,
+    "fasttext": formats.fasttext,
     "folders": formats.folder,
     "digits": sklearn.digits,
 }
-_FACTS = pa.schema([("sha256", pa.string()), ("encoding", pa.string())])  # of a unit, which its name and its rows do not say
+_LOOKED_AT = 100_000  # refused rows, for the first of each reason
+_EXCERPT = 80
+_FACTS = pa.schema([("sha256", pa.string()), ("encoding", pa.string()), ("columns", pa.list_(pa.string()))])  # of a unit, which its name and its rows do not say
 
 
 @dataclass(frozen=True)
@@ -60,26 +71,33 @@ def run(job: Job) -> None:
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     params: IngestParams = job.params
-    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value)
-    found = units(params, job)
+    rules = label_rules(params)
+    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value, rules)
+    listing = list_units(params, job.root)
+    found = listing.units
     stamps = _stamps(params, job, found)
     accepted = files.feedback(params.feedback, job.root) if params.feedback else []
     told = accepted if params.seen else []  # DVC looks at the params, not at that folder
     named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
-    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value)
-    keys = _keys([unit.name for unit in (*found, *told)])
+    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
+    keys = unit_keys([unit.name for unit in (*found, *told)])
     memo = Memo(job.memo, job.journal.say)
     parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], memo, job.journal)
     if accepted:
         job.journal.say(f"{len(accepted)} files of feedback: " + (f"read as a retrain found them ({params.seen[:12]})" if params.seen else "left to gristmill retrain"))
+    for note in listing.notes:
+        job.journal.say(note)
     rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
     quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
     _check_rows(rows, quarantine, params.source.path)
     classes = _classes(rows, wanted, params.source.path)
+    rows, note = settle_splits(rows, wanted.target.name if wanted.target else None, found)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
     _say(job.journal, parsed, quarantine)
+    for line in [*([note] if note else []), *label_notes(rows, wanted, classes)]:
+        job.journal.say(line)
     facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
     job.journal.params(_watermark(params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows))
     write_table(job.outputs["raw"], {"rows": rows}, facts)
@@ -91,12 +109,47 @@ def run(job: Job) -> None:
         raise InputError("was written to while it was read", where=params.source.path, remedy="let the other program end, then run the same command again")
 
 
-def units(params: IngestParams, job: Job) -> list[Unit]:
-    """What the source consists of."""
+def label_rules(params: IngestParams) -> LabelRules:
+    """Return what becomes of the source's labels."""
+    return LabelRules(params.labels, fold=params.label_case == "fold")
+
+
+def list_units(params: IngestParams, root: Path) -> Listing:
+    """Return what the source consists of, and what is said of it."""
     source = params.source
-    if isinstance(source, (Files, Sql)):
-        return files.units(source, job.root) if isinstance(source, Files) else shards.units(source, job.root)
-    return package.units(source, job.root) if isinstance(source, Package) else sklearn.units(source, job.root)
+    if isinstance(source, Files):
+        return files.list_source(source, root)
+    if isinstance(source, Sql):
+        return Listing(shards.units(source, root))
+    return Listing(package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root))
+
+
+def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
+    """Read a unit: its records, and what is none."""
+    found = READERS[unit.format](unit, wanted, used)
+    return with_pictures(found, unit, wanted) if unit.pictures else found
+
+
+def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
+    """Return a unit that has been looked at, and the columns that it must have.
+
+    A table whose name says that it is for judging may come without labels: its rows have none.
+    """
+    if unit.split in ("validation", "test"):
+        columns = [replace(column, must=column.must and column.role != "target") for column in wanted.columns]
+        wanted = replace(wanted, columns=columns)
+    if unit.paths and unit.paths[0].stat().st_size:
+        return replace(unit, dialect=_dialect(unit, wanted)), wanted
+    return unit, wanted
+
+
+def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
+    if unit.format in ("csv", "tsv"):
+        return dialect_of(unit, wanted)
+    if unit.format != "xlsx":
+        return None
+    header, names, _ = sheet_rows(unit, wanted)
+    return Dialect("binary", "", quoted=False, skip=0, header=header, names=names)
 
 
 def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
@@ -115,10 +168,14 @@ def _watermark(params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]
 
 def parse(piece: Piece) -> Parsed:
     """Read one unit."""
-    unit, used = piece.unit, set[str]()
-    rows, quarantine = shaped(READERS[unit.format](unit, piece.layout, used), piece.layout, unit, piece.key)
-    digest = _digest(unit) or _of_values(rows, piece.layout.input.name)
-    return Parsed(rows, quarantine, {"name": unit.name, "sha256": digest, "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows})
+    used = set[str]()
+    unit, wanted = prepared(piece.unit, piece.layout)
+    rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
+    digest = _digest(unit) or _of_values(rows, wanted.input.name)
+    facts = {"name": unit.name, "sha256": digest, "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows}
+    if unit.dialect and not unit.dialect.header:
+        facts["columns"] = list(unit.dialect.names)
+    return Parsed(rows, quarantine, facts)
 
 
 def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]:
@@ -141,14 +198,28 @@ def _key(piece: Piece, digest: str) -> str:
     """Covers all that reading a unit depends on."""
     unit, wanted = piece.unit, piece.layout
     columns = [[column.name, column.source, str(column.type), column.role, column.must] for column in wanted.columns]
-    return key_of({"files": digest, "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key], "limit": wanted.limit, "columns": columns})
+    return key_of(
+        {
+            "files": digest,
+            "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key, unit.header, unit.column_names, unit.unlabelled, unit.pictures],
+            "limit": wanted.limit,
+            "columns": columns,
+            "labels": _rules_key(wanted),
+        }
+    )
+
+
+def _rules_key(wanted: Layout) -> list[Any]:
+    rules = wanted.target.labels if wanted.target else None
+    return [sorted(rules.renames.items()), rules.fold] if rules else []
 
 
 def _remembered(piece: Piece, found: Sequence[pa.Table] | None) -> Parsed | None:
     if found is None:
         return None
     rows, quarantine, facts = found
-    return Parsed(rows, quarantine, {"name": piece.unit.name, "rows": rows.num_rows, **facts.to_pylist()[0]})
+    told = {name: value for name, value in facts.to_pylist()[0].items() if value is not None}
+    return Parsed(rows, quarantine, {"name": piece.unit.name, "rows": rows.num_rows, **told})
 
 
 def _digest(unit: Unit) -> str:
@@ -168,7 +239,7 @@ def _of_values(rows: pa.Table, column: str) -> str:
     return whole.hexdigest()
 
 
-def _keys(names: Sequence[str]) -> dict[str, str]:
+def unit_keys(names: Sequence[str]) -> dict[str, str]:
     """A short hash of each name; longer ones in the rare case that two are equal."""
     length = 8
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
@@ -181,6 +252,16 @@ def _reasons(quarantine: pa.Table) -> dict[str, int]:
     return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
 
 
+_MEND = "mend the file, or set ingest.source.format and ingest.columns to what it holds"
+_NONE_USABLE = {
+    "too_large": "raise ingest.max_bytes_per_value",
+    "in_no_class_folder": "put the files into a folder for each class, or put a table beside them that lists file and label",
+    "not_bytes": "set ingest.source.path to the folder that holds both the table and the pictures that it lists",
+    "several_labels": "write one label in each row: rows with several labels are not learned yet",
+    "heic": "convert the pictures to JPEG or PNG",
+}
+
+
 def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
     if rows.num_rows:
         return
@@ -189,8 +270,13 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
     reasons = _reasons(quarantine)
     first = quarantine.slice(0, 1).to_pylist()[0]
     what = f"none of its {quarantine.num_rows} rows can be used: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}; the first: {first['excerpt']}"
-    remedy = "raise ingest.max_bytes_per_value" if set(reasons) == {"too_large"} else "mend the file, or set ingest.source.format and ingest.columns to what it holds"
-    raise InputError(what, where=first["origin"], remedy=remedy)
+    raise InputError(what, where=first["origin"], remedy=remedy_for(reasons))
+
+
+def remedy_for(reasons: Iterable[str]) -> str:
+    """Return what to do where all rows are refused for these reasons."""
+    several = set(reasons)
+    return _NONE_USABLE.get(several.pop(), _MEND) if len(several) == 1 else _MEND
 
 
 def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
@@ -213,7 +299,32 @@ def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> No
     for each in parsed:
         by_encoding[each.facts["encoding"]].append(each.facts["name"])
     for encoding, names in sorted(by_encoding.items()):
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        journal.say(f"read as {encoding}: {', '.join(names[:5])}{more}")
-    if quarantine.num_rows:
-        journal.say(f"quarantined {quarantine.num_rows}: " + ", ".join(f"{reason} {count}" for reason, count in _reasons(quarantine).items()))
+        journal.say(f"read as {encoding}: {_some(names)}")
+    by_columns: dict[str, list[str]] = defaultdict(list)
+    for each in parsed:
+        if "columns" in each.facts:
+            by_columns[", ".join(each.facts["columns"])].append(each.facts["name"])
+    for columns, names in sorted(by_columns.items()):
+        journal.say(f"without a header (ingest.source.header): {_some(names)}; its columns: {columns}")
+    for line in refusal_notes(quarantine):
+        journal.say(line)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
+
+
+def refusal_notes(quarantine: pa.Table) -> list[str]:
+    """Return how many rows are refused for which reason, with the first of each reason by file and line."""
+    if not quarantine.num_rows:
+        return []
+    counts = _reasons(quarantine)
+    notes = [f"quarantined {quarantine.num_rows}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items())]
+    shown = set[str]()
+    for row in quarantine.slice(0, _LOOKED_AT).to_pylist():
+        if row["reason"] not in shown:
+            shown.add(row["reason"])
+            excerpt = f": {' '.join(row['excerpt'].split())[:_EXCERPT]}" if row["excerpt"] else ""
+            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}")
+    return notes

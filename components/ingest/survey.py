@@ -9,21 +9,23 @@ from collections.abc import Collection, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import InputError
-from components.core.files import to_json
+from components.core.files import sha256, to_json
 from components.ingest import files, formats, package, shards, sklearn
-from components.ingest.columns import merged
-from components.ingest.encodings import detect
+from components.ingest.columns import Layout, merged
+from components.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
+from components.ingest.json_records import keys, objects
 from components.ingest.params import Files, IngestParams, Package, Sql
 from components.ingest.rows import Unit
+from components.ingest.workbooks import sheet_rows
 
 _CHUNK = 1 << 20
+_WITHOUT_LINES = (".json", ".xlsx", ".xlsm")
 _OBJECTS = 1000  # of JSON lines, whose keys are taken for the columns
 _SETTLED_NS = 2_000_000_000  # a file that was written a moment ago may be written again within the same tick of its clock
 Known = MutableMapping[str, list[int | str]]  # path -> size, mtime_ns, SHA-256, lines
@@ -122,7 +124,9 @@ def _file(path: Path, known: Known) -> list[int | str]:
 
 
 def _read(path: Path) -> tuple[str, int]:
-    """SHA-256 and lines, in one reading."""
+    """SHA-256 and lines, in one reading; of what has no lines, records."""
+    if is_compressed(path) or inner_name(path).suffix.lower() in _WITHOUT_LINES:
+        return sha256(path), _records(path)
     whole, lines, last = hashlib.sha256(), 0, b"\n"
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -130,6 +134,18 @@ def _read(path: Path) -> tuple[str, int]:
             lines += chunk.count(b"\n")
             last = chunk[-1:]
     return whole.hexdigest(), lines + (last != b"\n")
+
+
+def _records(path: Path) -> int:
+    """Return how many records a file has; a compressed one, how many lines."""
+    unit = Unit(path.name, (path,), "json")
+    kind = inner_name(path).suffix.lower()
+    if kind == ".json":
+        return sum(1 for _ in objects(unit, Layout([], 1), set()))
+    if kind in (".xlsx", ".xlsm"):
+        return sum(1 for _ in sheet_rows(unit, Layout([], 1))[2])
+    with open_bytes(path, path.name) as stream:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
 
 def _rows(unit: Unit, lines: int) -> int:
@@ -144,23 +160,15 @@ def _columns(unit: Unit) -> dict[str, str]:
         return {field.name: str(field.type) for field in schema}
     if unit.format in ("csv", "tsv"):
         return dict.fromkeys(formats.header(unit), "text")
-    return dict.fromkeys(_keys(unit), "any") if unit.format == "jsonl" else {}
-
-
-def _keys(unit: Unit) -> list[str]:
-    keys: dict[str, None] = {}
-    path = unit.paths[0]
-    with path.open(newline="\n", encoding=detect(path, unit.encoding, unit.name)) as stream:
-        for text in islice(stream, _OBJECTS):
-            with suppress(ValueError, RecursionError):
-                value = json.loads(text)
-                keys.update(dict.fromkeys(value if isinstance(value, dict) else ()))
-    return list(keys)
+    if unit.format == "xlsx":
+        return dict.fromkeys(sheet_rows(unit, Layout([], 1))[1], "text")
+    return dict.fromkeys(keys(unit, _OBJECTS), "any") if unit.format in ("jsonl", "json") else {}
 
 
 def _parquet(unit: Unit) -> pq.FileMetaData:
     try:
-        with pq.ParquetFile(unit.paths[0]) as file:
+        path = unit.paths[0]
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path) as file:
             return file.metadata
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"is not readable Parquet: {error}", where=unit.name, remedy="set ingest.source.format, or write the file again") from None

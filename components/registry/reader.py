@@ -17,6 +17,10 @@ from components.registry.store import client, database, reached, settle, trackin
 LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
 PLACE = "release."
 _PAGE = 1000
+_DIRTY = {
+    "true": " with changes that were not committed",
+    "unknown": " (git could not tell whether files were changed)",
+}
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,9 @@ def _by_client(root: Path, pipeline: str) -> Shelf | None:
     params = opened.get_run(model.tags[LOG]).data.params if LOG in model.tags else {}
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
     return _shelf(pipeline, model.tags, aliases, ((int(each.version), each.tags, each.source, each.run_id or "", each.creation_timestamp) for each in rows), params)
+
+
+def code_state(tags: Mapping[str, str], length: int = 40) -> str:
+    """Return the git commit of a run's or version's tags, and whether files differed from it."""
+    commit = (tags.get("git_commit") or "none")[:length]
+    return commit + _DIRTY.get(tags.get("git_dirty", ""), "")

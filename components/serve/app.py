@@ -66,7 +66,7 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
     if monitored:
         guarded.append(monitor_routes(service, monitored, keys.wanted))
     for router in guarded:
-        app.router.routes.extend(posts(router))
+        app.router.routes.extend(posts(router, limits))
         app.include_router(router)
     return app
 

@@ -13,6 +13,7 @@ from components.core.params import read_yaml
 from components.core.tables import read_table
 from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate
+from components.registry.reader import code_state
 from components.tasks import base
 
 _LIBRARIES = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime", "ray", "mlflow", "dvc", "pyarrow", "gristmill")
@@ -61,7 +62,7 @@ def page(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: S
     card, _ = read_bundle(job.inputs["winner"])
     where = [
         ("data", f"`{card.data_hash[:12]}`"),
-        ("code", f"`{job.tags['git_commit'][:12] or 'no git'}`{' with changes that are not committed' if job.tags['git_dirty'] == 'true' else ''}"),
+        ("code", code_state(job.tags, 12)),
         ("params", f"`{job.tags['params_hash'][:12]}`"),
         ("DVC lock", f"`{job.tags['dvc_lock'][:12]}`"),
     ]

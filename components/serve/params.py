@@ -28,6 +28,7 @@ class LimitParams(Strict):
     """What a client may ask for."""
 
     characters: int = Field(20_000, ge=1, le=10_000_000)  # of one text; of a picture, its base64
+    pixels: int = Field(4_000_000, ge=64, le=100_000_000)  # of one picture
     body_bytes: int = Field(1 << 20, ge=1024, le=1 << 30)
     body_timeout_s: float = Field(10.0, gt=0, le=3600)  # for a body to arrive
     queued_items: int = Field(512, ge=1, le=1_000_000)  # more of them wait than this: 503 at once

@@ -22,7 +22,7 @@ from components.serve.explain import CHARACTERS, explain, variants
 from components.serve.guard import BUCKET, Door
 from components.serve.limits import soon
 from components.serve.pages import page
-from components.serve.params import ServeParams
+from components.serve.params import LimitParams, ServeParams
 from components.serve.watch import ID, Meters, note
 from components.serve.wire import Health, Limits, ModelDescription, ModelInfo, Part, Problem, State, answer_type, explanation_type, limited, mistakes, request_type
 from components.tasks.base import Explains, Judge, judge
@@ -195,12 +195,18 @@ def _refuse(outcomes: Sequence[Any]) -> None:
         raise HTTPException(422, rejected)
 
 
-def posts(router: APIRouter) -> list[Route]:
-    """The POST routes without FastAPI's own handling, which takes longer than a small model; FastAPI's stay for the description."""
-    return [Route(route.path, _direct(route), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
+def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
+    """The POST routes without FastAPI's own handling, which takes longer than a small model; FastAPI's stay for the description.
+
+    Args:
+        router: FastAPI's.
+        limits: a query's own validators see them as their context.
+    """
+    context = limits.model_dump()
+    return [Route(route.path, _direct(route, context), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
 
 
-def _direct(route: APIRoute) -> Callable[[Request], Awaitable[Response]]:
+def _direct(route: APIRoute, context: Mapping[str, Any]) -> Callable[[Request], Awaitable[Response]]:
     """JSON by the letter, then the type, then the route: the standard library would let lone surrogates and NaN through, and recurse without end."""
     endpoint, asked = route.endpoint, TypeAdapter[Any](route.endpoint.__annotations__["body"])
 
@@ -208,7 +214,7 @@ def _direct(route: APIRoute) -> Callable[[Request], Awaitable[Response]]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(422, "Send JSON, with the header Content-Type: application/json")
         try:
-            body = asked.validate_python(from_json(await request.body(), allow_inf_nan=False))
+            body = asked.validate_python(from_json(await request.body(), allow_inf_nan=False), context=context)
         except ValidationError as error:
             raise HTTPException(422, mistakes(error.errors(include_url=False, include_input=False))) from None
         except ValueError as error:

@@ -9,6 +9,7 @@ A task is a folder `components/tasks/<task>/` of modules, each with one object:
                   PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
     baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
     judge.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
+    defaults.py   DEFAULTS   what to measure on somebody's data, and the params that follow (gristmill new; no stage)
 
 Each facet carries `options`: stage name -> pydantic model of the task's own knobs in that stage's section of params.yaml.
 All but loss.py import without torch, so that params are validated in a second.
@@ -17,7 +18,7 @@ All but loss.py import without torch, so that params are validated in a second.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core.errors import ParamsError
-from components.fields.base import Field
+from components.fields.base import Field, Summary
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ Options = Mapping[str, type[BaseModel]]
 Arrays = Mapping[str, NDArray[Any]]  # every value: (n, ...); ragged already padded, with a mask
 Batch = Mapping[str, "torch.Tensor"]
 Q = TypeVar("Q", bound=BaseModel)
+M = TypeVar("M")
 FEEDBACK = "feedback-"  # begins the ids of rows that clients labelled and a person accepted
 
 
@@ -110,6 +112,17 @@ class Encoder(Protocol):
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """(n,) cost of each encoded row, for batching and statistics."""
+
+
+@runtime_checkable
+class Shortens(Protocol):
+    """An Encoder that cuts rows beyond a length."""
+
+    def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
+        """Return (n,) by how much each row is longer than what was encoded of it, in the unit of `lengths`."""
+
+    def tell(self, summary: Summary) -> str:
+        """Return the cut rows as a line for people, with the param that changes it."""
 
 
 class Encoding(Protocol):
@@ -245,8 +258,26 @@ class Scorer(Protocol):
 class Baseline(Protocol):
     """A model without a network: arrays in safetensors, scored in numpy."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Arrays (go to arrays.safetensors) and encoder files, from train rows of clean."""
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Return arrays (they go to arrays.safetensors) and encoder files, from train rows of clean.
+
+        Args:
+            rows: of train.
+            classes: the answers, in the order of the logits.
+            options: the params of `train`.
+            clean: the params of `clean`.
+            seed: of every random choice.
+            validation: rows that choose what the params leave open, such as the strength of a
+                penalty. They never become training rows. None: the stated defaults are taken.
+        """
 
     def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
@@ -339,6 +370,59 @@ class Explains(Protocol):
         """How much an answer speaks for a label, on a scale where differences mean the same everywhere (log-odds)."""
 
 
+# -- defaults: data to params
+@dataclass(frozen=True)
+class Setting:
+    """One value of params.yaml that the data decided."""
+
+    # dotted: clean.size, train.nets.textcnn.width
+    path: str
+    value: Any
+    # a few words, which become the comment behind the value: all pictures are 28 x 28
+    reason: str
+
+
+class Defaults(Protocol[M]):
+    """Facet defaults.py: from raw rows to measurements, from measurements to params.
+
+    `gristmill new` calls the methods in this order. It shows `describe` to the person.
+    It writes the defaults of all models with `settings` in their places, the later of two
+    settings for one path, and checks the result as `gristmill run` does. Then it shows
+    what these params lose.
+    """
+
+    def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> M:
+        """Return what the choices depend on, from one pass over the rows.
+
+        Args:
+            rows: raw rows, as ingest keeps them: inputs and target by the names of the schema.
+                There may be 100,000 of them, so no more than a sample may be held.
+            total: rows of the whole source. It is more than were read where the source is
+                larger than that.
+        """
+
+    def describe(self, measured: M) -> Sequence[tuple[str, str]]:
+        """Return lines for a person: what was measured, and the result."""
+
+    def check(self, measured: M) -> None:
+        """Refuse data that this task cannot learn from.
+
+        Raises:
+            InputError: it says what the data seem to be, and a way out.
+        """
+
+    def settings(self, measured: M) -> Sequence[Setting]:
+        """Return the params that these data need, with reasons. The order is that of params.yaml."""
+
+    def losses(self, measured: M, params: Mapping[str, Any]) -> Sequence[str]:
+        """Return what the params cut, shrink or leave out, with the key that changes it.
+
+        Args:
+            measured: the data.
+            params: the tree of params.yaml.
+        """
+
+
 # -- finding them
 def tasks() -> list[str]:
     """The ids of the tasks: folders beside this file that have a schema."""
@@ -384,3 +468,8 @@ def baselines(task: str) -> Baselines:
 def judge(task: str) -> Judge:
     """The facet judge.py of a task."""
     return cast(Judge, _facet(task, "judge", "JUDGE"))
+
+
+def defaults(task: str) -> Defaults[Any]:
+    """Return the facet defaults.py of a task."""
+    return cast("Defaults[Any]", _facet(task, "defaults", "DEFAULTS"))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from components.core.files import copy, sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.spread import spread
 from components.core.tables import MANIFEST, PRETRAINED, read_manifest, read_table, write_table
+from components.fields.base import Summary
 from components.monitor.profile import profile_of
 from components.tasks import base
 
@@ -47,13 +51,18 @@ def run(job: Job) -> None:
     files = dict(encoder.files())
     pieces = [(split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))) for split, table in rows.items() for start in range(0, table.num_rows, _ROWS_PER_TASK)]
     encoded: dict[str, list[pa.Table]] = {split: [] for split in splits}
-    for number, ((split, _), table) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
+    losses: dict[str, list[NDArray[np.int64]]] = {split: [] for split in splits}
+    for number, ((split, _), (table, lost)) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
         encoded[split].append(table)
+        losses[split].append(lost)
         job.journal.progress(number, len(pieces), "pieces")
     parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
     if any(parts[split].num_rows != rows[split].num_rows for split in splits):
         raise AssertionError("an encoder must give one row for each row")
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    # What augment added behind the train rows is left out: its lengths are those of the rows it was made from.
+    parts_of_source = {split: part.slice(0, train.num_rows) if split == "train" else part for split, part in parts.items()}
+    shortened = _shortened(encoder, parts_of_source, {split: np.concatenate([np.empty(0, np.int64), *lost]) for split, lost in losses.items()})
     fields = base.schema(job.task).fields(job.sections["clean"])
     shaping = base.schema(job.task).options["clean"].model_fields
     facts = {
@@ -62,6 +71,7 @@ def run(job: Job) -> None:
         "data_hash": sha256(job.inputs["clean"] / MANIFEST),
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "lengths": {name: float(value) for name, value in zip(("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True)} | {"mean": float(lengths.mean())},
+        "account": shortened,
         "histogram": {str(length): count for length, count in sorted(Counter(lengths.tolist()).items())},
         "profile": profile_of({name: train[name].to_pylist() for name in inputs}, fields, {name: value for name, value in job.sections["clean"].model_dump(mode="json").items() if name in shaping}),
     }
@@ -72,10 +82,36 @@ def run(job: Job) -> None:
     for name, path in lent.items():
         copy(path, job.outputs["tokens"] / PRETRAINED / name)
     write_table(job.outputs["tokens"], parts, facts)
-    write_atomic(job.outputs["report"], to_json({"rows": len(lengths), **{f"length_{name}": value for name, value in facts["lengths"].items()}}))
+    cut = {"cut_rows": sum(entry["rows"] for entry in shortened)} if shortened else {}
+    write_atomic(job.outputs["report"], to_json({"rows": len(lengths), **cut, **{f"length_{name}": value for name, value in facts["lengths"].items()}}))
     job.journal.say(f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})")
+    for entry in shortened:
+        job.journal.say(entry["message"])
 
 
-def encode(piece: Piece) -> pa.Table:
-    """Encode a piece, as a Ray task."""
-    return base.encoding(piece.task).load(piece.encoder).encode(piece.rows)
+def _shortened(encoder: base.Encoder, parts: Mapping[str, pa.Table], losses: Mapping[str, NDArray[np.int64]]) -> list[dict[str, Any]]:
+    """Return what the encoder cut from the rows of clean, for the report; nothing where it cut nothing.
+
+    Args:
+        parts: split -> encoded rows of clean.
+        losses: split -> (at least as many,) what each row lost.
+    """
+    if not isinstance(encoder, base.Shortens):
+        return []
+    lost = np.concatenate([losses[split][: part.num_rows] for split, part in parts.items()])
+    kept = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    cut = lost > 0
+    if not cut.any():
+        return []
+    taken = int(lost.sum())
+    whole = int((lost + kept)[cut].sum())
+    summary = Summary(int(cut.sum()), len(lost), taken, whole, {})
+    return [{"what": "tokens_cut", "rows": summary.changed, "of": summary.rows, "message": encoder.tell(summary), "share_lost": round(taken / whole, 6)}]
+
+
+def encode(piece: Piece) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Encode a piece, as a Ray task; returns its rows and how much each was cut."""
+    encoder = base.encoding(piece.task).load(piece.encoder)
+    encoded = encoder.encode(piece.rows)
+    lost = encoder.losses(piece.rows, encoded) if isinstance(encoder, base.Shortens) else np.zeros(piece.rows.num_rows, np.int64)
+    return encoded, lost

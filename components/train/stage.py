@@ -66,11 +66,12 @@ def to_csv(rows: list[dict[str, float]]) -> str:
 
 
 def _fit_baseline(job: Job, name: str) -> None:
-    """Baselines see clean train rows only: what augment adds helps networks, and would only blur counts."""
+    """Baselines learn from clean train rows only: what augment adds helps networks, and would only blur counts. Validation chooses their strengths."""
     baseline = base.baselines(job.task).baselines[name]
     manifest = read_manifest(job.inputs["tokens"])
-    rows = read_table(job.inputs["clean"], "train")
-    arrays, files = baseline.fit(rows, manifest["classes"], job.params, job.sections["clean"], job.seed)
+    rows, validation = (read_table(job.inputs["clean"], split) for split in ("train", "validation"))
+    clean = job.sections["clean"]
+    arrays, files = baseline.fit(rows, manifest["classes"], job.params, clean, job.seed, validation)
     card = Card(job.task, "numpy", name, {}, manifest["classes"], job.seed, manifest["data_hash"], job.tags["params_hash"], ["fit"], manifest["profile"])
     save_numpy(Path(job.outputs["trained"]) / name, card, arrays, files)
     job.journal.say(f"baseline {name}: fitted on {rows.num_rows:,} rows")

@@ -15,7 +15,8 @@ class TuneParams(Strict):
 
     searcher: Literal["random", "grid", "optuna"] = "random"
     scheduler: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
-    trials: int = Field(8, ge=1, le=100_000)
+    # 0: no search
+    trials: int = Field(8, ge=0, le=100_000)
     time_budget_s: float | None = Field(None, gt=0)
     total_epochs: int | None = Field(None, ge=1)  # of all trials together
     epochs: int = Field(4, ge=1)
@@ -62,7 +63,7 @@ class TuneParams(Strict):
 
     @model_validator(mode="after")
     def _populous(self) -> TuneParams:
-        if self.scheduler != "pbt":
+        if self.scheduler != "pbt" or not self.trials:
             return self
         if self.searcher != "random":
             raise ValueError(f"scheduler pbt draws its first members itself: set searcher to random, not {self.searcher}")

@@ -12,15 +12,14 @@ from typing import Any
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
+from components.core.skipped import report_skipped
 from components.engine.distributed import fit_distributed
 from components.engine.params import FitParams
 from components.engine.save import save_torch
 from components.engine.spec import FitSpec, Fitted, check
 from components.tasks import base
-from components.tune.account import account
 from components.tune.params import TuneParams
 from components.tune.population import Population
-from components.tune.search import search
 from components.tune.searchers import asker
 from components.tune.space import Values, settled
 from components.tune.study import Study, Trial, Watched
@@ -28,7 +27,26 @@ from components.tune.warm import before, first_tried
 
 
 def run(job: Job) -> None:
-    """Write `models/tuned/network`, the table of trials, the account of the search and the report."""
+    """Write `models/tuned/network`, the table of trials, the account of the search and the report; without trials only that there was no search."""
+    if job.params.trials:
+        _search(job)
+    else:
+        _skip(job)
+
+
+def _skip(job: Job) -> None:
+    """Write the outputs of a search that `tune.trials: 0` switches off. Imports neither torch nor Ray Tune."""
+    setting = "tune.trials is 0"
+    report_skipped(job, {"search": setting}, job.outputs["tuned"], {"search": "tune.trials: 8"})
+    write_atomic(job.outputs["trials"], "trial,epochs,outcome\n")
+    write_atomic(job.outputs["search"], to_json({"skipped": setting, "trials": []}))
+    write_atomic(job.outputs["report"], to_json({"trials": 0, "skipped": setting}))
+
+
+def _search(job: Job) -> None:
+    from components.tune.account import account
+    from components.tune.search import search
+
     params: TuneParams = job.params
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)

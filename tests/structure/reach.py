@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FACETS = {"schema": "schema", "encoding": "encode", "models": "models", "learning": "loss", "baselines": "baselines", "judge": "judge"}  # function of tasks/base.py -> module
+FACETS = {"schema": "schema", "encoding": "encode", "models": "models", "learning": "loss", "baselines": "baselines", "judge": "judge", "defaults": "defaults"}  # function of tasks/base.py -> module
 BASE = "components.tasks.base"
 
 

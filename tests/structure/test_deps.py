@@ -17,6 +17,8 @@ TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 RUNNER = "pipelines/stage.py"
 # Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
 SPARE = {"evaluate": "loss.py", "serve": "loss.py"}
+# In these folders too, but DVC does not see it (.dvcignore): what `gristmill new` chooses.
+IGNORED = "defaults.py"
 CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
 
 
@@ -47,8 +49,14 @@ def test_each_dep_holds_a_reached_file(stage: str, task: str) -> None:
 def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task: str) -> None:
     facets = [path.relative_to(ROOT).as_posix() for path in (ROOT / "components" / "tasks").rglob("*.py") if has_code(path)]
     wide = {file for file in facets if file not in files(stage, task) and any(lies_under(file, dep) for dep in code_deps(stage, task))}
-    unwanted = {file for file in wide if file.rpartition("/")[2] != SPARE.get(stage)}
+    unwanted = {file for file in wide if file.rpartition("/")[2] not in (SPARE.get(stage), IGNORED)}
     assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
+
+
+def test_dvc_does_not_see_what_chooses_params() -> None:
+    lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
+    assert f"components/tasks/*/{IGNORED}" in lines
+    assert not [file for stage, task in CASES for file in files(stage, task) if file.endswith(f"/{IGNORED}")]
 
 
 @pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.tasks.base import Arrays, Scorer
+from components.tasks.classification import figures
 
 _NEVER = -1e4  # a logit that softmax makes zero
 
@@ -18,7 +22,15 @@ _NEVER = -1e4  # a logit that softmax makes zero
 class Prior:
     """Answers the frequencies of the training classes, whatever is asked."""
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:  # noqa: ARG002
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,  # noqa: ARG002
+        clean: BaseModel,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        validation: pa.Table | None = None,  # noqa: ARG002
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Log-frequencies, add-one smoothed."""
         counts = Counter(rows["label"].to_pylist())
         return {"logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))}, {}
@@ -40,3 +52,167 @@ def linear_arrays(model: Any, classes: int) -> dict[str, Any]:
     arrays = {"coefficients": np.zeros((classes, coefficients.shape[1]), np.float32), "intercept": np.full(classes, _NEVER, np.float32)}
     arrays["coefficients"][model.classes_], arrays["intercept"][model.classes_] = coefficients, intercept
     return arrays
+
+
+Kind = Literal["logistic", "svm", "nb_svm"]
+# Inverse strengths of the penalty that validation chooses from, for rows of length 1. The ratios
+# of nb_svm are above 1, which asks for smaller ones.
+STRENGTHS: Mapping[Kind, Sequence[float]] = {
+    "logistic": (2.0, 8.0, 32.0, 128.0),
+    "svm": (0.1, 0.3, 1.0, 3.0),
+    "nb_svm": (0.03, 0.1, 0.3, 1.0),
+}
+_SHARPNESS = np.geomspace(0.05, 40, 68)
+
+
+class Features(Protocol):
+    """A sparse matrix of SciPy, (n, features) in CSR form."""
+
+    shape: tuple[int, int]
+    nnz: int
+    data: NDArray[np.float64]
+    indices: NDArray[np.int32]
+
+    def copy(self) -> Features:
+        """Return a copy."""
+
+    def __matmul__(self, other: Any) -> Any:
+        """Multiply."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Scores that are linear in the features.
+
+    Args:
+        weights: (c, features).
+        intercept: (c,).
+    """
+
+    weights: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+
+    def scores(self, features: Features) -> NDArray[np.float64]:
+        """Return the scores (n, c) of rows."""
+        return np.asarray(features @ self.weights.T + self.intercept)
+
+    def scaled(self, factor: float) -> Linear:
+        """Return the model whose scores are so many times larger."""
+        never = self.intercept <= _NEVER
+        return Linear(self.weights * factor, np.where(never, _NEVER, self.intercept * factor))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a linear model is fitted to, and the rows that choose its params."""
+
+    features: Features
+    target: NDArray[np.int64]
+    validation: Features
+    validation_target: NDArray[np.int64]
+    classes: int
+    balanced: bool
+    seed: int
+
+    def score(self, scores: NDArray[np.float64]) -> float:
+        """Return the mean of accuracy and macro F1 on validation."""
+        pairs = self.validation_target * self.classes + scores.argmax(1)
+        counts = np.bincount(pairs, minlength=self.classes**2).astype(float)
+        confusion = counts.reshape(self.classes, self.classes)
+        return (figures.accuracy(confusion) + figures.macro_f1(confusion)) / 2
+
+    def loss(self, scores: NDArray[np.float64]) -> float:
+        """Return the mean cross-entropy on validation."""
+        shifted = scores - scores.max(1, keepdims=True)
+        chosen = shifted[np.arange(len(scores)), self.validation_target]
+        return float((np.log(np.exp(shifted).sum(1)) - chosen).mean())
+
+
+def fit_linear(problem: Problem, kind: Kind, strength: float) -> Linear:
+    """Fit each class against the rest, by LIBLINEAR (Fan et al. 2008).
+
+    nb_svm is a linear SVM over features that are multiplied by the log-ratio of their counts in a
+    class and in the rest (Wang and Manning 2012). The ratios go into the weights afterwards.
+
+    Args:
+        problem: of which only the train rows are seen.
+        kind: of loss.
+        strength: inverse of the penalty's, C.
+    """
+    present = np.unique(problem.target)
+    model = Linear(
+        np.zeros((problem.classes, problem.features.shape[1])),
+        np.full(problem.classes, float(_NEVER)),
+    )
+    model.intercept[present] = 0.0
+    # Of two classes one score is enough: the other one's is 0.
+    fitted = present if len(present) > 2 else present[1:]
+    for index in fitted:
+        features = problem.features
+        positive = problem.target == index
+        ratio = np.ones(features.shape[1])
+        if kind == "nb_svm":
+            ratio = log_count_ratio(features, positive)
+            features = features.copy()
+            features.data *= ratio[features.indices]
+        estimator = _estimator(problem, kind, strength).fit(features, positive)
+        model.weights[index] = estimator.coef_[0] * ratio
+        model.intercept[index] = estimator.intercept_[0]
+    return model
+
+
+def _estimator(problem: Problem, kind: Kind, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    weight = "balanced" if problem.balanced else None
+    shared = {"C": strength, "class_weight": weight, "random_state": problem.seed, "dual": True}
+    if kind == "logistic":
+        return LogisticRegression(solver="liblinear", tol=1e-2, max_iter=1000, **shared)
+    return LinearSVC(tol=1e-3, max_iter=2000, **shared)
+
+
+def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how much more frequent each feature is in positive rows than in the rest (features,).
+
+    Rows that have a feature are counted, with one more on either side.
+    """
+    present = features.copy()
+    present.data = np.ones_like(present.data)
+    inside = 1.0 + positive.astype(float) @ present
+    outside = 1.0 + (~positive).astype(float) @ present
+    return np.asarray(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
+
+
+def sharpened(problem: Problem, model: Linear) -> Linear:
+    """Return the model with its scores scaled for the least loss on validation (Guo et al. 2017)."""
+    scores = model.scores(problem.validation)
+    return model.scaled(float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor))))
+
+
+def best_linear(problem: Problem, strengths: Mapping[Kind, Sequence[float]]) -> tuple[Linear, dict[str, float]]:
+    """Return the linear model that is best on validation, and the strength of each part of it.
+
+    Each kind is fitted with each of its strengths. The best of a kind are averaged in all
+    combinations: averaged linear scores are linear again. Of equals the larger combination wins.
+    """
+    best: dict[str, Linear] = {}
+    chosen: dict[str, float] = {}
+    for kind, candidates in strengths.items():
+        reached = -1.0
+        for strength in candidates:
+            model = fit_linear(problem, kind, strength)
+            if (score := problem.score(model.scores(problem.validation))) > reached:
+                reached, best[kind], chosen[kind] = score, model, strength
+        best[kind] = sharpened(problem, best[kind])
+    scores = {kind: model.scores(problem.validation) for kind, model in best.items()}
+    groups = [group for size in range(len(best), 0, -1) for group in combinations(best, size)]
+
+    def reaches(group: Sequence[str]) -> float:
+        return problem.score(np.sum([scores[kind] for kind in group], axis=0))
+
+    group = max(groups, key=reaches)
+    weights = np.mean([best[kind].weights for kind in group], axis=0)
+    intercept = np.mean([best[kind].intercept for kind in group], axis=0)
+    mean = sharpened(problem, Linear(weights, intercept))
+    return mean, {kind: chosen[kind] for kind in group}

@@ -7,19 +7,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from components.fields.base import Reject
-from components.fields.image import Image
+from components.fields.image import Image, declared_size
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
+# The characters of 100 MB in base64. Clients of a service are held to serve.limits.
+_LONGEST = 134_000_000
+
 
 class Query(BaseModel):
-    """A picture to classify: the bytes of a PNG or JPEG in base64."""
+    """A picture to classify: the bytes of a PNG, JPEG, WebP, BMP, TIFF or GIF in base64."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    image: Annotated[str, Field(min_length=1, max_length=1_000_000, json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"})]
+    image: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=_LONGEST,
+            json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+        ),
+    ]
+
+    @field_validator("image")
+    @classmethod
+    def _within_limits(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse a client's picture of more pixels than the service takes, before it is decoded."""
+        limit = (info.context or {}).get("pixels")
+        if limit is None:
+            return value
+        try:
+            width, height = declared_size(base64.b64decode(value, validate=True))
+        except (Reject, ValueError):
+            # What is no picture at all is refused with its own reason, when it is read.
+            return value
+        if width * height > limit:
+            raise ValueError(f"a picture of {width} x {height} has more than {limit:,} pixels")
+        return value
 
 
 class ImageJudge(ClassificationJudge):

@@ -17,16 +17,35 @@ class ImageLearning(ClassificationLearning):
     """Facet loss.py."""
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
-        """Turn and shift each picture by its own random amount, bilinear, edges repeated."""
+        """Turn, shift, zoom and mirror each picture by its own random amount, bilinear, edges repeated."""
         assert isinstance(options, Online)
-        pixels = batch["pixels"]  # (n, channels, size, size)
-        n, size = len(pixels), pixels.shape[-1]
-        angle = (torch.rand(n, generator=rng) * 2 - 1) * math.radians(options.rotate_degrees)
-        shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * (2 * options.shift_pixels / size)  # grid units: the picture spans [-1, 1]
-        cos, sin = angle.cos(), angle.sin()
-        matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)  # (n, 2, 3)
-        grid = F.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
-        return {**batch, "pixels": F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)}
+        # (n, channels, size, size)
+        pixels = batch["pixels"]
+        matrix = _matrices(len(pixels), pixels.shape[-1], rng, options).to(pixels.device)
+        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+        moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        return {**batch, "pixels": moved}
+
+
+def _matrices(n: int, size: int, rng: torch.Generator, options: Online) -> torch.Tensor:
+    """Return affine maps (n, 2, 3) from places of the new picture to places of the old one."""
+    angle = (torch.rand(n, generator=rng) * 2 - 1) * math.radians(options.rotate_degrees)
+    # The picture spans [-1, 1].
+    reach = 2 * options.shift_pixels / size
+    shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * reach
+    cos = angle.cos()
+    sin = angle.sin()
+    across = torch.stack([cos, -sin], 1)
+    down = torch.stack([sin, cos], 1)
+    if options.zoom:
+        factor = 1 + (torch.rand(n, 1, generator=rng) * 2 - 1) * options.zoom
+        across = across / factor
+        down = down / factor
+    if options.flip:
+        mirrored = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
+        across = across * mirrored[:, None]
+    rows = [torch.cat([across, shift[:, :1]], 1), torch.cat([down, shift[:, 1:]], 1)]
+    return torch.stack(rows, 1)
 
 
 LOSS = ImageLearning()

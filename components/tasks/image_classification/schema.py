@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.category import Category
-from components.fields.image import Image
+from components.fields.image import Fit, Image
 from components.tasks.base import Augmenter, Role, SplitRule
 
 
@@ -19,6 +19,7 @@ class ImageClean(Strict):
 
     size: int = Field(8, ge=8, le=512)  # side in pixels; other sizes are resampled
     channels: Literal[1, 3] = 1
+    fit: Fit = "squeeze"  # of pictures that are not square: squeeze, pad (on the color of the border) or crop (to the middle)
 
 
 class Online(Strict):
@@ -26,6 +27,8 @@ class Online(Strict):
 
     rotate_degrees: float = Field(10.0, ge=0, le=180)
     shift_pixels: float = Field(1.0, ge=0)
+    zoom: float = Field(0.0, ge=0, lt=1)  # 0.1: enlarged or shrunk by up to a tenth
+    flip: bool = False  # half of the pictures are mirrored, left for right
 
 
 class ImageAugment(Strict):
@@ -44,7 +47,7 @@ class ImageSchema:
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Pictures of the size of `clean`."""
         assert isinstance(options, ImageClean)
-        return {"image": Image(options.channels, options.size), "label": Category()}
+        return {"image": Image(options.channels, options.size, options.fit), "label": Category()}
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:  # noqa: ARG002
         """None: see `loss.py`."""

@@ -1,123 +1,451 @@
-"""Character n-gram TF-IDF and logistic regression: fitted by scikit-learn, kept as arrays, scored in numpy."""
+"""A linear model of n-grams: fitted by scikit-learn, kept as arrays, scored by a sparse product."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.core.files import to_json
 from components.core.params import Strict
+from components.fields.gram_counts import (
+    ANALYZERS,
+    GramBlock,
+    analyzer_of,
+    document_frequencies,
+    gram_counts,
+    n_of,
+    unspaced_share,
+)
 from components.fields.text import Text, Title
 from components.tasks.base import Arrays, Baseline, Scorer
-from components.tasks.classification.baselines import Prior, linear_arrays
+from components.tasks.classification.baselines import (
+    STRENGTHS,
+    Kind,
+    Linear,
+    Prior,
+    Problem,
+    best_linear,
+    fit_linear,
+)
 from components.tasks.text_classification.schema import TextClean
 
 _VIEWS = ("text", "title")
+_FILE = "tfidf.json"
+# Of so many rows the share of letters in scripts without spaces is taken.
+_SCRIPT_ROWS = 2000
+_MOSTLY, _HARDLY = 0.9, 0.1
+# With fewer train rows an n-gram of a single row is kept too.
+_FEW_ROWS = 2000
+# Characters of the longest n-gram that validation chooses from.
+_LONGEST = (3, 4, 5)
+# Weights of all classes together, of which a bundle of 16-bit floats has two bytes each.
+_MOST_WEIGHTS = 40_000_000
+# Up to so many weights are kept in 32 bits.
+_WIDE_WEIGHTS = 4_000_000
+# Entries of the train matrix times classes: what a pass over the rows costs.
+_COSTLY, _VERY_COSTLY = 300_000_000, 3_000_000_000
 
 
 class Classical(Strict):
-    """Knobs of the linear model."""
+    """Params of the linear model."""
 
-    ngrams: int = Field(3, ge=1, le=8)
-    min_documents: int = Field(2, ge=1)
-    C: float = Field(4.0, gt=0)
-    text_weight: float = Field(0.5, gt=0, le=100)  # of the text's features, where a row has a title, whose weigh 1
+    # auto: char for scripts without spaces, word for the others (with n-grams within words), mixed
+    # for data of both, by the letters of the train rows
+    analyzer: Literal["auto", "char", "word", "mixed"] = "auto"
+    # characters of the longest n-gram; null: validation chooses
+    ngrams: int | None = Field(None, ge=1, le=8)
+    # train rows in which an n-gram must occur; null: 2, and 1 for fewer than 2,000 train rows
+    min_documents: int | None = Field(None, ge=1)
+    # the most frequent n-grams that are kept; fewer where there are hundreds of classes
+    max_features: int = Field(300_000, ge=1, le=10_000_000)
+    # kinds of linear models, averaged in the combination that is best on validation
+    models: list[Kind] = Field(["logistic", "svm", "nb_svm"], min_length=1)
+    # inverse strength of the penalty, for all kinds; null: validation chooses for each
+    C: float | None = Field(None, gt=0)
+    class_weights: Literal["none", "balanced"] = "none"
+    # of the text's n-grams where rows have titles, whose n-grams weigh 1
+    text_weight: float = Field(0.5, gt=0, le=100)
 
 
 class TextClassical(Strict):
-    """Knobs of `train`."""
+    """Params of `train`."""
 
     classical: Classical = Classical()
 
 
-def grams(text: str, longest: int) -> Counter[str]:
-    """Counts of the character n-grams of 1 to `longest` characters of a normalised text, as scikit-learn cuts them."""
-    folded = text.lower()
-    return Counter(folded[i : i + n] for n in range(1, min(longest, len(folded)) + 1) for i in range(len(folded) - n + 1))
+@dataclass(frozen=True)
+class Vocabulary:
+    """The n-grams that are features.
+
+    Args:
+        blocks: their kinds.
+        keys: of each view (text, title), ascending; features are numbered in this order.
+        idf: of each feature (features,).
+        weights: of each view.
+    """
+
+    blocks: Sequence[GramBlock]
+    keys: Mapping[str, NDArray[np.int64]]
+    idf: NDArray[np.float64]
+    weights: Mapping[str, float]
+
+    def groups(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return the group of each feature (features,) and the weight of each group (groups,).
+
+        A group holds the n-grams of one analyzer in one view.
+        """
+        found = [analyzer_of(keys) + len(ANALYZERS) * view for view, keys in enumerate(self.keys.values())]
+        weights = np.repeat([self.weights[view] for view in self.keys], len(ANALYZERS))
+        return np.concatenate(found).astype(np.uint8), weights.astype(np.float64)
+
+    def up_to(self, longest: int) -> tuple[Vocabulary, NDArray[np.bool_]]:
+        """Return the vocabulary of n-grams up to so many characters, and which features stay.
+
+        Words have no such limit.
+        """
+        stays = {}
+        for view, keys in self.keys.items():
+            stays[view] = (n_of(keys) <= longest) | (analyzer_of(keys) == ANALYZERS.index("word"))
+        mask = np.concatenate(list(stays.values()))
+        blocks = []
+        for block in self.blocks:
+            limit = block.longest if block.analyzer == "word" else min(block.longest, longest)
+            blocks.append(replace(block, longest=limit))
+        kept = {view: keys[stays[view]] for view, keys in self.keys.items()}
+        return Vocabulary(blocks, kept, self.idf[mask], self.weights), mask
+
+    def counts(self, columns: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+        """Return the counted features of rows, ragged.
+
+        Args:
+            columns: normalized texts by view; a view may be missing.
+
+        Returns:
+            {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
+        """
+        rows, features, counts = [], [], []
+        before = 0
+        for view, keys in self.keys.items():
+            if view in columns:
+                found, seen, offsets = gram_counts(columns[view], self.blocks, keys)
+                rows.append(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+                features.append(found + before)
+                counts.append(seen)
+            before += len(keys)
+        total = len(next(iter(columns.values())))
+        row = np.concatenate(rows)
+        order = np.argsort(row, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=total))])
+        return {
+            "columns": np.concatenate(features)[order],
+            "counts": np.concatenate(counts)[order].astype(np.float64),
+            "offsets": offsets,
+        }
+
+    def files(self, max_characters: int) -> Mapping[str, bytes]:
+        """Return the encoder files of a bundle."""
+        content = {
+            "blocks": [[block.analyzer, block.shortest, block.longest] for block in self.blocks],
+            "keys": {view: keys.tolist() for view, keys in self.keys.items()},
+            "max_characters": max_characters,
+        }
+        return {_FILE: to_json(content).encode()}
+
+
+def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBlock]:
+    """Return the kinds of n-grams for texts.
+
+    Args:
+        analyzer: auto, char, word or mixed.
+        texts: train texts, by whose letters auto decides.
+        longest: characters of the longest n-gram.
+    """
+    if analyzer == "auto":
+        unspaced = unspaced_share(texts)
+        analyzer = "mixed"
+        if unspaced >= _MOSTLY:
+            analyzer = "char"
+        if unspaced <= _HARDLY:
+            analyzer = "word"
+    anywhere = GramBlock("char", 1, longest)
+    words = GramBlock("word", 1, 2)
+    within = GramBlock("char_wb", min(2, longest), longest)
+    return {"char": [anywhere], "word": [within, words], "mixed": [anywhere, words]}[analyzer]
+
+
+def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
+    """Return the values (nnz,) of counted features.
+
+    They are sublinear TF-IDF (Salton and Buckley 1988). In each row the features of a group have
+    the length of the group's weight, and all of them together have length 1.
+
+    Args:
+        arrays: "idf" (features,), "view" (features,) the group of each, "weight" (groups,).
+        batch: "columns" and "counts" (nnz,), "offsets" (n + 1,).
+    """
+    columns, offsets = batch["columns"], batch["offsets"]
+    weight = arrays["weight"]
+    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    values = (1 + np.log(batch["counts"])) * arrays["idf"][columns]
+    group = row * len(weight) + arrays["view"][columns]
+    squares = np.bincount(group, values**2, (len(offsets) - 1) * len(weight))
+    scales = np.tile(weight, len(offsets) - 1) / np.sqrt(np.where(squares > 0, squares, 1.0))
+    values = values * scales[group]
+    squares = np.bincount(row, values**2, len(offsets) - 1)
+    return np.asarray(values / np.sqrt(np.where(squares > 0, squares, 1.0))[row])
 
 
 class TfidfLinear:
-    """The classical baseline. Where rows have titles, the n-grams of these are features of their own: a title says in ten characters what a text says in a thousand."""
+    """The classical baseline.
 
-    def fit(self, rows: pa.Table, classes: Sequence[str], options: BaseModel, clean: BaseModel, seed: int) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Sublinear TF-IDF (Salton and Buckley 1988), L2-normalised rows, multinomial logistic regression."""
-        from scipy.sparse import hstack
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import normalize
+    Where rows have titles, the n-grams of these are features of their own: a title says in ten
+    characters what a text says in a thousand.
+    """
 
+    def fit(
+        self,
+        rows: pa.Table,
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+        seed: int,
+        validation: pa.Table | None = None,
+    ) -> tuple[Arrays, Mapping[str, bytes]]:
+        """Fit TF-IDF and linear models of it. Without validation rows logistic regression alone."""
         assert isinstance(options, TextClassical)
         assert isinstance(clean, TextClean)
-        knobs = options.classical
-        views = [name for name in _VIEWS if name in rows.column_names and any(rows[name].to_pylist())]
-        vectorizers = {name: TfidfVectorizer(analyzer="char", ngram_range=(1, knobs.ngrams), min_df=knobs.min_documents, sublinear_tf=True, dtype=np.float32) for name in views}
-        parts = {name: vectorizers[name].fit_transform(rows[name].to_pylist()) for name in views}
-        weight = {"text": knobs.text_weight if len(views) > 1 else 1.0, "title": 1.0}
-        features = normalize(hstack([parts[name] * weight[name] for name in views]).tocsr()) if len(views) > 1 else parts["text"]
-        index = {name: i for i, name in enumerate(classes)}
-        model = LogisticRegression(C=knobs.C, max_iter=1000, random_state=seed).fit(features, [index[name] for name in rows["label"].to_pylist()])
-        arrays = linear_arrays(model, len(classes)) | {"idf": np.concatenate([vectorizers[name].idf_ for name in views]).astype(np.float32)}
-        if len(views) > 1:
-            sizes = [part.shape[1] for part in parts.values()]
-            arrays |= {"view": np.repeat(np.arange(len(views), dtype=np.uint8), sizes), "weight": np.array([weight[name] for name in views])}
-        vocabularies = {name: vectorizers[name].get_feature_names_out().tolist() for name in views}
-        return arrays, {"tfidf.json": to_json({"vocabularies": vocabularies, "ngrams": knobs.ngrams, "max_characters": clean.max_characters}).encode()}
+        params = options.classical
+        vocabulary = _fit_vocabulary(rows, params, len(classes))
+        index = {name: place for place, name in enumerate(classes)}
+        tables = [rows, rows.slice(0, 1) if validation is None else validation]
+        raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
+        targets = [np.array([index[x] for x in table["label"].to_pylist()]) for table in tables]
+
+        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> Problem:
+            matrices = [_matrix(counts, mask, kept) for counts in raw]
+            return Problem(
+                features=matrices[0],
+                target=targets[0],
+                validation=matrices[1],
+                validation_target=targets[1],
+                classes=len(classes),
+                balanced=params.class_weights == "balanced",
+                seed=seed,
+            )
+
+        if validation is None:
+            problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
+            model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
+            return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+        found = []
+        for longest in _LONGEST if params.ngrams is None else (params.ngrams,):
+            kept, mask = vocabulary.up_to(longest)
+            found.append((problem_of(mask, kept), kept))
+        problem, vocabulary = _best_length(found, params)
+        model, _ = best_linear(problem, _strengths(problem, params))
+        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
 
     def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-        """Texts and titles to ragged columns: {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}."""
-        facts = json.loads(files["tfidf.json"])
-        column: dict[tuple[str, str], int] = {}
-        vocabularies = facts.get("vocabularies") or {"text": facts["vocabulary"]}  # of a bundle from before titles
-        for name, vocabulary in vocabularies.items():
-            for gram in vocabulary:
-                column[name, gram] = len(column)
-        fields = {"text": Text(max_characters=facts["max_characters"]), "title": Title(max_characters=facts["max_characters"])}
+        """Return what makes ragged columns of texts and titles.
+
+        They are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
+        """
+        content = json.loads(files[_FILE])
+        limit = content["max_characters"]
+        fields = {"text": Text(max_characters=limit), "title": Title(max_characters=limit)}
+        if "keys" not in content:
+            return _string_features(content, fields)
+        keys = {view: np.array(found, np.int64) for view, found in content["keys"].items()}
+        blocks = [GramBlock(*block) for block in content["blocks"]]
+        vocabulary = Vocabulary(blocks, keys, np.zeros(0), {})
 
         def features(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-            columns: list[int] = []
-            counts: list[int] = []
-            offsets = [0]
-            for row in range(len(inputs["text"])):
-                for name in vocabularies:
-                    found = grams(fields[name].normalise(inputs[name][row]), facts["ngrams"]) if name in inputs else {}
-                    own = [(column[name, gram], count) for gram, count in found.items() if (name, gram) in column]
-                    columns += [c for c, _ in own]
-                    counts += [n for _, n in own]
-                offsets.append(len(columns))
-            return {"columns": np.array(columns, dtype=np.int64), "counts": np.array(counts, dtype=np.float64), "offsets": np.array(offsets)}
+            columns = {}
+            for view in keys:
+                if view in inputs:
+                    columns[view] = [fields[view].normalise(value) for value in inputs[view]]
+            return vocabulary.counts(columns)
 
         return features
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Linear scores as logits (n, c)."""
-        weights, idf = arrays["coefficients"].T.astype(np.float64), arrays["idf"].astype(np.float64)  # (features, c), (features,)
-        view, weight = arrays.get("view", np.zeros(len(idf), np.uint8)), arrays.get("weight", np.ones(1))  # (features,) which view a feature is of, (views,)
+        """Return linear scores as logits (n, c)."""
+        from scipy.sparse import csr_array
+
+        coefficients = arrays["coefficients"]
+        precision = np.float64 if coefficients.dtype == np.float32 else np.float32
+        weights = np.ascontiguousarray(coefficients.T, precision)
+        idf = arrays["idf"].astype(np.float64)
+        # Bundles from before titles have one group.
+        facts = {
+            "idf": idf,
+            "view": arrays.get("view", np.zeros(len(idf), np.uint8)),
+            "weight": arrays.get("weight", np.ones(1)),
+        }
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
-            values = (1 + np.log(batch["counts"])) * idf[batch["columns"]]
-            rows = []
-            for start, end in zip(batch["offsets"], batch["offsets"][1:], strict=False):
-                own, columns = values[start:end], batch["columns"][start:end]
-                norms = np.sqrt(np.bincount(view[columns], own**2, len(weight)))
-                own = own * (weight / np.where(norms > 0, norms, 1.0))[view[columns]]
-                norm = np.sqrt((own**2).sum()) or 1.0
-                rows.append(own @ weights[columns] / norm + arrays["intercept"])
-            return {"logits": np.array(rows)}
+            values = row_values(facts, batch).astype(precision)
+            shape = (len(batch["offsets"]) - 1, len(weights))
+            rows = csr_array((values, batch["columns"], batch["offsets"]), shape)
+            return {"logits": rows @ weights + arrays["intercept"]}
 
         return score
+
+
+def _columns(rows: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Return the texts of the views that are features."""
+    empty = [""] * rows.num_rows
+    names = rows.column_names
+    return {view: rows[view].to_pylist() if view in names else empty for view in vocabulary.keys}
+
+
+def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabulary:
+    """Return the n-grams of train rows that are frequent enough."""
+    names = rows.column_names
+    views = [name for name in _VIEWS if name in names and any(rows[name].to_pylist())]
+    step = max(1, rows.num_rows // _SCRIPT_ROWS)
+    longest = params.ngrams or max(_LONGEST)
+    blocks = blocks_for(params.analyzer, rows["text"].to_pylist()[::step], longest)
+    least = params.min_documents or (2 if rows.num_rows >= _FEW_ROWS else 1)
+    most = min(params.max_features, max(1, _MOST_WEIGHTS // classes))
+    keys, documents = {}, {}
+    for view in views:
+        found, frequency = document_frequencies(rows[view].to_pylist(), blocks)
+        often = frequency >= min(least, frequency.max(initial=1))
+        keys[view], documents[view] = found[often], frequency[often]
+    counts = np.concatenate(list(documents.values()))
+    if len(counts) > most:
+        stays = np.zeros(len(counts), bool)
+        stays[np.argsort(-counts, kind="stable")[:most]] = True
+        counts = counts[stays]
+        parts = np.split(stays, np.cumsum([len(found) for found in keys.values()])[:-1])
+        keys = {view: keys[view][part] for view, part in zip(views, parts, strict=True)}
+    idf = np.log((1 + rows.num_rows) / (1 + counts)) + 1
+    weights = {"text": params.text_weight if len(views) > 1 else 1.0, "title": 1.0}
+    return Vocabulary(blocks, keys, idf, {view: weights[view] for view in views})
+
+
+def _matrix(counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: Vocabulary) -> Any:
+    """Return the values of the features that stay as a sparse matrix (n, features)."""
+    from scipy.sparse import csr_array
+
+    raw = csr_array(
+        (counts["counts"], counts["columns"], counts["offsets"]),
+        (len(counts["offsets"]) - 1, len(mask)),
+    )
+    chosen = raw[:, mask] if not mask.all() else raw
+    batch = {"columns": chosen.indices, "counts": chosen.data, "offsets": chosen.indptr}
+    view, weight = kept.groups()
+    values = row_values({"idf": kept.idf, "view": view, "weight": weight}, batch)
+    # LIBLINEAR takes 32-bit indices alone.
+    places = (chosen.indices.astype(np.int32), chosen.indptr.astype(np.int32))
+    return csr_array((values, *places), chosen.shape)
+
+
+def _best_length(found: Sequence[tuple[Problem, Vocabulary]], params: Classical) -> tuple[Problem, Vocabulary]:
+    """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
+    if len(found) == 1:
+        return found[0]
+    strength = params.C or _middle(STRENGTHS["svm"])
+    scores = []
+    for problem, _ in found:
+        model = fit_linear(problem, "svm", strength)
+        scores.append(problem.score(model.scores(problem.validation)))
+    # Of equals the longest.
+    best = max(range(len(found)), key=lambda number: (scores[number], number))
+    return found[best]
+
+
+def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float]]:
+    """Return the kinds of models and strengths to try: fewer of a large problem."""
+    cost = problem.features.nnz * problem.classes
+    kinds = list(dict.fromkeys(params.models))
+    if cost > _VERY_COSTLY:
+        kinds = [kind for kind in kinds if kind == "svm"] or kinds[:1]
+    tried: dict[Kind, Sequence[float]] = {}
+    for kind in kinds:
+        tried[kind] = STRENGTHS[kind]
+        if cost > _COSTLY:
+            tried[kind] = tried[kind][1:3]
+        if params.C is not None:
+            tried[kind] = (params.C,)
+    return tried
+
+
+def _middle(strengths: Sequence[float]) -> float:
+    """Return the strength to take without a choice."""
+    return strengths[1]
+
+
+def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
+    """Return what goes into arrays.safetensors."""
+    view, weight = vocabulary.groups()
+    precision = np.float32 if model.weights.size <= _WIDE_WEIGHTS else np.float16
+    return {
+        "coefficients": model.weights.astype(precision),
+        "intercept": model.intercept.astype(np.float32),
+        "idf": vocabulary.idf.astype(np.float32),
+        "view": view,
+        "weight": weight,
+    }
+
+
+def _string_features(content: Mapping[str, Any], fields: Mapping[str, Text]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    """Return the features of a bundle that spells its n-grams out, as they were before keys."""
+    column: dict[tuple[str, str], int] = {}
+    # Bundles from before titles have one vocabulary.
+    vocabularies = content.get("vocabularies") or {"text": content["vocabulary"]}
+    for name, vocabulary in vocabularies.items():
+        for gram in vocabulary:
+            column[name, gram] = len(column)
+
+    def features(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+        columns: list[int] = []
+        counts: list[int] = []
+        offsets = [0]
+        views = [name for name in vocabularies if name in inputs]
+        for row in range(len(inputs["text"])):
+            for name in views:
+                text = fields[name].normalise(inputs[name][row])
+                for gram, count in _spelled_grams(text, content["ngrams"]).items():
+                    if (name, gram) in column:
+                        columns.append(column[name, gram])
+                        counts.append(count)
+            offsets.append(len(columns))
+        return {
+            "columns": np.array(columns, dtype=np.int64),
+            "counts": np.array(counts, dtype=np.float64),
+            "offsets": np.array(offsets),
+        }
+
+    return features
+
+
+def _spelled_grams(text: str, longest: int) -> Counter[str]:
+    """Return the counts of the character n-grams of 1 to `longest` characters."""
+    folded = text.lower()
+    found: Counter[str] = Counter()
+    for n in range(1, min(longest, len(folded)) + 1):
+        found.update(folded[start : start + n] for start in range(len(folded) - n + 1))
+    return found
 
 
 class TextBaselines:
     """Facet baselines.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": TextClassical}
-    baselines: Mapping[str, Baseline] = {"trivial": Prior(), "classical": TfidfLinear()}
+    baselines: Mapping[str, Baseline] = {
+        "trivial": Prior(),
+        "classical": cast(Baseline, TfidfLinear()),
+    }
 
 
 BASELINES = TextBaselines()

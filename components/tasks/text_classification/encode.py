@@ -17,6 +17,7 @@ from components.core.errors import InputError, ParamsError
 from components.core.files import to_json
 from components.core.hub import CONFIG, TOKENIZER, digest, files_of
 from components.core.params import Strict
+from components.fields.base import Summary
 from components.fields.text import Text, Title
 from components.tasks.base import Arrays
 from components.tasks.text_classification.schema import MASK, TextClean
@@ -83,6 +84,20 @@ class TextEncoder:
         ids = self._ids(_whole({name: rows[name].to_pylist() for name in _INPUTS if name in rows.column_names}))
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table({"id": rows["id"], "ids": pa.array(ids, pa.list_(pa.int32())), "target": pa.array(target, pa.int64())})
+
+    def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
+        """Return (n,) the tokens of each row beyond `max_length`."""
+        lost = np.zeros(rows.num_rows, dtype=np.int64)
+        full = np.flatnonzero(self.lengths(encoded) >= self.max_length)
+        cut = rows.take(pa.array(full))
+        texts = _whole({name: cut[name].to_pylist() for name in _INPUTS if name in cut.column_names})
+        for place, encoding in zip(full.tolist(), self._tokenizer.encode_batch(texts), strict=True):
+            lost[place] = sum(len(part.ids) - sum(part.special_tokens_mask) for part in encoding.overflowing)
+        return lost
+
+    def tell(self, summary: Summary) -> str:
+        """Return the line about cut texts."""
+        return f"{summary.rows_of_all('texts')} cut at {self.max_length:,} tokens ({summary.share_lost} of their tokens lost): tokenize.max_length"
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
         """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ Rows = list[dict[str, Any]]
 def dirty() -> Rows:
     """200 good rows and every kind of bad one."""
     rows = sentences(200)
-    repeated = [{"text": f"  {row['text'].upper()} !", "label": row["label"]} for row in rows[:20]]
+    repeated = [{"text": f"  {row['text'].upper()} .", "label": row["label"]} for row in rows[:20]]
     conflicting = [{"text": rows[i]["text"] + "。", "label": "好评" if rows[i]["label"] == "差评" else "差评"} for i in range(20, 25)]
     near = [{"text": row["text"] + "x", "label": row["label"]} for row in rows if len(row["text"]) > 60][:15]
     furniture = [{"text": "此用户没有填写评论内容", "label": "好评"}] * 10
@@ -203,7 +204,7 @@ def test_small_classes_are_merged_by_rule_and_said_so(tmp_path: Path) -> None:
 
 def test_a_class_that_is_small_only_without_its_duplicates_is_merged_too(tmp_path: Path) -> None:
     rows = with_small_classes()
-    rows += [{"text": row["text"] + "!", "label": row["label"]} for row in rows if row["label"] == "neutral"]  # 16 rows, 8 texts
+    rows += [{"text": row["text"] + "。", "label": row["label"]} for row in rows if row["label"] == "neutral"]  # 16 rows, 8 texts
     mill = Mill.make(tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0}).clean()
     assert mill.manifest()["classes"] == ["other", "好评", "差评"]
 
@@ -221,7 +222,10 @@ def test_merging_that_does_not_suffice_does_not_advise_to_merge(tmp_path: Path) 
         ([row for row in sentences(80) if row["label"] == "好评"], "only one class is left after cleaning: 好评"),
         ([{"text": "!!!", "label": "好评"}] * 5, r"no row can be used: \{'empty': 5\}"),
         ([], "no row can be used"),
-        ([{"text": "the same", "label": label} for label in "ab"], "not even one"),
+        (
+            [{"text": "the same", "label": label} for label in "ab"],
+            r"no row is left after cleaning\n +2 of 2 rows dropped: equal but for case, .*, with different labels \(a and b: 1; for example 'the same'\): clean.conflicts",
+        ),
         ([{"text": f"text {i}", "label": "a", "id": "one"} for i in range(3)], "id 'one' stands more than once"),
     ],
 )
@@ -250,7 +254,7 @@ def test_clean_holds_its_shards_a_manifest_the_quarantine_and_nothing_else(clean
 def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Path) -> None:
     rows = [
         *dirty(),
-        {"text": "没有标签的一行 HERE!", "label": ""},
+        {"text": "没有标签的一行 HERE.", "label": ""},
         {"text": dirty()[3]["text"], "label": None},
         {"text": "to be judged", "label": None, "split": "test"},
         {"text": "!", "label": None},
@@ -266,3 +270,50 @@ def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Pa
     mill.augment().tokenize()
     assert [row["target"] for row in mill.rows("tokens", "unlabelled")] == [-1, -1]
     assert min(row["target"] for row in mill.rows("tokens", "train")) == 0
+
+
+def test_texts_that_differ_in_an_emoji_or_a_question_mark_are_different_rows(tmp_path: Path) -> None:
+    pairs = [(f"收到第{number}单的毛巾了{mark}", label) for number in range(30) for mark, label in (("👍", "正面"), ("😭", "负面"))]
+    alone = [(mark * count, label) for mark, label in (("😀", "正面"), ("😡", "负面")) for count in range(1, 6)]
+    asked = [("好吗", "负面"), ("好吗？", "正面"), ("好吗！", "正面")]
+    rows = [{"text": text, "label": label} for text, label in pairs + alone + asked]
+    mill = Mill.make(tmp_path, rows).clean()
+    assert {row["text"] for row in mill.rows("clean")} == {row["text"].replace("？", "?").replace("！", "!") for row in rows}
+    assert mill.manifest()["reasons"] == {}
+
+
+def test_every_change_is_printed_and_stands_in_the_manifest(tmp_path: Path) -> None:
+    rows = dirty()
+    rows += [{"text": f"<p>第{number}条 {'很长的评论' * 60}</p>", "label": "好评"} for number in range(3)]
+    rows += [{"text": rows[number]["text"] + " once more, with this", "label": label} for number in range(60, 72) for label in ("Good",)]
+    rows += [{"text": rows[number]["text"] + " and other things too", "label": label} for number in range(75, 87) for label in ("good",)]
+    mill = Mill.make(tmp_path, rows, clean={"max_characters": 100}).clean()
+    account = {entry["what"]: entry for entry in mill.manifest()["account"]}
+    said = (tmp_path / ".state" / "clean" / "journal.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line).get("text", "") for line in said.splitlines()]
+    assert all(entry["message"] in lines for entry in account.values())
+    usable = len(rows) - 7
+
+    def line(text: str) -> str:
+        return f"made.csv:{[row['text'] for row in rows].index(text) + 2}"
+
+    assert account["text_cut"]["message"].startswith(f"{account['text_cut']['rows']} of {usable} texts cut at 100 characters (")
+    assert account["text_cut"]["rows"] == sum(len(row["text"]) > 100 for row in rows if row["text"] and not row["text"].startswith("<p>")) + 3
+    assert 0.5 < account["text_cut"]["share_lost"] < 0.7
+    assert account["text_tags"]["rows"] == 3
+    assert account["too_short"]["message"] == f"1 of {len(rows)} rows quarantined as too_short ({line('好')}): clean.min_characters"
+    assert account["empty"]["rows"] == 3
+    assert account["no_label"]["message"].endswith(f"({line('没有标签的一行 here')}, {line('another without one')}): clean.unlabelled")
+    assert account["duplicate"]["message"] == f"20 of {usable} rows dropped as duplicates of a row that stays (equal but for case, width, spaces and plain punctuation)"
+    assert "好评 and 差评: 5; for example" in account["conflicting_labels"]["message"]
+    assert "'此用户没有填写评论内容': 10 times" in account["boilerplate"]["message"]
+    assert account["near_duplicates"]["rows"] == mill.manifest()["near_duplicate_pairs"]
+    assert any("('Good' 12, 'good' 12): ingest.label_case: fold" in line for line in lines)
+
+
+def test_pictures_made_smaller_are_counted(tmp_path: Path) -> None:
+    rows = [{**row, "image": png(np.kron(decode(row["image"], 1)[:, :, 0], np.ones((3, 3), np.uint8)))} for row in pictures(60)]
+    account = {entry["what"]: entry for entry in Mill.make(tmp_path, rows, IMAGE).clean().manifest()["account"]}
+    assert account["image_shrunk"]["message"] == "all 60 pictures shrunk from 24 x 24 to 8 x 8: clean.size"
+    assert account["image_shrunk"]["share_lost"] == pytest.approx(8 / 9, abs=1e-6)
+    assert "image_gray" not in account

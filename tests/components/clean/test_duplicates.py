@@ -87,3 +87,21 @@ def test_what_shares_a_band_is_confirmed_before_it_is_joined() -> None:
 def test_a_stock_phrase_with_a_hundred_variants_is_one_cluster() -> None:
     """All of them share all bands, more than are compared pair by pair."""
     assert similar(["这家酒店的服务真的非常好" * times for times in range(2, 102)], 0.8)[0] == [0] * 100
+
+
+def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -> None:
+    rng = np.random.default_rng(4)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(40)]
+    texts = [f"the same opening of every row, {' '.join(rng.choice(words, 4))}, and the same end number {i}" for i in range(1500)]
+    texts += [text + "x" for text in texts[:100]]
+    field, clusters, asked = Text(), Clusters(len(texts)), 0
+
+    def same(_: str, one: int, other: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return field.similar(texts[one], texts[other]) >= 0.95
+
+    bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
+    similar_rows({"text": (np.arange(len(texts)), bands)}, same, clusters)
+    assert asked < 12 * len(texts)
+    assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mill import TINY, Mill
 
-from components.compress import stage
+from components.compress import recipes, stage
 from components.compress.params import CompressParams
 from components.compress.quantize import export
 from components.core.bundles import CARD, bundle_bytes, read_bundle
@@ -46,8 +46,8 @@ def compressed(reviews: Mill, network: Path) -> Compressed:
     job = reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"], CompressParams.model_validate(knobs))
     exported: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "export", lambda *given: exported.append(export(*given)) or exported[0])
-        patch.setattr(stage, "fit_distributed", lambda spec, journal: fit(spec, journal))
+        patch.setattr(recipes, "export", lambda *given: exported.append(export(*given)) or exported[0])
+        patch.setattr(recipes, "fit_distributed", lambda spec, journal: fit(spec, journal))
         stage.run(job)
     reviews.sections["train"] = train
     return Compressed(network, reviews.root / "compressed", json.loads((reviews.root / "compress.json").read_text()), exported[0])
@@ -147,9 +147,9 @@ def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(reviews: Mill, 
     from components.nets.textcnn.net import TextCNNSurgery
 
     monkeypatch.setattr(TextCNNSurgery, "dims", lambda *_: [])
-    monkeypatch.setattr(stage, "fit_distributed", lambda *_: pytest.fail("fitted something"))
+    monkeypatch.setattr(recipes, "fit_distributed", lambda *_: pytest.fail("fitted something"))
     knobs = CompressParams.model_validate({"distill": {"architecture": "textcnn", "nets": {}}})
     job = replace(reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"], knobs), state=tmp_path)
-    stage._prune(job, network, read_bundle(network)[0], tmp_path / "pruned")
+    recipes._prune(job, network, read_bundle(network)[0], tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()
     assert "pruned: left out" in job.journal.path.read_text(encoding="utf-8")

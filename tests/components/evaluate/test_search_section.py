@@ -108,3 +108,9 @@ def test_the_best_so_far_goes_the_right_way() -> None:
     assert down is not None and up is not None
     assert down.svg != up.svg
     assert search_plots.progress([{"curve": []}, {}], "max") is None
+
+
+def test_a_search_that_was_switched_off_is_named(tmp_path: Path) -> None:
+    shown = page(tmp_path, [], skipped="tune.trials is 0")
+    assert "No search: tune.trials is 0." in shown
+    assert "No search was recorded" not in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,22 @@ class Result:
     def quarantine(self) -> list[tuple[str, str]]:
         """(origin, reason) of each rejected row."""
         return [(row["origin"], row["reason"]) for row in read_table(self.root / "raw" / "quarantine").to_pylist()]
+
+    @property
+    def notes(self) -> str:
+        """What ingest said, a line a remark."""
+        lines = (self.root / "state" / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+        return "\n".join(json.loads(line).get("text", "") for line in lines)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Rows by label."""
+        return dict(Counter(row["label"] for row in self.rows if row["label"] is not None))
+
+    @property
+    def splits(self) -> dict[str | None, int]:
+        """Rows by split."""
+        return dict(Counter(row["split"] for row in self.rows))
 
 
 Ingest = Callable[..., Result]

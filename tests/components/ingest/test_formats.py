@@ -112,9 +112,13 @@ def test_folders_of_pictures_with_splits_by_name(tmp_path: Path, ingest: Ingest)
     (tmp_path / "d" / "train" / "cat" / "notes.txt").write_text("x")
     (tmp_path / "d" / "train" / ".DS_Store").write_text("x")
     result = ingest(task="pictures", source=files("d"))
-    assert [(row["label"], row["split"], row["origin"]) for row in result.rows] == [("cat", "test", "test/cat:1"), ("cat", "train", "train/cat:1"), ("dog", "train", "train/dog:1")]
+    assert [(row["label"], row["split"], row["origin"]) for row in result.rows] == [
+        ("cat", "test", "test/cat/c.png"),
+        ("cat", "train", "train/cat/a.png"),
+        ("dog", "train", "train/dog/b.png"),
+    ]
     assert Image.open(io.BytesIO(result.rows[0]["image"])).size == (4, 4)
-    assert result.quarantine == [("train/cat:2", "not_an_image")]
+    assert result.quarantine == [("train/cat/notes.txt", "not_an_image")]
 
 
 def test_folders_of_texts_with_one_that_cannot_be_read(tmp_path: Path, ingest: Ingest) -> None:
@@ -123,7 +127,7 @@ def test_folders_of_texts_with_one_that_cannot_be_read(tmp_path: Path, ingest: I
         (tmp_path / "d" / name).write_bytes(content)
     result = ingest(source=files("d"))
     assert [(row["text"], row["label"]) for row in result.rows] == [("one", "a"), ("二\n三", "b")]
-    assert result.quarantine == [("a:2", "undecodable")]
+    assert result.quarantine == [("a/2.txt", "undecodable")]
 
 
 def test_a_folder_of_tables_ignores_what_lies_beside(tmp_path: Path, ingest: Ingest) -> None:

@@ -26,7 +26,7 @@ def test_a_row_holds_facts_and_no_text(traffic) -> None:
     log.flush()
     first, second = rows(traffic.folder)
     assert (first["id"], first["item"], second["item"], first["version"], first["prediction"], first["probability"]) == ("a" * 32, 0, 1, "1", "好评", 0.9)
-    assert (first["text.length"], first["text.script"], second["text.script"]) == (19.0, "han", "other")
+    assert (first["text.length"], first["text.script"], second["text.script"]) == (19.0, "han", "latin")
     assert "hotel" in second["text.words"]
     assert first["input"] is None
     assert b"1381" not in b"".join(path.read_bytes() for path in traffic.folder.iterdir())

@@ -40,6 +40,12 @@ NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
         lambda config: ConvNet(config, 1, 8, 3),
         {"pixels": torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))},
     ),
+    "deep convnet": (
+        ConvNetConfig(channels=[8, 12, 16], depths=[1, 2, 2], pooling="average", hidden=0),
+        ConvNetSurgery(),
+        lambda config: ConvNet(config, 3, 13, 3),
+        {"pixels": torch.randn(5, 3, 13, 13, generator=torch.Generator().manual_seed(0))},
+    ),
 }
 each = pytest.mark.parametrize("name", NETS)
 

@@ -10,14 +10,22 @@ import pyarrow as pa
 import pytest
 from mill import IMAGE, TEXT, pictures, sentences
 from scipy.sparse import hstack
+from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import normalize
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import Normalizer, normalize
 
 from components.fields.image import decode
 from components.tasks import base
+from components.tasks.classification.baselines import STRENGTHS, linear_arrays
+from components.tasks.image_classification.features import FilterBank, draw_filters, features
+from components.tasks.text_classification import baselines
+from components.tasks.text_classification.baselines import blocks_for
 from pipelines.params import section_model
+
+BASELINE = base.baselines(TEXT).baselines["classical"]
 
 
 def answers(task: str, name: str, rows: list[dict[str, Any]], classes: list[str], asked: list[Any]) -> list[Any]:
@@ -38,14 +46,126 @@ def reviews(classes: int) -> list[dict[str, Any]]:
     return rows if classes == 2 else [{**row, "label": "中评"} if i % 5 == 0 else row for i, row in enumerate(rows)]
 
 
+def fit_text(rows: list[dict[str, Any]], names: list[str], validation: list[dict[str, Any]] | None = None, **params: Any) -> tuple[Any, Any]:
+    """Arrays and files of the classical baseline with these params."""
+    train = section_model("train", TEXT).model_validate({"classical": params})
+    tables = [pa.Table.from_pylist(rows), None if validation is None else pa.Table.from_pylist(validation)]
+    return BASELINE.fit(tables[0], names, train, section_model("clean", TEXT).model_validate({}), 7, tables[1])
+
+
+def logits(fitted: tuple[Any, Any], asked: dict[str, list[str]]) -> np.ndarray:
+    """What it answers (n, c)."""
+    arrays, files = fitted
+    return np.asarray(BASELINE.scorer(arrays)("forward", BASELINE.featuriser(files)(asked))["logits"])
+
+
+ASKED = ["房间很干净 满意", "The ROOM was  noisy", "x", "饕餮", "酒店酒店酒店", "good!! 很好 very good", *(row["text"] for row in sentences(30, seed=9))]
+
+
 @pytest.mark.parametrize("classes", [2, 3])
-def test_tfidf_is_scikit_learns(classes: int) -> None:
+@pytest.mark.parametrize("analyzer", ["char", "word"])
+def test_tfidf_is_scikit_learns(classes: int, analyzer: str) -> None:
+    # given the same features and loss in scikit-learn, on rows of length 1
     rows = reviews(classes)
     names = sorted({row["label"] for row in rows})
-    asked = ["房间很干净 满意", "The ROOM was  noisy", "x", "饕餮", "酒店酒店酒店", "good!! 很好 very good", *(row["text"] for row in sentences(30, seed=9))]
-    pipeline = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32), LogisticRegression(C=4.0, max_iter=1000, random_state=7))
-    pipeline.fit([row["text"] for row in rows], [row["label"] for row in rows])
-    np.testing.assert_allclose(probabilities(answers(TEXT, "classical", rows, names, asked)), pipeline.predict_proba(asked), atol=1e-6)
+    shared: dict[str, Any] = {"min_df": 2, "sublinear_tf": True}
+    kinds = [{"analyzer": "char", "ngram_range": (1, 3)}]
+    if analyzer == "word":
+        kinds = [{"analyzer": "char_wb", "ngram_range": (2, 3)}, {"ngram_range": (1, 2), "token_pattern": r"\w+|[^\w\s]"}]
+    union = make_pipeline(make_union(*[TfidfVectorizer(**shared, **kind) for kind in kinds]), Normalizer())
+    features = union.fit_transform([row["text"] for row in rows])
+    scores = []
+    for name in names if classes > 2 else names[1:]:
+        model = LogisticRegression(C=4.0, solver="liblinear", dual=True, tol=1e-6, max_iter=9000).fit(features, [row["label"] == name for row in rows])
+        scores.append(model.decision_function(union.transform(ASKED)))
+
+    # when the baseline is fitted without a choice
+    found = logits(fit_text(rows, names, analyzer=analyzer, ngrams=3, min_documents=2, C=4.0), {"text": ASKED})
+
+    # then the scores are the same, but for where the solvers stop
+    expected = np.stack(scores, 1) if classes > 2 else np.stack([np.zeros(len(ASKED)), scores[0]], 1)
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台态度一般，没有 wifi"], ["char"]),
+        (["ห้องสะอาดมาก", "บริการดี"], ["char"]),
+        (["the room was clean", "breakfast was poor 好"], ["char_wb", "word"]),
+        (["방이 깨끗하고 조용했어요"], ["char_wb", "word"]),
+        (["the room was clean", "房间很干净，服务也好，早餐很不错"], ["char", "word"]),
+        (["12345 !!"], ["char_wb", "word"]),
+    ],
+)
+def test_the_scripts_choose_the_kinds_of_n_grams(texts: list[str], expected: list[str]) -> None:
+    assert [block.analyzer for block in blocks_for("auto", texts, 4)] == expected
+
+
+def test_the_kinds_of_n_grams_can_be_said() -> None:
+    assert [block.analyzer for block in blocks_for("char", ["the room"], 4)] == ["char"]
+    assert [block.analyzer for block in blocks_for("mixed", ["the room"], 4)] == ["char", "word"]
+
+
+def test_validation_chooses_the_strength_the_length_and_the_combination() -> None:
+    # given rows whose labels are partly wrong
+    rng = np.random.default_rng(5)
+    names = ["好评", "差评"]
+    rows = [{**row, "label": names[int(rng.integers(2))]} if rng.random() < 0.3 else row for row in sentences(240)]
+    train, validation = rows[:160], rows[160:]
+    truth = np.array([names.index(row["label"]) for row in validation])
+    asked = {"text": [row["text"] for row in validation]}
+
+    def right(**params: Any) -> float:
+        found = logits(fit_text(train, names, validation, **params), asked).argmax(1)
+        return float(accuracy_score(truth, found) + f1_score(truth, found, average="macro")) / 2
+
+    # when one kind is fitted with each strength
+    fixed = {strength: right(models=["svm"], ngrams=3, C=strength) for strength in STRENGTHS["svm"]}
+
+    # then the choice is the best of them, and more choice is no worse
+    chosen = right(models=["svm"], ngrams=3)
+    assert len(set(fixed.values())) > 1
+    assert chosen == pytest.approx(max(fixed.values()))
+    assert right(ngrams=3) >= chosen
+
+
+def test_probabilities_are_sharpened_on_validation() -> None:
+    rows = reviews(3)
+    names = sorted({row["label"] for row in rows})
+    train, validation = rows[:100], rows[100:]
+    fitted = fit_text(train, names, validation)
+    scores = logits(fitted, {"text": [row["text"] for row in validation]})
+    truth = [names.index(row["label"]) for row in validation]
+    loss = [log_loss(truth, softmax(scores * factor, axis=1), labels=[0, 1, 2]) for factor in (0.5, 1.0, 2.0)]
+    assert loss[1] == min(loss)
+
+
+def test_a_batch_answers_as_its_rows_do() -> None:
+    fitted = fit_text(reviews(3), ["中评", "好评", "差评"])
+    alone = [logits(fitted, {"text": [text]})[0] for text in ASKED]
+    np.testing.assert_array_equal(logits(fitted, {"text": ASKED}), alone)
+
+
+def test_hundreds_of_classes_have_fewer_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_MOST_WEIGHTS", 900)
+    monkeypatch.setattr(baselines, "_WIDE_WEIGHTS", 500)
+    rows = reviews(3)
+    arrays, files = fit_text(rows, ["中评", "好评", "差评"], rows[:30], ngrams=3)
+    assert arrays["coefficients"].shape == (3, 300)
+    assert arrays["coefficients"].dtype == np.float16
+    found = logits((arrays, files), {"text": [row["text"] for row in rows]}).argmax(1)
+    assert np.mean([["中评", "好评", "差评"][place] == row["label"] for place, row in zip(found, rows, strict=True)]) > 0.7
+
+
+def test_weights_of_classes_can_be_balanced() -> None:
+    rows = [row for number, row in enumerate(sentences(200)) if row["label"] == "好评" or number % 8 == 0]
+    names = sorted({row["label"] for row in rows})
+    shares = []
+    for weights in ("none", "balanced"):
+        fitted = fit_text(rows, names, C=0.05, models=["logistic"], class_weights=weights)
+        shares.append((logits(fitted, {"text": [row["text"] for row in rows]}).argmax(1) == names.index("差评")).mean())
+    assert shares[1] > shares[0]
 
 
 def test_a_title_is_a_view_of_its_own() -> None:
@@ -60,38 +180,115 @@ def test_a_title_is_a_view_of_its_own() -> None:
     def features(columns: dict[str, list[str]]) -> Any:
         return normalize(hstack([views["text"].transform(columns["text"]) * 0.5, views["title"].transform(columns["title"])]).tocsr())
 
-    model = LogisticRegression(C=4.0, max_iter=1000, random_state=7).fit(features({name: [row[name] for row in rows] for name in views}), [row["label"] for row in rows])
+    model = LogisticRegression(C=4.0, solver="liblinear", dual=True, tol=1e-6, max_iter=9000)
+    model.fit(features({name: [row[name] for row in rows] for name in views}), [row["label"] for row in rows])
 
     # then answers agree, and the title has a say
-    train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
-    baseline, judge = base.baselines(TEXT).baselines["classical"], base.judge(TEXT)
-    arrays, files = baseline.fit(pa.Table.from_pylist(rows), names, train, clean, 7)
-    ask, scorer = baseline.featuriser(files), baseline.scorer(arrays)
-    found = probabilities(list(judge.answers(scorer, ask(asked), names)))
-    np.testing.assert_allclose(found, model.predict_proba(features(asked)), atol=1e-5)
-    assert np.abs(found - probabilities(list(judge.answers(scorer, ask({"text": asked["text"]}), names)))).max() > 0.01
+    fitted = fit_text(rows, names, analyzer="char", ngrams=3, min_documents=2, C=4.0)
+    found = logits(fitted, asked)[:, 1]
+    np.testing.assert_allclose(found, model.decision_function(features(asked)), atol=0.05)
+    assert np.abs(found - logits(fitted, {"text": asked["text"]})[:, 1]).max() > 0.05
 
 
-def test_a_bundle_from_before_titles_still_answers() -> None:
+@pytest.mark.parametrize("titled", [False, True])
+def test_a_bundle_that_spells_its_n_grams_out_still_answers(titled: bool) -> None:
+    # given the arrays and files of a bundle as they were before keys, without titles and with them
     rows = reviews(2)
-    train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
-    baseline = base.baselines(TEXT).baselines["classical"]
-    arrays, files = baseline.fit(pa.Table.from_pylist(rows), ["好评", "差评"], train, clean, 7)
-    facts = json.loads(files["tfidf.json"])
-    old = {"tfidf.json": json.dumps({**facts, "vocabulary": facts.pop("vocabularies")["text"]}).encode()}
-    asked = {"text": [row["text"] for row in rows[:9]], "title": [""] * 9}
-    told = [baseline.scorer(arrays)("forward", baseline.featuriser(kept)(asked))["logits"] for kept in (files, old)]
-    np.testing.assert_array_equal(*told)
+    texts = [row["text"] for row in rows]
+    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
+    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [row["label"] for row in rows])
+    grams = vectorizer.get_feature_names_out().tolist()
+    arrays = linear_arrays(model, 2) | {"idf": vectorizer.idf_.astype(np.float32)}
+    facts: dict[str, Any] = {"vocabulary": grams, "ngrams": 3, "max_characters": 2000}
+    if titled:
+        facts = {"vocabularies": {"text": grams, "title": ["好"]}, "ngrams": 3, "max_characters": 2000}
+        arrays["idf"] = np.append(arrays["idf"], 1.0)
+        arrays["coefficients"] = np.hstack([arrays["coefficients"], np.zeros((2, 1), np.float32)])
+        arrays |= {"view": np.repeat(np.arange(2, dtype=np.uint8), [len(grams), 1]), "weight": np.array([0.5, 1.0])}
+
+    # then it answers as scikit-learn does
+    asked = {"text": texts[:9], "title": [""] * 9}
+    found = logits((arrays, {"tfidf.json": json.dumps(facts).encode()}), asked)
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], model.decision_function(vectorizer.transform(texts[:9])), atol=1e-4)
 
 
-def test_pixels_are_scikit_learns() -> None:
-    rows, asked = pictures(60), [row["image"] for row in pictures(20, seed=5)]
+def bars_as_arrays(rows: list[dict[str, Any]]) -> np.ndarray:
+    return np.stack([decode(row["image"], 1) for row in rows]).astype(np.float32)
 
-    def flat(images: list[bytes]) -> np.ndarray:
-        return np.stack([decode(image, 1).ravel() / 255 for image in images])
 
-    model = LogisticRegression(max_iter=2000, random_state=7).fit(flat([row["image"] for row in rows]), [row["label"] for row in rows])
-    np.testing.assert_allclose(probabilities(answers(IMAGE, "classical", rows, ["lies", "stands"], asked)), model.predict_proba(flat(asked)), atol=1e-6)
+def test_pictures_are_scored_as_by_scikit_learn() -> None:
+    """The standardization is folded into the weights, and numpy scores what scikit-learn would."""
+    rows = pictures(60)
+    asked = pictures(20, seed=5)
+    train, clean = (section_model(stage, IMAGE).model_validate({}) for stage in ("train", "clean"))
+    names = ["lies", "stands"]
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    arrays, _ = baseline.fit(pa.Table.from_pylist(rows), names, train, clean, 7)
+    bank = FilterBank.of(arrays)
+    table = features(bars_as_arrays(rows), bank)
+    center = table.mean(axis=0)
+    scale = table.std(axis=0) + 0.01 * table.std()
+    model = LogisticRegression(C=0.003, max_iter=200, tol=1e-3, random_state=7)
+    model.fit((table - center) / scale, [row["label"] for row in rows])
+    expected = model.predict_proba((features(bars_as_arrays(asked), bank) - center) / scale)
+    found = probabilities(answers(IMAGE, "classical", rows, names, [row["image"] for row in asked]))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 13, 28, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_has_features_that_do_not_depend_on_the_others(side: int, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, min(side, 32), min(side, 32), channels)).astype(np.float32)
+    bank = draw_filters(pixels, rng)
+    together = features(pixels, bank)
+    assert np.isfinite(together).all()
+    np.testing.assert_allclose(features(pixels[1:2], bank)[0], together[1], rtol=1e-4, atol=1e-5)
+
+
+def test_flat_pictures_have_features() -> None:
+    flat = np.full((2, 8, 8, 1), 9.0, np.float32)
+    assert np.isfinite(features(flat, draw_filters(flat, np.random.default_rng(0)))).all()
+
+
+def test_the_penalty_of_pictures_is_chosen_on_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose labels are half wrong need a stronger penalty than clean ones."""
+    import components.tasks.image_classification.baselines as module
+
+    tried: list[float] = []
+    plain = LogisticRegression
+
+    def noted(**params: Any) -> LogisticRegression:
+        tried.append(params["C"])
+        return plain(**params)
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", noted)
+    train, clean = (section_model(stage, IMAGE).model_validate({}) for stage in ("train", "clean"))
+    rows = pa.Table.from_pylist(pictures(80))
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    names = ["lies", "stands"]
+    baseline.fit(rows, names, train, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    assert len(tried) > 1
+    assert tried == list(module._STRENGTHS[: len(tried)])
+    tried.clear()
+    fixed = section_model("train", IMAGE).model_validate({"classical": {"C": 2.0, "rows": 30}})
+    baseline.fit(rows, names, fixed, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    assert tried == [2.0]
+
+
+def test_bundles_of_plain_pixels_still_answer() -> None:
+    """Up to a5620e8 the classical baseline of pictures was linear in pixels; such champions stay in service."""
+    rows = pictures(60)
+    flat = bars_as_arrays(rows).reshape(60, -1) / 255
+    model = LogisticRegression(max_iter=2000).fit(flat, [row["label"] for row in rows])
+    arrays = {
+        "coefficients": np.vstack([np.zeros_like(model.coef_), model.coef_]).astype(np.float32),
+        "intercept": np.array([0.0, model.intercept_[0]], np.float32),
+    }
+    baseline = base.baselines(IMAGE).baselines["classical"]
+    batch = baseline.featuriser({"pixels.json": b'{"channels": 1, "size": 8}'})({"image": [row["image"] for row in rows]})
+    logits = baseline.scorer(arrays)("forward", batch)["logits"]
+    np.testing.assert_allclose(logits[:, 1], model.decision_function(flat), atol=1e-4)
 
 
 def test_the_trivial_one_answers_the_frequencies() -> None:

@@ -63,7 +63,7 @@ def test_the_manifest_says_what_later_stages_rely_on(reviews: Mill) -> None:
     profile, train = facts["profile"], reviews.rows("clean", "train")
     assert profile["rows"] == len(train), "what augment added is no training input"
     assert profile["fields"]["text.length"]["below"][-1] == len(train)
-    assert profile["fields"]["text.script"]["counts"] == {script: sum(Text().profile(row["text"])["script"] == script for row in train) for script in ("han", "other")}
+    assert profile["fields"]["text.script"]["counts"] == {script: sum(Text().profile(row["text"])["script"] == script for row in train) for script in ("han", "latin")}
     assert profile["fields"]["text.words"]["counts"]["hotel"] == sum("hotel" in row["text"].split() for row in train)
 
 
@@ -109,11 +109,16 @@ def test_pictures_are_scaled_by_train_alone(bars: Mill) -> None:
     def pixels(split: str) -> np.ndarray:
         return np.array([decode(row["image"], 1) for row in bars.rows("clean", split)]) / 255
 
-    scaled = np.concatenate([np.array(row["pixels"]) for row in bars.rows("tokens", "train")])
-    assert scaled.mean() == pytest.approx(0, abs=1e-5)
-    assert scaled.std() == pytest.approx(1, abs=1e-5)
-    first = np.array(bars.rows("tokens", "test")[0]["pixels"])
-    assert first == pytest.approx(((pixels("test")[0] - pixels("train").mean()) / pixels("train").std()).ravel(), abs=1e-5)
+    encoder = load_encoder(bars.root / "tokens", bars.task)
+
+    def scaled(split: str) -> np.ndarray:
+        levels = [np.array(row["pixels"], np.uint8) for row in bars.rows("tokens", split)]
+        return np.asarray(encoder.collate({"pixels": levels})["pixels"])
+
+    assert scaled("train").mean() == pytest.approx(0, abs=1e-5)
+    assert scaled("train").std() == pytest.approx(1, abs=1e-5)
+    expected = (pixels("test")[0] - pixels("train").mean()) / pixels("train").std()
+    assert scaled("test")[0].ravel() == pytest.approx(expected.ravel(), abs=1e-5)
 
 
 def test_chinese_by_character_english_by_pieces_case_of_no_account() -> None:
@@ -188,3 +193,18 @@ def test_pictures_of_another_size_are_asked_like_those_of_train(bars: Mill) -> N
     assert batch["pixels"].dtype == np.float32
     with pytest.raises(Reject):
         ask(encoder, {"image": [b"nothing"]})
+
+
+def test_what_is_cut_is_counted_and_printed(tmp_path: Path) -> None:
+    mill = Mill.make(tmp_path, sentences(80), tokenize={"max_length": 6, "vocabulary_size": 800}).all()
+    long = Mill.make(tmp_path / "whole", sentences(80), tokenize={"max_length": 500, "vocabulary_size": 800}).all()
+    (entry,) = mill.manifest("tokens")["account"]
+    assert long.manifest("tokens")["account"] == []
+    rows = [row for split in ("train", "validation", "test") for row in long.rows("tokens", split) if not row["id"].startswith("augment")]
+    source = {row["id"] for row in long.rows("clean")}
+    lengths = [len(row["ids"]) for row in rows if row["id"] in source]
+    assert (entry["rows"], entry["of"]) == (sum(length > 6 for length in lengths), 80)
+    lost = sum(length - 6 for length in lengths if length > 6)
+    assert entry["share_lost"] == pytest.approx(lost / sum(length for length in lengths if length > 6), abs=1e-6)
+    said = (tmp_path / ".state" / "tokenize" / "journal.jsonl").read_text(encoding="utf-8")
+    assert "cut at 6 tokens (" in said and entry["message"].endswith("of their tokens lost): tokenize.max_length")

@@ -1,0 +1,245 @@
+"""Counts of the n-grams of characters and words, in numpy: the same code fits a model and answers.
+
+An n-gram is known by a key of 44 bits: 5 say which kind it is, 39 are a hash of its characters.
+Among a million n-grams of a kind about one pair is expected to share a key.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Analyzer = Literal["char", "char_wb", "word"]
+Integers = NDArray[np.int64]
+
+LONGEST = 8
+ANALYZERS: tuple[Analyzer, ...] = get_args(Analyzer)
+_KEY_BITS = 44
+_HASH_BITS = 39
+_KEY_MASK = (1 << _KEY_BITS) - 1
+# Texts are counted together in chunks of so many characters and texts. The number of a text in
+# its chunk has 19 bits, above those of a key.
+_CHUNK_CHARACTERS = 1 << 20
+_CHUNK_TEXTS = 1 << 18
+# Rare keys are forgotten on the way where there are more than so many.
+_MOST_KEYS = 1 << 23
+# An odd number has an inverse modulo 2^64.
+_BASE = 0x9E3779B97F4A7C15 | 1
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_SPACE = ord(" ")
+# First words of the Unicode names of letters whose scripts put no spaces between words.
+_UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"])
+
+
+@dataclass(frozen=True)
+class GramBlock:
+    """N-grams of one kind.
+
+    Args:
+        analyzer: char cuts anywhere, char_wb within words with a space at either end, word counts
+            words and marks.
+        shortest: characters, or words, of the shortest n-gram.
+        longest: of the longest.
+    """
+
+    analyzer: Analyzer
+    shortest: int
+    longest: int
+
+    def kind(self, n: int) -> int:
+        """Return the number that marks n-grams of n characters or words in their keys."""
+        return ANALYZERS.index(self.analyzer) * LONGEST + n - 1
+
+
+def analyzer_of(keys: Integers) -> Integers:
+    """Return the index of the analyzer of each key."""
+    return (keys >> _HASH_BITS) // LONGEST
+
+
+def n_of(keys: Integers) -> Integers:
+    """Return how many characters or words each key has."""
+    return (keys >> _HASH_BITS) % LONGEST + 1
+
+
+def document_frequencies(texts: Iterable[str], blocks: Sequence[GramBlock]) -> tuple[Integers, Integers]:
+    """Return the keys that occur, ascending, and in how many of the texts."""
+    keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for chunk in _chunks(texts):
+        pairs, _ = _runs(np.sort(_pairs(chunk, blocks)))
+        found, documents = _runs(np.sort(pairs & _KEY_MASK))
+        keys, counts = _merge(keys, counts, found, documents)
+        if len(keys) > _MOST_KEYS:
+            keys, counts = keys[counts > 1], counts[counts > 1]
+    return keys, counts
+
+
+def gram_counts(texts: Iterable[str], blocks: Sequence[GramBlock], vocabulary: Integers) -> tuple[Integers, Integers, Integers]:
+    """Return the known n-grams of texts as ragged rows: columns (nnz,), counts (nnz,), offsets (n + 1,).
+
+    Args:
+        texts: n of them.
+        blocks: of which the n-grams are.
+        vocabulary: their keys, ascending; a column is a place in it.
+    """
+    columns, counts, lengths = [], [], [np.zeros(1, np.int64)]
+    for chunk in _chunks(texts):
+        pairs, seen = _runs(np.sort(_pairs(chunk, blocks)))
+        keys = pairs & _KEY_MASK
+        place = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
+        known = vocabulary[place] == keys if len(vocabulary) else np.zeros(len(keys), bool)
+        columns.append(place[known])
+        counts.append(seen[known])
+        lengths.append(np.bincount(pairs[known] >> _KEY_BITS, minlength=len(chunk)))
+    if not columns:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
+    return np.concatenate(columns), np.concatenate(counts), np.cumsum(np.concatenate(lengths))
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in lower case, so many together as are counted at once."""
+    chunk: list[str] = []
+    characters = 0
+    for text in texts:
+        chunk.append(text.lower())
+        characters += len(text)
+        if characters >= _CHUNK_CHARACTERS or len(chunk) == _CHUNK_TEXTS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _runs(values: Integers) -> tuple[Integers, Integers]:
+    """Return the distinct values of a sorted array, and how often each occurs."""
+    if not len(values):
+        return values, values
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return values[starts], np.diff(np.append(starts, len(values)))
+
+
+def _merge(keys: Integers, counts: Integers, more: Integers, their: Integers) -> tuple[Integers, Integers]:
+    """Return two sorted tables of counts as one."""
+    together, weights = np.concatenate([keys, more]), np.concatenate([counts, their])
+    order = np.argsort(together, kind="stable")
+    together = together[order]
+    starts = np.flatnonzero(np.concatenate([[True], together[1:] != together[:-1]]))
+    if not len(together):
+        return keys, counts
+    return together[starts], np.add.reduceat(weights[order], starts)
+
+
+def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
+    """Return an integer for each n-gram of each text: the number of the text, and the key."""
+    # A space at either end of each text: no n-gram of a word reaches into the next text.
+    joined = "".join(f" {text} " for text in texts)
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    lengths = np.array([len(text) + 2 for text in texts])
+    document = np.repeat(np.arange(len(texts)), lengths)
+    sums, inverse = _polynomial(codes.astype(np.uint64) + np.uint64(1))
+    found = []
+    for block in blocks:
+        if block.analyzer == "word":
+            found += list(_words(block, codes, document, sums, inverse))
+            continue
+        # Of char the spaces at the ends are no part of the text.
+        inside = np.ones(len(codes), bool)
+        if block.analyzer == "char":
+            ends = np.cumsum(lengths)
+            inside[ends - 1] = inside[ends - lengths] = False
+        blocked = np.concatenate([[0], np.cumsum(~inside)])
+        spaces = np.concatenate([[0], np.cumsum(codes == _SPACE)])
+        for n in range(block.shortest, min(block.longest, len(codes)) + 1):
+            start = np.arange(len(codes) - n + 1)
+            if block.analyzer == "char":
+                valid = blocked[start + n] == blocked[start]
+            else:
+                # A space may stand at the ends of an n-gram alone, and an end is a letter.
+                within = spaces[np.maximum(start + n - 1, start + 1)] - spaces[start + 1]
+                valid = (within == 0) & (spaces[start + n] - spaces[start] < n)
+                valid &= document[start] == document[start + n - 1]
+            start = start[valid]
+            hashed = (sums[start + n] - sums[start]) * inverse[start]
+            found.append(_pair(document[start], block.kind(n), hashed))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return prefix sums (m + 1,) of a polynomial modulo 2^64 over m values, and inverse powers.
+
+    The hash of values[i:j] is (sums[j] - sums[i]) * inverse[i]: wherever it stands, the same.
+    """
+    steps = np.full(len(values), _BASE, np.uint64)
+    powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
+    steps[:] = _INVERSE
+    inverse = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * powers[:-1], dtype=np.uint64)])
+    return sums, inverse
+
+
+def _pair(document: Integers, kind: int, hashed: NDArray[np.uint64]) -> Integers:
+    """Return the text's number, the kind and 39 bits of a hash in one integer."""
+    bits = (_mixed(hashed) >> np.uint64(64 - _HASH_BITS)).astype(np.int64)
+    return (document << _KEY_BITS) | (kind << _HASH_BITS) | bits
+
+
+def _mixed(hashed: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return hashes of which each bit depends on all bits (the finalizer of SplitMix64)."""
+    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashed ^ (hashed >> np.uint64(31))
+
+
+def _words(
+    block: GramBlock,
+    codes: NDArray[np.uint32],
+    document: Integers,
+    sums: NDArray[np.uint64],
+    inverse: NDArray[np.uint64],
+) -> Iterator[Integers]:
+    """Yield the n-grams of words and marks."""
+    distinct, place = np.unique(codes, return_inverse=True)
+    group = np.array([_group(int(code)) for code in distinct])[place]
+    # A word goes on while its letters do; a mark stands alone.
+    continues = (group[1:] == 2) & (group[:-1] == 2)
+    starts = np.flatnonzero((group > 0) & np.concatenate([[True], ~continues]))
+    ends = np.flatnonzero((group > 0) & np.concatenate([~continues, [True]])) + 1
+    words = _mixed((sums[ends] - sums[starts]) * inverse[starts])
+    owner = document[starts]
+    sums, inverse = _polynomial(words)
+    for n in range(block.shortest, min(block.longest, len(words)) + 1):
+        start = np.arange(len(words) - n + 1)
+        start = start[owner[start] == owner[start + n - 1]]
+        hashed = (sums[start + n] - sums[start]) * inverse[start]
+        yield _pair(owner[start], block.kind(n), hashed)
+
+
+def unspaced_share(texts: Iterable[str]) -> float:
+    """Return the share of the letters that are of scripts without spaces between words."""
+    letters = unspaced = 0
+    for character, count in Counter("".join(texts)).items():
+        if character.isalpha():
+            letters += count
+            unspaced += count * _is_unspaced(character)
+    return unspaced / max(letters, 1)
+
+
+def _is_unspaced(letter: str) -> bool:
+    return unicodedata.name(letter, "").split(" ")[0].split("-")[0] in _UNSPACED
+
+
+@lru_cache(maxsize=1 << 16)
+def _group(code: int) -> int:
+    """Return 2 for a letter, a digit or a sign that combines with one, 1 for a mark, 0 for a space."""
+    character = chr(code)
+    if character.isspace():
+        return 0
+    if character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M":
+        return 2
+    return 1

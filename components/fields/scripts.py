@@ -1,0 +1,61 @@
+"""The scripts that texts are written in."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from functools import lru_cache
+
+OTHER = "other"
+# First and last code point of the blocks that hold letters (Unicode 16, Blocks.txt).
+_BLOCKS = (
+    (0x0041, 0x024F, "latin"),
+    (0x0250, 0x02AF, "latin"),
+    (0x0370, 0x03FF, "greek"),
+    (0x0400, 0x052F, "cyrillic"),
+    (0x0590, 0x05FF, "hebrew"),
+    (0x0600, 0x06FF, "arabic"),
+    (0x0750, 0x077F, "arabic"),
+    (0x08A0, 0x08FF, "arabic"),
+    (0x0900, 0x097F, "devanagari"),
+    (0x0E00, 0x0E7F, "thai"),
+    (0x1100, 0x11FF, "hangul"),
+    (0x1E00, 0x1EFF, "latin"),
+    (0x1F00, 0x1FFF, "greek"),
+    (0x2E80, 0x2FDF, "han"),
+    (0x3005, 0x3007, "han"),
+    (0x3040, 0x30FF, "kana"),
+    (0x3130, 0x318F, "hangul"),
+    (0x31F0, 0x31FF, "kana"),
+    (0x3400, 0x9FFF, "han"),
+    (0xA8E0, 0xA8FF, "devanagari"),
+    (0xAC00, 0xD7FF, "hangul"),
+    (0xF900, 0xFAFF, "han"),
+    (0xFB50, 0xFDFF, "arabic"),
+    (0xFE70, 0xFEFF, "arabic"),
+    (0x20000, 0x3FFFF, "han"),
+)
+_STARTS = [start for start, _, _ in _BLOCKS]
+# Japanese mixes kana with Han characters; Chinese has next to no kana.
+_JAPANESE = 0.2
+
+
+@lru_cache(maxsize=1 << 16)
+def script_of(char: str) -> str:
+    """Return the script of a letter; "other" of one without a name here."""
+    code = ord(char)
+    place = bisect.bisect_right(_STARTS, code) - 1
+    if place < 0:
+        return OTHER
+    _, end, name = _BLOCKS[place]
+    return name if code <= end else OTHER
+
+
+def main_script(text: str) -> str:
+    """Return the script that most letters of a text belong to; "other" where there is none."""
+    counts = Counter(script_of(char) for char in text if char.isalpha())
+    if not counts:
+        return OTHER
+    if counts["kana"] >= _JAPANESE * (counts["kana"] + counts["han"]) > 0:
+        counts["kana"] += counts.pop("han", 0)
+    return max(counts, key=lambda name: (counts[name], name))

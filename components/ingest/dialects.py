@@ -1,0 +1,291 @@
+"""How a table of text is written: its delimiter, its quotes, and whether its first line names the columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from components.core.errors import InputError
+from components.ingest.columns import Layout
+from components.ingest.compressed import open_text
+from components.ingest.encodings import detect
+from components.ingest.rows import Unit
+
+DELIMITERS = ",;\t|"
+_WIDEST = 2**31 - 1
+_SAMPLE_CHARACTERS = 1 << 20
+_SAMPLE_ROWS = 2000
+_CONSISTENT = 0.9
+_SEPARATOR = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
+_MARK = "\ufeff"
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060 \t"
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:.*)?|https?://\S+")
+_WORDS = re.compile(r"[^\W\d_]+")
+# Names that people give to columns. A cell of them is a name, unless the column has it as a value.
+_NAMES = """
+    id idx index uid uuid guid no number text texts label labels class classes target category categories sentiment
+    content contents review reviews sentence sentences title headline body comment comments message messages tweet
+    post document doc question answer query utterance intent topic tag tags name date time timestamp score rating
+    stars polarity emotion split fold group user username author lang language source url link file filename image
+    img path description summary subject abstract
+    文本 内容 评论 标签 类别 分类 情感 标题 正文 句子 编号 序号 评分 星级 日期 时间 用户 作者 来源 问题 回答 意图
+    图片 文件 文件名 描述 摘要
+"""
+NAMES = frozenset(_NAMES.split())
+Verdict = Literal["header", "row", "unclear"]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the rows of a table of text are read."""
+
+    encoding: str
+    delimiter: str
+    quoted: bool
+    skip: int  # lines before the first record
+    header: bool
+    names: tuple[str, ...]  # of the columns
+
+
+def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
+    """Return how a table is written, judged by its first lines.
+
+    Args:
+        unit: a CSV or TSV.
+        wanted: columns; a first line that has all that must be there is a header.
+
+    Raises:
+        InputError: it cannot be decoded, or the names in params do not fit.
+    """
+    path = unit.paths[0]
+    encoding = detect(path, unit.encoding, unit.name)
+    csv.field_size_limit(_WIDEST)  # the library stops at 128 KiB, and reports that as an error
+    with open_text(path, encoding, unit.name, newline="") as stream:
+        head = stream.read(_SAMPLE_CHARACTERS)
+    lines = [line.lstrip(_MARK) for line in io.StringIO(head, newline="")]
+    skip, separator = _preamble(lines)
+    body = lines[skip:]
+    # The last line of a sample may be cut.
+    if len(head) == _SAMPLE_CHARACTERS and len(body) > 1:
+        body = body[:-1]
+    delimiter = separator or _delimiter(unit, body)
+    quoted = unit.format == "csv" or _is_quoted(unit, encoding, delimiter)
+    records = list(_records(body, delimiter, quoted))
+    if not records:
+        return Dialect(encoding, delimiter, quoted, skip, header=True, names=())
+    first, rows = records[0], records[1:]
+    header, names = settle_names(unit, first, rows, wanted)
+    return Dialect(encoding, delimiter, quoted, skip, header, names)
+
+
+def clean_lines(stream: Iterable[str]) -> Iterator[str]:
+    """Yield lines without the byte order marks that concatenated files have inside."""
+    for line in stream:
+        yield line.lstrip(_MARK) if line.startswith(_MARK) else line
+
+
+def fitted(values: Sequence[str], count: int) -> Sequence[str]:
+    """Return a row without the blank fields that delimiters at its end make."""
+    if len(values) > count and not any(value.strip() for value in values[count:]):
+        return values[:count]
+    return values
+
+
+def settle_names(unit: Unit, first: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the first record is a header, and the names of the columns.
+
+    Args:
+        unit: the table.
+        first: its first record.
+        rows: some of those that follow.
+        wanted: columns, as for `dialect_of`.
+
+    Raises:
+        InputError: params name another number of columns than there are.
+    """
+    plain = [_plain(cell) for cell in first]
+    header = _is_header(unit, plain, rows, wanted)
+    if unit.column_names:
+        width = len(_without_tail(plain))
+        if len(unit.column_names) != width:
+            what = f"has {width} columns, but ingest.source.column_names names {len(unit.column_names)}"
+            raise InputError(what, where=unit.name, remedy="name each column, from left to right")
+        return header, unit.column_names
+    if not header:
+        return False, tuple(f"column_{place}" for place in range(1, len(first) + 1))
+    return True, _header_names(plain, rows)
+
+
+def _is_header(unit: Unit, plain: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None) -> bool:
+    if unit.header != "auto":
+        return unit.header
+    if unit.column_names:
+        return list(unit.column_names) == list(plain) or header_verdict(plain, rows) == "header"
+    required = [column.source for column in wanted.columns if column.must] if wanted else []
+    if required and all(name in plain for name in required):
+        return True
+    return header_verdict(plain, rows) != "row"
+
+
+def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdict:
+    """Return whether a record names the columns of those that follow, as far as it can be told.
+
+    A name of a column is none of the column's own values, no number above numbers, and no long text.
+    """
+    others = [row for row in rows if list(row) != list(first)]
+    columns = [[_plain(row[place]) for row in others if place < len(row)] for place in range(len(first))]
+    repeated = [bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)]
+    if any(_is_name(cell) and not again for cell, again in zip(first, repeated, strict=True)):
+        return "header"
+    if _is_counted(first):
+        return "header"
+    # A table of one column has too little to tell a repeated text from a name.
+    if any(repeated) and len(first) > 1:
+        return "row"
+    pairs = [(cell, [value for value in values if value]) for cell, values in zip(first, columns, strict=True)]
+    if any(_is_number(cell) and _share_of_numbers(values) > 0.8 for cell, values in pairs):
+        return "row"
+    if any(_DATE.fullmatch(cell) or cell.startswith("__label__") for cell in first):
+        return "row"
+    if any(cell and not _is_number(cell) and _share_of_numbers(values) > _CONSISTENT for cell, values in pairs):
+        return "header"
+    if any(_is_long(cell, values) for cell, values in pairs):
+        return "row"
+    return "unclear"
+
+
+def _is_name(cell: str) -> bool:
+    words = [word.casefold() for word in _WORDS.findall(cell)]
+    return 0 < len(words) <= 3 and len(cell) <= 30 and any(word in NAMES for word in words)
+
+
+def _is_counted(first: Sequence[str]) -> bool:
+    """Return whether the cells count from 0, as pandas names columns that have no names."""
+    named = list(first[1:]) if first and not first[0] else list(first)
+    return len(named) > 1 and named == [str(place) for place in range(len(named))]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _share_of_numbers(values: Sequence[str]) -> float:
+    return sum(map(_is_number, values)) / len(values) if values else 0.0
+
+
+def _is_long(cell: str, values: Sequence[str]) -> bool:
+    """Return whether a cell is a text like the others of its column, and longer than names are."""
+    if not values:
+        return False
+    mean = sum(map(_width, values)) / len(values)
+    return _width(cell) > 20 and _width(cell) > 0.4 * mean
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes on a terminal: a Han character says as much as a few letters."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text[:1000])
+
+
+def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the names of a header, with one for each column that has none."""
+    names = _without_tail(plain)
+    if any(cell.strip() for row in rows for cell in row[len(names) : len(plain)]):
+        names = list(plain)
+    if _has_row_names(len(names), rows):
+        names = ["", *names]
+    return tuple(name or f"column_{place}" for place, name in enumerate(names, 1))
+
+
+def _without_tail(names: Sequence[str]) -> list[str]:
+    kept = list(names)
+    while kept and not kept[-1]:
+        kept.pop()
+    return kept
+
+
+def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether all rows begin with a number of their own that the header does not name, as R writes them."""
+    if len(rows) < 2 or any(len(row) != count + 1 for row in rows):
+        return False
+    first = [row[0] for row in rows]
+    return all(cell.isdecimal() for cell in first) and len(set(first)) == len(first) and any(row[-1].strip() for row in rows)
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().strip(_INVISIBLE)
+
+
+def _preamble(lines: Sequence[str]) -> tuple[int, str | None]:
+    """Return how many lines come before the table, and the delimiter that Excel's `sep=` names."""
+    skip = _blank(lines, 0)
+    if skip < len(lines):
+        separator = _SEPARATOR.fullmatch(lines[skip].strip())
+        if separator:
+            return _blank(lines, skip + 1), "\t" if separator[1] == "\\t" else separator[1]
+    return skip, None
+
+
+def _blank(lines: Sequence[str], start: int) -> int:
+    place = start
+    while place < len(lines) and not lines[place].strip(_INVISIBLE + "\r\n" + DELIMITERS):
+        place += 1
+    return place
+
+
+def _delimiter(unit: Unit, lines: Sequence[str]) -> str:
+    """Return the delimiter that cuts the first lines into the same number of fields."""
+    head = lines[0] if lines else ""
+    if unit.format == "tsv" and "\t" in head:
+        return "\t"
+    present = sorted((mark for mark in DELIMITERS if mark in head), key=lambda mark: -head.count(mark))
+    if not present:
+        return "\t" if unit.format == "tsv" else ","
+    shares = {mark: _consistency(lines, mark) for mark in present}
+    if shares[present[0]] >= _CONSISTENT:
+        return present[0]
+    return max(present, key=lambda mark: shares[mark])
+
+
+def _consistency(lines: Sequence[str], delimiter: str) -> float:
+    """Return the share of records that have as many fields as the first."""
+    records = list(_records(lines, delimiter, quoted=True))
+    if not records:
+        return 0.0
+    full, width = len(records[0]), len(_without_tail(records[0]))
+    alike = sum(len(record) == full or len(_without_tail(record)) == width for record in records)
+    return alike / len(records)
+
+
+def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> Iterator[list[str]]:
+    """Yield the first records that are no blank lines; an error ends them."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    count = 0
+    try:
+        for record in csv.reader(lines, delimiter=delimiter, quoting=quoting):
+            if any(cell.strip() for cell in record):
+                count += 1
+                yield record
+            if count >= _SAMPLE_ROWS:
+                return
+    except csv.Error:
+        return
+
+
+def _is_quoted(unit: Unit, encoding: str, delimiter: str) -> bool:
+    """Return whether the quotes of a TSV are quotes: many are written without any, and theirs belong to the text."""
+    with open_text(unit.paths[0], encoding, unit.name, newline="") as stream:
+        try:
+            for _ in csv.reader(stream, delimiter=delimiter, strict=True):
+                pass
+        except csv.Error:
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""Tables of Excel workbooks (.xlsx), through openpyxl in its read-only mode."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime, time
+from itertools import islice
+from typing import Any
+
+from components.core.errors import InputError
+from components.ingest.columns import Layout
+from components.ingest.compressed import FREE_BYTES, MOST_TIMES, read_bytes
+from components.ingest.dialects import settle_names
+from components.ingest.rows import Unit
+
+_SAMPLE_ROWS = 2000
+_MAGIC = {b"\xd0\xcf\x11\xe0": "is an old or encrypted Excel file"}
+
+
+def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
+    """Return whether the sheet has a header, the names of its columns, and its rows with their numbers.
+
+    Args:
+        unit: a workbook.
+        wanted: columns; of several sheets with data the one that has them is taken.
+
+    Raises:
+        InputError: it is no workbook, or more than one sheet could be meant.
+    """
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    content = _content(unit)
+    try:
+        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
+        sheets = {sheet.title: sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None}
+    except (InvalidFileException, KeyError, ValueError, OSError, SyntaxError, zipfile.BadZipFile) as error:
+        raise _unreadable(unit, str(error)) from None
+    if not sheets:
+        raise InputError("has no sheet with rows", where=unit.name, remedy="put rows into its first sheet")
+    name = _chosen(unit, list(sheets), {title: [str(cell) for cell in next(_rows(sheet))[1]] for title, sheet in sheets.items()}, wanted)
+    first = next(_rows(sheets[name]))[1]
+    sample = [[_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)]
+    header, names = settle_names(unit, [_shown(cell) for cell in first], sample, wanted)
+    return header, names, _rows(sheets[name])
+
+
+def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], wanted: Layout) -> str:
+    if len(titles) == 1:
+        return titles[0]
+    required = [column.source for column in wanted.columns if column.must]
+    fitting = [title for title in titles if required and all(name in first[title] for name in required)]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(map(repr, titles))
+    raise InputError(f"has {len(titles)} sheets with rows: {names}", where=unit.name, remedy="keep the sheet that is meant in a workbook of its own, or save it as CSV")
+
+
+def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the rows that are not blank, without blank cells at their ends."""
+    # What a file says of its own size may be wrong.
+    sheet.reset_dimensions()
+    for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+        row = [_value(cell) for cell in cells]
+        while row and (row[-1] is None or row[-1] == ""):
+            row.pop()
+        if row:
+            yield number, row
+
+
+def padded(row: list[Any], count: int) -> list[Any]:
+    """Return a row with the blank cells at its end that a workbook does not store."""
+    return row + [None] * (count - len(row))
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, datetime) and cell.time() == time(0):
+        return cell.date().isoformat()
+    return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return "" if cell is None else str(cell)
+
+
+def _content(unit: Unit) -> bytes:
+    """Return the bytes of a workbook, which is a ZIP archive that must not expand without end."""
+    content = read_bytes(unit.paths[0], unit.name)
+    if not content:
+        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
+    if content[:4] in _MAGIC:
+        raise _unreadable(unit, _MAGIC[content[:4]])
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise _unreadable(unit, str(error)) from None
+    if size > max(FREE_BYTES, MOST_TIMES * len(content)):
+        what = f"expands to {size >> 20:,} MiB, more than {MOST_TIMES} times its size"
+        raise InputError(what, where=unit.name, remedy="save the sheet as CSV")
+    return content
+
+
+def _unreadable(unit: Unit, why: str) -> InputError:
+    return InputError(f"is no workbook that can be read: {why}", where=unit.name, remedy="save it as .xlsx again, or as CSV")

@@ -1,0 +1,133 @@
+"""Measurements of classes, and the params that follow from them and from the number of rows."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from components.core.errors import InputError
+from components.tasks.base import Setting
+
+# A data set may have one class a row by mistake. Counting stops there.
+MOST_CLASSES = 100_000
+# Classes that are listed one by one, and the first of more.
+_LISTED = 20
+_SHOWN = 5
+_ROWS_OF_A_CODE = 5
+
+
+@dataclass
+class ClassCounts:
+    """Rows by class, as far as they were read."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
+    rows: int = 0
+
+    def add(self, label: str | None) -> None:
+        """Count one row."""
+        self.rows += 1
+        if label is None:
+            self.unlabelled += 1
+        elif label in self.counts or len(self.counts) < MOST_CLASSES:
+            self.counts[label] += 1
+
+    @property
+    def smallest(self) -> int:
+        """Return the rows of the smallest class; 0 where there is no class."""
+        return min(self.counts.values(), default=0)
+
+    def spellings(self) -> list[list[str]]:
+        """Return the groups of labels that differ in case, width or spaces alone."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for label in self.counts:
+            folded = unicodedata.normalize("NFKC", label).casefold()
+            groups["".join(folded.split())].append(label)
+        return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
+    """Return the lines about classes: their number, their sizes, labels that are nearly equal."""
+    lines = [("classes", _summary(classes.counts, classes.rows))]
+    if classes.unlabelled:
+        lines.append(("rows without a label", f"{classes.unlabelled:,}"))
+    groups = classes.spellings()
+    for group in groups[:_SHOWN]:
+        lines.append(("labels that look alike", " | ".join(group)))
+    if groups:
+        example = groups[0]
+        same = f'--set ingest.label_case=fold, or --labels "{example[0]}={example[-1]}"'
+        lines.append(("to make them one", same))
+    return lines
+
+
+def _summary(counts: Counter[str], rows: int) -> str:
+    """Return the classes with their rows: all of a few, the largest and the smallest of many."""
+    if not counts:
+        return "none"
+    number = f"{len(counts):,}"
+    if len(counts) >= MOST_CLASSES:
+        number = f"more than {MOST_CLASSES:,}"
+    number = f"{number} in {rows:,} rows"
+    ordered = counts.most_common()
+    shown = ordered if len(ordered) <= _LISTED else ordered[:_SHOWN]
+    listed = ", ".join(f"{label} {count:,}" for label, count in shown)
+    if len(shown) == len(ordered):
+        return f"{number}: {listed}"
+    return f"{number}: {listed}, … down to {ordered[-1][0]} {ordered[-1][1]:,}"
+
+
+def check_classes(classes: ClassCounts) -> None:
+    """Refuse labels that are numbers on a scale, nearly all different, or of one class.
+
+    Raises:
+        InputError: it says what the labels look like, and a way out.
+    """
+    counts = classes.counts
+    labelled = sum(counts.values())
+    if not counts:
+        what = f"has no row with a label among {classes.rows:,}"
+        raise InputError(what, where="--label", remedy="name the column of classes: --label COLUMN")
+    if len(counts) == 1:
+        what = f"has only the class {next(iter(counts))!r} in {labelled:,} rows"
+        remedy = "bring rows of another class, or name another column: --label COLUMN"
+        raise InputError(what, where="--label", remedy=remedy)
+    if is_scale(counts):
+        numbers = sorted(float(label) for label in counts)
+        span = f"from {numbers[0]:g} to {numbers[-1]:g}"
+        number = f"{len(counts):,} different ones in {labelled:,} rows"
+        what = f"holds numbers on a scale, {span}, {number}; no task here predicts a number"
+        remedy = "make a column of a few ranges, such as low, middle, high, and name it: --label"
+        raise InputError(what, where="--label", remedy=remedy)
+    alone = sum(count == 1 for count in counts.values())
+    if len(counts) > _LISTED and alone > len(counts) / 2:
+        what = f"holds {len(counts):,} different values in {labelled:,} rows: these are no classes"
+        remedy = "name the column of classes: --label COLUMN"
+        raise InputError(what, where="--label", remedy=remedy)
+
+
+def is_scale(counts: Mapping[str, int]) -> bool:
+    """Return whether labels are numbers on a scale, and not a few codes."""
+    numbers = [_number(label) for label in counts]
+    if len(numbers) <= _LISTED or None in numbers:
+        return False
+    if any(number is not None and not number.is_integer() for number in numbers):
+        return True
+    # 200 codes have many rows each. A count or a price has few.
+    return sum(counts.values()) < _ROWS_OF_A_CODE * len(numbers)
+
+
+def _number(label: str) -> float | None:
+    try:
+        number = float(label)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def effort_settings(rows: int) -> Sequence[Setting]:  # noqa: ARG001
+    """Return the settings of search and compression that depend on the number of rows alone."""
+    return []

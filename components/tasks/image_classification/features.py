@@ -1,0 +1,158 @@
+"""Features of pictures for a linear model: histograms of gradients, and how patches answer to filters.
+
+The histograms are those of Dalal and Triggs (2005). The filters are whitened random patches with
+soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All of it is numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+# Larger pictures are shrunk to this side: their patches would cost more than a network.
+LARGEST_SIDE = 32
+_FILTERS = 150
+_DRAWN = 20_000
+_BINS = 9
+_GRID = 2
+_THRESHOLD = 0.25
+# Of levels 0-255: patches with less contrast are flat, and variances are lifted by this.
+_FLAT = 8.0
+_LIFT = 10.0
+_WHITENING = 0.1
+_CLIP = 0.25
+_ROWS_AT_A_TIME = 100
+
+
+@dataclass(frozen=True)
+class FilterBank:
+    """Filters over patches: the response of a patch x, normalized, is x @ weights - bias."""
+
+    # (side of the patch squared * channels, filters)
+    weights: Floats
+    # (filters,)
+    bias: Floats
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return the filters as arrays of a bundle."""
+        return {"filter_weights": self.weights, "filter_bias": self.bias}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> FilterBank:
+        """Return the filters of a bundle."""
+        return cls(np.asarray(arrays["filter_weights"]), np.asarray(arrays["filter_bias"]))
+
+
+def draw_filters(pixels: Floats, rng: np.random.Generator) -> FilterBank:
+    """Return whitened patches of some pictures as filters.
+
+    Args:
+        pixels: levels 0-255, (pictures, side, side, channels).
+        rng: chooses the patches.
+    """
+    width = _patch_width(pixels.shape[1])
+    positions = pixels.shape[1] - width + 1
+    pictures = rng.integers(0, len(pixels), _DRAWN)
+    rows = rng.integers(0, positions, _DRAWN)
+    columns = rng.integers(0, positions, _DRAWN)
+    drawn = np.stack([_flat_patch(pixels[number], row, column, width) for number, row, column in zip(pictures, rows, columns, strict=True)])
+    textured = drawn[drawn.std(axis=1) > _FLAT]
+    patches = _normalized(textured if len(textured) > 1 else drawn).astype(np.float64)
+    mean = patches.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+    whitening = (vectors / np.sqrt(np.maximum(values, 0) + _WHITENING)) @ vectors.T
+    chosen = ((patches[:_FILTERS] - mean) @ whitening).T
+    filters = chosen / np.maximum(np.linalg.norm(chosen, axis=0), 1e-9)
+    weights = whitening @ filters
+    return FilterBank(weights.astype(np.float32), (mean @ weights).astype(np.float32))
+
+
+def features(pixels: Floats, bank: FilterBank) -> Floats:
+    """Return the features (pictures, features) of pictures.
+
+    Args:
+        pixels: levels 0-255, (pictures, side, side, channels).
+        bank: filters that fit the channels.
+    """
+    parts = [np.concatenate([_gradients(piece), _responses(piece, bank)], axis=1) for piece in _pieces(pixels)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _pieces(pixels: Floats) -> Iterator[Floats]:
+    for start in range(0, len(pixels), _ROWS_AT_A_TIME):
+        yield pixels[start : start + _ROWS_AT_A_TIME]
+
+
+def _patch_width(side: int) -> int:
+    return 6 if side >= 16 else 5
+
+
+def _cell_width(side: int) -> int:
+    return 4 if side >= 16 else 2
+
+
+def _flat_patch(picture: Floats, row: int, column: int, width: int) -> Floats:
+    """Return a patch as `_responses` lays it out: channels first."""
+    return picture[row : row + width, column : column + width].transpose(2, 0, 1).ravel()
+
+
+def _normalized(patches: Floats) -> Floats:
+    """Return patches (..., elements) of mean 0 and, but for flat ones, of variance 1."""
+    centered = patches - patches.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + _LIFT)
+    normalized: Floats = centered / scale
+    return normalized
+
+
+def _responses(pixels: Floats, bank: FilterBank) -> Floats:
+    """Return the mean answers of each quarter to each filter, of both signs."""
+    width = _patch_width(pixels.shape[1])
+    windows = sliding_window_view(pixels, (width, width), axis=(1, 2))
+    # (pictures, positions, positions, channels * width * width)
+    patches = windows.reshape(*windows.shape[:3], -1)
+    answers = _normalized(patches) @ bank.weights - bank.bias
+    edges = np.linspace(0, answers.shape[1], _GRID + 1).astype(int)
+    pooled = []
+    for signed in (answers, -answers):
+        strong = np.maximum(signed - _THRESHOLD, 0)
+        for top, bottom in itertools.pairwise(edges):
+            band = strong[:, top:bottom]
+            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in itertools.pairwise(edges)]
+    return np.concatenate(pooled, axis=1)
+
+
+def _gradients(pixels: Floats) -> Floats:
+    """Return histograms of the directions of gradients, normalized over 2 x 2 cells."""
+    gray = pixels.mean(axis=3)
+    down, right = np.gradient(gray, axis=(1, 2))
+    strength = np.hypot(right, down)
+    place = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * _BINS
+    lower = np.floor(place)
+    share = place - lower
+    histogram = np.zeros((*gray.shape, _BINS), np.float32)
+    index = np.indices(gray.shape)
+    below = lower.astype(int) % _BINS
+    histogram[(*index, below)] += strength * (1 - share)
+    histogram[(*index, (below + 1) % _BINS)] += strength * share
+    cells = _summed_cells(histogram, _cell_width(gray.shape[1]))
+    blocks = sliding_window_view(cells, (2, 2), axis=(1, 2))
+    blocks = blocks.reshape(*blocks.shape[:3], -1)
+    norm = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _LIFT**2)
+    clipped: NDArray[np.float32] = np.minimum(blocks / norm, _CLIP)
+    return clipped.reshape(len(pixels), -1)
+
+
+def _summed_cells(histogram: Floats, width: int) -> Floats:
+    """Return sums over cells; a border that fills no cell is left out."""
+    count, side, _, bins = histogram.shape
+    cells = side // width
+    inner = histogram[:, : cells * width, : cells * width]
+    summed: Floats = inner.reshape(count, cells, width, cells, width, bins).sum(axis=(2, 4))
+    return summed

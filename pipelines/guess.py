@@ -1,0 +1,250 @@
+"""Which columns of a table are meant: by their names, else by what they hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import GristmillError
+from components.ingest import files
+from components.ingest.columns import Layout, nearest
+from components.ingest.params import Files
+from components.ingest.rows import Record
+from components.ingest.sample import ColumnSample, SourceColumns
+from components.ingest.stage import READERS
+
+_FEW = 1_000
+_SHORT = 50
+_LABELS = (
+    ("label", "labels", "class", "target", "标签", "类别"),
+    (
+        "sentiment",
+        "category",
+        "polarity",
+        "topic",
+        "intent",
+        "emotion",
+        "stars",
+        "rating",
+        "score",
+        "情感",
+        "分类",
+        "评分",
+    ),
+)
+_NO_INPUT = ("id", "group", "split")
+# Rows in which pairs of columns are compared.
+_COMPARED = 20_000
+_CONSTANT = 0.98
+_LEAK = 0.98
+
+# question, choices -> the choice; None where nobody can be asked
+Ask = Callable[[str, Sequence[str]], str] | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns that a person named on the command line."""
+
+    text: str | None = None
+    label: str | None = None
+
+
+def choose_columns(
+    source: Files,
+    root: Path,
+    seen: SourceColumns,
+    wanted: Layout,
+    named: Wanted,
+    ask: Ask = None,
+) -> dict[str, str]:
+    """Return role -> column, for tables; nothing for data whose classes are files or folders.
+
+    Args:
+        source: where the rows are.
+        root: of the project.
+        seen: the columns.
+        wanted: the task's columns under their own names.
+        named: columns that are not to be guessed.
+        ask: a person, where a guess would be a gamble.
+
+    Raises:
+        GristmillError: no such column, or a gamble and nobody to ask.
+    """
+    if not seen.is_table:
+        if named.text or named.label:
+            raise GristmillError(
+                "names a column, but these data have none: a file or folder is a class",
+                where="--text" if named.text else "--label",
+                remedy="leave it out",
+            )
+        return {}
+    for option, column in (("--text", named.text), ("--label", named.label)):
+        if column is not None and column not in seen.columns:
+            raise GristmillError(
+                f"there is no column {column!r}{nearest(column, seen.columns)}",
+                where=option,
+                remedy=f"take one of: {', '.join(map(repr, seen.columns))}",
+            )
+    columns = {}
+    if wanted.target is not None:
+        role = wanted.target.name
+        candidates = [named.label] if named.label else _labels(seen, role, named.text)
+        if len(candidates) == 2 and _say_the_same(source, root, candidates):
+            candidates = [_in_words(seen, candidates)]
+        free = _free(seen, [named.text] if named.text else [])
+        columns[role] = _only(candidates, free, "--label", "the label", ask)
+    taken = list(columns.values())
+    inputs = [named.text] if named.text else _inputs(seen, wanted, taken)
+    what = f"the {wanted.input.name}"
+    column = _only(inputs, _free(seen, taken), "--text", what, ask)
+    return {wanted.input.name: column, **columns}
+
+
+def _free(seen: SourceColumns, taken: Collection[str]) -> dict[str, ColumnSample]:
+    hidden = {*taken, *_NO_INPUT}
+    return {name: column for name, column in seen.columns.items() if name not in hidden}
+
+
+def is_class_like(column: ColumnSample) -> bool:
+    """Return whether a column holds a few short values that come again and again."""
+    if column.overflow or column.long or column.mean > _SHORT:
+        return False
+    return 2 <= column.distinct <= min(_FEW, column.filled / 2)
+
+
+def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
+    """Return the columns that may hold the label."""
+    free = _free(seen, [text] if text else [])
+    if role in free:
+        return [role]
+    for tier in _LABELS:
+        short = {name: column for name, column in free.items() if column.values and not column.long}
+        named = [name for name in short if name.casefold() in tier]
+        if named:
+            return named
+    return [name for name, column in free.items() if is_class_like(column)]
+
+
+def _inputs(seen: SourceColumns, wanted: Layout, taken: Collection[str]) -> list[str]:
+    """Return the columns that may hold the input: the longest, and those nearly as long."""
+    kind = wanted.input.type
+    free = {name: each for name, each in _free(seen, taken).items() if each.kind == kind}
+    if wanted.input.name in free:
+        return [wanted.input.name]
+    longest = max((column.mean for column in free.values()), default=0.0)
+    alike = [name for name, column in free.items() if column.mean > 0.7 * longest]
+    return sorted(alike, key=lambda name: -free[name].mean)
+
+
+def _only(
+    candidates: Sequence[str],
+    free: Collection[str],
+    option: str,
+    what: str,
+    ask: Ask,
+) -> str:
+    """Return the one candidate; of several, the one that a person chooses."""
+    if len(candidates) == 1:
+        return candidates[0]
+    choices = list(candidates or free)
+    if ask is not None and choices:
+        return ask(f"which column holds {what}?", choices)
+    if candidates:
+        could = f"{what} could be {' or '.join(map(repr, candidates))}"
+        raise GristmillError(could, where="--data", remedy=f"say which: {option} COLUMN")
+    told = ": no column is left for it"
+    if choices:
+        told = f": there are {', '.join(map(repr, choices))}"
+    raise GristmillError(
+        f"which column holds {what} cannot be told{told}",
+        where="--data",
+        remedy=f"say which: {option} COLUMN",
+    )
+
+
+def _say_the_same(source: Files, root: Path, columns: Sequence[str]) -> bool:
+    """Return whether each value of one column goes with one value of the other."""
+    pairs = Counter[tuple[str, str]]()
+    for values in records(source, root, _COMPARED):
+        one, other = (str(values.get(name, "")).strip() for name in columns)
+        pairs[one, other] += 1
+    firsts = {one for one, _ in pairs}
+    seconds = {other for _, other in pairs}
+    return len(firsts) == len(seconds) == len(pairs)
+
+
+def _in_words(seen: SourceColumns, columns: Sequence[str]) -> str:
+    """Return the column of words, of two that say the same; else the first."""
+    words = [name for name in columns if not seen.columns[name].is_numeric]
+    return words[0] if words else columns[0]
+
+
+def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the first records of tables, under the names of the source."""
+    anything = Layout([], 2**31)
+    for unit in files.units(source, root):
+        for item in islice(READERS[unit.format](unit, anything, set()), most):
+            most -= 1
+            if isinstance(item, Record):
+                yield item.values
+        if most <= 0:
+            return
+
+
+def column_notes(source: Files, root: Path, seen: SourceColumns, wanted: Layout) -> dict[str, str]:
+    """Return what a person should know of some columns: constant ones, and copies of the target.
+
+    Args:
+        source: where the rows are.
+        root: of the project.
+        seen: the columns.
+        wanted: the task's columns under the source's names.
+    """
+    notes = {}
+    for name, column in seen.columns.items():
+        value, count = column.values.most_common(1)[0] if column.values else ("", 0)
+        if column.filled and count / column.filled >= _CONSTANT and column.filled > 1:
+            notes[name] = f"nearly always {value!r}" if column.distinct > 1 else "always the same"
+    if wanted.target is None or wanted.target.source not in seen.columns:
+        return notes
+    label = wanted.target.source
+    inputs = [column.source for column in wanted.columns if column.role == "input"]
+    class_like = [name for name, column in seen.columns.items() if is_class_like(column)]
+    others = [name for name in class_like if name != label and name not in notes]
+    for name, share in _shares(source, root, label, others).items():
+        if share < _LEAK:
+            continue
+        outcome = "as an input it gives the label away" if name in inputs else "not an input"
+        notes[name] = f"tells the label in {share:.0%} of the rows; {outcome}"
+    return notes
+
+
+def _shares(source: Files, root: Path, label: str, others: Sequence[str]) -> dict[str, float]:
+    """Return the share of rows whose label is the most frequent one for their value."""
+    if not others:
+        return {}
+    pairs = {name: Counter[tuple[str, str]]() for name in others}
+    rows = Counter[str]()
+    labels = Counter[str]()
+    for values in records(source, root, _COMPARED):
+        target = str(values.get(label, "")).strip()
+        labels[target] += 1
+        for name in others:
+            value = str(values.get(name, "")).strip()
+            rows[name] += 1
+            pairs[name][value, target] += 1
+    shares = {}
+    for name, counts in pairs.items():
+        best: dict[str, int] = {}
+        for (value, _), count in counts.items():
+            best[value] = max(best.get(value, 0), count)
+        shares[name] = sum(best.values()) / max(rows[name], 1)
+    # Where nearly all rows have one label, any column tells it.
+    if labels and labels.most_common(1)[0][1] / labels.total() > 1 - 2 * (1 - _LEAK):
+        return {}
+    return shares

@@ -1,0 +1,128 @@
+"""What `gristmill new` shows: lines of plain text, columns aligned for Chinese too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+from components.ingest.rows import Refusal, show
+from components.ingest.sample import SourceColumns
+from components.tasks.base import Setting
+from pipelines.dry_clean import DryClean
+from pipelines.intake import ROWS, Intake
+from pipelines.printable import one_line, printable
+
+_CELL = 60
+
+
+def head(name: str, seen: SourceColumns, encodings: Iterable[str]) -> str:
+    """Return the first line: name, format and encodings."""
+    formats = sorted({unit.format for unit in seen.units})
+    known = ", ".join(sorted(encodings)) or "binary"
+    return f"{name}: {', '.join(formats)}, {known}"
+
+
+def columns_table(
+    seen: SourceColumns,
+    roles: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> list[str]:
+    """Return a table of the columns and what they are taken for.
+
+    Args:
+        seen: the columns.
+        roles: column -> role.
+        notes: column -> what a person should know of it.
+    """
+    rows = []
+    for name, column in seen.columns.items():
+        examples = [each[name] for each in seen.examples if each.get(name) not in (None, "")]
+        example = show({name: examples[0]}) if examples else ""
+        length = f"{column.mean:.1f}"
+        rows.append((name, roles.get(name, "-"), length, example, notes.get(name, "")))
+    header = ["column", "taken as", "average length", "for example", "note"]
+    if not any(row[-1] for row in rows):
+        return table(header[:-1], [row[:-1] for row in rows])
+    return table(header, rows)
+
+
+def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
+    """Return what was read, refused and repeated."""
+    read = f"{intake.read:,}"
+    if not intake.whole:
+        part = "the first" if intake.read >= ROWS else "a part"
+        read = f"{read}, {part} of about {intake.total:,}"
+    lines = [("rows", read)]
+    if intake.splits:
+        splits = ", ".join(f"{name} {count:,}" for name, count in intake.splits.items())
+        lines.append(("splits of the source", splits))
+    if intake.refused:
+        lines.append(("refused by ingest", _reasons(intake.refused)))
+    among = "" if dry.whole else f" of the first {dry.looked:,}"
+    if dry.refused:
+        lines.append((f"refused by clean{among}", _reasons(dry.refused)))
+    if dry.conflicts:
+        told = f"{dry.conflicts:,}{among}"
+        lines.append(("equal, labels differ", f"{told}: clean.conflicts"))
+    if dry.duplicates:
+        lines.append(("equal, same label", f"{dry.duplicates:,}{among}: one of each stays"))
+    return lines
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in listed)
+
+
+def refusals(found: Sequence[Refusal]) -> list[str]:
+    """Return the first refused rows, with their lines."""
+    lines = [f"  {one_line(str(each), 96)}" for each in found]
+    return ["the first refused rows", *lines] if lines else []
+
+
+def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
+    """Return the first rows, as they will be learned from."""
+    shown = [role for role in roles if any(row.get(role) is not None for row in intake.examples)]
+    cells = [[show({role: row.get(role)}) for role in shown] for row in intake.examples]
+    return ["the first rows", *table(shown, cells)]
+
+
+def decisions(settings: Sequence[Setting]) -> list[str]:
+    """Return the params that the data decided, with their reasons."""
+    if not settings:
+        return []
+    last = {setting.path: setting for setting in settings}
+    width = max(len(path) for path in last)
+    lines = []
+    for path, setting in last.items():
+        value = one_line(_value(setting.value), 40)
+        lines.append(f"  {path.ljust(width)}  {value}  {one_line(setting.reason, 90)}")
+    return ["params that these data need", *lines]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(map(str, value))
+    return "null" if value is None else str(value)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each name and value."""
+    return [f"  {printable(name)}: {one_line(value, 400)}" for name, value in pairs]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines. What a cell holds is no markup."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE)
+    for name in header:
+        drawn.add_column(Text(one_line(name, _CELL)))
+    for row in rows:
+        drawn.add_row(*[Text(one_line(cell, _CELL)) for cell in row])
+    written = io.StringIO()
+    Console(file=written, width=100, color_system=None).print(drawn)
+    return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]
