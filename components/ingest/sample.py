@@ -61,6 +61,8 @@ class ColumnSample:
     kind: pa.DataType = field(default_factory=pa.null)
     filled: int = 0
     length: int = 0
+    # Bytes of the largest value, to compare with ingest.max_bytes_per_value.
+    largest: int = 0
     # Stops growing at MOST_VALUES; long values are counted in `long` only.
     values: Counter[str] = field(default_factory=Counter)
     long: int = 0
@@ -83,11 +85,14 @@ class ColumnSample:
         self.filled += 1
         if isinstance(data, bytes):
             self.length += len(data)
+            self.largest = max(self.largest, len(data))
             return
         self._count(str(data).strip())
 
     def _count(self, text: str) -> None:
         self.length += len(text)
+        if len(text) * 4 > self.largest:
+            self.largest = max(self.largest, len(text.encode("utf-8", "replace")))
         if len(text) > _LONG:
             self.long += 1
         elif text in self.values or len(self.values) < MOST_VALUES:

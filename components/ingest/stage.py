@@ -326,5 +326,6 @@ def refusal_notes(quarantine: pa.Table) -> list[str]:
         if row["reason"] not in shown:
             shown.add(row["reason"])
             excerpt = f": {' '.join(row['excerpt'].split())[:_EXCERPT]}" if row["excerpt"] else ""
-            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}")
+            remedy = "; a larger ingest.max_bytes_per_value lets it in" if row["reason"] == "too_large" else ""
+            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}{remedy}")
     return notes
