@@ -41,7 +41,7 @@ class ConvNet(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden or features, outputs)
         # Convolutions of a CPU are up to 1.4 times as fast on pixels that hold their channels together.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (n, c) from normalized pixels (n, channels, size, size)."""

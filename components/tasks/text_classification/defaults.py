@@ -39,8 +39,8 @@ _MANY_ROWS = 20_000
 _PIECES = 4 / 3
 # Above this share of letters without spaces between words, characters are what counts.
 _MIXED = 0.5
-# With fewer rows search, pruning and students cost more than they can give.
-FEW_ROWS = 1_000
+# With fewer rows no network came near the linear model: a search would be idle.
+FEW_ROWS = 4_000
 _PARALLEL_ROWS = 10_000
 _BATCH = 64
 _STEPS = 1_200
@@ -217,7 +217,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
     table = min(_TABLE, max(_LEAST_TABLE, _WEIGHTS // classes))
     spaced = measured.unspaced <= _MIXED
     vocabulary = 16_000 if spaced and rows >= 5_000 else 8_000
-    script = "words of these scripts have spaces between them" if spaced else "characters are tokens"
+    script = "words have spaces between them" if spaced else "characters are tokens"
     workers = 1 if rows < _PARALLEL_ROWS else 2
     return [
         Setting("tokenize.vocabulary_size", vocabulary, f"{rows:,} rows; {script}"),
@@ -228,7 +228,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("train.label_smoothing", 0.0, "measured with counted"),
         Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
         Setting("train.nets.counted.rows", table, f"n-grams with weights for {classes:,} classes"),
-        Setting("tune.epochs", min(epochs, 8), "those of a fit, up to eight"),
+        Setting("tune.epochs", min(epochs, 8), "so many of a fit are enough to compare networks"),
         Setting("tune.trials", 0 if few else 4, f"{rows:,} rows"),
         Setting("tune.space", dict(_SPACE), "what won on sets of strangers, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),

@@ -18,9 +18,10 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import Normalizer, normalize
 
 from components.fields.image import decode
+from components.fields.patches import FilterBank, draw_filters, features
 from components.tasks import base
-from components.tasks.classification.baselines import STRENGTHS, linear_arrays
-from components.tasks.image_classification.features import FilterBank, draw_filters, features
+from components.tasks.classification import baselines as classification
+from components.tasks.classification.baselines import STRENGTHS, fit_linear, linear_arrays
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
 from pipelines.params import section_model
@@ -306,3 +307,20 @@ def test_a_class_without_a_train_row_is_never_answered(classes: list[str]) -> No
     absent = next(name for name in classes if name not in {row["label"] for row in rows})
     assert max(answer.probabilities[absent] for answer in found) == 0
     assert sum(answer.label == row["label"] for answer, row in zip(found, rows, strict=True)) > 0.75 * len(rows)
+
+
+@pytest.mark.parametrize(("costly", "very", "fits"), [(10**9, 10**9, 15), (1, 10**9, 4), (1, 1, 1)])
+def test_a_large_problem_has_fewer_fits(costly: int, very: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_COSTLY", costly)
+    monkeypatch.setattr(baselines, "_VERY_COSTLY", very)
+    fitted: list[str] = []
+
+    def count(problem: Any, kind: Any, strength: float) -> Any:
+        fitted.append(kind)
+        return fit_linear(problem, kind, strength)
+
+    monkeypatch.setattr(baselines, "fit_linear", count)
+    monkeypatch.setattr(classification, "fit_linear", count)
+    rows = reviews(3)[:60]
+    fit_text(rows, ["中评", "好评", "差评"], rows[:30])
+    assert len(fitted) == fits
