@@ -195,6 +195,7 @@ def _draft(root: Path, name: str, task: str, data: Path, said: NewOptions) -> _D
         if setting.path.startswith("ingest."):
             own.apply(replace(setting, reason=_SET))
     reasons |= own.reasons
+    section = own.tree["ingest"]
     ingest = _ingest(section)
     return _Draft(root, name, task, ingest, section, settings, reasons)
 

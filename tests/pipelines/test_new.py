@@ -257,6 +257,17 @@ def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) 
     assert any("rows without a label: 22" in line for line in lines)
 
 
+def test_set_of_ingest_counts_for_what_is_measured(root: Path, tmp_path: Path) -> None:
+    rows = reviews(80, labels=("Positive", "positive", "NEGATIVE", "negative"))
+    data = table(tmp_path / "a.csv", ["body", "kind"], rows)
+    settings = ["ingest.label_case=fold", "ingest.columns.label=kind"]
+    lines = create(root, "a", TEXT, data, options=NewOptions(settings=settings))
+    tree, text = made(root, "a")
+    assert any("classes: 2 in 80 rows: positive 40, negative 40" in line for line in lines)
+    assert "label_case: fold  # set on the command line" in text
+    assert tree["ingest"]["columns"] == {"text": "body", "label": "kind"}
+
+
 def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
     rows = [[sentence(row), row * 1.5] for row in range(60)]
     data = table(tmp_path / "a.csv", ["text", "price"], rows)
