@@ -14,10 +14,12 @@ import pytest
 from mill import Mill, sentences
 
 from components.clean.frozen import freeze
-from components.core.bundles import Card
+from components.core.bundles import Card, add_to_profile
+from components.core.errors import InputError
 from components.core.files import to_json
 from components.core.job import Job
 from components.core.tables import read_table, write_table
+from components.engine.abstention import KEY, abstention_table
 from components.engine.save import save_numpy
 from components.evaluate.candidates import assess
 from components.evaluate.params import EvaluateParams
@@ -173,3 +175,17 @@ def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(roo
     stage.run(replace(job, tags={**job.tags, "git_commit": "e" * 40}))
     assert [(each.decision, each.who) for each in history(root, "default")] == [("waiting", "gristmill serve stage"), ("promoted", "王")]
     assert report(root)["decision"] == "unchanged" and "from MLflow: version 1 promoted by 王" in said(job)
+
+
+def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
+    job = replace(job_of(root, reviews, candidates["good"]), params=ServeParams(abstain=0.25))
+    with pytest.raises(InputError, match=r"serve.abstain: 0.25: tells nothing of how sure"):
+        stage.run(job)
+    bundle = Path(shutil.copytree(candidates["good"], tmp_path / "told"))
+    add_to_profile(bundle, {KEY: abstention_table([0.9] * 100 + [0.5] * 100, [True] * 100 + [False] * 100)})
+    job = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.25))
+    stage.run(job)
+    assert "serve.abstain: 0.25: answers below 90.0% are marked as not sure; on test " in said(job)
+    promised = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.001))
+    stage.run(promised)
+    assert "no threshold can promise it" in said(promised)
