@@ -111,7 +111,7 @@ def test_a_version_carries_its_card(root: Path, reviews: Mill, candidates: Mappi
     assert ("arrays.safetensors" in told["bundle_files"] and told["classes"] == ["好评", "差评"]) or set(told["classes"]) == {"好评", "差评"}
     assert (tags["git_commit"], tags["dvc_lock"], tags["pipeline_params_hash"]) == ("c" * 40, "d" * 64, "p" * 64)
     page = store.client(root).get_model_version("default", "1").description
-    assert "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "") and "with changes that are not committed" in page and "| **network**" in page and len(page) < 5000
+    assert "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "") and "with changes that were not committed" in page and "| **network**" in page and len(page) < 5000
 
 
 def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
