@@ -64,6 +64,8 @@ def run(job: Job) -> None:
     pairs = ["actual,predicted", *(f"{_quoted(case.truth)},{_quoted(answer.label)}" for answer, case in zip(answers, test, strict=True))]
     write_atomic(job.outputs["confusion"], "\n".join(pairs) + "\n")
     write_report(job.outputs["html"], facts)
+    figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
+    job.journal.result({"winner": winner["name"]}, figures)
     metric = judge.metrics[0].name
     low, high = winner["test_interval"][metric]
     interval = f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"

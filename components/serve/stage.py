@@ -72,6 +72,8 @@ def run(job: Job) -> None:
     experiment = bool(job.tags.get("experiment"))
     made = release(job.root, pipeline, version.number, gates, mode=rules.mode, who="gristmill serve stage", why=f"gates of {version.number}", experiment=experiment, limits=rules.gates)
     _tell(job, made)
+    figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
+    job.journal.result({"winner": winner["name"], "version": version.number, "decision": made.decision}, figures)
     report = {
         "model": pipeline,
         "version": version.number,
