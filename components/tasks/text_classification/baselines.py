@@ -34,6 +34,8 @@ from components.tasks.classification.baselines import (
     Problem,
     best_linear,
     fit_linear,
+    judged_scores,
+    stratified_folds,
 )
 from components.tasks.text_classification.schema import TextClean
 
@@ -44,6 +46,8 @@ _SCRIPT_ROWS = 2000
 _MOSTLY, _HARDLY = 0.9, 0.1
 # With fewer train rows an n-gram of a single row is kept too.
 _FEW_ROWS = 2000
+# Fewer train rows choose C and the like too, in so many folds.
+_FOLDED_ROWS, _FOLDS = 2000, 4
 # Characters of the longest n-gram that validation chooses from.
 _LONGEST = (3, 4, 5)
 # Weights of all classes together, of which a bundle of 16-bit floats has two bytes each.
@@ -232,6 +236,12 @@ class TfidfLinear:
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
         targets = [np.array([index[x] for x in table["label"].to_pylist()]) for table in tables]
 
+        # Few rows choose together with validation; where a fit is costly they do not.
+        costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
+        folds: list[NDArray[np.int64]] = []
+        if rows.num_rows < _FOLDED_ROWS and not costly:
+            folds = stratified_folds(targets[0], _FOLDS, seed)
+
         def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> Problem:
             matrices = [_matrix(counts, mask, kept) for counts in raw]
             return Problem(
@@ -242,6 +252,7 @@ class TfidfLinear:
                 classes=len(classes),
                 balanced=params.class_weights == "balanced",
                 seed=seed,
+                folds=folds,
             )
 
         if validation is None:
@@ -249,7 +260,7 @@ class TfidfLinear:
             model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
             return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
         lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
-        if _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY:
+        if costly:
             lengths = lengths[-1:]
         found = []
         for longest in lengths:
@@ -374,7 +385,7 @@ def _best_length(
     scores = []
     for problem, _ in found:
         model = fit_linear(problem, "svm", strength)
-        scores.append(problem.score(model.scores(problem.validation)))
+        scores.append(problem.score(judged_scores(problem, "svm", strength, model)))
     # Of equals the longest.
     best = max(range(len(found)), key=lambda number: (scores[number], number))
     return found[best]
