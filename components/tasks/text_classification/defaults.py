@@ -18,7 +18,6 @@ from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Words and scripts are counted on so many texts, and on so many characters of each.
@@ -153,7 +152,7 @@ class TextDefaults:
         scripts = ", ".join(f"{name} {share:.0%}" for name, share in measured.scripts.items())
         lines = [
             ("characters of a text", str(measured.characters)),
-            ("words and marks", str(measured.units)),
+            ("words, marks and Han characters", str(measured.units)),
             ("scripts", scripts or "no letters"),
         ]
         if measured.titles:
@@ -166,7 +165,7 @@ class TextDefaults:
 
     def settings(self, measured: TextMeasurements) -> Sequence[Setting]:
         """Return limits, network and effort for these texts."""
-        return [*_limits(measured), *_network(measured), *effort_settings(measured.labelled)]
+        return [*_limits(measured), *_network(measured)]
 
     def losses(self, measured: TextMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many texts are cut."""
@@ -177,10 +176,11 @@ class TextDefaults:
             where = f"clean.max_characters ({characters:,})"
             lines.append(f"{cut:,} of {number:,} texts are cut at {where}")
         tokens = params["tokenize"]["max_length"]
-        shares = np.array(measured.unit_lengths or [0]) > tokens
-        if shares.any():
+        longer = np.mean(np.array(measured.unit_lengths or [0]) > tokens)
+        if longer:
+            share = "fewer than 1%" if longer < 0.01 else f"{longer:.0%}"
             where = f"tokenize.max_length ({tokens:,} tokens)"
-            lines.append(f"networks read {shares.mean():.0%} of the texts only up to {where}")
+            lines.append(f"{share} of the texts are longer than {where}: networks read their start")
         return lines
 
 
@@ -238,7 +238,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
 
 def _rounded(number: int) -> int:
     """Return the next number of one digit and zeros that is not smaller."""
-    unit = 10 ** (len(str(number)) - 1)
+    unit = int(10 ** (len(str(number)) - 1))
     return -(-number // unit) * unit
 
 

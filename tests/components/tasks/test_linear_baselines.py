@@ -18,10 +18,10 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import Normalizer, normalize
 
 from components.fields.image import decode
+from components.fields.patches import FilterBank, draw_filters, features
 from components.tasks import base
 from components.tasks.classification import baselines as classification
 from components.tasks.classification.baselines import STRENGTHS, fit_linear, linear_arrays
-from components.tasks.image_classification.features import FilterBank, draw_filters, features
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
 from pipelines.params import section_model
