@@ -59,7 +59,7 @@ Kind = Literal["logistic", "svm", "nb_svm"]
 # of nb_svm are above 1, which asks for smaller ones.
 STRENGTHS: Mapping[Kind, Sequence[float]] = {
     "logistic": (4.0, 16.0, 64.0, 256.0),
-    "svm": (0.1, 0.3, 1.0, 3.0),
+    "svm": (0.2, 0.7, 2.0, 6.0),
     "nb_svm": (0.1, 0.3, 1.0, 3.0),
 }
 # Of one row: a class without a train row has a logit that would drown all others.

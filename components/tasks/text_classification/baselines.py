@@ -157,12 +157,18 @@ class Vocabulary:
             "offsets": offsets,
         }
 
-    def files(self, max_characters: int) -> Mapping[str, bytes]:
-        """Return the encoder files of a bundle."""
+    def files(self, max_characters: int, strengths: Mapping[str, float]) -> Mapping[str, bytes]:
+        """Return the encoder files of a bundle.
+
+        Args:
+            max_characters: of a text; longer ones are cut.
+            strengths: of the models that were averaged, C by kind: for the record.
+        """
         content = {
             "blocks": [[block.analyzer, block.shortest, block.longest] for block in self.blocks],
             "keys": {view: keys.tolist() for view, keys in self.keys.items()},
             "max_characters": max_characters,
+            "models": dict(strengths),
         }
         return {_FILE: to_json(content).encode()}
 
@@ -257,8 +263,10 @@ class TfidfLinear:
 
         if validation is None:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
-            model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
-            return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+            strength = params.C or _middle(STRENGTHS["logistic"])
+            model = fit_linear(problem, "logistic", strength)
+            files = vocabulary.files(clean.max_characters, {"logistic": strength})
+            return _arrays(model, vocabulary), files
         lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
         if costly:
             lengths = lengths[-1:]
@@ -267,8 +275,8 @@ class TfidfLinear:
             kept, mask = vocabulary.up_to(longest)
             found.append((problem_of(mask, kept), kept))
         problem, vocabulary = _best_length(found, params)
-        model, _ = best_linear(problem, _strengths(problem, params))
-        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+        model, strengths = best_linear(problem, _strengths(problem, params))
+        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters, strengths)
 
     def featuriser(
         self,

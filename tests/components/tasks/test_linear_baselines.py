@@ -125,8 +125,10 @@ def test_validation_chooses_the_strength_the_length_and_the_combination(monkeypa
     # when one kind is fitted with each strength
     fixed = {strength: right(models=["svm"], ngrams=3, C=strength) for strength in STRENGTHS["svm"]}
 
-    # then the choice is the best of them, and more choice is no worse
+    # then the choice is the best of them, which the bundle records, and more choice is no worse
     chosen = right(models=["svm"], ngrams=3)
+    record = json.loads(fit_text(train, names, validation, models=["svm"], ngrams=3)[1]["tfidf.json"])["models"]
+    assert fixed[record["svm"]] == max(fixed.values())
     assert len(set(fixed.values())) > 1
     assert chosen == pytest.approx(max(fixed.values()))
     assert right(ngrams=3) >= chosen
