@@ -224,6 +224,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("train.architecture", "counted", "the best network on most sets measured"),
         Setting("train.workers", workers, f"{rows:,} rows"),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {_BATCH} rows, at least"),
+        Setting("train.learning_rate", 3.0e-3 if few else 1.0e-3, f"{rows:,} rows"),
         Setting("train.patience", 6, "weights of n-grams are best late"),
         Setting("train.label_smoothing", 0.0, "measured with counted"),
         Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
