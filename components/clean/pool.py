@@ -101,9 +101,7 @@ def _remember(memo: Memo, key: str, contents: pa.Table, used: NDArray[np.int64],
     memo.put(key + _SINCE, [contents.take(pa.array(since))])
 
 
-def _clean(
-    job: Job, rows: pa.Table, cuts: Sequence[NDArray[np.int64]], params: CleanParams
-) -> list[tuple[int, pa.Table]]:
+def _clean(job: Job, rows: pa.Table, cuts: Sequence[NDArray[np.int64]], params: CleanParams) -> list[tuple[int, pa.Table]]:
     """Return the cleaned pieces, each with the number of contents before it.
 
     Args:

@@ -20,7 +20,6 @@ from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Pixels are looked at in so many pictures, evenly spread. The sizes of all are read.
@@ -340,8 +339,7 @@ class ImageDefaults:
 
     def settings(self, measured: ImageMeasurements) -> Sequence[Setting]:
         """Return size, channels, network and effort for these pictures."""
-        effort = effort_settings(measured.labelled)
-        return [*_pixels(measured), *_network(measured), *_limits(measured), *effort]
+        return [*_pixels(measured), *_network(measured), *_limits(measured)]
 
     def losses(self, measured: ImageMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many pictures lose pixels or color."""
