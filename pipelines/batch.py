@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pyarrow as pa
@@ -23,15 +24,19 @@ from components.core.files import atomic, sha256, to_json
 from components.core.spread import spread
 from components.ingest.rows import Format
 from pipelines.batch_input import Asked, asked, count_rows, kind_of, pieces
-from pipelines.batch_output import check_holds, join
-from pipelines.batch_worker import Model, Piece, score
+from pipelines.batch_output import check_holds, column_names, join
+from pipelines.batch_worker import ANSWER, Model, Piece, score
 from pipelines.cluster import attached
 from pipelines.lock import only_one
+from pipelines.outputs import path_mistake
 from pipelines.params import load
 from pipelines.run import files_of
 from pipelines.service import released
 from pipelines.state import BATCH, note
 from pipelines.watch import Watcher, console
+
+if TYPE_CHECKING:
+    from components.serve.params import ServeParams
 
 _FORMAT = 1
 
@@ -51,7 +56,7 @@ class Batch:
         return self.state / f"part-{number:06d}.parquet"
 
 
-def predict_file(root: Path, name: str, source: Path, out: Path, column: str | None = None, version: int | None = None) -> None:
+def predict_file(root: Path, name: str, source: Path, out: Path, column: str | None = None, version: int | None = None, *, replace_out: bool = False) -> None:
     """Answer each row of a file with the champion, or another version, of a pipeline.
 
     Args:
@@ -61,9 +66,10 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
         out: likewise; original columns and answers. Appears whole or not at all.
         column: of the first input; None: as ingest knows it.
         version: None: the champion.
+        replace_out: write over a file that holds something else than answers.
 
     Raises:
-        InputError: no such file, column or version.
+        InputError: no such file, column or version; the output is there and holds something else, or lies where a run deletes it.
         EnvironmentFault: disk full, Ray or MLflow away; finished parts stay, and the same command goes on with them.
     """
     began = time.monotonic()
@@ -73,10 +79,11 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
         raise InputError(f"there is no file {str(source)!r}", where="--in", remedy="give the path of a Parquet, CSV or JSON lines file")
     if out.exists() and out.samefile(source):
         raise InputError("is the file that is read", where="--out", remedy="name another file")
+    _check_out(root, name, out, kind, replace_out)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         wanted, model = _subject(root, name, column, version, Path(scratch))
     digest = sha256(source)
-    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, model.abstain, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
     batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
     lock = batch.state.with_suffix(".lock")
     with only_one(lock, f"the scoring of {source.name}"):
@@ -89,6 +96,18 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
         finally:
             lock.unlink(missing_ok=True)
     _tell(made, reasons, model.name, out, time.monotonic() - began)
+
+
+def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool) -> None:
+    """Refuse an output that would replace a person's file, or that the next run of a pipeline would delete."""
+    mistake = path_mistake(root, name, str(out.absolute()))
+    if mistake and " lies in " in mistake:
+        raise InputError(mistake.partition(": ")[0] + ", and is deleted when the pipeline runs", where="--out", remedy="write to another folder")
+    if out.is_dir():
+        raise InputError("is a folder", where="--out", remedy="name a file")
+    if out.exists() and not replace_out and f"{ANSWER}by" not in column_names(out, kind):
+        what = f"{str(out)!r} is there already and holds no answers of gristmill predict"
+        raise InputError(what, where="--out", remedy="name another file, or add --replace to write over this one")
 
 
 def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: float) -> None:
@@ -117,12 +136,13 @@ def _subject(root: Path, name: str, column: str | None, version: int | None, scr
     params = load(path, shown=path.relative_to(root).as_posix())
     number = version or released(root, name)[1].number
     ingest = params.sections["ingest"]
+    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     wanted = asked(base.schema(params.task).roles, column, ingest.columns, ingest.max_bytes_per_value)  # type: ignore[attr-defined]
     bundle = fetch(root, params.name, number, scratch)
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in sorted(bundle.rglob("*")) if path.is_file()}
     if CARD not in files:
         raise InputError(f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status")
-    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files])
+    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files], settings.abstain)
 
 
 def _score(root: Path, batch: Batch, kind: Format) -> _Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections import Counter
@@ -18,6 +19,8 @@ from components.core.files import atomic
 from components.ingest.rows import Format
 from pipelines.batch_worker import ANSWER, REASON
 
+_HEADER = 1 << 20  # characters of a first line that are read
+
 
 def join(parts: Sequence[Path], out: Path, kind: Format) -> Counter[str]:
     """Write the parts as one file. Returns how often each reason not to answer occurs.
@@ -31,6 +34,24 @@ def join(parts: Sequence[Path], out: Path, kind: Format) -> Counter[str]:
         for table in _writing(stream, kind, schema, parts):
             reasons.update(reason.split(" (line")[0] for reason in table[REASON].to_pylist() if reason is not None)
     return reasons
+
+
+def column_names(out: Path, kind: Format) -> set[str]:
+    """Return the columns of a file that may be an earlier output; none where it cannot be read as one."""
+    try:
+        if kind == "parquet":
+            return set(pq.read_schema(out).names)
+        with out.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            line = stream.readline(_HEADER)
+    except (OSError, pa.ArrowException):
+        return set()
+    if kind == "jsonl":
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return set()
+        return set(row) if isinstance(row, dict) else set()
+    return set(next(csv.reader([line], delimiter="\t" if kind == "tsv" else ","), []))
 
 
 def check_holds(schema: pa.Schema, kind: Format) -> None:

@@ -229,6 +229,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
     column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
     version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="write over an --out file that holds something else than answers")] = False,
 ) -> None:
     """Ask the champion without a server: one thing, or each row of a file."""
     if (not words and source is None) or (source is None) != (out is None) or (source is not None and len(words or ()) > 1):
@@ -236,7 +237,7 @@ def predict(
     if source is not None and out is not None:
         from pipelines.batch import predict_file
 
-        predict_file(root(), chosen(root(), words[0] if words else None, pipeline), source, out, column, version)
+        predict_file(root(), chosen(root(), words[0] if words else None, pipeline), source, out, column, version, replace_out=replace)
         return
     from pipelines.service import answer
 
@@ -257,16 +258,10 @@ def doctor() -> None:
 @app.command("clean-state")
 def clean_state() -> None:
     """Discard the resumable state of stages that did not end."""
-    import shutil
+    from pipelines.state import discard_leftovers
 
-    from pipelines.state import leftovers
-
-    found = list(leftovers(root()))
-    for folder, size in found:
-        shutil.rmtree(folder)
-        typer.echo(f"removed {folder.relative_to(root())} ({size / 1e6:.1f} MB)")
-    if not found:
-        typer.echo("nothing to clean: no stage was left unfinished")
+    for line in discard_leftovers(root()):
+        typer.echo(line)
 
 
 def main() -> None:

@@ -31,12 +31,13 @@ _SMALL_SHM = 512 * 2**20  # containers have 64 MiB unless told otherwise
 
 
 @contextmanager
-def attached(root: Path, owner: psutil.Process | None) -> Iterator[str]:
+def attached(root: Path, owner: psutil.Process | None, *, apart: Path | None = None) -> Iterator[str]:
     """Connect this process to Ray while the block runs.
 
     Args:
         root: of the project.
         owner: an embedded Ray that is started or joined stays at least until this process ends; None: until `stop`.
+        apart: a folder for the record of an embedded Ray beside the project's: one Ray has one port for HTTP, and a second service needs another.
 
     Yields:
         The address.
@@ -49,22 +50,22 @@ def attached(root: Path, owner: psutil.Process | None) -> Iterator[str]:
         with joined(given, root):
             yield given
         return
-    record = start(root, owner)
+    record = start(root, owner, apart=apart)
     try:
         with connected(record.address, environment(record.token), "gristmill down, then run the same command again"):
             yield record.address
     finally:
         if owner and owner.pid == os.getpid():
-            release(root, owner)
+            release(apart or root, owner)
 
 
-def start(root: Path, owner: psutil.Process | None) -> Record:
-    """The embedded Ray of this root: the one that runs, with one more owner, or a new one.
+def start(root: Path, owner: psutil.Process | None, *, apart: Path | None = None) -> Record:
+    """The embedded Ray of this root, or of a folder apart from it: the one that runs, with one more owner, or a new one.
 
     Raises:
         EnvironmentFault: it does not start; carries the last lines of its log.
     """
-    root = root.resolve()
+    code, root = root.resolve(), (apart or root).resolve()
     mine = identify(owner.pid) if owner else None
     if owner and not mine:
         raise EnvironmentFault(f"process {owner.pid}, for which Ray is needed, has ended", where="cluster", remedy="run the same command again")
@@ -77,7 +78,7 @@ def start(root: Path, owner: psutil.Process | None) -> Record:
             return record
         # A record without an address is a start that was cut off: whoever starts holds the lock until there is one.
         _clear(root, record)
-        return _launch(root, mine)
+        return _launch(root, mine, code)
 
 
 def stop(root: Path) -> bool:
@@ -148,14 +149,16 @@ def store_options(shm: Path = Path("/dev/shm")) -> list[str]:  # noqa: S108
     return [f"--object-store-memory={min(_STORE, room.free // 5)}"]
 
 
-def _launch(root: Path, owner: Identity | None) -> Record:
+def _launch(root: Path, owner: Identity | None, code: Path) -> Record:
+    """Start a supervisor with its Ray: `root` holds the record, `code` is the project whose modules it imports."""
     order = {"root": str(root), "owners": [owner] if owner else None, "started_by": this_command(), "store": store_options()}
     log = record_path(root).with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "pipelines.supervise", json.dumps(order)],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])},
+            cwd=code,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

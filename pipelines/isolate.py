@@ -162,15 +162,21 @@ def _overlay(root: Path, copy: Path, params: Params) -> None:
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = Path(ingest.source.path)
     if not source.is_absolute() and (isinstance(ingest.source, (Files, Sql)) or not (copy / source).exists()):
-        _snapshot(root / source, copy / source)
+        _snapshot(root, copy, source)
     if ingest.feedback and not Path(ingest.feedback).is_absolute() and (root / ingest.feedback).is_dir():
-        _snapshot(root / ingest.feedback, copy / ingest.feedback)
+        _snapshot(root, copy, ingest.feedback)
     if committed == sha256(copy / file):
         git(copy, "update-index", "--assume-unchanged", str(file))  # what is pinned in it below is no change of a person's
 
 
-def _snapshot(source: Path, target: Path) -> None:
-    """As it is at this moment: what grows meanwhile is the next retrain's."""
+def _snapshot(root: Path, copy: Path, path: str | Path) -> None:
+    """Copy a source as it is at this moment: what grows meanwhile is the next retrain's.
+
+    Where the repository holds a link that leads out of the copy, the source itself lies behind it: it is read there, and nothing is replaced.
+    """
+    source, target = root / path, copy / path
+    if not target.resolve().is_relative_to(copy.resolve()):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_file():
         shutil.copy2(source, target)

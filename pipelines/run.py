@@ -70,7 +70,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             "PYTHONUNBUFFERED": "1",
             **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
         }
-        words = [sys.executable, "-m", "dvc", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
+        words = [sys.executable, "-m", "pipelines.dvc_repro", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
         try:
             code = _follow(words, root, environment)
         finally:

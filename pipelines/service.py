@@ -7,7 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,11 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     limits = params.sections["registry"].gates  # type: ignore[attr-defined]
     home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
-    with only_one(root / "data" / ".state" / "serve.lock", "a service of this project"):
+    with only_one(root / "data" / ".state" / params.name / "serve.lock", f"a service of pipeline {params.name}"), _ray_of_service(root, params.name) as apart:
         leading = _champion(root, params, name, spare=home.proven.is_file())
-        if not os.environ.get("RAY_ADDRESS") and describe(root) is None:
+        if not os.environ.get("RAY_ADDRESS") and (apart or describe(root) is None):
             check_address(host, port, keys.wanted)  # before Ray is started for nothing
-        with attached(root, psutil.Process()):
+        with attached(root, psutil.Process(), apart=apart):
             _on_signal(_interrupt)  # not earlier: Ray sets its own
 
             watched = monitoring(root, params)
@@ -67,6 +68,28 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
                 _on_signal(signal.SIG_IGN)  # once is enough
                 console.print("stopping …")
                 remove(params.name)
+
+
+@contextmanager
+def _ray_of_service(root: Path, name: str) -> Iterator[Path | None]:
+    """Choose the Ray of a service: None, the project's, for the first one; for another pipeline's beside it a Ray of its own, because one Ray listens on one port.
+
+    Yields:
+        The folder for the record of the service's own Ray.
+
+    Raises:
+        EnvironmentFault: RAY_ADDRESS names one cluster for all, and another service of this project is there.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_one(root / "data" / ".state" / "serve.lock", "a service of this project"))
+            apart = None
+        except EnvironmentFault as fault:
+            if os.environ.get("RAY_ADDRESS"):
+                what = f"{fault.what}; one cluster listens on one port"
+                raise EnvironmentFault(what, where="RAY_ADDRESS", remedy="end the other service, or unset RAY_ADDRESS to serve this pipeline from this machine") from None
+            apart = root / "data" / ".state" / "ray" / name
+        yield apart
 
 
 def _say(text: str) -> None:
@@ -88,13 +111,16 @@ def answer(root: Path, name: str, argument: str) -> None:
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
     params, leading = released(root, name)
+    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)))
+        predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)), settings.abstain)
     try:
         given = predictor.predict([predictor.judge.read(argument)])[0]
     except (Reject, ValidationError, OSError) as error:
         reason = error.reason if isinstance(error, Reject) else error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise InputError(f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else") from None
+    if given.abstained:
+        console.print(f"not sure: below {predictor.least_confidence:.1%}, which serve.abstain: {settings.abstain:g} asks for; the best guess is the first of these")
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
     console.print(f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]")
@@ -109,7 +135,8 @@ def tracking_ui(root: Path, port: int) -> int:
     check_address("127.0.0.1", port)
     store.client(root)  # makes the database where there is none, and mends its paths after a move
     _on_signal(_interrupt)
-    console.print(f"MLflow at http://127.0.0.1:{port}   (Ctrl-C ends it)")
+    # The address without a path opens MLflow's page of news.
+    console.print(f"MLflow at http://127.0.0.1:{port}/#/experiments   (Ctrl-C ends it)", soft_wrap=True)
     process = subprocess.Popen(words, env={**os.environ, **store.ENVIRONMENT}, cwd=root)
     try:
         return process.wait()

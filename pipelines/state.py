@@ -12,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 
 from components.core.bundles import CARD
+from components.core.errors import EnvironmentFault
 from components.core.files import sha256, to_json
 from components.core.memo import key_of
 from components.core.tables import MANIFEST
 from components.registry.store import home
 from components.tune.study import STUDIES
+from pipelines.lock import only_one
 from pipelines.params import Params
 from pipelines.stages import STAGES
 
@@ -94,6 +96,30 @@ def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
     for folder in sorted([*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]):
         if folder.is_dir() and folder.parent.name in (*STAGES, BATCH) and folder.name != STUDIES:
             yield folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def discard_leftovers(root: Path) -> Iterator[str]:
+    """Remove the state of stages and batches that did not end, but not of those that run; yield a line for each.
+
+    Raises:
+        EnvironmentFault: a lock cannot be opened.
+    """
+    found = list(leftovers(root))
+    for folder, size in found:
+        is_batch = folder.parent.name == BATCH
+        lock = folder.with_suffix(".lock") if is_batch else folder.parent.parent / f"{folder.parent.name}.lock"
+        name = folder.relative_to(root)
+        try:
+            with only_one(lock, folder.parent.name):
+                shutil.rmtree(folder)
+        except EnvironmentFault as fault:
+            yield f"{name} stays: {fault.what}"
+            continue
+        if is_batch:
+            lock.unlink(missing_ok=True)
+        yield f"removed {name} ({size / 1e6:.1f} MB)"
+    if not found:
+        yield "nothing to clean: no stage was left unfinished"
 
 
 def note(state: Path, facts: Mapping[str, str]) -> None:

@@ -38,6 +38,10 @@ class Journal:
         """What a run was made with."""
         self._append({"kind": "params", "values": dict(values), "child": child})
 
+    def result(self, tags: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """What came of the whole pipeline, for its own run above the stages' runs."""
+        self._append({"kind": "result", "tags": dict(tags), "metrics": dict(metrics)})
+
     def say(self, text: str) -> None:
         """One line for the person who watches."""
         self._append({"kind": "say", "text": text})

@@ -44,10 +44,11 @@ def backup(root: Path, archive: Path) -> Contents:
     The database is copied in one step of SQLite's backup API; files come after it, so all that it names are there in full. What runs write later is in no row of it.
 
     Raises:
-        InputError: there is no embedded store.
+        InputError: there is no embedded store, or a file of that name that is no backup.
         EnvironmentFault: locked, damaged, disk full.
     """
     home = _home(root)
+    _check_target(archive)
     if not (home / DATABASE).is_file():
         raise InputError("there is nothing to back up", where=str(home / DATABASE), remedy="gristmill run fills it")
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, store.reached(root):
@@ -67,6 +68,17 @@ def backup(root: Path, archive: Path) -> Contents:
             facts = {"format": _FORMAT, "rows": rows, "missing": missing, "files": files}
             out.writestr(MANIFEST, to_json(facts))
     return Contents(rows, len(files) - 1, sum(each["bytes"] for each in files.values()), missing)
+
+
+def _check_target(archive: Path) -> None:
+    """Refuse to write over anything but an earlier backup."""
+    if not archive.exists():
+        return
+    try:
+        with _opened(archive):
+            return
+    except InputError:
+        raise InputError("is there already, and is no backup", where=str(archive), remedy="name another file") from None
 
 
 def restore(root: Path, archive: Path, replace: bool = False) -> Contents:

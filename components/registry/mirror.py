@@ -126,6 +126,8 @@ class Mirror:
                 points[child] += _fresh_points(event, steps.setdefault(child, {}))
             elif event.get("kind") == "params" and isinstance(event.get("values"), dict):
                 params[child].update(event["values"])
+            elif event.get("kind") == "result":
+                self._log_result(event)
         for child, values in params.items():
             self._log_params(self._run_of(child), values)
         for child, rows in points.items():
@@ -136,6 +138,15 @@ class Mirror:
             self._save()
         return moved
 
+    def _log_result(self, event: Mapping[str, Any]) -> None:
+        """Put what came of the whole pipeline into its run: the one that a person sees first in the list of runs."""
+        from mlflow.entities import Metric, RunTag
+
+        tags = [RunTag(logged_name(key), str(value)[:5000]) for key, value in dict(event.get("tags") or {}).items()]
+        milliseconds = int(event.get("time", time.time()) * 1000)
+        metrics = [Metric(logged_name(key), float(value), milliseconds, 0) for key, value in dict(event.get("metrics") or {}).items()]
+        self.client.log_batch(self.parent, metrics=metrics, tags=tags)
+
     def attach(self, path: Path, folder: str = "reports") -> None:
         """Keep a small file with the stage's run."""
         self.client.log_artifact(self.run, str(path), folder)
@@ -145,7 +156,7 @@ class Mirror:
         self.client.update_run(self.parent, status="RUNNING")
 
     def close(self, status: str, ended: int | None = None) -> None:
-        """Mark the children, the stage's run and the pipeline run as FINISHED or FAILED.
+        """Mark the children, the stage's run and the pipeline run as FINISHED, FAILED or KILLED.
 
         Args:
             status: of all of them.

@@ -155,15 +155,29 @@ async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> li
 
 def _describe(service: Service) -> ModelDescription:
     card, limits = service.card, service.params.limits
+    schema = limited(service.judge.Query, limits.characters).model_json_schema()
     return ModelDescription(
         **service.model.model_dump(),
         title=card.title,
         task=card.task,
         classes=list(card.classes),
-        query=limited(service.judge.Query, limits.characters).model_json_schema(),
+        query=schema,
+        fields=_filled(schema, card.profile),
         limits=Limits(items=service.params.max_items, body_bytes=limits.body_bytes, characters=limits.characters),
         explains=service.explains,
     )
+
+
+def _filled(schema: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
+    """Return the properties of an item that a person should be asked for: all but optional ones that were empty in every training row.
+
+    Args:
+        schema: of an item.
+        profile: what the training inputs looked like; one without fields, of an earlier version, says nothing of any.
+    """
+    required, fields = schema.get("required", []), profile.get("fields", {})
+    seen = {name.partition(".")[0] for name in fields}
+    return [name for name in schema["properties"] if name in required or name in seen or not fields]
 
 
 def told(answer: dict[str, Any], status: int = 200) -> Response:
@@ -188,7 +202,7 @@ def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
         router: FastAPI's.
         limits: a query's own validators see them as their context.
     """
-    context = limits.model_dump()
+    context = {"pixels": limits.pixels}
     return [Route(route.path, _direct(route, context), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
 
 

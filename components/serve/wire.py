@@ -86,6 +86,7 @@ class ModelDescription(ModelInfo):
     task: str
     classes: list[str]
     query: dict[str, Any] = Field(description="JSON schema of one item")
+    fields: list[str] = Field(description="Properties of an item that the training data fill; the page asks for these")
     limits: Limits
     explains: bool = Field(description="Whether /v1/explain tells what mattered")
 

@@ -199,7 +199,7 @@ def test_the_pages_are_open(service: tuple[httpx.Client, subprocess.Popen[str]])
 def test_a_second_service_says_who_is_there(project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
     done = project.gristmill("serve", "reviews", "--port", str(free_port()))
     assert done.code == 4
-    assert f"a service of this project is under way already: process {service[1].pid} (cli.py serve reviews" in done.error
+    assert f"a service of pipeline reviews is under way already: process {service[1].pid} (cli.py serve reviews" in done.error
     assert up(service[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -167,6 +168,29 @@ def test_nothing_listens_beyond_loopback(served: Served) -> None:
     }
     assert any(name == "haproxy" for name, _ in listening)
     assert {(name, address) for name, address in listening if address.removeprefix("::ffff:") not in ("127.0.0.1", "::1")} == set()
+
+
+def test_a_second_pipeline_is_served_on_a_port_of_its_own(served: Served) -> None:
+    register(served.root, "digits", make_bundle(served.root / "other", "甲", "乙"), None, {"examples": "[]"})
+    assert release(served.root, "digits", 1, [], mode="auto", who="test", why="test").decision == "promoted"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
+    words = [sys.executable, "-m", "pipelines.cli", "serve", "digits", "--port", "0"]
+    other = subprocess.Popen(words, cwd=served.root, env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert other.stdout is not None
+        said = next((line for line in other.stdout if "answers at" in line or "error" in line), "")
+        found = re.search(r"digits version 1 answers at (http://127\.0\.0\.1:\d+)", said)
+        assert found and found[1] != served.url, said
+        with httpx.Client(trust_env=False, timeout=60) as asked:
+            names = {asked.post(f"{url}/v1/predict", json={"inputs": ITEMS}).json()["model"]["name"] for url in (served.url, found[1])}
+        assert names == {"default", "digits"}
+    finally:
+        other.terminate()
+        other.communicate(timeout=120)
+    # Its Ray has gone with it, and the first service goes on.
+    assert cluster_of((served.root / "data" / ".state" / "ray" / "digits").resolve()) is None
+    with httpx.Client(trust_env=False, timeout=60) as asked:
+        assert asked.post(f"{served.url}/v1/predict", json={"inputs": ITEMS}).status_code == 200
 
 
 def test_a_release_and_a_rollback_under_load_fail_and_mix_nothing(served: Served) -> None:

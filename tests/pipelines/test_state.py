@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from components.tune.study import STUDIES
 from pipelines import account, run, stage
 from pipelines.cli import app
+from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.project import FRESH
-from pipelines.state import clear_others, leftovers, state_folder
+from pipelines.state import clear_others, discard_leftovers, leftovers, state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,3 +76,13 @@ def test_records_of_studies_outlive_the_states_beside_them(tmp_path: Path) -> No
     clear_others(tune / "k1")
     # then the other state goes, the records stay
     assert sorted(folder.name for folder in tune.iterdir()) == ["k1", STUDIES]
+
+
+def test_clean_state_leaves_what_runs(tmp_path: Path) -> None:
+    for name in ("train/k1", "tune/k2", "predict/k3"):
+        (tmp_path / "data" / ".state" / name).mkdir(parents=True)
+    with only_one(tmp_path / "data" / ".state" / "train.lock", "stage train"), only_one(tmp_path / "data" / ".state" / "predict" / "k3.lock", "a batch"):
+        lines = list(discard_leftovers(tmp_path))
+    assert [folder.name for folder, _ in leftovers(tmp_path)] == ["k3", "k1"]
+    assert any(line.startswith("data/.state/train/k1 stays: train is under way already") for line in lines) and "removed data/.state/tune/k2 (0.0 MB)" in lines
+    assert len(list(discard_leftovers(tmp_path))) == 2 and list(discard_leftovers(tmp_path)) == ["nothing to clean: no stage was left unfinished"]

@@ -83,6 +83,16 @@ def names(root: Path) -> set[str]:
     return {run.info.run_id for run in store.client(root).search_runs(["1"])}
 
 
+def test_a_backup_writes_over_nothing_but_a_backup(filled: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.zip"
+    mine.write_text("my own file")
+    with pytest.raises(InputError, match="is there already, and is no backup"):
+        backup(filled, mine)
+    assert mine.read_text() == "my own file"
+    backup(filled, tmp_path / "b.zip")
+    backup(filled, tmp_path / "b.zip")
+
+
 def test_a_snapshot_is_of_one_moment_while_runs_are_written(filled: Path, tmp_path: Path) -> None:
     # given a writer that logs two curves in step, in one transaction each time
     opened, stop = store.client(filled), threading.Event()

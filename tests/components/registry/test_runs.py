@@ -70,6 +70,24 @@ def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(root:
     assert [event["kind"] for event in stage.shown] == ["say", "progress"]
 
 
+def test_ctrl_c_kills_the_run_and_what_came_of_the_pipeline_stands_in_its_own(root: Path) -> None:
+    evaluate = Stage(root, "evaluate")
+    evaluate.run(lambda _: evaluate.journal.result({"winner": "int8"}, {"test_macro_f1": 0.85}))
+
+    def interrupted(_: Tracker) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stage(root, "serve").run(interrupted)
+    (parent,), (stopped,) = runs(root, "default"), runs(root, "serve")
+    assert (parent.info.status, stopped.info.status) == ("KILLED", "KILLED")
+    serve = Stage(root, "serve")
+    serve.run(lambda _: serve.journal.result({"winner": "int8", "version": 3, "decision": "promoted"}, {"test_macro_f1": 0.85, "test_accuracy": 0.86}))
+    (parent,) = runs(root, "default")
+    assert {key: parent.data.tags[key] for key in ("winner", "version", "decision")} == {"winner": "int8", "version": "3", "decision": "promoted"}
+    assert parent.data.metrics == {"test_macro_f1": 0.85, "test_accuracy": 0.86}
+
+
 def test_stages_of_one_pipeline_run_share_a_parent_and_those_of_another_do_not(root: Path) -> None:
     def fail(_: Tracker) -> None:
         raise KeyError("of the stage")

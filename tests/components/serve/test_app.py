@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from scene import STUCK, wait_for
 
+from components.monitor.profile import profile_of
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
+from components.serve.routes import _filled
+from components.tasks import base
 
 HASH = "ab" * 32
 REF = {"name": "stub", "version": "3", "data_hash": HASH, "bundle": "ef" * 6}
@@ -27,7 +30,7 @@ def test_many_items_are_answered_in_order_and_name_the_model(client):
     answer = client().post("/v1/predict", json={"inputs": [{"text": "很好"}, {"text": "坏了"}]})
     assert answer.status_code == 200
     assert [prediction["label"] for prediction in answer.json()["predictions"]] == ["好评", "差评"]
-    assert answer.json()["predictions"][0] == {"label": "好评", "probability": 0.9, "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9}}
+    assert answer.json()["predictions"][0] == {"label": "好评", "probability": 0.9, "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9}, "abstained": False}
     assert answer.json()["model"] == REF
 
 
@@ -131,9 +134,20 @@ def test_the_model_describes_itself(client, model):
     facts = client().get("/v1/model").json()
     assert {name: facts[name] for name in REF} == REF
     assert facts["examples"] == model.examples
-    assert facts["query"]["properties"]["text"]["type"] == "string"
+    assert facts["query"]["properties"]["text"]["type"] == "string" and "text" in facts["fields"]
     assert facts["classes"] == ["差评", "好评"]
     assert facts["limits"] == {"items": 64, "body_bytes": 1 << 20, "characters": 20_000}
+
+
+@pytest.mark.parametrize(("titles", "asked"), [(["", ""], ["text"]), (["", "A title"], ["text", "title"])])
+def test_the_page_asks_for_a_title_only_if_the_data_have_titles(titles, asked):
+    facet = base.schema("text_classification")
+    clean = facet.options["clean"]()
+    profile = profile_of({"text": ["good food", "bad food"], "title": titles}, facet.fields(clean), {})
+    schema = base.judge("text_classification").Query.model_json_schema()
+    assert _filled(schema, profile) == asked
+    # A bundle of an earlier version says nothing of its inputs.
+    assert _filled(schema, {}) == ["text", "title"]
 
 
 def test_health_docs_and_schema_are_open_and_the_rest_wants_the_key(client):

@@ -1,0 +1,41 @@
+"""A pipeline runs whatever is wrong with the files of another one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.dvc_repro import is_foreign
+
+ROOT = Path(__file__).parents[2]
+STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
+BROKEN = {"no YAML": "stages: [", "a missing params file": "stages: {one: {cmd: 'echo ${nothing.here}'}}\n", "the outputs of another": STAGE.format(wdir="../..", out="first.txt")}
+
+
+def dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", *words], cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
+def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(STAGE.format(wdir=".", out="first.txt"))
+    for name, text in {"good": STAGE.format(wdir="../..", out="second.txt"), **BROKEN}.items():
+        (tmp_path / "pipelines" / name).mkdir(parents=True)
+        (tmp_path / "pipelines" / name / "dvc.yaml").write_text(text)
+    assert dvc(tmp_path, "dvc", "init", "-q", "--no-scm").returncode == 0
+    # DVC itself refuses to run any of them.
+    assert dvc(tmp_path, "dvc", "repro", "dvc.yaml").returncode != 0
+    for target in ("dvc.yaml", "pipelines/good/dvc.yaml"):
+        done = dvc(tmp_path, "pipelines.dvc_repro", "repro", target)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "first.txt").is_file() and (tmp_path / "second.txt").is_file()
+    assert dvc(tmp_path, "pipelines.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
+
+
+def test_only_the_files_of_pipelines_are_passed_over(tmp_path: Path) -> None:
+    target = tmp_path / "pipelines" / "mine" / "dvc.yaml"
+    assert not is_foreign(tmp_path, target, target)
+    assert is_foreign(tmp_path, target, tmp_path / "dvc.yaml") and is_foreign(tmp_path, target, tmp_path / "pipelines" / "other" / "dvc.yaml")
+    assert not is_foreign(tmp_path, target, tmp_path / "data" / "sources" / "mine.csv.dvc") and not is_foreign(tmp_path, target, tmp_path / "more" / "dvc.yaml")
