@@ -227,7 +227,8 @@ def _search(rows: int, epochs: int, seconds: float) -> list[Setting]:
 def _compress(network: Network, rows: int, epochs: int, seconds: float) -> list[Setting]:
     if rows < _FEW_ROWS:
         why = f"{rows:,} train rows: the network is small and quick already"
-        return [Setting("compress.prune", None, why), Setting("compress.distill", None, why)]
+        recipes = ("prune", "quantize", "distill")
+        return [Setting(f"compress.{recipe}", None, why) for recipe in recipes]
     settings = []
     if seconds > PRUNE_SECONDS:
         why = f"it would cost a part of {seconds:,.0f} CPU-seconds again; int8 is kept"

@@ -42,6 +42,8 @@ _MIXED = 0.5
 # With fewer rows no network came near the linear model: a search would be idle.
 FEW_ROWS = 4_000
 _PARALLEL_ROWS = 10_000
+# Below it the export to int8 takes longer than all other stages together.
+_LEAST_QUANTIZED = 1_000
 _BATCH = 64
 _STEPS = 1_200
 _LEAST_EPOCHS = 6
@@ -234,7 +236,15 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("tune.space", dict(_SPACE), "what won on sets of strangers, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),
         Setting("compress.distill", None, "no student was as good as the linear model"),
+        *_quantize(rows),
     ]
+
+
+def _quantize(rows: int) -> list[Setting]:
+    """Return that int8 is skipped where its export takes longer than all other stages."""
+    if rows >= _LEAST_QUANTIZED:
+        return []
+    return [Setting("compress.quantize", None, f"{rows:,} rows: the network is small already")]
 
 
 def _rounded(number: int) -> int:
