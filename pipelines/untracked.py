@@ -145,8 +145,8 @@ def check_untracked(root: Path, name: str, data: str, lock: Path, *, again: str,
     found = untracked(root, data, lock, stages)
     if not found:
         return
-    count = "1 file in outputs is" if len(found) == 1 else f"{len(found):,} files in outputs are"
-    what = f"{count} not as a run wrote them, and the next run would delete them: {listed(found)}"
+    count = "1 file that no run wrote, or that was" if len(found) == 1 else f"{len(found):,} files that no run wrote, or that were"
+    what = f"the next run would delete {count} changed since: {listed(found)}"
     raise InputError(what, where=data, remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; then: {again}")
 
 

@@ -69,7 +69,7 @@ def test_added_and_changed_files_are_named(root: Path) -> None:
     (root / "data" / "raw" / ".DS_Store").write_text("a file manager's")
     expected = ["data/raw/b", "data/raw/deep/more", "data/raw/link", "data/raw/notes ~.txt", "data/reports/trials.csv"]
     assert found(root) == expected
-    with pytest.raises(InputError, match="5 files in outputs are not as a run wrote them") as error:
+    with pytest.raises(InputError, match="would delete 5 files that no run wrote, or that were changed since") as error:
         check_untracked(root, "default", "data", root / "dvc.lock", again="gristmill run")
     assert all(name in str(error.value) for name in expected) and "data/sources/default/" in error.value.remedy and "gristmill run" in error.value.remedy
     # Later stages only: what an earlier one wrote is not replaced.
