@@ -355,9 +355,10 @@ def run(folder: Path, names: Sequence[str], again: bool) -> None:
         print(f"--- {stranger.name}", flush=True)
         try:
             result = measure(stranger, folder)
-        except RuntimeError as error:
-            result = {"failed": str(error)}
-            print(f"failed: {error}", flush=True)
+        except Exception as error:
+            # Hours of other sets must not be lost with this one: the table names the failure.
+            result = {"failed": f"{type(error).__name__}: {error}"}
+            print(f"failed: {result['failed']}", flush=True)
         write_atomic(folder / "results" / f"{stranger.name}.json", to_json(result))
         if "failed" not in result:
             print(table_row(stranger.name, result), flush=True)

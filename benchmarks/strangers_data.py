@@ -270,7 +270,8 @@ def chat_topics(archive: Path, target: Path) -> None:
         talk = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
         sentences: dict[str, None] = {}
         for conversation in talk["conversations"]:
-            for sentence in conversation:
+            # A conversation of one sentence stands there without a list.
+            for sentence in [conversation] if isinstance(conversation, str) else conversation:
                 sentences[" ".join(str(sentence).split())] = None
         write_text(target / f"{topic}.txt", "".join(f"{sentence}\n" for sentence in sentences))
 

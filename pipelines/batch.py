@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pyarrow as pa
@@ -33,6 +34,9 @@ from pipelines.run import files_of
 from pipelines.service import released
 from pipelines.state import BATCH, note
 from pipelines.watch import Watcher, console
+
+if TYPE_CHECKING:
+    from components.serve.params import ServeParams
 
 _FORMAT = 1
 
@@ -79,7 +83,7 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         wanted, model = _subject(root, name, column, version, Path(scratch))
     digest = sha256(source)
-    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, model.abstain, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
     batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
     lock = batch.state.with_suffix(".lock")
     with only_one(lock, f"the scoring of {source.name}"):
@@ -132,12 +136,13 @@ def _subject(root: Path, name: str, column: str | None, version: int | None, scr
     params = load(path, shown=path.relative_to(root).as_posix())
     number = version or released(root, name)[1].number
     ingest = params.sections["ingest"]
+    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     wanted = asked(base.schema(params.task).roles, column, ingest.columns, ingest.max_bytes_per_value)  # type: ignore[attr-defined]
     bundle = fetch(root, params.name, number, scratch)
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in sorted(bundle.rglob("*")) if path.is_file()}
     if CARD not in files:
         raise InputError(f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status")
-    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files])
+    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files], settings.abstain)
 
 
 def _score(root: Path, batch: Batch, kind: Format) -> _Made:

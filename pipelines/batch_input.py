@@ -46,19 +46,19 @@ class Asked(Layout):
             raise InputError(f"has no column {self.input.source!r}{nearest(self.input.source, names)}; its columns: {known}", where=where, remedy="--column NAME names the one to ask about")
 
 
-def asked(roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int) -> Asked:
+def asked(roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int | None) -> Asked:
     """The input columns of a task.
 
     Args:
         roles: of its schema.
         column: the first one's name in the file; None: as ingest knows it.
         named: `ingest.columns`.
-        limit: bytes of one value.
+        limit: bytes of one value; None: what suits the kind of input.
     """
     inputs = [role for role in roles if role.role == "input"]
     names = {role.name: named[role.name] for role in inputs if role.name in named} | ({inputs[0].name: column} if column else {})
     found = layout(inputs, names, limit)
-    return Asked([each for each in found.columns if each.role == "input"], limit)
+    return Asked([each for each in found.columns if each.role == "input"], found.limit)
 
 
 def kind_of(path: Path, option: str) -> Format:

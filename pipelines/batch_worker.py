@@ -31,6 +31,7 @@ class Model:
     digest: str  # of the card, which holds the hashes of the files
     name: str  # NAME version N
     files: Sequence[Any]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
+    abstain: float | None = None  # of section `serve`
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,11 @@ def _flat(answer: Any) -> dict[str, Any]:
 
 
 def _loaded(model: Model) -> Predictor:
-    held = _HELD.get(model.digest)
+    key = (model.digest, model.abstain)
+    held = _HELD.get(key)
     if held is None:
         _HELD.clear()  # one at a time: a worker of Ray outlives a run
-        held = _HELD[model.digest] = _load(model)
+        held = _HELD[key] = _load(model)
     return held
 
 
@@ -143,7 +145,7 @@ def _load(model: Model) -> Predictor:
             path = Path(scratch) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return load(Path(scratch))
+        return load(Path(scratch), model.abstain)
 
 
-_HELD: dict[str, Predictor] = {}
+_HELD: dict[tuple[str, float | None], Predictor] = {}

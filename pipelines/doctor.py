@@ -19,6 +19,7 @@ from typing import Literal
 
 import psutil
 
+from components.core.cpus import cpu_limits
 from components.registry.store import database, tracking_uri
 from pipelines.git import run_git
 from pipelines.supervise import load
@@ -51,7 +52,7 @@ def examine(root: Path) -> list[Finding]:
     """
     root = root.resolve()
     findings = [_python(), _versions(root / "constraints.txt"), _disk("disk", root), _disk("temporary folder", Path(tempfile.gettempdir())), _shared_memory(Path("/dev/shm"))]  # noqa: S108
-    findings += [_memory(), _port(_PORT), _git(root), _dvc(root), _tracking(root), _embedded_ray(root), _fonts([Path(each).expanduser() for each in _FONTS])]
+    findings += [Finding("CPUs", "ok", str(cpu_limits())), _memory(), _port(_PORT), _git(root), _dvc(root), _tracking(root), _embedded_ray(root), _fonts([Path(each).expanduser() for each in _FONTS])]
     if address := os.environ.get("RAY_ADDRESS"):
         findings.append(_ray_address(address))
     return findings

@@ -124,7 +124,7 @@ def repeated_inputs(dry: DryClean) -> list[Setting]:
     agreeing = [labels for labels in often.values() if len(labels) == 1]
     if not often or len(agreeing) < len(often):
         return []
-    reason = f"{len(often):,} inputs occur 10 times or more, each with one label only"
+    reason = "inputs that occur 10 times or more have one label each: they are no boilerplate"
     return [Setting("clean.boilerplate", 0, reason)]
 
 

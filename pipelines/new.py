@@ -242,7 +242,9 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     facet.check(measured)
     own = start(root, task, draft.name, draft.section)
     own.reasons |= draft.reasons
-    decided = [*facet.settings(measured), *repeated_inputs(dry)]
+    decided = list(facet.settings(measured))
+    if "clean.boilerplate" not in [setting.path for setting in decided]:
+        decided += repeated_inputs(dry)
     for setting in decided:
         own.apply(setting)
     decided += _apply_own(draft, own, dry)
@@ -254,8 +256,10 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
         lines += preview.columns_table(seen, names, notes)
     lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
     lines += preview.refusals([*intake.refusals, *dry.refusals])
-    lines += preview.example_rows(intake, [c.name for c in wanted.columns])
-    lines += preview.decisions(decided)
+    lines += preview.example_rows(intake, [c.name for c in wanted.columns if c.role != "id"])
+    fixed = {setting.path for setting in draft.settings}
+    lines += preview.decisions([each for each in decided if each.path not in fixed])
+    lines += preview.skipped([*decided, *draft.settings])
     return lines + [f"note: {line}" for line in facet.losses(measured, tree)], own
 
 

@@ -95,10 +95,13 @@ class OwnParams:
                 parents, last = parents[:number], rest
                 break
             place = self._below(place, parents[: number + 1])
-        before = place.get(last)
-        if setting.value is None and isinstance(before, Mapping):
+        before, value = place.get(last), setting.value
+        if value is None and isinstance(before, Mapping):
             self._skipped[setting.path] = before
-        place[last] = setting.value
+        if value == {}:
+            # --set compress.distill={} asks for what was skipped, as it was before.
+            value = self._skipped.get(setting.path, {})
+        place[last] = value
         for path in [path for path in self.reasons if path.startswith(f"{setting.path}.")]:
             del self.reasons[path]
         self.reasons[setting.path] = setting.reason

@@ -34,6 +34,8 @@ class Cluster(Strict):
     """Where Ray workers meet; tracked by no stage: it changes no result."""
 
     storage: str | None = None
+    # Stages on no more rows than this run in their own process; 0: each is a Ray task.
+    in_process_rows: int = Field(1000, ge=0)
 
 
 class Retrain(Strict):

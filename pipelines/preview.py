@@ -13,6 +13,13 @@ from pipelines.intake import ROWS, Intake
 from pipelines.printable import one_line, printable
 
 _CELL = 60
+# Steps that a setting switches off by null or 0, and a value that switches them on.
+_FORCED = {
+    "tune.trials": "8",
+    "compress.prune": "{}",
+    "compress.quantize": "{}",
+    "compress.distill": "{}",
+}
 
 
 def head(name: str, seen: SourceColumns, encodings: Iterable[str]) -> str:
@@ -63,9 +70,9 @@ def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
         lines.append((f"refused by clean{among}", _reasons(dry.refused)))
     if dry.conflicts:
         told = f"{dry.conflicts:,}{among}"
-        lines.append(("equal, labels differ", f"{told}: clean.conflicts"))
+        lines.append(("equal inputs with different labels", f"{told}: clean.conflicts"))
     if dry.duplicates:
-        lines.append(("equal, same label", f"{dry.duplicates:,}{among}: one of each stays"))
+        lines.append(("repeated rows", f"{dry.duplicates:,}{among}: one of each stays"))
     return lines
 
 
@@ -98,6 +105,22 @@ def decisions(settings: Sequence[Setting]) -> list[str]:
         value = one_line(_value(setting.value), 40)
         lines.append(f"  {path.ljust(width)}  {value}  {one_line(setting.reason, 90)}")
     return ["params that these data need", *lines]
+
+
+def skipped(settings: Sequence[Setting]) -> list[str]:
+    """Return the steps that these data do not need, and how to have them anyway.
+
+    Args:
+        settings: that the data decided; the last of a path counts.
+    """
+    last = {setting.path: setting for setting in settings}
+    lines = []
+    for path, setting in last.items():
+        force = _FORCED.get(path)
+        if force and setting.value in (None, 0):
+            reason = one_line(setting.reason, 60)
+            lines.append(f"skipped: {path} ({reason}); to have it: --set {path}={force}")
+    return lines
 
 
 def _value(value: object) -> str:

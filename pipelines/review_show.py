@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from components.core.bundles import shown_size
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
@@ -125,7 +126,7 @@ def _card(version: Version) -> list[tuple[str, str | Text]]:
     told = [
         ("accuracy", f"{tags.get('accuracy', '?')} on {tags.get('test_cases', '?')} test cases, interval {tags.get('accuracy_interval', '?')}"),
         ("test", figures),
-        ("cost", f"{int(tags.get('bundle_bytes', 0)) / 1e6:.2f} MB, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s"),
+        ("cost", f"{shown_size(int(tags.get('bundle_bytes', 0)))}, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s"),
         ("classes", ", ".join(json.loads(tags.get("classes", "[]")))),
         ("data", tags.get("data_hash", "")),
         ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),

@@ -74,6 +74,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         try:
             code = _follow(words, root, environment)
         finally:
+            _write_to_mlflow(root)
             _release_cluster(root)
     if code:
         failed = last_failure(root, token)
@@ -130,6 +131,18 @@ def _check_source(root: Path, params: Params) -> None:
     check_input_path(root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path")
     if not (root / source.path).exists():
         raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
+
+
+def _write_to_mlflow(root: Path) -> None:
+    """Write what short stages left to the end of the run; a store that is away gets it later."""
+    from components.registry.outbox import catch_up, waiting
+
+    if not waiting(root):
+        return
+    try:
+        catch_up(root)
+    except Exception as error:  # results never depend on MLflow
+        typer.secho(f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.", err=True)
 
 
 def _release_cluster(root: Path) -> None:

@@ -111,13 +111,16 @@ def answer(root: Path, name: str, argument: str) -> None:
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
     params, leading = released(root, name)
+    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)))
+        predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)), settings.abstain)
     try:
         given = predictor.predict([predictor.judge.read(argument)])[0]
     except (Reject, ValidationError, OSError) as error:
         reason = error.reason if isinstance(error, Reject) else error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise InputError(f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else") from None
+    if given.abstained:
+        console.print(f"not sure: below {predictor.least_confidence:.1%}, which serve.abstain: {settings.abstain:g} asks for; the best guess is the first of these")
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
     console.print(f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]")

@@ -7,8 +7,8 @@ import importlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
 from pipelines.stages import STAGES
 from pipelines.state import clear_others, memo_folder, note, state_folder
+
+_SHORT_S = 20.0
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
@@ -37,7 +39,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         GristmillError: whatever a person can mend.
     """
     from components.registry.runs import track
-    from pipelines.cluster import attached, owner_of_stage
+    from pipelines.in_process import execute_here, runs_in_process
     from pipelines.lock import only_one
     from pipelines.storage import check_storage
     from pipelines.untracked import check_untracked, record_outputs
@@ -55,6 +57,8 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     for folder in (state, memo) if fresh else ():
         if folder:
             shutil.rmtree(folder.parent, ignore_errors=True)
+    alone = runs_in_process(params, name, data, root)
+    work = execute_here if alone else _run_as_task
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         # DVC has deleted this stage's outputs already, but not those of the stages behind it.
@@ -66,22 +70,37 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         shown = {f"{name}.{key}": value for key, value in _flat(params.sections[name].model_dump(mode="json")).items()}
         with (
             Watcher(name) as watcher,
-            track(root, params.name, name, run_token(), job.journal.path, state / "mlflow.json", tags=tags, params=shown, show=watcher.show) as tracker,
+            track(root, params.name, name, run_token(), job.journal.path, state / "mlflow.json", tags=tags, params=shown, show=watcher.show, defer=_deferral()) as tracker,
             staged(outputs, state / "out") as twins,
-            attached(root, owner_of_stage()),
+            _ray(root, name, alone),
         ):
             if code.refusal and _first_of_run(root, "git-refused"):
                 watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
-            check_storage(params.cluster.storage, root)
+            if not alone:
+                check_storage(params.cluster.storage, root)
             run_id = tracker.run_id() or "" if stage.registers else ""
             began = time.monotonic()
-            _run_as_task(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
+            work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
             worked = time.monotonic() - began
             record_outputs(root, params.pipeline.data, name, twins)
             tracker.log_files(*(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html")))
     shutil.rmtree(state, ignore_errors=True)
     clear_others(state)
-    watcher.done(time.monotonic() - started, worked)
+    watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
+
+
+@contextmanager
+def _ray(root: Path, stage: str, alone: bool) -> Iterator[None]:
+    """Connect to Ray while the block runs; for a stage that needs none only begin to start it."""
+    from pipelines.cluster import attached, owner_of_stage
+    from pipelines.in_process import start_ray_early
+
+    if alone:
+        start_ray_early(stage, root, owner_of_stage())
+        yield
+        return
+    with attached(root, owner_of_stage()):
+        yield
 
 
 def _run_as_task(job: Job) -> None:
@@ -105,6 +124,11 @@ def _run_as_task(job: Job) -> None:
 def execute(job: Job) -> None:
     """The component, in a Ray worker."""
     importlib.import_module(f"components.{job.stage}.stage").run(job)
+
+
+def _deferral() -> float:
+    """Return how long a stage does without MLflow, in seconds. `gristmill run` writes what waits when it ends; whoever calls DVC alone has it at once."""
+    return _SHORT_S if os.environ.get("GRISTMILL_RUN") else 0.0
 
 
 def run_token() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from components.core.bundles import shown_size
 from components.registry.reader import argument
 from components.registry.store import home
 from pipelines.params import Params
@@ -67,7 +68,7 @@ def _table(board: dict[str, Any]) -> Table:
     metric = board["deciding_metric"]
     others = [] if metric == "accuracy" else ["accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("candidate", f"validation {metric}", f"test {metric}", "interval", *others, "MB", "p50 ms", "items/s"):
+    for column in ("candidate", f"validation {metric}", f"test {metric}", "interval", *others, "size", "p50 ms", "items/s"):
         table.add_column(column, justify="left" if column == "candidate" else "right", no_wrap=True)
     for row in board["candidates"]:
         cells = [
@@ -76,7 +77,7 @@ def _table(board: dict[str, Any]) -> Table:
             f"{row['test'][metric]:.4f}",
             _interval(row["test_interval"].get(metric)),
             *(f"{row['test'][other]:.4f}" for other in others),
-            f"{row['size_bytes'] / 1e6:.2f}",
+            shown_size(row["size_bytes"]),
             f"{row['latency_ms']['p50']:.2f}",
             f"{row['throughput_per_s']:,.0f}",
         ]

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.core.cpus import cpu_limits, thread_settings
 from components.core.errors import EnvironmentFault
 from components.core.files import to_json, write_atomic
 from pipelines import haproxy
@@ -29,6 +30,8 @@ from pipelines.processes import Identity, alive, end_with_parent, family, identi
 _TICK_S = 0.25
 _GRACE_S = 10.0
 _ORPHAN_GRACE_S = 2.0  # Ray's workers end by themselves when their raylet has
+# On one CPU the two workers of the shipped pipelines take turns.
+_LEAST_CPUS = 2
 _LONGEST_TEMP = 20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
 
 
@@ -124,14 +127,16 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
     token = temp / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
+    limits = cpu_limits()
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    inherited |= thread_settings(limits, inherited)
     settings = environment(token) | {
         "RAY_START_HOOK": "pipelines.supervise.without_client_server",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else it waits 30 s for tasks whose driver has gone
         **haproxy.fallback_port(),
     }
     options = ["--node-ip-address=127.0.0.1", "--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"]
-    options += [f"--temp-dir={temp / 'r'}", f"--num-cpus={max(2, os.cpu_count() or 1)}", "--disable-usage-stats", "--log-color=false", *store]
+    options += [f"--temp-dir={temp / 'r'}", f"--num-cpus={max(_LEAST_CPUS, limits.usable)}", "--disable-usage-stats", "--log-color=false", *store]
     return subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
         cwd=temp,  # Ray starts `python -m …` in its folder: a file types.py there would shadow the library's

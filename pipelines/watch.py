@@ -44,6 +44,7 @@ class Watcher:
             mark = "[yellow]![/yellow]" if event["kind"] == "warning" else " "
             console.print(f"  {mark} {escape(str(event['text']))}")
 
-    def done(self, seconds: float, work: float) -> None:
-        """The last line of a stage: all its time, and that of the component; the rest is imports, Ray and MLflow."""
-        console.print(f"  [green]✓[/green] [bold]{self.stage}[/bold] {seconds:.1f} s (work {work:.1f} s)")
+    def done(self, seconds: float, work: float, how: str = "") -> None:
+        """The last line of a stage: all its time, that of the component, and how it ran; the rest is imports, Ray and MLflow."""
+        more = f", {how}" if how else ""
+        console.print(f"  [green]✓[/green] [bold]{self.stage}[/bold] {seconds:.1f} s (work {work:.1f} s){more}")

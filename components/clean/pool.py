@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.clean.params import CleanParams
 from components.clean.rows import Piece, clean_piece, content, pool_schema, row_wise, row_wise_key
 from components.core.job import Job
 from components.core.memo import Memo
@@ -79,7 +80,10 @@ def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
     new = np.flatnonzero(at < 0)
     first = np.empty(len(digests), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of rows with one content the last that is written stays
-    done = _clean(job, [Piece(job.task, params, job.seed, rows.take(pa.array(first[new[cut : cut + ROWS_PER_TASK]]))) for cut in range(0, len(new), ROWS_PER_TASK)], raw.num_rows)
+    # Photos are many bytes a row: a piece ends at either number.
+    step = max(1, min(ROWS_PER_TASK, _BYTES_PER_DIGEST * rows.num_rows // max(1, rows.nbytes)))
+    cuts = [first[new[cut : cut + step]] for cut in range(0, len(new), step)]
+    done = _clean(job, rows, cuts, params)
     fresh = [table.add_column(0, wanted.field("content"), digests.take(pa.array(new[start : start + table.num_rows]))) for start, table in done]
     at[new] = known.num_rows + np.arange(len(new))
     contents = pa.concat_tables([known, *fresh]).combine_chunks()
@@ -97,15 +101,24 @@ def _remember(memo: Memo, key: str, contents: pa.Table, used: NDArray[np.int64],
     memo.put(key + _SINCE, [contents.take(pa.array(since))])
 
 
-def _clean(job: Job, pieces: Sequence[Piece], rows: int) -> list[tuple[int, pa.Table]]:
-    """The cleaned pieces, each with the number of contents before it."""
+def _clean(job: Job, rows: pa.Table, cuts: Sequence[NDArray[np.int64]], params: CleanParams) -> list[tuple[int, pa.Table]]:
+    """Return the cleaned pieces, each with the number of contents before it.
+
+    Args:
+        job: whose journal hears of progress.
+        rows: all of them.
+        cuts: places in `rows`, one array a piece; pieces are made when their turn comes.
+        params: of each row's cleaning.
+    """
     done: list[tuple[int, pa.Table]] = []
-    ready, total = 0, sum(piece.rows.num_rows for piece in pieces)
+    ready = 0
+    total = sum(len(cut) for cut in cuts)
+    pieces = (Piece(job.task, params, job.seed, rows.take(pa.array(cut))) for cut in cuts)
     # One piece is cleaned here: a task of its own would only be started and waited for.
-    for table in spread(clean_piece, pieces) if len(pieces) > 1 else map(clean_piece, pieces):
+    for table in spread(clean_piece, pieces) if len(cuts) > 1 else map(clean_piece, pieces):
         done.append((ready, table))
         ready += table.num_rows
-        job.journal.progress(rows - total + ready, rows, "rows")
+        job.journal.progress(rows.num_rows - total + ready, rows.num_rows, "rows")
     return done
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.core.bundles import CARD, bundle_bytes, read_bundle
+from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.skipped import report_skipped
@@ -48,7 +48,7 @@ def _compress(job: Job, names: list[str]) -> dict[str, Any]:
             continue
         size = bundle_bytes(out)
         report[f"{name}_bytes"] = size
-        job.journal.say(f"{name}: {size / 1e6:.2f} MB, {size / report['parent_bytes']:.0%} of its parent")
+        job.journal.say(f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent")
     return report
 
 

@@ -100,8 +100,18 @@ def read_bundle(folder: Path) -> tuple[Card, dict[str, bytes]]:
 
 
 def bundle_bytes(folder: Path) -> int:
-    """The size of a bundle's files on disk, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of a bundle in bytes: of its files without the card, to which evaluate adds facts after it was measured."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != folder / CARD)
+
+
+def shown_size(size: float) -> str:
+    """Return bytes for people, in decimal units, the same everywhere: 412000 -> 412 kB, 4_130_000 -> 4.1 MB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        # What rounds to a thousand of the smaller unit is one of this.
+        if size >= 0.9995 * scale:
+            number = size / scale
+            return f"{number:.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
+    return f"{size:.0f} B"
 
 
 def _contained(name: str) -> PurePosixPath:

@@ -1,8 +1,10 @@
-"""Row-wise work as Ray tasks with a bounded number in flight; a plain loop where there is no Ray."""
+"""Row-wise work as Ray tasks with a bounded number in flight; a plain loop where there is no Ray, or only one piece."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,11 +19,15 @@ def spread(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> I
         pieces: small descriptions or tables, made when their turn comes; cut them by size, never by the number of workers, so that results do not depend on it.
         in_flight: tasks submitted ahead of the one that is waited for, which bounds memory.
     """
-    import ray
-
-    if not ray.is_initialized():
+    pieces = iter(pieces)
+    first = list(islice(pieces, 2))
+    pieces = chain(first, pieces)
+    # A task for a single piece would only add the start of a process, which takes seconds.
+    if len(first) < 2 or not has_ray():
         yield from map(work, pieces)
         return
+    import ray
+
     remote: Any = ray.remote(num_cpus=1)(work)
     pending: list[Any] = []
     for piece in pieces:
@@ -30,6 +36,12 @@ def spread(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> I
             yield _get(pending.pop(0))
     for reference in pending:
         yield _get(reference)
+
+
+def has_ray() -> bool:
+    """Return whether this process is connected to Ray. It does not import Ray to find out, which would take a second."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _get(reference: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Ray Train around the loop: workers, their process group, restarts after a worker is lost."""
+"""Ray around the loop: workers, their process group, restarts after a worker is lost. Several workers run under Ray Train, one as a Ray task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
+from components.core.spread import has_ray
+from components.engine.alone import fit_alone
 from components.engine.early import Early
 from components.engine.spec import ROOM, FitSpec, Fitted, check
 
@@ -16,15 +18,17 @@ _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer b
 
 
 def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
-    """Run `fit` on `spec.knobs.workers` DDP workers.
+    """Run `fit` on `spec.knobs.workers` DDP workers; the same bytes come of one worker with or without Ray Train.
 
     Raises:
         EnvironmentFault: the cluster is too small, so that Ray would wait for ever; or the workers kept dying.
         GristmillError: what a worker raised.
     """
+    check(spec)
+    if not has_ray():
+        return _fit_here(spec, journal)
     import ray
 
-    check(spec)
     total, workers = ray.cluster_resources(), spec.knobs.workers
     least = spec.knobs.min_workers or workers
     unit = "GPU" if total.get("GPU", 0) >= least else "CPU"
@@ -34,7 +38,9 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
             where="train.workers" if least == workers else "train.min_workers",
             remedy="lower it, or use a larger cluster",
         )
-    if not spec.done.exists():
+    if workers == 1 and not spec.done.exists():
+        _train_alone(spec, journal, unit)
+    elif not spec.done.exists():
         early = Early(workers, {unit: 1.0}) if ray.available_resources().get(unit, 0) >= workers else None
         try:
             _train(spec, journal, unit, least, early)
@@ -47,6 +53,33 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     if fitted is None:
         raise EnvironmentFault("the workers ended without a result: not all of them see the state folder", where=str(spec.state), remedy="set cluster.storage to a folder that all nodes share")
     return fitted
+
+
+def _fit_here(spec: FitSpec, journal: Journal) -> Fitted:
+    """Fit in this process: a stage on so little data that it runs without Ray."""
+    import torch
+
+    from components.engine.loop import fit
+
+    if spec.knobs.workers > 1:
+        raise AssertionError("several workers need Ray")
+    # As a worker that holds one CPU: more threads would also change the last bits of sums.
+    torch.set_num_threads(1)
+    return fit(spec, journal)
+
+
+def _train_alone(spec: FitSpec, journal: Journal, unit: str) -> None:
+    """Run the only worker to its end.
+
+    Raises:
+        GristmillError: what stopped it.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        fit_alone(spec, journal, unit=unit, go_on=_Patience(spec.state), wait_s=_WAIT_S)
+    except RayError as error:
+        raise _cause(error) from None
 
 
 def _train(spec: FitSpec, journal: Journal, unit: str, least: int, early: Early | None) -> None:

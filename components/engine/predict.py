@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from components.core.bundles import Card, read_bundle
+from components.engine.abstention import threshold_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 
@@ -35,9 +36,18 @@ class Predictor:
         join: ragged columns to what the scorer takes.
         scorer: arrays to outputs.
         encode: raw input columns to ragged ones; None: `join` takes the raw columns, and pads nothing.
+        least_confidence: answers below it are marked as not sure; None: none is.
     """
 
-    def __init__(self, card: Card, join: Callable[[Columns], Arrays], scorer: Scorer, encode: Callable[[Columns], Columns] | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        join: Callable[[Columns], Arrays],
+        scorer: Scorer,
+        encode: Callable[[Columns], Columns] | None = None,
+        least_confidence: float | None = None,
+    ) -> None:
+        self.least_confidence = least_confidence
         self.card, self._join, self._scorer, self._encode = card, join, scorer, encode
         self.judge = base.judge(card.task)
 
@@ -59,7 +69,15 @@ class Predictor:
     def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
         """One answer per row; at least one row. Raises `Reject`."""
         columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
-        return self.judge.answers(self._scorer, self._join(columns), self.card.classes)
+        answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
+        return [self._or_unsure(answer) for answer in answers] if self.least_confidence is not None else answers
+
+    def _or_unsure(self, answer: Any) -> Any:
+        """Return the answer, marked as not sure where it states too little."""
+        confidence = self.judge.confidence(answer)
+        # A confidence that is no number is not sure either.
+        sure = confidence is not None and self.least_confidence is not None and confidence >= self.least_confidence
+        return answer if sure or not isinstance(self.judge, base.Abstains) else self.judge.abstain(answer)
 
     def warm(self, query: Any) -> None:
         """Answer a query twice, so that the first client does not pay for lazy set-up."""
@@ -67,12 +85,24 @@ class Predictor:
             self.predict([query])
 
 
-def load(folder: Path) -> Predictor:
+def load(folder: Path, abstain: float | None = None) -> Predictor:
     """Verify a bundle and make it answer.
 
+    Args:
+        folder: of the bundle.
+        abstain: the stated error (`serve.abstain`) above which answers are marked as not sure; None: none is.
+
     Raises:
-        InputError: the bundle is not whole (see `components.core.bundles.read_bundle`).
+        InputError: the bundle is not whole (see `components.core.bundles.read_bundle`), or its card does not tell where to abstain.
     """
+    predictor = _load(folder)
+    if abstain is not None:
+        predictor.least_confidence = threshold_of(predictor.card.profile, abstain, f"serve.abstain: {abstain:g}")
+    return predictor
+
+
+def _load(folder: Path) -> Predictor:
+    """Return a predictor that answers everything. Raises `InputError`."""
     card, files = read_bundle(folder)
     own = {name.removeprefix("encoder/"): content for name, content in files.items() if name.startswith("encoder/")}
     if card.runtime == "numpy":

@@ -22,12 +22,13 @@ from components.tasks.base import Case
 _EXAMPLES, _MISTAKES = 4, 12
 
 
-def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cases: Sequence[Case[Any]], leak: Mapping[str, Any]) -> Facts:
+def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cases: Sequence[Case[Any]], leak: Mapping[str, Any], coverage: Mapping[str, Any]) -> Facts:
     """All facts of the report.
 
     Args:
         rows: the leaderboard.
         answers: the winner's, to the test cases.
+        coverage: see `Facts`.
     """
     judge, clean = base.judge(job.task), read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
@@ -66,6 +67,7 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
         slices=slices(job.params, judge, answers, cases, job.seed),
         mistakes=_mistakes(judge, answers, cases),
         leak=leak,
+        coverage=coverage,
         compression=_compression(rows),
     )
 

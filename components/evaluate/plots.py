@@ -210,6 +210,27 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
     return Plot(draw("lengths", 240, (56, 10, 6, 44), paint))
 
 
+def coverage(rows: Sequence[Row]) -> Plot | None:
+    """Draw the accuracy among the questions that are answered against the share of them.
+
+    Args:
+        rows: {"coverage", "accuracy"}, fractions 0-1.
+    """
+    shown = [row for row in rows if known(row.get("coverage")) and known(row.get("accuracy"))]
+    if len(shown) < 2:
+        return None
+
+    def paint(ax: Any) -> None:
+        ax.plot([row["coverage"] for row in shown], [row["accuracy"] for row in shown], color=HEX["accent"], linewidth=1.8, marker="o", markersize=3)
+        ax.set_xlim(0, 1.02)
+        ax.set_xlabel("share of the test cases that are answered")
+        _percent(ax.xaxis)
+        _percent(ax.yaxis)
+        ax.grid()
+
+    return Plot(draw("coverage", 240, (50, 10, 10, 44), paint))
+
+
 def known(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

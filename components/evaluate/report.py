@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.core.bundles import shown_size
 from components.core.files import write_atomic
 from components.evaluate import plots, search_plots
 from components.evaluate.importance import ENOUGH, Importance, importance
@@ -47,6 +48,7 @@ class Facts:
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
         mistakes: rows {"shown": HTML that is safe, "truth", "predicted", "probability"}, the worst first.
         leak: {"honest": accuracy, "naive": accuracy, "leaked_rows", "test_rows"} of the classical baseline on the clean and on a naive split.
+        coverage: {"curve": rows {"coverage", "accuracy"}, "shares": rows {"stated", "threshold", "answered", "wrong"}} of the winner on test, thresholds from validation.
         compression: rows {"name", "parent", "size", "latency", "accuracy"}, ratios to the parent.
     """
 
@@ -73,6 +75,7 @@ class Facts:
     mistakes: Sequence[Row] = ()
     leak: Mapping[str, Any] | None = None
     compression: Sequence[Row] = ()
+    coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(path: Path, facts: Facts) -> None:
@@ -124,6 +127,7 @@ def _plots(facts: Facts, rows: Sequence[Row], mattered: Importance | None) -> di
         "progress": search_plots.progress(facts.trials, facts.watch_goal),
         "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
         "importance": search_plots.importance(mattered.shares) if mattered and mattered.explained > 0 else None,
+        "coverage": plots.coverage(facts.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 
@@ -218,8 +222,5 @@ def ratio(value: Any, digits: int = 2) -> str:
 
 
 def size(value: Any) -> str:
-    """Bytes in decimal units: 412000 -> 412 kB."""
-    if not known(value):
-        return _MISSING
-    unit, scale = next((unit, scale) for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)) if value >= scale or scale == 1)
-    return f"{value / scale:.{0 if scale == 1 or value >= 100 * scale else 1}f}{_THIN}{unit}"
+    """Return bytes in decimal units: 412000 -> 412 kB."""
+    return shown_size(value).replace(" ", _THIN) if known(value) else _MISSING

@@ -14,6 +14,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.engine import measure
+from components.engine.abstention import KEY, abstention_table, coverage_report
 from components.evaluate.candidates import BASELINE, assess, choose, find
 from components.evaluate.facts import gather
 from components.evaluate.leak import leaked_rows, naive_claim
@@ -49,11 +50,13 @@ def run(job: Job) -> None:
     classes = list(read_bundle(bundles[winner["name"]])[0].classes)
     leak = naive_claim(job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE))
     answers = measured[winner["name"]].answers
-    facts = gather(job, rows, answers, test, leak)
+    table = _abstention(judge, measured[winner["name"]].before, validation)
+    coverage = _coverage(judge, table, answers, test)
+    facts = gather(job, rows, answers, test, leak, coverage)
     leaked = leaked_rows(job)
 
     shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
-    add_to_profile(job.outputs["winner"], {"predictions": _habits(judge, measured[winner["name"]].before, validation)})
+    add_to_profile(job.outputs["winner"], {"predictions": _habits(judge, measured[winner["name"]].before, validation), **({KEY: table} if table else {})})
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(judge, answers, test)})
     write_atomic(job.outputs["leaderboard"], to_json({"deciding_metric": judge.metrics[0].name, "goal": judge.metrics[0].goal, "leaked_rows": leaked, "candidates": rows}))
@@ -74,6 +77,22 @@ def _habits(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case
     """How the winner answers to what it was not trained on, for the service to compare its answers with."""
     right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
     return predictions_of([str(answer.label) for answer in answers], [judge.confidence(answer) for answer in answers], right)
+
+
+def _abstention(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+    """Return how sure the winner was on validation and how often wrongly; nothing of a task whose answers state no confidence."""
+    confidence = [judge.confidence(answer) for answer in answers]
+    stated = [value for value in confidence if value is not None]
+    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    return abstention_table(stated, right) if stated and len(stated) == len(confidence) else {}
+
+
+def _coverage(judge: base.Judge, table: dict[str, Any], answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+    """Return coverage against accuracy on test, for the report."""
+    if not table:
+        return {}
+    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    return coverage_report(table, [float(judge.confidence(answer) or 0.0) for answer in answers], right)
 
 
 def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> pa.Table:

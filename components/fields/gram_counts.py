@@ -35,7 +35,20 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _SPACE = ord(" ")
 # First words of the Unicode names of letters whose scripts put no spaces between words.
-_UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"])
+_UNSPACED = frozenset(
+    {
+        "BOPOMOFO",
+        "CJK",
+        "HIRAGANA",
+        "KATAKANA",
+        "KHMER",
+        "LAO",
+        "MYANMAR",
+        "THAI",
+        "TIBETAN",
+        "YI",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,10 @@ def n_of(keys: Integers) -> Integers:
     return (keys >> _HASH_BITS) % LONGEST + 1
 
 
-def document_frequencies(texts: Iterable[str], blocks: Sequence[GramBlock]) -> tuple[Integers, Integers]:
+def document_frequencies(
+    texts: Iterable[str],
+    blocks: Sequence[GramBlock],
+) -> tuple[Integers, Integers]:
     """Return the keys that occur, ascending, and in how many of the texts."""
     keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for chunk in _chunks(texts):
@@ -80,8 +96,12 @@ def document_frequencies(texts: Iterable[str], blocks: Sequence[GramBlock]) -> t
     return keys, counts
 
 
-def gram_counts(texts: Iterable[str], blocks: Sequence[GramBlock], vocabulary: Integers) -> tuple[Integers, Integers, Integers]:
-    """Return the known n-grams of texts as ragged rows: columns (nnz,), counts (nnz,), offsets (n + 1,).
+def gram_counts(
+    texts: Iterable[str],
+    blocks: Sequence[GramBlock],
+    vocabulary: Integers,
+) -> tuple[Integers, Integers, Integers]:
+    """Return the known n-grams of texts, ragged: columns and counts (nnz,), offsets (n + 1,).
 
     Args:
         texts: n of them.
@@ -124,7 +144,12 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
     return values[starts], np.diff(np.append(starts, len(values)))
 
 
-def _merge(keys: Integers, counts: Integers, more: Integers, their: Integers) -> tuple[Integers, Integers]:
+def _merge(
+    keys: Integers,
+    counts: Integers,
+    more: Integers,
+    their: Integers,
+) -> tuple[Integers, Integers]:
     """Return two sorted tables of counts as one."""
     together, weights = np.concatenate([keys, more]), np.concatenate([counts, their])
     order = np.argsort(together, kind="stable")
@@ -179,7 +204,8 @@ def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray
     powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
     steps[:] = _INVERSE
     inverse = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * powers[:-1], dtype=np.uint64)])
+    cumulated = np.cumsum(values * powers[:-1], dtype=np.uint64)
+    sums = np.concatenate([np.zeros(1, np.uint64), cumulated])
     return sums, inverse
 
 
@@ -236,7 +262,7 @@ def _is_unspaced(letter: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _group(code: int) -> int:
-    """Return 2 for a letter, a digit or a sign that combines with one, 1 for a mark, 0 for a space."""
+    """Return 2 for letters, digits and signs that combine with them, 1 for marks, 0 for spaces."""
     character = chr(code)
     if character.isspace():
         return 0

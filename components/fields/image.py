@@ -180,12 +180,9 @@ def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
     """Return a picture with at most 8 bits a channel; `convert` would clip to white instead."""
     if not picture.mode.startswith("I") and picture.mode != "F":
         return picture
-    levels = np.asarray(picture)
-    gray: NDArray[Any]
-    if picture.mode.startswith("I;16"):
-        gray = levels >> 8
-    else:
-        gray = _by_range(levels.astype(np.float64))
+    levels: NDArray[Any] = np.asarray(picture)
+    deep = picture.mode.startswith("I;16")
+    gray = levels >> 8 if deep else _by_range(levels.astype(np.float64))
     return _library().fromarray(gray.astype(np.uint8))  # type: ignore[no-any-return]
 
 

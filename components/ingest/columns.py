@@ -20,6 +20,9 @@ from components.tasks.base import Role
 
 # Where a record has the bytes of the picture that a column names; no column of a file has such a name.
 PICTURE = "\0picture"
+# Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
+_LONGEST_TEXT = 200_000
+_LARGEST_BINARY = 100_000_000
 _NOTHING = frozenset({"", "nan", "<na>", "null"})
 _JOINERS = "\u200c\u200d"
 # Not of the categories of invisible characters: a grapheme joiner, fillers of Hangul, variation selectors.
@@ -193,13 +196,13 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
 
 
-def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int, labels: LabelRules | None = None) -> Layout:
+def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int | None, labels: LabelRules | None = None) -> Layout:
     """The raw table of a task.
 
     Args:
         roles: of the task's schema.
         names: role -> column of the source; a role that is not named is looked for under its own name.
-        limit: bytes of one value.
+        limit: bytes of one value; None: what suits the kind of input.
         labels: what becomes of the target's labels.
 
     Raises:
@@ -228,6 +231,9 @@ def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int, labels: 
         if name not in known:
             what = f"{name!r} is not one of {', '.join(known)}{nearest(name, known)}"
             raise ParamsError(what, where=f"params.yaml: ingest.columns.{name}", remedy="columns maps what the task wants to the name that the source gives it")
+    if limit is None:
+        binary = any(column.role == "input" and pa.types.is_binary(column.type) for column in own)
+        limit = _LARGEST_BINARY if binary else _LONGEST_TEXT
     return Layout(columns, limit)
 
 

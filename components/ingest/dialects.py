@@ -160,8 +160,12 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
 
 
 def _is_name(cell: str) -> bool:
+    """Return whether a cell is a name of a column: words for that, or one such word in an identifier such as review_text."""
     words = [word.casefold() for word in _WORDS.findall(cell)]
-    return 0 < len(words) <= 3 and len(cell) <= 30 and any(word in NAMES for word in words)
+    if not words or len(words) > 3 or len(cell) > 30:
+        return False
+    known = [word in NAMES for word in words]
+    return all(known) or (any(known) and " " not in cell)
 
 
 def _is_counted(first: Sequence[str]) -> bool:

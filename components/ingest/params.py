@@ -158,4 +158,5 @@ class IngestParams(Strict):
     label_case: Literal["keep", "fold"] = "keep"
     feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
     seen: str | None = None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
-    max_bytes_per_value: Annotated[int, Field(ge=1)] = 200_000  # a longer text or image goes to quarantine
+    # A longer value goes to quarantine. null: 200,000 bytes of a text, 100 MB of a picture.
+    max_bytes_per_value: Annotated[int, Field(ge=1)] | None = None

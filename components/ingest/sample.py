@@ -98,8 +98,8 @@ class ColumnSample:
     @property
     def is_picture(self) -> bool:
         """Whether the column holds pictures, or names those beside the table."""
-        # Names of pictures come once; labels such as 0 and 1 may be names of pictures too.
-        return self.kind == pa.binary() or (self.pictures > self.filled / 2 and self.distinct > self.pictures / 2)
+        # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
+        return self.kind == pa.binary() or (self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures)
 
     @property
     def mean(self) -> float:

@@ -38,11 +38,17 @@ class Subject:
     params: Mapping[str, Any]
 
 
+def _milliseconds() -> int:
+    """Return the time since the epoch as MLflow writes it."""
+    return int(time.time() * 1000)
+
+
 @dataclass
 class Progress:
     """How far the journal was copied; survives a kill in the stage's state folder."""
 
     claim: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: int = field(default_factory=_milliseconds)
     offset: int = 0  # bytes of the journal
     steps: dict[str, dict[str, int]] = field(default_factory=dict)  # child -> curve -> highest step
 
@@ -79,8 +85,12 @@ class Mirror:
         self.children: dict[str, str] = {}
         self.abandoned = False  # the state folder is no longer ours to write to
 
-    def open(self) -> None:
-        """Find or make the parent and the stage's run, and mark both as running."""
+    def open(self, run_started: int | None = None) -> None:
+        """Find or make the parent and the stage's run, and mark both as running.
+
+        Args:
+            run_started: milliseconds, of the pipeline run; None: it began with this stage.
+        """
         subject = self.subject
         self.client: MlflowClient = client(subject.root)
         self.experiment = experiment(self.client, subject.root, subject.pipeline)
@@ -92,8 +102,8 @@ class Mirror:
                 self.client.set_tag(self.parent, RUN, subject.token)
         else:
             self.progress.offset, self.progress.steps = 0, {}
-            self.parent = joined.info.run_id if joined else self._create(subject.pipeline, {RUN: subject.token})
-            self.run = self._create(subject.stage, {CLAIM: self.progress.claim, PARENT: self.parent})
+            self.parent = joined.info.run_id if joined else self._create(subject.pipeline, {RUN: subject.token}, run_started or self.progress.started)
+            self.run = self._create(subject.stage, {CLAIM: self.progress.claim, PARENT: self.parent}, self.progress.started)
         self.children = {run.data.tags[CHILD]: run.info.run_id for run in self._search(PARENT, self.run) if CHILD in run.data.tags}
         for run in (self.parent, self.run):
             self.client.update_run(run, status="RUNNING")
@@ -141,10 +151,19 @@ class Mirror:
         """Keep a small file with the stage's run."""
         self.client.log_artifact(self.run, str(path), folder)
 
-    def close(self, status: str) -> None:
-        """Mark the children, the stage's run and the pipeline run as FINISHED, FAILED or KILLED."""
+    def go_on(self) -> None:
+        """Mark the pipeline run as running again, after an earlier stage of it was written."""
+        self.client.update_run(self.parent, status="RUNNING")
+
+    def close(self, status: str, ended: int | None = None) -> None:
+        """Mark the children, the stage's run and the pipeline run as FINISHED, FAILED or KILLED.
+
+        Args:
+            status: of all of them.
+            ended: milliseconds; None: now.
+        """
         for run in (*self.children.values(), self.run, self.parent):
-            self.client.set_terminated(run, status)
+            self.client.set_terminated(run, status, ended)
 
     def _save(self) -> None:
         if not self.abandoned:
@@ -161,9 +180,10 @@ class Mirror:
     def _find(self, tag: str, value: str) -> Run | None:
         return next(iter(self._search(tag, value)), None)
 
-    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+    def _create(self, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
         stage = {} if RUN in tags else {"gristmill.stage": self.subject.stage}
-        made = self.client.create_run(self.experiment, run_name=name, tags={**self.subject.tags, "gristmill.pipeline": self.subject.pipeline, **stage, **tags})
+        all_tags = {**self.subject.tags, "gristmill.pipeline": self.subject.pipeline, **stage, **tags}
+        made = self.client.create_run(self.experiment, start_time=started, run_name=name, tags=all_tags)
         return str(made.info.run_id)
 
     def _run_of(self, child: str) -> str:

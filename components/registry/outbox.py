@@ -1,4 +1,7 @@
-"""What could not be written while the store was away: kept beside the state, written by the next stage that reaches the store, or by `gristmill mlflow catch-up`."""
+"""What was not written at once, because the store was away or the stage too short to open it.
+
+It is kept beside the state. The next stage that reaches the store writes it, or the end of `gristmill run`, or `gristmill mlflow catch-up`.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,19 @@ def waiting(root: Path) -> list[Path]:
     return sorted(path for path in _place(root).glob("*") if (path / _FACTS).is_file())
 
 
+def oldest(root: Path, token: str) -> int | None:
+    """Return when the first stage that waits of a pipeline run began, in milliseconds since the epoch; None if none waits."""
+    for folder in waiting(root):
+        try:
+            subject = json.loads((folder / _FACTS).read_text(encoding="utf-8"))["subject"]
+            started = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))["started"]
+        except (OSError, ValueError, KeyError):  # another process has written it, or it is of another version
+            continue
+        if subject["token"] == token:
+            return int(started)
+    return None
+
+
 def keep(mirror: Mirror, status: str, files: Sequence[Path]) -> Path:
     """Keep a stage's journal, how far it was copied, and its small files: the stage's own folders are about to go, or to change.
 
@@ -34,14 +50,17 @@ def keep(mirror: Mirror, status: str, files: Sequence[Path]) -> Path:
     folder = _place(subject.root) / f"{time.time():.6f}-{subject.stage}"
     part = folder.with_name(f".{folder.name}")
     (part / _FILES).mkdir(parents=True)
-    for source, name in ((mirror.journal, _JOURNAL), (mirror.state_file, _PROGRESS)):
-        if source.is_file():
-            shutil.copyfile(source, part / name)
+    if mirror.journal.is_file():
+        shutil.copyfile(mirror.journal, part / _JOURNAL)
+    if mirror.state_file.is_file():
+        shutil.copyfile(mirror.state_file, part / _PROGRESS)
+    else:
+        write_atomic(part / _PROGRESS, to_json(asdict(mirror.progress)))
     for number, path in enumerate(path for path in files if path.is_file()):
         (part / _FILES / str(number)).mkdir()
         shutil.copyfile(path, part / _FILES / str(number) / path.name)
     facts = {**asdict(subject), "root": "", "tags": dict(subject.tags), "params": dict(subject.params)}
-    write_atomic(part / _FACTS, to_json({"subject": facts, "status": status}))
+    write_atomic(part / _FACTS, to_json({"subject": facts, "status": status, "ended": int(time.time() * 1000)}))
     return part.rename(folder)
 
 
@@ -63,19 +82,19 @@ def catch_up(root: Path) -> list[str]:
                 continue
             subject = Subject(**{**told["subject"], "root": root})
             with reached(root):
-                _write(Mirror(subject, folder / _JOURNAL, folder / _PROGRESS), told["status"], folder / _FILES)
+                _write(Mirror(subject, folder / _JOURNAL, folder / _PROGRESS), told["status"], told.get("ended"), folder / _FILES)
             shutil.rmtree(folder)
             written.append(f"{subject.stage} of {subject.pipeline}")
     return written
 
 
-def _write(mirror: Mirror, status: str, files: Path) -> None:
+def _write(mirror: Mirror, status: str, ended: int | None, files: Path) -> None:
     mirror.open()
     while mirror.absorb():
         pass
     for path in sorted(files.glob("*/*")):
         mirror.attach(path)
-    mirror.close(status)
+    mirror.close(status, ended)
 
 
 def _place(root: Path) -> Path:

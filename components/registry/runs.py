@@ -10,26 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from components.registry.mirror import Mirror, Subject, read_events
-from components.registry.outbox import catch_up, keep
+from components.registry.outbox import catch_up, keep, oldest
 from components.registry.store import unavailable
 
 Show = Callable[[Mapping[str, Any]], None]
 
 
 class Tracker:
-    """Follows a journal in two threads: one shows events at once, the other logs, and may be as slow as the store is."""
+    """Follows a journal in two threads: one shows events at once, the other logs, and may be as slow as the store is.
 
-    def __init__(self, subject: Subject, journal: Path, state_file: Path, show: Show, patience: float) -> None:
+    A stage that ends well before `defer` seconds have passed never opens the store, which takes longer than such a stage. The outbox takes its journal.
+    """
+
+    def __init__(self, subject: Subject, journal: Path, state_file: Path, show: Show, patience: float, defer: float = 0.0) -> None:
         self._mirror = Mirror(subject, journal, state_file)
         self._journal, self._show, self._patience = journal, show, patience
         self._shown = journal.stat().st_size if journal.is_file() else 0  # what an earlier life of the stage wrote was shown then
         self._opened, self._ending, self._showing = threading.Event(), threading.Event(), threading.Lock()
         self._status, self._warned, self._files = "FAILED", False, list[Path]()
         self._written = self._refused = False
+        self._defer, self._asked, self._needed = defer, False, threading.Event()
         self._shower, self._logger = (threading.Thread(target=work, daemon=True) for work in (self._keep_showing, self._keep_logging))
 
     def run_id(self, timeout: float = 30.0) -> str | None:
         """The id of the stage's MLflow run; None if the store does not answer in time (seconds)."""
+        self._asked = True
+        self._needed.set()
         deadline = time.monotonic() + timeout
         while not self._opened.wait(0.2):
             if not self._logger.is_alive() or time.monotonic() > deadline:
@@ -49,6 +55,7 @@ class Tracker:
         """Show and log the rest and set the status, in `patience` seconds at most; what a store that is away was not told waits for it."""
         self._status = status
         self._ending.set()
+        self._needed.set()
         self._shower.join()
         self._logger.join(self._patience)
         if self._logger.is_alive():
@@ -74,6 +81,9 @@ class Tracker:
 
     def _keep_logging(self) -> None:
         """Results never depend on MLflow: what it refuses is answered by a warning and, if that may help, by another try, of which one comes after the end."""
+        self._needed.wait(self._defer)
+        if self._defer and self._ending.is_set() and self._status == "FINISHED" and not self._asked:
+            return
         last = False
         while not last and not self._mirror.abandoned:
             last = self._ending.is_set()
@@ -90,10 +100,12 @@ class Tracker:
 
     def _log(self, last: bool) -> None:
         if not self._opened.is_set():
-            self._mirror.open()
+            self._mirror.open(oldest(self._mirror.subject.root, self._mirror.subject.token))
             self._opened.set()
         while self._mirror.absorb():
             pass
+        if self._defer and catch_up(self._mirror.subject.root):
+            self._mirror.go_on()
         if last:
             for path in self._files:
                 self._mirror.attach(path)
@@ -113,7 +125,18 @@ class Tracker:
 
 @contextmanager
 def track(
-    root: Path, pipeline: str, stage: str, run_token: str, journal_path: Path, state_file: Path, *, tags: Mapping[str, str], params: Mapping[str, Any], show: Show, patience: float = 30.0
+    root: Path,
+    pipeline: str,
+    stage: str,
+    run_token: str,
+    journal_path: Path,
+    state_file: Path,
+    *,
+    tags: Mapping[str, str],
+    params: Mapping[str, Any],
+    show: Show,
+    patience: float = 30.0,
+    defer: float = 0.0,
 ) -> Iterator[Tracker]:
     """Mirror a stage's journal into MLflow while the body runs. No failure of MLflow reaches the body.
 
@@ -130,8 +153,9 @@ def track(
         params: what the run was made with.
         show: called from a thread with the journal's events of kind "progress" and "say", and with {"kind": "warning", "text"} at most once.
         patience: seconds to wait at the end for a store that does not answer.
+        defer: seconds in which a stage that ends well leaves its journal to the outbox instead; whoever asks for this calls `catch_up` in the end.
     """
-    tracker = Tracker(Subject(root, pipeline, stage, run_token, tags, params), journal_path, state_file, show, patience)
+    tracker = Tracker(Subject(root, pipeline, stage, run_token, tags, params), journal_path, state_file, show, patience, defer)
     tracker.start()
     status = "FAILED"
     try:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.core.bundles import library_versions, read_bundle
+from components.core.bundles import library_versions, read_bundle, shown_size
 from components.core.job import Job
 from components.core.params import read_yaml
 from components.core.tables import read_table
@@ -25,7 +25,7 @@ _GAP = "&nbsp;&nbsp;"  # MLflow's page sets the cells of a table side by side wi
 
 def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     """Where the version came from, how good it is, what it takes and gives."""
-    card, files = read_bundle(job.inputs["winner"])
+    card, _ = read_bundle(job.inputs["winner"])
     judge = base.judge(job.task)
     low, high = winner["test_interval"]["accuracy"]
     examples = _short([query.model_dump(mode="json") for query in judge.example(read_table(job.inputs["clean"], "test"))])
@@ -50,7 +50,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         "dvc_lock": job.tags["dvc_lock"],
         "test_hash": cases.test,
         "test_cases": str(len(cases.ids)),
-        "bundle_bytes": str(sum(map(len, files.values()))),
+        "bundle_bytes": str(winner["size_bytes"]),
         "accuracy": f"{winner['test']['accuracy']:.4f}",
         "accuracy_interval": f"{low:.4f} to {high:.4f}",
         **{key: json.dumps(value, ensure_ascii=False) for key, value in told.items()},
@@ -133,10 +133,10 @@ def _row(*cells: str) -> str:
 
 def _leaderboard(board: Mapping[str, Any]) -> list[str]:
     metric = board["deciding_metric"]
-    lines = [f"| candidate | validation {metric} | test {metric} | interval | MB | p95 ms |", "|---|---|---|---|---|---|"]
+    lines = [f"| candidate | validation {metric} | test {metric} | interval | size | p95 ms |", "|---|---|---|---|---|---|"]
     for row in board["candidates"]:
         low, high = row["test_interval"][metric]
         name = f"**{row['name']}**" if row["winner"] else row["name"]
-        figures = (f"{row['validation'][metric]:.4f}", f"{row['test'][metric]:.4f}", f"{low:.4f} to {high:.4f}", f"{row['size_bytes'] / 1e6:.2f}", f"{row['latency_ms']['p95']:.2f}")
+        figures = (f"{row['validation'][metric]:.4f}", f"{row['test'][metric]:.4f}", f"{low:.4f} to {high:.4f}", shown_size(row["size_bytes"]), f"{row['latency_ms']['p95']:.2f}")
         lines.append(_row(name, *figures))
     return lines

@@ -49,5 +49,6 @@ class ServeParams(Strict):
     limits: LimitParams = LimitParams()
     replicas: Annotated[int, Field(ge=1, le=1000)] | Scale = 1
     num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
+    abstain: float | None = Field(None, gt=0, lt=1)  # answers are "not sure" where else more than this share of the answered questions would be answered wrongly; null: never
     poll_s: float = Field(5.0, gt=0, le=3600)  # how often a running service asks the registry who is champion
     canary: CanaryParams = CanaryParams()  # how traffic moves to a new champion

@@ -42,7 +42,7 @@ class Replica:
         return self._swap
 
     def _app(self, edition: Edition) -> FastAPI:
-        return build_app(load(edition.bundle), edition.model, self._params, keys=self._keys, replica=self._name, monitored=self._monitored)
+        return build_app(load(edition.bundle, self._params.abstain), edition.model, self._params, keys=self._keys, replica=self._name, monitored=self._monitored)
 
 
 def _close_to_others() -> None:

@@ -202,7 +202,7 @@ def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
         router: FastAPI's.
         limits: a query's own validators see them as their context.
     """
-    context = limits.model_dump()
+    context = {"pixels": limits.pixels}
     return [Route(route.path, _direct(route, context), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 import time
@@ -17,6 +18,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table
 from components.engine import measure
+from components.engine.abstention import outcome, threshold_of
 from components.engine.predict import load
 from components.registry.cases import Cases
 from components.registry.gates import Gate, Rival, as_rows, from_rows, judge_gates
@@ -60,6 +62,8 @@ def run(job: Job) -> None:
     version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, card.tags(job, winner, cases))
     keep_cases(job.root, version, cases)
     job.journal.say(f"registered as version {version.number} of {pipeline!r} (challenger)" if "challenger" in version.aliases else f"is version {version.number} of {pipeline!r} already")
+    if params.abstain is not None:
+        job.journal.say(_abstention(job.inputs["winner"], params.abstain, cases))
     smoke = _ask_over_http(job, params, version)
     service = Gate("service", smoke.different == 0, smoke.largest, smoke.tolerance, f"{smoke.asked} answers over HTTP against evaluate's, largest difference")
     gates = [*_judge(job, rules, winner, board, cases), service]
@@ -84,6 +88,16 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["report"], to_json(report))
     page = job.inputs["evaluation"].read_text(encoding="utf-8")
     write_atomic(job.outputs["html"], with_gates(page, pipeline, made))
+
+
+def _abstention(bundle: Path, share: float, cases: Cases) -> str:
+    """Return what `serve.abstain` comes to, as a line. Raises `InputError` of a model that cannot abstain."""
+    least = threshold_of(read_bundle(bundle)[0].profile, share, f"serve.abstain: {share:g}")
+    if math.isinf(least):
+        return f"serve.abstain: {share:g}: no threshold can promise it, every answer will be marked as not sure; state a larger share, or bring more validation rows"
+    tested = outcome(cases.confidence, cases.right, least)
+    wrong = "none" if tested["wrong"] is None else f"{tested['wrong']:.1%}"
+    return f"serve.abstain: {share:g}: answers below {least:.1%} are marked as not sure; on test {tested['answered']:.1%} are answered, of these {wrong} wrongly"
 
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:

@@ -357,6 +357,14 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class Abstains(Protocol):
+    """A Judge whose answers can say "not sure"."""
+
+    def abstain(self, answer: Any) -> Any:
+        """Return the answer marked as not sure; what it would have said stays in it."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A Judge that can say which parts of a query mattered, by leaving each out (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901)."""
 

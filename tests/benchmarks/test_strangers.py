@@ -133,7 +133,7 @@ def test_run_keeps_failures_and_results_and_continues(
     def measure(stranger: strangers_data.Stranger, _: Path) -> dict[str, object]:
         called.append(stranger.name)
         if stranger.name == "films" and called.count("films") == 1:
-            raise RuntimeError("gristmill run: no space left")
+            raise OSError("no space left")
         labels = ["a", "b"] * 20
         return {
             "rows": {"train": 100, "validation": 20, "test": 40},
@@ -149,6 +149,7 @@ def test_run_keeps_failures_and_results_and_continues(
 
     monkeypatch.setattr(strangers, "measure", measure)
     strangers.run(tmp_path, ["tweets", "films", "drugs"], again=False)
+    assert strangers.results_of(tmp_path)["films"] == {"failed": "OSError: no space left"}
     strangers.run(tmp_path, ["tweets", "films", "drugs"], again=False)
     assert called == ["tweets", "films", "drugs", "films"]
     strangers.table(tmp_path)

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from components.core.cpus import CpuLimits
 from components.core.errors import EnvironmentFault
 from pipelines import cluster, connect, supervise
 from pipelines.processes import Identity, alive, family, identify, wait_until
@@ -338,3 +339,17 @@ def test_stopping_what_does_not_run(tmp_path: Path) -> None:
     unreadable: dict[str, Any] = {"address": 1}
     record_path(tmp_path).write_text(json.dumps(unreadable))
     assert cluster.stop(tmp_path) is False
+
+
+@pytest.mark.parametrize(("usable", "given"), [(5, 5), (1, 2)])
+def test_ray_gets_the_cpus_that_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: int, given: int) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(supervise, "cpu_limits", lambda: CpuLimits(16, 8, usable))
+    monkeypatch.setattr(supervise.subprocess, "Popen", lambda words, env, **_: started.append((words, env)))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    supervise.launch(tmp_path, [])
+    (words, environment) = started[0]
+    assert f"--num-cpus={given}" in words
+    assert environment["OPENBLAS_NUM_THREADS"] == str(usable)
+    assert environment["MKL_NUM_THREADS"] == "7"

@@ -59,7 +59,7 @@ def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) ->
     assert shown[-1] == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
 
 
-@pytest.mark.parametrize(("metric", "columns"), [("macro_f1", "test macro_f1 | interval | accuracy"), ("accuracy", "test accuracy | interval | MB")])
+@pytest.mark.parametrize(("metric", "columns"), [("macro_f1", "test macro_f1 | interval | accuracy"), ("accuracy", "test accuracy | interval | size")])
 def test_the_table_shows_the_metric_of_the_gates_first(tmp_path: Path, shown: list[str], metric: str, columns: str) -> None:
     reports(tmp_path, "default", "promoted", metric)
     show_summary(tmp_path, params("default"), "gristmill run")

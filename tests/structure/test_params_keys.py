@@ -102,7 +102,9 @@ def others(value: Any) -> Iterator[Any]:
         yield [*value, value[-1]]
         yield from ([*value[:-1], last] for last in others(value[-1]))
     elif isinstance(value, str):
-        yield from {f"{value}x", "majority", "merge", "adam", "transformer", "review", "linear", "balanced", "fp32", "gru", "optuna", "median", "head", "first", "keep", "fsdp"} - {value}
+        yield from {f"{value}x", "majority", "merge", "adam", "transformer", "review", "linear", "balanced", "fp32", "gru", "optuna", "median", "head", "first", "keep", "fold", "mixed", "fsdp"} - {
+            value
+        }
     elif value is None:
         yield from (1, 0.5, "somewhere", {})
     elif isinstance(value, bool):

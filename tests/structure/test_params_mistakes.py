@@ -73,7 +73,7 @@ def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) ->
     [
         (("task: text_classification", "task: text_clasification"), "task", "(did you mean 'text_classification'?)"),
         (("task: text_classification", "task: null"), "task", "None is not one of"),
-        (("  trials: 8", "  trials: 0"), "tune.trials", "greater than or equal to 1"),
+        (("  trials: 8", "  trials: -1"), "tune.trials", "greater than or equal to 0"),
         (("  trials: 8", "  trials: '8'"), "tune.trials", "valid integer"),
         (("grace_epochs: 1", "grace_epochs: 9"), "tune", "grace_epochs 9 is more than epochs"),
         (("choice: [counted, textcnn, transformer]", "choice: [textcnn, lstm]"), "tune.space.architecture", "'lstm'"),

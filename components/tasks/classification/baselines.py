@@ -58,9 +58,9 @@ Kind = Literal["logistic", "svm", "nb_svm"]
 # Inverse strengths of the penalty that validation chooses from, for rows of length 1. The ratios
 # of nb_svm are above 1, which asks for smaller ones.
 STRENGTHS: Mapping[Kind, Sequence[float]] = {
-    "logistic": (2.0, 8.0, 32.0, 128.0),
+    "logistic": (4.0, 16.0, 64.0, 256.0),
     "svm": (0.1, 0.3, 1.0, 3.0),
-    "nb_svm": (0.03, 0.1, 0.3, 1.0),
+    "nb_svm": (0.1, 0.3, 1.0, 3.0),
 }
 _SHARPNESS = np.geomspace(0.05, 40, 68)
 
@@ -185,12 +185,15 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def sharpened(problem: Problem, model: Linear) -> Linear:
-    """Return the model with its scores scaled for the least loss on validation (Guo et al. 2017)."""
+    """Return the model, its scores scaled for the least loss on validation (Guo et al. 2017)."""
     scores = model.scores(problem.validation)
     return model.scaled(float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor))))
 
 
-def best_linear(problem: Problem, strengths: Mapping[Kind, Sequence[float]]) -> tuple[Linear, dict[str, float]]:
+def best_linear(
+    problem: Problem,
+    strengths: Mapping[Kind, Sequence[float]],
+) -> tuple[Linear, dict[str, float]]:
     """Return the linear model that is best on validation, and the strength of each part of it.
 
     Each kind is fitted with each of its strengths. The best of a kind are averaged in all

@@ -1,22 +1,23 @@
-"""Measurements of classes, and the params that follow from them and from the number of rows."""
+"""Measurements of classes: their number, their rows, labels that are no classes."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.core.errors import InputError
-from components.tasks.base import Setting
 
 # A data set may have one class a row by mistake. Counting stops there.
 MOST_CLASSES = 100_000
 # Classes that are listed one by one, and the first of more.
 _LISTED = 20
+_WIDTH = 160
 _SHOWN = 5
 _ROWS_OF_A_CODE = 5
+_NONE = frozenset(("", "-", "--", "?", "n/a", "na", "none", "nil", "missing", "#n/a", "undefined", "无", "空"))
 
 
 @dataclass
@@ -57,11 +58,21 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
     groups = classes.spellings()
     for group in groups[:_SHOWN]:
         lines.append(("labels that look alike", " | ".join(group)))
+    if blank := [label for label in classes.counts if _means_none(label)]:
+        told = ", ".join(f"{label} {classes.counts[label]:,}" for label in blank)
+        lines.append(("labels that may mean none", told))
+        same = ",".join(f"{label}=" for label in blank)
+        lines.append(("to leave these rows out", f'--labels "{same}"'))
     if groups:
         example = groups[0]
         same = f'--set ingest.label_case=fold, or --labels "{example[0]}={example[-1]}"'
         lines.append(("to make them one", same))
     return lines
+
+
+def _means_none(label: str) -> bool:
+    """Return whether a label looks like a gap that somebody filled in."""
+    return label.casefold().strip("()[]<>. ") in _NONE
 
 
 def _summary(counts: Counter[str], rows: int) -> str:
@@ -73,11 +84,11 @@ def _summary(counts: Counter[str], rows: int) -> str:
         number = f"more than {MOST_CLASSES:,}"
     number = f"{number} in {rows:,} rows"
     ordered = counts.most_common()
-    shown = ordered if len(ordered) <= _LISTED else ordered[:_SHOWN]
-    listed = ", ".join(f"{label} {count:,}" for label, count in shown)
-    if len(shown) == len(ordered):
+    listed = ", ".join(f"{label} {count:,}" for label, count in ordered[:_LISTED])
+    if len(ordered) <= _LISTED and len(listed) <= _WIDTH:
         return f"{number}: {listed}"
-    return f"{number}: {listed}, … down to {ordered[-1][0]} {ordered[-1][1]:,}"
+    first = ", ".join(f"{label} {count:,}" for label, count in ordered[:_SHOWN])
+    return f"{number}: {first}, … down to {ordered[-1][0]} {ordered[-1][1]:,}"
 
 
 def check_classes(classes: ClassCounts) -> None:
@@ -126,8 +137,3 @@ def _number(label: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def effort_settings(rows: int) -> Sequence[Setting]:  # noqa: ARG001
-    """Return the settings of search and compression that depend on the number of rows alone."""
-    return []

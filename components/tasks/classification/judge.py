@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ class Answer(BaseModel):
     label: str
     probability: float = Field(ge=0, le=1)
     probabilities: dict[str, float]
+    abstained: bool = Field(False, description="Not sure: the probability is below what serve.abstain asks for; the label is the best guess")
 
 
 class Figure:
@@ -94,6 +95,10 @@ class ClassificationJudge:
     def confidence(self, answer: Any) -> float:
         """Of the most probable class."""
         return float(answer.probability)
+
+    def abstain(self, answer: Any) -> BaseModel:
+        """Return the answer marked as not sure."""
+        return cast(BaseModel, answer.model_copy(update={"abstained": True}))
 
     def gap(self, one: Any, other: Any) -> float:
         """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""

@@ -14,14 +14,14 @@ from pydantic import BaseModel, Field
 from components.core.files import to_json
 from components.core.params import Strict
 from components.fields.image import Image, decode
-from components.tasks.base import Arrays, Baseline, Scorer
-from components.tasks.classification.baselines import Prior, linear_arrays
-from components.tasks.image_classification.features import (
+from components.fields.patches import (
     LARGEST_SIDE,
     FilterBank,
     draw_filters,
     features,
 )
+from components.tasks.base import Arrays, Baseline, Scorer
+from components.tasks.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
 
 Floats = NDArray[np.float32]

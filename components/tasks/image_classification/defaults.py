@@ -3,26 +3,243 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from components.fields.base import Reject
+from components.fields.image import MAX_PIXELS, declared_size
 from components.tasks.base import Setting
 from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Pixels are looked at in so many pictures, evenly spread. The sizes of all are read.
 _DECODED = 500
 # A difference between channels that JPEG makes of gray.
 _GRAY = 8
+# Pictures of up to this side keep their size; of larger ones the budget decides.
+_AS_IT_IS = 64
+_SMALLEST = 8
+# Between the aspect ratios of nine tenths of the pictures.
+_ALIKE = 1.3
+# Of the pictures that are recognized as they are, so many are recognized mirrored.
+_KEPT = 0.9
+_VIEW = 16
+# The default of serve.limits.pixels.
+_SERVED_PIXELS = 4_000_000
+# CPU-seconds that the fit of the first network may take, of the 30 CPU-minutes of a whole run.
+FIT_SECONDS = 1_300.0
+# Above this, search and distillation would take longer than the fit is worth.
+SEARCH_SECONDS = 60.0
+# With fewer train rows neither search nor a smaller network can be told from chance.
+_FEW_ROWS = 1_000
+PRUNE_SECONDS = 400.0
+# Multiplications of a forward pass that a core trained through in a second, in fp32: 541 pictures
+# of 28 x 28 with the network of three blocks below, on an AMD EPYC with AVX-512.
+_MULTIPLICATIONS_PER_SECOND = 11e9
+# Rows -> epochs: few rows need many passes.
+_EPOCHS = ((500, 60), (2_000, 40), (5_000, 30), (20_000, 20), (math.inf, 12))
+_LEAST_EPOCHS = 6
+# Sides that photos are shrunk to, the largest first.
+_SIDES = (128, 96, 64)
+# Blocks -> channels and convolutions of each block; each block but the last halves the picture.
+_BLOCKS: dict[int, tuple[list[int], list[int]]] = {
+    2: ([32, 64], [2, 2]),
+    3: ([32, 64, 128], [1, 2, 2]),
+    4: ([32, 64, 128, 128], [1, 1, 1, 2]),
+    5: ([16, 32, 64, 128, 128], [1, 1, 1, 1, 2]),
+}
+# The side that the last block should see.
+_LAST_SIDE = 7
+
+
+@dataclass(frozen=True)
+class Network:
+    """A ConvNet for pictures of one size.
+
+    Args:
+        size: side of a picture in pixels.
+        colors: channels of a picture.
+    """
+
+    size: int
+    colors: int
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks, so that the last one sees about 7 x 7 positions."""
+        return min(max(1 + round(math.log2(self.size / _LAST_SIDE)), 2), max(_BLOCKS))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the config of the ConvNet."""
+        channels, depths = _BLOCKS[self.blocks]
+        small = self.size < 2 * _LAST_SIDE
+        return {
+            "channels": channels,
+            "depths": [1] * len(channels) if small else depths,
+            # So few positions each mean something.
+            "pooling": "none" if small else "average",
+            "hidden": 64 if small else 0,
+            "dropout": 0.2,
+        }
+
+    @property
+    def multiplications(self) -> int:
+        """Return the multiplications of the convolutions for one picture."""
+        total = 0
+        side = self.size
+        width = self.colors
+        for channels, depth in zip(self.config["channels"], self.config["depths"], strict=True):
+            for _ in range(depth):
+                total += side * side * 9 * width * channels
+                width = channels
+            side //= 2
+        return total
+
+    def seconds(self, rows: int, epochs: int) -> float:
+        """Return the CPU-seconds of a fit, in fp32."""
+        return rows * epochs * self.multiplications / _MULTIPLICATIONS_PER_SECOND
+
+
+def epochs_for(network: Network, rows: int) -> int:
+    """Return the epochs that so many train rows need, or as many as the budget allows."""
+    wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
+    allowed = int(FIT_SECONDS / max(network.seconds(rows, 1), 1e-9))
+    return max(_LEAST_EPOCHS, min(wanted, allowed))
+
+
+def largest_side(side: int, colors: int, rows: int) -> int:
+    """Return the side to which photos are shrunk: the largest one that the budget allows.
+
+    Args:
+        side: of the pictures as they are.
+        colors: channels of a picture.
+        rows: of train.
+    """
+    for candidate in _SIDES:
+        network = Network(candidate, colors)
+        wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
+        if candidate <= side and network.seconds(rows, wanted) <= FIT_SECONDS:
+            return candidate
+    return min(side, _SIDES[-1])
+
+
+def training_settings(network: Network, rows: int, flips: tuple[bool, str]) -> Sequence[Setting]:
+    """Return how a network is trained, searched and compressed.
+
+    Args:
+        network: the first one.
+        rows: of train.
+        flips: whether pictures are mirrored, and why.
+    """
+    epochs = epochs_for(network, rows)
+    seconds = network.seconds(rows, epochs)
+    return [
+        *_augment(network, flips),
+        *_training(network, rows, epochs),
+        *_search(rows, epochs, seconds),
+        *_compress(network, rows, epochs, seconds),
+    ]
+
+
+def _augment(network: Network, flips: tuple[bool, str]) -> list[Setting]:
+    shift = round(network.size / 14, 1)
+    return [
+        Setting("augment.rate", 0.0, "pictures are transformed on the fly: no row is added"),
+        Setting("augment.online.rotate_degrees", 8.0, "a little: 6 and 9 must stay apart"),
+        Setting("augment.online.shift_pixels", shift, "a fourteenth of the size"),
+        Setting("augment.online.zoom", 0.1, "enlarged or shrunk by up to a tenth"),
+        Setting("augment.online.flip", *flips),
+    ]
+
+
+def _training(network: Network, rows: int, epochs: int) -> list[Setting]:
+    # Steps must be many enough: a small data set has small batches.
+    batch = 32
+    rate = 2e-3
+    if rows > 1_000:
+        batch = 64
+        rate = 3e-3
+    if rows > 10_000:
+        batch = 128
+        rate = 4e-3
+    elements = batch * network.size**2 * network.colors
+    seconds = network.seconds(rows, epochs)
+    cost = f"about {seconds:,.0f} CPU-seconds in fp32, of a budget of {FIT_SECONDS:,.0f}"
+    blocks = f"{network.blocks} blocks for pictures of {network.size} x {network.size}"
+    settings = [
+        Setting("train.epochs", epochs, f"for {rows:,} train rows: {cost}"),
+        Setting("train.batch_size", batch, f"for {rows:,} train rows"),
+        Setting("train.micro_batch_tokens", max(16_384, elements), "a whole batch at once"),
+        Setting("train.learning_rate", rate, f"the peak of one cycle, at {batch} rows a step"),
+        Setting("train.schedule", "one_cycle", "reaches its best in the last epochs"),
+        Setting("train.warmup_share", 0.2, "of one cycle"),
+        Setting("train.weight_decay", 0.05, "for networks with batch norm"),
+        Setting("train.label_smoothing", 0.05, "against overconfidence"),
+        Setting("train.patience", epochs, "one cycle is never stopped early"),
+    ]
+    for name, value in network.config.items():
+        settings.append(Setting(f"train.nets.convnet.{name}", value, blocks))
+    return settings
+
+
+def _search(rows: int, epochs: int, seconds: float) -> list[Setting]:
+    space = {
+        "learning_rate": {"loguniform": [1e-3, 1e-2]},
+        "nets.convnet.dropout": {"uniform": [0.0, 0.4]},
+    }
+    trials = 4
+    why = f"a fit takes about {seconds:,.0f} CPU-seconds"
+    if seconds > SEARCH_SECONDS:
+        trials = 0
+        why += ": a search costs more than it gains; --set tune.trials=4 searches"
+    if rows < _FEW_ROWS:
+        trials = 0
+        why = f"{rows:,} train rows are too few to tell trials apart; --set tune.trials=4 searches"
+    return [
+        Setting("tune.trials", trials, why),
+        Setting("tune.epochs", max(1, epochs // 2), "half of a fit"),
+        Setting("tune.grace_epochs", max(1, epochs // 8), "before a trial may be stopped"),
+        Setting("tune.space", space, "what matters most for this network"),
+    ]
+
+
+def _compress(network: Network, rows: int, epochs: int, seconds: float) -> list[Setting]:
+    if rows < _FEW_ROWS:
+        why = f"{rows:,} train rows: the network is small and quick already"
+        return [Setting("compress.prune", None, why), Setting("compress.distill", None, why)]
+    settings = []
+    if seconds > PRUNE_SECONDS:
+        why = f"it would cost a part of {seconds:,.0f} CPU-seconds again; int8 is kept"
+        settings.append(Setting("compress.prune", None, why))
+    else:
+        few = max(1, epochs // 4)
+        settings.append(Setting("compress.prune.epochs", few, "a quarter of a fit"))
+        settings.append(Setting("compress.prune.learning_rate", 1e-3, "half of the fit's or less"))
+    if seconds > SEARCH_SECONDS:
+        why = f"a fit takes about {seconds:,.0f} CPU-seconds; int8 is small already"
+        return [*settings, Setting("compress.distill", None, why)]
+    config = network.config
+    narrow = [max(8, width // 2) for width in config["channels"]]
+    student = {
+        "architecture": "convnet",
+        "nets": {"convnet": {**config, "channels": narrow}},
+        "epochs": epochs,
+        "learning_rate": 4e-3,
+        "temperature": 2.0,
+        "weight": 0.7,
+    }
+    return [*settings, Setting("compress.distill", student, "half as wide")]
 
 
 @dataclass(frozen=True)
@@ -40,6 +257,8 @@ class ImageMeasurements:
     transparent: int
     # pictures that cannot be opened
     unreadable: int
+    # whether mirrored pictures keep their class, and why
+    flips: tuple[bool, str]
 
     @property
     def labelled(self) -> int:
@@ -65,18 +284,23 @@ class ImageDefaults:
         """Return sizes, channels and classes."""
         classes, sizes = ClassCounts(), Counter[tuple[int, int]]()
         unreadable, decoded, colored, transparent = 0, 0, 0, 0
+        views, labels = list[NDArray[np.float32]](), list[str]()
         stride = max(1, total // _DECODED)
         for number, row in enumerate(rows):
             classes.add(row.get("label"))
             try:
-                with Pillow.open(io.BytesIO(row["image"])) as picture:
-                    sizes[picture.size] += 1
-                    if number % stride == 0 and decoded < _DECODED:
+                sizes[declared_size(row["image"])] += 1
+                if number % stride == 0 and decoded < _DECODED:
+                    with Pillow.open(io.BytesIO(row["image"])) as picture:
                         has_color, has_alpha = _channels(picture)
-                        decoded += 1
-                        colored += has_color
-                        transparent += has_alpha
-            except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+                        view = _view(picture)
+                    decoded += 1
+                    colored += has_color
+                    transparent += has_alpha
+                    if row.get("label") is not None:
+                        views.append(view)
+                        labels.append(row["label"])
+            except (Reject, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
                 unreadable += 1
         return ImageMeasurements(
             total=total,
@@ -86,6 +310,7 @@ class ImageDefaults:
             colored=colored,
             transparent=transparent,
             unreadable=unreadable,
+            flips=mirror_test(views, labels),
         )
 
     def describe(self, measured: ImageMeasurements) -> Sequence[tuple[str, str]]:
@@ -104,7 +329,7 @@ class ImageDefaults:
 
     def settings(self, measured: ImageMeasurements) -> Sequence[Setting]:
         """Return size, channels, network and effort for these pictures."""
-        return [*_pixels(measured), *_network(measured), *effort_settings(measured.labelled)]
+        return [*_pixels(measured), *_network(measured), *_limits(measured)]
 
     def losses(self, measured: ImageMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many pictures lose pixels or color."""
@@ -116,7 +341,9 @@ class ImageDefaults:
             lines.append(f"{larger:,} of {number:,} pictures are shrunk to {target}: clean.size")
         stretched = sum(n for (width, height), n in measured.sizes.items() if width != height)
         if stretched:
-            lines.append(f"{stretched:,} of {number:,} pictures are not square and are stretched")
+            becomes = {"squeeze": "squeezed", "pad": "padded", "crop": "cropped"}
+            how = becomes[params["clean"]["fit"]]
+            lines.append(f"{stretched:,} of {number:,} pictures are not square: {how} (clean.fit)")
         if measured.colored and params["clean"]["channels"] == 1:
             share = f"{measured.colored:,} of {measured.decoded:,} pictures looked at"
             lines.append(f"{share} lose their color: clean.channels")
@@ -124,24 +351,109 @@ class ImageDefaults:
 
 
 def _pixels(measured: ImageMeasurements) -> list[Setting]:
-    """Return clean.size and clean.channels."""
-    size = measured.side(50)
-    reason = f"half of the pictures are up to {size} pixels wide or high"
+    """Return the settings of clean: size, channels, fit, duplicates."""
+    rows = _train_rows(measured)
+    colors = 3 if measured.colored else 1
+    side = max(measured.side(50), _SMALLEST)
+    reason = f"half of the pictures are up to {side} pixels wide or high"
     if measured.one_size:
         reason = "all pictures are {} x {}".format(*measured.one_size)
-    # 8 and 64: what a network of two convolutions on two cores is good for.
-    bounded = min(max(size, 8), 64)
-    if bounded != size:
-        reason += f"; resampled to {bounded} x {bounded}"
-    channels, why = 1, "no picture looked at has color"
-    if measured.colored:
-        channels, why = 3, f"{measured.colored:,} of {measured.decoded:,} pictures have color"
-    return [Setting("clean.size", bounded, reason), Setting("clean.channels", channels, why)]
+    size = side if side <= _AS_IT_IS else largest_side(side, colors, rows)
+    if size != side:
+        reason += f"; shrunk to {size} x {size}, what a fit of about 20 CPU-minutes allows"
+    why = "no picture looked at has color"
+    if colors == 3:
+        why = f"{measured.colored:,} of {measured.decoded:,} pictures have color"
+    return [
+        Setting("clean.size", size, reason),
+        Setting("clean.channels", colors, why),
+        Setting("clean.fit", *_fit(measured)),
+        Setting("clean.boilerplate", 0, "equal pictures are duplicates"),
+        Setting("clean.near_duplicates", 0.9, "small pictures of one class are much alike"),
+    ]
 
 
-def _network(measured: ImageMeasurements) -> list[Setting]:  # noqa: ARG001
-    """Return the sizes of the network, epochs, transforms, the search space and the student."""
-    return []
+def _fit(measured: ImageMeasurements) -> tuple[str, str]:
+    """Return how pictures become squares, and why."""
+    aspects = [width / height for width, height in measured.sizes]
+    spread = np.repeat(aspects, list(measured.sizes.values()))
+    low, high = np.percentile(spread, (10, 90)) if len(spread) else (1.0, 1.0)
+    if high / low <= _ALIKE:
+        return "squeeze", "nearly all pictures have one aspect ratio: all of the picture is seen"
+    return "pad", f"widths are {low:.2g} to {high:.2g} times the heights: shapes are kept"
+
+
+def _train_rows(measured: ImageMeasurements) -> int:
+    """Return about how many rows are for training: without test and validation."""
+    return max(1, round(measured.labelled * 0.8))
+
+
+def _network(measured: ImageMeasurements) -> list[Setting]:
+    """Return the network, epochs, transforms, the search and the compression."""
+    chosen = {setting.path: setting.value for setting in _pixels(measured)}
+    network = Network(chosen["clean.size"], chosen["clean.channels"])
+    return list(training_settings(network, _train_rows(measured), measured.flips))
+
+
+def _limits(measured: ImageMeasurements) -> list[Setting]:
+    """Return what a client may send: pictures like those of training."""
+    pixels = max((width * height for width, height in measured.sizes), default=0)
+    settings = [Setting("serve.limits.characters", 1_000_000, "of a picture's base64")]
+    if pixels > _SERVED_PIXELS:
+        bounded = min(pixels, MAX_PIXELS)
+        why = f"pictures of the data have up to {pixels:,} pixels"
+        settings = [
+            Setting("serve.limits.characters", 10_000_000, "base64 of a photo of 7 MB"),
+            Setting("serve.limits.pixels", bounded, why),
+            Setting("serve.limits.body_bytes", 12_000_000, "one photo at a time"),
+        ]
+    return settings
+
+
+def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> tuple[bool, str]:
+    """Return whether mirrored pictures keep their class, and why.
+
+    Pictures of one half are told apart by the nearest mean of the other half, as they are and
+    mirrored. Letters and digits are recognized much worse when they are mirrored.
+
+    Args:
+        views: gray pictures (16, 16), 0-1.
+        labels: their classes.
+    """
+    plain, mirrored = 0, 0
+    for part in (0, 1):
+        means = _means(views, labels, part)
+        for view, label in list(zip(views, labels, strict=True))[1 - part :: 2]:
+            plain += _nearest(view, means) == label
+            mirrored += _nearest(view[:, ::-1], means) == label
+    count = max(len(views), 1)
+    most = max(Counter(labels).values(), default=0)
+    if plain < 1.3 * most + 10:
+        return False, "whether mirrored pictures keep their class cannot be told: --set augment.online.flip=true"
+    figures = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
+    kept = mirrored >= _KEPT * plain
+    return kept, f"the nearest mean finds the class of {figures}"
+
+
+def _means(views: Sequence[NDArray[np.float32]], labels: Sequence[str], part: int) -> dict[str, NDArray[np.float32]]:
+    """Return the mean picture of each class over every other picture."""
+    members: dict[str, list[NDArray[np.float32]]] = {}
+    for view, label in list(zip(views, labels, strict=True))[part::2]:
+        members.setdefault(label, []).append(view)
+    return {label: np.mean(some, axis=0) for label, some in members.items()}
+
+
+def _nearest(view: NDArray[np.float32], means: Mapping[str, NDArray[np.float32]]) -> str | None:
+    """Return the class whose mean is nearest."""
+    return min(means, key=lambda label: float(((view - means[label]) ** 2).sum()), default=None)
+
+
+def _view(picture: Pillow.Image) -> NDArray[np.float32]:
+    """Return a small gray picture (16, 16), 0-1, white where it is transparent."""
+    small = picture.convert("RGBA").resize((_VIEW, _VIEW))
+    white = Pillow.new("RGBA", small.size, "white")
+    gray = Pillow.alpha_composite(white, small).convert("L")
+    return np.asarray(gray, dtype=np.float32) / np.float32(255)
 
 
 def _channels(picture: Pillow.Image) -> tuple[bool, bool]:

@@ -50,8 +50,9 @@ _LONGEST = (3, 4, 5)
 _MOST_WEIGHTS = 40_000_000
 # Up to so many weights are kept in 32 bits.
 _WIDE_WEIGHTS = 4_000_000
-# Entries of the train matrix times classes: what a pass over the rows costs.
-_COSTLY, _VERY_COSTLY = 300_000_000, 3_000_000_000
+# Entries of the train matrix times scores: a fit takes about 40 ns of each. Up to the first bound
+# all strengths are tried, up to the second the middle ones, beyond it there is one fit.
+_COSTLY, _VERY_COSTLY = 300_000_000, 1_500_000_000
 
 
 class Classical(Strict):
@@ -102,7 +103,9 @@ class Vocabulary:
 
         A group holds the n-grams of one analyzer in one view.
         """
-        found = [analyzer_of(keys) + len(ANALYZERS) * view for view, keys in enumerate(self.keys.values())]
+        found = []
+        for view, keys in enumerate(self.keys.values()):
+            found.append(analyzer_of(keys) + len(ANALYZERS) * view)
         weights = np.repeat([self.weights[view] for view in self.keys], len(ANALYZERS))
         return np.concatenate(found).astype(np.uint8), weights.astype(np.float64)
 
@@ -245,15 +248,21 @@ class TfidfLinear:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
             model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
             return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+        lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
+        if _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY:
+            lengths = lengths[-1:]
         found = []
-        for longest in _LONGEST if params.ngrams is None else (params.ngrams,):
+        for longest in lengths:
             kept, mask = vocabulary.up_to(longest)
             found.append((problem_of(mask, kept), kept))
         problem, vocabulary = _best_length(found, params)
         model, _ = best_linear(problem, _strengths(problem, params))
         return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
 
-    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    def featuriser(
+        self,
+        files: Mapping[str, bytes],
+    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Return what makes ragged columns of texts and titles.
 
         They are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
@@ -333,7 +342,11 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
     return Vocabulary(blocks, keys, idf, {view: weights[view] for view in views})
 
 
-def _matrix(counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: Vocabulary) -> Any:
+def _matrix(
+    counts: Mapping[str, NDArray[Any]],
+    mask: NDArray[np.bool_],
+    kept: Vocabulary,
+) -> Any:
     """Return the values of the features that stay as a sparse matrix (n, features)."""
     from scipy.sparse import csr_array
 
@@ -350,7 +363,10 @@ def _matrix(counts: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_], kept: V
     return csr_array((values, *places), chosen.shape)
 
 
-def _best_length(found: Sequence[tuple[Problem, Vocabulary]], params: Classical) -> tuple[Problem, Vocabulary]:
+def _best_length(
+    found: Sequence[tuple[Problem, Vocabulary]],
+    params: Classical,
+) -> tuple[Problem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
     if len(found) == 1:
         return found[0]
@@ -366,7 +382,7 @@ def _best_length(found: Sequence[tuple[Problem, Vocabulary]], params: Classical)
 
 def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float]]:
     """Return the kinds of models and strengths to try: fewer of a large problem."""
-    cost = problem.features.nnz * problem.classes
+    cost = _cost(problem.features.nnz, problem.classes)
     kinds = list(dict.fromkeys(params.models))
     if cost > _VERY_COSTLY:
         kinds = [kind for kind in kinds if kind == "svm"] or kinds[:1]
@@ -374,10 +390,17 @@ def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float
     for kind in kinds:
         tried[kind] = STRENGTHS[kind]
         if cost > _COSTLY:
-            tried[kind] = tried[kind][1:3]
+            tried[kind] = STRENGTHS[kind][1:3] if kind == "svm" else STRENGTHS[kind][2:3]
+        if cost > _VERY_COSTLY:
+            tried[kind] = (_middle(STRENGTHS[kind]),)
         if params.C is not None:
             tried[kind] = (params.C,)
     return tried
+
+
+def _cost(entries: int, classes: int) -> int:
+    """Return the entries that a fit goes through in one pass: each score has its own fit."""
+    return entries * (classes if classes > 2 else 1)
 
 
 def _middle(strengths: Sequence[float]) -> float:
@@ -398,7 +421,10 @@ def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
     }
 
 
-def _string_features(content: Mapping[str, Any], fields: Mapping[str, Text]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+def _string_features(
+    content: Mapping[str, Any],
+    fields: Mapping[str, Text],
+) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
     """Return the features of a bundle that spells its n-grams out, as they were before keys."""
     column: dict[tuple[str, str], int] = {}
     # Bundles from before titles have one vocabulary.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -17,7 +18,6 @@ from components.tasks.classification.defaults import (
     ClassCounts,
     check_classes,
     describe_classes,
-    effort_settings,
 )
 
 # Words and scripts are counted on so many texts, and on so many characters of each.
@@ -28,6 +28,34 @@ _UNIT = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff
 _SCRIPTS = {"CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul"}
 # Scripts whose words are not separated by spaces.
 UNSPACED = frozenset({"han", "kana", "thai", "lao", "khmer", "myanmar", "tibetan"})
+# Characters of a text that are kept: all of them, up to what the service takes by default.
+_LEAST_CHARACTERS = 2_000
+_CHARACTERS_BUDGET = 20_000
+# Tokens that a network reads, the half of them above so many rows; the linear model reads all.
+_TOKENS = 512
+_LEAST_TOKENS = 32
+_MANY_ROWS = 20_000
+# Tokens of a word or mark, in scripts with spaces.
+_PIECES = 4 / 3
+# Above this share of letters without spaces between words, characters are what counts.
+_MIXED = 0.5
+# With fewer rows no network came near the linear model: a search would be idle.
+FEW_ROWS = 4_000
+_PARALLEL_ROWS = 10_000
+_BATCH = 64
+_STEPS = 1_200
+_LEAST_EPOCHS = 6
+_MOST_EPOCHS = 30
+# Rows of the table of n-grams, and weights of all classes together: 80 MB in 32 bits.
+_TABLE = 300_000
+_LEAST_TABLE = 20_000
+_WEIGHTS = 20_000_000
+_SPACE = {
+    "architecture": {"choice": ["counted", "textcnn"]},
+    "learning_rate": {"loguniform": [1.0e-3, 6.0e-3]},
+    "nets.counted.n": {"choice": [2, 3, 4]},
+    "nets.textcnn.dropout": {"uniform": [0.3, 0.6]},
+}
 # A script with a smaller share of the letters counts as quotations, names and the like.
 _MINOR = 0.05
 
@@ -124,7 +152,7 @@ class TextDefaults:
         scripts = ", ".join(f"{name} {share:.0%}" for name, share in measured.scripts.items())
         lines = [
             ("characters of a text", str(measured.characters)),
-            ("words and marks", str(measured.units)),
+            ("words, marks and Han characters", str(measured.units)),
             ("scripts", scripts or "no letters"),
         ]
         if measured.titles:
@@ -137,7 +165,7 @@ class TextDefaults:
 
     def settings(self, measured: TextMeasurements) -> Sequence[Setting]:
         """Return limits, network and effort for these texts."""
-        return [*_limits(measured), *_network(measured), *effort_settings(measured.labelled)]
+        return [*_limits(measured), *_network(measured)]
 
     def losses(self, measured: TextMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many texts are cut."""
@@ -148,21 +176,70 @@ class TextDefaults:
             where = f"clean.max_characters ({characters:,})"
             lines.append(f"{cut:,} of {number:,} texts are cut at {where}")
         tokens = params["tokenize"]["max_length"]
-        shares = np.array(measured.unit_lengths or [0]) > tokens
-        if shares.any():
+        longer = np.mean(np.array(measured.unit_lengths or [0]) > tokens)
+        if longer:
+            share = "fewer than 1%" if longer < 0.01 else f"{longer:.0%}"
             where = f"tokenize.max_length ({tokens:,} tokens)"
-            lines.append(f"networks read {shares.mean():.0%} of the texts only up to {where}")
+            lines.append(f"{share} of the texts are longer than {where}: networks read their start")
         return lines
 
 
-def _limits(measured: TextMeasurements) -> list[Setting]:  # noqa: ARG001
+def _limits(measured: TextMeasurements) -> list[Setting]:
     """Return where texts are cut: clean.max_characters, tokenize.max_length."""
-    return []
+    longest = measured.characters.max
+    characters = _rounded(max(longest, _LEAST_CHARACTERS))
+    reason = f"no text is cut: the longest has {longest:,}"
+    if characters > _CHARACTERS_BUDGET:
+        characters = _CHARACTERS_BUDGET
+        cut = measured.longer_than(characters)
+        reason = f"the budget of one text; {cut:,} of {len(measured.lengths):,} are longer"
+    # Words are cut into pieces: a third more tokens than words and marks, as measured.
+    factor = 1.0 if measured.unspaced > _MIXED else _PIECES
+    wanted = math.ceil(measured.units.p95 * factor / 16) * 16
+    budget = _TOKENS if measured.labelled <= _MANY_ROWS else _TOKENS // 2
+    tokens = min(max(wanted, _LEAST_TOKENS), budget)
+    about = f"95% of the texts have up to {measured.units.p95:,} words and marks"
+    if wanted > budget:
+        about = f"the budget of a network; {about}"
+    return [
+        Setting("clean.max_characters", characters, reason),
+        Setting("tokenize.max_length", tokens, about),
+        Setting("augment.rate", 0.0, "added rows did not pay on the sets that were measured"),
+    ]
 
 
-def _network(measured: TextMeasurements) -> list[Setting]:  # noqa: ARG001
+def _network(measured: TextMeasurements) -> list[Setting]:
     """Return the architecture, its sizes, epochs, the search space and the student."""
-    return []
+    rows, classes = measured.labelled, max(len(measured.classes.counts), 2)
+    few = rows < FEW_ROWS
+    # As many steps as the weights of n-grams need, whatever the number of rows.
+    epochs = min(max(round(_STEPS * _BATCH / max(rows, 1)), _LEAST_EPOCHS), _MOST_EPOCHS)
+    table = min(_TABLE, max(_LEAST_TABLE, _WEIGHTS // classes))
+    spaced = measured.unspaced <= _MIXED
+    vocabulary = 16_000 if spaced and rows >= 5_000 else 8_000
+    script = "words have spaces between them" if spaced else "characters are tokens"
+    workers = 1 if rows < _PARALLEL_ROWS else 2
+    return [
+        Setting("tokenize.vocabulary_size", vocabulary, f"{rows:,} rows; {script}"),
+        Setting("train.architecture", "counted", "the best network on most sets measured"),
+        Setting("train.workers", workers, f"{rows:,} rows"),
+        Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {_BATCH} rows, at least"),
+        Setting("train.patience", 6, "weights of n-grams are best late"),
+        Setting("train.label_smoothing", 0.0, "measured with counted"),
+        Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
+        Setting("train.nets.counted.rows", table, f"n-grams with weights for {classes:,} classes"),
+        Setting("tune.epochs", min(epochs, 8), "so many of a fit are enough to compare networks"),
+        Setting("tune.trials", 0 if few else 4, f"{rows:,} rows"),
+        Setting("tune.space", dict(_SPACE), "what won on sets of strangers, and its rivals"),
+        Setting("compress.prune", None, "counted has nothing to prune"),
+        Setting("compress.distill", None, "no student was as good as the linear model"),
+    ]
+
+
+def _rounded(number: int) -> int:
+    """Return the next number of one digit and zeros that is not smaller."""
+    unit = int(10 ** (len(str(number)) - 1))
+    return -(-number // unit) * unit
 
 
 def _scripts(texts: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.core.bundles import CARD, Card, read_bundle, write_bundle
+from components.core.bundles import CARD, Card, add_to_profile, bundle_bytes, read_bundle, shown_size, write_bundle
 from components.core.errors import InputError
 
 MODEL = Card("some_task", "numpy", "classical", {"width": 8, "kernels": [1, 2]}, ["差评", "好评"], 7, "d" * 64, "p" * 64, ["train", "prune"], {"text.length": {"quantiles": [1.0]}})
@@ -90,3 +90,18 @@ def test_a_card_with_odd_files_is_an_input_error(bundle: Path, files: Any) -> No
     change(bundle, files=files)
     with pytest.raises(InputError):
         read_bundle(bundle)
+
+
+def test_a_bundle_has_one_size_whatever_its_card_tells(bundle: Path) -> None:
+    before = bundle_bytes(bundle)
+    assert before == sum(len(content) for content in read_bundle(bundle)[1].values())
+    add_to_profile(bundle, {"abstention": list(range(1000))})
+    assert bundle_bytes(bundle) == before
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_940, "99.9 kB"), (99_960, "100 kB"), (999_400, "999 kB"), (999_600, "1.0 MB"), (4_130_000, "4.1 MB"), (2.5e9, "2.5 GB"), (3e12, "3000 GB")],
+)
+def test_sizes_are_shown_in_three_digits(size: float, shown: str) -> None:
+    assert shown_size(size) == shown

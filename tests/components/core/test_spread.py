@@ -23,3 +23,13 @@ def test_results_come_in_order_and_only_when_asked_for() -> None:
 def test_what_work_raises_comes_out() -> None:
     with pytest.raises(ZeroDivisionError):
         list(spread(lambda piece: 1 // piece, [1, 0]))
+
+
+def test_a_single_piece_needs_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of a worker's process takes longer than a piece."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "remote", lambda *_, **__: pytest.fail("made a task"))
+    assert list(spread(lambda piece: piece * 10, iter([3]))) == [30]
+    assert list(spread(lambda piece: piece * 10, iter([]))) == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mill import Mill
 
-from components.core.bundles import Card
+from components.core.bundles import Card, add_to_profile
 from components.core.errors import InputError
 from components.core.tables import read_table
+from components.engine.abstention import KEY, abstention_table, threshold
 from components.engine.measure import watched
 from components.engine.predict import ARRAYS, WEIGHTS, Predictor, load
 from components.engine.save import save_numpy
@@ -84,3 +86,23 @@ def test_the_watched_figure_is_that_of_the_validation_answers(reviews: Mill, net
     rows, predictor = reviews.rows("clean", "validation"), load(network)
     labels = [answer.label for answer in predictor.predict([predictor.judge.Query(text=row["text"]) for row in rows])]
     assert watched(network, reviews.root / "tokens") == pytest.approx(f1_score([row["label"] for row in rows], labels, average="macro"))
+
+
+@each
+def test_answers_below_the_threshold_are_marked_and_keep_their_label(bundles: dict[str, Path], name: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles[name], bundle)
+    with pytest.raises(InputError, match="before abstention"):
+        load(bundle, 0.1)
+    plain = load(bundle)
+    queries = [plain.judge.Query(text=text) for text in TEXTS]
+    before = plain.predict(queries)
+    assert not any(answer.abstained for answer in before)
+    middle = float(np.median([answer.probability for answer in before]))
+    table = abstention_table([middle] * 200 + [middle / 2] * 200, [True] * 200 + [False] * 200)
+    add_to_profile(bundle, {KEY: table})
+    assert threshold(table, 0.1) == middle
+    after = load(bundle, 0.1).predict(queries)
+    assert [answer.abstained for answer in after] == [answer.probability < middle for answer in before]
+    assert [(answer.label, answer.probabilities) for answer in after] == [(answer.label, answer.probabilities) for answer in before]
+    assert all(answer.abstained for answer in load(bundle, 0.0001).predict(queries))  # no threshold can promise that

@@ -93,6 +93,16 @@ def reviews() -> Facts:
             "filtered": 0,
             "clean": 17320,
         },
+        account=[
+            {"stage": "clean", "what": "text_cut", "rows": 3228, "of": 4640, "message": "3,228 of 4,640 texts cut at 2,000 characters: clean.max_characters", "share_lost": 0.58},
+        ],
+        coverage={
+            "curve": [{"coverage": 0.5, "accuracy": 0.95}, {"coverage": 1.0, "accuracy": 0.85}],
+            "shares": [
+                {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
+                {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
+            ],
+        },
         quarantine={"too_short": ["好", "!!!", "ok"], "boilerplate": ["此用户没有填写评论内容"]},
         splits={"train": {"差评": 7210, "好评": 6646}, "validation": {"差评": 901, "好评": 831}, "test": {"差评": 901, "好评": 831}},
         lengths={
@@ -319,3 +329,12 @@ def test_figures_are_written_for_people() -> None:
     assert [size(900), size(412_345), size(5_149_000), size(2.5e9), size(None)] == ["900\u202fB", "412\u202fkB", "5.1\u202fMB", "2.5\u202fGB", "–"]
     assert [number(0.421), number(15.44), number(251.2), number(None)] == ["0.42", "15.4", "251", "–"]
     assert [count(17320), points(-0.0031), ratio(0.2541)] == ["17,320", "−0.3", "0.25\u202f×"]
+
+
+def test_tells_what_happened_to_the_rows_and_what_abstaining_brings(pages: tuple[str, str]) -> None:
+    page = words(pages[0])
+    assert "3,228 of 4,640 texts cut at 2,000 characters: clean.max_characters" in page
+    assert "Accuracy against coverage" in page
+    assert "no threshold can promise it" in page
+    assert "0.05" in page and "61.0" in page
+    assert 'id="account"' not in pages[1] and 'id="coverage"' not in pages[1]

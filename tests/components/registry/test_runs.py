@@ -274,7 +274,7 @@ def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(root: Path, m
 def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, hang = mirror.Mirror.open, threading.Event()
 
-    def hanging(self: mirror.Mirror) -> None:
+    def hanging(self: mirror.Mirror, *_: Any) -> None:
         hang.wait(60)
         raise OSError("cut off")
 
@@ -314,3 +314,52 @@ def test_what_mlflow_refuses_costs_no_other_point(root: Path) -> None:
     (run,) = runs(root, "train")
     assert run.data.metrics["loss"] == 0.5 and run.data.params["train.epochs"] == "3" and len(run.data.params["note"]) == 6000
     assert stage.shown == []
+
+
+def test_short_stages_leave_their_journals_to_the_one_that_needs_a_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = mirror.Mirror.open
+    monkeypatch.setattr(mirror.Mirror, "open", lambda *_: pytest.fail("a short stage opened the store"))
+    for name in ("clean", "train"):
+        stage = Stage(root, name)
+        stage.run(lambda _, stage=stage: stage.journal.metrics({"loss": 0.5}, 3), defer=60.0)
+        shutil.rmtree(stage.state)
+        time.sleep(0.05)
+    assert len(outbox.waiting(root)) == 2
+    assert not any(event["kind"] == "warning" for event in stage.shown)
+    first = outbox.oldest(root, "one")
+    assert outbox.oldest(root, "another") is None
+
+    monkeypatch.setattr(mirror.Mirror, "open", opened)
+    Stage(root, "serve").run(lambda tracker: tracker.run_id() or pytest.fail("no run"), defer=60.0)
+
+    (parent,) = runs(root, "default")
+    stages = [runs(root, name)[0] for name in ("clean", "train", "serve")]
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages} == {parent.info.run_id}
+    assert {run.info.status for run in (parent, *stages)} == {"FINISHED"}
+    assert parent.info.start_time == stages[0].info.start_time == first
+    assert sorted(run.info.start_time for run in stages) == [run.info.start_time for run in stages]
+    assert all(run.info.end_time >= run.info.start_time for run in stages)
+    assert curve(root, "train", "loss") == [(3, 0.5)]
+    assert outbox.waiting(root) == []
+
+
+def test_a_short_stage_that_fails_is_written_at_once_with_those_before(root: Path) -> None:
+    def fail(_: Tracker) -> None:
+        raise ValueError("no")
+
+    Stage(root, "clean").run(lambda _: None, defer=60.0)
+    with pytest.raises(ValueError, match="no"):
+        Stage(root, "train").run(fail, defer=60.0)
+    assert outbox.waiting(root) == []
+    assert [runs(root, name)[0].info.status for name in ("clean", "train", "default")] == ["FINISHED", "FAILED", "FAILED"]
+
+
+def test_a_stage_that_takes_longer_than_the_deferral_is_written_while_it_runs(root: Path) -> None:
+    def body(_: Tracker) -> None:
+        deadline = time.monotonic() + 60
+        while not runs(root, "train") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert runs(root, "train")[0].info.status == "RUNNING"
+
+    Stage(root, "train").run(body, defer=0.1)
+    assert runs(root, "train")[0].info.status == "FINISHED"

@@ -30,7 +30,7 @@ def test_many_items_are_answered_in_order_and_name_the_model(client):
     answer = client().post("/v1/predict", json={"inputs": [{"text": "很好"}, {"text": "坏了"}]})
     assert answer.status_code == 200
     assert [prediction["label"] for prediction in answer.json()["predictions"]] == ["好评", "差评"]
-    assert answer.json()["predictions"][0] == {"label": "好评", "probability": 0.9, "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9}}
+    assert answer.json()["predictions"][0] == {"label": "好评", "probability": 0.9, "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9}, "abstained": False}
     assert answer.json()["model"] == REF
 
 

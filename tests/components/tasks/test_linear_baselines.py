@@ -18,9 +18,10 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import Normalizer, normalize
 
 from components.fields.image import decode
+from components.fields.patches import FilterBank, draw_filters, features
 from components.tasks import base
-from components.tasks.classification.baselines import STRENGTHS, linear_arrays
-from components.tasks.image_classification.features import FilterBank, draw_filters, features
+from components.tasks.classification import baselines as classification
+from components.tasks.classification.baselines import STRENGTHS, fit_linear, linear_arrays
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
 from pipelines.params import section_model
@@ -90,7 +91,7 @@ def test_tfidf_is_scikit_learns(classes: int, analyzer: str) -> None:
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台态度一般，没有 wifi"], ["char"]),
+        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台 ok"], ["char"]),
         (["ห้องสะอาดมาก", "บริการดี"], ["char"]),
         (["the room was clean", "breakfast was poor 好"], ["char_wb", "word"]),
         (["방이 깨끗하고 조용했어요"], ["char_wb", "word"]),
@@ -196,7 +197,7 @@ def test_a_bundle_that_spells_its_n_grams_out_still_answers(titled: bool) -> Non
     rows = reviews(2)
     texts = [row["text"] for row in rows]
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
-    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [row["label"] for row in rows])
+    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [int(row["label"] == "差评") for row in rows])
     grams = vectorizer.get_feature_names_out().tolist()
     arrays = linear_arrays(model, 2) | {"idf": vectorizer.idf_.astype(np.float32)}
     facts: dict[str, Any] = {"vocabulary": grams, "ngrams": 3, "max_characters": 2000}
@@ -306,3 +307,20 @@ def test_a_class_without_a_train_row_is_never_answered(classes: list[str]) -> No
     absent = next(name for name in classes if name not in {row["label"] for row in rows})
     assert max(answer.probabilities[absent] for answer in found) == 0
     assert sum(answer.label == row["label"] for answer, row in zip(found, rows, strict=True)) > 0.75 * len(rows)
+
+
+@pytest.mark.parametrize(("costly", "very", "fits"), [(10**9, 10**9, 15), (1, 10**9, 4), (1, 1, 1)])
+def test_a_large_problem_has_fewer_fits(costly: int, very: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_COSTLY", costly)
+    monkeypatch.setattr(baselines, "_VERY_COSTLY", very)
+    fitted: list[str] = []
+
+    def count(problem: Any, kind: Any, strength: float) -> Any:
+        fitted.append(kind)
+        return fit_linear(problem, kind, strength)
+
+    monkeypatch.setattr(baselines, "fit_linear", count)
+    monkeypatch.setattr(classification, "fit_linear", count)
+    rows = reviews(3)[:60]
+    fit_text(rows, ["中评", "好评", "差评"], rows[:30])
+    assert len(fitted) == fits

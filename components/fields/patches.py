@@ -6,9 +6,9 @@ soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All o
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,9 @@ def _responses(pixels: Floats, bank: FilterBank) -> Floats:
     pooled = []
     for signed in (answers, -answers):
         strong = np.maximum(signed - _THRESHOLD, 0)
-        for top, bottom in itertools.pairwise(edges):
+        for top, bottom in pairwise(edges):
             band = strong[:, top:bottom]
-            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in itertools.pairwise(edges)]
+            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in pairwise(edges)]
     return np.concatenate(pooled, axis=1)
 
 
@@ -145,7 +145,7 @@ def _gradients(pixels: Floats) -> Floats:
     blocks = sliding_window_view(cells, (2, 2), axis=(1, 2))
     blocks = blocks.reshape(*blocks.shape[:3], -1)
     norm = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _LIFT**2)
-    clipped: NDArray[np.float32] = np.minimum(blocks / norm, _CLIP)
+    clipped: Floats = np.minimum(blocks / norm, _CLIP)
     return clipped.reshape(len(pixels), -1)
 
 
