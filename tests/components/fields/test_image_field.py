@@ -227,9 +227,7 @@ def test_one_bit_a_pixel_is_black_and_white() -> None:
         (np.linspace(-5, 5, 64, dtype=np.float32), np.linspace(0, 255, 64)),
     ],
 )
-def test_levels_of_other_ranges_are_read_by_their_range(
-    levels: np.ndarray, expected: np.ndarray
-) -> None:
+def test_levels_of_other_ranges_are_read_by_their_range(levels: np.ndarray, expected: np.ndarray) -> None:
     content = encoded(Pillow.fromarray(levels.reshape(8, 8)), "TIFF")
     assert np.abs(decode(content, 1)[:, :, 0].ravel() - expected).max() <= 1.5
 
@@ -291,10 +289,7 @@ def test_fit_keeps_squeezes_or_cuts() -> None:
     wide = Pillow.new("L", (40, 20), 200)
     wide.paste(0, (0, 0, 10, 20))
     content = encoded(wide, "PNG")
-    by_fit = {
-        fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0]
-        for fit in ("squeeze", "pad", "crop")
-    }
+    by_fit = {fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0] for fit in ("squeeze", "pad", "crop")}
     # A quarter is dark when all is squeezed, the middle square has none of it.
     assert (by_fit["squeeze"] < 100).mean() == pytest.approx(0.25, abs=0.05)
     assert by_fit["crop"][:, 2:].min() == 200

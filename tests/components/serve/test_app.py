@@ -207,6 +207,7 @@ def test_answers_carry_careful_headers(client):
 
 def test_a_client_may_not_send_more_pixels_than_the_service_takes(model, stub):
     """The pixels are read from the header: a bomb of a few bytes is never decoded."""
+
     class Sees(stub):
         card = replace(stub.card, task=IMAGE)
 

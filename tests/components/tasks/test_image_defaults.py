@@ -17,10 +17,7 @@ FACET = base.defaults(IMAGE)
 
 def rows(count: int, height: int, width: int, colors: bool = False) -> list[dict[str, Any]]:
     shape = (height, width, 3) if colors else (height, width)
-    return [
-        {"image": png(RNG.integers(0, 256, shape, dtype=np.uint8)), "label": "ab"[i % 2]}
-        for i in range(count)
-    ]
+    return [{"image": png(RNG.integers(0, 256, shape, dtype=np.uint8)), "label": "ab"[i % 2]} for i in range(count)]
 
 
 def chosen(data: list[dict[str, Any]], total: int | None = None) -> dict[str, Any]:
