@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from components.core.errors import InputError
 from components.ingest import formats
 from components.ingest.columns import Layout, nearest
 from components.ingest.compressed import inner_name, open_text
+from components.ingest.dialects import is_header_line
 from components.ingest.encodings import detect
 from components.ingest.formats import HEIC, IMAGES, LABEL_MARK
 from components.ingest.params import FORMATS, Files
@@ -114,12 +116,21 @@ def list_source(source: Files, root: Path) -> Listing:
 
 
 def _single(place: Path, source: Files) -> Unit:
-    kind = _format(place, source.format)
+    kind = _nameless_kind(place, source) or _format(place, source.format)
     if kind == "folders":
         raise InputError("is a file, but format folders wants a folder of class folders", where=source.path, remedy="set ingest.source.path to the folder, or ingest.source.format to auto")
     if kind == "text" and source.format == "auto" and not _names(source.classes, place.name):
         kind = _text_kind(place, source.encoding, place.name)
     return Unit(place.name, (place,), kind, source.encoding, _label(place.name, source.classes))
+
+
+def _nameless_kind(place: Path, source: Files) -> Format | None:
+    """Return the format of a file whose suffix says none, where its lines show it."""
+    suffix = _suffix(place)
+    if source.format != "auto" or suffix in SUFFIXES or suffix in _REMEDIES:
+        return None
+    kind = _text_kind(place, source.encoding, place.name)
+    return None if kind == "text" else kind
 
 
 def feedback(path: str, root: Path) -> list[Unit]:
@@ -433,8 +444,22 @@ def _text_kind(path: Path, encoding: str, where: str) -> Format:
     lines = [line.strip("\ufeff\r") for line in lines if line.strip()]
     if lines and all(LABEL_MARK in line for line in lines[:20]) and any(line.startswith(LABEL_MARK) for line in lines):
         return "fasttext"
+    if lines and _starts_json(lines[0].strip()):
+        return "json"
     tabs = {line.count("\t") for line in lines}
+    if len(lines) > 1 and is_header_line(lines[0]):
+        return "tsv" if tabs != {0} else "csv"
     return "tsv" if len(tabs) == 1 and tabs != {0} else "text"
+
+
+def _starts_json(line: str) -> bool:
+    """Return whether a line starts JSON objects, and is no heading in brackets."""
+    if line in ("[", "{") or line.startswith("[{"):
+        return True
+    try:
+        return isinstance(json.loads(line.rstrip(",")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _label(name: str, classes: Mapping[str, str]) -> str:

@@ -132,6 +132,9 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
     """
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return (dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list))
+    inner = next(iter(value.values()), None)
+    if len(value) == 1 and isinstance(inner, dict):
+        return _held(inner, where)
     lists = [_Held(key, held) for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], (dict, list))]
     splits = {held.key: split_of(held.key) for held in lists}
     if len(lists) > 1 and "train" in splits.values() and all(splits.values()):
