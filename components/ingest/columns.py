@@ -27,6 +27,9 @@ _NOTHING = frozenset({"", "nan", "<na>", "null"})
 _JOINERS = "\u200c\u200d"
 # Not of the categories of invisible characters: a grapheme joiner, fillers of Hangul, variation selectors.
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f")
+# A list of labels as text, as a CSV holds it: ['a', 'b'].
+_ITEM = re.compile(r"""'[^']*'|"[^"]*\"""")
+_LISTED = re.compile(rf"\s*\[\s*(?:{_ITEM.pattern})(?:\s*,\s*(?:{_ITEM.pattern}))*\s*\]\s*")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -84,6 +87,8 @@ class Column:
         """
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
+        if self.role == "target" and isinstance(value, str) and _LISTED.fullmatch(value):
+            value = [item[1:-1] for item in _ITEM.findall(value)]
         if self.role == "target" and isinstance(value, (list, tuple)):
             return self.convert(_only_label(value), limit)
         if pa.types.is_string(self.type):

@@ -100,7 +100,11 @@ class _Bounded(io.RawIOBase):
         self._count += len(content)
         if self._count > self._limit:
             what = f"expands to more than {self._limit >> 20:,} MiB, {MOST_TIMES} times its size"
-            raise InputError(what, where=self._where, remedy="decompress it yourself, and give the plain file if it is what you expect")
+            raise InputError(
+                what,
+                where=self._where,
+                remedy="decompress it yourself, and give the plain file if it is what you expect",
+            )
         buffer[: len(content)] = content
         return len(content)
 

@@ -168,6 +168,11 @@ def _is_name(cell: str) -> bool:
     return all(known) or (any(known) and " " not in cell)
 
 
+def is_header_line(line: str) -> bool:
+    """Return whether a line holds several names of columns and nothing else."""
+    return any(mark in line and all(_is_name(_plain(cell.strip(' "'))) for cell in line.split(mark)) for mark in DELIMITERS)
+
+
 def _is_counted(first: Sequence[str]) -> bool:
     """Return whether the cells count from 0, as pandas names columns that have no names."""
     named = list(first[1:]) if first and not first[0] else list(first)

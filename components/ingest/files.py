@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from components.core.errors import InputError
 from components.ingest import formats
 from components.ingest.columns import Layout, nearest
 from components.ingest.compressed import inner_name, open_text
+from components.ingest.dialects import is_header_line
 from components.ingest.encodings import detect
 from components.ingest.formats import HEIC, IMAGES, LABEL_MARK
 from components.ingest.params import FORMATS, Files
@@ -86,7 +88,9 @@ def locate(path: str, root: Path) -> Path:
     if not place.exists():
         beside = [each.name for each in place.parent.iterdir()] if place.parent.is_dir() else []
         raise InputError(
-            f"there is no file or folder {path!r}{nearest(place.name, beside)}", where="ingest.source.path", remedy="set ingest.source.path, relative to the repository's root or absolute"
+            f"there is no file or folder {path!r}{nearest(place.name, beside)}",
+            where="ingest.source.path",
+            remedy="set ingest.source.path, relative to the repository's root or absolute",
         )
     return place
 
@@ -114,12 +118,25 @@ def list_source(source: Files, root: Path) -> Listing:
 
 
 def _single(place: Path, source: Files) -> Unit:
-    kind = _format(place, source.format)
+    kind = _nameless_kind(place, source) or _format(place, source.format)
     if kind == "folders":
-        raise InputError("is a file, but format folders wants a folder of class folders", where=source.path, remedy="set ingest.source.path to the folder, or ingest.source.format to auto")
+        raise InputError(
+            "is a file, but format folders wants a folder of class folders",
+            where=source.path,
+            remedy="set ingest.source.path to the folder, or ingest.source.format to auto",
+        )
     if kind == "text" and source.format == "auto" and not _names(source.classes, place.name):
         kind = _text_kind(place, source.encoding, place.name)
     return Unit(place.name, (place,), kind, source.encoding, _label(place.name, source.classes))
+
+
+def _nameless_kind(place: Path, source: Files) -> Format | None:
+    """Return the format of a file whose suffix says none, where its lines show it."""
+    suffix = _suffix(place)
+    if source.format != "auto" or suffix in SUFFIXES or suffix in _REMEDIES:
+        return None
+    kind = _text_kind(place, source.encoding, place.name)
+    return None if kind == "text" else kind
 
 
 def feedback(path: str, root: Path) -> list[Unit]:
@@ -130,7 +147,11 @@ def feedback(path: str, root: Path) -> list[Unit]:
 def _in_folder(place: Path, source: Files) -> Listing:
     files = _files(place, source.glob)
     if not files:
-        raise InputError(f"holds no file that matches {source.glob!r}", where=source.path, remedy="put files into it, or set ingest.source.glob")
+        raise InputError(
+            f"holds no file that matches {source.glob!r}",
+            where=source.path,
+            remedy="put files into it, or set ingest.source.glob",
+        )
     if source.format == "folders":
         return _class_folders(files, source)
     if source.format != "auto":
@@ -197,8 +218,15 @@ def _guessed(files: Named, source: Files) -> Listing:
 
 def _unknown(files: Named) -> InputError:
     suffixes = sorted({_suffix(name) for name in files})
-    remedy = next((_REMEDIES[suffix] for suffix in suffixes if suffix in _REMEDIES), f"set ingest.source.format to one of {', '.join(FORMATS)}")
-    return InputError(f"holds files of no known format: {', '.join(suffixes)}", where="ingest.source.path", remedy=remedy)
+    remedy = next(
+        (_REMEDIES[suffix] for suffix in suffixes if suffix in _REMEDIES),
+        f"set ingest.source.format to one of {', '.join(FORMATS)}",
+    )
+    return InputError(
+        f"holds files of no known format: {', '.join(suffixes)}",
+        where="ingest.source.path",
+        remedy=remedy,
+    )
 
 
 def _is_text_suffix(name: PurePosixPath) -> bool:
@@ -222,7 +250,9 @@ def _without_beside(files: Named) -> Named:
     return {name: path for name, path in files.items() if len(name.parts) > 1 or _suffix(name) in IMAGES or _suffix(name) in HEIC}
 
 
-def _some(names: Iterator[PurePosixPath] | Mapping[PurePosixPath, Path] | Sequence[PurePosixPath]) -> str:
+def _some(
+    names: Iterator[PurePosixPath] | Mapping[PurePosixPath, Path] | Sequence[PurePosixPath],
+) -> str:
     shown = [str(name) for name in names]
     more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
     return f"{', '.join(shown[:5])}{more}"
@@ -255,13 +285,25 @@ def _copies(tables: Named) -> list[PurePosixPath]:
         by_stem[name.parent, _stem(name)].append(name)
     copies = []
     for names in by_stem.values():
-        ranked = sorted(names, key=lambda name: (_PREFERRED.index(SUFFIXES[_suffix(name)]), _suffix(name) != name.suffix.lower()))
+        ranked = sorted(
+            names,
+            key=lambda name: (
+                _PREFERRED.index(SUFFIXES[_suffix(name)]),
+                _suffix(name) != name.suffix.lower(),
+            ),
+        )
         copies += [name for name in ranked[1:] if _suffix(name) in (".json", ".xlsx", ".xlsm") or _suffix(name) != name.suffix.lower()]
     return sorted(copies)
 
 
 def _unit(name: PurePosixPath, path: Path, source: Files, kind: Format | None = None) -> Unit:
-    return Unit(str(name), (path,), kind or _format(path, source.format), source.encoding, _label(str(name), source.classes))
+    return Unit(
+        str(name),
+        (path,),
+        kind or _format(path, source.format),
+        source.encoding,
+        _label(str(name), source.classes),
+    )
 
 
 def _format(path: Path, wanted: str) -> Format:
@@ -284,7 +326,10 @@ def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit
         unit = _unit(name, path, source)
         if unit.format == "parquet":
             continue
-        if names_pictures(_first_records(replace(unit, header=source.header, column_names=tuple(source.column_names))), index):
+        if names_pictures(
+            _first_records(replace(unit, header=source.header, column_names=tuple(source.column_names))),
+            index,
+        ):
             listed.append(replace(unit, paths=(path, *pictures.values()), pictures=True))
     return listed
 
@@ -314,7 +359,17 @@ def _class_folders(files: Named, source: Files) -> Listing:
         nameless = label.casefold() in UNLABELLED and not _names(source.classes, folder.name)
         unlabelled = nameless or (level is not None and not label and folder not in parents)
         label = "" if nameless else label
-        listing.units.append(Unit(str(folder), tuple(paths), "folders", source.encoding, label or None, split, unlabelled))
+        listing.units.append(
+            Unit(
+                str(folder),
+                tuple(paths),
+                "folders",
+                source.encoding,
+                label or None,
+                split,
+                unlabelled,
+            )
+        )
     if nameless_folders := [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]:
         listing.notes.append(f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}")
     return listing
@@ -377,7 +432,12 @@ def _texts(files: Named, texts: Named, source: Files) -> Listing:
         if tables and (not others or all(split_of(_stem(name)) for name in tables)):
             if others:
                 notes.append(f"left out, for its lines are no rows of a table: {_some(others)}")
-            return _with_splits(Listing([_unit(name, useful[name], source, kind) for name, kind in tables.items()], notes))
+            return _with_splits(
+                Listing(
+                    [_unit(name, useful[name], source, kind) for name, kind in tables.items()],
+                    notes,
+                )
+            )
     if _same_files_per_split(list(useful)):
         return _with_splits(Listing([_unit(name, path, source) for name, path in useful.items()], notes))
     if all(len(name.parts) > 1 for name in useful):
@@ -433,8 +493,22 @@ def _text_kind(path: Path, encoding: str, where: str) -> Format:
     lines = [line.strip("\ufeff\r") for line in lines if line.strip()]
     if lines and all(LABEL_MARK in line for line in lines[:20]) and any(line.startswith(LABEL_MARK) for line in lines):
         return "fasttext"
+    if lines and _starts_json(lines[0].strip()):
+        return "json"
     tabs = {line.count("\t") for line in lines}
+    if len(lines) > 1 and is_header_line(lines[0]):
+        return "tsv" if tabs != {0} else "csv"
     return "tsv" if len(tabs) == 1 and tabs != {0} else "text"
+
+
+def _starts_json(line: str) -> bool:
+    """Return whether a line starts JSON objects, and is no heading in brackets."""
+    if line in ("[", "{") or line.startswith("[{"):
+        return True
+    try:
+        return isinstance(json.loads(line.rstrip(",")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _label(name: str, classes: Mapping[str, str]) -> str:
@@ -451,7 +525,11 @@ def _check_classes(classes: Mapping[str, str], found: Sequence[Unit]) -> None:
     known = {each for unit in found if unit.format in ("text", "folders") for each in (unit.name, PurePosixPath(unit.name).name, PurePosixPath(unit.name).stem)}
     for name in classes:
         if name not in known:
-            raise InputError(f"no file or folder of classes is named {name!r}{nearest(name, known)}", where="ingest.source.classes", remedy="use the name of a text file or of a class folder")
+            raise InputError(
+                f"no file or folder of classes is named {name!r}{nearest(name, known)}",
+                where="ingest.source.classes",
+                remedy="use the name of a text file or of a class folder",
+            )
 
 
 # -- splits

@@ -21,7 +21,17 @@ _MARKS = "\ufeff \t\r\n"
 # Characters of one value; a larger one does not fit into memory beside what is made of it.
 _LARGEST = 1 << 29
 _FIRST_LINE = 1 << 20
-_HOLDERS = ("data", "examples", "records", "rows", "items", "instances", "documents", "annotations", "results")
+_HOLDERS = (
+    "data",
+    "examples",
+    "records",
+    "rows",
+    "items",
+    "instances",
+    "documents",
+    "annotations",
+    "results",
+)
 _SHOWN_RECORDS = 100
 
 
@@ -33,7 +43,11 @@ def objects(unit: Unit, wanted: Layout, used: set[str]) -> Iterator[Record | Bad
     """
     path = unit.paths[0]
     if path.stat().st_size == 0:
-        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
+        raise InputError(
+            "is empty",
+            where=unit.name,
+            remedy="put rows into it, or set ingest.source.path to another file",
+        )
     encoding = detect(path, unit.encoding, unit.name)
     used.add(encoding)
     seen: dict[str, None] = {}
@@ -132,6 +146,9 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
     """
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return (dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list))
+    inner = next(iter(value.values()), None)
+    if len(value) == 1 and isinstance(inner, dict):
+        return _held(inner, where)
     lists = [_Held(key, held) for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], (dict, list))]
     splits = {held.key: split_of(held.key) for held in lists}
     if len(lists) > 1 and "train" in splits.values() and all(splits.values()):
@@ -141,7 +158,11 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
         return (_as_object(item) for item in (named or lists)[0].values)
     if len(lists) > 1:
         names = ", ".join(repr(held.key) for held in lists)
-        raise InputError(f"is one object that holds several lists: {names}", where=where, remedy="write the list that is meant as a JSON array of its own")
+        raise InputError(
+            f"is one object that holds several lists: {names}",
+            where=where,
+            remedy="write the list that is meant as a JSON array of its own",
+        )
     return _by_column(value)
 
 
@@ -291,7 +312,11 @@ class _Values:
         what = getattr(error, "msg", str(error) or type(error).__name__)
         if not self._room():
             what = "one value is larger than fits into memory"
-        return InputError(f"is no whole JSON: {what}", where=f"{self._where}:{line}", remedy="mend that line, or write the rows as JSON lines, an object a line")
+        return InputError(
+            f"is no whole JSON: {what}",
+            where=f"{self._where}:{line}",
+            remedy="mend that line, or write the rows as JSON lines, an object a line",
+        )
 
 
 def keys(unit: Unit, most: int) -> list[str]:

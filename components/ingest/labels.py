@@ -12,7 +12,25 @@ from components.ingest.columns import Layout
 _FEW_NUMBERS = 20
 _MOST_SHOWN = 5
 # Labels that often mean that there is none.
-_NO_LABEL = frozenset({"n/a", "na", "#n/a", "none", "nil", "unknown", "unlabeled", "unlabelled", "-", "--", "?", "无", "未知", "未标注", "空"})
+_NO_LABEL = frozenset(
+    {
+        "n/a",
+        "na",
+        "#n/a",
+        "none",
+        "nil",
+        "unknown",
+        "unlabeled",
+        "unlabelled",
+        "-",
+        "--",
+        "?",
+        "无",
+        "未知",
+        "未标注",
+        "空",
+    }
+)
 
 
 def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> list[str]:

@@ -26,8 +26,27 @@ from components.ingest.labels import alike_labels, is_scale, label_notes, number
 from components.ingest.params import Files, IngestParams
 from components.ingest.paths import flattened
 from components.ingest.pictures import PictureIndex
-from components.ingest.rows import QUARANTINE, TABLES, Format, Record, Refusal, Unit, origin_of, settle_splits, shaped
-from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, remedy_for, some, unit_keys
+from components.ingest.rows import (
+    QUARANTINE,
+    TABLES,
+    Format,
+    Record,
+    Refusal,
+    Unit,
+    origin_of,
+    settle_splits,
+    shaped,
+)
+from components.ingest.stage import (
+    READERS,
+    label_rules,
+    prepared,
+    records,
+    refusal_notes,
+    remedy_for,
+    some,
+    unit_keys,
+)
 from components.tasks.base import Role
 
 ROWS = 100_000
@@ -284,7 +303,12 @@ def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: i
     table, note = settle_splits(pa.concat_tables(tables), target, units)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
     refusals = refusal_notes(sample.quarantine)
-    sample.notes = [*listing.notes, *([note] if note else []), *refusals, *label_notes(table, wanted, sample.classes)]
+    sample.notes = [
+        *listing.notes,
+        *([note] if note else []),
+        *refusals,
+        *label_notes(table, wanted, sample.classes),
+    ]
     return sample
 
 
@@ -321,7 +345,11 @@ def _unit_sample(unit: Unit, encodings: set[str], columns: tuple[str, ...], rows
 
 def _nothing(source: Files, result: SourceColumns) -> InputError:
     if not result.refused:
-        return InputError("holds no rows", where=source.path, remedy="put rows below its header, or give another file")
+        return InputError(
+            "holds no rows",
+            where=source.path,
+            remedy="put rows below its header, or give another file",
+        )
     first = result.refusals[0]
     what = f"has no usable row among the first {result.refused:,}; the first: {first}"
     return InputError(what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals}))

@@ -151,7 +151,7 @@ def _records(path: Path) -> int:
 def _rows(unit: Unit, lines: int) -> int:
     if unit.format == "parquet":
         return int(_parquet(unit).num_rows)
-    return max(0, lines - (unit.format in ("csv", "tsv")))
+    return max(0, lines - (unit.format in ("csv", "tsv", "xlsx")))
 
 
 def _columns(unit: Unit) -> dict[str, str]:

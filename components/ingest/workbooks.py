@@ -36,11 +36,23 @@ def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Itera
     try:
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
         sheets = {sheet.title: sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None}
-    except (InvalidFileException, KeyError, ValueError, OSError, SyntaxError, zipfile.BadZipFile) as error:
+    except (
+        InvalidFileException,
+        KeyError,
+        ValueError,
+        OSError,
+        SyntaxError,
+        zipfile.BadZipFile,
+    ) as error:
         raise _unreadable(unit, str(error)) from None
     if not sheets:
         raise InputError("has no sheet with rows", where=unit.name, remedy="put rows into its first sheet")
-    name = _chosen(unit, list(sheets), {title: [str(cell) for cell in next(_rows(sheet))[1]] for title, sheet in sheets.items()}, wanted)
+    name = _chosen(
+        unit,
+        list(sheets),
+        {title: [str(cell) for cell in next(_rows(sheet))[1]] for title, sheet in sheets.items()},
+        wanted,
+    )
     first = next(_rows(sheets[name]))[1]
     sample = [[_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)]
     header, names = settle_names(unit, [_shown(cell) for cell in first], sample, wanted)
@@ -55,7 +67,11 @@ def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], want
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(map(repr, titles))
-    raise InputError(f"has {len(titles)} sheets with rows: {names}", where=unit.name, remedy="keep the sheet that is meant in a workbook of its own, or save it as CSV")
+    raise InputError(
+        f"has {len(titles)} sheets with rows: {names}",
+        where=unit.name,
+        remedy="keep the sheet that is meant in a workbook of its own, or save it as CSV",
+    )
 
 
 def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -91,7 +107,11 @@ def _content(unit: Unit) -> bytes:
     """Return the bytes of a workbook, which is a ZIP archive that must not expand without end."""
     content = read_bytes(unit.paths[0], unit.name)
     if not content:
-        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
+        raise InputError(
+            "is empty",
+            where=unit.name,
+            remedy="put rows into it, or set ingest.source.path to another file",
+        )
     if content[:4] in _MAGIC:
         raise _unreadable(unit, _MAGIC[content[:4]])
     try:
@@ -106,4 +126,8 @@ def _content(unit: Unit) -> bytes:
 
 
 def _unreadable(unit: Unit, why: str) -> InputError:
-    return InputError(f"is no workbook that can be read: {why}", where=unit.name, remedy="save it as .xlsx again, or as CSV")
+    return InputError(
+        f"is no workbook that can be read: {why}",
+        where=unit.name,
+        remedy="save it as .xlsx again, or as CSV",
+    )

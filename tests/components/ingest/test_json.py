@@ -47,6 +47,7 @@ FORMS: dict[str, tuple[str, str]] = {
     "split of pandas": (".json", json.dumps({"columns": ["text", "label"], "index": [0, 1], "data": [["a", "x"], ["b", "y"]]})),
     "table of pandas": (".json", json.dumps({"schema": {"fields": [{"name": "text"}]}, "data": TWO})),
     "one list inside": (".json", json.dumps({"version": 1, "rows": TWO}, indent=2)),
+    "one list further inside": (".json", json.dumps({"rasa_nlu_data": {"common_examples": TWO}})),
     "by id": (".json", json.dumps({"r1": TWO[0], "r2": TWO[1]})),
 }
 

@@ -73,6 +73,13 @@ def test_class_folders_and_fasttext_are_mapped_too(tmp_path: Path, ingest: Inges
     assert ingest(source={"kind": "files", "path": "f.txt"}, label_case="fold", out="f").classes == {"a": 1, "b": 1}
 
 
+def test_a_list_of_labels_as_text(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "a.csv").write_text('text,label\na,"[\'x\']"\nb,[""y""]\nc,"[\'x\', \'y\']"\nd,[z]\n')
+    result = ingest(source=SOURCE)
+    assert [(row["text"], row["label"]) for row in result.rows] == [("a", "x"), ("b", '[""y""]'), ("d", "[z]")]
+    assert result.quarantine == [("a.csv:4", "several_labels")]
+
+
 def test_params_refuse_another_case() -> None:
     with pytest.raises(ParamsError, match="label_case"):
         validate(IngestParams, {"source": SOURCE, "label_case": "lower"}, "params.yaml")

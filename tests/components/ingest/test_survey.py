@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -97,3 +99,19 @@ def test_feedback_is_read_by_a_retrain_alone_behind_the_source_under_the_same_na
     rows = ingest(out="again", **section, seen=after.pin).rows
     assert [row["id"] for row in rows] == ["7", "8", "feedback-a-0"]
     assert (rows[2]["text"], rows[2]["label"], rows[2]["origin"]) == ("not good at all", "0", "feedback/accepted-1.jsonl:1")
+
+
+def test_rows_of_what_has_no_lines_are_counted_as_records(root: Path) -> None:
+    (root / "more").mkdir()
+    rows = [{"text": f"text {number}", "label": number % 2} for number in range(7)]
+    (root / "more" / "a.json").write_text(json.dumps(rows))
+    assert (seen(root, path="more/a.json").rows, list(seen(root, path="more/a.json").columns)) == (7, ["text", "label"])
+    (root / "more" / "b.csv.gz").write_bytes(gzip.compress(b"text,label\n" + b"good,1\n" * 5000))
+    assert (seen(root, path="more/b.csv.gz").rows, seen(root, path="more/b.csv.gz").columns) == (5000, {"text": "text", "label": "text"})
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], ["good", 1], ["bad", 0]):
+        book.worksheets[0].append(row)
+    book.save(root / "more" / "c.xlsx")
+    assert (seen(root, path="more/c.xlsx").rows, list(seen(root, path="more/c.xlsx").columns)) == (2, ["text", "label"])
+    digests = {seen(root, path=f"more/{name}").digest for name in ("a.json", "b.csv.gz", "c.xlsx")}
+    assert len(digests) == 3

@@ -118,6 +118,29 @@ def test_text_with_a_tab_in_every_line_is_a_table(tmp_path: Path, ingest: Ingest
     assert pairs(ingest(source=files("b.txt"), out="b")) == REVIEWS
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("SMSSpamCollection", "x\ta\ny\tb\n"),
+        ("rows.data", "x\ta\ny\tb\n"),
+        ("a.txt", "label,text\nx,a\ny,b\n"),
+        ("b.txt", "label;text\nx;a\ny;b\n"),
+        ("c.txt", '{"label": "x", "text": "a"}\n{"label": "y", "text": "b"}\n'),
+    ],
+)
+def test_lines_show_what_a_suffix_does_not_say(tmp_path: Path, ingest: Ingest, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    names = [] if "label" in content else ["label", "text"]
+    assert pairs(ingest(source=files(name, column_names=names))) == [("a", "x"), ("b", "y")]
+
+
+def test_headings_in_brackets_are_text(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("folk", "rock"):
+        (tmp_path / "d" / f"{name}.txt").write_text("[Verse 1]\nla la\n{sigh}\n")
+    assert ingest(source=files("d")).classes == {"folk": 3, "rock": 3}
+
+
 def test_fasttext(tmp_path: Path, ingest: Ingest) -> None:
     (tmp_path / "a.txt").write_text("__label__好评 房间 很大\n__label__差评 房间 很小 , 也 旧\n\n__label__好评 __label__差评 都 有\n", encoding="utf-8")
     result = ingest(source=files("a.txt"))
