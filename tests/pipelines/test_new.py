@@ -557,3 +557,22 @@ def test_the_map_of_labels() -> None:
     for wrong in ("a", "=b", "a=b,a=c"):
         with pytest.raises(GristmillError, match="--labels"):
             label_map(wrong)
+
+
+def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Path) -> None:
+    german = "der gast und die lampe ist nicht in zimmer"
+    rows = [[f"{german} {row}", row % 2] for row in range(60)]
+    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert any("languages, by common words: German 100%" in line for line in lines)
+    rows = [[f"zelo lepo mesto, hvala lepa sosed {row}", row % 2] for row in range(60)]
+    lines = create(root, "b", TEXT, table(tmp_path / "b.csv", ["text", "label"], rows))
+    assert not any("languages, by common words" in line for line in lines)
+
+
+def test_a_wide_table_shows_the_columns_that_matter(root: Path, tmp_path: Path) -> None:
+    header = [f"c{number}" for number in range(200)]
+    rows = [[*(row * number for number in range(200)), *reviews()[row]] for row in range(60)]
+    data = table(tmp_path / "a.csv", [*header, "text", "label"], rows)
+    lines = create(root, "a", TEXT, data)
+    assert "  and 172 more columns" in lines
+    assert sum(line.split()[1:2] == ["text"] for line in lines) == 1
