@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -120,10 +121,17 @@ def answer(root: Path, name: str, argument: str) -> None:
         reason = error.reason if isinstance(error, Reject) else error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise InputError(f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else") from None
     if given.abstained:
-        console.print(f"not sure: below {predictor.least_confidence:.1%}, which serve.abstain: {settings.abstain:g} asks for; the best guess is the first of these")
+        console.print(_not_sure(predictor.least_confidence, settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
     console.print(f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]")
+
+
+def _not_sure(least: float | None, stated: float | None) -> str:
+    """Return why an answer is marked as not sure."""
+    if least is None or math.isinf(least):
+        return f"not sure: no threshold can promise serve.abstain: {stated}, so no answer is sure; the best guess is the first of these"
+    return f"not sure: below {least:.1%}, the threshold of serve.abstain: {stated}; the best guess is the first of these"
 
 
 def tracking_ui(root: Path, port: int) -> int:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
-from components.fields.scripts import main_script
+from components.fields.scripts import SIGNS, main_script
 
 _SPACE = re.compile(r"\s+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_RUN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")  # Han characters, or a word of another script
+_RUN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|(?:[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[" + SIGNS + "])+")  # Han characters, or a word of another script
 _LONGEST_WORD = 30
 _GRAM = 3
 _PASSES = 12  # escaped twice is common, a dozen times is an attack

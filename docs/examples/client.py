@@ -64,7 +64,8 @@ def main() -> None:
     url, *texts = sys.argv[1:]
     given = Client(url, os.environ.get("GRISTMILL_API_KEY")).predict([{"text": text} for text in texts])
     for text, answer in zip(texts, given["predictions"], strict=True):
-        print(f"{answer['label']}  {answer['probability']:.1%}  {text}")
+        unsure = "not sure, perhaps " if answer.get("abstained") else ""
+        print(f"{unsure}{answer['label']}  {answer['probability']:.1%}  {text}")
     print(f"by {given['model']['name']} version {given['model']['version']}")
 
 

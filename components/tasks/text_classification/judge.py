@@ -8,12 +8,13 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
 _SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
-_PIECE = re.compile(rf"(?:[{_SINGLE}]|[^\W{_SINGLE}]+|^)\W*")  # a text that begins with marks begins with a piece of them
+_PIECE = re.compile(rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*")  # a text that begins with marks begins with a piece of them
 
 
 def _encodable(text: str) -> str:

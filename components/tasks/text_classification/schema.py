@@ -12,12 +12,13 @@ from pydantic import BaseModel, Field
 from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.category import Category
+from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
 
 MASK = "[MASK]"  # a special token of the vocabulary
 Edit = Callable[[list[str], np.random.Generator], list[str]]
-_UNIT = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+|\S|\s+")  # a Han character, a word, a mark, a space
+_UNIT = re.compile(rf"[\u3400-\u9fff\uf900-\ufaff]|(?:[^\W\u3400-\u9fff\uf900-\ufaff]|[{SIGNS}])+|\S|\s+")  # a Han character, a word, a mark, a space
 
 
 class TextClean(Strict):

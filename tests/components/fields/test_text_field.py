@@ -385,3 +385,9 @@ def test_the_line_names_rows_share_and_knob() -> None:
     line = Text(max_characters=2000).tell("cut", Summary(3228, 4640, 58.0, 100.0, {}))
     assert line == "3,228 of 4,640 texts cut at 2,000 characters (58% of their characters lost): clean.max_characters"
     assert Title().tell("cut", Summary(3, 3, 1e-6, 1.0, {})).startswith("all 3 titles cut at 100,000 characters (less than 1%")
+
+
+def test_words_with_combining_signs_are_one_piece() -> None:
+    assert Text().pieces("हिन्दी भाषा, naïve 很好的") == ["हिन्दी", "भाषा", "naïve", "很好", "好的"]
+    assert Text().pieces("كِتَابٌ שָׁלוֹם") == ["كِتَابٌ", "שָׁלוֹם"]
+    assert Text().pieces("ที่นี่") == ["ที่นี่"]

@@ -14,10 +14,12 @@ import pytest
 from mill import Mill, sentences
 
 from components.clean.frozen import freeze
-from components.core.bundles import Card
+from components.core.bundles import Card, add_to_profile
+from components.core.errors import InputError
 from components.core.files import to_json
 from components.core.job import Job
 from components.core.tables import read_table, write_table
+from components.engine.abstention import KEY, abstention_table
 from components.engine.save import save_numpy
 from components.evaluate.candidates import assess
 from components.evaluate.params import EvaluateParams
@@ -109,7 +111,7 @@ def test_a_version_carries_its_card(root: Path, reviews: Mill, candidates: Mappi
     assert ("arrays.safetensors" in told["bundle_files"] and told["classes"] == ["好评", "差评"]) or set(told["classes"]) == {"好评", "差评"}
     assert (tags["git_commit"], tags["dvc_lock"], tags["pipeline_params_hash"]) == ("c" * 40, "d" * 64, "p" * 64)
     page = store.client(root).get_model_version("default", "1").description
-    assert "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "") and "with changes that are not committed" in page and "| **network**" in page and len(page) < 5000
+    assert "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "") and "with changes that were not committed" in page and "| **network**" in page and len(page) < 5000
 
 
 def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
@@ -173,3 +175,17 @@ def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(roo
     stage.run(replace(job, tags={**job.tags, "git_commit": "e" * 40}))
     assert [(each.decision, each.who) for each in history(root, "default")] == [("waiting", "gristmill serve stage"), ("promoted", "王")]
     assert report(root)["decision"] == "unchanged" and "from MLflow: version 1 promoted by 王" in said(job)
+
+
+def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
+    job = replace(job_of(root, reviews, candidates["good"]), params=ServeParams(abstain=0.25))
+    with pytest.raises(InputError, match=r"serve.abstain: 0.25: tells nothing of how sure"):
+        stage.run(job)
+    bundle = Path(shutil.copytree(candidates["good"], tmp_path / "told"))
+    add_to_profile(bundle, {KEY: abstention_table([0.9] * 100 + [0.5] * 100, [True] * 100 + [False] * 100)})
+    job = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.25))
+    stage.run(job)
+    assert "serve.abstain: 0.25: answers below 90.0% are marked as not sure; on test " in said(job)
+    promised = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.001))
+    stage.run(promised)
+    assert "no threshold can promise it" in said(promised)
