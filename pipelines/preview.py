@@ -95,6 +95,9 @@ def refusals(found: Sequence[Refusal]) -> list[str]:
 
 def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
     """Return the first rows, as they will be learned from."""
+    if any(isinstance(value, bytes) for row in intake.examples for value in row.values()):
+        # Pictures cannot be shown as lines.
+        return []
     shown = [role for role in roles if any(row.get(role) is not None for row in intake.examples)]
     cells = [[show({role: row.get(role)}) for role in shown] for row in intake.examples]
     return ["the first rows", *table(shown, cells)]
@@ -124,7 +127,7 @@ def skipped(settings: Sequence[Setting]) -> list[str]:
     for path, setting in last.items():
         force = _FORCED.get(path)
         if force and setting.value in (None, 0):
-            reason = one_line(setting.reason, 60)
+            reason = one_line(setting.reason.split("; --set")[0], 90)
             lines.append(f"skipped: {path} ({reason}); to have it: --set {path}={force}")
     return lines
 
