@@ -30,7 +30,7 @@ from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
 from pipelines.own_params import OwnParams, check_task, render, start
 from pipelines.params import load, section_model
-from pipelines.printable import one_line
+from pipelines.printable import one_line, printable
 from pipelines.wizard import Wizard
 
 RESERVED = (
@@ -138,7 +138,7 @@ def create(
     return [
         *lines,
         f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
-        f"the data stay at {draft.source.path}",
+        printable(f"the data stay at {draft.source.path}"),
         f"next: gristmill run {name}",
     ]
 
@@ -406,7 +406,7 @@ def _readme(draft: _Draft) -> str:
     return f"""# Pipeline {name}
 
 - Task: `{draft.task}`
-- Source: `{draft.source.path}`
+- Source: `{printable(draft.source.path)}`
 
 Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
 `dvc.yaml` is a copy of the project's: edit `params.yaml` alone.

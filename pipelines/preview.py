@@ -13,6 +13,7 @@ from pipelines.intake import ROWS, Intake
 from pipelines.printable import one_line, printable
 
 _CELL = 60
+_COLUMNS = 30
 # Steps that a setting switches off by null or 0, and a value that switches them on.
 _FORCED = {
     "tune.trials": "8",
@@ -41,16 +42,21 @@ def columns_table(
         roles: column -> role.
         notes: column -> what a person should know of it.
     """
-    rows = []
-    for name, column in seen.columns.items():
+    rows: list[tuple[str, ...]] = []
+    telling = {*roles, *notes}
+    shown = sorted(seen.columns, key=lambda name: name not in telling)[:_COLUMNS]
+    for name in [name for name in seen.columns if name in shown]:
+        column = seen.columns[name]
         examples = [each[name] for each in seen.examples if each.get(name) not in (None, "")]
         example = show({name: examples[0]}) if examples else ""
         length = f"{column.mean:.1f}"
         rows.append((name, roles.get(name, "-"), length, example, notes.get(name, "")))
     header = ["column", "taken as", "average length", "for example", "note"]
     if not any(row[-1] for row in rows):
-        return table(header[:-1], [row[:-1] for row in rows])
-    return table(header, rows)
+        header.pop()
+        rows = [row[:-1] for row in rows]
+    hidden = len(seen.columns) - len(shown)
+    return [*table(header, rows), *([f"  and {hidden:,} more columns"] if hidden else [])]
 
 
 def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
@@ -89,6 +95,9 @@ def refusals(found: Sequence[Refusal]) -> list[str]:
 
 def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
     """Return the first rows, as they will be learned from."""
+    if any(isinstance(value, bytes) for row in intake.examples for value in row.values()):
+        # Pictures cannot be shown as lines.
+        return []
     shown = [role for role in roles if any(row.get(role) is not None for row in intake.examples)]
     cells = [[show({role: row.get(role)}) for role in shown] for row in intake.examples]
     return ["the first rows", *table(shown, cells)]
@@ -118,7 +127,7 @@ def skipped(settings: Sequence[Setting]) -> list[str]:
     for path, setting in last.items():
         force = _FORCED.get(path)
         if force and setting.value in (None, 0):
-            reason = one_line(setting.reason, 60)
+            reason = one_line(setting.reason.split("; --set")[0], 90)
             lines.append(f"skipped: {path} ({reason}); to have it: --set {path}={force}")
     return lines
 

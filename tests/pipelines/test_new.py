@@ -148,7 +148,7 @@ def test_pictures_are_not_shrunk_to_those_of_another_pipeline(root: Path) -> Non
     assert tree["ingest"]["columns"] == {}
     preview = "\n".join(lines)
     assert "all 28 x 28" in preview
-    assert "cat 12, dog 12" in preview
+    assert "cat (12), dog (12)" in preview
 
 
 def test_color_is_judged_by_pixels_and_losses_are_named(root: Path) -> None:
@@ -253,7 +253,7 @@ def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) 
     lines = create(root, "b", TEXT, data, options=NewOptions(labels="Positive=positive,n/a="))
     tree, _ = made(root, "b")
     assert tree["ingest"]["labels"] == {"Positive": "positive", "n/a": None}
-    assert any("classes: 2 in 90 rows: positive 46, negative 22" in line for line in lines)
+    assert any("classes: 2 in 90 rows: positive (46), negative (22)" in line for line in lines)
     assert any("rows without a label: 22" in line for line in lines)
 
 
@@ -263,7 +263,7 @@ def test_set_of_ingest_counts_for_what_is_measured(root: Path, tmp_path: Path) -
     settings = ["ingest.label_case=fold", "ingest.columns.label=kind"]
     lines = create(root, "a", TEXT, data, options=NewOptions(settings=settings))
     tree, text = made(root, "a")
-    assert any("classes: 2 in 80 rows: positive 40, negative 40" in line for line in lines)
+    assert any("classes: 2 in 80 rows: positive (40), negative (40)" in line for line in lines)
     assert "label_case: fold  # set on the command line" in text
     assert tree["ingest"]["columns"] == {"text": "body", "label": "kind"}
 
@@ -445,7 +445,7 @@ def test_the_wizard_asks_where_a_guess_is_a_gamble(root: Path, tmp_path: Path) -
     assert wizard.answers == []
     assert tree["ingest"]["columns"] == {"text": "body", "label": "category"}
     assert "label_case: fold  # asked" in text
-    assert any("classes: 2 in 60 rows: a 40, b 20" in line for line in wizard.shown)
+    assert any("classes: 2 in 60 rows: a (40), b (20)" in line for line in wizard.shown)
     assert lines[0].startswith("wrote pipelines/a/")
 
 
@@ -490,7 +490,7 @@ def test_pictures_without_a_class_are_counted_as_such(root: Path) -> None:
     for number in range(8):
         (data / "test" / f"{number}.png").write_bytes(picture(shade=5 + number * 3))
     lines = create(root, "a", PICTURES, data)
-    assert any("classes: 2 in 32 rows: cat 12, dog 12" in line for line in lines)
+    assert any("classes: 2 in 32 rows: cat (12), dog (12)" in line for line in lines)
     assert any("rows without a label: 8" in line for line in lines)
 
 
@@ -498,7 +498,7 @@ def test_emoji_decide(root: Path, tmp_path: Path) -> None:
     rows = [[f"上周收到第{row}单的毛巾了{face}", label] for row in range(30) for face, label in (("👍", "正面"), ("😭", "负面"))]
     lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
     assert not any("different labels" in line for line in lines)
-    assert any("正面 30, 负面 30" in line for line in lines)
+    assert any("正面 (30), 负面 (30)" in line for line in lines)
 
 
 def test_lists_of_one_label_are_labels(root: Path, tmp_path: Path) -> None:
@@ -506,7 +506,7 @@ def test_lists_of_one_label_are_labels(root: Path, tmp_path: Path) -> None:
     rows = [{"data": sentence(row), "label": [("good", "bad")[row % 2]]} for row in range(60)]
     data.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     lines = create(root, "a", TEXT, data)
-    assert any("good 30, bad 30" in line for line in lines)
+    assert any("good (30), bad (30)" in line for line in lines)
 
 
 def test_skipped_steps_can_be_had(root: Path, tmp_path: Path) -> None:
@@ -557,3 +557,22 @@ def test_the_map_of_labels() -> None:
     for wrong in ("a", "=b", "a=b,a=c"):
         with pytest.raises(GristmillError, match="--labels"):
             label_map(wrong)
+
+
+def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Path) -> None:
+    german = "der gast und die lampe ist nicht in zimmer"
+    rows = [[f"{german} {row}", row % 2] for row in range(60)]
+    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert any("languages, by common words: German 100%" in line for line in lines)
+    rows = [[f"zelo lepo mesto, hvala lepa sosed {row}", row % 2] for row in range(60)]
+    lines = create(root, "b", TEXT, table(tmp_path / "b.csv", ["text", "label"], rows))
+    assert not any("languages, by common words" in line for line in lines)
+
+
+def test_a_wide_table_shows_the_columns_that_matter(root: Path, tmp_path: Path) -> None:
+    header = [f"c{number}" for number in range(200)]
+    rows = [[*(row * number for number in range(200)), *reviews()[row]] for row in range(60)]
+    data = table(tmp_path / "a.csv", [*header, "text", "label"], rows)
+    lines = create(root, "a", TEXT, data)
+    assert "  and 172 more columns" in lines
+    assert sum(line.split()[1:2] == ["text"] for line in lines) == 1

@@ -59,7 +59,7 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
     for group in groups[:_SHOWN]:
         lines.append(("labels that look alike", " | ".join(group)))
     if blank := [label for label in classes.counts if _means_none(label)]:
-        told = ", ".join(f"{label} {classes.counts[label]:,}" for label in blank)
+        told = ", ".join(f"{label} ({classes.counts[label]:,})" for label in blank)
         lines.append(("labels that may mean none", told))
         same = ",".join(f"{label}=" for label in blank)
         lines.append(("to leave these rows out", f'--labels "{same}"'))
@@ -84,11 +84,11 @@ def _summary(counts: Counter[str], rows: int) -> str:
         number = f"more than {MOST_CLASSES:,}"
     number = f"{number} in {rows:,} rows"
     ordered = counts.most_common()
-    listed = ", ".join(f"{label} {count:,}" for label, count in ordered[:_LISTED])
+    listed = ", ".join(f"{label} ({count:,})" for label, count in ordered[:_LISTED])
     if len(ordered) <= _LISTED and len(listed) <= _WIDTH:
         return f"{number}: {listed}"
-    first = ", ".join(f"{label} {count:,}" for label, count in ordered[:_SHOWN])
-    return f"{number}: {first}, … down to {ordered[-1][0]} {ordered[-1][1]:,}"
+    first = ", ".join(f"{label} ({count:,})" for label, count in ordered[:_SHOWN])
+    return f"{number}: {first}, … down to {ordered[-1][0]} ({ordered[-1][1]:,})"
 
 
 def check_classes(classes: ClassCounts) -> None:

@@ -58,6 +58,26 @@ _SPACE = {
     "nets.counted.n": {"choice": [2, 3, 4]},
     "nets.textcnn.dropout": {"uniform": [0.3, 0.6]},
 }
+# Words that are frequent in one language and rare in the others.
+_COMMON_WORDS = {
+    "English": ("the", "and", "is", "you", "of", "this", "it", "to"),
+    "German": ("der", "und", "ist", "nicht", "das", "ich", "mit", "ein"),
+    "French": ("le", "et", "est", "pas", "les", "vous", "pour", "dans"),
+    "Spanish": ("el", "y", "los", "una", "está", "por", "muy", "las"),
+    "Italian": ("il", "che", "di", "non", "è", "per", "della", "sono"),
+    "Portuguese": ("o", "não", "uma", "você", "os", "são", "isso", "com"),
+    "Dutch": ("het", "een", "van", "niet", "zijn", "ook", "maar", "wij"),
+    "Polish": ("nie", "się", "jest", "że", "to", "jak", "ale", "czy"),
+    "Russian": ("и", "не", "в", "что", "это", "на", "как", "мы"),
+    "Turkish": ("ve", "bir", "bu", "için", "çok", "değil", "ile", "ama"),
+    "Indonesian": ("yang", "dan", "tidak", "ini", "itu", "dengan", "untuk", "saya"),
+    "Vietnamese": ("là", "và", "không", "của", "có", "được", "cho", "người"),
+}
+# Characters of a text in which these words are looked for, and their share of its words.
+_PROBE = 2_000
+_COMMON = 0.08
+# No language is named where more texts than this are unclear.
+_UNKNOWN = 0.6
 # A script with a smaller share of the letters counts as quotations, names and the like.
 _MINOR = 0.05
 
@@ -98,6 +118,8 @@ class TextMeasurements:
     titles: float
     # characters of each text that was read
     lengths: Sequence[int] = field(repr=False, default=())
+    # share of the texts whose language can be told by a few words
+    languages: Mapping[str, float] = field(default_factory=dict)
     # units of each text of a sample
     unit_lengths: Sequence[int] = field(repr=False, default=())
 
@@ -144,6 +166,7 @@ class TextDefaults:
             characters=Lengths.of(lengths),
             units=Lengths.of(units),
             scripts=_scripts(sample),
+            languages=_languages(sample),
             titles=titles / max(len(lengths), 1),
             lengths=lengths,
             unit_lengths=units,
@@ -157,6 +180,12 @@ class TextDefaults:
             ("words, marks and Han characters", str(measured.units)),
             ("scripts", scripts or "no letters"),
         ]
+        if measured.languages:
+            shares = [f"{name} {share:.0%}" for name, share in measured.languages.items()]
+            unclear = 1 - sum(measured.languages.values())
+            if unclear >= _MINOR:
+                shares.append(f"unclear {unclear:.0%}")
+            lines.append(("languages, by common words", ", ".join(shares)))
         if measured.titles:
             lines.append(("rows with a title", f"{measured.titles:.0%}"))
         return [*lines, *describe_classes(measured.classes)]
@@ -261,6 +290,27 @@ def _scripts(texts: Sequence[str]) -> dict[str, float]:
             counts[script_of(character)] += count
     total = max(sum(counts.values()), 1)
     return {name: n / total for name, n in counts.most_common() if n / total >= _MINOR}
+
+
+def _languages(texts: Sequence[str]) -> dict[str, float]:
+    """Return the share of texts by language; nothing where most texts cannot be told.
+
+    This is for a person to read. No choice depends on it.
+    """
+    counts = Counter(_language(text[:_PROBE]) for text in texts)
+    unknown = counts.pop("", 0)
+    if not counts or unknown > len(texts) * _UNKNOWN:
+        return {}
+    return {name: n / len(texts) for name, n in counts.most_common() if n > len(texts) * _MINOR}
+
+
+def _language(text: str) -> str:
+    """Return the language whose common words are frequent in a text; "" if that is unclear."""
+    words = Counter(text.lower().split())
+    hits = {name: sum(words[word] for word in own) for name, own in _COMMON_WORDS.items()}
+    first, second = sorted(hits, key=lambda name: -hits[name])[:2]
+    frequent = hits[first] >= _COMMON * words.total()
+    return first if hits[first] and frequent and hits[first] >= 2 * hits[second] else ""
 
 
 @lru_cache(maxsize=65_536)
