@@ -62,7 +62,8 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
     level = _LEVEL / _STARTS
     for start in starts:
         place = start
-        # The sequence goes on while it holds; the one before it, with more answers, has already failed.
+        # The sequence goes on while it holds; the one before it, with more answers, has
+        # already failed.
         while place < len(thresholds) and upper_bound(wrong[place], answered[place], level) <= share:
             place += 1
         if place > start:
