@@ -12,7 +12,7 @@ from components.core.errors import GristmillError, InputError
 from pipelines import feedback, review
 from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
-from pipelines.names import Name, Pipeline, chosen, split_name
+from pipelines.names import Name, Pipeline, choose_pipeline, split_name
 from pipelines.outputs import pipeline_names
 from pipelines.printable import printable_lines
 from pipelines.project import FRESH, root, task_ids
@@ -38,7 +38,7 @@ def run(
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from pipelines.run import run_pipeline
 
-    raise typer.Exit(run_pipeline(root(), chosen(root(), name, pipeline, needs_model=False), fresh))
+    raise typer.Exit(run_pipeline(root(), choose_pipeline(root(), name, pipeline, needs_model=False), fresh))
 
 
 @app.command()
@@ -68,7 +68,7 @@ def retrain(
     """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
     from pipelines.retrain import retrain as work
 
-    raise typer.Exit(work(root(), chosen(root(), name, pipeline), trigger, accept_source))
+    raise typer.Exit(work(root(), choose_pipeline(root(), name, pipeline), trigger, accept_source))
 
 
 @app.command()
@@ -82,7 +82,7 @@ def pull(
     from pipelines.pull import pull_now
     from pipelines.run import files_of
 
-    path = files_of(root(), chosen(root(), name, pipeline, needs_model=False))[0]
+    path = files_of(root(), choose_pipeline(root(), name, pipeline, needs_model=False))[0]
     pull_now(root(), load(path, shown=path.relative_to(root()).as_posix()), from_scratch)
 
 
@@ -102,7 +102,7 @@ def schedule(
     from pipelines.cron import parse
     from pipelines.run import files_of
 
-    name = chosen(root(), name, pipeline)
+    name = choose_pipeline(root(), name, pipeline)
     files_of(root(), name)
     times = parse(cron) if cron is not None else None
     if print_ is not None:
@@ -204,7 +204,7 @@ def serve(
     """Hold the champion up over HTTP until Ctrl-C. Two pipelines can be served at a time, each on its port."""
     from pipelines.service import hold
 
-    hold(root(), chosen(root(), name, pipeline), host, port)
+    hold(root(), choose_pipeline(root(), name, pipeline), host, port)
 
 
 @app.command()
@@ -214,7 +214,7 @@ def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
     from pipelines.params import load
     from pipelines.run import files_of
 
-    path = files_of(root(), chosen(root(), name, pipeline))[0]
+    path = files_of(root(), choose_pipeline(root(), name, pipeline))[0]
     raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
 
 
@@ -237,14 +237,14 @@ def predict(
     if source is not None and out is not None:
         from pipelines.batch import predict_file
 
-        predict_file(root(), chosen(root(), words[0] if words else None, pipeline), source, out, column, version, replace_out=replace)
+        predict_file(root(), choose_pipeline(root(), words[0] if words else None, pipeline), source, out, column, version, replace_out=replace)
         return
     from pipelines.service import answer
 
     name, query = split_name(words, "QUERY", "predict")
     if name and name not in pipeline_names(root()):
         raise InputError(f"there is no pipeline {name!r}", where="predict", remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"')
-    answer(root(), chosen(root(), name, pipeline), query)
+    answer(root(), choose_pipeline(root(), name, pipeline), query)
 
 
 @app.command()

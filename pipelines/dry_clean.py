@@ -143,9 +143,7 @@ def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
     if not dry.whole:
         return []
     if len(left) < 2:
-        only = ", ".join(map(repr, left)) or "not even one"
-        what = f"only one class is left when clean has dropped equal inputs: {only}"
-        raise InputError(what, where="--data", remedy="bring more rows, or check --label")
+        raise _too_few(dry, left)
     small = {name: count for name, count in left.items() if count < least}
     if not small:
         return []
@@ -164,6 +162,18 @@ def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
         raise InputError(what, where="--data", remedy=remedy)
     why = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
     return [lowered, Setting("clean.small_classes", "merge", why)]
+
+
+def _too_few(dry: DryClean, left: Mapping[str, int]) -> InputError:
+    """Return why clean would leave fewer than two classes."""
+    only = ", ".join(map(repr, left)) or "not even one"
+    reasons = [f"{count:,} {reason}" for reason, count in dry.refused.items()]
+    if dry.conflicts:
+        reasons.append(f"{dry.conflicts:,} equal inputs with different labels")
+    why = ", ".join(reasons) or "the rest repeats others"
+    first = f"; the first: {dry.refusals[0]}" if dry.refusals else ""
+    what = f"only one class is left of {dry.looked:,} rows after cleaning: {only} ({why}{first})"
+    return InputError(what, where="--data", remedy="bring more rows, or check --text and --label")
 
 
 def _rows(count: int) -> str:

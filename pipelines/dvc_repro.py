@@ -1,6 +1,7 @@
-"""`dvc` for one pipeline: what is wrong with the files of another one, or with its outputs, is no matter to this one.
+"""`dvc` for one pipeline, whatever is wrong with the files of another one.
 
-DVC reads every dvc.yaml of a repository before it runs any: one that is broken, or that names outputs twice because it was copied, would stop all pipelines.
+DVC reads every dvc.yaml of a repository before it runs any: one that is broken, or that names the
+outputs of another because it was copied, would stop all pipelines.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _FILE = "dvc.yaml"
 
 
 def is_foreign(root: Path, target: Path, path: Path) -> bool:
-    """Say whether a file is the dvc.yaml of another pipeline of the project than the one that is run.
+    """Say whether a file is the dvc.yaml of another pipeline than the one that is run.
 
     Args:
         root: of the project.
@@ -48,7 +49,7 @@ def restrict(root: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Run `dvc` with the arguments of this process, of which the last is the pipeline's dvc.yaml."""
+    """Run `dvc` with the arguments of this process; the last is the pipeline's dvc.yaml."""
     from dvc.cli import main as dvc
 
     root = Path.cwd()

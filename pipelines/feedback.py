@@ -14,7 +14,7 @@ import typer
 from components.core.errors import InputError
 from components.monitor.feedback import Box, Key, Label
 from pipelines.lock import only_one
-from pipelines.names import Name, Pipeline, chosen
+from pipelines.names import Name, Pipeline, choose_pipeline
 from pipelines.outputs import pipeline_names
 from pipelines.project import root
 
@@ -36,7 +36,7 @@ def list_(name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, ty
 
     from pipelines.watch import console
 
-    params, box = _open(chosen(root(), name, pipeline))
+    params, box = _open(choose_pipeline(root(), name, pipeline))
     with _reviewing(params, box):
         waiting = box.waiting()
     if not waiting:
@@ -89,8 +89,8 @@ def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
 def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:
     """Return the pipeline and the ids of `[NAME] ID…`: the first word is a name if there is a pipeline of that name."""
     if words and words[0] in pipeline_names(root()):
-        return chosen(root(), words[0], pipeline), words[1:]
-    return chosen(root(), None, pipeline), words
+        return choose_pipeline(root(), words[0], pipeline), words[1:]
+    return choose_pipeline(root(), None, pipeline), words
 
 
 def _open(pipeline: str) -> tuple[Params, Box]:

@@ -16,7 +16,7 @@ from components.ingest.columns import Layout, layout
 from components.ingest.params import Files, IngestParams
 from components.ingest.rows import Refusal, Unit, shaped
 from components.ingest.sample import SourceColumns
-from components.ingest.stage import READERS, label_rules, unit_keys
+from components.ingest.stage import label_rules, prepared, records, unit_keys
 from components.tasks import base
 
 ROWS = 100_000
@@ -81,7 +81,8 @@ def rows_of(
 
 
 def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Iterator[dict[str, Any]]:
-    reader = READERS[unit.format](unit, wanted, intake.encodings)
+    unit, wanted = prepared(unit, wanted)
+    reader = iter(records(unit, wanted, intake.encodings))
     while intake.read < ROWS:
         chunk = list(islice(reader, min(_CHUNK, ROWS - intake.read)))
         if not chunk:

@@ -1,4 +1,7 @@
-"""Which pipeline a command means: NAME as argument, or `--pipeline NAME`, which old scripts use, or `default`."""
+"""Which pipeline a command means.
+
+NAME as argument, or `--pipeline NAME`, which old scripts use, or `default`.
+"""
 
 from __future__ import annotations
 
@@ -13,46 +16,67 @@ from components.registry.reader import look
 from pipelines.outputs import pipeline_names
 
 DEFAULT = "default"
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="pipeline: `default`, or a folder below pipelines/", show_default=False)]
-Pipeline = Annotated[str | None, typer.Option("--pipeline", metavar="NAME", help="the same as NAME, for old scripts", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="pipeline: `default`, or a folder below pipelines/",
+        show_default=False,
+    ),
+]
+Pipeline = Annotated[
+    str | None,
+    typer.Option("--pipeline", metavar="NAME", help="the same as NAME, for old scripts", show_default=False),
+]
 
 
-def chosen(root: Path, name: str | None, pipeline: str | None, *, needs_model: bool = True) -> str:
+def choose_pipeline(root: Path, name: str | None, pipeline: str | None, *, needs_model: bool = True) -> str:
     """Return the pipeline that a command means.
 
-    Without a name it is `default`. Where other pipelines have a champion, too, a line on standard error says which one was taken.
+    Without a name it is `default`. Where other pipelines have a champion, a line on standard error
+    says which one was taken.
 
     Args:
         root: of the project.
         name: the argument.
         pipeline: the option.
-        needs_model: whether the command is about released models, so that another pipeline may have been meant.
+        needs_model: whether the command is about released models.
 
     Raises:
         InputError: argument and option name two pipelines.
     """
-    given = chosen_or_none(name, pipeline)
+    given = explicit_pipeline(name, pipeline)
     if given:
         return given
     others = other_champions(root, DEFAULT) if needs_model else []
     if others:
-        typer.echo(f"pipeline {DEFAULT} was taken; {', '.join(others)} {'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean another", err=True)
+        typer.echo(
+            f"pipeline {DEFAULT} was taken; {', '.join(others)} {'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean another",
+            err=True,
+        )
     return DEFAULT
 
 
-def chosen_or_none(name: str | None, pipeline: str | None) -> str | None:
+def explicit_pipeline(name: str | None, pipeline: str | None) -> str | None:
     """Return the pipeline that argument or option name; None without either.
 
     Raises:
         InputError: they name two.
     """
     if name and pipeline and name != pipeline:
-        raise InputError(f"names two pipelines: {name!r} and, with --pipeline, {pipeline!r}", where="NAME", remedy=f"leave --pipeline out to mean {name}")
+        raise InputError(
+            f"names two pipelines: {name!r} and, with --pipeline, {pipeline!r}",
+            where="NAME",
+            remedy=f"leave --pipeline out to mean {name}",
+        )
     return name or pipeline
 
 
 def other_champions(root: Path, name: str) -> list[str]:
-    """Return the other pipelines of a project that have a champion; none where the registry does not answer, which the command itself will say."""
+    """Return the other pipelines of a project that have a champion.
+
+    None where the registry does not answer: the command itself will say that.
+    """
     released = []
     for other in pipeline_names(root):
         if other == name:
@@ -67,7 +91,7 @@ def other_champions(root: Path, name: str) -> list[str]:
 
 
 def split_name(words: Sequence[str] | None, what: str, command: str) -> tuple[str | None, str]:
-    """Return the pipeline's name, if any, and the other argument of a command that takes `[NAME] WHAT`.
+    """Return the two arguments of a command that takes `[NAME] WHAT`: a pipeline or None, and WHAT.
 
     Raises:
         InputError: there are none, or too many.
@@ -75,7 +99,11 @@ def split_name(words: Sequence[str] | None, what: str, command: str) -> tuple[st
     given = list(words or ())
     if len(given) not in (1, 2):
         count = "no argument" if not given else f"{len(given)} arguments"
-        raise InputError(f"takes {what}, and before it the name of a pipeline if it is not default; it got {count}", where=command, remedy=f"gristmill {command} [NAME] {what}")
+        raise InputError(
+            f"takes {what}, and before it the name of a pipeline if it is not default; it got {count}",
+            where=command,
+            remedy=f"gristmill {command} [NAME] {what}",
+        )
     return (given[0], given[1]) if len(given) == 2 else (None, given[0])
 
 
@@ -86,5 +114,9 @@ def version_number(text: str, command: str) -> int:
         InputError: it is none.
     """
     if not text.isascii() or not text.isdigit() or not int(text[:10]) > 0:
-        raise InputError(f"{text[:60]!r} is not the number of a version", where=command, remedy=f"gristmill {command} [NAME] N; gristmill review list [NAME] shows the versions")
+        raise InputError(
+            f"{text[:60]!r} is not the number of a version",
+            where=command,
+            remedy=f"gristmill {command} [NAME] N; gristmill review list [NAME] shows the versions",
+        )
     return int(text[:10])

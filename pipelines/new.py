@@ -30,6 +30,7 @@ from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
 from pipelines.own_params import OwnParams, check_task, render, start
 from pipelines.params import load, section_model
+from pipelines.printable import one_line
 from pipelines.wizard import Wizard
 
 RESERVED = (
@@ -179,11 +180,12 @@ def _draft(root: Path, name: str, task: str, data: Path, said: NewOptions) -> _D
     reasons = {}
     if said.format:
         reasons["ingest.source.format"] = _SET
-    if said.header is not None or said.columns:
-        source["header"] = bool(said.header)
+    if said.header is not None:
+        source["header"] = said.header
         reasons["ingest.source.header"] = _SET
     if said.columns:
         source["column_names"] = list(said.columns)
+        reasons["ingest.source.column_names"] = _SET
     if said.labels:
         section["labels"] = label_map(said.labels)
         reasons["ingest.labels"] = _SET
@@ -193,6 +195,7 @@ def _draft(root: Path, name: str, task: str, data: Path, said: NewOptions) -> _D
         if setting.path.startswith("ingest."):
             own.apply(replace(setting, reason=_SET))
     reasons |= own.reasons
+    section = own.tree["ingest"]
     ingest = _ingest(section)
     return _Draft(root, name, task, ingest, section, settings, reasons)
 
@@ -233,6 +236,8 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     task, root = draft.task, draft.root
     roles = base.schema(task).roles
     seen = _scan(draft, layout(roles, {}, 2**31))
+    if _settle_header(draft, seen, wizard):
+        seen = _scan(draft, layout(roles, {}, 2**31))
     _choose(draft, seen, said, wizard)
     wanted = layout(roles, draft.ingest.columns, draft.ingest.max_bytes_per_value)
     facet = base.defaults(task)
@@ -251,7 +256,8 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     tree = _complete(own)
     names = {column.source: column.name for column in wanted.columns}
     notes = column_notes(draft.source, root, seen, wanted) if seen.is_table else {}
-    lines = [preview.head(draft.name, seen, intake.encodings), *seen.notes]
+    lines = [preview.head(draft.name, seen, intake.encodings)]
+    lines += [f"note: {one_line(note, 300)}" for note in seen.notes]
     if seen.is_table:
         lines += preview.columns_table(seen, names, notes)
     lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
@@ -270,6 +276,29 @@ def _scan(draft: _Draft, wanted: Layout) -> SourceColumns:
         return scan_columns(draft.source, draft.root)
     role = next(r for r in base.schema(draft.task).roles if r.name == wanted.input.name)
     return scan_columns(draft.source, draft.root, role, rows=50)
+
+
+def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
+    """Write down that a table has no header. Returns whether a person says that it has one."""
+    source = draft.section["source"]
+    if source.get("header", "auto") != "auto":
+        return False
+    if any(unit.header is not False for unit in seen.units):
+        return False
+    source["header"] = False
+    draft.reasons["ingest.source.header"] = "the first line is a row like the others"
+    names = ", ".join(one_line(name) for name in seen.columns)
+    seen.notes.append(f"the first line is taken for a row: the columns are {names}")
+    has_header = False
+    if wizard is not None:
+        first = [str(value) for value in seen.examples[0].values()]
+        wizard.show([f"the first line: {one_line(' | '.join(first), 90)}"])
+        has_header = not wizard.agrees("is it a row, and not the names of columns?", default=True)
+    if has_header:
+        source["header"] = True
+        draft.reasons["ingest.source.header"] = "asked"
+    draft.ingest = _ingest(draft.section)
+    return has_header
 
 
 def _choose(draft: _Draft, seen: SourceColumns, said: NewOptions, wizard: Wizard | None) -> None:

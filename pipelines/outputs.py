@@ -1,4 +1,7 @@
-"""Which paths belong to the pipelines: DVC deletes outputs before their stage runs, so no file of a person's may lie there."""
+"""Which paths belong to the pipelines.
+
+DVC deletes outputs before their stage runs, so no file of a person's may lie there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from pipelines.stages import STAGES
 from pipelines.untracked import listed, untracked
 
 # Not outputs, but folders whose content git, DVC or gristmill replaces.
-_INTERNAL = {".git": "git's own folder", ".dvc": "DVC's own folder", "data/.remote": "the DVC remote"}
+_INTERNAL = {
+    ".git": "git's own folder",
+    ".dvc": "DVC's own folder",
+    "data/.remote": "the DVC remote",
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,9 @@ class Owned:
 
 def pipeline_names(root: Path) -> list[str]:
     """Return the names of all pipelines of a project, also of those whose files cannot be read."""
-    folders = [file.parent.name for pattern in ("dvc.yaml", "params.yaml") for file in root.glob(f"pipelines/*/{pattern}")]
-    return ["default", *sorted({name for name in folders if name != "default"})]
+    files = [*root.glob("pipelines/*/dvc.yaml"), *root.glob("pipelines/*/params.yaml")]
+    names = {file.parent.name for file in files} - {"default"}
+    return ["default", *sorted(names)]
 
 
 def output_paths(name: str, *, state: bool = True) -> list[Owned]:
@@ -40,7 +48,7 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
     data = "data" if name == "default" else f"data/{name}"
     outputs = sorted({path for stage in STAGES.values() for path in stage.outputs.values()})
     paths = [Owned(f"{data}/{path}", f"an output of pipeline {name}") for path in outputs]
-    # reports/ also holds files of several stages: a folder in which a person should keep nothing that a stage reads.
+    # reports/ and models/ hold outputs of several stages: nothing that a stage reads lies there.
     paths.append(Owned(f"{data}/reports", f"the reports of pipeline {name}"))
     paths.append(Owned(f"{data}/models", f"the models of pipeline {name}"))
     if state:
@@ -51,7 +59,8 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
 def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str | None:
     """Say why a file or folder cannot be an input of a pipeline; None if it can.
 
-    It looks at the path as it is written, at what links in it lead to, and at both again without regard to capitals, because some file systems have none.
+    It looks at the path as it is written and at what links in it lead to, both without regard to
+    capitals, because some file systems have none.
 
     Args:
         root: of the project.
@@ -59,7 +68,9 @@ def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str
         path: as params.yaml has it, relative to the root or absolute.
         state: whether the folders of resumable state count as well.
     """
-    owned = [each for other in dict.fromkeys([*pipeline_names(root), name]) for each in output_paths(other, state=state)]
+    owned: list[Owned] = []
+    for other in dict.fromkeys([*pipeline_names(root), name]):
+        owned += output_paths(other, state=state)
     owned += [Owned(folder, owner) for folder, owner in _INTERNAL.items()]
     given = root / path
     spellings = {_lexical(given), _real(given)}
@@ -68,11 +79,13 @@ def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str
         places = {_lexical(root / each.path), _real(root / each.path)}
         if any(_within(spelling, place) for spelling in spellings for place in places):
             way = f"move it to {safe} and name it there"
-            return f"{path!r} lies in {each.path}, {each.owner}: what is there is deleted when the pipeline runs; {way}"
+            loss = "what is there is deleted when the pipeline runs"
+            return f"{path!r} lies in {each.path}, {each.owner}: {loss}; {way}"
     for each in owned:
         places = {_lexical(root / each.path), _real(root / each.path)}
         if any(_within(place, spelling) for spelling in spellings for place in places):
-            return f"{path!r} holds {each.path}, {each.owner}: name a folder that holds the source alone, such as {safe}"
+            way = f"name a folder that holds the source alone, such as {safe}"
+            return f"{path!r} holds {each.path}, {each.owner}: {way}"
     return None
 
 
@@ -107,11 +120,15 @@ def check_new_outputs(root: Path, name: str) -> None:
     found = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
     if found:
         what = f"there are files already where pipeline {name} would write: {listed(found)}"
-        raise InputError(what, where="NAME", remedy=f"take another name, or move them, for example to {SAFE}/{name}/")
+        raise InputError(
+            what,
+            where="NAME",
+            remedy=f"take another name, or move them, for example to {SAFE}/{name}/",
+        )
     for other in pipeline_names(root):
         source = _source_of(root, other)
         if source is not None and _overlaps(root, name, source):
-            what = f"pipeline {other} reads {source!r}, and pipeline {name} would write to data/{name}"
+            what = f"pipeline {other} reads {source!r}, and {name} would write to data/{name}"
             raise InputError(what, where="NAME", remedy="take another name")
 
 
@@ -122,7 +139,10 @@ def _overlaps(root: Path, name: str, source: str) -> bool:
 
 
 def _source_of(root: Path, name: str) -> str | None:
-    """Return the source that a pipeline's params name; None where they cannot be read: that is another command's error."""
+    """Return the source that a pipeline's params name.
+
+    None where they cannot be read: that is an error of the commands of that pipeline.
+    """
     from components.core.errors import GristmillError
     from components.core.params import read_yaml
 

@@ -142,8 +142,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE)
-    for name in header:
-        drawn.add_column(Text(one_line(name, _CELL)))
+    for place, name in enumerate(header):
+        # The first column holds names, which must stay whole to be of use.
+        drawn.add_column(Text(one_line(name, _CELL)), no_wrap=not place, overflow="fold")
     for row in rows:
         drawn.add_row(*[Text(one_line(cell, _CELL)) for cell in row])
     written = io.StringIO()

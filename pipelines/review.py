@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.names import Name, Pipeline, chosen, chosen_or_none, split_name, version_number
+from pipelines.names import Name, Pipeline, choose_pipeline, explicit_pipeline, split_name, version_number
 from pipelines.project import root
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def list_(name: Name = None, pipeline: Pipeline = None) -> None:
     """All versions: what was decided, and what waits."""
     from pipelines.review_show import show_list
 
-    shelf, _ = _open(chosen(root(), name, pipeline))
+    shelf, _ = _open(choose_pipeline(root(), name, pipeline))
     show_list(shelf)
 
 
@@ -86,7 +86,7 @@ def rollback(
     """Release an earlier champion again."""
     from components.registry import release
 
-    name = chosen(root(), name, pipeline)
+    name = choose_pipeline(root(), name, pipeline)
     _open(name)
     _tell(release.rollback(root(), name, to, who=by, why=note), name)
 
@@ -97,7 +97,7 @@ def history(name: Name = None, pipeline: Pipeline = None) -> None:
     from components.registry.retrains import retrains
     from pipelines.review_show import show_history
 
-    name = chosen(root(), name, pipeline)
+    name = choose_pipeline(root(), name, pipeline)
     shelf = look(root(), name)
     # A first retrain may have failed before there was a version.
     if shelf is None or shelf.versions or not retrains(shelf):
@@ -119,7 +119,7 @@ def trace(
     from pipelines.trace import trace as show_trace
 
     name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
-    show_trace(root(), clue, chosen_or_none(name, pipeline), sys.stdin.read() if clue == "-" else "")
+    show_trace(root(), clue, explicit_pipeline(name, pipeline), sys.stdin.read() if clue == "-" else "")
 
 
 def _version(words: list[str] | None, pipeline: str | None, command: str) -> tuple[str, int]:
@@ -130,7 +130,7 @@ def _version(words: list[str] | None, pipeline: str | None, command: str) -> tup
     """
     name, text = split_name(words, "N", command)
     number = version_number(text, command)
-    return chosen(root(), name, pipeline), number
+    return choose_pipeline(root(), name, pipeline), number
 
 
 def _open(pipeline: str) -> tuple[Shelf, GateParams]:

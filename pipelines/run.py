@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import suppress
@@ -28,6 +29,8 @@ from pipelines.untracked import check_untracked
 from pipelines.watch import console
 
 _PATIENCE_S = 5.0
+# A run of nothing new has ended by then.
+_RUN_WORKS_S = 15.0
 _AGAIN_S = 15.0  # an interrupt that comes while a stage loads a library may be lost there, and DVC itself passes over it
 
 
@@ -71,6 +74,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
         }
         words = [sys.executable, "-m", "pipelines.dvc_repro", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
+        _import_mlflow_later()
         try:
             code = _follow(words, root, environment)
         finally:
@@ -131,6 +135,20 @@ def _check_source(root: Path, params: Params) -> None:
     check_input_path(root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path")
     if not (root / source.path).exists():
         raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
+
+
+def _import_mlflow_later() -> None:
+    """Import MLflow while stages work: a run that did anything writes to it at its end, and the import takes three seconds."""
+
+    from components.registry.store import quiet
+
+    def work() -> None:
+        time.sleep(_RUN_WORKS_S)
+        quiet()
+        with suppress(ImportError):
+            import mlflow  # noqa: F401
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def _write_to_mlflow(root: Path) -> None:

@@ -68,7 +68,16 @@ def _table(board: dict[str, Any]) -> Table:
     metric = board["deciding_metric"]
     others = [] if metric == "accuracy" else ["accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("candidate", f"validation {metric}", f"test {metric}", "interval", *others, "size", "p50 ms", "items/s"):
+    for column in (
+        "candidate",
+        f"validation {metric}",
+        f"test {metric}",
+        "interval",
+        *others,
+        "size",
+        "p50 ms",
+        "items/s",
+    ):
         table.add_column(column, justify="left" if column == "candidate" else "right", no_wrap=True)
     for row in board["candidates"]:
         cells = [

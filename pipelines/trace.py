@@ -16,7 +16,7 @@ from components.core.errors import InputError
 from components.monitor.feedback import Box
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, code_state, look
-from pipelines.names import DEFAULT, chosen
+from pipelines.names import DEFAULT, choose_pipeline
 from pipelines.outputs import pipeline_names
 from pipelines.project import STATE
 from pipelines.review_show import COLOURS, facts, gates_of, when
@@ -57,7 +57,7 @@ def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
     """
     clue = _answered(root, what.strip(), pipeline) or read_clue(what, pipeline or DEFAULT, stdin)
     if pipeline is None and not clue.answer:
-        chosen(root, None, None)
+        choose_pipeline(root, None, None)
     shelf = look(root, clue.pipeline)
     if shelf is None:
         raise InputError(f"the registry has no versions of {clue.pipeline!r}", where="registry", remedy=f"is this the registry of what answered? {_REMEDY}")

@@ -1,4 +1,7 @@
-"""Files in outputs that no run wrote. DVC deletes outputs before their stage runs, so a person's file among them would be lost."""
+"""Files in outputs that no run wrote.
+
+DVC deletes outputs before their stage runs, so a person's file among them would be lost.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ from pipelines.project import SAFE, STATE
 from pipelines.stages import STAGES
 
 RECORDS = "outputs"  # folder below the state: one file a stage
-CACHED_REPORTS = {"reports/search.json"}  # of the JSON files below reports/: DVC keeps the others out of its cache
+# Of the JSON files below reports/; DVC keeps the others out of its cache.
+CACHED_REPORTS = {"reports/search.json"}
 _SHOWN = 10
-_LARGE = 64 * 2**20  # bytes; of a larger file that DVC knows by name the size is compared, not the content
+# Bytes. Of a larger file that DVC knows by name the size is compared, not the content.
+_LARGE = 64 * 2**20
 _DESKTOP = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers write these by themselves
 
 Stat = tuple[int, int]  # size in bytes, time of modification in ns
@@ -27,7 +32,10 @@ Stat = tuple[int, int]  # size in bytes, time of modification in ns
 
 @dataclass
 class _DvcKnowledge:
-    """What DVC knows of the outputs of a pipeline: its lock file and its cache. Read only where the records do not suffice."""
+    """What lock file and cache of DVC say of a pipeline's outputs.
+
+    They are read only where the records of the stages do not suffice.
+    """
 
     root: Path
     lock: Path
@@ -47,7 +55,7 @@ class _DvcKnowledge:
 
     @cached_property
     def outputs(self) -> Mapping[str, str]:
-        """Return the MD5 of each file that the lock names, by its path below the root; files of folders included."""
+        """Return the MD5 of each file that the lock names, also of those in folders."""
         from components.core.params import read_yaml
 
         try:
@@ -79,7 +87,7 @@ class _DvcKnowledge:
         Args:
             path: of the file.
             relative: the same below the root.
-            cached: whether DVC keeps the contents of this output. Of a report that it does not keep, the lock's word suffices.
+            cached: whether DVC keeps the content of this output. If not, its name suffices.
         """
         digest = self.outputs.get(relative)
         if digest and not cached:
@@ -109,11 +117,16 @@ def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path])
         EnvironmentFault: the disk is full or not writable.
     """
     paths = STAGES[stage].outputs
-    _write_record(root, data, stage, {relative: _stat(path) for name, twin in twins.items() for relative, path in _files_below(twin, f"{data}/{paths[name]}")})
+    _write_record(
+        root,
+        data,
+        stage,
+        {relative: _stat(path) for name, twin in twins.items() for relative, path in _files_below(twin, f"{data}/{paths[name]}")},
+    )
 
 
 def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES) -> list[str]:
-    """Return the files in outputs that no run wrote, or that were changed since, relative to the project.
+    """Return the files in outputs that no run wrote, or that were changed since.
 
     Args:
         root: of the project.
@@ -145,9 +158,13 @@ def check_untracked(root: Path, name: str, data: str, lock: Path, *, again: str,
     found = untracked(root, data, lock, stages)
     if not found:
         return
-    count = "1 file in outputs is" if len(found) == 1 else f"{len(found):,} files in outputs are"
-    what = f"{count} not as a run wrote them, and the next run would delete them: {listed(found)}"
-    raise InputError(what, where=data, remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; then: {again}")
+    count = "1 file" if len(found) == 1 else f"{len(found):,} files"
+    what = f"the next run would delete {count} that no run wrote or that a person changed: {listed(found)}"
+    raise InputError(
+        what,
+        where=data,
+        remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; then: {again}",
+    )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -181,7 +198,10 @@ def _untracked_of_stage(root: Path, data: str, stage: str, dvc: _DvcKnowledge) -
 
 
 def _files_below(path: Path, relative: str) -> Iterator[tuple[str, Path]]:
-    """Yield the files of an output with their paths below the project. Links count as files, unless the output itself is one."""
+    """Yield the files of an output with their paths below the project.
+
+    Links count as files, unless the output itself is one.
+    """
     if path.is_file() or (path.is_symlink() and not path.exists()):
         yield relative, path
         return
@@ -204,14 +224,16 @@ def _record_file(root: Path, data: str, stage: str) -> Path:
 
 def _read_record(root: Path, data: str, stage: str) -> dict[str, Stat]:
     try:
-        tree: dict[str, Any] = json.loads(_record_file(root, data, stage).read_text(encoding="utf-8"))
+        text = _record_file(root, data, stage).read_text(encoding="utf-8")
+        tree: dict[str, Any] = json.loads(text)
         return {path: (int(size), int(time)) for path, (size, time) in tree.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _write_record(root: Path, data: str, stage: str, files: Mapping[str, Stat]) -> None:
-    write_atomic(_record_file(root, data, stage), to_json({path: list(stat) for path, stat in files.items()}))
+    rows = {path: list(stat) for path, stat in files.items()}
+    write_atomic(_record_file(root, data, stage), to_json(rows))
 
 
 def _printable(name: str) -> str:

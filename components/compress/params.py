@@ -45,7 +45,7 @@ class CompressParams(Strict):
 
 
 def check_student(distill: Distill | None, architectures: Mapping[str, Architecture]) -> list[str]:
-    """What is wrong with the student: unknown architectures, a config that one does not take."""
+    """Return what is wrong with the student: unknown architectures, a config that one does not take."""
     if distill is None:
         return []
     place, known = "compress.distill", ", ".join(architectures)

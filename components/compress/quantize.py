@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, one_thread_sessions():
         source, prepared, target = (Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
         source.write_bytes(content)
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -73,3 +74,25 @@ def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> 
             extra_options={"MatMulConstBOnly": True},
         )
         return target.read_bytes()
+
+
+@contextmanager
+def one_thread_sessions() -> Iterator[None]:
+    """Give one thread to the sessions that ONNX Runtime's quantizer opens while the block runs.
+
+    The quantizer takes no options for them. By default a session has a thread for each core of the machine, whatever this process may use.
+    """
+    import onnxruntime
+
+    original = onnxruntime.SessionOptions
+
+    def limited() -> Any:
+        options = original()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return options
+
+    onnxruntime.SessionOptions = limited
+    try:
+        yield
+    finally:
+        onnxruntime.SessionOptions = original

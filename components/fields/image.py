@@ -25,7 +25,7 @@ Fit = Literal["squeeze", "pad", "crop"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
 # Photos of the largest cameras. What clients may send is bounded by serve.limits.pixels.
 MAX_PIXELS = 100_000_000
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 # Larger JPEGs are decoded at a fraction of their size, which bounds memory and time.
 _DRAFT_PIXELS = 1_000_000
 _DRAFT_FACTOR = 2
@@ -115,6 +115,8 @@ def _library() -> Any:
     # Pillow warns from this number on and raises from twice as many on.
     Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)
+    # A broken orientation says nothing: the picture is taken as it is.
+    warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
     return Pillow
 
 

@@ -27,7 +27,7 @@ from components.ingest.params import Files, IngestParams
 from components.ingest.paths import flattened
 from components.ingest.pictures import PictureIndex
 from components.ingest.rows import QUARANTINE, TABLES, Format, Record, Refusal, Unit, origin_of, settle_splits, shaped
-from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, remedy_for, unit_keys
+from components.ingest.stage import READERS, label_rules, prepared, records, refusal_notes, remedy_for, some, unit_keys
 from components.tasks.base import Role
 
 ROWS = 100_000
@@ -61,6 +61,8 @@ class ColumnSample:
     kind: pa.DataType = field(default_factory=pa.null)
     filled: int = 0
     length: int = 0
+    # Bytes of the largest value, to compare with ingest.max_bytes_per_value.
+    largest: int = 0
     # Stops growing at MOST_VALUES; long values are counted in `long` only.
     values: Counter[str] = field(default_factory=Counter)
     long: int = 0
@@ -83,11 +85,14 @@ class ColumnSample:
         self.filled += 1
         if isinstance(data, bytes):
             self.length += len(data)
+            self.largest = max(self.largest, len(data))
             return
         self._count(str(data).strip())
 
     def _count(self, text: str) -> None:
         self.length += len(text)
+        if len(text) * 4 > self.largest:
+            self.largest = max(self.largest, len(text.encode("utf-8", "replace")))
         if len(text) > _LONG:
             self.long += 1
         elif text in self.values or len(self.values) < MOST_VALUES:
@@ -199,7 +204,19 @@ def scan_columns(source: Files, root: Path, role: Role | None = None, rows: int 
         _scan_unit(unit, anything if unit.format in TABLES else classes, rows, result)
     if not result.examples:
         raise _nothing(source, result)
+    for column in result.columns.values():
+        column.kind = pa.binary() if column.is_picture else column.kind
+    result.notes += _header_notes(result.units)
     return result
+
+
+def _header_notes(units: Sequence[UnitSample]) -> list[str]:
+    """Return which tables have no header, as far as that was not said in params."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for unit in units:
+        if unit.header is False:
+            names.setdefault(unit.columns, []).append(unit.name)
+    return [f"without a header: {some(files)}; its columns are called {', '.join(columns)} (ingest.source.column_names)" for columns, files in names.items()]
 
 
 def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> None:

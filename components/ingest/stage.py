@@ -299,18 +299,19 @@ def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> No
     for each in parsed:
         by_encoding[each.facts["encoding"]].append(each.facts["name"])
     for encoding, names in sorted(by_encoding.items()):
-        journal.say(f"read as {encoding}: {_some(names)}")
+        journal.say(f"read as {encoding}: {some(names)}")
     by_columns: dict[str, list[str]] = defaultdict(list)
     for each in parsed:
         if "columns" in each.facts:
             by_columns[", ".join(each.facts["columns"])].append(each.facts["name"])
     for columns, names in sorted(by_columns.items()):
-        journal.say(f"without a header (ingest.source.header): {_some(names)}; its columns: {columns}")
+        journal.say(f"without a header (ingest.source.header): {some(names)}; its columns: {columns}")
     for line in refusal_notes(quarantine):
         journal.say(line)
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{', '.join(names[:5])}{more}"
 
@@ -326,5 +327,6 @@ def refusal_notes(quarantine: pa.Table) -> list[str]:
         if row["reason"] not in shown:
             shown.add(row["reason"])
             excerpt = f": {' '.join(row['excerpt'].split())[:_EXCERPT]}" if row["excerpt"] else ""
-            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}")
+            remedy = "; a larger ingest.max_bytes_per_value lets it in" if row["reason"] == "too_large" else ""
+            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}{remedy}")
     return notes

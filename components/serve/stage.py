@@ -33,7 +33,7 @@ from components.serve.ask import ask
 from components.serve.deploy import deploy, remove
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
-from components.serve.report import with_gates
+from components.serve.run_report import with_gates
 from components.serve.wire import ModelInfo
 from components.tasks import base
 

@@ -11,12 +11,23 @@ from pipelines.dvc_repro import is_foreign
 
 ROOT = Path(__file__).parents[2]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
-BROKEN = {"no YAML": "stages: [", "a missing params file": "stages: {one: {cmd: 'echo ${nothing.here}'}}\n", "the outputs of another": STAGE.format(wdir="../..", out="first.txt")}
+BROKEN = {
+    "no YAML": "stages: [",
+    "a missing params file": "stages: {one: {cmd: 'echo ${nothing.here}'}}\n",
+    "the outputs of another": STAGE.format(wdir="../..", out="first.txt"),
+}
 
 
 def dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-m", *words], cwd=root, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from pipelines import cli, feedback, names, review
-from pipelines.names import chosen, split_name, version_number
+from pipelines.names import choose_pipeline, split_name, version_number
 
 
 @pytest.fixture
@@ -27,27 +27,42 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:
-    monkeypatch.setattr(names, "look", lambda root, name: SimpleNamespace(aliases={"champion": 1} if name in released else {}))
+    monkeypatch.setattr(
+        names,
+        "look",
+        lambda root, name: SimpleNamespace(aliases={"champion": 1} if name in released else {}),
+    )
 
 
 def test_argument_and_option_mean_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     champions(monkeypatch)
-    assert chosen(root, "digits", None) == chosen(root, None, "digits") == chosen(root, "digits", "digits") == "digits"
-    assert chosen(root, None, None) == "default"
+    assert choose_pipeline(root, "digits", None) == choose_pipeline(root, None, "digits") == choose_pipeline(root, "digits", "digits") == "digits"
+    assert choose_pipeline(root, None, None) == "default"
     with pytest.raises(InputError, match="names two pipelines: 'digits' and, with --pipeline, 'reviews'"):
-        chosen(root, "digits", "reviews")
+        choose_pipeline(root, "digits", "reviews")
 
 
 @pytest.mark.parametrize(
     ("released", "said"),
-    [((), ""), (("default",), ""), (("default", "digits"), "pipeline default was taken; digits has a champion, too"), (("digits", "reviews"), "default was taken; digits, reviews have a champion")],
+    [
+        ((), ""),
+        (("default",), ""),
+        (("default", "digits"), "pipeline default was taken; digits has a champion, too"),
+        (("digits", "reviews"), "default was taken; digits, reviews have a champion"),
+    ],
 )
-def test_without_a_name_a_command_says_which_one_it_took(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], released: Sequence[str], said: str) -> None:
+def test_without_a_name_a_command_says_which_one_it_took(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    released: Sequence[str],
+    said: str,
+) -> None:
     champions(monkeypatch, *released)
-    assert chosen(root, None, None) == "default"
+    assert choose_pipeline(root, None, None) == "default"
     shown = capsys.readouterr()
     assert said in shown.err and bool(shown.err) == bool(said) and not shown.out
-    assert chosen(root, "default", None) == "default" and chosen(root, None, None, needs_model=False) == "default"
+    assert choose_pipeline(root, "default", None) == "default" and choose_pipeline(root, None, None, needs_model=False) == "default"
     assert not capsys.readouterr().err
 
 
@@ -56,7 +71,7 @@ def test_a_registry_that_is_away_is_no_matter_here(root: Path, monkeypatch: pyte
         raise EnvironmentFault("away")
 
     monkeypatch.setattr(names, "look", away)
-    assert chosen(root, None, None) == "default"
+    assert choose_pipeline(root, None, None) == "default"
 
 
 def test_a_name_stands_before_the_other_argument() -> None:
@@ -106,7 +121,12 @@ class Reached(GristmillError):
 
 
 @pytest.mark.parametrize(("words", "meant"), FORMS.items(), ids=[" ".join(words) for words in FORMS])
-def test_every_command_takes_a_name(root: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], meant: tuple[str | None, Any]) -> None:
+def test_every_command_takes_a_name(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    meant: tuple[str | None, Any],
+) -> None:
     champions(monkeypatch)
     seen: dict[str, Any] = {"what": None}
 
@@ -124,12 +144,21 @@ def test_every_command_takes_a_name(root: Path, monkeypatch: pytest.MonkeyPatch,
 
     number, named = review._version, feedback._named
     monkeypatch.setattr(review, "_version", lambda *given: (seen.update(what=number(*given)[1]), number(*given))[1])
-    monkeypatch.setattr(feedback, "_named", lambda *given: (seen.update(what=list(named(*given)[1])), named(*given))[1])
+    monkeypatch.setattr(
+        feedback,
+        "_named",
+        lambda *given: (seen.update(what=list(named(*given)[1])), named(*given))[1],
+    )
     monkeypatch.setattr(review, "_open", reached)
     monkeypatch.setattr(feedback, "_open", reached)
     monkeypatch.setattr("pipelines.service.answer", with_query)
     monkeypatch.setattr("pipelines.trace.trace", traced)
-    for place in ("pipelines.service.hold", "pipelines.run.files_of", "pipelines.retrain.retrain", "pipelines.run.run_pipeline"):
+    for place in (
+        "pipelines.service.hold",
+        "pipelines.run.files_of",
+        "pipelines.retrain.retrain",
+        "pipelines.run.run_pipeline",
+    ):
         monkeypatch.setattr(place, reached)
     result = CliRunner().invoke(cli.app, list(words))
     assert isinstance(result.exception, Reached), (result.output, result.exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from PIL import Image
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
 from pipelines.new import NewOptions, create
+from pipelines.new_options import label_map
 from pipelines.params import load
+from pipelines.wizard import Wizard
+from pipelines.yaml_text import scalar
 from tests.structure.reach import ROOT
 
 TEXT, PICTURES = "text_classification", "image_classification"
@@ -253,6 +257,17 @@ def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) 
     assert any("rows without a label: 22" in line for line in lines)
 
 
+def test_set_of_ingest_counts_for_what_is_measured(root: Path, tmp_path: Path) -> None:
+    rows = reviews(80, labels=("Positive", "positive", "NEGATIVE", "negative"))
+    data = table(tmp_path / "a.csv", ["body", "kind"], rows)
+    settings = ["ingest.label_case=fold", "ingest.columns.label=kind"]
+    lines = create(root, "a", TEXT, data, options=NewOptions(settings=settings))
+    tree, text = made(root, "a")
+    assert any("classes: 2 in 80 rows: positive 40, negative 40" in line for line in lines)
+    assert "label_case: fold  # set on the command line" in text
+    assert tree["ingest"]["columns"] == {"text": "body", "label": "kind"}
+
+
 def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
     rows = [[sentence(row), row * 1.5] for row in range(60)]
     data = table(tmp_path / "a.csv", ["text", "price"], rows)
@@ -393,3 +408,152 @@ def test_what_a_killed_command_left_is_no_pipeline_and_is_removed(
     assert pipeline_names(root) == ["default", "digits"]
     create(root, "b", TEXT, table(tmp_path / "a.csv", ["text", "label"], reviews()))
     assert [folder.exists() for folder in left] == [False, True]
+
+
+class Answers(Wizard):
+    """A person who answers from a list."""
+
+    def __init__(self, *answers: str | bool) -> None:
+        self.answers = list(answers)
+        self.shown: list[str] = []
+
+    def choose(self, question: str, choices: Sequence[str]) -> str:
+        """Return the next answer."""
+        self.shown += [question, *choices]
+        answer = self.answers.pop(0)
+        assert isinstance(answer, str)
+        return answer
+
+    def agrees(self, question: str, default: bool) -> bool:
+        """Return the next answer."""
+        self.shown.append(f"{question} {default}")
+        answer = self.answers.pop(0)
+        assert isinstance(answer, bool)
+        return answer
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Keep the lines."""
+        self.shown += lines
+
+
+def test_the_wizard_asks_where_a_guess_is_a_gamble(root: Path, tmp_path: Path) -> None:
+    rows = [[sentence(row), row % 2, ("A", "a", "b")[row % 3]] for row in range(60)]
+    data = table(tmp_path / "a.csv", ["body", "sentiment", "category"], rows)
+    wizard = Answers("category", True, True)
+    lines = create(root, "a", TEXT, data, wizard=wizard)
+    tree, text = made(root, "a")
+    assert wizard.answers == []
+    assert tree["ingest"]["columns"] == {"text": "body", "label": "category"}
+    assert "label_case: fold  # asked" in text
+    assert any("classes: 2 in 60 rows: a 40, b 20" in line for line in wizard.shown)
+    assert lines[0].startswith("wrote pipelines/a/")
+
+
+def test_the_wizard_writes_nothing_without_a_yes(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    assert create(root, "a", TEXT, data, wizard=Answers(False)) == ["nothing was written"]
+    assert not (root / "pipelines" / "a").exists()
+
+
+def test_a_table_without_a_header_is_seen_and_written_down(root: Path, tmp_path: Path) -> None:
+    rows = [[("好评", "差评")[row % 2], f"第{row}次入住，房间干净，热水也好"] for row in range(60)]
+    data = table(tmp_path / "a.csv", [], rows)
+    lines = create(root, "a", TEXT, data)
+    tree, text = made(root, "a")
+    assert any("classes: 2 in 60 rows" in line for line in lines)
+    assert "note: the first line is taken for a row: the columns are column_1, column_2" in lines
+    assert "header: false  # the first line is a row like the others" in text
+    wizard = Answers(False, True)
+    create(root, "b", TEXT, data, wizard=wizard)
+    assert made(root, "b")[0]["ingest"]["source"]["header"] is True
+    options = NewOptions(header=False, columns=["label", "text"])
+    create(root, "c", TEXT, data, options=options)
+    tree, _ = made(root, "c")
+    assert tree["ingest"]["source"]["column_names"] == ["label", "text"]
+    assert tree["ingest"]["columns"] == {"text": "text", "label": "label"}
+
+
+def test_names_of_splits_are_no_classes(root: Path) -> None:
+    data = root / "cnews"
+    data.mkdir()
+    for split, number in (("train", 60), ("val", 15), ("test", 15)):
+        rows = [f"{('体育', '财经', '科技')[row % 3]}\t{split}的第{row}期报道，话题引发讨论" for row in range(number)]
+        (data / f"cnews.{split}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    lines = create(root, "a", TEXT, data)
+    assert any("classes: 3 in 90 rows" in line for line in lines)
+    assert any("splits of the source: test 15, train 60, validation 15" in line for line in lines)
+
+
+def test_pictures_without_a_class_are_counted_as_such(root: Path) -> None:
+    data = folders(root / "pets" / "train").parent
+    (data / "test").mkdir()
+    for number in range(8):
+        (data / "test" / f"{number}.png").write_bytes(picture(shade=5 + number * 3))
+    lines = create(root, "a", PICTURES, data)
+    assert any("classes: 2 in 32 rows: cat 12, dog 12" in line for line in lines)
+    assert any("rows without a label: 8" in line for line in lines)
+
+
+def test_emoji_decide(root: Path, tmp_path: Path) -> None:
+    rows = [[f"上周收到第{row}单的毛巾了{face}", label] for row in range(30) for face, label in (("👍", "正面"), ("😭", "负面"))]
+    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert not any("different labels" in line for line in lines)
+    assert any("正面 30, 负面 30" in line for line in lines)
+
+
+def test_lists_of_one_label_are_labels(root: Path, tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"
+    rows = [{"data": sentence(row), "label": [("good", "bad")[row % 2]]} for row in range(60)]
+    data.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    lines = create(root, "a", TEXT, data)
+    assert any("good 30, bad 30" in line for line in lines)
+
+
+def test_skipped_steps_can_be_had(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    lines = create(root, "a", TEXT, data)
+    assert made(root, "a")[0]["tune"]["trials"] == 0
+    assert any("skipped: tune.trials" in line and "--set tune.trials=8" in line for line in lines)
+    settings = ["tune.trials=8", "compress.prune={}", "compress.distill={}"]
+    create(root, "b", TEXT, data, options=NewOptions(settings=settings))
+    tree, _ = made(root, "b")
+    assert tree["tune"]["trials"] == 8
+    assert tree["compress"]["prune"]["share"] > 0
+    assert tree["compress"]["distill"]["architecture"]
+
+
+def test_the_readme_of_a_pipeline_says_how_to_run_it(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    create(root, "mine", TEXT, data)
+    text = (root / "pipelines" / "mine" / "README.md").read_text(encoding="utf-8")
+    for part in (TEXT, data.as_posix(), "gristmill run mine", "dvc exp run pipelines/mine/dvc.yaml"):
+        assert part in text
+
+
+@pytest.mark.parametrize("value", ["no", "1e-3", "", " a", "a: b", "x #y", "\x85", "中文", "007", "~", "a\nb", "\U0001f600", "[x]", "null", "-", "1_000", "0x1f", "12:30"])
+def test_scalars_read_as_they_were_in_every_yaml(value: str) -> None:
+    import yaml
+    from ruamel.yaml import YAML
+
+    text = f"{{k: {scalar(value)}}}\n"
+    assert yaml.safe_load(text) == {"k": value}
+    assert YAML(typ="safe", pure=True).load(text) == {"k": value}
+
+
+@pytest.mark.parametrize("value", [1e-05, 3e20, 0.1, 7, True, None, 1.0, -2.5e-7])
+def test_numbers_read_as_they_were_in_every_yaml(value: float | bool | None) -> None:
+    import yaml
+    from ruamel.yaml import YAML
+
+    for read in (yaml.safe_load, YAML(typ="safe", pure=True).load):
+        loaded = read(f"k: {scalar(value)}\n")["k"]
+        assert loaded == value
+        assert type(loaded) is type(value)
+
+
+def test_the_map_of_labels() -> None:
+    assert label_map("Positive=positive,n/a=") == {"Positive": "positive", "n/a": None}
+    assert label_map(r"a\,b=c, d\=e = f=g") == {"a,b": "c", "d=e": "f=g"}
+    for wrong in ("a", "=b", "a=b,a=c"):
+        with pytest.raises(GristmillError, match="--labels"):
+            label_map(wrong)

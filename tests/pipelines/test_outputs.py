@@ -14,7 +14,10 @@ from pipelines.outputs import check_input_path, check_new_outputs, path_mistake,
 def root(tmp_path: Path) -> Path:
     """A project with a default pipeline, one of its own name, and one whose files are broken."""
     root = tmp_path / "project"
-    for name, text in (("own", "ingest: {source: {path: data/sources/own/a.csv}}"), ("broken", "a: [")):
+    for name, text in (
+        ("own", "ingest: {source: {path: data/sources/own/a.csv}}"),
+        ("broken", "a: ["),
+    ):
         (root / "pipelines" / name).mkdir(parents=True)
         (root / "pipelines" / name / "params.yaml").write_text(text)
     (root / "pipelines" / "broken" / "dvc.yaml").write_text("stages: [")
@@ -58,7 +61,20 @@ def test_a_folder_that_holds_outputs_is_no_source(root: Path, path: str) -> None
         check_input_path(root, "fresh", path, "--data")
 
 
-@pytest.mark.parametrize("path", ["data/sources/own/a.csv", "data/sources", "data/mine.csv", "data/rawest/a", "data/feedback/own", "docs/raw", "../data/raw/a", "/tmp/data/raw", "constraints.txt"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/sources/own/a.csv",
+        "data/sources",
+        "data/mine.csv",
+        "data/rawest/a",
+        "data/feedback/own",
+        "docs/raw",
+        "../data/raw/a",
+        "/tmp/data/raw",
+        "constraints.txt",
+    ],
+)
 def test_other_places_are_sources(root: Path, path: str) -> None:
     assert path_mistake(root, "fresh", path) is None
 

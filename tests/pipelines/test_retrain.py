@@ -66,9 +66,10 @@ def tree(small: Small) -> dict[str, bytes]:
     return {str(path.relative_to(small.root)): path.read_bytes() for path in small.root.rglob("*") if path.is_file() and not apart & set(path.relative_to(small.root).parts)}
 
 
-def test_new_data_run_in_a_copy_and_leave_a_record(small: Small) -> None:
+def test_new_data_run_in_a_copy_and_leave_a_record(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(small)
     assert again(small, trigger="test") == 0
+    assert "pipeline default has no model yet: this retrain trains from nothing" in capsys.readouterr().out
     assert tree(small) == before and not isolate.place(small.root, "default").exists()
     (made,) = small.records()
     assert (made.trigger, made.outcome, made.version, made.rows) == ("test", "promoted", 1, 40)

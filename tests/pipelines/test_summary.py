@@ -36,7 +36,13 @@ def reports(root: Path, name: str, decision: str, metric: str = "macro_f1") -> P
     folder = root / params(name).pipeline.data / "reports"
     folder.mkdir(parents=True)
     figures = {"accuracy": 0.8654, "macro_f1": 0.85}
-    row = {"name": "int8", "winner": True, "validation": figures, "test": figures, "test_interval": {"accuracy": [0.8, 0.9], "macro_f1": [0.81, 0.89]}}
+    row = {
+        "name": "int8",
+        "winner": True,
+        "validation": figures,
+        "test": figures,
+        "test_interval": {"accuracy": [0.8, 0.9], "macro_f1": [0.81, 0.89]},
+    }
     row |= {"size_bytes": 3.6e6, "latency_ms": {"p50": 1.3}, "throughput_per_s": 408.0}
     (folder / "leaderboard.json").write_text(json.dumps({"deciding_metric": metric, "candidates": [row]}))
     (folder / "serve.json").write_text(json.dumps({"model": name, "version": 3, "decision": decision, "gates": {"baseline": "refused"}}))
@@ -59,7 +65,13 @@ def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) ->
     assert shown[-1] == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
 
 
-@pytest.mark.parametrize(("metric", "columns"), [("macro_f1", "test macro_f1 | interval | accuracy"), ("accuracy", "test accuracy | interval | size")])
+@pytest.mark.parametrize(
+    ("metric", "columns"),
+    [
+        ("macro_f1", "test macro_f1 | interval | accuracy"),
+        ("accuracy", "test accuracy | interval | size"),
+    ],
+)
 def test_the_table_shows_the_metric_of_the_gates_first(tmp_path: Path, shown: list[str], metric: str, columns: str) -> None:
     reports(tmp_path, "default", "promoted", metric)
     show_summary(tmp_path, params("default"), "gristmill run")

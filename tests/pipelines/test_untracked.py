@@ -34,8 +34,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("dvc") / "p"
     root.mkdir()
     (root / "dvc.yaml").write_text(DVC)
-    for words in (["init", "-q", "--no-scm"], ["config", "core.analytics", "false"], ["repro", "-q"]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    for words in (
+        ["init", "-q", "--no-scm"],
+        ["config", "core.analytics", "false"],
+        ["repro", "-q"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "dvc", *words],
+            cwd=root,
+            check=True,
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
     return root
 
 
@@ -67,9 +76,15 @@ def test_added_and_changed_files_are_named(root: Path) -> None:
     (root / "data" / "reports" / "trials.csv").write_text("my own table")
     (root / "data" / "reports" / "notes.md").write_text("in no output")
     (root / "data" / "raw" / ".DS_Store").write_text("a file manager's")
-    expected = ["data/raw/b", "data/raw/deep/more", "data/raw/link", "data/raw/notes ~.txt", "data/reports/trials.csv"]
+    expected = [
+        "data/raw/b",
+        "data/raw/deep/more",
+        "data/raw/link",
+        "data/raw/notes ~.txt",
+        "data/reports/trials.csv",
+    ]
     assert found(root) == expected
-    with pytest.raises(InputError, match="5 files in outputs are not as a run wrote them") as error:
+    with pytest.raises(InputError, match="would delete 5 files that no run wrote or that a person changed") as error:
         check_untracked(root, "default", "data", root / "dvc.lock", again="gristmill run")
     assert all(name in str(error.value) for name in expected) and "data/sources/default/" in error.value.remedy and "gristmill run" in error.value.remedy
     # Later stages only: what an earlier one wrote is not replaced.
@@ -116,7 +131,10 @@ def test_records_of_a_stage_cover_what_a_killed_run_published(tmp_path: Path) ->
     (tmp_path / "data" / "raw" / "rows").write_text("b, changed")
     assert untracked(tmp_path, "data", tmp_path / "dvc.lock") == ["data/raw/rows"]
     (tmp_path / "data" / ".state" / "outputs" / "ingest.json").write_text("[1]")
-    assert untracked(tmp_path, "data", tmp_path / "dvc.lock") == ["data/raw/rows", "data/reports/ingest.json"]
+    assert untracked(tmp_path, "data", tmp_path / "dvc.lock") == [
+        "data/raw/rows",
+        "data/reports/ingest.json",
+    ]
 
 
 def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:

@@ -29,14 +29,33 @@ console.log(JSON.stringify(places));
 
 def line_spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What DVC's template `linear` becomes, without what only Vega needs."""
-    encoding = {"x": {"field": "epoch"}, "color": {"field": "rev"}, "strokeDash": {"field": "field"}}
-    layer = [{"mark": "line", "encoding": {"y": {"field": "loss", "title": "y"}}}, {"mark": {"type": "circle"}, "encoding": {"y": {"aggregate": {"argmax": "epoch"}, "field": "loss"}}}]
-    return {"data": {"values": rows}, "title": {"text": "Loss"}, "encoding": encoding, "layer": layer}
+    encoding = {
+        "x": {"field": "epoch"},
+        "color": {"field": "rev"},
+        "strokeDash": {"field": "field"},
+    }
+    layer = [
+        {"mark": "line", "encoding": {"y": {"field": "loss", "title": "y"}}},
+        {
+            "mark": {"type": "circle"},
+            "encoding": {"y": {"aggregate": {"argmax": "epoch"}, "field": "loss"}},
+        },
+    ]
+    return {
+        "data": {"values": rows},
+        "title": {"text": "Loss"},
+        "encoding": encoding,
+        "layer": layer,
+    }
 
 
 def matrix_spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What DVC's template `confusion` becomes, likewise."""
-    inner = {"transform": [{"aggregate": [{"op": "count", "as": "xy_count"}]}], "encoding": {"x": {"field": "actual"}, "y": {"field": "predicted"}}, "layer": [{"mark": "rect"}]}
+    inner = {
+        "transform": [{"aggregate": [{"op": "count", "as": "xy_count"}]}],
+        "encoding": {"x": {"field": "actual"}, "y": {"field": "predicted"}},
+        "layer": [{"mark": "rect"}],
+    }
     return {"data": {"values": rows}, "title": "Matrix", "spec": inner}
 
 
@@ -73,8 +92,18 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
     script = text[text.index("<script>") + len("<script>") : text.index("</script>")]
     curve = [{"epoch": str(epoch), "loss": str(1 / (epoch + 1)), "rev": rev, "field": field} for rev in ("main", "workspace") for field in ("train", "validation") for epoch in range(3)]
     pairs = [{"actual": actual, "predicted": predicted, "rev": "workspace"} for actual, predicted in (("<b>", "<b>"), ("<b>", "a"), ("a", "a"), ("a", "a"))]
-    other = {"data": {"values": [{"x": "1", "y": "2"}]}, "mark": "bar", "encoding": {"x": {"field": "x"}, "y": {"field": "y"}}}
-    specs = [("#curve", line_spec(curve)), ("#matrix", matrix_spec(pairs)), ("#other", other), ("#empty", {}), ("#bad", line_spec([{"epoch": "a", "loss": "b", "rev": "workspace", "field": "f"}]))]
+    other = {
+        "data": {"values": [{"x": "1", "y": "2"}]},
+        "mark": "bar",
+        "encoding": {"x": {"field": "x"}, "y": {"field": "y"}},
+    }
+    specs = [
+        ("#curve", line_spec(curve)),
+        ("#matrix", matrix_spec(pairs)),
+        ("#other", other),
+        ("#empty", {}),
+        ("#bad", line_spec([{"epoch": "a", "loss": "b", "rev": "workspace", "field": "f"}])),
+    ]
     program = tmp_path / "page.js"
     program.write_text(f"{DOM}\n{script}\nconst specs = {json.dumps(specs)};\n{SHOW}", encoding="utf-8")
     done = subprocess.run(["node", str(program)], capture_output=True, text=True, check=False)
@@ -85,6 +114,11 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
     assert len(lines) == 4 and {line["attributes"]["stroke-dasharray"] for line in lines} == {"none", "8 5"} and len({line["attributes"]["stroke"] for line in lines}) == 2
     assert all("NaN" not in value for each in drawn["#curve"] for value in each["attributes"].values())
     counts = [each["textContent"] for each in drawn["#matrix"] if each["name"] == "title"]
-    assert sorted(counts) == ["actual <b>, predicted <b>: 1", "actual <b>, predicted a: 1", "actual a, predicted <b>: 0", "actual a, predicted a: 2"]
+    assert sorted(counts) == [
+        "actual <b>, predicted <b>: 1",
+        "actual <b>, predicted a: 1",
+        "actual a, predicted <b>: 0",
+        "actual a, predicted a: 2",
+    ]
     assert any(each["name"] == "table" for each in drawn["#other"]) and any(each["name"] == "table" for each in drawn["#bad"])
     assert places["#empty"]["gone"]

@@ -18,6 +18,7 @@ from pipelines.params import load
 from tests.structure.reach import ROOT
 
 READMES = ["README.md", "README.zh-CN.md"]
+PAGES = [*READMES, "docs/DATA.md", "docs/DATA.zh-CN.md"]
 OTHERS = {"cd", "curl", "git", "pip", ".", "source"}  # not ours to check
 
 
@@ -74,8 +75,9 @@ def check_dvc(words: list[str]) -> None:
 
     told = get_main_parser().parse_args(words)
     for setting in getattr(told, "set_param", None) or []:
-        here: Any = read_yaml(ROOT / "params.yaml")
-        for part in setting.split("=")[0].split("."):
+        file, _, key = setting.partition("=")[0].rpartition(":")
+        here: Any = read_yaml(ROOT / (file or "params.yaml"))
+        for part in key.split("."):
             here = here[part]
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     for target in (getattr(told, "targets", None) or []) if words[0] == "repro" else []:
@@ -91,21 +93,22 @@ def test_it_begins_with_make_run_and_make_test(name: str) -> None:
     assert commands(name)[:2] == [["make", "run"], ["make", "test"]]
 
 
-def test_both_languages_tell_the_same_commands() -> None:
-    first, second = (commands(name) for name in READMES)
+@pytest.mark.parametrize("pair", [PAGES[:2], PAGES[2:]], ids=lambda pair: pair[0])
+def test_both_languages_tell_the_same_commands(pair: list[str]) -> None:
+    first, second = (commands(name) for name in pair)
     assert first == second
-    first_yaml, second_yaml = (blocks(name, "ya?ml") for name in READMES)
+    first_yaml, second_yaml = (blocks(name, "ya?ml") for name in pair)
     assert first_yaml == second_yaml
 
 
-@pytest.mark.parametrize("words", [words for name in READMES if (ROOT / name).exists() for words in commands(name)], ids=" ".join)
+@pytest.mark.parametrize("words", [words for name in PAGES for words in commands(name)], ids=" ".join)
 def test_a_command_exists(words: list[str]) -> None:
     if words[0] not in OTHERS:
         assert words[0] in CHECKS, f"{words[0]}: no such command of ours"
         CHECKS[words[0]](words[1:])
 
 
-@pytest.mark.parametrize("told", sorted({told for name in READMES if (ROOT / name).exists() for told in inline(name)}))
+@pytest.mark.parametrize("told", sorted({told for name in PAGES for told in inline(name)}))
 def test_a_command_in_the_text_exists(told: str) -> None:
     """With its placeholders only the names can be checked: of subcommands, options and targets."""
     program, *words = told.split()

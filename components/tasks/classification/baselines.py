@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, Protocol
 
@@ -59,9 +59,11 @@ Kind = Literal["logistic", "svm", "nb_svm"]
 # of nb_svm are above 1, which asks for smaller ones.
 STRENGTHS: Mapping[Kind, Sequence[float]] = {
     "logistic": (4.0, 16.0, 64.0, 256.0),
-    "svm": (0.1, 0.3, 1.0, 3.0),
+    "svm": (0.2, 0.7, 2.0, 6.0),
     "nb_svm": (0.1, 0.3, 1.0, 3.0),
 }
+# Of one row: a class without a train row has a logit that would drown all others.
+_WORST_LOSS = 30.0
 _SHARPNESS = np.geomspace(0.05, 40, 68)
 
 
@@ -75,6 +77,9 @@ class Features(Protocol):
 
     def copy(self) -> Features:
         """Return a copy."""
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Features:
+        """Return some of the rows."""
 
     def __matmul__(self, other: Any) -> Any:
         """Multiply."""
@@ -104,7 +109,19 @@ class Linear:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a linear model is fitted to, and the rows that choose its params."""
+    """What a linear model is fitted to, and the rows that choose its params.
+
+    Args:
+        features: of the train rows.
+        target: their class indices.
+        validation: features of the rows that choose.
+        validation_target: their class indices.
+        classes: their number.
+        balanced: whether each class weighs the same.
+        seed: of the solver.
+        folds: parts of the train rows, by their numbers. Each chooses too, with a model that is
+            fitted without it: a small validation split alone would choose by chance.
+    """
 
     features: Features
     target: NDArray[np.int64]
@@ -113,19 +130,63 @@ class Problem:
     classes: int
     balanced: bool
     seed: int
+    folds: Sequence[NDArray[np.int64]] = ()
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """Return the class indices of the rows that choose: those of the folds, then validation."""
+        return np.concatenate([*(self.target[rows] for rows in self.folds), self.validation_target])
+
+    def without(self, rows: NDArray[np.int64]) -> Problem:
+        """Return the problem with fewer train rows."""
+        rest = np.setdiff1d(np.arange(len(self.target)), rows)
+        return replace(self, features=self.features[rest], target=self.target[rest], folds=())
 
     def score(self, scores: NDArray[np.float64]) -> float:
-        """Return the mean of accuracy and macro F1 on validation."""
-        pairs = self.validation_target * self.classes + scores.argmax(1)
+        """Return the mean of accuracy and macro F1 over the rows that choose."""
+        pairs = self.judged * self.classes + scores.argmax(1)
         counts = np.bincount(pairs, minlength=self.classes**2).astype(float)
         confusion = counts.reshape(self.classes, self.classes)
         return (figures.accuracy(confusion) + figures.macro_f1(confusion)) / 2
 
     def loss(self, scores: NDArray[np.float64]) -> float:
-        """Return the mean cross-entropy on validation."""
+        """Return the mean cross-entropy over the rows that choose, each bounded."""
         shifted = scores - scores.max(1, keepdims=True)
-        chosen = shifted[np.arange(len(scores)), self.validation_target]
-        return float((np.log(np.exp(shifted).sum(1)) - chosen).mean())
+        chosen = shifted[np.arange(len(scores)), self.judged]
+        losses = np.log(np.exp(shifted).sum(1)) - chosen
+        return float(np.minimum(losses, _WORST_LOSS).mean())
+
+
+def stratified_folds(
+    target: NDArray[np.int64],
+    count: int,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Return the numbers of the rows of each fold, with like shares of each class."""
+    order = np.random.default_rng(seed).permutation(len(target))
+    order = order[np.argsort(target[order], kind="stable")]
+    return [np.sort(order[start::count]) for start in range(count)]
+
+
+def judged_scores(
+    problem: Problem,
+    kind: Kind,
+    strength: float,
+    model: Linear,
+) -> NDArray[np.float64]:
+    """Return the scores of the rows that choose, none by a model that learned from the row.
+
+    Args:
+        problem: whose rows.
+        kind: of the model.
+        strength: of the model.
+        model: fitted to all train rows.
+    """
+    found = []
+    for rows in problem.folds:
+        part = fit_linear(problem.without(rows), kind, strength)
+        found.append(part.scores(problem.features[rows]))
+    return np.concatenate([*found, model.scores(problem.validation)])
 
 
 def fit_linear(problem: Problem, kind: Kind, strength: float) -> Linear:
@@ -184,38 +245,37 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
     return np.asarray(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
 
 
-def sharpened(problem: Problem, model: Linear) -> Linear:
-    """Return the model, its scores scaled for the least loss on validation (Guo et al. 2017)."""
-    scores = model.scores(problem.validation)
-    return model.scaled(float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor))))
+def sharpness(problem: Problem, scores: NDArray[np.float64]) -> float:
+    """Return the factor of scores that gives the least loss (Guo et al. 2017)."""
+    return float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor)))
 
 
 def best_linear(
     problem: Problem,
     strengths: Mapping[Kind, Sequence[float]],
 ) -> tuple[Linear, dict[str, float]]:
-    """Return the linear model that is best on validation, and the strength of each part of it.
+    """Return the linear model that is best on the rows that choose, and the strength of each part.
 
     Each kind is fitted with each of its strengths. The best of a kind are averaged in all
     combinations: averaged linear scores are linear again. Of equals the larger combination wins.
     """
     best: dict[str, Linear] = {}
+    scores: dict[str, NDArray[np.float64]] = {}
     chosen: dict[str, float] = {}
     for kind, candidates in strengths.items():
         reached = -1.0
         for strength in candidates:
             model = fit_linear(problem, kind, strength)
-            if (score := problem.score(model.scores(problem.validation))) > reached:
-                reached, best[kind], chosen[kind] = score, model, strength
-        best[kind] = sharpened(problem, best[kind])
-    scores = {kind: model.scores(problem.validation) for kind, model in best.items()}
+            found = judged_scores(problem, kind, strength, model)
+            if (score := problem.score(found)) > reached:
+                reached, best[kind], scores[kind], chosen[kind] = score, model, found, strength
+        factor = sharpness(problem, scores[kind])
+        best[kind] = best[kind].scaled(factor)
+        scores[kind] = scores[kind] * factor
     groups = [group for size in range(len(best), 0, -1) for group in combinations(best, size)]
-
-    def reaches(group: Sequence[str]) -> float:
-        return problem.score(np.sum([scores[kind] for kind in group], axis=0))
-
-    group = max(groups, key=reaches)
+    means = {group: np.mean([scores[kind] for kind in group], axis=0) for group in groups}
+    group = max(groups, key=lambda group: problem.score(means[group]))
     weights = np.mean([best[kind].weights for kind in group], axis=0)
     intercept = np.mean([best[kind].intercept for kind in group], axis=0)
-    mean = sharpened(problem, Linear(weights, intercept))
+    mean = Linear(weights, intercept).scaled(sharpness(problem, means[group]))
     return mean, {kind: chosen[kind] for kind in group}

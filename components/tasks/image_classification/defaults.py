@@ -49,6 +49,7 @@ _MULTIPLICATIONS_PER_SECOND = 11e9
 # Rows -> epochs: few rows need many passes.
 _EPOCHS = ((500, 60), (2_000, 40), (5_000, 30), (20_000, 20), (math.inf, 12))
 _LEAST_EPOCHS = 6
+_MANY_ROWS = 20_000
 # Sides that photos are shrunk to, the largest first.
 _SIDES = (128, 96, 64)
 # Blocks -> channels and convolutions of each block; each block but the last halves the picture.
@@ -145,20 +146,29 @@ def training_settings(network: Network, rows: int, flips: tuple[bool, str]) -> S
     epochs = epochs_for(network, rows)
     seconds = network.seconds(rows, epochs)
     return [
-        *_augment(network, flips),
+        *_augment(network, rows, flips),
         *_training(network, rows, epochs),
         *_search(rows, epochs, seconds),
         *_compress(network, rows, epochs, seconds),
     ]
 
 
-def _augment(network: Network, flips: tuple[bool, str]) -> list[Setting]:
+def _augment(network: Network, rows: int, flips: tuple[bool, str]) -> list[Setting]:
     shift = round(network.size / 14, 1)
+    degrees = 8.0
+    zoom = 0.1
+    why = "a little: 6 and 9 must stay apart"
+    if rows > _MANY_ROWS:
+        # The few epochs of a large data set are too few to learn from strong transforms.
+        shift = round(network.size / 28, 1)
+        degrees = 4.0
+        zoom = 0.0
+        why = f"{rows:,} train rows differ enough by themselves"
     return [
         Setting("augment.rate", 0.0, "pictures are transformed on the fly: no row is added"),
-        Setting("augment.online.rotate_degrees", 8.0, "a little: 6 and 9 must stay apart"),
-        Setting("augment.online.shift_pixels", shift, "a fourteenth of the size"),
-        Setting("augment.online.zoom", 0.1, "enlarged or shrunk by up to a tenth"),
+        Setting("augment.online.rotate_degrees", degrees, why),
+        Setting("augment.online.shift_pixels", shift, "in proportion to the size"),
+        Setting("augment.online.zoom", zoom, "0.1: enlarged or shrunk by up to a tenth"),
         Setting("augment.online.flip", *flips),
     ]
 
@@ -217,7 +227,8 @@ def _search(rows: int, epochs: int, seconds: float) -> list[Setting]:
 def _compress(network: Network, rows: int, epochs: int, seconds: float) -> list[Setting]:
     if rows < _FEW_ROWS:
         why = f"{rows:,} train rows: the network is small and quick already"
-        return [Setting("compress.prune", None, why), Setting("compress.distill", None, why)]
+        recipes = ("prune", "quantize", "distill")
+        return [Setting(f"compress.{recipe}", None, why) for recipe in recipes]
     settings = []
     if seconds > PRUNE_SECONDS:
         why = f"it would cost a part of {seconds:,.0f} CPU-seconds again; int8 is kept"
@@ -420,12 +431,15 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
         views: gray pictures (16, 16), 0-1.
         labels: their classes.
     """
-    plain, mirrored = 0, 0
+    # Rows are often sorted by class, or alternate.
+    order = np.random.default_rng(0).permutation(len(views))
+    plain = 0
+    mirrored = 0
     for part in (0, 1):
-        means = _means(views, labels, part)
-        for view, label in list(zip(views, labels, strict=True))[1 - part :: 2]:
-            plain += _nearest(view, means) == label
-            mirrored += _nearest(view[:, ::-1], means) == label
+        means = _means([(views[i], labels[i]) for i in order[part::2]])
+        for i in order[1 - part :: 2]:
+            plain += _nearest(views[i], means) == labels[i]
+            mirrored += _nearest(views[i][:, ::-1], means) == labels[i]
     count = max(len(views), 1)
     most = max(Counter(labels).values(), default=0)
     if plain < 1.3 * most + 10:
@@ -435,10 +449,12 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
     return kept, f"the nearest mean finds the class of {figures}"
 
 
-def _means(views: Sequence[NDArray[np.float32]], labels: Sequence[str], part: int) -> dict[str, NDArray[np.float32]]:
-    """Return the mean picture of each class over every other picture."""
+def _means(
+    labelled: Sequence[tuple[NDArray[np.float32], str]],
+) -> dict[str, NDArray[np.float32]]:
+    """Return the mean picture of each class."""
     members: dict[str, list[NDArray[np.float32]]] = {}
-    for view, label in list(zip(views, labels, strict=True))[part::2]:
+    for view, label in labelled:
         members.setdefault(label, []).append(view)
     return {label: np.mean(some, axis=0) for label, some in members.items()}
 

@@ -34,6 +34,8 @@ from components.tasks.classification.baselines import (
     Problem,
     best_linear,
     fit_linear,
+    judged_scores,
+    stratified_folds,
 )
 from components.tasks.text_classification.schema import TextClean
 
@@ -44,6 +46,8 @@ _SCRIPT_ROWS = 2000
 _MOSTLY, _HARDLY = 0.9, 0.1
 # With fewer train rows an n-gram of a single row is kept too.
 _FEW_ROWS = 2000
+# Fewer train rows choose C and the like too, in so many folds.
+_FOLDED_ROWS, _FOLDS = 2000, 4
 # Characters of the longest n-gram that validation chooses from.
 _LONGEST = (3, 4, 5)
 # Weights of all classes together, of which a bundle of 16-bit floats has two bytes each.
@@ -153,12 +157,18 @@ class Vocabulary:
             "offsets": offsets,
         }
 
-    def files(self, max_characters: int) -> Mapping[str, bytes]:
-        """Return the encoder files of a bundle."""
+    def files(self, max_characters: int, strengths: Mapping[str, float]) -> Mapping[str, bytes]:
+        """Return the encoder files of a bundle.
+
+        Args:
+            max_characters: of a text; longer ones are cut.
+            strengths: of the models that were averaged, C by kind: for the record.
+        """
         content = {
             "blocks": [[block.analyzer, block.shortest, block.longest] for block in self.blocks],
             "keys": {view: keys.tolist() for view, keys in self.keys.items()},
             "max_characters": max_characters,
+            "models": dict(strengths),
         }
         return {_FILE: to_json(content).encode()}
 
@@ -232,6 +242,12 @@ class TfidfLinear:
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
         targets = [np.array([index[x] for x in table["label"].to_pylist()]) for table in tables]
 
+        # Few rows choose together with validation; where a fit is costly they do not.
+        costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
+        folds: list[NDArray[np.int64]] = []
+        if rows.num_rows < _FOLDED_ROWS and not costly:
+            folds = stratified_folds(targets[0], _FOLDS, seed)
+
         def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> Problem:
             matrices = [_matrix(counts, mask, kept) for counts in raw]
             return Problem(
@@ -242,22 +258,25 @@ class TfidfLinear:
                 classes=len(classes),
                 balanced=params.class_weights == "balanced",
                 seed=seed,
+                folds=folds,
             )
 
         if validation is None:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
-            model = fit_linear(problem, "logistic", params.C or _middle(STRENGTHS["logistic"]))
-            return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+            strength = params.C or _middle(STRENGTHS["logistic"])
+            model = fit_linear(problem, "logistic", strength)
+            files = vocabulary.files(clean.max_characters, {"logistic": strength})
+            return _arrays(model, vocabulary), files
         lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
-        if _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY:
+        if costly:
             lengths = lengths[-1:]
         found = []
         for longest in lengths:
             kept, mask = vocabulary.up_to(longest)
             found.append((problem_of(mask, kept), kept))
         problem, vocabulary = _best_length(found, params)
-        model, _ = best_linear(problem, _strengths(problem, params))
-        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters)
+        model, strengths = best_linear(problem, _strengths(problem, params))
+        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters, strengths)
 
     def featuriser(
         self,
@@ -374,7 +393,7 @@ def _best_length(
     scores = []
     for problem, _ in found:
         model = fit_linear(problem, "svm", strength)
-        scores.append(problem.score(model.scores(problem.validation)))
+        scores.append(problem.score(judged_scores(problem, "svm", strength, model)))
     # Of equals the longest.
     best = max(range(len(found)), key=lambda number: (scores[number], number))
     return found[best]

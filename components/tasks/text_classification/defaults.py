@@ -42,6 +42,8 @@ _MIXED = 0.5
 # With fewer rows no network came near the linear model: a search would be idle.
 FEW_ROWS = 4_000
 _PARALLEL_ROWS = 10_000
+# Below it the export to int8 takes longer than all other stages together.
+_LEAST_QUANTIZED = 1_000
 _BATCH = 64
 _STEPS = 1_200
 _LEAST_EPOCHS = 6
@@ -224,6 +226,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("train.architecture", "counted", "the best network on most sets measured"),
         Setting("train.workers", workers, f"{rows:,} rows"),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {_BATCH} rows, at least"),
+        Setting("train.learning_rate", 3.0e-3 if few else 1.0e-3, f"{rows:,} rows"),
         Setting("train.patience", 6, "weights of n-grams are best late"),
         Setting("train.label_smoothing", 0.0, "measured with counted"),
         Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
@@ -233,7 +236,15 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("tune.space", dict(_SPACE), "what won on sets of strangers, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),
         Setting("compress.distill", None, "no student was as good as the linear model"),
+        *_quantize(rows),
     ]
+
+
+def _quantize(rows: int) -> list[Setting]:
+    """Return that int8 is skipped where its export takes longer than all other stages."""
+    if rows >= _LEAST_QUANTIZED:
+        return []
+    return [Setting("compress.quantize", None, f"{rows:,} rows: the network is small already")]
 
 
 def _rounded(number: int) -> int:

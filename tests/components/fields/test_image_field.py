@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from mill import pictures, png
+from PIL import Image as Pillow
 
+from components.fields import image
 from components.fields.base import Reject
 from components.fields.image import MAX_PIXELS, Image, decode
 
@@ -62,7 +66,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
     assert caught.value.reason == "too_large"
 
 
-@pytest.mark.parametrize("value", [None, "text", b"", b"GIF89a", b"%PDF-1.4", png(GREY)[:40], png(GREY)[:80], b"\x89PNG\r\n\x1a\n"], ids=repr)
+@pytest.mark.parametrize("value", [None, "text", b"", b"GIF89a", b"%PDF-1.4", b"RIFF\0\0\0\0WEBPVP8X", png(GREY)[:40], png(GREY)[:80], b"\x89PNG\r\n\x1a\n"], ids=repr)
 def test_what_is_no_picture_is_rejected(value: object) -> None:
     with pytest.raises(Reject) as caught:
         Image().normalise(value)
@@ -124,3 +128,171 @@ def test_near_duplicates_share_a_band() -> None:
 def test_any_size_has_a_signature(size: int) -> None:
     field = Image(size=size)
     assert len(np.unique(np.asarray(field.signature(field.normalise(png(GREY)))))) == 4
+
+
+def encoded(picture: Pillow.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def gradient(side: int = 24) -> Pillow.Image:
+    """A picture that is dark at its top left, so that each way of turning it can be told."""
+    ramp = np.add.outer(2 * np.arange(side), np.arange(side))
+    return Pillow.fromarray((ramp * (255 / ramp.max())).astype(np.uint8)).convert("RGB")
+
+
+# How a camera stores an upright picture, by the orientation that it states.
+STORED = {
+    1: None,
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_90,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_pictures_stand_upright(orientation: int, kind: str) -> None:
+    upright = gradient()
+    turn = STORED[orientation]
+    stored = upright if turn is None else upright.transpose(turn)
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encoded(stored, kind, exif=exif), 1)[:, :, 0]
+    expected = np.asarray(upright.convert("L"))
+    assert np.abs(pixels.astype(int) - expected).max() < 20
+
+
+def test_a_broken_orientation_leaves_the_picture_as_it_is() -> None:
+    content = encoded(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    assert decode(content, 1).shape == (24, 24, 1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_white(mode: str) -> None:
+    """A black square in the middle of nothing, whatever color the nothing has."""
+    layer = Pillow.new("RGBA", (16, 16), (200, 10, 10, 0))
+    layer.paste((0, 0, 0, 255), (4, 4, 12, 12))
+    stored = layer.quantize(8) if mode == "P" else layer.convert(mode)
+    pixels = decode(encoded(stored, "PNG"), 1)[:, :, 0]
+    assert pixels[0, 0] > 240
+    assert pixels[8, 8] < 15
+
+
+def test_a_transparent_color_of_a_palette_is_white() -> None:
+    picture = Pillow.fromarray(np.eye(8, dtype=np.uint8), "P")
+    picture.putpalette([0, 0, 0, 90, 90, 90])
+    pixels = decode(encoded(picture, "PNG", transparency=0), 1)[:, :, 0]
+    assert pixels[0, 1] == 255
+    assert pixels[0, 0] == 90
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("CMYK", "JPEG"),
+        ("CMYK", "TIFF"),
+        ("P", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+        ("RGB", "WEBP"),
+        ("RGB", "TIFF"),
+        ("L", "TIFF"),
+    ],
+)
+def test_usual_formats_and_modes_are_read(mode: str, kind: str) -> None:
+    upright = gradient()
+    pixels = decode(encoded(upright.convert(mode), kind), 3)
+    assert pixels.shape == (24, 24, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(upright)).mean() < 20
+
+
+def test_one_bit_a_pixel_is_black_and_white() -> None:
+    bits = np.eye(8, dtype=bool)
+    pixels = decode(encoded(Pillow.fromarray(bits), "PNG"), 1)[:, :, 0]
+    assert (pixels == bits * 255).all()
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (np.linspace(0, 1, 64, dtype=np.float32), np.linspace(0, 255, 64)),
+        (np.linspace(0, 200, 64, dtype=np.float32), np.linspace(0, 200, 64)),
+        (np.linspace(0, 65_535, 64).astype(np.int32), np.linspace(0, 255, 64)),
+        (np.linspace(-5, 5, 64, dtype=np.float32), np.linspace(0, 255, 64)),
+    ],
+)
+def test_levels_of_other_ranges_are_read_by_their_range(levels: np.ndarray, expected: np.ndarray) -> None:
+    content = encoded(Pillow.fromarray(levels.reshape(8, 8)), "TIFF")
+    assert np.abs(decode(content, 1)[:, :, 0].ravel() - expected).max() <= 1.5
+
+
+def test_the_first_of_several_frames_is_read() -> None:
+    frames = [Pillow.new("L", (8, 8), level) for level in (10, 200)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(content, 1).max() == 10
+
+
+def test_photos_are_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 megapixels take the memory of 0.2: libjpeg shrinks while it decodes."""
+    photo = gradient(64).resize((4000, 3000))
+    content = encoded(photo, "JPEG", quality=90)
+    sizes = []
+    plain = image._turned
+
+    def noted(picture: Pillow.Image) -> Pillow.Image:
+        sizes.append(picture.size)
+        return plain(picture)
+
+    monkeypatch.setattr(image, "_turned", noted)
+    pixels = decode(Image(channels=3, size=64).normalise(content), 3)
+    assert sizes[0] == (500, 375)
+    expected = np.asarray(photo.resize((64, 64), Pillow.Resampling.BILINEAR))
+    assert np.abs(pixels.astype(int) - expected).mean() < 4
+
+
+def test_more_than_100_megapixels_are_refused_by_the_header() -> None:
+    head = b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 4
+    wide = head + (16_383).to_bytes(3, "little") * 2 + b"\0" * 8
+    with pytest.raises(Reject) as caught:
+        decode(wide, 1)
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "unsupported_heic"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "unsupported_avif"),
+        (b"<?xml version='1.0'?><svg xmlns='x'></svg>", "unsupported_svg"),
+    ],
+)
+def test_formats_that_are_not_read_are_named_with_the_way_out(content: bytes, reason: str) -> None:
+    with pytest.raises(Reject) as caught:
+        Image().normalise(content)
+    assert caught.value.reason == reason
+    assert "convert it to PNG or JPEG" in caught.value.detail
+    assert image.unread(f"IMG_1.{reason.removeprefix('unsupported_').upper()}")
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.JPG", "c.jfif", "d"])
+def test_other_names_are_not_refused(name: str) -> None:
+    assert image.unread(name) is None
+
+
+def test_fit_keeps_squeezes_or_cuts() -> None:
+    wide = Pillow.new("L", (40, 20), 200)
+    wide.paste(0, (0, 0, 10, 20))
+    content = encoded(wide, "PNG")
+    by_fit = {fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0] for fit in ("squeeze", "pad", "crop")}
+    # A quarter is dark when all is squeezed, the middle square has none of it.
+    assert (by_fit["squeeze"] < 100).mean() == pytest.approx(0.25, abs=0.05)
+    assert by_fit["crop"][:, 2:].min() == 200
+    # Padded: the picture in the middle rows, the color of its border around.
+    assert (by_fit["pad"][:5] == 200).all()
+    assert (by_fit["pad"][6:14, :4] < 50).all()

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
+from components.ingest.columns import layout
+from components.tasks.base import schema
 
 Ingest = Callable[..., Any]  # the fixture of conftest.py
 
@@ -138,3 +140,12 @@ def test_a_folder_of_tables_ignores_what_lies_beside(tmp_path: Path, ingest: Ing
     result = ingest(source=files("d"))
     assert [(row["text"], row["split"]) for row in result.rows] == [("c", "test"), ("a", "train"), ("b", "train")]
     assert [row["text"] for row in ingest(source=files("d", glob="*.csv"), out="b").rows] == ["a", "b"]
+
+
+def test_photos_are_no_outliers_and_long_texts_are() -> None:
+    """Without a stated limit a value may have the bytes of a photo, where the input is a picture."""
+    photos = layout(schema("image_classification").roles, {}, None)
+    texts = layout(schema("text_classification").roles, {}, None)
+    assert photos.limit == 100_000_000
+    assert texts.limit == 200_000
+    assert layout(schema("image_classification").roles, {}, 500).limit == 500

@@ -76,6 +76,7 @@ def test_a_header_that_is_none_is_shown(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("".join(f"{'xy'[row % 2]},some text {row}\n" for row in range(20)))
     columns = scan(tmp_path, "a.csv")
     assert columns.units[0].header is False and columns.units[0].columns == ("column_1", "column_2")
+    assert columns.notes == ["without a header: a.csv; its columns are called column_1, column_2 (ingest.source.column_names)"]
     assert columns.examples[0] == {"column_1": "x", "column_2": "some text 0"}
     assert scan(tmp_path, "a.csv", header=True).units[0].header is True
     assert list(scan(tmp_path, "a.csv", column_names=["label", "text"]).columns) == ["label", "text"]
@@ -100,6 +101,7 @@ def test_pictures_of_folders_and_of_tables(tmp_path: Path) -> None:
     (tmp_path / "d" / "labels.csv").write_text("file,kind\n0.png,0\n1.png,1\n2.png,0\n")
     columns = scan(tmp_path, "d", task="pictures")
     assert columns.columns["file"].is_picture and not columns.columns["kind"].is_picture
+    assert columns.columns["file"].kind == pa.binary()
 
 
 def test_what_has_no_rows_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from mill import IMAGE, pictures, png
 from scene import STUCK, wait_for
 
+from components.engine.predict import Prepared
 from components.monitor.profile import profile_of
+from components.serve.app import build_app
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
 from components.serve.routes import _filled
@@ -196,3 +203,23 @@ def test_pages_run_their_own_code_only_and_load_nothing(path, client):
 def test_answers_carry_careful_headers(client):
     headers = client().get("/healthz").headers
     assert (headers["x-content-type-options"], headers["content-security-policy"]) == ("nosniff", "default-src 'none'; frame-ancestors 'none'")
+
+
+def test_a_client_may_not_send_more_pixels_than_the_service_takes(model, stub):
+    """The pixels are read from the header: a bomb of a few bytes is never decoded."""
+
+    class Sees(stub):
+        card = replace(stub.card, task=IMAGE)
+
+        def prepare(self, queries):
+            return [Prepared({"text": "好"}, 1) for _ in queries]
+
+    small = base64.b64encode(pictures(1)[0]["image"]).decode()
+    large = base64.b64encode(png(np.zeros((30, 30), np.uint8))).decode()
+    pictured = model.model_copy(update={"examples": [{"image": small}]})
+    with TestClient(build_app(Sees(), pictured, ServeParams(limits={"pixels": 100}))) as asked:
+        assert asked.post("/v1/predict", json={"image": small}).status_code == 200
+        refused = asked.post("/v1/predict", json={"inputs": [{"image": small}, {"image": large}]})
+    assert refused.status_code == 422
+    assert "30 x 30 has more than 100 pixels" in refused.text
+    assert large[:20] not in refused.text

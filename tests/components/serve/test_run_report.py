@@ -8,7 +8,7 @@ import pytest
 
 from components.registry.gates import Gate, as_rows
 from components.registry.log import Release
-from components.serve.report import with_gates
+from components.serve.run_report import with_gates
 
 PAGE = "<main><!-- gates --><p>later</p><!-- end of gates --><p>the rest</p></main>"
 
@@ -18,10 +18,22 @@ def made(decision: Any, *gates: Gate, before: int | None = None) -> Release:
 
 
 def test_names_each_gate_and_the_outcome() -> None:
-    gates = (Gate("baseline", False, -0.02, -0.01, "gain of macro_f1", (-0.04, 0.0)), Gate("size", True, 3.6, 200.0, "bundle, megabytes"), Gate("champion", None, detail="none <yet>"))
+    gates = (
+        Gate("baseline", False, -0.02, -0.01, "gain of macro_f1", (-0.04, 0.0)),
+        Gate("size", True, 3.6, 200.0, "bundle, megabytes"),
+        Gate("champion", None, detail="none <yet>"),
+    )
     page = with_gates(PAGE, "mine", made("refused", *gates, before=2))
     assert page.startswith("<main>") and page.endswith("<p>the rest</p></main>") and "later" not in page
-    for part in ("It was not released: baseline refused.", "version 2 was champion", "-0.04 to 0", "<b>refused</b>", ">passed<", "none &lt;yet&gt;", "gristmill review show mine 3"):
+    for part in (
+        "It was not released: baseline refused.",
+        "version 2 was champion",
+        "-0.04 to 0",
+        "<b>refused</b>",
+        ">passed<",
+        "none &lt;yet&gt;",
+        "gristmill review show mine 3",
+    ):
         assert part in page
 
 

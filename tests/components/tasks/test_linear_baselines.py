@@ -108,8 +108,9 @@ def test_the_kinds_of_n_grams_can_be_said() -> None:
     assert [block.analyzer for block in blocks_for("mixed", ["the room"], 4)] == ["char", "word"]
 
 
-def test_validation_chooses_the_strength_the_length_and_the_combination() -> None:
-    # given rows whose labels are partly wrong
+def test_validation_chooses_the_strength_the_length_and_the_combination(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given enough rows, so that validation alone chooses, and rows whose labels are partly wrong
+    monkeypatch.setattr(baselines, "_FOLDED_ROWS", 0)
     rng = np.random.default_rng(5)
     names = ["好评", "差评"]
     rows = [{**row, "label": names[int(rng.integers(2))]} if rng.random() < 0.3 else row for row in sentences(240)]
@@ -124,14 +125,17 @@ def test_validation_chooses_the_strength_the_length_and_the_combination() -> Non
     # when one kind is fitted with each strength
     fixed = {strength: right(models=["svm"], ngrams=3, C=strength) for strength in STRENGTHS["svm"]}
 
-    # then the choice is the best of them, and more choice is no worse
+    # then the choice is the best of them, which the bundle records, and more choice is no worse
     chosen = right(models=["svm"], ngrams=3)
+    record = json.loads(fit_text(train, names, validation, models=["svm"], ngrams=3)[1]["tfidf.json"])["models"]
+    assert fixed[record["svm"]] == max(fixed.values())
     assert len(set(fixed.values())) > 1
     assert chosen == pytest.approx(max(fixed.values()))
     assert right(ngrams=3) >= chosen
 
 
-def test_probabilities_are_sharpened_on_validation() -> None:
+def test_probabilities_are_sharpened_on_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_FOLDED_ROWS", 0)
     rows = reviews(3)
     names = sorted({row["label"] for row in rows})
     train, validation = rows[:100], rows[100:]
@@ -309,7 +313,7 @@ def test_a_class_without_a_train_row_is_never_answered(classes: list[str]) -> No
     assert sum(answer.label == row["label"] for answer, row in zip(found, rows, strict=True)) > 0.75 * len(rows)
 
 
-@pytest.mark.parametrize(("costly", "very", "fits"), [(10**9, 10**9, 15), (1, 10**9, 4), (1, 1, 1)])
+@pytest.mark.parametrize(("costly", "very", "fits"), [(10**9, 10**9, 75), (1, 10**9, 4), (1, 1, 1)])
 def test_a_large_problem_has_fewer_fits(costly: int, very: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "_COSTLY", costly)
     monkeypatch.setattr(baselines, "_VERY_COSTLY", very)
@@ -324,3 +328,29 @@ def test_a_large_problem_has_fewer_fits(costly: int, very: int, fits: int, monke
     rows = reviews(3)[:60]
     fit_text(rows, ["中评", "好评", "差评"], rows[:30])
     assert len(fitted) == fits
+
+
+def test_folds_hold_each_row_once_and_each_class_alike() -> None:
+    target = np.array([0] * 12 + [1] * 8 + [2] * 2)
+    folds = classification.stratified_folds(target, 4, 7)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(22))
+    assert all(2 <= (target[rows] == 1).sum() <= 3 and (target[rows] == 0).sum() == 3 for rows in folds)
+
+
+def test_no_row_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given labels by chance, which a model that saw them answers rightly
+    rng = np.random.default_rng(3)
+    rows = [{**row, "label": ["好评", "差评"][int(rng.integers(2))]} for row in sentences(120)]
+    found: dict[str, float] = {}
+
+    def spy(problem: Any, kind: Any, strength: float, model: Any) -> Any:
+        scores = classification.judged_scores(problem, kind, strength, model)
+        assert len(scores) == len(problem.judged) == 120
+        found["folds"] = float((scores.argmax(1) == problem.judged)[:90].mean())
+        found["seen"] = float((model.scores(problem.features).argmax(1) == problem.target).mean())
+        return scores
+
+    monkeypatch.setattr(baselines, "judged_scores", spy)
+    fit_text(rows[:90], ["好评", "差评"], rows[90:])
+    assert found["seen"] > 0.9
+    assert found["folds"] < 0.75

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
-from mill import IMAGE, TEXT, pictures
+from mill import IMAGE, TEXT, pictures, png
 from pydantic import ValidationError
 
 from components.fields.base import Reject
@@ -32,3 +33,24 @@ def test_pictures_and_files_are_asked_as_bytes(tmp_path: Path) -> None:
 def test_queries_are_strict(query: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         base.judge(TEXT).Query.model_validate(query)
+
+
+def test_the_limit_of_pixels_holds_for_clients_alone() -> None:
+    """A photo is read where no service is: in training, by predict, by batch scoring."""
+    query = base.judge(IMAGE).Query
+    photo = {"image": base64.b64encode(png(np.zeros((60, 50), np.uint8))).decode()}
+    assert query.model_validate(photo)
+    assert query.model_validate(photo, context={"pixels": 3_000})
+    with pytest.raises(ValidationError, match=r"50 x 60 has more than 2,999 pixels"):
+        query.model_validate(photo, context={"pixels": 2_999})
+    for other in ("no base64!", base64.b64encode(b"no picture").decode()):
+        assert query.model_validate({"image": other}, context={"pixels": 10})
+
+
+def test_a_photo_of_a_camera_is_asked_from_its_file(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1400, 3), dtype=np.uint8)
+    content = png(noise, "JPEG")
+    assert len(content) > 1_000_000
+    (tmp_path / "photo.JPG").write_bytes(content)
+    judge = base.judge(IMAGE)
+    assert judge.columns([judge.read(str(tmp_path / "photo.JPG"))]) == {"image": [content]}

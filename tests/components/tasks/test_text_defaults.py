@@ -47,6 +47,8 @@ def test_little_data_have_no_search() -> None:
     assert settings(ENGLISH, 300)["tune.trials"] == settings(ENGLISH, 3000)["tune.trials"] == 0
     assert settings(ENGLISH, 5000)["tune.trials"] > 0
     assert settings(ENGLISH, 300)["train.workers"] == 1
+    assert settings(ENGLISH, 300)["compress.quantize"] is None
+    assert "compress.quantize" not in settings(ENGLISH, 3000)
 
 
 def test_more_rows_need_fewer_epochs() -> None:

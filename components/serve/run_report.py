@@ -1,4 +1,4 @@
-"""The report of a run: evaluate's page with what the gates said of the winner, and what became of it."""
+"""The report of a run: evaluate's page with the outcome of the gates."""
 
 from __future__ import annotations
 
