@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.clean import account
+from components.clean import row_accounting
 from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS, Clusters, Rows, settle_equal, similar_rows
 from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
@@ -42,19 +42,19 @@ def run(job: Job) -> None:
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
 
     rejected = rejected_rows(raw, pool, schema)
-    log = account.Account(job.journal)
-    log.add(account.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
-    log.add(account.quarantined(rejected, raw.num_rows, schema.fields(params)))
-    log.add(account.changed(rows, schema.fields(params)))
+    log = row_accounting.Account(job.journal)
+    log.add(row_accounting.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
+    log.add(row_accounting.quarantined(rejected, raw.num_rows, schema.fields(params)))
+    log.add(row_accounting.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
     fates, merged = _settled(rows, params, log)
     kept = np.flatnonzero(fates == STAYS)
     equality = schema.fields(params)[inputs_of(schema)[0]].equality
-    log.add(account.dropped(rows, fates, params, equality))
+    log.add(row_accounting.dropped(rows, fates, params, equality))
     groups, draws, pairs = _groups(job, rows, kept, memo)
-    log.add(account.grouped(pairs, len(kept)))
+    log.add(row_accounting.grouped(pairs, len(kept)))
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    for line in account.doubtful_labels(Counter(labels)):
+    for line in row_accounting.doubtful_labels(Counter(labels)):
         job.journal.say(line)
     _check_classes(labels, params, log.entries)
     if frozen:
@@ -71,7 +71,7 @@ def run(job: Job) -> None:
     chosen = {split: places[given[places] == split] for split in _SPLITS}
     parts = {split: _part(rows.table(kept[own]), split, [groups[i] for i in own.tolist()], with_split) for split, own in chosen.items()}
     unlabelled, twice = settle(*rows.unlabelled(), rows.all_keys(), target_of(schema), with_split)
-    log.add(account.leaking(len(leaking), len(kept)))
+    log.add(row_accounting.leaking(len(leaking), len(kept)))
     rejected += rows.described(np.flatnonzero(fates > DUPLICATE), fates)
     reasons = Counter(entry["reason"] for entry in rejected)
     books = {
@@ -134,13 +134,13 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
     return frozen
 
 
-def _settled(rows: Usable, params: CleanParams, log: account.Account) -> tuple[NDArray[np.int8], dict[str, str]]:
+def _settled(rows: Usable, params: CleanParams, log: row_accounting.Account) -> tuple[NDArray[np.int8], dict[str, str]]:
     """Which rows stay, and the classes that were merged for having too few of them."""
     fates = _superfluous(rows, params)
     merged = _small_classes(rows, fates, params)
     if merged:
         small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & (fates == STAYS)
-        log.add(account.merged(merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class))
+        log.add(row_accounting.merged(merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class))
         rows.rename(merged)
         fates = _superfluous(rows, params)
     return fates, merged
@@ -198,7 +198,7 @@ def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams) -
     return dict.fromkeys(small, "other")
 
 
-def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence[account.Entry]) -> None:
+def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence[row_accounting.Entry]) -> None:
     """Refuse classes that cannot be learned, and say what took their rows.
 
     Raises:

@@ -39,7 +39,12 @@ def abstention_table(confidence: Sequence[float], right: Sequence[bool]) -> dict
     ranked, wrong, ends = _ranked(confidence, right)
     wanted = np.ceil(len(ranked) * np.arange(1, _GRID + 1) / _GRID).astype(int) - 1
     chosen = np.unique(ends[np.searchsorted(ends, wanted)])
-    return {"rows": len(ranked), "thresholds": ranked[chosen].tolist(), "answered": (chosen + 1).tolist(), "wrong": wrong[chosen].tolist()}
+    return {
+        "rows": len(ranked),
+        "thresholds": ranked[chosen].tolist(),
+        "answered": (chosen + 1).tolist(),
+        "wrong": wrong[chosen].tolist(),
+    }
 
 
 def threshold(table: Mapping[str, Any], share: float) -> float:
@@ -50,11 +55,15 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
         share: stated error.
     """
     thresholds, answered, wrong = table["thresholds"], table["answered"], table["wrong"]
-    starts = sorted({math.ceil(len(thresholds) * start / _STARTS) - 1 for start in range(1, _STARTS + 1)} - {-1}, reverse=True)
+    starts = sorted(
+        {math.ceil(len(thresholds) * start / _STARTS) - 1 for start in range(1, _STARTS + 1)} - {-1},
+        reverse=True,
+    )
     level = _LEVEL / _STARTS
     for start in starts:
         place = start
-        # The sequence goes on while it holds; the one before it, with more answers, has already failed.
+        # The sequence goes on while it holds; the one before it, with more answers, has
+        # already failed.
         while place < len(thresholds) and upper_bound(wrong[place], answered[place], level) <= share:
             place += 1
         if place > start:
@@ -76,7 +85,11 @@ def threshold_of(profile: Mapping[str, Any], share: float, where: str) -> float:
     table: Any = profile.get(KEY)
     if not _is_table(table):
         what = "tells nothing of how sure the model was on validation: it was made before abstention, or its answers state no probability"
-        raise InputError(what, where=where, remedy="gristmill run makes a model that can; or set serve.abstain: null")
+        raise InputError(
+            what,
+            where=where,
+            remedy="gristmill run makes a model that can; or set serve.abstain: null",
+        )
     return threshold(table, share)
 
 
@@ -91,7 +104,10 @@ def outcome(confidence: Sequence[float], right: Sequence[bool], least: float) ->
     """Return {"answered", "wrong"}: shares of all cases and of the answered ones, at a threshold; "wrong" is None where nothing is answered."""
     answered = np.asarray(confidence) >= least
     errors = ~np.asarray(right, dtype=bool)[answered]
-    return {"answered": float(answered.mean()) if len(answered) else 0.0, "wrong": float(errors.mean()) if len(errors) else None}
+    return {
+        "answered": float(answered.mean()) if len(answered) else 0.0,
+        "wrong": float(errors.mean()) if len(errors) else None,
+    }
 
 
 def coverage_report(table: Mapping[str, Any], confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
@@ -110,11 +126,24 @@ def coverage_report(table: Mapping[str, Any], confidence: Sequence[float], right
     ranked, wrong, ends = _ranked(confidence, right)
     wanted = np.ceil(len(ranked) * np.arange(1, _STEPS + 1) / _STEPS).astype(int) - 1
     chosen = np.unique(ends[np.searchsorted(ends, wanted)])
-    curve = [{"coverage": (place + 1) / len(ranked), "accuracy": 1 - int(wrong[place]) / (place + 1), "threshold": float(ranked[place])} for place in chosen.tolist()]
+    curve = [
+        {
+            "coverage": (place + 1) / len(ranked),
+            "accuracy": 1 - int(wrong[place]) / (place + 1),
+            "threshold": float(ranked[place]),
+        }
+        for place in chosen.tolist()
+    ]
     shares = []
     for stated in _SHARES:
         least = threshold(table, stated)
-        shares.append({"stated": stated, "threshold": least if math.isfinite(least) else None, **outcome(confidence, right, least)})
+        shares.append(
+            {
+                "stated": stated,
+                "threshold": least if math.isfinite(least) else None,
+                **outcome(confidence, right, least),
+            }
+        )
     return {"curve": curve, "shares": shares}
 
 

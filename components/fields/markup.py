@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Elements of HTML, obsolete ones too. Anything else in angle brackets is text: an address, a type parameter, a comparison.
+# Elements of HTML, obsolete ones too. Anything else in angle brackets is text: an address, a type
+# parameter, a comparison.
 _ELEMENTS = """
 a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink blockquote body br button
 canvas caption center cite code col colgroup command content data datalist dd del details dfn dialog dir div dl dt element em
@@ -14,7 +15,8 @@ multicol nav nextid nobr noembed noframes noscript object ol optgroup option out
 progress q rb rbc rp rt rtc ruby s samp script search section select shadow slot small source spacer span strike strong style
 sub summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video wbr xmp
 """
-# These do nothing without an attribute. A bare one stands for something: `cp <source> <target>`, `List<Object>`.
+# These do nothing without an attribute. A bare one stands for something: `cp <source> <target>`,
+# `List<Object>`.
 _NEED_ATTRIBUTES = frozenset(["area", "base", "data", "embed", "image", "link", "map", "meta", "object", "param", "source", "track"])
 # Attributes that need no value; of any other name without one the brackets are text: `<b and c>`.
 _BOOLEAN = """
@@ -23,7 +25,8 @@ formnovalidate hidden inert ismap itemscope loop multiple muted nohref nomodule 
 playsinline readonly required reversed selected
 """
 
-# All quantifiers are possessive and no part of a tag reaches beyond the next "<": each character is looked at a fixed
+# All quantifiers are possessive and no part of a tag reaches beyond the next "<": each character
+# is looked at a fixed
 # number of times, whatever a client sends. Quoted values may hold ">", which ends no tag there.
 _NAMES = "|".join(sorted(_ELEMENTS.split(), key=len, reverse=True))
 _VALUE = r"""(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>`][^\s<>]*+)"""
@@ -37,7 +40,8 @@ _DECLARATION = r"<!doctype[^<>]*+>|<\?xml[^<>]*+>|<!\[(?:if|endif)\b[^<>]*+>"
 # A comment ends at the next "-->" or is none: looking past a further "<!--" would be quadratic.
 _COMMENT = r"<!--(?:(?!<!--).)*?-->"
 _CDATA = r"<!\[CDATA\[(?P<cdata>(?:(?!<!\[CDATA\[).)*?)\]\]>"
-# What stands between these two tags is nothing that a reader sees. The next opening of the same kind ends the search.
+# What stands between these two tags is nothing that a reader sees. The next opening of the same
+# kind ends the search.
 _UNSEEN = r"<(?P<unseen>script|style|svg)(?=[\s/>])[^<>]*+>(?:(?!<(?P=unseen)[\s/>]).)*?</(?P=unseen)\s*+>"
 _TAG = re.compile("|".join((_UNSEEN, _OPENING, _CLOSING, _COMMENT, _CDATA, _DECLARATION)), re.DOTALL | re.IGNORECASE)
 
@@ -69,6 +73,7 @@ def _is_text(match: re.Match[str]) -> bool:
         return False
     if name.lower() in _NEED_ATTRIBUTES:
         return True
-    # A type parameter: `List<Label>`. A person who writes HTML by hand leaves no capital behind a word.
+    # A type parameter: `List<Label>`. A person who writes HTML by hand leaves no capital
+    # behind a word.
     before = match.string[match.start() - 1 : match.start()]
     return len(name) > 2 and name[0].isupper() and name[1:].islower() and before.isascii() and (before.isalnum() or before == "_")

@@ -23,7 +23,26 @@ from components.fields.base import Field, Summary
 _EXAMPLES = 3
 _EXCERPT = 40
 # Names that people write where there is no label.
-_MISSING = frozenset(("n/a", "na", "n.a.", "nan", "nil", "none", "null", "-", "--", "?", "unknown", "missing", "undefined", "无", "空", "未知"))
+_MISSING = frozenset(
+    (
+        "n/a",
+        "na",
+        "n.a.",
+        "nan",
+        "nil",
+        "none",
+        "null",
+        "-",
+        "--",
+        "?",
+        "unknown",
+        "missing",
+        "undefined",
+        "无",
+        "空",
+        "未知",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,11 @@ class Account:
 def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
     """Return what cleaning took from values that stay: cut, resized and the like."""
     total = len(rows.place) + len(rows.nameless)
-    counts, lost, whole = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    counts, lost, whole = (
+        Counter[tuple[str, str]](),
+        Counter[tuple[str, str]](),
+        Counter[tuple[str, str]](),
+    )
     details: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for changes, count in rows.changes():
         for column, kinds in json.loads(changes).items():
@@ -79,7 +102,15 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
         place = (column, kind)
         summary = Summary(counts[place], total, lost[place], whole[place], dict(details[place].most_common()))
         message = fields[column].tell(kind, summary)
-        entries.append(Entry(f"{column}_{kind}", counts[place], total, message, share_lost=lost[place] / whole[place]))
+        entries.append(
+            Entry(
+                f"{column}_{kind}",
+                counts[place],
+                total,
+                message,
+                share_lost=lost[place] / whole[place],
+            )
+        )
     return entries
 
 
@@ -111,7 +142,13 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
         by_reason[row["reason"]].append(row["origin"])
     total = rows + sum(map(len, by_reason.values()))
     return [
-        Entry(f"ingest_{reason}", len(origins), total, f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as {reason} ({_first(origins)})", removes=True)
+        Entry(
+            f"ingest_{reason}",
+            len(origins),
+            total,
+            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as {reason} ({_first(origins)})",
+            removes=True,
+        )
         for reason, origins in sorted(by_reason.items())
     ]
 
@@ -152,7 +189,14 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
     if not pairs:
         return []
     noun = "pair of similar rows was" if pairs == 1 else "pairs of similar rows were"
-    return [Entry("near_duplicates", pairs, rows, f"{pairs:,} {noun} kept, each on one side of the split: clean.near_duplicates")]
+    return [
+        Entry(
+            "near_duplicates",
+            pairs,
+            rows,
+            f"{pairs:,} {noun} kept, each on one side of the split: clean.near_duplicates",
+        )
+    ]
 
 
 def leaking(count: int, of: int) -> list[Entry]:
