@@ -154,7 +154,9 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
         return "row"
     if any(cell and not _is_number(cell) and _share_of_numbers(values) > _CONSISTENT for cell, values in pairs):
         return "header"
-    if any(_is_long(cell, values) for cell, values in pairs):
+    # A record with more cells than all others is no row like them.
+    is_whole = any(len(row) >= len(first) for row in others)
+    if is_whole and any(_is_long(cell, values) for cell, values in pairs):
         return "row"
     return "unclear"
 

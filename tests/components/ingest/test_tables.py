@@ -290,3 +290,10 @@ def test_pictures_without_any_class_are_refused_with_the_way_out(tmp_path: Path,
     draw(tmp_path / "d", "cat.0.png", "dog.0.png")
     with pytest.raises(InputError, match=r"in_no_class_folder \(2\).*\n.*a folder for each class, or put a table beside them"):
         ingest(task="pictures", source=files("d"))
+
+
+def test_long_questions_above_shorter_rows_are_a_header() -> None:
+    first = [f"{number}. How much do you agree with this?" for number in range(5)]
+    rows = [[f"I do not know what number {number} means, sorry", "no"] for number in range(9)]
+    assert header_verdict(first, rows) != "row"
+    assert header_verdict(first[:2], rows) == "row"
