@@ -93,7 +93,7 @@ def test_it_waits_for_a_free_cpu_and_says_so(reviews: Mill, tmp_path: Path, monk
 
 
 @pytest.mark.timeout(300)
-def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(reviews: Mill, tmp_path: Path) -> None:
+def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(reviews: Mill, tmp_path: Path, one_thread: None) -> None:
     """SIGKILL in the second epoch: the weights are those of a fit that nobody disturbed."""
     from components.engine.loop import fit
 
