@@ -33,9 +33,14 @@ from components.tasks import base
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK, SPLITS, RESAMPLES = "text_classification", ("validation", "test"), 2000
-LATE = {"label_smoothing": 0.0, "patience": 6}  # the n-grams' weights are best when the rate has come down
+LATE = {
+    "label_smoothing": 0.0,
+    "patience": 6,
+}  # the n-grams' weights are best when the rate has come down
 FILTERS = {"width": 64, "channels": 64, "kernels": [1, 2, 3], "dropout": 0.5}
-ARMS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {  # architecture, what differs from params.yaml in its config and in the fit
+ARMS: Mapping[
+    str, tuple[str, Mapping[str, Any], Mapping[str, Any]]
+] = {  # architecture, what differs from params.yaml in its config and in the fit
     "textcnn": ("textcnn", {}, {}),
     "counted": ("counted", {}, LATE),
     "counted and textcnn in one": ("counted", {"textcnn": FILTERS}, LATE),
@@ -58,30 +63,74 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 def linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]:
     """The classical baseline with these knobs, and its CPU-seconds."""
     baseline, params = base.baselines(TASK).baselines["classical"], read_yaml(ROOT / "params.yaml")
-    options = base.baselines(TASK).options["train"].model_validate({"classical": {"ngrams": ngrams, "min_documents": 2, "C": strength}})
-    clean = base.schema(TASK).options["clean"].model_validate({name: params["clean"][name] for name in base.schema(TASK).options["clean"].model_fields})
+    options = (
+        base.baselines(TASK)
+        .options["train"]
+        .model_validate({"classical": {"ngrams": ngrams, "min_documents": 2, "C": strength}})
+    )
+    clean = (
+        base.schema(TASK)
+        .options["clean"]
+        .model_validate(
+            {
+                name: params["clean"][name]
+                for name in base.schema(TASK).options["clean"].model_fields
+            }
+        )
+    )
     began = time.process_time()
-    arrays, files = baseline.fit(read_table(data / "clean", "train"), read_manifest(data / "tokens")["classes"], options, clean, 7)
+    arrays, files = baseline.fit(
+        read_table(data / "clean", "train"),
+        read_manifest(data / "tokens")["classes"],
+        options,
+        clean,
+        7,
+    )
     spent = time.process_time() - began
     ask, score = baseline.featuriser(files), baseline.scorer(arrays)
     texts = {split: read_table(data / "clean", split)["text"].to_pylist() for split in SPLITS}
-    return {split: log_softmax(score("forward", ask({"text": rows}))["logits"]) for split, rows in texts.items()}, spent
+    return {
+        split: log_softmax(score("forward", ask({"text": rows}))["logits"])
+        for split, rows in texts.items()
+    }, spent
 
 
 def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     """The network as `train` fits it, by one process of one thread, and its CPU-seconds."""
     architecture, config, more = ARMS[arm]
     train = read_yaml(ROOT / "params.yaml")["train"]
-    knobs = FitParams.model_validate({name: train[name] for name in FitParams.model_fields if name in train} | {"workers": 1} | dict(more))
+    knobs = FitParams.model_validate(
+        {name: train[name] for name in FitParams.model_fields if name in train}
+        | {"workers": 1}
+        | dict(more)
+    )
     began = time.process_time()
     with tempfile.TemporaryDirectory() as state:
-        spec = FitSpec(TASK, data / "tokens", architecture, train["nets"][architecture] | config, knobs, {}, seed, Path(state))
+        spec = FitSpec(
+            TASK,
+            data / "tokens",
+            architecture,
+            train["nets"][architecture] | config,
+            knobs,
+            {},
+            seed,
+            Path(state),
+        )
         fitted = fit(spec)
         spent, weights = time.process_time() - began, load_file(fitted.weights)
-    encoder, kind = load_encoder(data / "tokens", TASK), base.models(TASK).architectures[architecture]
+    encoder, kind = (
+        load_encoder(data / "tokens", TASK),
+        base.models(TASK).architectures[architecture],
+    )
     module = kind.build(kind.Config.model_validate(spec.config), encoder)
     module.load_state_dict(weights)
-    return {split: scores(Supervised(module.eval(), base.learning(TASK), knobs), Rows(data / "tokens", split, encoder)) for split in SPLITS}, spent
+    return {
+        split: scores(
+            Supervised(module.eval(), base.learning(TASK), knobs),
+            Rows(data / "tokens", split, encoder),
+        )
+        for split in SPLITS
+    }, spent
 
 
 @torch.no_grad()
@@ -89,7 +138,9 @@ def scores(learner: Supervised, rows: Rows) -> NDArray[np.float64]:
     """Log-probabilities (n, c) of padded batches."""
     found = np.zeros((len(rows), len(rows.encoder.classes)))
     for part in in_order(rows.lengths, 256):
-        batch = {name: value for name, value in learner.put(rows.batch(part)).items() if name != "target"}
+        batch = {
+            name: value for name, value in learner.put(rows.batch(part)).items() if name != "target"
+        }
         found[part] = log_softmax(learner.module(**batch).float().numpy())
     return found
 
@@ -97,16 +148,29 @@ def scores(learner: Supervised, rows: Rows) -> NDArray[np.float64]:
 def interval(gains: NDArray[np.float64]) -> tuple[float, float]:
     """Of the mean of gains (n,) over the test rows, 95%."""
     rng = np.random.default_rng(7)
-    low, high = np.percentile([gains[rng.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLES)], [2.5, 97.5])
+    low, high = np.percentile(
+        [gains[rng.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLES)],
+        [2.5, 97.5],
+    )
     return float(low), float(high)
 
 
 def tuned(data: Path, right: Mapping[str, NDArray[np.int64]]) -> Scores:
     """The baseline that is best on validation."""
-    grid = {(ngrams, strength): linear(data, ngrams, strength) for ngrams in (3, 4, 5) for strength in (2.0, 4.0, 8.0)}
-    hits = {key: {split: 100 * (found[split].argmax(1) == right[split]).mean() for split in SPLITS} for key, (found, _) in grid.items()}
+    grid = {
+        (ngrams, strength): linear(data, ngrams, strength)
+        for ngrams in (3, 4, 5)
+        for strength in (2.0, 4.0, 8.0)
+    }
+    hits = {
+        key: {split: 100 * (found[split].argmax(1) == right[split]).mean() for split in SPLITS}
+        for key, (found, _) in grid.items()
+    }
     ngrams, strength = chosen = max(grid, key=lambda key: hits[key]["validation"])
-    print(f"linear, {ngrams}-grams, C {strength}: validation {hits[chosen]['validation']:.2f}, test {hits[chosen]['test']:.2f}, {grid[chosen][1]:.0f} CPU-s", flush=True)
+    print(
+        f"linear, {ngrams}-grams, C {strength}: validation {hits[chosen]['validation']:.2f}, test {hits[chosen]['test']:.2f}, {grid[chosen][1]:.0f} CPU-s",
+        flush=True,
+    )
     return grid[chosen][0]
 
 
@@ -121,14 +185,35 @@ def main(data: Path, arms: Sequence[str], seeds: int) -> None:
             fitted, cost = network(data, arm, seed)
             found.setdefault(arm, []).append(fitted)
             spent[arm].append(cost)
-            print(f"seed {seed} {arm}: validation {100 * (fitted['validation'].argmax(1) == right['validation']).mean():.2f}, {cost:.0f} CPU-s", flush=True)
-    for company in [*([arm] for arm in arms), *([arm, "linear"] for arm in arms), *([[*arms, "linear"]] if len(arms) > 1 else [])]:
-        together = [{split: sum(baseline[split] if name == "linear" else found[name][seed][split] for name in company) for split in SPLITS} for seed in range(seeds)]
-        hits = {split: np.array([each[split].argmax(1) == right[split] for each in together]) for split in SPLITS}  # (seeds, n)
+            print(
+                f"seed {seed} {arm}: validation {100 * (fitted['validation'].argmax(1) == right['validation']).mean():.2f}, {cost:.0f} CPU-s",
+                flush=True,
+            )
+    for company in [
+        *([arm] for arm in arms),
+        *([arm, "linear"] for arm in arms),
+        *([[*arms, "linear"]] if len(arms) > 1 else []),
+    ]:
+        together = [
+            {
+                split: sum(
+                    baseline[split] if name == "linear" else found[name][seed][split]
+                    for name in company
+                )
+                for split in SPLITS
+            }
+            for seed in range(seeds)
+        ]
+        hits = {
+            split: np.array([each[split].argmax(1) == right[split] for each in together])
+            for split in SPLITS
+        }  # (seeds, n)
         points = [float(100 * seed.mean()) for seed in hits["test"]]
         gains = 100 * (hits["test"].mean(0) - (baseline["test"].argmax(1) == right["test"]))
         low, high = interval(gains)
-        cost = statistics.mean(sum(spent[name][seed] for name in company if name != "linear") for seed in range(seeds))
+        cost = statistics.mean(
+            sum(spent[name][seed] for name in company if name != "linear") for seed in range(seeds)
+        )
         print(
             f"| {' + '.join(company)} | {100 * hits['validation'].mean():.2f} | {statistics.mean(points):.2f} ({min(points):.2f} to {max(points):.2f}) "
             f"| {gains.mean():+.2f} ({low:+.2f} to {high:+.2f}) | {cost:.0f} |"

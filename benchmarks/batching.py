@@ -23,7 +23,10 @@ from typing import Any
 
 import psutil
 
-ARMS = {"without": {"max_batch_size": 1, "batch_wait_ms": 0.0}, "with": {"max_batch_size": 32, "max_batch_tokens": 4096}}
+ARMS = {
+    "without": {"max_batch_size": 1, "batch_wait_ms": 0.0},
+    "with": {"max_batch_size": 32, "max_batch_tokens": 4096},
+}
 TASK = "text_classification"
 HEAD = "POST /v1/predict HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 CHECKED = 400  # answers that are compared between the arms
@@ -42,8 +45,22 @@ def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     predictor = load(bundle)
-    info = ModelInfo(name="bench", version="1", data_hash=predictor.card.data_hash, examples=[{"text": "房间很干净"}])
-    uvicorn.run(build_app(predictor, info, ServeParams.model_validate({**changes, "limits": {"queued_items": 4096}})), port=port, log_level="error", access_log=False)
+    info = ModelInfo(
+        name="bench",
+        version="1",
+        data_hash=predictor.card.data_hash,
+        examples=[{"text": "房间很干净"}],
+    )
+    uvicorn.run(
+        build_app(
+            predictor,
+            info,
+            ServeParams.model_validate({**changes, "limits": {"queued_items": 4096}}),
+        ),
+        port=port,
+        log_level="error",
+        access_log=False,
+    )
 
 
 class Served:
@@ -53,7 +70,9 @@ class Served:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.process = multiprocessing.get_context("spawn").Process(target=serve, args=(bundle, self.port, core, changes), daemon=True)
+        self.process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(bundle, self.port, core, changes), daemon=True
+        )
         self.process.start()
         for _ in range(600):
             try:
@@ -84,7 +103,9 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: 
     return answer
 
 
-async def load_for(port: int, bodies: list[bytes], clients: int, seconds: float) -> tuple[int, float, float]:
+async def load_for(
+    port: int, bodies: list[bytes], clients: int, seconds: float
+) -> tuple[int, float, float]:
     """Requests, the seconds that they took, and their p99 in milliseconds."""
     times: list[float] = []
     began = time.perf_counter()
@@ -111,7 +132,9 @@ async def answers(port: int, bodies: list[bytes], clients: int) -> list[dict[str
     async def client(first: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for place in range(first, len(bodies), clients):
-            found[place] = json.loads(await ask(reader, writer, bodies[place]))["predictions"][0]["probabilities"]
+            found[place] = json.loads(await ask(reader, writer, bodies[place]))["predictions"][0][
+                "probabilities"
+            ]
         writer.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
@@ -130,35 +153,74 @@ def transformer(data: Path, folder: Path) -> Path:
     from components.engine.spec import FitSpec
     from components.tasks import base
 
-    config = {"width": 256, "layers": 4, "heads": [2] * 4, "head_width": 64, "feedforward": [256] * 4, "dropout": 0.0}
+    config = {
+        "width": 256,
+        "layers": 4,
+        "heads": [2] * 4,
+        "head_width": 64,
+        "feedforward": [256] * 4,
+        "dropout": 0.0,
+    }
     tokens = data / "tokens"
-    encoder, architecture = load_encoder(tokens, TASK), base.models(TASK).architectures["transformer"]
+    encoder, architecture = (
+        load_encoder(tokens, TASK),
+        base.models(TASK).architectures["transformer"],
+    )
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder)
     rows = Rows(tokens, "train", encoder)
     example = {name: value for name, value in rows.batch(np.arange(4)).items() if name != "target"}
     spec = FitSpec(TASK, tokens, "transformer", config, FitParams(), {}, 7, folder / "state")
-    save_onnx(folder / "bundle", spec, int8(export(architecture.graphs(module)["forward"], example), rows, 64, 7), "0" * 64, ["drawn", "int8"])
+    save_onnx(
+        folder / "bundle",
+        spec,
+        int8(export(architecture.graphs(module)["forward"], example), rows, 64, 7),
+        "0" * 64,
+        ["drawn", "int8"],
+    )
     return folder / "bundle"
 
 
-def measure(name: str, bundle: Path, bodies: list[bytes], told: argparse.Namespace, cores: list[int]) -> None:
+def measure(
+    name: str, bundle: Path, bodies: list[bytes], told: argparse.Namespace, cores: list[int]
+) -> None:
     """All rounds of one model; prints its row."""
     running = {arm: Served(bundle, cores[0], changes) for arm, changes in ARMS.items()}
     try:
-        given = {arm: asyncio.run(answers(each.port, bodies[:CHECKED], told.clients)) for arm, each in running.items()}
-        gap = max(abs(one[label] - other[label]) for one, other in zip(*given.values(), strict=True) for label in one)
+        given = {
+            arm: asyncio.run(answers(each.port, bodies[:CHECKED], told.clients))
+            for arm, each in running.items()
+        }
+        gap = max(
+            abs(one[label] - other[label])
+            for one, other in zip(*given.values(), strict=True)
+            for label in one
+        )
         rounds: dict[str, list[Round]] = {arm: [] for arm in running}
         for number in range(told.rounds):
             for arm, each in sorted(running.items(), reverse=bool(number % 2)):
                 before = each.cpu()
-                answered, took, p99 = asyncio.run(load_for(each.port, bodies, told.clients, told.seconds))
+                answered, took, p99 = asyncio.run(
+                    load_for(each.port, bodies, told.clients, told.seconds)
+                )
                 rounds[arm].append(Round(answered / took, answered / (each.cpu() - before), p99))
     finally:
         for each in running.values():
             each.stop()
-    cells = [f"{spread([each.rate for each in rounds[arm]])}, {spread([each.per_cpu for each in rounds[arm]])}, {statistics.median(each.p99 for each in rounds[arm]):.0f}" for arm in ARMS]
-    gains = [spread([getattr(fast, kind) / getattr(slow, kind) for fast, slow in zip(rounds["with"], rounds["without"], strict=True)], 2) for kind in ("rate", "per_cpu")]
+    cells = [
+        f"{spread([each.rate for each in rounds[arm]])}, {spread([each.per_cpu for each in rounds[arm]])}, {statistics.median(each.p99 for each in rounds[arm]):.0f}"
+        for arm in ARMS
+    ]
+    gains = [
+        spread(
+            [
+                getattr(fast, kind) / getattr(slow, kind)
+                for fast, slow in zip(rounds["with"], rounds["without"], strict=True)
+            ],
+            2,
+        )
+        for kind in ("rate", "per_cpu")
+    ]
     print(f"| {name} | {' | '.join([*cells, *gains])} | {gap:.1e} |", flush=True)
 
 
@@ -189,14 +251,27 @@ def main() -> None:
     told = reader.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
-    texts = [text for path in sorted((told.data / "clean").glob("test-*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
+    texts = [
+        text
+        for path in sorted((told.data / "clean").glob("test-*.parquet"))
+        for text in pq.read_table(path)["text"].to_pylist()
+    ]
     bodies = [json.dumps({"text": text}).encode() for text in texts]
     models = told.data / "models"
     with tempfile.TemporaryDirectory() as scratch:
-        bundles = {"classical": models / "trained" / "classical", "TextCNN, torch": models / "trained" / "network"}
-        bundles |= {"TextCNN, distilled, torch": models / "compressed" / "distilled", "TextCNN, int8 ONNX": models / "compressed" / "int8"}
+        bundles = {
+            "classical": models / "trained" / "classical",
+            "TextCNN, torch": models / "trained" / "network",
+        }
+        bundles |= {
+            "TextCNN, distilled, torch": models / "compressed" / "distilled",
+            "TextCNN, int8 ONNX": models / "compressed" / "int8",
+        }
         made = {"Transformer, 4 layers, int8 ONNX": lambda: transformer(told.data, Path(scratch))}
-        print("| model | one at a time: requests/s, per CPU-second, p99 ms | batches: the same | gain in requests/s | gain per CPU-second | largest difference |", flush=True)
+        print(
+            "| model | one at a time: requests/s, per CPU-second, p99 ms | batches: the same | gain in requests/s | gain per CPU-second | largest difference |",
+            flush=True,
+        )
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
         for name in (each for each in (*bundles, *made) if not told.only or told.only in each):
             measure(name, bundles.get(name) or made[name](), bodies, told, cores)

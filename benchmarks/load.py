@@ -29,7 +29,9 @@ def post(url: str, items: Sequence[dict[str, object]]) -> bytes:
     return head.encode() + body
 
 
-async def ask(url: str, questions: Sequence[bytes], connections: int, going: Callable[[int], bool]) -> list[Answer]:
+async def ask(
+    url: str, questions: Sequence[bytes], connections: int, going: Callable[[int], bool]
+) -> list[Answer]:
     """Ask in turn over keep-alive connections while `going(answers so far)`; a broken connection is noted and opened again."""
     where = urlsplit(url)
     answers: list[Answer] = []
@@ -65,7 +67,9 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
     return int(head[9:12]), await reader.readexactly(length), b"connection: close" not in head
 
 
-def for_seconds(url: str, questions: Sequence[bytes], connections: int, seconds: float) -> list[Answer]:
+def for_seconds(
+    url: str, questions: Sequence[bytes], connections: int, seconds: float
+) -> list[Answer]:
     """`ask` for so long."""
     end = time.perf_counter() + seconds
     return asyncio.run(ask(url, questions, connections, lambda _: time.perf_counter() < end))

@@ -46,36 +46,86 @@ def raw_rows(data: Path) -> list[dict[str, Any]]:
         titles, texts, labels = Plain(io.BytesIO((data / f"{name}.pkl").read_bytes())).load()
         for number, (title, text, label) in enumerate(zip(titles, texts, labels, strict=True)):
             shown = text if len(comparable(text)) > 1 else title
-            rows.append({"id": f"{name}-{number}", "origin": f"{name}:{number}", "text": shown, "title": title, "label": str(label), "split": split, "group": None})
+            rows.append(
+                {
+                    "id": f"{name}-{number}",
+                    "origin": f"{name}:{number}",
+                    "text": shown,
+                    "title": title,
+                    "label": str(label),
+                    "split": split,
+                    "group": None,
+                }
+            )
     return rows
 
 
 def cleaned(root: Path, data: Path) -> dict[str, pa.Table]:
     """Split -> rows of clean."""
     names = ("id", "origin", "text", "title", "label", "split", "group")
-    write_table(root / "raw", {"rows": pa.Table.from_pylist(raw_rows(data), schema=pa.schema([(name, pa.string()) for name in names]))})
+    write_table(
+        root / "raw",
+        {
+            "rows": pa.Table.from_pylist(
+                raw_rows(data), schema=pa.schema([(name, pa.string()) for name in names])
+            )
+        },
+    )
     params = section_model("clean", TASK).model_validate({"max_characters": CUT})
-    paths = {name: root / (f"{name}.json" if name == "report" else name) for name in ("clean", "audit", "report")}
-    clean.run(Job("clean", TASK, 7, root, params, {"clean": params}, {"raw": root / "raw"}, paths, root / ".state"))
+    paths = {
+        name: root / (f"{name}.json" if name == "report" else name)
+        for name in ("clean", "audit", "report")
+    }
+    clean.run(
+        Job(
+            "clean",
+            TASK,
+            7,
+            root,
+            params,
+            {"clean": params},
+            {"raw": root / "raw"},
+            paths,
+            root / ".state",
+        )
+    )
     return {split: read_table(root / "clean", split) for split in ("train", "validation", "test")}
 
 
-def logits(rows: dict[str, pa.Table], classes: list[str], knobs: dict[str, Any], titled: bool) -> dict[str, NDArray[Any]]:
+def logits(
+    rows: dict[str, pa.Table], classes: list[str], knobs: dict[str, Any], titled: bool
+) -> dict[str, NDArray[Any]]:
     """Of validation and test (n, c), by the baseline fitted on train; without titles it gets the titles as its texts."""
 
     def columns(table: pa.Table) -> dict[str, list[str]]:
         return (
             {"text": table["text"].to_pylist(), "title": table["title"].to_pylist()}
             if titled
-            else {"text": [t or x for t, x in zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)]}
+            else {
+                "text": [
+                    t or x
+                    for t, x in zip(
+                        table["title"].to_pylist(), table["text"].to_pylist(), strict=True
+                    )
+                ]
+            }
         )
 
     baseline = base.baselines(TASK).baselines["classical"]
     options = section_model("train", TASK).model_validate({"classical": knobs})
     train = pa.table({**columns(rows["train"]), "label": rows["train"]["label"]})
-    arrays, files = baseline.fit(train, classes, options, section_model("clean", TASK).model_validate({"max_characters": CUT}), 7)
+    arrays, files = baseline.fit(
+        train,
+        classes,
+        options,
+        section_model("clean", TASK).model_validate({"max_characters": CUT}),
+        7,
+    )
     ask, score = baseline.featuriser(files), baseline.scorer(arrays)
-    return {split: np.asarray(score("forward", ask(columns(rows[split])))["logits"]) for split in ("validation", "test")}
+    return {
+        split: np.asarray(score("forward", ask(columns(rows[split])))["logits"])
+        for split in ("validation", "test")
+    }
 
 
 def main(data: Path) -> None:
@@ -84,23 +134,49 @@ def main(data: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = cleaned(Path(folder), data)
         classes = read_manifest(Path(folder) / "clean")["classes"]
-    truth = {split: np.array([classes.index(label) for label in rows[split]["label"].to_pylist()]) for split in ("validation", "test")}
+    truth = {
+        split: np.array([classes.index(label) for label in rows[split]["label"].to_pylist()])
+        for split in ("validation", "test")
+    }
     print({split: table.num_rows for split, table in rows.items()}, flush=True)
     for arm, grid in (
         ("titles", [{"ngrams": n, "C": c} for n in (3, 4) for c in (2.0, 4.0, 8.0)]),
-        ("titles and texts", [{"ngrams": n, "C": c, "text_weight": w} for n in (2, 3) for c in (8.0, 16.0) for w in (0.5, 0.8)]),
+        (
+            "titles and texts",
+            [
+                {"ngrams": n, "C": c, "text_weight": w}
+                for n in (2, 3)
+                for c in (8.0, 16.0)
+                for w in (0.5, 0.8)
+            ],
+        ),
     ):
         found = [(knobs, logits(rows, classes, knobs, arm != "titles")) for knobs in grid]
-        hits = [float((each["validation"].argmax(1) == truth["validation"]).mean()) for _, each in found]
+        hits = [
+            float((each["validation"].argmax(1) == truth["validation"]).mean()) for _, each in found
+        ]
         knobs, best = found[int(np.argmax(hits))]
         right[arm] = best["test"].argmax(1) == truth["test"]
-        print(f"{arm}: {knobs}, validation {100 * max(hits):.2f}, test {100 * right[arm].mean():.2f}", flush=True)
+        print(
+            f"{arm}: {knobs}, validation {100 * max(hits):.2f}, test {100 * right[arm].mean():.2f}",
+            flush=True,
+        )
     gain = right["titles and texts"].astype(float) - right["titles"]
     rng = np.random.default_rng(7)
-    resampled = np.array([[each[chosen].mean() for each in (right["titles and texts"], gain)] for chosen in (rng.integers(len(gain), size=len(gain)) for _ in range(RESAMPLES))]) * 100
+    resampled = (
+        np.array(
+            [
+                [each[chosen].mean() for each in (right["titles and texts"], gain)]
+                for chosen in (rng.integers(len(gain), size=len(gain)) for _ in range(RESAMPLES))
+            ]
+        )
+        * 100
+    )
     (low, gain_low), (high, gain_high) = np.percentile(resampled, [2.5, 97.5], axis=0)
     shown = f"{100 * right['titles and texts'].mean():.2f} ({low:.1f} to {high:.1f})"
-    print(f"| INEWS, test, {len(gain)} rows | {shown} | {100 * gain.mean():+.2f} points ({gain_low:+.2f} to {gain_high:+.2f}) against titles alone | aim {ASKED}, published BERT-base {PUBLISHED} |")
+    print(
+        f"| INEWS, test, {len(gain)} rows | {shown} | {100 * gain.mean():+.2f} points ({gain_low:+.2f} to {gain_high:+.2f}) against titles alone | aim {ASKED}, published BERT-base {PUBLISHED} |"
+    )
 
 
 if __name__ == "__main__":

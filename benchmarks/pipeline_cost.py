@@ -43,7 +43,9 @@ def ours(pid: int) -> set[int]:
     with_children = set(found) | {pid}
     for parent in list(with_children):
         try:
-            with_children |= {child.pid for child in psutil.Process(parent).children(recursive=True)}
+            with_children |= {
+                child.pid for child in psutil.Process(parent).children(recursive=True)
+            }
         except psutil.Error:
             continue
     return with_children - {os.getpid()}
@@ -54,7 +56,13 @@ def main() -> None:
     pipeline = sys.argv[1] if len(sys.argv) > 1 else "default"
     gristmill = str(Path(sys.executable).with_name("gristmill"))
     started = time.perf_counter()
-    process = subprocess.Popen([gristmill, "run", pipeline], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [gristmill, "run", pipeline],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     peak = 0
 
     def sample() -> None:
@@ -69,8 +77,16 @@ def main() -> None:
     if process.wait():
         raise SystemExit(process.returncode)
     whole = time.perf_counter() - started
-    rows = [(name, float(total), float(work)) for name, total, work in STAGE.findall("".join(lines))]
-    dvc = [sys.executable, "-m", "dvc", "repro", "dvc.yaml" if pipeline == "default" else f"pipelines/{pipeline}/dvc.yaml"]
+    rows = [
+        (name, float(total), float(work)) for name, total, work in STAGE.findall("".join(lines))
+    ]
+    dvc = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        "dvc.yaml" if pipeline == "default" else f"pipelines/{pipeline}/dvc.yaml",
+    ]
     noop = []
     for _ in range(5):
         start = time.perf_counter()
@@ -80,9 +96,15 @@ def main() -> None:
     for name, total, work in rows:
         print(f"| {name} | {total:.1f} | {total / whole:.0%} | {total - work:.1f} |")
     between = whole - sum(total for _, total, _ in rows)
-    print(f"| DVC and processes between stages | {between:.1f} | {between / whole:.0%} | {between:.1f} |")
-    print(f"| whole run | {whole:.1f} | 100% | {between + sum(total - work for _, total, work in rows):.1f} |")
-    print(f"\npeak memory (sum of PSS) {peak / 2**30:.2f} GiB; no-op dvc repro, 5 runs: median {sorted(noop)[2]:.2f} s, worst {max(noop):.2f} s; {os.cpu_count()} cores")
+    print(
+        f"| DVC and processes between stages | {between:.1f} | {between / whole:.0%} | {between:.1f} |"
+    )
+    print(
+        f"| whole run | {whole:.1f} | 100% | {between + sum(total - work for _, total, work in rows):.1f} |"
+    )
+    print(
+        f"\npeak memory (sum of PSS) {peak / 2**30:.2f} GiB; no-op dvc repro, 5 runs: median {sorted(noop)[2]:.2f} s, worst {max(noop):.2f} s; {os.cpu_count()} cores"
+    )
 
 
 if __name__ == "__main__":

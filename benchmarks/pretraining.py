@@ -35,14 +35,23 @@ from components.tasks import base
 
 TASK = "text_classification"
 NET = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128, "dropout": 0.1}
-KNOBS: dict[str, Any] = {"workers": 1, "batch_size": 32, "learning_rate": 1e-3, "label_smoothing": 0.05, "checkpoint_steps": 100_000, "checkpoint_keep": 1}
+KNOBS: dict[str, Any] = {
+    "workers": 1,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "label_smoothing": 0.05,
+    "checkpoint_steps": 100_000,
+    "checkpoint_keep": 1,
+}
 
 
 def news(path: Path, seen: set[str]) -> list[str]:
     """Sentences without their tags, normalised, none twice and none of `seen`."""
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        words = [re.sub(r"\][a-z]+$", "", word.rpartition("/")[0]).lstrip("[") for word in line.split()]
+        words = [
+            re.sub(r"\][a-z]+$", "", word.rpartition("/")[0]).lstrip("[") for word in line.split()
+        ]
         try:
             text = Text(min_characters=8).clean("".join(words))
         except Reject:
@@ -54,7 +63,9 @@ def news(path: Path, seen: set[str]) -> list[str]:
 
 def nameless(table: pa.Table) -> pa.Table:
     """Rows without their labels."""
-    return table.set_column(table.column_names.index("target"), "target", pa.array([-1] * table.num_rows, pa.int64()))
+    return table.set_column(
+        table.column_names.index("target"), "target", pa.array([-1] * table.num_rows, pa.int64())
+    )
 
 
 def cut(table: pa.Table, longest: int) -> pa.Table:
@@ -63,17 +74,46 @@ def cut(table: pa.Table, longest: int) -> pa.Table:
     return table.set_column(table.column_names.index("ids"), "ids", ids)
 
 
-def prepare(root: Path, tokens: Path, clean: Path, source: Path, labels: int, longest: int, seed: int) -> dict[str, int]:
+def prepare(
+    root: Path, tokens: Path, clean: Path, source: Path, labels: int, longest: int, seed: int
+) -> dict[str, int]:
     """Tokens with a split more, below root."""
     encoder = load_encoder(tokens, TASK)
-    seen = {comparable(text) for split in ("train", "validation", "test") for text in read_table(clean, split, ["text"])["text"].to_pylist()}
+    seen = {
+        comparable(text)
+        for split in ("train", "validation", "test")
+        for text in read_table(clean, split, ["text"])["text"].to_pylist()
+    }
     texts = news(source, seen)
-    table = pa.table({"id": [f"news-{i}" for i in range(len(texts))], "text": texts, "label": [encoder.classes[0]] * len(texts)})
-    parts = {split: cut(read_table(tokens, split), longest) for split in ("train", "validation", "test")}
+    table = pa.table(
+        {
+            "id": [f"news-{i}" for i in range(len(texts))],
+            "text": texts,
+            "label": [encoder.classes[0]] * len(texts),
+        }
+    )
+    parts = {
+        split: cut(read_table(tokens, split), longest) for split in ("train", "validation", "test")
+    }
     order = np.random.default_rng(seed).permutation(parts["train"].num_rows)
-    with_, without = (parts["train"].take(pa.array(np.sort(some))) for some in (order[:labels], order[labels:]))
-    parts |= {"train": with_, "unlabelled": pa.concat_tables([nameless(without), nameless(cut(encoder.encode(table), longest))])}
-    write_table(root / "tokens", parts, {name: value for name, value in read_manifest(tokens).items() if name not in ("rows", "parts", "schema", "shards")})
+    with_, without = (
+        parts["train"].take(pa.array(np.sort(some))) for some in (order[:labels], order[labels:])
+    )
+    parts |= {
+        "train": with_,
+        "unlabelled": pa.concat_tables(
+            [nameless(without), nameless(cut(encoder.encode(table), longest))]
+        ),
+    }
+    write_table(
+        root / "tokens",
+        parts,
+        {
+            name: value
+            for name, value in read_manifest(tokens).items()
+            if name not in ("rows", "parts", "schema", "shards")
+        },
+    )
     (root / "tokens" / "encoder").symlink_to(tokens.resolve() / "encoder")
     return {split: part.num_rows for split, part in parts.items()}
 
@@ -82,12 +122,17 @@ def tested(spec: FitSpec, weights: Path) -> float:
     """Accuracy on test."""
     encoder = load_encoder(spec.tokens, TASK)
     architecture = base.models(TASK).architectures[spec.architecture]
-    module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder).eval()
+    module = architecture.build(
+        architecture.Config.model_validate(dict(spec.config)), encoder
+    ).eval()
     module.load_state_dict(load_file(weights))
     rows, hits = Rows(spec.tokens, "test", encoder), 0
     with torch.inference_mode():
         for some in in_order(rows.lengths, 256):
-            batch = {name: torch.from_numpy(value) for name, value in rows.batch(some, packed=True).items()}
+            batch = {
+                name: torch.from_numpy(value)
+                for name, value in rows.batch(some, packed=True).items()
+            }
             target = batch.pop("target")
             hits += int((module(**batch).argmax(1) == target).sum())
     return hits / len(rows)
@@ -95,7 +140,9 @@ def tested(spec: FitSpec, weights: Path) -> float:
 
 def main() -> None:
     """Print a line a fit, then the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--news", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, default=root / "data/tokens")
@@ -117,22 +164,48 @@ def main() -> None:
         for seed in told.seeds:
             here = root / str(seed)
             prepare(here, *given, seed)
-            figures.append([fitted(here, name, told.epochs, seed, initial=initial)[1] for name, initial in (("from random weights", None), ("pretrained", text))])
+            figures.append(
+                [
+                    fitted(here, name, told.epochs, seed, initial=initial)[1]
+                    for name, initial in (("from random weights", None), ("pretrained", text))
+                ]
+            )
     for number, name in enumerate(("from random weights", "pretrained")):
         each = [pair[number] * 100 for pair in figures]
         print(f"| {name} | {statistics.mean(each):.2f} ({min(each):.2f}-{max(each):.2f}) |")
     differences = [(with_ - without) * 100 for without, with_ in figures]
-    print(f"difference, paired by seed: {statistics.mean(differences):+.2f}, each {', '.join(f'{d:+.2f}' for d in differences)}, sd {np.std(differences, ddof=min(1, len(differences) - 1)):.2f}")
+    print(
+        f"difference, paired by seed: {statistics.mean(differences):+.2f}, each {', '.join(f'{d:+.2f}' for d in differences)}, sd {np.std(differences, ddof=min(1, len(differences) - 1)):.2f}"
+    )
 
 
-def fitted(root: Path, name: str, epochs: int, seed: int, initial: Path | None = None, masked: float = 0.0) -> tuple[Path, float]:
+def fitted(
+    root: Path, name: str, epochs: int, seed: int, initial: Path | None = None, masked: float = 0.0
+) -> tuple[Path, float]:
     """The weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
     start, knobs = time.process_time(), FitParams(**KNOBS, epochs=epochs, patience=epochs)
-    spec = FitSpec(TASK, root / "tokens", "transformer", NET, knobs, {}, seed, root / name, initial=initial, masked=masked)
+    spec = FitSpec(
+        TASK,
+        root / "tokens",
+        "transformer",
+        NET,
+        knobs,
+        {},
+        seed,
+        root / name,
+        initial=initial,
+        masked=masked,
+    )
     done = fit(spec)
     accuracy = 0.0 if masked else tested(spec, done.weights)
-    curve = ", ".join(f"{row['validation_guessed' if masked else 'validation_accuracy']:.4f}" for row in done.curve)
-    print(f"seed {seed}, {name}: {time.process_time() - start:.0f} CPU-s, {done.parameters:,} parameters, validation {curve}; test {accuracy:.4f}", flush=True)
+    curve = ", ".join(
+        f"{row['validation_guessed' if masked else 'validation_accuracy']:.4f}"
+        for row in done.curve
+    )
+    print(
+        f"seed {seed}, {name}: {time.process_time() - start:.0f} CPU-s, {done.parameters:,} parameters, validation {curve}; test {accuracy:.4f}",
+        flush=True,
+    )
     return done.weights, accuracy
 
 

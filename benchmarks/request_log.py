@@ -28,7 +28,11 @@ from components.serve.monitored import Monitored, Monitoring
 from components.serve.params import LimitParams, ServeParams
 from components.serve.wire import ModelInfo
 
-ARMS: dict[str, dict[str, Any] | None] = {"without": None, "as shipped": {}, "all answers": {"rows_per_s": 10_000.0}}
+ARMS: dict[str, dict[str, Any] | None] = {
+    "without": None,
+    "as shipped": {},
+    "all answers": {"rows_per_s": 10_000.0},
+}
 
 
 async def ask(app: Any, body: bytes) -> None:
@@ -41,9 +45,33 @@ async def ask(app: Any, body: bytes) -> None:
     async def send(message: dict[str, Any]) -> None:
         status.extend([message["status"]] if message["type"] == "http.response.start" else [])
 
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"host", b"bench")]
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/predict", "raw_path": b"/v1/predict"}
-    await app(scope | {"query_string": b"", "root_path": "", "headers": headers, "client": ("127.0.0.1", 1), "server": ("bench", 80), "state": {}}, receive, send)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"host", b"bench"),
+    ]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/predict",
+        "raw_path": b"/v1/predict",
+    }
+    await app(
+        scope
+        | {
+            "query_string": b"",
+            "root_path": "",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("bench", 80),
+            "state": {},
+        },
+        receive,
+        send,
+    )
     assert status == [200], status
 
 
@@ -62,7 +90,9 @@ async def load_for(app: Any, bodies: list[bytes], clients: int, seconds: float) 
     return done / (time.process_time() - cpu)
 
 
-async def measure(apps: dict[str, Any], bodies: list[bytes], told: argparse.Namespace) -> dict[str, list[float]]:
+async def measure(
+    apps: dict[str, Any], bodies: list[bytes], told: argparse.Namespace
+) -> dict[str, list[float]]:
     """Rounds of all arms, in an order that turns."""
     found: dict[str, list[float]] = {arm: [] for arm in apps}
     for app in apps.values():
@@ -85,23 +115,40 @@ def main() -> None:
     reader.add_argument("--rounds", type=int, default=45)
     reader.add_argument("--seconds", type=float, default=1.0)
     told = reader.parse_args()
-    texts = [text for path in sorted((told.data / "clean").glob("test-*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
+    texts = [
+        text
+        for path in sorted((told.data / "clean").glob("test-*.parquet"))
+        for text in pq.read_table(path)["text"].to_pylist()
+    ]
     bodies = [json.dumps({"text": text}).encode() for text in texts]
     predictor = load(told.bundle or told.data / "models" / "winner")
     model = ModelInfo(name="bench", version="1", data_hash=predictor.card.data_hash)
     params = ServeParams(max_batch_tokens=4096, limits=LimitParams(queued_items=4096))
     with tempfile.TemporaryDirectory() as scratch:
-        watches = {arm: Monitored(Monitoring(Path(scratch) / str(number), MonitorParams(**knobs))) for number, (arm, knobs) in enumerate(ARMS.items()) if knobs is not None}
-        apps = {arm: build_app(predictor, model, params, monitored=watches.get(arm)) for arm in ARMS}
+        watches = {
+            arm: Monitored(Monitoring(Path(scratch) / str(number), MonitorParams(**knobs)))
+            for number, (arm, knobs) in enumerate(ARMS.items())
+            if knobs is not None
+        }
+        apps = {
+            arm: build_app(predictor, model, params, monitored=watches.get(arm)) for arm in ARMS
+        }
         found = asyncio.run(measure(apps, bodies, told))
-        print("| arm | requests per CPU-second, median (range) | against without, by round | logged | lost |\n| --- | --- | --- | --- | --- |")
+        print(
+            "| arm | requests per CPU-second, median (range) | against without, by round | logged | lost |\n| --- | --- | --- | --- | --- |"
+        )
         for arm, rates in found.items():
             ratios = [rate / base - 1 for rate, base in zip(rates, found["without"], strict=True)]
             log = watches[arm].log if arm in watches else None
-            low, high = np.quantile(np.median(np.random.default_rng(7).choice(ratios, (2000, len(ratios))), axis=1), [0.025, 0.975])
+            low, high = np.quantile(
+                np.median(np.random.default_rng(7).choice(ratios, (2000, len(ratios))), axis=1),
+                [0.025, 0.975],
+            )
             spread = f"{statistics.median(ratios):+.2%} ({low:+.2%} to {high:+.2%})"
             kept = f"{log.written:,} | {sum(log.dropped.values()):,}" if log else "|"
-            print(f"| {arm} | {statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f}) | {spread} | {kept} |")
+            print(
+                f"| {arm} | {statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f}) | {spread} | {kept} |"
+            )
         for watch in watches.values():
             watch.log.close()
 

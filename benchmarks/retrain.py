@@ -37,7 +37,9 @@ def main(times: int) -> None:
             seconds.append(time.monotonic() - began)
             assert done.code == 0 and "nothing new" in done.out, done.out + done.error
     told = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s of {times}"
-    print(f"| retrain with nothing new ({found.rows:,} rows, {found.bytes / 1e6:.1f} MB) | {told} | exit 0 within 5 s |")
+    print(
+        f"| retrain with nothing new ({found.rows:,} rows, {found.bytes / 1e6:.1f} MB) | {told} | exit 0 within 5 s |"
+    )
 
 
 if __name__ == "__main__":

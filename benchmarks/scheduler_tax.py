@@ -31,29 +31,69 @@ WATCHED = Watched("validation_macro_f1", "max")
 
 def main(trials: int) -> None:
     """Run the search and print the row."""
-    ray.init(address="local", num_cpus=CPUS, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=CPUS,
+        include_dashboard=False,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
     space = {"learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": {"choice": [64, 128]}}
-    params = TuneParams.model_validate({"space": space, "trials": trials, "epochs": 1, "searcher": "random", "scheduler": "none"})
+    params = TuneParams.model_validate(
+        {"space": space, "trials": trials, "epochs": 1, "searcher": "random", "scheduler": "none"}
+    )
     train = section_model("train", TASK).model_validate({"architecture": "textcnn"})
 
     def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
-        return FitSpec(TASK, state, "textcnn", {}, FitParams(learning_rate=values["learning_rate"]), {}, 7, state)
+        return FitSpec(
+            TASK,
+            state,
+            "textcnn",
+            {},
+            FitParams(learning_rate=values["learning_rate"]),
+            {},
+            7,
+            state,
+        )
 
     def work(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
         time.sleep(SECONDS)
-        report({"epoch": 1.0, "train_loss": 0.5, "validation_loss": 0.6, WATCHED.name: spec.knobs.learning_rate})
+        report(
+            {
+                "epoch": 1.0,
+                "train_loss": 0.5,
+                "validation_loss": 0.6,
+                WATCHED.name: spec.knobs.learning_rate,
+            }
+        )
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "tokens").mkdir()
         (root / "tokens" / "manifest.json").write_text("{}")
-        study = Study(Job("tune", TASK, 7, root, params, {"train": train}, {"tokens": root / "tokens"}, {}, root / "tune" / "key"))
+        study = Study(
+            Job(
+                "tune",
+                TASK,
+                7,
+                root,
+                params,
+                {"train": train},
+                {"tokens": root / "tokens"},
+                {},
+                root / "tune" / "key",
+            )
+        )
         start = time.perf_counter()
         search(study, asker(params, train, 7, WATCHED), spec_of, WATCHED, params, work)
         took = time.perf_counter() - start
-    assert len(study.trials) == trials and all(trial.outcome == "finished" for trial in study.trials.values())
+    assert len(study.trials) == trials and all(
+        trial.outcome == "finished" for trial in study.trials.values()
+    )
     ideal = trials * SECONDS / CPUS
-    print(f"| {trials:,} trials of {SECONDS} s, {CPUS} at once | {ideal:.1f} s | {took:.1f} s | {took / ideal - 1:+.1%} |")
+    print(
+        f"| {trials:,} trials of {SECONDS} s, {CPUS} at once | {ideal:.1f} s | {took:.1f} s | {took / ideal - 1:+.1%} |"
+    )
     ray.shutdown()
 
 

@@ -28,7 +28,9 @@ TASK = "text_classification"
 
 def reviews(project: Path, count: int) -> list[dict[str, Any]]:
     """Test cases of a project that has run, as queries."""
-    texts = pq.read_table(sorted((project / "data" / "clean").glob("test-*.parquet")), columns=["text"])["text"].to_pylist()
+    texts = pq.read_table(
+        sorted((project / "data" / "clean").glob("test-*.parquet")), columns=["text"]
+    )["text"].to_pylist()
     return [{"text": text} for text in random.Random(7).sample(texts, count)]
 
 
@@ -48,11 +50,24 @@ def transformer(project: Path, folder: Path) -> Path:
     tokens = project / "data" / "tokens"
     rows = Rows(tokens, "train", load_encoder(tokens, TASK))
     architecture = base.models(TASK).architectures["transformer"]
-    config = architecture.Config.model_validate({"width": 256, "layers": 4, "heads": 4, "feedforward": 1024, "dropout": 0.1})
+    config = architecture.Config.model_validate(
+        {"width": 256, "layers": 4, "heads": 4, "feedforward": 1024, "dropout": 0.1}
+    )
     torch.manual_seed(7)
     graph = architecture.graphs(architecture.build(config, rows.encoder).eval())["forward"]
-    content = int8(export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())]))), rows, 64, 7)
-    save_onnx(folder, FitSpec(TASK, tokens, "transformer", config.model_dump(), FitParams(), {}, 7, folder), content, "cd" * 32, ["random", "int8"])
+    content = int8(
+        export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())]))),
+        rows,
+        64,
+        7,
+    )
+    save_onnx(
+        folder,
+        FitSpec(TASK, tokens, "transformer", config.model_dump(), FitParams(), {}, 7, folder),
+        content,
+        "cd" * 32,
+        ["random", "int8"],
+    )
     return folder
 
 
@@ -67,7 +82,14 @@ class Service:
         serve: changes to section `serve` of params.yaml.
     """
 
-    def __init__(self, folder: Path, bundles: Sequence[Path], examples: Sequence[Mapping[str, Any]], environment: Mapping[str, str], **serve: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundles: Sequence[Path],
+        examples: Sequence[Mapping[str, Any]],
+        environment: Mapping[str, str],
+        **serve: Any,
+    ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.root, self.log = folder, folder / "serve.log"
@@ -77,16 +99,28 @@ class Service:
         tree["serve"] |= serve
         YAML().dump(tree, folder / "params.yaml")
         for bundle in bundles:
-            register(folder, "default", bundle, None, {"examples": json.dumps(list(examples), ensure_ascii=False)})
+            register(
+                folder,
+                "default",
+                bundle,
+                None,
+                {"examples": json.dumps(list(examples), ensure_ascii=False)},
+            )
         self.release(1)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         foreign = ("RAY_", "GRISTMILL_", "MLFLOW_")
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"} | dict(environment)
+        self.environment = (
+            {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+            | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
+            | dict(environment)
+        )
 
     def release(self, version: int) -> None:
         """Promote a version for the first time."""
-        made = release(self.root, "default", version, [], mode="auto", who="benchmark", why="a release")
+        made = release(
+            self.root, "default", version, [], mode="auto", who="benchmark", why="a release"
+        )
         assert made.decision == "promoted", made
 
     def back(self, version: int) -> None:
@@ -99,11 +133,22 @@ class Service:
 
     def __enter__(self) -> Service:
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self.command("serve", "--port", str(self.port)), cwd=self.root, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command("serve", "--port", str(self.port)),
+                cwd=self.root,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
         self.says("answers at")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.process.terminate()
         self.process.wait(120)
 
@@ -112,7 +157,9 @@ class Service:
         deadline = time.monotonic() + seconds
         while words not in self.log.read_text(encoding="utf-8"):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{words!r} was not said:\n{self.log.read_text(encoding='utf-8')}")
+                raise RuntimeError(
+                    f"{words!r} was not said:\n{self.log.read_text(encoding='utf-8')}"
+                )
             time.sleep(0.05)
 
 
@@ -124,7 +171,15 @@ class Bare:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Bare:
-        words = ["taskset", "-c", str(SERVER), sys.executable, __file__, str(self.bundle), str(self.port)]
+        words = [
+            "taskset",
+            "-c",
+            str(SERVER),
+            sys.executable,
+            __file__,
+            str(self.bundle),
+            str(self.port),
+        ]
         self.process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(SOURCE)})
         from components.serve.ask import healthy
 
@@ -132,7 +187,12 @@ class Bare:
             time.sleep(0.1)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.process.terminate()
         self.process.wait(30)
 
@@ -153,7 +213,15 @@ def main(bundle: Path, port: int) -> None:
     from components.serve.wire import ModelInfo
 
     model = ModelInfo(name="default", version="1", data_hash="ab" * 32)
-    uvicorn.run(build_app(load(bundle), model), host="127.0.0.1", port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        build_app(load(bundle), model),
+        host="127.0.0.1",
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

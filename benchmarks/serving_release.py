@@ -31,13 +31,47 @@ def main(project: Path) -> None:
     bundles = [project / "data" / "models" / name for name in ("winner", "compressed/distilled")]
     queries = reviews(project, 150)
     predictors = {str(number): load_bundle(bundle) for number, bundle in enumerate(bundles, 1)}
-    expected = {version: [answer.probabilities for answer in predictor.predict([predictor.judge.Query.model_validate(query) for query in queries])] for version, predictor in predictors.items()}
-    told_apart = [index for index in range(len(queries)) if max(abs(expected["1"][index][name] - expected["2"][index][name]) for name in expected["1"][index]) > 100 * TOLERANCE]
+    expected = {
+        version: [
+            answer.probabilities
+            for answer in predictor.predict(
+                [predictor.judge.Query.model_validate(query) for query in queries]
+            )
+        ]
+        for version, predictor in predictors.items()
+    }
+    told_apart = [
+        index
+        for index in range(len(queries))
+        if max(
+            abs(expected["1"][index][name] - expected["2"][index][name])
+            for name in expected["1"][index]
+        )
+        > 100 * TOLERANCE
+    ]
     groups = [told_apart[start : start + 3] for start in range(0, len(told_apart) - 2, 3)]
     moving, answers = True, []
-    with Service(Path(tempfile.mkdtemp(prefix="gm-release-")) / "p", bundles, queries[:3], {}, replicas=2, poll_s=1.0, canary=CANARY) as service:
-        questions = [load.post(service.url, [queries[index] for index in group]) for group in groups]
-        thread = threading.Thread(target=lambda: answers.extend(asyncio.run(load.ask(service.url, questions, CONNECTIONS, lambda done: moving or done < WANTED))))
+    with Service(
+        Path(tempfile.mkdtemp(prefix="gm-release-")) / "p",
+        bundles,
+        queries[:3],
+        {},
+        replicas=2,
+        poll_s=1.0,
+        canary=CANARY,
+    ) as service:
+        questions = [
+            load.post(service.url, [queries[index] for index in group]) for group in groups
+        ]
+        thread = threading.Thread(
+            target=lambda: answers.extend(
+                asyncio.run(
+                    load.ask(
+                        service.url, questions, CONNECTIONS, lambda done: moving or done < WANTED
+                    )
+                )
+            )
+        )
         thread.start()
         moves = {}
         for name, version, move in (("release", 2, service.release), ("rollback", 1, service.back)):
@@ -51,7 +85,12 @@ def main(project: Path) -> None:
     tell(answers, groups, expected, moves)
 
 
-def tell(answers: list[load.Answer], groups: list[list[int]], expected: dict[str, list[Any]], moves: dict[str, float]) -> None:
+def tell(
+    answers: list[load.Answer],
+    groups: list[list[int]],
+    expected: dict[str, list[Any]],
+    moves: dict[str, float],
+) -> None:
     """Check every answer, print the row."""
     mixed, versions = 0, Counter[str]()
     for answer in answers:
@@ -60,13 +99,21 @@ def tell(answers: list[load.Answer], groups: list[list[int]], expected: dict[str
         told = json.loads(answer.body)
         version = told["model"]["version"]
         versions[version] += 1
-        gaps = [abs(given["probabilities"][name] - value) for given, index in zip(told["predictions"], groups[answer.question], strict=True) for name, value in expected[version][index].items()]
+        gaps = [
+            abs(given["probabilities"][name] - value)
+            for given, index in zip(told["predictions"], groups[answer.question], strict=True)
+            for name, value in expected[version][index].items()
+        ]
         mixed += max(gaps) > TOLERANCE
     wrong = Counter((answer.status, answer.body[:80]) for answer in answers if answer.status != 200)
     failed = wrong.total()
-    print("| requests | failed | mixed | by version | p50, p99, worst ms | alias to all traffic: release, rollback |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| requests | failed | mixed | by version | p50, p99, worst ms | alias to all traffic: release, rollback |\n| --- | --- | --- | --- | --- | --- |"
+    )
     times = ", ".join(f"{load.percentile(answers, share):.1f}" for share in (0.5, 0.99, 1.0))
-    print(f"| {len(answers):,} | {failed} | {mixed} | {dict(sorted(versions.items()))} | {times} | {moves['release']:.1f} s (with canary), {moves['rollback']:.1f} s |")
+    print(
+        f"| {len(answers):,} | {failed} | {mixed} | {dict(sorted(versions.items()))} | {times} | {moves['release']:.1f} s (with canary), {moves['rollback']:.1f} s |"
+    )
     assert len(answers) >= WANTED and not failed and not mixed, wrong
 
 

@@ -24,14 +24,23 @@ def replica_mib(root: Path) -> float:
     """The replica's proportional share of memory (PSS), in MiB."""
     record = cluster_of(root.resolve())
     assert record is not None
-    replicas = [psutil.Process(each.pid) for each in family(record.node) if "ServeReplica" in " ".join(psutil.Process(each.pid).cmdline())]
+    replicas = [
+        psutil.Process(each.pid)
+        for each in family(record.node)
+        if "ServeReplica" in " ".join(psutil.Process(each.pid).cmdline())
+    ]
     return max(replica.memory_full_info().pss for replica in replicas) / 2**20
 
 
 def main(project: Path, runs: int) -> None:
     """Print the row."""
     examples = reviews(project, 200)
-    service = Service(Path(tempfile.mkdtemp(prefix="gm-start-")) / "p", [project / "data" / "models" / "winner"], examples[:3], {})
+    service = Service(
+        Path(tempfile.mkdtemp(prefix="gm-start-")) / "p",
+        [project / "data" / "models" / "winner"],
+        examples[:3],
+        {},
+    )
     service.command = lambda *words: [sys.executable, "-m", "pipelines.cli", *words]  # type: ignore[method-assign]  # both cores: nobody else asks for one
     subprocess.run(service.command("up"), cwd=service.root, env=service.environment, check=True)
     times, memory = [], []
@@ -39,17 +48,33 @@ def main(project: Path, runs: int) -> None:
         for _ in range(runs):
             began = time.perf_counter()
             with service:
-                answer = httpx.post(f"{service.url}/v1/predict", json={"inputs": examples[:1]}, trust_env=False, timeout=30)
+                answer = httpx.post(
+                    f"{service.url}/v1/predict",
+                    json={"inputs": examples[:1]},
+                    trust_env=False,
+                    timeout=30,
+                )
                 times.append(time.perf_counter() - began)
                 assert answer.status_code == 200
                 for start in range(0, len(examples), 50):
-                    httpx.post(f"{service.url}/v1/predict", json={"inputs": examples[start : start + 50]}, trust_env=False, timeout=30)
+                    httpx.post(
+                        f"{service.url}/v1/predict",
+                        json={"inputs": examples[start : start + 50]},
+                        trust_env=False,
+                        timeout=30,
+                    )
                 memory.append(replica_mib(service.root))
             print(f"{times[-1]:.2f} s, {memory[-1]:.0f} MiB", flush=True)
     finally:
-        subprocess.run(service.command("down"), cwd=service.root, env=service.environment, check=True)
-    print(f"| {runs} starts | first answer, s: median (range) | memory of a replica, MiB |\n| --- | --- | --- |")
-    print(f"| warm cluster | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {statistics.median(memory):.0f} |")
+        subprocess.run(
+            service.command("down"), cwd=service.root, env=service.environment, check=True
+        )
+    print(
+        f"| {runs} starts | first answer, s: median (range) | memory of a replica, MiB |\n| --- | --- | --- |"
+    )
+    print(
+        f"| warm cluster | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {statistics.median(memory):.0f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -22,9 +22,18 @@ from components.tasks import base
 
 TOKENS, TASK = Path(__file__).resolve().parent.parent / "data/tokens", "text_classification"
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "textcnn of 128 (the default)": ("textcnn", {"width": 128, "channels": 128, "kernels": [1, 2, 3, 4], "dropout": 0.5}),
-    "transformer, 4 layers of 256": ("transformer", {"width": 256, "layers": 4, "heads": 4, "feedforward": 680, "dropout": 0.1}),
-    "transformer, 4 layers of 768": ("transformer", {"width": 768, "layers": 4, "heads": 12, "feedforward": 2048, "dropout": 0.1}),
+    "textcnn of 128 (the default)": (
+        "textcnn",
+        {"width": 128, "channels": 128, "kernels": [1, 2, 3, 4], "dropout": 0.5},
+    ),
+    "transformer, 4 layers of 256": (
+        "transformer",
+        {"width": 256, "layers": 4, "heads": 4, "feedforward": 680, "dropout": 0.1},
+    ),
+    "transformer, 4 layers of 768": (
+        "transformer",
+        {"width": 768, "layers": 4, "heads": 12, "feedforward": 2048, "dropout": 0.1},
+    ),
 }
 
 
@@ -34,7 +43,9 @@ def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Supervise
     architecture = base.models(TASK).architectures[kind]
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
-    return Supervised(module, base.learning(TASK), FitParams(workers=1, precision=precision)), architecture.packs  # type: ignore[arg-type]
+    return Supervised(
+        module, base.learning(TASK), FitParams(workers=1, precision=precision)
+    ), architecture.packs  # type: ignore[arg-type]
 
 
 def precision(rows: Rows, steps: int) -> None:
@@ -51,16 +62,24 @@ def precision(rows: Rows, steps: int) -> None:
         ratios = [single / half for single, half in zip(times["fp32"], times["bf16"], strict=True)]
         low, high = statistics.quantiles(ratios, n=20)[0], statistics.quantiles(ratios, n=20)[-1]
         single, half = (1000 * statistics.median(times[kind]) for kind in ("fp32", "bf16"))
-        print(f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {statistics.median(ratios):.2f}x ({low:.2f}-{high:.2f}) |", flush=True)
+        print(
+            f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {statistics.median(ratios):.2f}x ({low:.2f}-{high:.2f}) |",
+            flush=True,
+        )
 
 
 def checkpoints(rows: Rows, rounds: int) -> None:
     """Blocks of ten steps with and without a checkpoint at the end of each, interleaved."""
     one, packed = learner("transformer, 4 layers of 256", "auto", rows.encoder)
-    batches = [batch for batch in plan(rows.lengths, 64, 7, 0) if 60 <= rows.lengths[batch].mean() <= 70][:10]  # steps of like cost
+    batches = [
+        batch for batch in plan(rows.lengths, 64, 7, 0) if 60 <= rows.lengths[batch].mean() <= 70
+    ][:10]  # steps of like cost
     with tempfile.TemporaryDirectory() as folder:
         kept = Checkpoints(Path(folder))
-        arms: dict[str, Callable[[int], None]] = {"none": lambda _: None, "every 10 steps": lambda step: kept.save(step, one.state())}
+        arms: dict[str, Callable[[int], None]] = {
+            "none": lambda _: None,
+            "every 10 steps": lambda step: kept.save(step, one.state()),
+        }
         times: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds + 1):
             for name in (list(arms), list(reversed(arms)))[number % 2]:
@@ -72,9 +91,14 @@ def checkpoints(rows: Rows, rounds: int) -> None:
                     times[name].append(time.perf_counter() - start)
         kept.close()
         size = max(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
-    taxes = [with_ / without - 1 for with_, without in zip(times["every 10 steps"], times["none"], strict=True)]
+    taxes = [
+        with_ / without - 1
+        for with_, without in zip(times["every 10 steps"], times["none"], strict=True)
+    ]
     error = statistics.stdev(taxes) / len(taxes) ** 0.5
-    print(f"| checkpoint every 10 steps ({size:.0f} MB) | none: {statistics.median(times['none']):.2f} s for {len(batches)} steps | {statistics.mean(taxes):+.2%}, standard error {error:.2%} |")
+    print(
+        f"| checkpoint every 10 steps ({size:.0f} MB) | none: {statistics.median(times['none']):.2f} s for {len(batches)} steps | {statistics.mean(taxes):+.2%}, standard error {error:.2%} |"
+    )
 
 
 if __name__ == "__main__":

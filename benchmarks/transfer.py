@@ -41,7 +41,10 @@ from pipelines.params import section_model
 TASK, CHOOSING = "text_classification", 100
 ARMS: Mapping[str, tuple[dict[str, Any], list[float]]] = {
     "full": ({"way": "full", "layer_decay": 0.9}, [5e-5, 2e-4]),
-    "lora": ({"way": "lora", "layer_decay": 1.0, "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.05}}, [5e-4, 2e-3]),
+    "lora": (
+        {"way": "lora", "layer_decay": 1.0, "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.05}},
+        [5e-4, 2e-3],
+    ),
     "head": ({"way": "head"}, [3e-3, 2e-2]),
 }
 EPOCHS, BATCH = 4, 32
@@ -52,23 +55,61 @@ def headlines(corpus: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(corpus.glob("*/*.txt")):
         line = path.read_bytes().decode("utf-8", errors="replace").strip().splitlines()[0]
-        rows.append({"id": f"{path.parent.name}-{path.stem}", "origin": path.name, "text": line, "label": path.parent.name, "split": None, "group": None})
+        rows.append(
+            {
+                "id": f"{path.parent.name}-{path.stem}",
+                "origin": path.name,
+                "text": line,
+                "label": path.parent.name,
+                "split": None,
+                "group": None,
+            }
+        )
     return rows
 
 
 def prepare(root: Path, corpus: Path, encoder: Path) -> None:
     """raw, clean and tokens below root."""
     names = ("id", "origin", "text", "label", "split", "group")
-    write_table(root / "raw", {"rows": pa.Table.from_pylist(headlines(corpus), schema=pa.schema([(name, pa.string()) for name in names]))})
-    told: dict[str, dict[str, Any]] = {"clean": {"test_share": 0.2}, "tokenize": {"max_length": 64, "pretrained": str(encoder), "pretrained_sha256": digest(files_of(str(encoder), root))}}
-    sections: dict[str, BaseModel] = {name: section_model(name, TASK).model_validate(values) for name, values in told.items()}
+    write_table(
+        root / "raw",
+        {
+            "rows": pa.Table.from_pylist(
+                headlines(corpus), schema=pa.schema([(name, pa.string()) for name in names])
+            )
+        },
+    )
+    told: dict[str, dict[str, Any]] = {
+        "clean": {"test_share": 0.2},
+        "tokenize": {
+            "max_length": 64,
+            "pretrained": str(encoder),
+            "pretrained_sha256": digest(files_of(str(encoder), root)),
+        },
+    }
+    sections: dict[str, BaseModel] = {
+        name: section_model(name, TASK).model_validate(values) for name, values in told.items()
+    }
 
     def job(stage: str, inputs: list[str], outputs: list[str]) -> Job:
         paths = {name: root / (f"{stage}.json" if name == "report" else name) for name in outputs}
-        return Job(stage, TASK, 7, root, sections[stage], sections, {name: root / name for name in inputs}, paths, root / ".state")
+        return Job(
+            stage,
+            TASK,
+            7,
+            root,
+            sections[stage],
+            sections,
+            {name: root / name for name in inputs},
+            paths,
+            root / ".state",
+        )
 
     clean.run(job("clean", ["raw"], ["clean", "audit", "report"]))
-    write_table(root / "augmented", {"train": pa.table({name: pa.array([], pa.string()) for name in ("id", "text", "label")})})
+    write_table(
+        root / "augmented",
+        {"train": pa.table({name: pa.array([], pa.string()) for name in ("id", "text", "label")})},
+    )
     tokenize.run(job("tokenize", ["clean", "augmented"], ["tokens", "report"]))
 
 
@@ -77,7 +118,11 @@ def outputs_of(module: Any, rows: Rows, features: bool = False) -> NDArray[np.fl
     found: list[Any] = [None] * len(rows)
     with torch.inference_mode():
         for some in in_order(rows.lengths, 64):
-            batch = {name: torch.from_numpy(value) for name, value in rows.batch(some).items() if name != "target"}
+            batch = {
+                name: torch.from_numpy(value)
+                for name, value in rows.batch(some).items()
+                if name != "target"
+            }
             if features:
                 weights = batch["mask"].unsqueeze(-1)
                 given = (module.states(**batch) * weights).sum(1) / weights.sum(1)
@@ -95,18 +140,35 @@ def frozen(splits: Mapping[str, Rows], module: Any) -> tuple[float, NDArray[np.b
     said = {name: outputs_of(module, rows, features=True) for name, rows in splits.items()}
     best: tuple[float, NDArray[np.bool_], str] = (-1.0, np.array([]), "")
     for scaled in (False, True):
-        x = {name: value / np.linalg.norm(value, axis=1, keepdims=True) if scaled else value for name, value in said.items()}
+        x = {
+            name: value / np.linalg.norm(value, axis=1, keepdims=True) if scaled else value
+            for name, value in said.items()
+        }
         for c in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
             model = LogisticRegression(C=c, max_iter=5000).fit(x["train"], splits["train"].target)
             figure = float(model.score(x["validation"], splits["validation"].target))
             if figure > best[0]:
-                best = (figure, model.predict(x["test"]) == splits["test"].target, f"C {c:g}{', length 1' if scaled else ''}")
+                best = (
+                    figure,
+                    model.predict(x["test"]) == splits["test"].target,
+                    f"C {c:g}{', length 1' if scaled else ''}",
+                )
     return best
 
 
 def fitted(root: Path, arm: str, rate: float, seed: int) -> tuple[dict[str, float], Path]:
     """The engine's fit: the best epoch's row and weights."""
-    knobs = FitParams(workers=1, epochs=EPOCHS, batch_size=BATCH, learning_rate=rate, schedule="linear", warmup_share=0.1, patience=EPOCHS, checkpoint_steps=1000, checkpoint_keep=1)
+    knobs = FitParams(
+        workers=1,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        learning_rate=rate,
+        schedule="linear",
+        warmup_share=0.1,
+        patience=EPOCHS,
+        checkpoint_steps=1000,
+        checkpoint_keep=1,
+    )
     state = root / "fits" / f"{arm}-{rate}-{seed}"
     done = fit(FitSpec(TASK, root / "tokens", "pretrained", ARMS[arm][0], knobs, {}, seed, state))
     for left in (state / "checkpoints").glob("*"):
@@ -116,7 +178,9 @@ def fitted(root: Path, arm: str, rate: float, seed: int) -> tuple[dict[str, floa
 
 def main() -> None:
     """Print a line a fit, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
@@ -126,20 +190,48 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         prepare(root, told.corpus.resolve(), told.encoder.resolve())
-        encoder, architecture = load_encoder(root / "tokens", TASK), base.models(TASK).architectures["pretrained"]
-        splits = {name: Rows(root / "tokens", name, encoder) for name in ("train", "validation", "test")}
-        print({name: len(rows) for name, rows in splits.items()}, json.loads((root / "clean.json").read_text()), flush=True)
+        encoder, architecture = (
+            load_encoder(root / "tokens", TASK),
+            base.models(TASK).architectures["pretrained"],
+        )
+        splits = {
+            name: Rows(root / "tokens", name, encoder) for name in ("train", "validation", "test")
+        }
+        print(
+            {name: len(rows) for name, rows in splits.items()},
+            json.loads((root / "clean.json").read_text()),
+            flush=True,
+        )
         module = architecture.build(architecture.Config(), encoder).eval()
         assert isinstance(architecture, base.Borrows)
         module.load_state_dict(architecture.weights(root / "tokens"), strict=False)
         figure, hits, settings = frozen(splits, module)
         print(f"frozen: validation {figure:.4f}, test {hits.mean():.4f} ({settings})", flush=True)
         for arm in told.arms:
-            chosen = max(ARMS[arm][1], key=lambda rate: fitted(root, arm, rate, CHOOSING)[0]["validation_accuracy"])
-            compare(root, arm, chosen, told.seeds, splits["test"], hits, architecture.build(architecture.Config(), encoder).eval())
+            chosen = max(
+                ARMS[arm][1],
+                key=lambda rate: fitted(root, arm, rate, CHOOSING)[0]["validation_accuracy"],
+            )
+            compare(
+                root,
+                arm,
+                chosen,
+                told.seeds,
+                splits["test"],
+                hits,
+                architecture.build(architecture.Config(), encoder).eval(),
+            )
 
 
-def compare(root: Path, arm: str, rate: float, seeds: int, test: Rows, frozen_hits: NDArray[np.bool_], module: Any) -> None:
+def compare(
+    root: Path,
+    arm: str,
+    rate: float,
+    seeds: int,
+    test: Rows,
+    frozen_hits: NDArray[np.bool_],
+    module: Any,
+) -> None:
     """Fit with the chosen rate, ask test once a seed, print the row: mean, spread, difference with its interval over test rows."""
     start, hits, validation = time.perf_counter(), [], []
     for seed in range(seeds):
@@ -147,12 +239,18 @@ def compare(root: Path, arm: str, rate: float, seeds: int, test: Rows, frozen_hi
         module.load_state_dict(load_file(weights))
         hits.append(outputs_of(module, test).argmax(1) == test.target)
         validation.append(best["validation_accuracy"])
-        print(f"{arm} seed {seed}: validation {validation[-1]:.4f} (epoch {best['epoch']:.0f}), test {hits[-1].mean():.4f}", flush=True)
+        print(
+            f"{arm} seed {seed}: validation {validation[-1]:.4f} (epoch {best['epoch']:.0f}), test {hits[-1].mean():.4f}",
+            flush=True,
+        )
     seconds = (time.perf_counter() - start) / seeds
     each = [float(hit.mean()) * 100 for hit in hits]
     difference = np.mean(hits, axis=0) - frozen_hits  # (rows,)
     rng = np.random.default_rng(0)
-    drawn = [float(difference[rng.integers(0, len(difference), len(difference))].mean()) * 100 for _ in range(2000)]
+    drawn = [
+        float(difference[rng.integers(0, len(difference), len(difference))].mean()) * 100
+        for _ in range(2000)
+    ]
     low, high = np.percentile(drawn, [2.5, 97.5])
     spread = statistics.stdev(each) if seeds > 1 else 0.0
     print(

@@ -18,7 +18,10 @@ TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
 def main() -> None:
     """Print a row per way of laying rows out."""
     rows = Rows(TOKENS, "train", load_encoder(TOKENS, "text_classification"))
-    for name, packed in (("packed (ngrams, transformer)", True), ("padded, rows of like length together (textcnn, recurrent)", False)):
+    for name, packed in (
+        ("packed (ngrams, transformer)", True),
+        ("padded, rows of like length together (textcnn, recurrent)", False),
+    ):
         for workers in (1, 2):
             meter = Meter(torch.device("cpu"))
             for epoch in range(3):

@@ -57,7 +57,16 @@ class Account:
         return replace(
             self.made,
             outcome=served["decision"] if ran else "unchanged",
-            detail=", ".join(filter(None, (self.made.detail, "" if ran else "DVC knew the result of serve", *_refused(served if ran else {})))),
+            detail=", ".join(
+                filter(
+                    None,
+                    (
+                        self.made.detail,
+                        "" if ran else "DVC knew the result of serve",
+                        *_refused(served if ran else {}),
+                    ),
+                )
+            ),
             ended=now(),
             seconds={"run": round(seconds, 1)},
             source=self.survey.only(_learnt(data / "raw" / MANIFEST)).digest,
@@ -75,11 +84,31 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     """
     if home(root) != root:
         return lambda _: None
-    draft = Retrain(uuid.uuid4().hex[:12], RUN, "failed", "", now(), "", {}, "", "", "", "", 0, before=champion(root, params.name))
+    draft = Retrain(
+        uuid.uuid4().hex[:12],
+        RUN,
+        "failed",
+        "",
+        now(),
+        "",
+        {},
+        "",
+        "",
+        "",
+        "",
+        0,
+        before=champion(root, params.name),
+    )
     try:
         made, found, _ = made_with(root, params, draft)
-        if changed := isolate.uncommitted(root):  # a retrain would run the code of HEAD, which this is not
-            made = replace(made, code=digest_of((made.code + changed).encode()).hexdigest(), detail="with changes of the code that are not committed")
+        if changed := isolate.uncommitted(
+            root
+        ):  # a retrain would run the code of HEAD, which this is not
+            made = replace(
+                made,
+                code=digest_of((made.code + changed).encode()).hexdigest(),
+                detail="with changes of the code that are not committed",
+            )
     except GristmillError as error:
         why = error.what
         return lambda _: console.print(_UNKNOWN.format(escape(why)))
@@ -93,11 +122,18 @@ def _served(root: Path, params: Params) -> int:
 
 
 def _refused(served: dict[str, dict[str, str]]) -> list[str]:
-    return [gate for gate, verdict in served.get("gates", {}).items() if verdict in ("refused", "borderline")]
+    return [
+        gate
+        for gate, verdict in served.get("gates", {}).items()
+        if verdict in ("refused", "borderline")
+    ]
 
 
 def _learnt(manifest: Path) -> set[str]:
     """The files that ingest has read; feedback that was accepted since then is not among them, for DVC does not look at it."""
     with suppress(OSError):
-        return {each["name"] for each in json.loads(manifest.read_text(encoding="utf-8")).get("files", ())}
+        return {
+            each["name"]
+            for each in json.loads(manifest.read_text(encoding="utf-8")).get("files", ())
+        }
     return set()

@@ -20,16 +20,24 @@ def advice(root: Path, name: str) -> str:
     """
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
-    waiting = len(Box(monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows).waiting())
+    waiting = len(
+        Box(monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows).waiting()
+    )
     steps = _missing(params, name)
     steps.append(
-        f"look at what waits for review ({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right" if waiting else "send labels for answers (POST /v1/feedback) and accept them"
+        f"look at what waits for review ({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right"
+        if waiting
+        else "send labels for answers (POST /v1/feedback) and accept them"
     )
     return "; ".join([*steps, "or bring new rows to the source; the retrain then begins by itself"])
 
 
 def _missing(params: Params, name: str) -> list[str]:
     ingest = params.sections["ingest"]
-    wanted = [] if params.monitor.keep_text else ["monitor.keep_text: true (and start gristmill serve again)"]
+    wanted = (
+        []
+        if params.monitor.keep_text
+        else ["monitor.keep_text: true (and start gristmill serve again)"]
+    )
     wanted += [] if ingest.feedback else [f"ingest.feedback: data/feedback/{name}"]  # type: ignore[attr-defined]
     return [f"set {' and '.join(wanted)} in {params.pipeline.params}"] if wanted else []

@@ -56,7 +56,16 @@ class Batch:
         return self.state / f"part-{number:06d}.parquet"
 
 
-def predict_file(root: Path, name: str, source: Path, out: Path, column: str | None = None, version: int | None = None, *, replace_out: bool = False) -> None:
+def predict_file(
+    root: Path,
+    name: str,
+    source: Path,
+    out: Path,
+    column: str | None = None,
+    version: int | None = None,
+    *,
+    replace_out: bool = False,
+) -> None:
     """Answer each row of a file with the champion, or another version, of a pipeline.
 
     Args:
@@ -76,21 +85,41 @@ def predict_file(root: Path, name: str, source: Path, out: Path, column: str | N
     kind = kind_of(out, "--out")
     kind_of(source, "--in")
     if not source.is_file():
-        raise InputError(f"there is no file {str(source)!r}", where="--in", remedy="give the path of a Parquet, CSV or JSON lines file")
+        raise InputError(
+            f"there is no file {str(source)!r}",
+            where="--in",
+            remedy="give the path of a Parquet, CSV or JSON lines file",
+        )
     if out.exists() and out.samefile(source):
         raise InputError("is the file that is read", where="--out", remedy="name another file")
     _check_out(root, name, out, kind, replace_out)
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         wanted, model = _subject(root, name, column, version, Path(scratch))
     digest = sha256(source)
-    key = hashlib.sha256(to_json([_FORMAT, digest, model.digest, model.name, model.abstain, [column.source for column in wanted.columns], wanted.limit]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        to_json(
+            [
+                _FORMAT,
+                digest,
+                model.digest,
+                model.name,
+                model.abstain,
+                [column.source for column in wanted.columns],
+                wanted.limit,
+            ]
+        ).encode()
+    ).hexdigest()[:16]
     batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
     lock = batch.state.with_suffix(".lock")
     with only_one(lock, f"the scoring of {source.name}"):
         try:
             made = _score(root, batch, kind)
             if sha256(source) != digest:
-                raise InputError("was changed while it was read", where=str(source), remedy="run the same command again when nothing writes to it")
+                raise InputError(
+                    "was changed while it was read",
+                    where=str(source),
+                    remedy="run the same command again when nothing writes to it",
+                )
             reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
             shutil.rmtree(batch.state, ignore_errors=True)
         finally:
@@ -102,20 +131,32 @@ def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool
     """Refuse an output that would replace a person's file, or that the next run of a pipeline would delete."""
     mistake = path_mistake(root, name, str(out.absolute()))
     if mistake and " lies in " in mistake:
-        raise InputError(mistake.partition(": ")[0] + ", and is deleted when the pipeline runs", where="--out", remedy="write to another folder")
+        raise InputError(
+            mistake.partition(": ")[0] + ", and is deleted when the pipeline runs",
+            where="--out",
+            remedy="write to another folder",
+        )
     if out.is_dir():
         raise InputError("is a folder", where="--out", remedy="name a file")
     if out.exists() and not replace_out and f"{ANSWER}by" not in column_names(out, kind):
         what = f"{str(out)!r} is there already and holds no answers of gristmill predict"
-        raise InputError(what, where="--out", remedy="name another file, or add --replace to write over this one")
+        raise InputError(
+            what, where="--out", remedy="name another file, or add --replace to write over this one"
+        )
 
 
 def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: float) -> None:
     new = made.rows - made.kept
-    without = f" ({sum(reasons.values()):,} without an answer: {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())})" if reasons else ""
+    without = (
+        f" ({sum(reasons.values()):,} without an answer: {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())})"
+        if reasons
+        else ""
+    )
     rate = f", {new / made.seconds:,.0f} rows/s while scoring" if new else ""
     before = f", {made.kept:,} of them earlier" if made.kept else ""
-    console.print(f"{made.rows:,} rows{before}{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}")
+    console.print(
+        f"{made.rows:,} rows{before}{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}"
+    )
 
 
 @dataclass
@@ -126,7 +167,9 @@ class _Made:
     seconds: float = 0.0  # from the first missing piece to the last answer
 
 
-def _subject(root: Path, name: str, column: str | None, version: int | None, scratch: Path) -> tuple[Asked, Model]:
+def _subject(
+    root: Path, name: str, column: str | None, version: int | None, scratch: Path
+) -> tuple[Asked, Model]:
     """The column that is asked, and the model with its bytes: verified by whoever loads it."""
     from components.core.bundles import CARD
     from components.registry.versions import fetch
@@ -137,12 +180,28 @@ def _subject(root: Path, name: str, column: str | None, version: int | None, scr
     number = version or released(root, name)[1].number
     ingest = params.sections["ingest"]
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-    wanted = asked(base.schema(params.task).roles, column, ingest.columns, ingest.max_bytes_per_value)  # type: ignore[attr-defined]
+    wanted = asked(
+        base.schema(params.task).roles,
+        column,
+        ingest.columns,  # type: ignore[attr-defined]
+        ingest.max_bytes_per_value,  # type: ignore[attr-defined]
+    )
     bundle = fetch(root, params.name, number, scratch)
-    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in sorted(bundle.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(bundle).as_posix(): path.read_bytes()
+        for path in sorted(bundle.rglob("*"))
+        if path.is_file()
+    }
     if CARD not in files:
-        raise InputError(f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status")
-    return wanted, Model(hashlib.sha256(files[CARD]).hexdigest(), f"{params.name} version {number}", [files], settings.abstain)
+        raise InputError(
+            f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status"
+        )
+    return wanted, Model(
+        hashlib.sha256(files[CARD]).hexdigest(),
+        f"{params.name} version {number}",
+        [files],
+        settings.abstain,
+    )
 
 
 def _score(root: Path, batch: Batch, kind: Format) -> _Made:
@@ -152,15 +211,29 @@ def _score(root: Path, batch: Batch, kind: Format) -> _Made:
     first = list(islice(todo, 2))
     if made.kept:
         console.print("  goes on with what an earlier run has answered")
-    with Watcher("predict") as watcher, attached(root, psutil.Process()) if len(first) > 1 else nullcontext():
-        model, started, done = _shared(batch.model) if len(first) > 1 else batch.model, time.monotonic(), 0
-        for number, table in spread(score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()):
+    with (
+        Watcher("predict") as watcher,
+        attached(root, psutil.Process()) if len(first) > 1 else nullcontext(),
+    ):
+        model, started, done = (
+            _shared(batch.model) if len(first) > 1 else batch.model,
+            time.monotonic(),
+            0,
+        )
+        for number, table in spread(
+            score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()
+        ):
             if not batch.state.exists():
-                note(batch.state, {"stage": BATCH, "in": str(batch.source), "model": batch.model.name})
+                note(
+                    batch.state,
+                    {"stage": BATCH, "in": str(batch.source), "model": batch.model.name},
+                )
             with atomic(batch.part(number)) as stream:
                 pq.write_table(table, stream, compression="zstd")
             done += table.num_rows
-            watcher.show({"kind": "progress", "done": made.kept + done, "total": total, "what": "rows"})
+            watcher.show(
+                {"kind": "progress", "done": made.kept + done, "total": total, "what": "rows"}
+            )
         made.seconds = time.monotonic() - started
     return made
 

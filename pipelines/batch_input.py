@@ -19,8 +19,16 @@ from components.ingest.files import SUFFIXES
 from components.ingest.rows import Bad, Format, Record, Unit
 from components.tasks.base import Role
 
-KINDS: Mapping[Format, formats.Reader | None] = {"parquet": None, "csv": formats.tables, "tsv": formats.tables, "jsonl": formats.objects}
-_ROWS, _BYTES = 4096, 1 << 24  # a piece ends at either; never by the number of workers, or a resumed run would cut others
+KINDS: Mapping[Format, formats.Reader | None] = {
+    "parquet": None,
+    "csv": formats.tables,
+    "tsv": formats.tables,
+    "jsonl": formats.objects,
+}
+_ROWS, _BYTES = (
+    4096,
+    1 << 24,
+)  # a piece ends at either; never by the number of workers, or a resumed run would cut others
 _STEP = 256
 
 
@@ -40,13 +48,23 @@ class Asked(Layout):
         """Raise InputError where the column is absent or a name stands twice: original columns are kept, so none may hide another."""
         names = list(found)
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"has more than one column named {twice[0]!r}", where=where, remedy="rename all but one")
+            raise InputError(
+                f"has more than one column named {twice[0]!r}",
+                where=where,
+                remedy="rename all but one",
+            )
         if self.input.source not in names:
             known = ", ".join(map(repr, names[:30])) or "none"
-            raise InputError(f"has no column {self.input.source!r}{nearest(self.input.source, names)}; its columns: {known}", where=where, remedy="--column NAME names the one to ask about")
+            raise InputError(
+                f"has no column {self.input.source!r}{nearest(self.input.source, names)}; its columns: {known}",
+                where=where,
+                remedy="--column NAME names the one to ask about",
+            )
 
 
-def asked(roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int | None) -> Asked:
+def asked(
+    roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int | None
+) -> Asked:
     """The input columns of a task.
 
     Args:
@@ -56,7 +74,9 @@ def asked(roles: Sequence[Role], column: str | None, named: Mapping[str, str], l
         limit: bytes of one value; None: what suits the kind of input.
     """
     inputs = [role for role in roles if role.role == "input"]
-    names = {role.name: named[role.name] for role in inputs if role.name in named} | ({inputs[0].name: column} if column else {})
+    names = {role.name: named[role.name] for role in inputs if role.name in named} | (
+        {inputs[0].name: column} if column else {}
+    )
     found = layout(inputs, names, limit)
     return Asked([each for each in found.columns if each.role == "input"], found.limit)
 
@@ -70,7 +90,11 @@ def kind_of(path: Path, option: str) -> Format:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None or kind not in KINDS:
         known = ", ".join(sorted(suffix for suffix, each in SUFFIXES.items() if each in KINDS))
-        raise InputError(f"{path.name!r} has none of the suffixes {known}", where=option, remedy="name the format by the suffix")
+        raise InputError(
+            f"{path.name!r} has none of the suffixes {known}",
+            where=option,
+            remedy="name the format by the suffix",
+        )
     return kind
 
 
@@ -99,14 +123,18 @@ def pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
         encoding = detect(path, "auto", path.name)
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="write it as UTF-8") from None
-    yield from _record_pieces(reader(Unit(path.name, (path,), kind, encoding), wanted, set()), wanted.input.source)
+    yield from _record_pieces(
+        reader(Unit(path.name, (path,), kind, encoding), wanted, set()), wanted.input.source
+    )
 
 
 def _parquet(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"is not readable Parquet: {error}", where=path.name, remedy="write the file again") from None
+        raise InputError(
+            f"is not readable Parquet: {error}", where=path.name, remedy="write the file again"
+        ) from None
 
 
 def _parquet_pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
@@ -116,11 +144,18 @@ def _parquet_pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
         try:
             for batch in file.iter_batches(batch_size=min(_STEP, _ROWS)):
                 held.append(batch)
-                if sum(each.num_rows for each in held) >= _ROWS or sum(each.nbytes for each in held) >= _BYTES:
-                    yield Rows(pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held))
+                if (
+                    sum(each.num_rows for each in held) >= _ROWS
+                    or sum(each.nbytes for each in held) >= _BYTES
+                ):
+                    yield Rows(
+                        pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held)
+                    )
                     held = []
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"is not readable Parquet: {error}", where=path.name, remedy="write the file again") from None
+            raise InputError(
+                f"is not readable Parquet: {error}", where=path.name, remedy="write the file again"
+            ) from None
         if held:
             yield Rows(pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held))
 
@@ -130,7 +165,11 @@ def _record_pieces(found: Iterable[Record | Bad], column: str) -> Iterator[Rows]
     size = 0
     for item in found:
         held.append(item)
-        size += sum(len(value) for value in item.values.values() if isinstance(value, str)) if isinstance(item, Record) else 0
+        size += (
+            sum(len(value) for value in item.values.values() if isinstance(value, str))
+            if isinstance(item, Record)
+            else 0
+        )
         if len(held) >= _ROWS or size >= _BYTES:
             yield _as_rows(held, column)
             held, size = [], 0
@@ -139,10 +178,21 @@ def _record_pieces(found: Iterable[Record | Bad], column: str) -> Iterator[Rows]
 
 
 def _as_rows(items: Sequence[Record | Bad], column: str) -> Rows:
-    names = dict.fromkeys(name for item in items if isinstance(item, Record) for name in item.values)
+    names = dict.fromkeys(
+        name for item in items if isinstance(item, Record) for name in item.values
+    )
     values = [item.values if isinstance(item, Record) else {} for item in items]
-    broken = [f"{item.reason} (line {item.row})" if isinstance(item, Bad) else _fault(item.values.get(column)) for item in items]
-    table = pa.table({_written(name): _column([each.get(name) for each in values]) for name in names}) if names else pa.table({"": pa.nulls(len(items))}).drop_columns([""])
+    broken = [
+        f"{item.reason} (line {item.row})"
+        if isinstance(item, Bad)
+        else _fault(item.values.get(column))
+        for item in items
+    ]
+    table = (
+        pa.table({_written(name): _column([each.get(name) for each in values]) for name in names})
+        if names
+        else pa.table({"": pa.nulls(len(items))}).drop_columns([""])
+    )
     return Rows(table, broken)
 
 
@@ -151,7 +201,16 @@ def _column(values: Sequence[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-        return pa.array([None if value is None else _written(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) for value in values])
+        return pa.array(
+            [
+                None
+                if value is None
+                else _written(
+                    value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                )
+                for value in values
+            ]
+        )
 
 
 def _fault(value: Any) -> str | None:
@@ -168,4 +227,8 @@ def _written(text: str) -> str:
 
 def raw_values(rows: Rows, column: Column) -> list[Any]:
     """What is asked, row by row; None where the row has nothing."""
-    return list(rows.originals[column.source].to_pylist()) if column.source in rows.originals.column_names else [None] * len(rows.broken)
+    return (
+        list(rows.originals[column.source].to_pylist())
+        if column.source in rows.originals.column_names
+        else [None] * len(rows.broken)
+    )

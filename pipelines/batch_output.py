@@ -32,7 +32,11 @@ def join(parts: Sequence[Path], out: Path, kind: Format) -> Counter[str]:
     reasons: Counter[str] = Counter()
     with atomic(out) as stream:
         for table in _writing(stream, kind, schema, parts):
-            reasons.update(reason.split(" (line")[0] for reason in table[REASON].to_pylist() if reason is not None)
+            reasons.update(
+                reason.split(" (line")[0]
+                for reason in table[REASON].to_pylist()
+                if reason is not None
+            )
     return reasons
 
 
@@ -57,21 +61,42 @@ def column_names(out: Path, kind: Format) -> set[str]:
 def check_holds(schema: pa.Schema, kind: Format) -> None:
     """Raise InputError where a format of text cannot hold a column."""
     for field in schema:
-        if kind != "parquet" and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)):
-            raise InputError(f"column {field.name!r} holds bytes, which {kind} cannot", where="--out", remedy="write a .parquet file")
+        if kind != "parquet" and (
+            pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+        ):
+            raise InputError(
+                f"column {field.name!r} holds bytes, which {kind} cannot",
+                where="--out",
+                remedy="write a .parquet file",
+            )
 
 
-def _writing(stream: BinaryIO, kind: Format, schema: pa.Schema, parts: Sequence[Path]) -> Iterator[pa.Table]:
+def _writing(
+    stream: BinaryIO, kind: Format, schema: pa.Schema, parts: Sequence[Path]
+) -> Iterator[pa.Table]:
     """Write part by part; each is yielded when it is written."""
     tables = (_fitted(pq.read_table(part), schema) for part in parts)
     if kind == "jsonl":
         for table in tables:
             for row in table.to_pylist():
-                stream.write((json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
+                stream.write(
+                    (
+                        json.dumps(
+                            {name: _plain(value) for name, value in row.items()},
+                            ensure_ascii=False,
+                            default=str,
+                        )
+                        + "\n"
+                    ).encode("utf-8")
+                )
             yield table
         return
     options = pc.WriteOptions(delimiter="\t" if kind == "tsv" else ",")
-    with pq.ParquetWriter(stream, schema, compression="zstd") if kind == "parquet" else pc.CSVWriter(stream, schema, write_options=options) as writer:
+    with (
+        pq.ParquetWriter(stream, schema, compression="zstd")
+        if kind == "parquet"
+        else pc.CSVWriter(stream, schema, write_options=options) as writer
+    ):
         for table in tables:
             writer.write_table(table)
             yield table
@@ -84,13 +109,21 @@ def _common(schemas: Sequence[pa.Schema], text: bool) -> pa.Schema:
         for field in schema:
             kinds.setdefault(field.name, []).append(field.type)
     tail = (f"{ANSWER}by", f"{ANSWER}data_hash", REASON)
-    names = sorted(kinds, key=lambda name: 2 + tail.index(name) if name in tail else name.startswith(ANSWER))
+    names = sorted(
+        kinds, key=lambda name: 2 + tail.index(name) if name in tail else name.startswith(ANSWER)
+    )
     return pa.schema([(name, _kind(kinds[name], text)) for name in names])
 
 
 def _kind(types: Sequence[pa.DataType], text: bool) -> pa.DataType:
     try:
-        kind = pa.unify_schemas([pa.schema([("x", each)]) for each in types], promote_options="permissive").field("x").type
+        kind = (
+            pa.unify_schemas(
+                [pa.schema([("x", each)]) for each in types], promote_options="permissive"
+            )
+            .field("x")
+            .type
+        )
     except pa.ArrowException:
         return pa.string()
     return pa.string() if pa.types.is_null(kind) or (text and pa.types.is_nested(kind)) else kind
@@ -99,9 +132,23 @@ def _kind(types: Sequence[pa.DataType], text: bool) -> pa.DataType:
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = []
     for field in schema:
-        column = table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        column = (
+            table[field.name]
+            if field.name in table.column_names
+            else pa.nulls(table.num_rows, field.type)
+        )
         if column.type != field.type and pa.types.is_string(field.type):
-            column = pa.array([None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str) for value in column.to_pylist()], pa.string())
+            column = pa.array(
+                [
+                    None
+                    if value is None
+                    else value
+                    if isinstance(value, str)
+                    else json.dumps(value, ensure_ascii=False, default=str)
+                    for value in column.to_pylist()
+                ],
+                pa.string(),
+            )
         columns.append(column.cast(field.type))
     return pa.table(columns, schema=schema)
 

@@ -30,7 +30,9 @@ class Model:
 
     digest: str  # of the card, which holds the hashes of the files
     name: str  # NAME version N
-    files: Sequence[Any]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
+    files: Sequence[
+        Any
+    ]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
     abstain: float | None = None  # of section `serve`
 
 
@@ -58,15 +60,21 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
     for row in range(len(reasons)):
         if reasons[row] is None:
             try:
-                queries[row] = _query(predictor, piece, {name: column[row] for name, column in values.items()})
+                queries[row] = _query(
+                    predictor, piece, {name: column[row] for name, column in values.items()}
+                )
             except Reject as reject:
                 reasons[row] = reject.reason
     answers: list[Any] = [None] * len(reasons)
-    order = sorted(queries, key=lambda row: len(queries[row].model_dump_json()))  # texts of like length together waste no padding
+    order = sorted(
+        queries, key=lambda row: len(queries[row].model_dump_json())
+    )  # texts of like length together waste no padding
     for start in range(0, len(order), _BATCH):
         chunk = order[start : start + _BATCH]
         for row, given in zip(chunk, _ask(predictor, [queries[row] for row in chunk]), strict=True):
-            answers[row], reasons[row] = (None, given.reason) if isinstance(given, Reject) else (given, None)
+            answers[row], reasons[row] = (
+                (None, given.reason) if isinstance(given, Reject) else (given, None)
+            )
     return piece.number, _joined(piece, predictor.card.data_hash, answers, reasons)
 
 
@@ -74,7 +82,9 @@ def _query(predictor: Predictor, piece: Piece, values: Mapping[str, Any]) -> Any
     from pydantic import ValidationError
 
     roles = {role.name: role for role in base.schema(predictor.card.task).roles}
-    inputs = {column.name: column.convert(values[column.name], piece.limit) for column in piece.columns}
+    inputs = {
+        column.name: column.convert(values[column.name], piece.limit) for column in piece.columns
+    }
     for name, value in inputs.items():
         if value is None:
             if roles[name].required:
@@ -97,20 +107,28 @@ def _ask(predictor: Predictor, queries: Sequence[Any]) -> list[Any]:
         return [*_ask(predictor, queries[:middle]), *_ask(predictor, queries[middle:])]
 
 
-def _joined(piece: Piece, data_hash: str, answers: Sequence[Any], reasons: Sequence[str | None]) -> pa.Table:
+def _joined(
+    piece: Piece, data_hash: str, answers: Sequence[Any], reasons: Sequence[str | None]
+) -> pa.Table:
     rows = [_flat(answer) if answer is not None else {} for answer in answers]
     names = dict.fromkeys(name for row in rows for name in row)
     by = [None if answer is None else piece.model.name for answer in answers]
     added = {
         **{f"{ANSWER}{name}": pa.array([row.get(name) for row in rows]) for name in names},
         f"{ANSWER}by": pa.array(by, pa.string()),
-        f"{ANSWER}data_hash": pa.array([None if answer is None else data_hash for answer in answers], pa.string()),
+        f"{ANSWER}data_hash": pa.array(
+            [None if answer is None else data_hash for answer in answers], pa.string()
+        ),
         REASON: pa.array(reasons, pa.string()),
     }
     table = piece.rows.originals
     for name, column in added.items():
         if name in table.column_names:
-            raise InputError(f"has a column {name!r} already, which answers would hide", where="--in", remedy="rename or drop it")
+            raise InputError(
+                f"has a column {name!r} already, which answers would hide",
+                where="--in",
+                remedy="rename or drop it",
+            )
         table = table.append_column(name, column)
     return table
 
@@ -119,7 +137,11 @@ def _flat(answer: Any) -> dict[str, Any]:
     """The fields of an answer; one that is a mapping becomes a column a key."""
     flat: dict[str, Any] = {}
     for name, value in answer.model_dump().items():
-        flat |= {f"{name}_{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
+        flat |= (
+            {f"{name}_{key}": each for key, each in value.items()}
+            if isinstance(value, Mapping)
+            else {name: value}
+        )
     return flat
 
 

@@ -19,7 +19,12 @@ from pipelines.project import FRESH, root, task_ids
 from pipelines.terminal import print_anything
 from pipelines.tracking import app as tracking
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Raw data in, a served and reviewed model out.")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Raw data in, a served and reviewed model out.",
+)
 app.add_typer(tracking, name="mlflow")
 app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
@@ -32,19 +37,28 @@ app.command()(review.trace)
 @app.command()
 def run(
     name: Name = None,
-    fresh: Annotated[bool, typer.Option(help="run all stages again, discarding resumable state, finished trials included")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            help="run all stages again, discarding resumable state, finished trials included"
+        ),
+    ] = False,
     pipeline: Pipeline = None,
 ) -> None:
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from pipelines.run import run_pipeline
 
-    raise typer.Exit(run_pipeline(root(), choose_pipeline(root(), name, pipeline, needs_model=False), fresh))
+    raise typer.Exit(
+        run_pipeline(root(), choose_pipeline(root(), name, pipeline, needs_model=False), fresh)
+    )
 
 
 @app.command()
 def stage(
     name: str,
-    params: Annotated[str, typer.Argument(help="params file, relative to the project")] = "params.yaml",
+    params: Annotated[
+        str, typer.Argument(help="params file, relative to the project")
+    ] = "params.yaml",
     fresh: Annotated[bool, typer.Option(envvar=FRESH, help="discard resumable state")] = False,
 ) -> None:
     """Run one stage, as DVC does."""
@@ -53,7 +67,10 @@ def stage(
     from pipelines.stages import STAGES
 
     if name not in STAGES:
-        raise InputError(f"there is no stage {name!r}; there are {', '.join(STAGES)}", remedy="gristmill stage NAME [PARAMS]")
+        raise InputError(
+            f"there is no stage {name!r}; there are {', '.join(STAGES)}",
+            remedy="gristmill stage NAME [PARAMS]",
+        )
     with remembered(Path.cwd(), params, name):
         run_stage(Path.cwd(), name, params, fresh)
 
@@ -62,7 +79,13 @@ def stage(
 def retrain(
     name: Name = None,
     trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
-    accept_source: Annotated[bool, typer.Option("--accept-source", help="take the source as it is, though it has shrunk or its columns have changed")] = False,
+    accept_source: Annotated[
+        bool,
+        typer.Option(
+            "--accept-source",
+            help="take the source as it is, though it has shrunk or its columns have changed",
+        ),
+    ] = False,
     pipeline: Pipeline = None,
 ) -> None:
     """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
@@ -74,7 +97,10 @@ def retrain(
 @app.command()
 def pull(
     name: Name = None,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="all rows, in place of those that were pulled before")] = False,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="all rows, in place of those that were pulled before"),
+    ] = False,
     pipeline: Pipeline = None,
 ) -> None:
     """Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; run, retrain and schedule do so first."""
@@ -89,16 +115,32 @@ def pull(
 @app.command()
 def schedule(
     name: Name = None,
-    cron: Annotated[str | None, typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False)] = None,
-    on_new_data: Annotated[bool, typer.Option("--on-new-data", help="when data, code or params are new")] = False,
-    on_drift: Annotated[bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")] = False,
+    cron: Annotated[
+        str | None,
+        typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False),
+    ] = None,
+    on_new_data: Annotated[
+        bool, typer.Option("--on-new-data", help="when data, code or params are new")
+    ] = False,
+    on_drift: Annotated[
+        bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")
+    ] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 60.0,
-    print_: Annotated[str | None, typer.Option("--print", help="systemd or kubernetes: print the same for it", show_default=False)] = None,
+    print_: Annotated[
+        str | None,
+        typer.Option(
+            "--print", help="systemd or kubernetes: print the same for it", show_default=False
+        ),
+    ] = None,
     pipeline: Pipeline = None,
 ) -> None:
     """Retrain at set times, or when there is reason to, until Ctrl-C."""
     if sum((cron is not None, on_new_data, on_drift)) != 1:
-        raise InputError("takes one of --cron, --on-new-data and --on-drift", where="schedule", remedy='gristmill schedule --cron "0 3 * * *"')
+        raise InputError(
+            "takes one of --cron, --on-new-data and --on-drift",
+            where="schedule",
+            remedy='gristmill schedule --cron "0 3 * * *"',
+        )
     from pipelines.cron import parse
     from pipelines.run import files_of
 
@@ -198,7 +240,12 @@ def status() -> None:
 def serve(
     name: Name = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
-    host: Annotated[str, typer.Option(help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY"
+        ),
+    ] = "127.0.0.1",
     pipeline: Pipeline = None,
 ) -> None:
     """Hold the champion up over HTTP until Ctrl-C. Two pipelines can be served at a time, each on its port."""
@@ -222,28 +269,79 @@ def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
 def predict(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME] QUERY", help="a text, or the path of a picture; before it the pipeline, if it is not default. With --in: [NAME] alone", show_default=False),
+        typer.Argument(
+            metavar="[NAME] QUERY",
+            help="a text, or the path of a picture; before it the pipeline, if it is not default. With --in: [NAME] alone",
+            show_default=False,
+        ),
     ] = None,
     pipeline: Pipeline = None,
-    source: Annotated[Path | None, typer.Option("--in", help="a Parquet, CSV, TSV or JSON lines file of rows instead", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="where its rows go with their answers; the suffix names the format", show_default=False)] = None,
-    column: Annotated[str | None, typer.Option(help="what to ask about in that file; as ingest has it, unless given", show_default=False)] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="another than the champion, for a file", show_default=False)] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="write over an --out file that holds something else than answers")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--in",
+            help="a Parquet, CSV, TSV or JSON lines file of rows instead",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="where its rows go with their answers; the suffix names the format",
+            show_default=False,
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="what to ask about in that file; as ingest has it, unless given",
+            show_default=False,
+        ),
+    ] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(min=1, help="another than the champion, for a file", show_default=False),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="write over an --out file that holds something else than answers"
+        ),
+    ] = False,
 ) -> None:
     """Ask the champion without a server: one thing, or each row of a file."""
-    if (not words and source is None) or (source is None) != (out is None) or (source is not None and len(words or ()) > 1):
-        raise InputError("asks about a text, or about a file with --in and --out", where="predict", remedy='gristmill predict [NAME] "…", or gristmill predict [NAME] --in FILE --out FILE')
+    if (
+        (not words and source is None)
+        or (source is None) != (out is None)
+        or (source is not None and len(words or ()) > 1)
+    ):
+        raise InputError(
+            "asks about a text, or about a file with --in and --out",
+            where="predict",
+            remedy='gristmill predict [NAME] "…", or gristmill predict [NAME] --in FILE --out FILE',
+        )
     if source is not None and out is not None:
         from pipelines.batch import predict_file
 
-        predict_file(root(), choose_pipeline(root(), words[0] if words else None, pipeline), source, out, column, version, replace_out=replace)
+        predict_file(
+            root(),
+            choose_pipeline(root(), words[0] if words else None, pipeline),
+            source,
+            out,
+            column,
+            version,
+            replace_out=replace,
+        )
         return
     from pipelines.service import answer
 
     name, query = split_name(words, "QUERY", "predict")
     if name and name not in pipeline_names(root()):
-        raise InputError(f"there is no pipeline {name!r}", where="predict", remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"')
+        raise InputError(
+            f"there is no pipeline {name!r}",
+            where="predict",
+            remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"',
+        )
     answer(root(), choose_pipeline(root(), name, pipeline), query)
 
 

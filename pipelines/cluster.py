@@ -31,7 +31,9 @@ _SMALL_SHM = 512 * 2**20  # containers have 64 MiB unless told otherwise
 
 
 @contextmanager
-def attached(root: Path, owner: psutil.Process | None, *, apart: Path | None = None) -> Iterator[str]:
+def attached(
+    root: Path, owner: psutil.Process | None, *, apart: Path | None = None
+) -> Iterator[str]:
     """Connect this process to Ray while the block runs.
 
     Args:
@@ -52,7 +54,11 @@ def attached(root: Path, owner: psutil.Process | None, *, apart: Path | None = N
         return
     record = start(root, owner, apart=apart)
     try:
-        with connected(record.address, environment(record.token), "gristmill down, then run the same command again"):
+        with connected(
+            record.address,
+            environment(record.token),
+            "gristmill down, then run the same command again",
+        ):
             yield record.address
     finally:
         if owner and owner.pid == os.getpid():
@@ -68,11 +74,19 @@ def start(root: Path, owner: psutil.Process | None, *, apart: Path | None = None
     code, root = root.resolve(), (apart or root).resolve()
     mine = identify(owner.pid) if owner else None
     if owner and not mine:
-        raise EnvironmentFault(f"process {owner.pid}, for which Ray is needed, has ended", where="cluster", remedy="run the same command again")
+        raise EnvironmentFault(
+            f"process {owner.pid}, for which Ray is needed, has ended",
+            where="cluster",
+            remedy="run the same command again",
+        )
     with only_one(lock_path(root), "the start or stop of Ray", wait=START_S + _STOP_S):
         record = load(root)
         if record and record.usable:
-            owners = None if mine is None or record.owners is None else sorted(filter(alive, {*record.owners, mine}))
+            owners = (
+                None
+                if mine is None or record.owners is None
+                else sorted(filter(alive, {*record.owners, mine}))
+            )
             record = replace(record, owners=owners)
             record.save()
             return record
@@ -97,7 +111,10 @@ def release(root: Path, owner: psutil.Process) -> None:
         record = load(root)
         if record is None or record.owners is None:
             return
-        record = replace(record, owners=[other for other in record.owners if other.pid != owner.pid and alive(other)])
+        record = replace(
+            record,
+            owners=[other for other in record.owners if other.pid != owner.pid and alive(other)],
+        )
         if record.owners:
             record.save()
         else:
@@ -113,8 +130,18 @@ def describe(root: Path) -> dict[str, Any] | None:
     if record is None:
         return None
     state = "running" if record.usable else "starting" if record.starting else "gone"
-    owners = None if record.owners is None else [owner.pid for owner in record.owners if alive(owner)]
-    return {"state": state, "address": record.address, "pid": record.node.pid, "owners": owners, "temp": record.temp, "started_by": record.started_by, "since": record.since}
+    owners = (
+        None if record.owners is None else [owner.pid for owner in record.owners if alive(owner)]
+    )
+    return {
+        "state": state,
+        "address": record.address,
+        "pid": record.node.pid,
+        "owners": owners,
+        "temp": record.temp,
+        "started_by": record.started_by,
+        "since": record.since,
+    }
 
 
 def owner_of_stage() -> psutil.Process:
@@ -145,20 +172,34 @@ def store_options(shm: Path = Path("/dev/shm")) -> list[str]:  # noqa: S108
         return [f"--object-store-memory={_STORE // 4}", "--plasma-directory={temp}"]
     if room.free // 5 < _LEAST_STORE:
         what = f"is nearly full: {room.free / 2**20:.0f} of {room.total / 2**20:.0f} MiB free, Ray needs {5 * _LEAST_STORE / 2**20:.0f}"
-        raise EnvironmentFault(what, where=str(shm), remedy=f"see what fills it (ls -lS {shm}), delete what no process uses; in a container start it with a larger --shm-size")
+        raise EnvironmentFault(
+            what,
+            where=str(shm),
+            remedy=f"see what fills it (ls -lS {shm}), delete what no process uses; in a container start it with a larger --shm-size",
+        )
     return [f"--object-store-memory={min(_STORE, room.free // 5)}"]
 
 
 def _launch(root: Path, owner: Identity | None, code: Path) -> Record:
     """Start a supervisor with its Ray: `root` holds the record, `code` is the project whose modules it imports."""
-    order = {"root": str(root), "owners": [owner] if owner else None, "started_by": this_command(), "store": store_options()}
+    order = {
+        "root": str(root),
+        "owners": [owner] if owner else None,
+        "started_by": this_command(),
+        "store": store_options(),
+    }
     log = record_path(root).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "pipelines.supervise", json.dumps(order)],
             cwd=code,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(
+                    [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
+                ),
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -174,7 +215,11 @@ def _launch(root: Path, owner: Identity | None, code: Path) -> Record:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         how = "ended" if supervisor.poll() is not None else f"was not ready after {START_S:.0f} s"
         last = "".join(f"\n    {line[:200]}" for line in lines[-8:])
-        raise EnvironmentFault(f"Ray {how} while starting. The last lines of its log:{last}", where=str(log), remedy="gristmill doctor looks for the cause; then run the same command again")
+        raise EnvironmentFault(
+            f"Ray {how} while starting. The last lines of its log:{last}",
+            where=str(log),
+            remedy="gristmill doctor looks for the cause; then run the same command again",
+        )
     except BaseException:
         supervisor.terminate()
         supervisor.wait(_STOP_S)

@@ -16,7 +16,9 @@ _ALONE = "or unset RAY_ADDRESS to use this machine alone"
 
 
 @contextmanager
-def connected(address: str, settings: Mapping[str, str], remedy: str, **options: Any) -> Iterator[None]:
+def connected(
+    address: str, settings: Mapping[str, str], remedy: str, **options: Any
+) -> Iterator[None]:
     """Connect this process to Ray with these settings in its environment while the block runs.
 
     Raises:
@@ -31,7 +33,11 @@ def connected(address: str, settings: Mapping[str, str], remedy: str, **options:
         try:
             ray.init(address=address, logging_level="WARNING", log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise EnvironmentFault(f"Ray does not take the connection: {str(error).strip().splitlines()[0]}", where=address, remedy=remedy) from error
+            raise EnvironmentFault(
+                f"Ray does not take the connection: {str(error).strip().splitlines()[0]}",
+                where=address,
+                remedy=remedy,
+            ) from error
         try:
             yield
         finally:
@@ -49,7 +55,9 @@ def _reread_environment() -> None:
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX)
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX
+    )
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
@@ -68,8 +76,14 @@ def joined(address: str, root: Path) -> Iterator[None]:
     _check_answer(address)
     settings = dict(QUIET)
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        settings["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "token")  # a driver's default is off even where a token is given
-    code = {"py_modules": [str(root / name) for name in ("components", "pipelines")], "excludes": ["dvc_plots", "__pycache__"], "env_vars": dict(QUIET)}
+        settings["RAY_AUTH_MODE"] = os.environ.get(
+            "RAY_AUTH_MODE", "token"
+        )  # a driver's default is off even where a token is given
+    code = {
+        "py_modules": [str(root / name) for name in ("components", "pipelines")],
+        "excludes": ["dvc_plots", "__pycache__"],
+        "env_vars": dict(QUIET),
+    }
     remedy = f"run on one of its nodes, with its versions of Python and Ray, and its RAY_AUTH_TOKEN if it has one; {_ALONE}"
     with connected(address, settings, remedy, runtime_env=code):
         yield
@@ -83,9 +97,17 @@ def _check_answer(address: str) -> None:
     if address == "auto" or os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
         return  # Ray alone knows the addresses, and the certificates
     if "://" in address:
-        raise EnvironmentFault("is for Ray Client, but stages run on a node of the cluster", where=where, remedy=f"give HOST:PORT of its head, on one of its nodes; {_ALONE}")
+        raise EnvironmentFault(
+            "is for Ray Client, but stages run on a node of the cluster",
+            where=where,
+            remedy=f"give HOST:PORT of its head, on one of its nodes; {_ALONE}",
+        )
     with grpc.insecure_channel(address) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_ANSWER_S)
         except grpc.FutureTimeoutError:
-            raise EnvironmentFault(f"does not answer within {_ANSWER_S:.0f} s", where=where, remedy=f"start that cluster, or give HOST:PORT of its head; {_ALONE}") from None
+            raise EnvironmentFault(
+                f"does not answer within {_ANSWER_S:.0f} s",
+                where=where,
+                remedy=f"start that cluster, or give HOST:PORT of its head; {_ALONE}",
+            ) from None

@@ -18,7 +18,13 @@ from components.core.errors import InputError
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
+_FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of month", 1, 31),
+    ("month", 1, 12),
+    ("day of week", 0, 7),
+)
 _PART = re.compile(r"(?:(\*)|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/(\d+))?")
 # The largest step that a zone's clock makes at once, with room to spare.
 _LARGEST_STEP = timedelta(hours=4)
@@ -79,7 +85,9 @@ class Cron:
 
         minute, hour, day, month = (",".join(map(str, each)) or "*" for each in self.fields[:4])
         weekday = ",".join(_DAYS[each] for each in self.fields[4]) or "*"
-        trigger = CronTrigger(minute=minute, hour=hour, day=day, month=month, day_of_week=weekday, timezone=UTC)
+        trigger = CronTrigger(
+            minute=minute, hour=hour, day=day, month=month, day_of_week=weekday, timezone=UTC
+        )
         moment = start.replace(tzinfo=UTC)
         while found := trigger.get_next_fire_time(None, moment):
             yield found.replace(tzinfo=None)
@@ -98,7 +106,9 @@ class Cron:
         """For OnCalendar= of systemd."""
         minute, hour, day, month, weekday = self.fields
         names = ",".join(_DAYS[each].capitalize() for each in weekday)
-        clock = [",".join(f"{each:02d}" for each in some) or "*" for some in (month, day, hour, minute)]
+        clock = [
+            ",".join(f"{each:02d}" for each in some) or "*" for some in (month, day, hour, minute)
+        ]
         return f"{names} *-{clock[0]}-{clock[1]} {clock[2]}:{clock[3]}:00".strip()
 
 
@@ -113,7 +123,11 @@ def parse(line: str) -> Cron:
         raise InputError(f"{line!r} has {len(words)} fields", where="--cron", remedy=_REMEDY)
     fields = tuple(_field(word, *told) for word, told in zip(words, _FIELDS, strict=True))
     if fields[2] and fields[4]:
-        raise InputError(f"{line!r} names days of the month and of the week, which cron takes for either and others for both", where="--cron", remedy="leave one of the two a *")
+        raise InputError(
+            f"{line!r} names days of the month and of the week, which cron takes for either and others for both",
+            where="--cron",
+            remedy="leave one of the two a *",
+        )
     made = Cron(line, fields)
     made.after(datetime.now(UTC))
     return made
@@ -123,15 +137,23 @@ def _field(word: str, name: str, low: int, high: int) -> tuple[int, ...]:
     found: set[int] = set()
     for part in word.split(","):
         match = _PART.fullmatch(part)
-        names: Sequence[str] = _DAYS if name == "day of week" else _MONTHS if name == "month" else ()
-        first, last = (_number(each, names, low) for each in (match[2], match[3])) if match else (None, None)
+        names: Sequence[str] = (
+            _DAYS if name == "day of week" else _MONTHS if name == "month" else ()
+        )
+        first, last = (
+            (_number(each, names, low) for each in (match[2], match[3])) if match else (None, None)
+        )
         if match and match[1]:
             first, last = low, high
         elif match and match[3] is None:
             last = high if match[4] else first
         step = int(match[4]) if match and match[4] else 1
         if first is None or last is None or not low <= first <= last <= high or not step:
-            raise InputError(f"{part!r} is no {name}: {low} to {high}, a range such as {low}-{low + 3}, a list, or */2", where="--cron", remedy=_REMEDY)
+            raise InputError(
+                f"{part!r} is no {name}: {low} to {high}, a range such as {low}-{low + 3}, a list, or */2",
+                where="--cron",
+                remedy=_REMEDY,
+            )
         found |= set(range(first, last + 1, step))
     if name == "day of week":
         found = {each % 7 for each in found}

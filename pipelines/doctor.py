@@ -28,8 +28,33 @@ _GIB = 2**30
 _LOOK_S = 1.0  # at the database
 _PORT = 8000  # where `gristmill serve` listens unless told otherwise
 _NEEDED = ("ray", "dvc", "mlflow", "torch", "pyarrow", "tokenizers", "scikit-learn", "onnxruntime")
-_CJK = ("cjk", "wqy", "sourcehan", "source-han", "simhei", "simsun", "msyh", "pingfang", "hiragino", "stheiti", "songti", "droidsansfallback", "arplumi", "uming", "ukai", "lxgw")
-_FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts")
+_CJK = (
+    "cjk",
+    "wqy",
+    "sourcehan",
+    "source-han",
+    "simhei",
+    "simsun",
+    "msyh",
+    "pingfang",
+    "hiragino",
+    "stheiti",
+    "songti",
+    "droidsansfallback",
+    "arplumi",
+    "uming",
+    "ukai",
+    "lxgw",
+)
+_FONTS = (
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "~/.fonts",
+    "~/.local/share/fonts",
+    "/System/Library/Fonts",
+    "/Library/Fonts",
+    "~/Library/Fonts",
+)
 
 Verdict = Literal["ok", "warn", "bad"]
 
@@ -51,8 +76,23 @@ def examine(root: Path) -> list[Finding]:
         root: of the project.
     """
     root = root.resolve()
-    findings = [_python(), _versions(root / "constraints.txt"), _disk("disk", root), _disk("temporary folder", Path(tempfile.gettempdir())), _shared_memory(Path("/dev/shm"))]  # noqa: S108
-    findings += [Finding("CPUs", "ok", str(cpu_limits())), _memory(), _port(_PORT), _git(root), _dvc(root), _tracking(root), _embedded_ray(root), _fonts([Path(each).expanduser() for each in _FONTS])]
+    findings = [
+        _python(),
+        _versions(root / "constraints.txt"),
+        _disk("disk", root),
+        _disk("temporary folder", Path(tempfile.gettempdir())),
+        _shared_memory(Path("/dev/shm")),  # noqa: S108
+    ]
+    findings += [
+        Finding("CPUs", "ok", str(cpu_limits())),
+        _memory(),
+        _port(_PORT),
+        _git(root),
+        _dvc(root),
+        _tracking(root),
+        _embedded_ray(root),
+        _fonts([Path(each).expanduser() for each in _FONTS]),
+    ]
     if address := os.environ.get("RAY_ADDRESS"):
         findings.append(_ray_address(address))
     return findings
@@ -70,7 +110,11 @@ def render(findings: Sequence[Finding]) -> int:
     table.add_column(overflow="fold")
     styles = {"ok": "green", "warn": "yellow", "bad": "bold red"}
     for finding in findings:
-        table.add_row(Text(finding.ok, styles[finding.ok]), finding.name, Text(finding.detail + (f"\n-> {finding.remedy}" if finding.remedy else "")))
+        table.add_row(
+            Text(finding.ok, styles[finding.ok]),
+            finding.name,
+            Text(finding.detail + (f"\n-> {finding.remedy}" if finding.remedy else "")),
+        )
     Console().print(table)
     return 4 if any(finding.ok == "bad" for finding in findings) else 0
 
@@ -78,7 +122,12 @@ def render(findings: Sequence[Finding]) -> int:
 def _python() -> Finding:
     shown = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < (3, 11):  # noqa: UP036
-        return Finding("Python", "bad", f"{shown} is too old", "install Python 3.11 or later, remove .venv, then: make run")
+        return Finding(
+            "Python",
+            "bad",
+            f"{shown} is too old",
+            "install Python 3.11 or later, remove .venv, then: make run",
+        )
     return Finding("Python", "ok", shown)
 
 
@@ -89,18 +138,39 @@ def _versions(constraints: Path) -> Finding:
     if missing:
         return Finding("libraries", "bad", f"not installed: {', '.join(missing)}", install)
     try:
-        lines = [line.partition("#")[0].partition(";")[0].strip() for line in constraints.read_text(encoding="utf-8").splitlines()]
+        lines = [
+            line.partition("#")[0].partition(";")[0].strip()
+            for line in constraints.read_text(encoding="utf-8").splitlines()
+        ]
     except OSError:
         lines = []
     pins = dict(line.replace(" ", "").split("==", 1) for line in lines if "==" in line)
     if not pins:
-        return Finding("libraries", "warn", f"{constraints.name} names no versions to compare with", f"git checkout {constraints.name}")
+        return Finding(
+            "libraries",
+            "warn",
+            f"{constraints.name} names no versions to compare with",
+            f"git checkout {constraints.name}",
+        )
     # A local build (2.13.0+cpu) is the same release.
-    found = {name: version.partition("+")[0] for name in pins if (version := _version(name.partition("[")[0]))}
-    other = [f"{name} {version} instead of {pins[name]}" for name, version in found.items() if version != pins[name].partition("+")[0]]
+    found = {
+        name: version.partition("+")[0]
+        for name in pins
+        if (version := _version(name.partition("[")[0]))
+    }
+    other = [
+        f"{name} {version} instead of {pins[name]}"
+        for name, version in found.items()
+        if version != pins[name].partition("+")[0]
+    ]
     if other:
         shown = ", ".join(other[:5]) + (", …" if len(other) > 5 else "")
-        return Finding("libraries", "warn", f"{len(other)} of {len(found)} differ from the tested versions: {shown}", install)
+        return Finding(
+            "libraries",
+            "warn",
+            f"{len(other)} of {len(found)} differ from the tested versions: {shown}",
+            install,
+        )
     return Finding("libraries", "ok", f"{len(found)} installed, as tested")
 
 
@@ -118,7 +188,14 @@ def _graded(name: str, value: float, bad: float, warn: float, detail: str, remed
 
 def _disk(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free / _GIB
-    return _graded(name, free, 2, 5, f"{free:.1f} GiB free ({folder})", "free some space; gristmill clean-state and dvc gc -w remove what runs have left")
+    return _graded(
+        name,
+        free,
+        2,
+        5,
+        f"{free:.1f} GiB free ({folder})",
+        "free some space; gristmill clean-state and dvc gc -w remove what runs have left",
+    )
 
 
 def _shared_memory(shm: Path) -> Finding:
@@ -127,14 +204,33 @@ def _shared_memory(shm: Path) -> Finding:
     room = shutil.disk_usage(shm)
     detail = f"{room.free / _GIB:.2f} of {room.total / _GIB:.2f} GiB free ({shm})"
     if room.total < _GIB / 2:
-        return Finding("shared memory", "warn", f"{detail}: too small, so Ray keeps its objects on disk, which is slower", "in a container: start it with --shm-size=1g")
-    return _graded("shared memory", room.free / _GIB, 0.4, 1, detail, f"see what fills it (ls -lS {shm}) and delete what no process uses")
+        return Finding(
+            "shared memory",
+            "warn",
+            f"{detail}: too small, so Ray keeps its objects on disk, which is slower",
+            "in a container: start it with --shm-size=1g",
+        )
+    return _graded(
+        "shared memory",
+        room.free / _GIB,
+        0.4,
+        1,
+        detail,
+        f"see what fills it (ls -lS {shm}) and delete what no process uses",
+    )
 
 
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
     detail = f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB available"
-    return _graded("memory", memory.available / _GIB, 2, 6, detail, "end other programs, or lower train.workers")
+    return _graded(
+        "memory",
+        memory.available / _GIB,
+        2,
+        6,
+        detail,
+        "end other programs, or lower train.workers",
+    )
 
 
 def _port(port: int) -> Finding:
@@ -144,7 +240,12 @@ def _port(port: int) -> Finding:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return Finding(name, "warn", f"cannot be listened on: {error.strerror}", "gristmill serve --port N takes another")
+            return Finding(
+                name,
+                "warn",
+                f"cannot be listened on: {error.strerror}",
+                "gristmill serve --port N takes another",
+            )
     return Finding(name, "ok", "free for gristmill serve")
 
 
@@ -161,35 +262,66 @@ def _git(root: Path) -> Finding:
 def _dvc(root: Path) -> Finding:
     config = configparser.ConfigParser()
     try:
-        found = config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+        found = config.read(
+            [root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8"
+        )
     except configparser.Error as error:
-        return Finding("DVC", "bad", f".dvc/config is malformed: {error.message.splitlines()[0]}", "git checkout .dvc/config")
+        return Finding(
+            "DVC",
+            "bad",
+            f".dvc/config is malformed: {error.message.splitlines()[0]}",
+            "git checkout .dvc/config",
+        )
     if not found:
-        return Finding("DVC", "bad", "is not set up here: there is no .dvc/config", "git checkout .dvc, or dvc init")
+        return Finding(
+            "DVC",
+            "bad",
+            "is not set up here: there is no .dvc/config",
+            "git checkout .dvc, or dvc init",
+        )
     remote = config.get("core", "remote", fallback="")
     section = f"'remote \"{remote}\"'"
     if not remote or not config.get(section, "url", fallback=""):
-        return Finding("DVC", "warn", "has no default remote: dvc push has nowhere to go", "dvc remote add -d local ../data/.remote")
+        return Finding(
+            "DVC",
+            "warn",
+            "has no default remote: dvc push has nowhere to go",
+            "dvc remote add -d local ../data/.remote",
+        )
     return Finding("DVC", "ok", f"remote {remote}: {config.get(section, 'url')}")
 
 
 def _tracking(root: Path) -> Finding:
     store = database(root)
     if store is None:
-        return Finding("MLflow", "ok", f"elsewhere: {tracking_uri(root).rpartition('@')[2]}")  # what precedes an @ is a password
+        return Finding(
+            "MLflow", "ok", f"elsewhere: {tracking_uri(root).rpartition('@')[2]}"
+        )  # what precedes an @ is a password
     if not store.exists():
         return Finding("MLflow", "ok", "no database yet: the first run makes it")
     deadline = time.monotonic() + _LOOK_S
     try:
-        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+        with closing(
+            sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1)
+        ) as connection:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
             answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:  # locked, not to be opened, too large for this quick look: not a word about what it holds
-        return Finding("MLflow", "warn", f"the database was not checked: {error}", f'see who uses it and whether you may read it: sqlite3 {store} "PRAGMA quick_check"')
+        return Finding(
+            "MLflow",
+            "warn",
+            f"the database was not checked: {error}",
+            f'see who uses it and whether you may read it: sqlite3 {store} "PRAGMA quick_check"',
+        )
     except sqlite3.DatabaseError as error:
         answer = str(error)
     if answer != "ok":
-        return Finding("MLflow", "bad", f"the database is damaged: {answer}", f"restore {store} from a copy, or move it away: the next run makes a new one (run history and champion are lost)")
+        return Finding(
+            "MLflow",
+            "bad",
+            f"the database is damaged: {answer}",
+            f"restore {store} from a copy, or move it away: the next run makes a new one (run history and champion are lost)",
+        )
     return Finding("MLflow", "ok", f"database sound, {store.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -198,10 +330,17 @@ def _embedded_ray(root: Path) -> Finding:
     if record is None:
         return Finding("embedded Ray", "ok", "none runs; a run starts one")
     if record.usable:
-        return Finding("embedded Ray", "ok", f"runs at {record.address}, started by {record.started_by}")
+        return Finding(
+            "embedded Ray", "ok", f"runs at {record.address}, started by {record.started_by}"
+        )
     if record.starting:
         return Finding("embedded Ray", "ok", f"is being started by {record.started_by}")
-    return Finding("embedded Ray", "warn", f"was killed; remains may lie in {record.temp}", "gristmill down (the next run does it too)")
+    return Finding(
+        "embedded Ray",
+        "warn",
+        f"was killed; remains may lie in {record.temp}",
+        "gristmill down (the next run does it too)",
+    )
 
 
 def _fonts(folders: Sequence[Path]) -> Finding:
@@ -210,7 +349,12 @@ def _fonts(folders: Sequence[Path]) -> Finding:
             for file in files:
                 if any(name in file.lower().replace(" ", "") for name in _CJK):
                     return Finding("fonts", "ok", f"Chinese: {file}")
-    return Finding("fonts", "warn", "none for Chinese was found: a browser on this machine may show boxes in the report", "install one, e.g. apt install fonts-noto-cjk")
+    return Finding(
+        "fonts",
+        "warn",
+        "none for Chinese was found: a browser on this machine may show boxes in the report",
+        "install one, e.g. apt install fonts-noto-cjk",
+    )
 
 
 def _ray_address(address: str) -> Finding:
@@ -221,4 +365,9 @@ def _ray_address(address: str) -> Finding:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=1.5):
             return Finding("RAY_ADDRESS", "ok", f"{address} answers")
     except (OSError, ValueError, OverflowError) as error:
-        return Finding("RAY_ADDRESS", "bad", f"{address} does not answer: {error}", "start that cluster, or give HOST:PORT of its head; or unset RAY_ADDRESS to use this machine alone")
+        return Finding(
+            "RAY_ADDRESS",
+            "bad",
+            f"{address} does not answer: {error}",
+            "start that cluster, or give HOST:PORT of its head; or unset RAY_ADDRESS to use this machine alone",
+        )

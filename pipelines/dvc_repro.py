@@ -33,7 +33,9 @@ def restrict(root: Path, target: Path) -> None:
 
     collect: Callable[..., Iterator[tuple[str, Any]]] = index.collect_files
 
-    def restricted(repo: Any, onerror: Callable[[str, Exception], None] | None = None) -> Iterator[tuple[str, Any]]:
+    def restricted(
+        repo: Any, onerror: Callable[[str, Exception], None] | None = None
+    ) -> Iterator[tuple[str, Any]]:
         def report(path: str, error: Exception) -> None:
             if is_foreign(root, target, Path(path).absolute()):
                 return

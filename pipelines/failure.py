@@ -23,9 +23,25 @@ def remembered(root: Path, params: str, stage: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = error.exit_code if isinstance(error, GristmillError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        code = (
+            error.exit_code
+            if isinstance(error, GristmillError)
+            else 130
+            if isinstance(error, KeyboardInterrupt)
+            else 1
+        )
         with suppress(Exception):  # a full disk must not hide the error itself
-            write_atomic(_path(root), to_json({"run": os.environ.get("GRISTMILL_RUN", ""), "stage": stage, "params": params, "exit_code": code}))
+            write_atomic(
+                _path(root),
+                to_json(
+                    {
+                        "run": os.environ.get("GRISTMILL_RUN", ""),
+                        "stage": stage,
+                        "params": params,
+                        "exit_code": code,
+                    }
+                ),
+            )
         raise
 
 

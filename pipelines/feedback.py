@@ -21,15 +21,26 @@ from pipelines.project import root
 if TYPE_CHECKING:
     from pipelines.params import Params
 
-feedback_app = typer.Typer(no_args_is_help=True, help="Labels that clients sent for answers, before a person has looked at them.")
+feedback_app = typer.Typer(
+    no_args_is_help=True,
+    help="Labels that clients sent for answers, before a person has looked at them.",
+)
 By = Annotated[str, typer.Option(help="who decides")]
-Which = Annotated[list[str] | None, typer.Argument(metavar="[NAME] ID[:ITEM]…", help="as `list` shows them; the beginning of an id is enough; before them the pipeline, if it is not default")]
+Which = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME] ID[:ITEM]…",
+        help="as `list` shows them; the beginning of an id is enough; before them the pipeline, if it is not default",
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
 _SHORT = 12
 
 
 @feedback_app.command("list")
-def list_(name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+def list_(
+    name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50
+) -> None:
     """What waits for review, the oldest first."""
     from rich.table import Table
     from rich.text import Text
@@ -48,12 +59,25 @@ def list_(name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, ty
     for each in waiting[:limit]:
         sure = "" if each.probability is None else f" {each.probability:.0%}"
         style = "" if each.label == each.prediction else "bold yellow"
-        shown = " / ".join(filter(None, json.loads(each.input).values())) if each.input else "(not kept: monitor.keep_text)"
+        shown = (
+            " / ".join(filter(None, json.loads(each.input).values()))
+            if each.input
+            else "(not kept: monitor.keep_text)"
+        )
         came = time.strftime("%m-%d %H:%M", time.gmtime(each.when))
-        table.add_row(_name(each), came, each.version, Text(f"{each.prediction}{sure}"), Text(each.label, style), Text(shown[:200]))
+        table.add_row(
+            _name(each),
+            came,
+            each.version,
+            Text(f"{each.prediction}{sure}"),
+            Text(each.label, style),
+            Text(shown[:200]),
+        )
     console.print(table)
     other = sum(each.label != each.prediction for each in waiting)
-    console.print(f"{len(waiting):,} wait, {other:,} of them with another label than was answered. gristmill feedback accept | reject ID… --by WHO")
+    console.print(
+        f"{len(waiting):,} wait, {other:,} of them with another label than was answered. gristmill feedback accept | reject ID… --by WHO"
+    )
 
 
 @feedback_app.command()
@@ -66,9 +90,14 @@ def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
         lost = [each for each in labels if each.input is None]
         if lost:
             raise InputError(
-                f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from", where=_name(lost[0]), remedy="reject them; for new answers set monitor.keep_text: true"
+                f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from",
+                where=_name(lost[0]),
+                remedy="reject them; for new answers set monitor.keep_text: true",
             )
-        path = _home(params) / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
+        path = (
+            _home(params)
+            / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
+        )
         _write(path.with_name(f".{path.name}"), [_record(params, each) for each in labels])
         box.decide([each.key for each in labels], "accepted", by)
         _finish(params, box)
@@ -107,7 +136,11 @@ def _open(pipeline: str) -> tuple[Params, Box]:
 @contextmanager
 def _reviewing(params: Params, box: Box) -> Iterator[None]:
     """One reviewer at a time, who finds what was begun before ended."""
-    with only_one(root() / "data" / ".state" / params.name / "monitor" / "review.lock", f"a review of feedback on {params.name}", wait=10):
+    with only_one(
+        root() / "data" / ".state" / params.name / "monitor" / "review.lock",
+        f"a review of feedback on {params.name}",
+        wait=10,
+    ):
         _finish(params, box)
         yield
 
@@ -143,15 +176,27 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
         InputError: none, or a name that means no label or several.
     """
     if all_ == bool(which):
-        raise InputError("name labels, or say --all", where="feedback", remedy="gristmill feedback list shows their names")
+        raise InputError(
+            "name labels, or say --all",
+            where="feedback",
+            remedy="gristmill feedback list shows their names",
+        )
     if all_:
         return list(waiting)
     chosen: dict[tuple[str, int], Label] = {}
     for name in which:
         id_, _, item = name.partition(":")
-        found = [each for each in waiting if each.id.startswith(id_) and (not item or str(each.item) == item)]
+        found = [
+            each
+            for each in waiting
+            if each.id.startswith(id_) and (not item or str(each.item) == item)
+        ]
         if len(found) != 1:
-            raise InputError(f"{name!r} means {len(found)} of the labels that wait", where="feedback", remedy="gristmill feedback list shows their names")
+            raise InputError(
+                f"{name!r} means {len(found)} of the labels that wait",
+                where="feedback",
+                remedy="gristmill feedback list shows their names",
+            )
         chosen[found[0].key] = found[0]
     return list(chosen.values())
 
@@ -163,7 +208,12 @@ def _record(params: Params, label: Label) -> Mapping[str, str]:
     named: Mapping[str, str] = params.sections["ingest"].columns  # type: ignore[attr-defined]
     columns: dict[str, str] = json.loads(label.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    return {"id": _id(label.key), **{named.get(name, name): value for name, value in {**columns, target: label.label}.items()}}
+    return {
+        "id": _id(label.key),
+        **{
+            named.get(name, name): value for name, value in {**columns, target: label.label}.items()
+        },
+    }
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

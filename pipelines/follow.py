@@ -51,7 +51,9 @@ class Registry:
             try:
                 self._look()
             except EnvironmentFault as fault:
-                self._troubled(f"the registry does not answer, what is served goes on: {fault.what}")
+                self._troubled(
+                    f"the registry does not answer, what is served goes on: {fault.what}"
+                )
             except GristmillError as error:
                 self._troubled(str(error))
             else:
@@ -94,17 +96,28 @@ class Home:
             with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
                 part = copy.with_name(f".{copy.name}.part")
                 shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(fetch(self.root, self.pipeline, version.number, Path(scratch)), part)
+                shutil.copytree(
+                    fetch(self.root, self.pipeline, version.number, Path(scratch)), part
+                )
                 shutil.rmtree(copy, ignore_errors=True)
                 part.rename(copy)
         try:
             if sha256(copy / CARD) != wanted:
-                raise InputError(f"its {CARD} is not the one that was registered: the SHA-256 differs", where=version.source, remedy="take another version: gristmill status")
+                raise InputError(
+                    f"its {CARD} is not the one that was registered: the SHA-256 differs",
+                    where=version.source,
+                    remedy="take another version: gristmill status",
+                )
             read_bundle(copy)
         except InputError:
             shutil.rmtree(copy)  # the next time it is fetched anew
             raise
-        return Edition(bundle=copy, model=info(self.pipeline, version.number, copy, json.loads(version.tags.get("examples", "[]"))))
+        return Edition(
+            bundle=copy,
+            model=info(
+                self.pipeline, version.number, copy, json.loads(version.tags.get("examples", "[]"))
+            ),
+        )
 
     def try_out(self, edition: Edition) -> None:
         """See `components.serve.follow.Service`."""
@@ -143,11 +156,15 @@ class Home:
         """
         while self._notes:
             with reached(self.root):
-                client(self.root).set_model_version_tag(self.pipeline, self._notes[0][0], "service", self._notes[0][1])
+                client(self.root).set_model_version_tag(
+                    self.pipeline, self._notes[0][0], "service", self._notes[0][1]
+                )
             self._notes.popleft()
 
 
-def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], say: Callable[[str], None]) -> tuple[Edition, str | None, str]:
+def begin(
+    home: Home, leading: Version | None, start: Callable[[Edition], str], say: Callable[[str], None]
+) -> tuple[Edition, str | None, str]:
     """Put the champion up; what was served last, if that is not to be had.
 
     Args:
@@ -164,22 +181,36 @@ def begin(home: Home, leading: Version | None, start: Callable[[Edition], str], 
     home.board.clear()
     try:
         if leading is None:
-            raise EnvironmentFault("the registry does not answer", where=home.pipeline, remedy="gristmill doctor")
+            raise EnvironmentFault(
+                "the registry does not answer", where=home.pipeline, remedy="gristmill doctor"
+            )
         first, refused = home.prepare(leading), None
         home.board.post(Plan(stable=first))
         url = start(first)
     except GristmillError as error:
         if known is None or (leading and known.version == str(leading.number)):
             raise
-        say(f"version {known.version} is served, as before, for the champion is not to be had: {error.what}")
-        first, refused = known, str(leading.number) if leading and isinstance(error, InputError) else None
+        say(
+            f"version {known.version} is served, as before, for the champion is not to be had: {error.what}"
+        )
+        first, refused = (
+            known,
+            str(leading.number) if leading and isinstance(error, InputError) else None,
+        )
         home.board.post(Plan(stable=first))
         url = start(first)
     home.keep(first)
     return first, refused, url
 
 
-def lead(home: Home, first: Edition, refused: str | None, url: str, limits: GateParams, say: Callable[[str], None]) -> None:
+def lead(
+    home: Home,
+    first: Edition,
+    refused: str | None,
+    url: str,
+    limits: GateParams,
+    say: Callable[[str], None],
+) -> None:
     """Follow the champion until this process is told to stop."""
     registry = Registry(home, limits, say)
     follower = Follower(first, home, home.params.canary, say)
@@ -189,6 +220,10 @@ def lead(home: Home, first: Edition, refused: str | None, url: str, limits: Gate
         follower.tick(registry.leading)
         answers = healthy(url) is not None
         if answers != up:
-            say(f"{url} answers again" if answers else f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew")
+            say(
+                f"{url} answers again"
+                if answers
+                else f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew"
+            )
         up = answers
         time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))

@@ -27,7 +27,9 @@ class Followed:
     error: str  # its first error
 
 
-def follow(process: subprocess.Popen[bytes], log: Path, tell: Callable[[str, Mapping[str, float]], None]) -> Followed:
+def follow(
+    process: subprocess.Popen[bytes], log: Path, tell: Callable[[str, Mapping[str, float]], None]
+) -> Followed:
     """Echo a log until its writer ends.
 
     Args:

@@ -35,7 +35,12 @@ def find(root: Path, params: Params, folder: Path, shelf: Shelf | None) -> Path 
         return found
     manifest = root / params.pipeline.data / "clean" / MANIFEST
     number = shelf.aliases.get("champion") if shelf else None
-    if shelf is None or number is None or not manifest.is_file() or sha256(manifest) != shelf.version(number).tags.get("data_hash"):
+    if (
+        shelf is None
+        or number is None
+        or not manifest.is_file()
+        or sha256(manifest) != shelf.version(number).tags.get("data_hash")
+    ):
         return None
     return freeze(manifest.parent, params.task, clean, folder)
 
@@ -51,7 +56,11 @@ def pin(copy: Path, params: Params, split: Path | None, feedback: str) -> None:
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(split, place)
-        pins += [("clean", "frozen_split", place.relative_to(copy).as_posix())] if clean.frozen_split is None else []
+        pins += (
+            [("clean", "frozen_split", place.relative_to(copy).as_posix())]
+            if clean.frozen_split is None
+            else []
+        )
     if pins:
         tree = read_yaml(copy / params.pipeline.params)
         for section, key, value in pins:
@@ -62,5 +71,9 @@ def pin(copy: Path, params: Params, split: Path | None, feedback: str) -> None:
 def keep(copy: Path, params: Params, folder: Path) -> None:
     """Keep the split that a retrain has made, if none was kept before."""
     clean: CleanParams = params.sections["clean"]  # type: ignore[assignment]
-    if clean.frozen_split is None and kept(folder) is None and (copy / params.pipeline.data / "clean" / MANIFEST).is_file():
+    if (
+        clean.frozen_split is None
+        and kept(folder) is None
+        and (copy / params.pipeline.data / "clean" / MANIFEST).is_file()
+    ):
         freeze(copy / params.pipeline.data / "clean", params.task, clean, folder)

@@ -107,8 +107,14 @@ def choose_columns(
 
 def _free(seen: SourceColumns, taken: Collection[str]) -> dict[str, ColumnSample]:
     # An id may be the name of a picture.
-    hidden = {name for name in _NO_INPUT if name in seen.columns and not seen.columns[name].is_picture}
-    return {name: column for name, column in seen.columns.items() if name not in hidden and name not in taken}
+    hidden = {
+        name for name in _NO_INPUT if name in seen.columns and not seen.columns[name].is_picture
+    }
+    return {
+        name: column
+        for name, column in seen.columns.items()
+        if name not in hidden and name not in taken
+    }
 
 
 def is_class_like(column: ColumnSample) -> bool:

@@ -34,7 +34,10 @@ def switches(temp: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     program = folder / "haproxy"
     if not program.exists():
-        program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", str(Path(__file__).resolve()), real])} "$@"\n', encoding="utf-8")
+        program.write_text(
+            f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", str(Path(__file__).resolve()), real])} "$@"\n',
+            encoding="utf-8",
+        )
         program.chmod(0o700)
     return {
         "GRISTMILL_LISTEN": str(folder / _LISTEN),  # components.serve.deploy writes it
@@ -84,9 +87,16 @@ def contain(config: str, public: str | None = None) -> str:
     config = re.sub(r"^frontend prometheus\n.*?(?=^\S)", "", config, flags=re.DOTALL | re.MULTILINE)
     config = re.sub(r"^listen stats\n.*\Z", "", config, flags=re.DOTALL | re.MULTILINE)
     config = config.replace("mode 666 level admin", "mode 600 level admin")
-    config = re.sub(r"^defaults\n(?!    option http-buffer-request)", _WHOLE, config, flags=re.MULTILINE)
+    config = re.sub(
+        r"^defaults\n(?!    option http-buffer-request)", _WHOLE, config, flags=re.MULTILINE
+    )
     if public:
-        config = re.sub(r"^(frontend http_frontend\n\s+bind )\S+(:\d+)", lambda found: found[1] + public + found[2], config, flags=re.MULTILINE)
+        config = re.sub(
+            r"^(frontend http_frontend\n\s+bind )\S+(:\d+)",
+            lambda found: found[1] + public + found[2],
+            config,
+            flags=re.MULTILINE,
+        )
     return config
 
 
@@ -95,7 +105,10 @@ def main() -> None:
     real, *arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
     public = path.parent.parent / _LISTEN
-    mended = contain(path.read_text(encoding="utf-8"), public.read_text(encoding="utf-8").strip() if public.is_file() else None)
+    mended = contain(
+        path.read_text(encoding="utf-8"),
+        public.read_text(encoding="utf-8").strip() if public.is_file() else None,
+    )
     path.write_text(mended, encoding="utf-8")
     if sys.platform == "linux":
         import ctypes

@@ -43,7 +43,11 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
         return True
     if stage in ("train", "compress") and sections["train"].workers > 1:
         return False
-    rows = _source_rows(sections["ingest"].source, root, limit) if stage == "ingest" else _input_rows(stage, data)
+    rows = (
+        _source_rows(sections["ingest"].source, root, limit)
+        if stage == "ingest"
+        else _input_rows(stage, data)
+    )
     return rows is not None and rows <= limit
 
 
@@ -52,7 +56,14 @@ def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
     if stage not in _EARLY or owner.pid == os.getpid():
         return
     words = [sys.executable, "-m", "pipelines.in_process", str(root), json.dumps(owner.pid)]
-    subprocess.Popen(words, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    subprocess.Popen(
+        words,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def execute_here(job: Job) -> None:
@@ -69,7 +80,9 @@ def _input_rows(stage: str, data: Path) -> int | None:
     """Return the rows of the largest table that a stage reads; None if there is none to be read."""
     folders = [data / path for path in STAGES[stage].inputs.values()]
     try:
-        counts = [read_manifest(folder).get("rows") for folder in folders if (folder / MANIFEST).is_file()]
+        counts = [
+            read_manifest(folder).get("rows") for folder in folders if (folder / MANIFEST).is_file()
+        ]
     except InputError:
         return None
     return max((count for count in counts if isinstance(count, int)), default=None)

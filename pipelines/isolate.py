@@ -41,9 +41,26 @@ def code_of(root: Path) -> Code:
     """
     top = git(root, "rev-parse", "--show-toplevel")
     if Path(top).resolve() != root.resolve():
-        raise InputError("is a folder of a larger git repository", where=str(root), remedy=f"a retrain copies the repository's HEAD: keep the project in one of its own, not in {top}")
-    changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", "components", "pipelines/*.py", "dvc.yaml").splitlines()
-    return Code(git(root, "rev-parse", "HEAD"), git(root, "ls-tree", "HEAD", *_CODE), [line.split(maxsplit=1)[-1] for line in changed])
+        raise InputError(
+            "is a folder of a larger git repository",
+            where=str(root),
+            remedy=f"a retrain copies the repository's HEAD: keep the project in one of its own, not in {top}",
+        )
+    changed = git(
+        root,
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        "components",
+        "pipelines/*.py",
+        "dvc.yaml",
+    ).splitlines()
+    return Code(
+        git(root, "rev-parse", "HEAD"),
+        git(root, "ls-tree", "HEAD", *_CODE),
+        [line.split(maxsplit=1)[-1] for line in changed],
+    )
 
 
 def uncommitted(root: Path) -> str:
@@ -57,14 +74,22 @@ def git(folder: Path, *words: str) -> str:
     Raises:
         EnvironmentFault: it fails; carries what git says.
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's would name another repository
-    answer = run_git(folder, "-c", f"core.hooksPath={os.devnull}", *words, env=clean, timeout_s=None)
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # a hook's would name another repository
+    answer = run_git(
+        folder, "-c", f"core.hooksPath={os.devnull}", *words, env=clean, timeout_s=None
+    )
     if answer.code == 127:
-        raise EnvironmentFault("git does not start: it is not installed", where="git", remedy="install git")
+        raise EnvironmentFault(
+            "git does not start: it is not installed", where="git", remedy="install git"
+        )
     if answer.code:
         reason = answer.error[:_LONGEST_REASON] or f"exit code {answer.code}"
         remedy = "a retrain needs a git repository with a commit, and room for a copy of it; mend that and run the same command again"
-        raise EnvironmentFault(f"git {words[0]}: {reason}", where=str(folder), remedy=answer.owner_remedy or remedy)
+        raise EnvironmentFault(
+            f"git {words[0]}: {reason}", where=str(folder), remedy=answer.owner_remedy or remedy
+        )
     return answer.out
 
 
@@ -83,19 +108,36 @@ def check_room(root: Path, params: Params, source_bytes: int) -> None:
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     for key, given in (("source.path", ingest.source.path), ("feedback", ingest.feedback)):
         if given and not Path(given).is_absolute() and ".." in Path(given).parts:
-            where, remedy = f"{params.pipeline.params}: ingest.{key}", "write the path from the root of the file system"
-            raise InputError(f"{given!r} leads out of the project, and elsewhere from a copy of it", where=where, remedy=remedy)
+            where, remedy = (
+                f"{params.pipeline.params}: ingest.{key}",
+                "write the path from the root of the file system",
+            )
+            raise InputError(
+                f"{given!r} leads out of the project, and elsewhere from a copy of it",
+                where=where,
+                remedy=remedy,
+            )
     data = root / params.pipeline.data
-    own = [data / part for part in ("raw", "clean", "audit", "augmented", "tokens", "models", "reports")]
-    size = sum(file.stat().st_size for folder in own for file in folder.rglob("*") if file.is_file()) + source_bytes
+    own = [
+        data / part
+        for part in ("raw", "clean", "audit", "augmented", "tokens", "models", "reports")
+    ]
+    size = (
+        sum(file.stat().st_size for folder in own for file in folder.rglob("*") if file.is_file())
+        + source_bytes
+    )
     free, needed = shutil.disk_usage(root).free, _ROOM + 2 * size
     if free < needed:
         raise EnvironmentFault(
-            f"has {free / 1e6:,.0f} MB free, and a retrain wants {needed / 1e6:,.0f}", where=str(root), remedy="free disk space (dvc gc -w, gristmill clean-state), then run the same command again"
+            f"has {free / 1e6:,.0f} MB free, and a retrain wants {needed / 1e6:,.0f}",
+            where=str(root),
+            remedy="free disk space (dvc gc -w, gristmill clean-state), then run the same command again",
         )
 
 
-def make(root: Path, params: Params, commit: str, plan: str, split: Path | None, feedback: str = "") -> tuple[Path, bool]:
+def make(
+    root: Path, params: Params, commit: str, plan: str, split: Path | None, feedback: str = ""
+) -> tuple[Path, bool]:
     """The copy of this plan: the one that an earlier retrain with the same plan left, or a new one.
 
     Args:
@@ -131,7 +173,11 @@ def make(root: Path, params: Params, commit: str, plan: str, split: Path | None,
         if isinstance(error, EnvironmentFault):
             raise
         reason = getattr(error, "strerror", None) or "files could not be copied"
-        raise EnvironmentFault(f"the copy cannot be made: {reason}", where=str(copy), remedy="free disk space, then run the same command again") from error
+        raise EnvironmentFault(
+            f"the copy cannot be made: {reason}",
+            where=str(copy),
+            remedy="free disk space, then run the same command again",
+        ) from error
     return copy, False
 
 
@@ -147,8 +193,15 @@ def remove(copy: Path) -> None:
 
 def environment(copy: Path) -> dict[str, str]:
     """For what runs in the copy: its own code, in Ray's workers too; no experiment of DVC, no run of somebody else's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_EXP", "GIT_", "GRISTMILL_RUN", "GRISTMILL_OWNER"))}
-    return kept | {"PYTHONPATH": os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])]), "PYTHONUNBUFFERED": "1"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC_EXP", "GIT_", "GRISTMILL_RUN", "GRISTMILL_OWNER"))
+    }
+    return kept | {
+        "PYTHONPATH": os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _overlay(root: Path, copy: Path, params: Params) -> None:
@@ -157,16 +210,26 @@ def _overlay(root: Path, copy: Path, params: Params) -> None:
     committed = sha256(copy / file) if (copy / file).is_file() else ""
     (copy / file).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / file, copy / file)
-    if not (copy / file.with_name("dvc.yaml")).is_file():  # a new pipeline that was not committed yet
+    if not (
+        copy / file.with_name("dvc.yaml")
+    ).is_file():  # a new pipeline that was not committed yet
         shutil.copyfile(copy / "dvc.yaml", copy / file.with_name("dvc.yaml"))
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = Path(ingest.source.path)
-    if not source.is_absolute() and (isinstance(ingest.source, (Files, Sql)) or not (copy / source).exists()):
+    if not source.is_absolute() and (
+        isinstance(ingest.source, (Files, Sql)) or not (copy / source).exists()
+    ):
         _snapshot(root, copy, source)
-    if ingest.feedback and not Path(ingest.feedback).is_absolute() and (root / ingest.feedback).is_dir():
+    if (
+        ingest.feedback
+        and not Path(ingest.feedback).is_absolute()
+        and (root / ingest.feedback).is_dir()
+    ):
         _snapshot(root, copy, ingest.feedback)
     if committed == sha256(copy / file):
-        git(copy, "update-index", "--assume-unchanged", str(file))  # what is pinned in it below is no change of a person's
+        git(
+            copy, "update-index", "--assume-unchanged", str(file)
+        )  # what is pinned in it below is no change of a person's
 
 
 def _snapshot(root: Path, copy: Path, path: str | Path) -> None:

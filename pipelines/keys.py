@@ -28,7 +28,10 @@ def add(name: Name) -> None:
 
     path = _file()
     secret = keys.add(path, name)
-    typer.echo(f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:", err=True)
+    typer.echo(
+        f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:",
+        err=True,
+    )
     typer.echo(secret)
 
 

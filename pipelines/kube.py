@@ -31,9 +31,17 @@ def application(args: Mapping[str, Any]) -> Application:
     params, leading = released(root(), str(args.get("pipeline", "default")))
     wanted = args.get("version")
     if wanted is not None and int(wanted) != leading.number:
-        raise InputError(f"version {wanted} is not the champion, which is {leading.number}", where="args.version", remedy="release it first: gristmill review approve, or gristmill rollback")
+        raise InputError(
+            f"version {wanted} is not the champion, which is {leading.number}",
+            where="args.version",
+            remedy="release it first: gristmill review approve, or gristmill rollback",
+        )
     keys = Keyring.from_environment(keys_file(root()))
     if not keys.wanted:
-        raise EnvironmentFault("no API key is set, and other machines reach this service", where="env", remedy=f"set {KEY_VARIABLE} from a secret")
+        raise EnvironmentFault(
+            "no API key is set, and other machines reach this service",
+            where="env",
+            remedy=f"set {KEY_VARIABLE} from a secret",
+        )
     settings: Any = params.sections["serve"]
     return application(Home(root(), params.name, settings).prepare(leading), None, settings, keys)

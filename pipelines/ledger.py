@@ -33,9 +33,24 @@ class Ledger:
         self._open = self.folder / "running.json"
         self._outbox = self.folder / "outbox"
 
-    def begin(self, made: Retrain, child: Identity | None = None, seconds: Mapping[str, float] | None = None, stage: str = "") -> None:
+    def begin(
+        self,
+        made: Retrain,
+        child: Identity | None = None,
+        seconds: Mapping[str, float] | None = None,
+        stage: str = "",
+    ) -> None:
         """Write down how far it is."""
-        write_atomic(self._open, to_json({"record": asdict(replace(made, seconds=dict(seconds or {}))), "child": child, "stage": stage}))
+        write_atomic(
+            self._open,
+            to_json(
+                {
+                    "record": asdict(replace(made, seconds=dict(seconds or {}))),
+                    "child": child,
+                    "stage": stage,
+                }
+            ),
+        )
 
     def close(self, made: Retrain) -> None:
         """Write down how it ended, here and then in the registry, which may be away."""
@@ -50,13 +65,22 @@ class Ledger:
         """Give the registry what it has not taken yet."""
         for path in sorted(self._outbox.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             try:
-                record(self.root, self.pipeline, Retrain.read(json.loads(path.read_text(encoding="utf-8"))))
+                record(
+                    self.root,
+                    self.pipeline,
+                    Retrain.read(json.loads(path.read_text(encoding="utf-8"))),
+                )
             except EnvironmentFault as fault:
-                typer.echo(f"the record of this retrain waits in {path.parent}: {fault.what}", err=True)
+                typer.echo(
+                    f"the record of this retrain waits in {path.parent}: {fault.what}", err=True
+                )
                 return
             except Exception as fault:  # the registry does answer: it is so for ever, and must not hold up those behind it
                 path.replace(path.with_suffix(".refused"))
-                typer.echo(f"the registry does not take the record {path.with_suffix('.refused')}: {fault}", err=True)
+                typer.echo(
+                    f"the registry does not take the record {path.with_suffix('.refused')}: {fault}",
+                    err=True,
+                )
                 continue
             path.unlink()
 
@@ -66,12 +90,26 @@ class Ledger:
             told = json.loads(self._open.read_text(encoding="utf-8"))
             made, child, stage = Retrain.read(told["record"]), told["child"], told["stage"]
             end(self.root, self.pipeline, Identity(*child) if child else None)
-            if (self._outbox / f"{made.id}.json").exists():  # killed between the two steps of `close`
+            if (
+                self._outbox / f"{made.id}.json"
+            ).exists():  # killed between the two steps of `close`
                 self._open.unlink()
             else:
-                when = datetime.fromtimestamp(self._open.stat().st_mtime, UTC).isoformat(timespec="seconds")
-                detail = f"in stage {stage}, which began at {when}" if stage else "before its first stage"
-                made = replace(made, outcome="killed", detail=detail, ended=now(), after=champion(self.root, self.pipeline))
+                when = datetime.fromtimestamp(self._open.stat().st_mtime, UTC).isoformat(
+                    timespec="seconds"
+                )
+                detail = (
+                    f"in stage {stage}, which began at {when}"
+                    if stage
+                    else "before its first stage"
+                )
+                made = replace(
+                    made,
+                    outcome="killed",
+                    detail=detail,
+                    ended=now(),
+                    after=champion(self.root, self.pipeline),
+                )
                 self.close(made)
                 return made
         self.send()

@@ -45,7 +45,10 @@ def only_one(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
     _held.add(handle)
     try:
         _acquire(handle, path, what, wait)
-        _write(handle, json.dumps({"pid": os.getpid(), "command": this_command(), "since": time.time()}))
+        _write(
+            handle,
+            json.dumps({"pid": os.getpid(), "command": this_command(), "since": time.time()}),
+        )
         yield
         _write(handle, "")
     finally:
@@ -67,9 +70,16 @@ def _acquire(handle: int, path: Path, what: str, wait: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise EnvironmentFault(f"{what} is under way already: {_holder(path)}", remedy="wait for it or end it, then run the same command again") from None
+                raise EnvironmentFault(
+                    f"{what} is under way already: {_holder(path)}",
+                    remedy="wait for it or end it, then run the same command again",
+                ) from None
         except OSError as error:
-            raise EnvironmentFault(f"cannot be locked: {error.strerror}", where=str(path), remedy="keep the project on a file system with locks (a local disk, or NFS 4)") from error
+            raise EnvironmentFault(
+                f"cannot be locked: {error.strerror}",
+                where=str(path),
+                remedy="keep the project on a file system with locks (a local disk, or NFS 4)",
+            ) from error
         time.sleep(_POLL_S)
 
 

@@ -67,16 +67,35 @@ def look(root: Path, params: Params, say: Say) -> dict[str, Any]:
         version, profile = _champion(root, params)
         told = _latest(watch.folder)
         if told.get("version") != version:
-            (_home(root, params) / DRIFT).unlink(missing_ok=True)  # what was said of the version before is no word on this one
+            (_home(root, params) / DRIFT).unlink(
+                missing_ok=True
+            )  # what was said of the version before is no word on this one
             told = _turn(told, version)
-        for found in (*_inputs(watch, version, profile, told), *_accuracy(watch, version, profile, told)):
+        for found in (
+            *_inputs(watch, version, profile, told),
+            *_accuracy(watch, version, profile, told),
+        ):
             told["windows"] += 1
             told["alarms"] += bool(found.drifted)
-            told[found.kind] = {"when": _when(found.until), "level": params.monitor.level, "drift": found.drifted, "findings": [each.as_row() for each in found.findings]}
-            told["history"] = [*told["history"], {"kind": found.kind, "when": _when(found.until), "drift": found.drifted}][-_HISTORY:]
+            told[found.kind] = {
+                "when": _when(found.until),
+                "level": params.monitor.level,
+                "drift": found.drifted,
+                "findings": [each.as_row() for each in found.findings],
+            }
+            told["history"] = [
+                *told["history"],
+                {"kind": found.kind, "when": _when(found.until), "drift": found.drifted},
+            ][-_HISTORY:]
             if found.drifted:
                 changes = {each.field: each.change for each in found.findings if each.drifted}
-                alarm = {"when": _when(found.until), "fields": found.drifted, "level": params.monitor.level, "version": version, "changes": changes}
+                alarm = {
+                    "when": _when(found.until),
+                    "fields": found.drifted,
+                    "level": params.monitor.level,
+                    "version": version,
+                    "changes": changes,
+                }
                 write_atomic(_home(root, params) / DRIFT, to_json(alarm))
             tell(root, params, version, told["windows"], found.kind, found.findings, say)
         write_atomic(watch.folder / LATEST, to_json(told))
@@ -94,7 +113,9 @@ def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
     leading = champion(root, params.name)
     if leading is None:
         again = "gristmill run" if params.name == "default" else f"gristmill run {params.name}"
-        raise InputError(f"pipeline {params.name!r} has no champion yet", where="registry", remedy=again)
+        raise InputError(
+            f"pipeline {params.name!r} has no champion yet", where="registry", remedy=again
+        )
     return leading.number, _profile(root, params.name, leading.number)
 
 
@@ -120,34 +141,66 @@ def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
     before = [each for each in told.get("before", []) if each["version"] != told["version"]]
     before += [{"version": told["version"], **{name: told[name] for name in marks}}] if told else []
     known: dict[str, Any] = next((each for each in before if each["version"] == version), {})
-    others = [each for each in before if each["version"] != version]  # the one that has left last is the last
-    return {"version": version, **marks, **known, "history": [], "waiting": {}, "before": others[-_VERSIONS:]}
+    others = [
+        each for each in before if each["version"] != version
+    ]  # the one that has left last is the last
+    return {
+        "version": version,
+        **marks,
+        **known,
+        "history": [],
+        "waiting": {},
+        "before": others[-_VERSIONS:],
+    }
 
 
-def _inputs(watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]) -> list[Look]:
+def _inputs(
+    watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
+) -> list[Look]:
     """Windows of inputs and predictions, oldest first."""
     size, found = watch.params.window, []
     rows = read_log(watch.folder / REQUESTS, str(version), told["until"], time.time() - _SETTLE_S)
     for start in range(0, rows.num_rows - size + 1, size):
         part = rows.slice(start, size)
         window = {name: part[name].to_pylist() for name in part.column_names}
-        window |= {f"prediction.{name}": window[column] for name, column in (("label", "prediction"), ("probability", "probability"))}
+        window |= {
+            f"prediction.{name}": window[column]
+            for name, column in (("label", "prediction"), ("probability", "probability"))
+        }
         told["until"] = window["time"][-1]
         found.append(Look("inputs", told["until"], compare(profile, window, watch.params.level)))
     told["waiting"]["inputs"] = [rows.num_rows % size, size]
     return found
 
 
-def _accuracy(watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]) -> list[Look]:
+def _accuracy(
+    watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
+) -> list[Look]:
     """Windows of labelled answers, without those whose label a person has rejected."""
-    size, box, found = watch.params.labels, Box(watch.folder / FEEDBACK, watch.params.feedback_rows), []
+    size, box, found = (
+        watch.params.labels,
+        Box(watch.folder / FEEDBACK, watch.params.feedback_rows),
+        [],
+    )
     decided = box.decided()
-    labels = [each for each in box.labels() if each.version == str(version) and each.when > told["labels_until"] and decided.get(each.key) != "rejected"]
+    labels = [
+        each
+        for each in box.labels()
+        if each.version == str(version)
+        and each.when > told["labels_until"]
+        and decided.get(each.key) != "rejected"
+    ]
     for start in range(0, len(labels) - size + 1, size):
         part = labels[start : start + size]
         told["labels_until"] = part[-1].when
         right = sum(each.label == each.prediction for each in part)
-        found.append(Look("accuracy", told["labels_until"], compare(profile, {}, watch.params.level, (right, size))))
+        found.append(
+            Look(
+                "accuracy",
+                told["labels_until"],
+                compare(profile, {}, watch.params.level, (right, size)),
+            )
+        )
     told["waiting"]["accuracy"] = [len(labels) % size, size]
     return found
 
@@ -198,17 +251,37 @@ def show(root: Path, params: Params) -> int:
         waits, size = told["waiting"][kind]
         latest = told.get(kind)
         if latest is None:
-            console.print(f"{title}: {waits} of the {size} answers of a window; nothing is said of fewer")
+            console.print(
+                f"{title}: {waits} of the {size} answers of a window; nothing is said of fewer"
+            )
             continue
         table = Table(box=None, pad_edge=False)
         for name in ("field", "rows", "training -> now", "p (Holm)", ""):
-            table.add_column(name, justify="right" if name in ("rows", "p (Holm)") else "left", overflow="fold")
+            table.add_column(
+                name, justify="right" if name in ("rows", "p (Holm)") else "left", overflow="fold"
+            )
         for each in latest["findings"]:
             mark = "[bold red]drift[/bold red]" if each["drifted"] else "[green]as before[/green]"
-            table.add_row(escape(each["field"]), f"{each['rows']:,}", escape(each["change"]), f"{each['adjusted']:.2g}", mark)
-        console.print(f"[bold]{title}[/bold], window that ended {latest['when']}, level {latest['level']:g}; {waits} of {size} answers of the next")
+            table.add_row(
+                escape(each["field"]),
+                f"{each['rows']:,}",
+                escape(each["change"]),
+                f"{each['adjusted']:.2g}",
+                mark,
+            )
+        console.print(
+            f"[bold]{title}[/bold], window that ended {latest['when']}, level {latest['level']:g}; {waits} of {size} answers of the next"
+        )
         console.print(table)
     drifted = [field for kind in what for field in told.get(kind, {}).get("drift", [])]
-    said = f"drift of {', '.join(drifted)}" if drifted else "no drift" if any(kind in told for kind in what) else "not enough was asked yet"
-    console.print(f"{escape(params.name)} version {told['version']}: {escape(said)}; {told['windows']} windows so far, {told['alarms']} with an alarm")
+    said = (
+        f"drift of {', '.join(drifted)}"
+        if drifted
+        else "no drift"
+        if any(kind in told for kind in what)
+        else "not enough was asked yet"
+    )
+    console.print(
+        f"{escape(params.name)} version {told['version']}: {escape(said)}; {told['windows']} windows so far, {told['alarms']} with an alarm"
+    )
     return DRIFTED if drifted else 0

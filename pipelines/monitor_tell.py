@@ -14,7 +14,15 @@ from pipelines.params import Params
 _WATCHES = "gristmill.watches"  # tag of a run: the version whose traffic it is about
 
 
-def tell(root: Path, params: Params, version: int, window: int, kind: str, findings: Sequence[Finding], say: Callable[[str], None]) -> None:
+def tell(
+    root: Path,
+    params: Params,
+    version: int,
+    window: int,
+    kind: str,
+    findings: Sequence[Finding],
+    say: Callable[[str], None],
+) -> None:
     """Pass a window on.
 
     Args:
@@ -33,16 +41,34 @@ def tell(root: Path, params: Params, version: int, window: int, kind: str, findi
         say(f"MLflow was not told of a window: {fault.what}")
     if not drifted:
         return
-    say(f"DRIFT of {params.name} version {version}: " + "; ".join(f"{each.field} ({each.change})" for each in drifted))
+    say(
+        f"DRIFT of {params.name} version {version}: "
+        + "; ".join(f"{each.field} ({each.change})" for each in drifted)
+    )
     if params.monitor.webhook:
         changes = {each.field: each.change for each in drifted}
-        text = f"Gristmill: drift of {params.name} version {version}: " + "; ".join(f"{field} ({change})" for field, change in changes.items())
-        message = {"text": text, "event": "drift", "pipeline": params.name, "version": version, "kind": kind, "level": params.monitor.level, "fields": list(changes), "changes": changes}
+        text = f"Gristmill: drift of {params.name} version {version}: " + "; ".join(
+            f"{field} ({change})" for field, change in changes.items()
+        )
+        message = {
+            "text": text,
+            "event": "drift",
+            "pipeline": params.name,
+            "version": version,
+            "kind": kind,
+            "level": params.monitor.level,
+            "fields": list(changes),
+            "changes": changes,
+        }
         if trouble := post(params.monitor.webhook, message):
-            say(f"the webhook of monitor.webhook was not told: {trouble}")  # without its address, which may hold a secret
+            say(
+                f"the webhook of monitor.webhook was not told: {trouble}"
+            )  # without its address, which may hold a secret
 
 
-def _log(root: Path, pipeline: str, version: int, window: int, kind: str, findings: Sequence[Finding]) -> None:
+def _log(
+    root: Path, pipeline: str, version: int, window: int, kind: str, findings: Sequence[Finding]
+) -> None:
     """One run for a version; a step for a window.
 
     Raises:
@@ -56,9 +82,22 @@ def _log(root: Path, pipeline: str, version: int, window: int, kind: str, findin
     with reached(root):
         where = experiment(opened, root, pipeline)
         found = opened.search_runs([where], f"tags.`{_WATCHES}` = '{version}'", max_results=1)
-        run = found[0] if found else opened.create_run(where, run_name=f"monitor version {version}", tags={_WATCHES: str(version)})
+        run = (
+            found[0]
+            if found
+            else opened.create_run(
+                where, run_name=f"monitor version {version}", tags={_WATCHES: str(version)}
+            )
+        )
         now = int(time.time() * 1000)
-        metrics = [Metric(f"p.{each.field}", each.adjusted, now, window) for each in findings] + [Metric(f"drifted.{kind}", float(sum(each.drifted for each in findings)), now, window)]
-        tags = [RunTag(f"change.{each.field}", each.change[:5000]) for each in findings] + [RunTag(f"drift.{kind}", ", ".join(each.field for each in findings if each.drifted) or "none")]
+        metrics = [Metric(f"p.{each.field}", each.adjusted, now, window) for each in findings] + [
+            Metric(f"drifted.{kind}", float(sum(each.drifted for each in findings)), now, window)
+        ]
+        tags = [RunTag(f"change.{each.field}", each.change[:5000]) for each in findings] + [
+            RunTag(
+                f"drift.{kind}",
+                ", ".join(each.field for each in findings if each.drifted) or "none",
+            )
+        ]
         opened.log_batch(run.info.run_id, metrics, tags=tags)
         opened.set_terminated(run.info.run_id)

@@ -26,11 +26,15 @@ Name = Annotated[
 ]
 Pipeline = Annotated[
     str | None,
-    typer.Option("--pipeline", metavar="NAME", help="the same as NAME, for old scripts", show_default=False),
+    typer.Option(
+        "--pipeline", metavar="NAME", help="the same as NAME, for old scripts", show_default=False
+    ),
 ]
 
 
-def choose_pipeline(root: Path, name: str | None, pipeline: str | None, *, needs_model: bool = True) -> str:
+def choose_pipeline(
+    root: Path, name: str | None, pipeline: str | None, *, needs_model: bool = True
+) -> str:
     """Return the pipeline that a command means.
 
     Without a name it is `default`. Where other pipelines have a champion, a line on standard error

@@ -29,8 +29,15 @@ def tell(url: str | None, pipeline: str, made: Retrain) -> bool:
     """Post a retrain's record as JSON, with the key `text` for services that show one line. Returns whether it was taken."""
     if not url:
         return False
-    text = f"gristmill: retrain of {pipeline}: {made.outcome}" + (f", version {made.version}" if made.version else "") + (f" ({made.detail})" if made.detail else "")
+    text = (
+        f"gristmill: retrain of {pipeline}: {made.outcome}"
+        + (f", version {made.version}" if made.version else "")
+        + (f" ({made.detail})" if made.detail else "")
+    )
     trouble = post(url, {"text": text, "pipeline": pipeline, **asdict(made)})
     if trouble:
-        typer.echo(f"the webhook at {urlsplit(url).hostname} did not take the message ({trouble}); the record is in gristmill history", err=True)
+        typer.echo(
+            f"the webhook at {urlsplit(url).hostname} did not take the message ({trouble}); the record is in gristmill history",
+            err=True,
+        )
     return not trouble

@@ -19,7 +19,10 @@ from components.tasks import base
 from pipelines.outputs import path_mistake
 from pipelines.stages import STAGES
 
-SECTIONS = (*STAGES, "registry")  # of params.yaml, each with a module components/<section>/params.py
+SECTIONS = (
+    *STAGES,
+    "registry",
+)  # of params.yaml, each with a module components/<section>/params.py
 
 
 class Pipeline(Strict):
@@ -64,29 +67,55 @@ class Params:
 
     def digest(self, sections: Sequence[str]) -> str:
         """SHA-256 of task, seed and some sections, defaults filled in."""
-        tree = {"task": self.task, "seed": self.seed, **{name: self.sections[name].model_dump(mode="json") for name in sections}}
+        tree = {
+            "task": self.task,
+            "seed": self.seed,
+            **{name: self.sections[name].model_dump(mode="json") for name in sections},
+        }
         return hashlib.sha256(to_json(tree).encode()).hexdigest()
 
     def digest_up_to(self, stage: str) -> str:
         """SHA-256 of everything that the stage's result can depend on: its own section and those of all stages before."""
         names = list(STAGES)
-        return self.digest(list(dict.fromkeys([*names[: names.index(stage) + 1], *STAGES[stage].sections])))
+        return self.digest(
+            list(dict.fromkeys([*names[: names.index(stage) + 1], *STAGES[stage].sections]))
+        )
 
 
 def section_model(section: str, task: str) -> type[BaseModel]:
     """A section's own knobs and the task's, as one strict model."""
     module = importlib.import_module(f"components.{section}.params")
     own = getattr(module, f"{section.capitalize()}Params")
-    facets = (base.schema(task), base.encoding(task), base.models(task), base.baselines(task), base.judge(task))
+    facets = (
+        base.schema(task),
+        base.encoding(task),
+        base.models(task),
+        base.baselines(task),
+        base.judge(task),
+    )
     parts = [facet.options[section] for facet in facets if section in facet.options]
     return create_model(f"{section.capitalize()}Section", __base__=(*parts, own)) if parts else own
 
 
 def tree_model(task: str) -> type[BaseModel]:
     """The whole tree for a task."""
-    sections: dict[str, Any] = {section: (section_model(section, task), ...) for section in SECTIONS}
-    others: dict[str, Any] = {"cluster": (Cluster, Cluster()), "monitor": (MonitorParams, MonitorParams()), "retrain": (Retrain, Retrain())}
-    return create_model("Params", __base__=Strict, pipeline=(Pipeline, ...), seed=(int, ...), task=(str, ...), **others, **sections)
+    sections: dict[str, Any] = {
+        section: (section_model(section, task), ...) for section in SECTIONS
+    }
+    others: dict[str, Any] = {
+        "cluster": (Cluster, Cluster()),
+        "monitor": (MonitorParams, MonitorParams()),
+        "retrain": (Retrain, Retrain()),
+    }
+    return create_model(
+        "Params",
+        __base__=Strict,
+        pipeline=(Pipeline, ...),
+        seed=(int, ...),
+        task=(str, ...),
+        **others,
+        **sections,
+    )
 
 
 def load(path: Path, shown: str | None = None) -> Params:
@@ -103,14 +132,24 @@ def load(path: Path, shown: str | None = None) -> Params:
     tree = read_yaml(path)
     task = tree.get("task")
     if task not in base.tasks():
-        raise ParamsError(f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}", where=f"{source}: task", remedy=f"edit {source}")
+        raise ParamsError(
+            f"{task!r} is not one of {', '.join(base.tasks())}{nearest(str(task), base.tasks())}",
+            where=f"{source}: task",
+            remedy=f"edit {source}",
+        )
 
     def more(model: Any) -> list[str]:
-        return _cross_check(task, model) + _check_place(model, shown) + _check_inputs(model, path, shown)
+        return (
+            _cross_check(task, model)
+            + _check_place(model, shown)
+            + _check_inputs(model, path, shown)
+        )
 
     model: Any = validate(tree_model(task), tree, source, more)
     sections = {section: getattr(model, section) for section in SECTIONS}
-    return Params(task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain)
+    return Params(
+        task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain
+    )
 
 
 def _check_place(tree: Any, file: str | None) -> list[str]:
@@ -119,8 +158,16 @@ def _check_place(tree: Any, file: str | None) -> list[str]:
         return []
     name = Path(file).parent.name
     expected = Pipeline(root="../..", params=file, data=f"data/{name}") if name else Pipeline()
-    told = {"DVC would read another file": ("root", "params"), "each pipeline has a folder of its own": ("data",)}
-    return [f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {why}" for why, keys in told.items() for key in keys if (value := getattr(tree.pipeline, key)) != getattr(expected, key)]
+    told = {
+        "DVC would read another file": ("root", "params"),
+        "each pipeline has a folder of its own": ("data",),
+    }
+    return [
+        f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {why}"
+        for why, keys in told.items()
+        for key in keys
+        if (value := getattr(tree.pipeline, key)) != getattr(expected, key)
+    ]
 
 
 def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
@@ -128,7 +175,10 @@ def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
     if file is None:
         return []
     root, name = path.parents[len(Path(file).parts) - 1], Path(file).parent.name or "default"
-    inputs = {"ingest.source.path": tree.ingest.source.path, "ingest.feedback": tree.ingest.feedback}
+    inputs = {
+        "ingest.source.path": tree.ingest.source.path,
+        "ingest.feedback": tree.ingest.feedback,
+    }
     mistakes = {key: path_mistake(root, name, value) for key, value in inputs.items() if value}
     return [f"{key}: {mistake}" for key, mistake in mistakes.items() if mistake]
 
@@ -141,5 +191,11 @@ def _cross_check(task: str, tree: Any) -> list[str]:
     from components.tune.space import check_space
 
     architectures = base.models(task).architectures
-    searched = check_space(tree.tune.space, tree.train) or check_workers(tree.tune, tree.train.batch_size)
-    return check_pretrain(tree.train, architectures) + searched + check_student(tree.compress.distill, architectures)
+    searched = check_space(tree.tune.space, tree.train) or check_workers(
+        tree.tune, tree.train.batch_size
+    )
+    return (
+        check_pretrain(tree.train, architectures)
+        + searched
+        + check_student(tree.compress.distill, architectures)
+    )

@@ -30,7 +30,11 @@ def identify(pid: int) -> Identity | None:
     try:
         if not sys.platform.startswith("linux"):
             process = psutil.Process(pid)
-            return None if process.status() == psutil.STATUS_ZOMBIE else Identity(pid, _boot(), round(process.create_time() * 100))
+            return (
+                None
+                if process.status() == psutil.STATUS_ZOMBIE
+                else Identity(pid, _boot(), round(process.create_time() * 100))
+            )
         # Ticks since boot: psutil's create_time moves when somebody sets the clock.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else Identity(pid, _boot(), int(fields[19]))
@@ -42,7 +46,11 @@ def _boot() -> str:
     if not sys.platform.startswith("linux"):
         return ""
     # Containers of one machine share the boot but not the numbers of processes.
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + "/" + Path("/proc/self/ns/pid").readlink().name
+    return (
+        Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        + "/"
+        + Path("/proc/self/ns/pid").readlink().name
+    )
 
 
 def alive(process: Identity) -> bool:

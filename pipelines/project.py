@@ -14,7 +14,11 @@ RETRAINS = "data/retrains"  # reports of retrains, which run in a copy that is d
 def root() -> Path:
     """The nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
     here = Path.cwd()
-    found = (folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file())
+    found = (
+        folder
+        for folder in (here, *here.parents)
+        if (folder / "dvc.yaml").is_file() and (folder / "pipelines" / "cli.py").is_file()
+    )
     return next(found, Path(__file__).resolve().parent.parent)
 
 

@@ -25,7 +25,11 @@ def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
         GristmillError: see `components.ingest.pull`.
     """
     if (made := pull_first(root, params, from_scratch)) is None:
-        raise ParamsError("is no database: there is nothing to pull", where=f"{params.pipeline.params}: ingest.source.kind", remedy="set it to sql, with url, table and cursor")
+        raise ParamsError(
+            "is no database: there is nothing to pull",
+            where=f"{params.pipeline.params}: ingest.source.kind",
+            remedy="set it to sql, with url, table and cursor",
+        )
     if not made.new:
         typer.echo(f"nothing new: {made.mark.rows:,} rows are there, up to {made.mark.value}")
 
@@ -46,13 +50,21 @@ def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled
     with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
         made = pull(source, root, from_scratch)
     if made.new:
-        typer.echo(f"pulled {made.new:,} new rows into {source.path}: {made.mark.rows:,} rows, {source.cursor} up to {made.mark.value}")
+        typer.echo(
+            f"pulled {made.new:,} new rows into {source.path}: {made.mark.rows:,} rows, {source.cursor} up to {made.mark.value}"
+        )
     return made
 
 
 def lock_of(root: Path, source: Sql) -> Path:
     """The lock of a folder of shards, whichever pipeline pulls into it."""
-    return root / "data" / ".state" / "pull" / f"{digest_of(bytes((root / source.path).resolve())).hexdigest()[:16]}.lock"
+    return (
+        root
+        / "data"
+        / ".state"
+        / "pull"
+        / f"{digest_of(bytes((root / source.path).resolve())).hexdigest()[:16]}.lock"
+    )
 
 
 @contextmanager
@@ -66,8 +78,19 @@ def _unread(root: Path, source: Sql) -> Iterator[None]:
     own = root.resolve() / ".dvc"
     (own / "tmp").mkdir(parents=True, exist_ok=True)
     try:
-        with rwlock(str(own / "tmp"), localfs, this_command(), [], [str(root.resolve() / source.path)], bool(Config(str(own))["core"].get("hardlink_lock"))):
+        with rwlock(
+            str(own / "tmp"),
+            localfs,
+            this_command(),
+            [],
+            [str(root.resolve() / source.path)],
+            bool(Config(str(own))["core"].get("hardlink_lock")),
+        ):
             yield
     except LockError as error:
         reason = " ".join(str(error).partition("\n\n")[0].split())
-        raise EnvironmentFault(f"DVC reads the folder: {reason}", where=source.path, remedy="wait for it or end it, then run the same command again") from None
+        raise EnvironmentFault(
+            f"DVC reads the folder: {reason}",
+            where=source.path,
+            remedy="wait for it or end it, then run the same command again",
+        ) from None

@@ -57,25 +57,48 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
         ledger = Ledger(root, name)
         if killed := ledger.settle():
-            typer.echo(f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept")
+            typer.echo(
+                f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
+            )
             notify.tell(params.retrain.webhook, name, killed)
         shelf = look(root, name)
         past = retrains(shelf) if shelf else []
         first = shelf is None or not shelf.versions
         leading = shelf.aliases.get("champion") if shelf else None
-        made = Retrain(uuid.uuid4().hex[:12], trigger, "failed", "", now(), "", {}, "", "", params.digest_up_to("serve"), "", 0, before=leading, after=leading)
+        made = Retrain(
+            uuid.uuid4().hex[:12],
+            trigger,
+            "failed",
+            "",
+            now(),
+            "",
+            {},
+            "",
+            "",
+            params.digest_up_to("serve"),
+            "",
+            0,
+            before=leading,
+            after=leading,
+        )
         try:
             pull_first(root, params)
             made, found, left_out = made_with(root, params, made)
             if before := settled(past, made.inputs):
-                typer.echo(_NOTHING.format(what=_kind(before), began=before.began, outcome=before.outcome))
+                typer.echo(
+                    _NOTHING.format(what=_kind(before), began=before.began, outcome=before.outcome)
+                )
                 return 0
             if left_out:
-                typer.echo(f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}")
+                typer.echo(
+                    f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}"
+                )
             if (last := last_done(past)) and not accept_source:
                 _check_source(params, last, made)
             if first:
-                typer.echo(f"pipeline {name} has no model yet: this retrain trains from nothing, and there is no champion to compare with")
+                typer.echo(
+                    f"pipeline {name} has no model yet: this retrain trains from nothing, and there is no champion to compare with"
+                )
             isolate.check_room(root, params, found.bytes)
             split = frozen.find(root, params, ledger.folder, shelf)
             made = replace(made, split=split.stem if split else "")
@@ -97,7 +120,11 @@ def fresh(root: Path, name: str) -> str | None:
     pull_first(root, params)
     made, _, _ = made_with(root, params, Retrain("", "", "", "", "", "", {}, "", "", "", "", 0))
     shelf = look(root, name)
-    return None if shelf and settled(retrains(shelf), made.inputs) else digest_of("\n".join(made.inputs).encode()).hexdigest()
+    return (
+        None
+        if shelf and settled(retrains(shelf), made.inputs)
+        else digest_of("\n".join(made.inputs).encode()).hexdigest()
+    )
 
 
 def pulled(root: Path, name: str) -> bool:
@@ -115,18 +142,28 @@ def _kind(made: Retrain) -> str:
 
 
 def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
-    wrong = changes(last.rows, last.columns, made.rows, cut(made.columns, last.width), params.retrain.min_rows)
+    wrong = changes(
+        last.rows, last.columns, made.rows, cut(made.columns, last.width), params.retrain.min_rows
+    )
     if wrong:
         what = f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(wrong)}"
         again = "gristmill retrain" + ("" if params.name == "default" else f" {params.name}")
-        raise InputError(what, where=f"{params.pipeline.params}: ingest.source", remedy=f"mend the source; if it is right as it is: {again} --accept-source")
+        raise InputError(
+            what,
+            where=f"{params.pipeline.params}: ingest.source",
+            remedy=f"mend the source; if it is right as it is: {again} --accept-source",
+        )
 
 
-def _run(root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None, feedback: str) -> int:
+def _run(
+    root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None, feedback: str
+) -> int:
     """The pipeline in the copy, and its record."""
     plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
     copy, there = isolate.make(root, params, made.commit, plan, split, feedback)
-    typer.echo(f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}")
+    typer.echo(
+        f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}"
+    )
     done = _in_copy(copy, params.name, ledger, made)
     end(root, params.name, None)
     made = _outcome(root, copy, params, replace(made, seconds=done.seconds, ended=now()), done)
@@ -194,7 +231,9 @@ def _in_copy(copy: Path, name: str, ledger: Ledger, made: Retrain) -> Followed:
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         ledger.begin(made, child)
-        done = follow(process, ledger.log, lambda stage, seconds: ledger.begin(made, child, seconds, stage))
+        done = follow(
+            process, ledger.log, lambda stage, seconds: ledger.begin(made, child, seconds, stage)
+        )
     finally:
         for number, handler in before:
             signal.signal(number, handler)
@@ -205,23 +244,51 @@ def _in_copy(copy: Path, name: str, ledger: Ledger, made: Retrain) -> Followed:
 def _outcome(root: Path, copy: Path, params: Params, made: Retrain, done: Followed) -> Retrain:
     """What became of it, as the copy's reports and the registry say."""
     manifest = copy / params.pipeline.data / "clean" / MANIFEST
-    made = replace(made, data=sha256(manifest) if manifest.is_file() else "", after=champion(root, params.name))
+    made = replace(
+        made, data=sha256(manifest) if manifest.is_file() else "", after=champion(root, params.name)
+    )
     if done.code:
         where = f"in stage {done.stage}: " if done.stage else ""
-        return replace(made, outcome="stopped" if done.code == 130 else "failed", detail=where + (done.error or f"exit code {done.code}"))
-    served: dict[str, Any] = json.loads((copy / params.pipeline.data / "reports" / "serve.json").read_text(encoding="utf-8"))
-    refused = [gate for gate, verdict in served["gates"].items() if verdict in ("refused", "borderline")]
+        return replace(
+            made,
+            outcome="stopped" if done.code == 130 else "failed",
+            detail=where + (done.error or f"exit code {done.code}"),
+        )
+    served: dict[str, Any] = json.loads(
+        (copy / params.pipeline.data / "reports" / "serve.json").read_text(encoding="utf-8")
+    )
+    refused = [
+        gate for gate, verdict in served["gates"].items() if verdict in ("refused", "borderline")
+    ]
     if "serve" not in done.seconds:  # DVC has seen all of this before
-        return replace(made, outcome="unchanged", detail="DVC knew the result of every stage", version=served["version"])
-    return replace(made, outcome=served["decision"], detail=", ".join(refused), version=served["version"])
+        return replace(
+            made,
+            outcome="unchanged",
+            detail="DVC knew the result of every stage",
+            version=served["version"],
+        )
+    return replace(
+        made, outcome=served["decision"], detail=", ".join(refused), version=served["version"]
+    )
 
 
-def _refused(params: Params, ledger: Ledger, past: Sequence[Retrain], made: Retrain, error: Exception) -> None:
+def _refused(
+    params: Params, ledger: Ledger, past: Sequence[Retrain], made: Retrain, error: Exception
+) -> None:
     """Record why nothing was run; under cron once, not every night anew."""
     place = f"{error.where}: " if isinstance(error, GristmillError) and error.where else ""
     what = error.what if isinstance(error, GristmillError) else f"{type(error).__name__}: {error}"
-    made = replace(made, outcome="source refused" if isinstance(error, InputError) else "failed", detail=place + what, ended=now())
-    if past and (past[-1].outcome, past[-1].detail, past[-1].inputs) == (made.outcome, made.detail, made.inputs):
+    made = replace(
+        made,
+        outcome="source refused" if isinstance(error, InputError) else "failed",
+        detail=place + what,
+        ended=now(),
+    )
+    if past and (past[-1].outcome, past[-1].detail, past[-1].inputs) == (
+        made.outcome,
+        made.detail,
+        made.inputs,
+    ):
         return
     try:
         ledger.close(made)
@@ -233,5 +300,11 @@ def _refused(params: Params, ledger: Ledger, past: Sequence[Retrain], made: Retr
 def told(name: str, made: Retrain) -> str:
     """How it ended, in a line."""
     version = f"version {made.version}: " if made.version else ""
-    stays = f"version {made.after} stays champion" if made.after and made.after == made.before else f"champion is version {made.after} now" if made.after else "there is no champion"
+    stays = (
+        f"version {made.after} stays champion"
+        if made.after and made.after == made.before
+        else f"champion is version {made.after} now"
+        if made.after
+        else "there is no champion"
+    )
     return f"retrain of {name}: {version}{made.outcome}{f' ({made.detail})' if made.detail else ''}; {stays}; {sum(made.seconds.values()):.0f} s"

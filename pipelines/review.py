@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.names import Name, Pipeline, choose_pipeline, explicit_pipeline, split_name, version_number
+from pipelines.names import (
+    Name,
+    Pipeline,
+    choose_pipeline,
+    explicit_pipeline,
+    split_name,
+    version_number,
+)
 from pipelines.project import root
 
 if TYPE_CHECKING:
@@ -16,7 +23,13 @@ if TYPE_CHECKING:
     from components.registry.reader import Shelf
 
 review_app = typer.Typer(no_args_is_help=True, help="Versions that wait for a person.")
-Version = Annotated[list[str] | None, typer.Argument(metavar="[NAME] N", help="the number of a version; before it the pipeline, if it is not default")]
+Version = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME] N",
+        help="the number of a version; before it the pipeline, if it is not default",
+    ),
+]
 By = Annotated[str, typer.Option(help="who decides")]
 Note = Annotated[str, typer.Option(help="why, in a sentence")]
 
@@ -56,14 +69,22 @@ def approve(
     note: Note,
     version: Version = None,
     pipeline: Pipeline = None,
-    override: Annotated[list[str] | None, typer.Option(help="a gate that you answer for: baseline, champion, calibration, slices; or rejected, to take a rejection back")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a gate that you answer for: baseline, champion, calibration, slices; or rejected, to take a rejection back"
+        ),
+    ] = None,
 ) -> None:
     """Release a version."""
     from components.registry import release
 
     name, number = _version(version, pipeline, "review approve")
     _, limits = _open(name)
-    _tell(release.approve(root(), name, number, limits, who=by, why=note, overrides=override or ()), name)
+    _tell(
+        release.approve(root(), name, number, limits, who=by, why=note, overrides=override or ()),
+        name,
+    )
 
 
 @review_app.command()
@@ -80,7 +101,10 @@ def rollback(
     by: By,
     note: Note,
     name: Name = None,
-    to: Annotated[int | None, typer.Option(min=1, help="a version that was champion; without it: the one before")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(min=1, help="a version that was champion; without it: the one before"),
+    ] = None,
     pipeline: Pipeline = None,
 ) -> None:
     """Release an earlier champion again."""
@@ -119,7 +143,9 @@ def trace(
     from pipelines.trace import trace as show_trace
 
     name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
-    show_trace(root(), clue, explicit_pipeline(name, pipeline), sys.stdin.read() if clue == "-" else "")
+    show_trace(
+        root(), clue, explicit_pipeline(name, pipeline), sys.stdin.read() if clue == "-" else ""
+    )
 
 
 def _version(words: list[str] | None, pipeline: str | None, command: str) -> tuple[str, int]:
@@ -146,19 +172,31 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
     from pipelines.run import files_of
 
     path = files_of(root(), pipeline)[0]
-    limits: GateParams = load(path, shown=path.relative_to(root()).as_posix()).sections["registry"].gates  # type: ignore[attr-defined]
+    limits: GateParams = (
+        load(path, shown=path.relative_to(root()).as_posix()).sections["registry"].gates  # type: ignore[attr-defined]
+    )
     for made in pick_up(root(), pipeline, limits):
-        typer.echo(f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})")
+        typer.echo(
+            f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})"
+        )
     shelf = look(root(), pipeline)
     if shelf is None or not shelf.versions:
         again = "gristmill run" if pipeline == "default" else f"gristmill run {pipeline}"
-        raise InputError(f"pipeline {pipeline!r} has no versions yet", where="registry", remedy=f"{again} registers one")
+        raise InputError(
+            f"pipeline {pipeline!r} has no versions yet",
+            where="registry",
+            remedy=f"{again} registers one",
+        )
     return shelf, limits
 
 
 def _tell(made: Release, pipeline: str) -> None:
     before = f"version {made.before}" if made.before else "none"
     if made.decision == "rejected":
-        typer.echo(f"version {made.version} of {pipeline} is rejected by {made.who}; champion stays {before}")
+        typer.echo(
+            f"version {made.version} of {pipeline} is rejected by {made.who}; champion stays {before}"
+        )
     else:
-        typer.echo(f"version {made.version} of {pipeline} is champion now ({made.decision} by {made.who}); before: {before}")
+        typer.echo(
+            f"version {made.version} of {pipeline} is champion now ({made.decision} by {made.who}); before: {before}"
+        )

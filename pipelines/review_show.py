@@ -34,12 +34,29 @@ def show_list(shelf: Shelf) -> None:
     table.columns[1].no_wrap = table.columns[3].no_wrap = True
     for version in reversed(shelf.versions):
         last = stand.last.get(version.number)
-        state = "champion" if version.number == stand.champion else last.decision if last else "not judged"
+        state = (
+            "champion"
+            if version.number == stand.champion
+            else last.decision
+            if last
+            else "not judged"
+        )
         wish = asked(version)
         wait = f"; asked in MLflow to {wish}, wants the tag review.by" if wish else ""
         names = [alias for alias in version.aliases if alias != "champion"]
-        cells = [str(version.number), _time(version.created), version.tags.get("title", ""), _accuracy(version), _summary(gates_of(version)), state + wait]
-        table.add_row(*cells[:-1], cells[-1] + (f" ({', '.join(names)})" if names else ""), style="bold" if version.number == stand.champion else None)
+        cells = [
+            str(version.number),
+            _time(version.created),
+            version.tags.get("title", ""),
+            _accuracy(version),
+            _summary(gates_of(version)),
+            state + wait,
+        ]
+        table.add_row(
+            *cells[:-1],
+            cells[-1] + (f" ({', '.join(names)})" if names else ""),
+            style="bold" if version.number == stand.champion else None,
+        )
     console.print(table)
     waiting = [number for number, last in stand.last.items() if last.decision == "waiting"]
     if waiting:
@@ -51,7 +68,9 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     from components.registry.versions import cases_of
 
     tags = version.tags
-    console.print(f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}")
+    console.print(
+        f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}"
+    )
     console.print(facts(_card(version)))
     gates = gates_of(version)
     if gates:
@@ -60,7 +79,11 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     if mine.slices:
         table = grid("slice of the test cases", "cases", "accuracy")
         for name, places in sorted(mine.slices.items()):
-            table.add_row(name, f"{len(places):,}", f"{sum(mine.right[place] for place in places) / len(places):.4f}")
+            table.add_row(
+                name,
+                f"{len(places):,}",
+                f"{sum(mine.right[place] for place in places) / len(places):.4f}",
+            )
         console.print(table)
     own = [each for each in records(shelf) if each.version == version.number]
     if own:
@@ -90,9 +113,17 @@ def environment(version: Version) -> Mapping[str, str]:
 
 def grid(*columns: str) -> Table:
     """An empty table."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", width=min(WIDTH, console.width))
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", width=min(WIDTH, console.width)
+    )
     for column in columns:
-        table.add_column(Text(column), overflow="fold", justify="right" if column in ("version", "cases", "value", "limit", "accuracy") else "left")
+        table.add_column(
+            Text(column),
+            overflow="fold",
+            justify="right"
+            if column in ("version", "cases", "value", "limit", "accuracy")
+            else "left",
+        )
     return table
 
 
@@ -121,21 +152,40 @@ def _card(version: Version) -> list[tuple[str, str | Text]]:
     row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
     signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
     latency = row.get("latency_ms", {})
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in row.get("test", {}).items() if value is not None)
-    shape = "; ".join(f"{side}: {', '.join(schema.get('properties', {}))}" for side, schema in signature.items())
+    figures = ", ".join(
+        f"{name} {value:.4f}" for name, value in row.get("test", {}).items() if value is not None
+    )
+    shape = "; ".join(
+        f"{side}: {', '.join(schema.get('properties', {}))}" for side, schema in signature.items()
+    )
     told = [
-        ("accuracy", f"{tags.get('accuracy', '?')} on {tags.get('test_cases', '?')} test cases, interval {tags.get('accuracy_interval', '?')}"),
+        (
+            "accuracy",
+            f"{tags.get('accuracy', '?')} on {tags.get('test_cases', '?')} test cases, interval {tags.get('accuracy_interval', '?')}",
+        ),
         ("test", figures),
-        ("cost", f"{shown_size(int(tags.get('bundle_bytes', 0)))}, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s"),
+        (
+            "cost",
+            f"{shown_size(int(tags.get('bundle_bytes', 0)))}, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s",
+        ),
         ("classes", ", ".join(json.loads(tags.get("classes", "[]")))),
         ("data", tags.get("data_hash", "")),
         ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),
         ("DVC lock", tags.get("dvc_lock", "")),
         ("git", code_state(tags)),
         ("bundle", tags.get("bundle_sha256", "")),
-        ("files", ", ".join(f"{name} {digest[:12]}" for name, digest in json.loads(tags.get("bundle_files", "{}")).items())),
+        (
+            "files",
+            ", ".join(
+                f"{name} {digest[:12]}"
+                for name, digest in json.loads(tags.get("bundle_files", "{}")).items()
+            ),
+        ),
         ("run", version.run_id),
-        ("environment", ", ".join(f"{name} {value}" for name, value in environment(version).items())),
+        (
+            "environment",
+            ", ".join(f"{name} {value}" for name, value in environment(version).items()),
+        ),
         ("takes, gives", shape),
         ("for example", tags.get("input_example", "")[:300]),
     ]
@@ -147,8 +197,17 @@ def _gates(gates: Sequence[Gate]) -> Table:
     table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[3].no_wrap = True
     table.columns[5].ratio = 1
     for gate in gates:
-        interval = f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
-        table.add_row(gate.name, Text(gate.verdict, COLOURS[gate.verdict]), number(gate.value), interval, number(gate.limit), Text(gate.detail))
+        interval = (
+            f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
+        )
+        table.add_row(
+            gate.name,
+            Text(gate.verdict, COLOURS[gate.verdict]),
+            number(gate.value),
+            interval,
+            number(gate.limit),
+            Text(gate.detail),
+        )
     return table
 
 
@@ -157,34 +216,77 @@ def _decisions(decided: Sequence[Release]) -> Table:
     table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
     table.columns[5].ratio = 1
     for each in decided:
-        move = f"{each.before or '–'} → {each.after or '–'}" if each.before != each.after else f"stays {each.before}" if each.before else "–"
+        move = (
+            f"{each.before or '–'} → {each.after or '–'}"
+            if each.before != each.after
+            else f"stays {each.before}"
+            if each.before
+            else "–"
+        )
         more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""
-        table.add_row(when(each), str(each.version), each.decision, move, Text(each.who), Text(each.why + more))
+        table.add_row(
+            when(each),
+            str(each.version),
+            each.decision,
+            move,
+            Text(each.who),
+            Text(each.why + more),
+        )
     return table
 
 
 def _show_retrain(made: Retrain) -> None:
     """A line, and below it what it was made with, where the time went, and why it ended so."""
-    champion = f"champion {made.before or '–'} → {made.after}" if made.before != made.after else f"champion stays {made.before}" if made.before else "no champion"
-    head = f"{made.began[:19].replace('T', ' ')}  {made.trigger}: {made.outcome}" + (f", version {made.version}" if made.version else "")
-    console.print(Text(f"{head}; {champion}; {sum(made.seconds.values()):.0f} s", "bold" if made.before != made.after else ""), soft_wrap=True)
-    stages = sorted(made.seconds.items(), key=lambda entry: list(STAGES).index(entry[0]) if entry[0] in STAGES else len(STAGES))
-    inputs = f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows{f', up to {made.cursor}' if made.cursor else ''})" + (
-        f", data {made.data[:8]}" if made.data else ""
+    champion = (
+        f"champion {made.before or '–'} → {made.after}"
+        if made.before != made.after
+        else f"champion stays {made.before}"
+        if made.before
+        else "no champion"
     )
-    for told in (made.detail, inputs, ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages)):
+    head = f"{made.began[:19].replace('T', ' ')}  {made.trigger}: {made.outcome}" + (
+        f", version {made.version}" if made.version else ""
+    )
+    console.print(
+        Text(
+            f"{head}; {champion}; {sum(made.seconds.values()):.0f} s",
+            "bold" if made.before != made.after else "",
+        ),
+        soft_wrap=True,
+    )
+    stages = sorted(
+        made.seconds.items(),
+        key=lambda entry: list(STAGES).index(entry[0]) if entry[0] in STAGES else len(STAGES),
+    )
+    inputs = (
+        f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows{f', up to {made.cursor}' if made.cursor else ''})"
+        + (f", data {made.data[:8]}" if made.data else "")
+    )
+    for told in (
+        made.detail,
+        inputs,
+        ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages),
+    ):
         if told:
             console.print(Text(f"    {told}", "dim"), soft_wrap=True)
 
 
 def _summary(gates: Sequence[Gate]) -> str:
-    bad = [f"{verdict}: {', '.join(names)}" for verdict in ("refused", "borderline") if (names := [gate.name for gate in gates if gate.verdict == verdict])]
+    bad = [
+        f"{verdict}: {', '.join(names)}"
+        for verdict in ("refused", "borderline")
+        if (names := [gate.name for gate in gates if gate.verdict == verdict])
+    ]
     return "; ".join(bad) or ("passed" if gates else "not judged")
 
 
 def _accuracy(version: Version) -> str:
     low, _, high = version.tags.get("accuracy_interval", "").partition(" to ")
-    return f"{version.tags.get('accuracy', '?')} ({low}–{high})" if high else version.tags.get("accuracy", "?")
+    return (
+        f"{version.tags.get('accuracy', '?')} ({low}–{high})"
+        if high
+        else version.tags.get("accuracy", "?")
+    )
 
 
 def _aliases(version: Version) -> str:

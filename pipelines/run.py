@@ -43,7 +43,10 @@ def files_of(root: Path, name: str) -> tuple[Path, Path]:
     folder = root if name == "default" else root / "pipelines" / name
     if not (folder / "params.yaml").is_file() or not (folder / "dvc.yaml").is_file():
         known = ["default", *sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))]
-        raise ParamsError(f"there is no pipeline {name!r}; there are {', '.join(known)}", remedy="gristmill new NAME --task T --data FILE makes one")
+        raise ParamsError(
+            f"there is no pipeline {name!r}; there are {', '.join(known)}",
+            remedy="gristmill new NAME --task T --data FILE makes one",
+        )
     return folder / "params.yaml", folder / "dvc.yaml"
 
 
@@ -59,7 +62,9 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
-        check_untracked(root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again)
+        check_untracked(
+            root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again
+        )
         pull_first(root, params)
         _check_source(root, params)
         from pipelines import account  # after what is wrong was told, for it reads tables
@@ -69,11 +74,20 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             **os.environ,
             "GRISTMILL_RUN": token,
             "GRISTMILL_OWNER_PID": str(os.getpid()),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # dvc.yaml says `python`: this one
+            "PATH": os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+            ),  # dvc.yaml says `python`: this one
             "PYTHONUNBUFFERED": "1",
             **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
         }
-        words = [sys.executable, "-m", "pipelines.dvc_repro", "repro", *(["--force"] if fresh else []), dvc_file.relative_to(root).as_posix()]
+        words = [
+            sys.executable,
+            "-m",
+            "pipelines.dvc_repro",
+            "repro",
+            *(["--force"] if fresh else []),
+            dvc_file.relative_to(root).as_posix(),
+        ]
         _import_mlflow_later()
         try:
             code = _follow(words, root, environment)
@@ -82,9 +96,23 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             _release_cluster(root)
     if code:
         failed = last_failure(root, token)
-        place = f" in stage {failed['stage']}" if failed else "" if code == 130 else " in DVC itself, which says above what to mend"
-        typer.secho(f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True)
-        return int(failed["exit_code"]) if failed else code if code == 130 else EnvironmentFault.exit_code
+        place = (
+            f" in stage {failed['stage']}"
+            if failed
+            else ""
+            if code == 130
+            else " in DVC itself, which says above what to mend"
+        )
+        typer.secho(
+            f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True
+        )
+        return (
+            int(failed["exit_code"])
+            if failed
+            else code
+            if code == 130
+            else EnvironmentFault.exit_code
+        )
     show_summary(root, params, again)
     close(time.monotonic() - started)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
@@ -94,7 +122,9 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
 def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
     """Run DVC to its end. Ctrl-C and SIGTERM reach it and the stage, which tidy up; we wait for that."""
     ours = signal.getsignal(signal.SIGINT)
-    if ours is signal.SIG_IGN:  # a script's background job ignores it, and so would all that it starts: nobody could stop a stage
+    if (
+        ours is signal.SIG_IGN
+    ):  # a script's background job ignores it, and so would all that it starts: nobody could stop a stage
         signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(words, cwd=root, env=environment)
     if ours is signal.SIG_IGN:
@@ -106,7 +136,9 @@ def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
         stopped = True
         for each in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.Error, ProcessLookupError):
-                if os.getpgid(each.pid) == os.getpgrp():  # Ray and its supervisor have sessions of their own, and end when we have gone
+                if (
+                    os.getpgid(each.pid) == os.getpgrp()
+                ):  # Ray and its supervisor have sessions of their own, and end when we have gone
                     each.send_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -132,9 +164,15 @@ def _check_source(root: Path, params: Params) -> None:
     """DVC would say it less clearly: the source must be there."""
     ingest: Any = params.sections["ingest"]  # its class is made at run time
     source = ingest.source
-    check_input_path(root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path")
+    check_input_path(
+        root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path"
+    )
     if not (root / source.path).exists():
-        raise InputError(f"{source.path!r} does not exist", where=f"{params.pipeline.params}: ingest.source.path", remedy="name an existing file or folder, relative to the project or absolute")
+        raise InputError(
+            f"{source.path!r} does not exist",
+            where=f"{params.pipeline.params}: ingest.source.path",
+            remedy="name an existing file or folder, relative to the project or absolute",
+        )
 
 
 def _import_mlflow_later() -> None:
@@ -160,7 +198,10 @@ def _write_to_mlflow(root: Path) -> None:
     try:
         catch_up(root)
     except Exception as error:  # results never depend on MLflow
-        typer.secho(f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.", err=True)
+        typer.secho(
+            f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.",
+            err=True,
+        )
 
 
 def _release_cluster(root: Path) -> None:

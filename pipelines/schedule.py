@@ -80,7 +80,9 @@ class At:
         now = self.clock()
         told = self.memory.facts.get("cron_seen")
         seen = datetime.fromisoformat(told) if told else None
-        if seen is None or seen.astimezone(UTC) > now.astimezone(UTC):  # the first look of all; or somebody has set the clock back
+        if seen is None or seen.astimezone(UTC) > now.astimezone(
+            UTC
+        ):  # the first look of all; or somebody has set the clock back
             self.memory.keep(cron_seen=now.isoformat())
             return None
         due = self.cron.after(seen.astimezone(now.tzinfo))
@@ -101,7 +103,9 @@ class OnNews:
 
     memory: Memory
     digest: Callable[[], str | None]  # of what is new; None if nothing is
-    atomic: Callable[[], bool] = lambda: False  # whether there is nothing to wait for: it comes whole
+    atomic: Callable[[], bool] = lambda: (
+        False
+    )  # whether there is nothing to wait for: it comes whole
     before: str | None = None
     restless: int = 0  # looks in a row that found something else
 
@@ -114,7 +118,9 @@ class OnNews:
         found = self.digest()
         same, self.before = found == self.before, found
         self.restless = 0 if same or found is None else self.restless + 1
-        return found not in (None, self.memory.facts.get("tried")) and (same or self.restless >= _RESTLESS or self.atomic())
+        return found not in (None, self.memory.facts.get("tried")) and (
+            same or self.restless >= _RESTLESS or self.atomic()
+        )
 
     def taken(self) -> None:
         """A retrain for it has ended, however."""
@@ -136,9 +142,16 @@ class OnDrift:
         """Why a retrain is due, or None; says once, and once more after each attempt, that there is nothing to learn from."""
         alarm = read(self.folder / "drift.json")
         self.seen, memory = str(alarm.get("when")), self.news.memory
-        if not alarm or alarm.get("version") != self.champion() or (self.seen == memory.facts.get("drift") and not self._stands(alarm)):
+        if (
+            not alarm
+            or alarm.get("version") != self.champion()
+            or (self.seen == memory.facts.get("drift") and not self._stands(alarm))
+        ):
             return None
-        due, fields = self.news.settled(), ", ".join(map(str, alarm.get("fields", []))) or "the data"
+        due, fields = (
+            self.news.settled(),
+            ", ".join(map(str, alarm.get("fields", []))) or "the data",
+        )
         about = f"version {alarm.get('version')} after {memory.facts.get('tried') or 'nothing'}"
         if self.news.before is None and memory.facts.get("told") != about:
             say(f"drift of {fields}, and nothing new to learn from: {self.advice()}")
@@ -153,7 +166,9 @@ class OnDrift:
     def _stands(self, alarm: Mapping[str, Any]) -> bool:
         """Whether the latest window had drifted, as `gristmill monitor` says by its exit code."""
         latest = read(self.folder / "monitor" / "latest.json")
-        return latest.get("version") == alarm.get("version") and any(latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy"))
+        return latest.get("version") == alarm.get("version") and any(
+            latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy")
+        )
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -181,7 +196,9 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
     with only_one(ledger.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
         memory = Memory(ledger.folder / "schedule.json")
         news = OnNews(memory, lambda: fresh(root, name), lambda: pulled(root, name))
-        rule: At | OnNews | OnDrift = At(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
+        rule: At | OnNews | OnDrift = (
+            At(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
+        )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -201,7 +218,9 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
                 code = run(root, name, why, stop)
                 say(f"retrain of {name} ended with exit code {code}")
                 rest = max(every, _AGAIN_S) if code and not isinstance(rule, At) else every
-                if not stop.is_set() and (isinstance(rule, At) or code != EnvironmentFault.exit_code):  # for a machine that was not able the data are not to blame
+                if not stop.is_set() and (
+                    isinstance(rule, At) or code != EnvironmentFault.exit_code
+                ):  # for a machine that was not able the data are not to blame
                     rule.taken()
         say("stopped")
 
@@ -218,7 +237,13 @@ def _on_drift(root: Path, name: str, news: OnNews) -> OnDrift:
 def run(root: Path, name: str, why: str, stop: threading.Event) -> int:
     """A retrain in a process of its own, told to stop when we are. Returns its exit code."""
     words = [sys.executable, "-m", "pipelines.cli", "retrain", name, "--trigger", why]
-    process = subprocess.Popen(words, cwd=root, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=end_with_parent)
+    process = subprocess.Popen(
+        words,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
     told = False
     while True:
         with suppress(subprocess.TimeoutExpired):

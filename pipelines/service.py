@@ -47,7 +47,13 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     limits = params.sections["registry"].gates  # type: ignore[attr-defined]
     home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
-    with only_one(root / "data" / ".state" / params.name / "serve.lock", f"a service of pipeline {params.name}"), _ray_of_service(root, params.name) as apart:
+    with (
+        only_one(
+            root / "data" / ".state" / params.name / "serve.lock",
+            f"a service of pipeline {params.name}",
+        ),
+        _ray_of_service(root, params.name) as apart,
+    ):
         leading = _champion(root, params, name, spare=home.proven.is_file())
         if not os.environ.get("RAY_ADDRESS") and (apart or describe(root) is None):
             check_address(host, port, keys.wanted)  # before Ray is started for nothing
@@ -58,11 +64,24 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
 
             def start(edition: Edition) -> str:
                 board = home.board.folder
-                return deploy(edition.bundle, app_name=params.name, route_prefix="/", host=host, port=port, params=settings, model=edition.model, board=board, keys=keys, monitoring=watched)
+                return deploy(
+                    edition.bundle,
+                    app_name=params.name,
+                    route_prefix="/",
+                    host=host,
+                    port=port,
+                    params=settings,
+                    model=edition.model,
+                    board=board,
+                    keys=keys,
+                    monitoring=watched,
+                )
 
             try:
                 first, refused, url = begin(home, leading, start, _say)
-                console.print(f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)")
+                console.print(
+                    f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
+                )
                 Watchman(root, params, _say).start()
                 lead(home, first, refused, url, limits, _say)
             except KeyboardInterrupt:
@@ -83,12 +102,18 @@ def _ray_of_service(root: Path, name: str) -> Iterator[Path | None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(only_one(root / "data" / ".state" / "serve.lock", "a service of this project"))
+            held.enter_context(
+                only_one(root / "data" / ".state" / "serve.lock", "a service of this project")
+            )
             apart = None
         except EnvironmentFault as fault:
             if os.environ.get("RAY_ADDRESS"):
                 what = f"{fault.what}; one cluster listens on one port"
-                raise EnvironmentFault(what, where="RAY_ADDRESS", remedy="end the other service, or unset RAY_ADDRESS to serve this pipeline from this machine") from None
+                raise EnvironmentFault(
+                    what,
+                    where="RAY_ADDRESS",
+                    remedy="end the other service, or unset RAY_ADDRESS to serve this pipeline from this machine",
+                ) from None
             apart = root / "data" / ".state" / "ray" / name
         yield apart
 
@@ -114,17 +139,29 @@ def answer(root: Path, name: str, argument: str) -> None:
     params, leading = released(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        predictor = load_bundle(fetch(root, params.name, leading.number, Path(scratch)), settings.abstain)
+        predictor = load_bundle(
+            fetch(root, params.name, leading.number, Path(scratch)), settings.abstain
+        )
     try:
         given = predictor.predict([predictor.judge.read(argument)])[0]
     except (Reject, ValidationError, OSError) as error:
-        reason = error.reason if isinstance(error, Reject) else error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        raise InputError(f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else") from None
+        reason = (
+            error.reason
+            if isinstance(error, Reject)
+            else error.strerror
+            if isinstance(error, OSError)
+            else error.errors()[0]["msg"]
+        )
+        raise InputError(
+            f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else"
+        ) from None
     if given.abstained:
         console.print(_not_sure(predictor.least_confidence, settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
-    console.print(f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]")
+    console.print(
+        f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]"
+    )
 
 
 def _not_sure(least: float | None, stated: float | None) -> str:
@@ -144,7 +181,9 @@ def tracking_ui(root: Path, port: int) -> int:
     store.client(root)  # makes the database where there is none, and mends its paths after a move
     _on_signal(_interrupt)
     # The address without a path opens MLflow's page of news.
-    console.print(f"MLflow at http://127.0.0.1:{port}/#/experiments   (Ctrl-C ends it)", soft_wrap=True)
+    console.print(
+        f"MLflow at http://127.0.0.1:{port}/#/experiments   (Ctrl-C ends it)", soft_wrap=True
+    )
     process = subprocess.Popen(words, env={**os.environ, **store.ENVIRONMENT}, cwd=root)
     try:
         return process.wait()
@@ -188,7 +227,11 @@ def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Ver
         raise
     if leading is None:
         again = "gristmill run" if name == "default" else f"gristmill run {name}"
-        raise InputError(f"pipeline {name!r} has no champion yet", where="registry", remedy=f"{again}; if it ran already, a gate has refused its model: gristmill status")
+        raise InputError(
+            f"pipeline {name!r} has no champion yet",
+            where="registry",
+            remedy=f"{again}; if it ran already, a gate has refused its model: gristmill status",
+        )
     return leading
 
 

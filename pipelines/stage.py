@@ -51,7 +51,11 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     inputs = {each: data / path for each, path in stage.inputs.items()}
     for path in inputs.values():
         if not path.exists():
-            raise InputError("is missing: an earlier stage writes it", where=str(path.relative_to(root)), remedy=repro(params, name))
+            raise InputError(
+                "is missing: an earlier stage writes it",
+                where=str(path.relative_to(root)),
+                remedy=repro(params, name),
+            )
     outputs = {each: data / path for each, path in stage.outputs.items()}
     state, memo = state_folder(root, params, name, inputs), memo_folder(root, params, name)
     for folder in (state, memo) if fresh else ():
@@ -63,14 +67,47 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         # DVC has deleted this stage's outputs already, but not those of the stages behind it.
         behind = list(STAGES)[list(STAGES).index(name) :]
-        check_untracked(root, params.name, params.pipeline.data, (root / params.pipeline.params).with_name("dvc.lock"), again=repro(params, name), stages=behind)
+        check_untracked(
+            root,
+            params.name,
+            params.pipeline.data,
+            (root / params.pipeline.params).with_name("dvc.lock"),
+            again=repro(params, name),
+            stages=behind,
+        )
         code = checkout(root)
         tags = run_tags(root, params, name, code)
-        job = Job(name, params.task, params.seed, root, params.sections[name], {each: params.sections[each] for each in stage.sections}, inputs, {}, state, tags, memo)
-        shown = {f"{name}.{key}": value for key, value in _flat(params.sections[name].model_dump(mode="json")).items()}
+        job = Job(
+            name,
+            params.task,
+            params.seed,
+            root,
+            params.sections[name],
+            {each: params.sections[each] for each in stage.sections},
+            inputs,
+            {},
+            state,
+            tags,
+            memo,
+        )
+        shown = {
+            f"{name}.{key}": value
+            for key, value in _flat(params.sections[name].model_dump(mode="json")).items()
+        }
         with (
             Watcher(name) as watcher,
-            track(root, params.name, name, run_token(), job.journal.path, state / "mlflow.json", tags=tags, params=shown, show=watcher.show, defer=_deferral()) as tracker,
+            track(
+                root,
+                params.name,
+                name,
+                run_token(),
+                job.journal.path,
+                state / "mlflow.json",
+                tags=tags,
+                params=shown,
+                show=watcher.show,
+                defer=_deferral(),
+            ) as tracker,
             staged(outputs, state / "out") as twins,
             _ray(root, name, alone),
         ):
@@ -83,7 +120,9 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
             worked = time.monotonic() - began
             record_outputs(root, params.pipeline.data, name, twins)
-            tracker.log_files(*(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html")))
+            tracker.log_files(
+                *(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html"))
+            )
     shutil.rmtree(state, ignore_errors=True)
     clear_others(state)
     watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
@@ -118,7 +157,9 @@ def _run_as_task(job: Job) -> None:
     except RayError as error:  # the worker or its node has died: not the input's fault
         reason = str(error).strip().splitlines()[0][:200]
         remedy = "the same command goes on where it stopped; if it happens again, memory is short (gristmill doctor)"
-        raise EnvironmentFault(f"the stage was cut off: {reason}", where=job.stage, remedy=remedy) from None
+        raise EnvironmentFault(
+            f"the stage was cut off: {reason}", where=job.stage, remedy=remedy
+        ) from None
 
 
 def execute(job: Job) -> None:
@@ -180,7 +221,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested params as dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 

@@ -11,7 +11,9 @@ class Stage:
     """One node of the DAG."""
 
     sections: tuple[str, ...]  # of params that it reads
-    inputs: Mapping[str, str] = field(default_factory=dict)  # name in the job -> path below the data folder
+    inputs: Mapping[str, str] = field(
+        default_factory=dict
+    )  # name in the job -> path below the data folder
     outputs: Mapping[str, str] = field(default_factory=dict)
     registers: bool = False  # needs the id of its MLflow run
     remembers: bool = False  # what it made of a row or a file in earlier runs
@@ -21,10 +23,25 @@ class Stage:
 REPORT = "reports/report.html"  # below the pipeline's data folder
 
 STAGES: Mapping[str, Stage] = {
-    "ingest": Stage(("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}, remembers=True),
-    "clean": Stage(("clean",), {"raw": "raw"}, {"clean": "clean", "audit": "audit", "report": "reports/clean.json"}, remembers=True),
-    "augment": Stage(("clean", "augment"), {"clean": "clean"}, {"augmented": "augmented", "report": "reports/augment.json"}),
-    "tokenize": Stage(("clean", "tokenize"), {"clean": "clean", "augmented": "augmented"}, {"tokens": "tokens", "report": "reports/tokenize.json"}),
+    "ingest": Stage(
+        ("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}, remembers=True
+    ),
+    "clean": Stage(
+        ("clean",),
+        {"raw": "raw"},
+        {"clean": "clean", "audit": "audit", "report": "reports/clean.json"},
+        remembers=True,
+    ),
+    "augment": Stage(
+        ("clean", "augment"),
+        {"clean": "clean"},
+        {"augmented": "augmented", "report": "reports/augment.json"},
+    ),
+    "tokenize": Stage(
+        ("clean", "tokenize"),
+        {"clean": "clean", "augmented": "augmented"},
+        {"tokens": "tokens", "report": "reports/tokenize.json"},
+    ),
     "train": Stage(
         ("clean", "augment", "train"),
         {"clean": "clean", "tokens": "tokens"},
@@ -34,7 +51,12 @@ STAGES: Mapping[str, Stage] = {
     "tune": Stage(
         ("augment", "train", "tune"),
         {"tokens": "tokens"},
-        {"tuned": "models/tuned", "trials": "reports/trials.csv", "search": "reports/search.json", "report": "reports/tune.json"},
+        {
+            "tuned": "models/tuned",
+            "trials": "reports/trials.csv",
+            "search": "reports/search.json",
+            "report": "reports/tune.json",
+        },
         fits=True,
     ),
     "compress": Stage(
@@ -67,7 +89,13 @@ STAGES: Mapping[str, Stage] = {
     ),
     "serve": Stage(
         ("serve", "registry"),
-        {"clean": "clean", "winner": "models/winner", "answers": "reports/answers", "leaderboard": "reports/leaderboard.json", "evaluation": "reports/evaluation.html"},
+        {
+            "clean": "clean",
+            "winner": "models/winner",
+            "answers": "reports/answers",
+            "leaderboard": "reports/leaderboard.json",
+            "evaluation": "reports/evaluation.html",
+        },
         {"html": REPORT, "report": "reports/serve.json"},
         registers=True,
     ),

@@ -40,7 +40,11 @@ def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Pa
     own = params.sections[stage]
     shaping = own.model_dump(mode="json", exclude=set(getattr(own, "budget", ())))
     others = params.digest([name for name in STAGES[stage].sections if name != stage])
-    facts = {"format": _FORMAT, "params": [others, shaping], "inputs": {name: _digest(path) for name, path in sorted(inputs.items())}}
+    facts = {
+        "format": _FORMAT,
+        "params": [others, shaping],
+        "inputs": {name: _digest(path) for name, path in sorted(inputs.items())},
+    }
     if STAGES[stage].fits:
         facts["code"] = code_digest(root, params.task)
     key = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
@@ -51,12 +55,17 @@ def _digest(path: Path) -> str:
     if path.is_file():
         return sha256(path)
     inner = sorted(file for file in path.rglob("*") if file.name in _FACTS)
-    return hashlib.sha256("".join(f"{file.relative_to(path)}:{sha256(file)}" for file in inner).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{file.relative_to(path)}:{sha256(file)}" for file in inner).encode()
+    ).hexdigest()
 
 
 def code_digest(root: Path, task: str) -> str:
     """SHA-256 of what the code that shapes a fit does: syntax trees, so that comments and layout change nothing."""
-    folders = [root / "components" / name for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")]
+    folders = [
+        root / "components" / name
+        for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")
+    ]
     found = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files = [file for file in found if file.name != _DEFAULTS]
     trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
@@ -71,7 +80,10 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
     if not STAGES[stage].remembers:
         return None
     facts = {
-        "code": {file.relative_to(root).as_posix(): sha256(file) for file in memo_code(root, params.task, stage)},
+        "code": {
+            file.relative_to(root).as_posix(): sha256(file)
+            for file in memo_code(root, params.task, stage)
+        },
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
@@ -80,8 +92,15 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
 
 def memo_code(root: Path, task: str, stage: str) -> list[Path]:
     """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
-    places = [root / "components" / name for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{task}/schema.py")]
-    return [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    places = [
+        root / "components" / name
+        for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{task}/schema.py")
+    ]
+    return [
+        file
+        for place in places
+        for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
+    ]
 
 
 def clear_others(state: Path) -> None:
@@ -107,7 +126,11 @@ def discard_leftovers(root: Path) -> Iterator[str]:
     found = list(leftovers(root))
     for folder, size in found:
         is_batch = folder.parent.name == BATCH
-        lock = folder.with_suffix(".lock") if is_batch else folder.parent.parent / f"{folder.parent.name}.lock"
+        lock = (
+            folder.with_suffix(".lock")
+            if is_batch
+            else folder.parent.parent / f"{folder.parent.name}.lock"
+        )
         name = folder.relative_to(root)
         try:
             with only_one(lock, folder.parent.name):

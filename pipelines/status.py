@@ -22,21 +22,35 @@ def show_status(root: Path) -> None:
 
     address = os.environ.get("RAY_ADDRESS")
     ray = describe(root)
-    own = f"{ray['state']} at {ray['address']}, pid {ray['pid']}" if ray else "none runs; stages start one when they need it"
+    own = (
+        f"{ray['state']} at {ray['address']}, pid {ray['pid']}"
+        if ray
+        else "none runs; stages start one when they need it"
+    )
     console.print(f"ray       {escape(address) + ' (RAY_ADDRESS)' if address else own}")
     for params in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
         name = "default" if params.parent == root else params.parent.name
         leading = champion(root, name)
         data = root / "data" if name == "default" else root / "data" / name
-        line = f"version {leading.number}, {leading.tags.get('title', '')}, accuracy {leading.tags.get('accuracy', '?')}" if leading else "no champion yet"
+        line = (
+            f"version {leading.number}, {leading.tags.get('title', '')}, accuracy {leading.tags.get('accuracy', '?')}"
+            if leading
+            else "no champion yet"
+        )
         winner = data / "models" / "winner" / CARD
-        if winner.is_file() and (leading is None or leading.tags.get("bundle_sha256") != sha256(winner)):
+        if winner.is_file() and (
+            leading is None or leading.tags.get("bundle_sha256") != sha256(winner)
+        ):
             line += "; [yellow]the workspace's winner is another one[/yellow]" + _why(data)
         console.print(f"{name:9} {line}")
     if unsent := waiting(root):
-        console.print(f"mlflow    {len(unsent)} stages wait to be written there: the next stage does it, or gristmill mlflow catch-up")
+        console.print(
+            f"mlflow    {len(unsent)} stages wait to be written there: the next stage does it, or gristmill mlflow catch-up"
+        )
     for folder, size in leftovers(root):
-        console.print(f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): a run with the same data, params and code goes on there; gristmill clean-state discards it")
+        console.print(
+            f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): a run with the same data, params and code goes on there; gristmill clean-state discards it"
+        )
 
 
 def _why(data: Path) -> str:
@@ -44,5 +58,7 @@ def _why(data: Path) -> str:
     if not report.is_file():
         return ""
     served = json.loads(report.read_text(encoding="utf-8"))
-    refused = [name for name, verdict in served["gates"].items() if verdict in ("refused", "borderline")]
+    refused = [
+        name for name, verdict in served["gates"].items() if verdict in ("refused", "borderline")
+    ]
     return f" ({served['decision']}{': ' + ', '.join(refused) if refused else ''})"

@@ -25,17 +25,33 @@ def check_storage(storage: str | None, root: Path) -> None:
     """
     import ray
 
-    nodes = {node["NodeID"]: f"{node['NodeName']} ({node['NodeManagerAddress']})" for node in ray.nodes() if node["Alive"]}
+    nodes = {
+        node["NodeID"]: f"{node['NodeName']} ({node['NodeManagerAddress']})"
+        for node in ray.nodes()
+        if node["Alive"]
+    }
     if len(nodes) < 2:
         return
     remedy = "set it to a folder that all of them mount and put the project there; or unset RAY_ADDRESS to use this machine alone"
     if not storage:
         shown = ", ".join(sorted(nodes.values()))
-        raise EnvironmentFault(f"is not set, but the cluster has {len(nodes)} nodes, which cannot see each other's files: {shown}", where="cluster.storage", remedy=remedy)
+        raise EnvironmentFault(
+            f"is not set, but the cluster has {len(nodes)} nodes, which cannot see each other's files: {shown}",
+            where="cluster.storage",
+            remedy=remedy,
+        )
     if not root.is_relative_to(Path(storage).resolve()):
-        raise EnvironmentFault(f"is {storage}, but the project lies outside of it, in {root}", where="cluster.storage", remedy=remedy)
+        raise EnvironmentFault(
+            f"is {storage}, but the project lies outside of it, in {root}",
+            where="cluster.storage",
+            remedy=remedy,
+        )
     if missing := unseen(nodes, root / "data" / ".state" / f"tokens-{uuid.uuid4().hex}", _write):
-        raise EnvironmentFault(f"is {storage}, but what these nodes write there does not arrive here: {', '.join(missing)}", where="cluster.storage", remedy="mount it there too, at the same path")
+        raise EnvironmentFault(
+            f"is {storage}, but what these nodes write there does not arrive here: {', '.join(missing)}",
+            where="cluster.storage",
+            remedy="mount it there too, at the same path",
+        )
 
 
 def unseen(nodes: Mapping[str, str], folder: Path, write: Write) -> list[str]:
@@ -69,6 +85,11 @@ def _write(node: str, path: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
     try:
-        ray.get(put.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(path, node), timeout=_WAIT_S)
+        ray.get(
+            put.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote(path, node),
+            timeout=_WAIT_S,
+        )
     except (RayError, OSError):
         return

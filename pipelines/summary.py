@@ -28,7 +28,9 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     served: dict[str, Any] = json.loads((reports / "serve.json").read_text(encoding="utf-8"))
     console.print(_table(board))
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
-    console.print(f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})")
+    console.print(
+        f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})"
+    )
     if report := _report(root, params, served["version"]):
         console.print(f"report   {escape(report)}")
     console.print(f"next     {escape(_next(params.name, served, again))}")
@@ -42,7 +44,11 @@ def _report(root: Path, params: Params, version: int) -> str | None:
     report = root / params.pipeline.data / REPORT
     if not report.is_file():
         return None
-    return kept_report(params.name, version) if home(root) != root else report.relative_to(root).as_posix()
+    return (
+        kept_report(params.name, version)
+        if home(root) != root
+        else report.relative_to(root).as_posix()
+    )
 
 
 def kept_report(name: str, version: int) -> str:

@@ -32,7 +32,9 @@ _GRACE_S = 10.0
 _ORPHAN_GRACE_S = 2.0  # Ray's workers end by themselves when their raylet has
 # On one CPU the two workers of the shipped pipelines take turns.
 _LEAST_CPUS = 2
-_LONGEST_TEMP = 20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
+_LONGEST_TEMP = (
+    20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Record:
     address: str  # "" until Ray is up
     supervisor: Identity
     node: Identity  # the `ray start` process, leader of the session in which all of Ray runs
-    owners: list[Identity] | None  # Ray ends when none of them is left; None: only `gristmill down` ends it
+    owners: (
+        list[Identity] | None
+    )  # Ray ends when none of them is left; None: only `gristmill down` ends it
     temp: str
     started_by: str
     since: float  # seconds since the epoch
@@ -114,7 +118,11 @@ def environment(token: Path) -> dict[str, str]:
     }
 
 
-QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 
 
 def without_client_server(params: Any, head: bool) -> None:  # noqa: ARG001
@@ -130,13 +138,29 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
     limits = cpu_limits()
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     inherited |= thread_settings(limits, inherited)
-    settings = environment(token) | {
-        "RAY_START_HOOK": "pipelines.supervise.without_client_server",
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else it waits 30 s for tasks whose driver has gone
-        **haproxy.fallback_port(),
-    }
-    options = ["--node-ip-address=127.0.0.1", "--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"]
-    options += [f"--temp-dir={temp / 'r'}", f"--num-cpus={max(_LEAST_CPUS, limits.usable)}", "--disable-usage-stats", "--log-color=false", *store]
+    settings = (
+        environment(token)
+        | {
+            "RAY_START_HOOK": "pipelines.supervise.without_client_server",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else it waits 30 s for tasks whose driver has gone
+            **haproxy.fallback_port(),
+        }
+    )
+    options = [
+        "--node-ip-address=127.0.0.1",
+        "--port=0",
+        "--dashboard-agent-listen-port=0",
+        "--include-dashboard=false",
+        "--include-log-monitor=false",
+        "--no-monitor",
+    ]
+    options += [
+        f"--temp-dir={temp / 'r'}",
+        f"--num-cpus={max(_LEAST_CPUS, limits.usable)}",
+        "--disable-usage-stats",
+        "--log-color=false",
+        *store,
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
         cwd=temp,  # Ray starts `python -m …` in its folder: a file types.py there would shadow the library's
@@ -206,7 +230,16 @@ def main() -> None:
     try:
         node = launch(temp, [part.format(temp=temp) for part in order["store"]])
         owners = order["owners"] and [Identity(*owner) for owner in order["owners"]]
-        record = Record(order["root"], "", me, identify(node.pid) or Identity(node.pid, me.boot, 0), owners, str(temp), order["started_by"], time.time())
+        record = Record(
+            order["root"],
+            "",
+            me,
+            identify(node.pid) or Identity(node.pid, me.boot, 0),
+            owners,
+            str(temp),
+            order["started_by"],
+            time.time(),
+        )
         record.save()
         _watch(record, node)
     finally:

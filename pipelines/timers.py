@@ -27,15 +27,30 @@ def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) ->
         InputError: another kind, or drift, which only `gristmill schedule` itself waits for.
     """
     if kind not in ("systemd", "kubernetes"):
-        raise InputError(f"{kind!r} is not one of systemd, kubernetes", where="--print", remedy='gristmill schedule --cron "0 3 * * *" --print systemd')
+        raise InputError(
+            f"{kind!r} is not one of systemd, kubernetes",
+            where="--print",
+            remedy='gristmill schedule --cron "0 3 * * *" --print systemd',
+        )
     if on_drift:
-        raise InputError("no timer waits for drift", where="--print", remedy="run gristmill schedule --on-drift itself as a service, or print --on-new-data")
+        raise InputError(
+            "no timer waits for drift",
+            where="--print",
+            remedy="run gristmill schedule --on-drift itself as a service, or print --on-new-data",
+        )
     why = f"cron {cron.line}" if cron else "new data"
-    return _systemd(root, name, cron.calendar() if cron else _OFTEN[0], why) if kind == "systemd" else _kubernetes(name, cron.line if cron else _OFTEN[1], why)
+    return (
+        _systemd(root, name, cron.calendar() if cron else _OFTEN[0], why)
+        if kind == "systemd"
+        else _kubernetes(name, cron.line if cron else _OFTEN[1], why)
+    )
 
 
 def _systemd(root: Path, name: str, calendar: str, why: str) -> str:
-    command = " ".join(f'"{word}"' if " " in word else word for word in (sys.executable, "-m", "pipelines.cli", "retrain", name, "--trigger", why))
+    command = " ".join(
+        f'"{word}"' if " " in word else word
+        for word in (sys.executable, "-m", "pipelines.cli", "retrain", name, "--trigger", why)
+    )
     unit = f"gristmill-retrain-{name}"
     return f"""\
 # /etc/systemd/system/{unit}.service
@@ -81,7 +96,9 @@ def _escaped(text: str) -> str:
 
 
 def _kubernetes(name: str, line: str, why: str) -> str:
-    command = ", ".join(f'"{word}"' for word in ("python", "-m", "pipelines.cli", "retrain", name, "--trigger", why))
+    command = ", ".join(
+        f'"{word}"' for word in ("python", "-m", "pipelines.cli", "retrain", name, "--trigger", why)
+    )
     unit = f"gristmill-retrain-{name.replace('_', '-')}"
     zone = zone_name(local_zone())
     # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.

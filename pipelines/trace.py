@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _REMEDY = "gristmill trace [NAME] ANSWER_ID | VERSION | BUNDLE_HASH | ANSWER.json | -"
 _SHORTEST = 6  # characters of a hash or an id that mean it
 _ID = 32  # characters of an answer's id
-REQUESTS, FEEDBACK = "requests", "feedback"  # folders of the service's log, as components.serve.monitored names them
+REQUESTS, FEEDBACK = (
+    "requests",
+    "feedback",
+)  # folders of the service's log, as components.serve.monitored names them
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
         choose_pipeline(root, None, None)
     shelf = look(root, clue.pipeline)
     if shelf is None:
-        raise InputError(f"the registry has no versions of {clue.pipeline!r}", where="registry", remedy=f"is this the registry of what answered? {_REMEDY}")
+        raise InputError(
+            f"the registry has no versions of {clue.pipeline!r}",
+            where="registry",
+            remedy=f"is this the registry of what answered? {_REMEDY}",
+        )
     _show(shelf, find(shelf, clue), clue)
 
 
@@ -76,7 +83,11 @@ def _answered(root: Path, what: str, pipeline: str | None) -> Clue | None:
     names = [pipeline] if pipeline else pipeline_names(root)
     found = {(each.id, name): each for name in names for each in _logged(root, name, id_)}
     if len(found) > 1:
-        raise InputError(f"{len(found)} answers have an id that begins with {id_}", where="trace", remedy="give more of the id")
+        raise InputError(
+            f"{len(found)} answers have an id that begins with {id_}",
+            where="trace",
+            remedy="give more of the id",
+        )
     for (_, name), answer in found.items():
         return Clue(name, version=int(answer.version), answer=answer.id)
     if len(id_) == _ID:
@@ -114,7 +125,11 @@ def read_clue(what: str, pipeline: str, stdin: str = "") -> Clue:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise InputError(f"{what[:80]!r} is no version, no hash, no answer and no file that can be read ({type(error).__name__})", where="trace", remedy=_REMEDY) from None
+            raise InputError(
+                f"{what[:80]!r} is no version, no hash, no answer and no file that can be read ({type(error).__name__})",
+                where="trace",
+                remedy=_REMEDY,
+            ) from None
     return _of_answer(text, pipeline)
 
 
@@ -122,9 +137,19 @@ def _of_answer(text: str, pipeline: str) -> Clue:
     try:
         answer = json.loads(text)
         model: Mapping[str, Any] = answer["model"]
-        found = Clue(str(model.get("name", pipeline)), int(model["version"]), str(model.get("bundle", "")), str(model.get("data_hash", "")), str(answer.get("id", model.get("id", ""))))
+        found = Clue(
+            str(model.get("name", pipeline)),
+            int(model["version"]),
+            str(model.get("bundle", "")),
+            str(model.get("data_hash", "")),
+            str(answer.get("id", model.get("id", ""))),
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"is no answer of a gristmill service: it names no model ({type(error).__name__})", where="trace", remedy=_REMEDY) from None
+        raise InputError(
+            f"is no answer of a gristmill service: it names no model ({type(error).__name__})",
+            where="trace",
+            remedy=_REMEDY,
+        ) from None
     return found
 
 
@@ -135,17 +160,30 @@ def find(shelf: Shelf, clue: Clue) -> Version:
         InputError: none, several, or one that is not the answer's.
     """
     if clue.version is None:
-        found = [version for version in shelf.versions if version.tags.get("bundle_sha256", "").startswith(clue.bundle)]
+        found = [
+            version
+            for version in shelf.versions
+            if version.tags.get("bundle_sha256", "").startswith(clue.bundle)
+        ]
         if len(found) != 1:
             raise InputError(
-                f"{len(found)} versions of {shelf.pipeline!r} have a bundle that begins with {clue.bundle}", where="trace", remedy="give more of the hash, or the pipeline: gristmill trace NAME HASH"
+                f"{len(found)} versions of {shelf.pipeline!r} have a bundle that begins with {clue.bundle}",
+                where="trace",
+                remedy="give more of the hash, or the pipeline: gristmill trace NAME HASH",
             )
         return found[0]
     version = shelf.version(clue.version)
-    for name, said, tag in (("bundle", clue.bundle, "bundle_sha256"), ("data", clue.data_hash, "data_hash")):
+    for name, said, tag in (
+        ("bundle", clue.bundle, "bundle_sha256"),
+        ("data", clue.data_hash, "data_hash"),
+    ):
         if not version.tags.get(tag, "").startswith(said):
             what = f"the answer names {name} {said[:16]}, but version {version.number} of {shelf.pipeline!r} is of {version.tags.get(tag, 'none')[:16]}"
-            raise InputError(what, where="trace", remedy="it was given by a service of another registry, or altered since")
+            raise InputError(
+                what,
+                where="trace",
+                remedy="it was given by a service of another registry, or altered since",
+            )
     return version
 
 
@@ -153,7 +191,9 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
     tags, stand = version.tags, standing(records(shelf))
     given = f"answer {clue.answer} was given by " if clue.answer else ""
     served = ", the champion" if stand.champion == version.number else ""
-    console.print(f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}")
+    console.print(
+        f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}"
+    )
     told: list[tuple[str, str | Text]] = [
         ("data", f"{tags.get('data_hash', 'unknown')}  (SHA-256 of clean's manifest)"),
         ("code", code_state(tags)),
@@ -163,8 +203,18 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
         ("bundle", tags.get("bundle_sha256", "unknown")),
         ("test", f"accuracy {tags.get('accuracy', '?')}, {tags.get('accuracy_interval', '?')}"),
     ]
-    told.append(("gates", Text("  ").join(Text.assemble(f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict])) for gate in gates_of(version))))
-    told += [("decided", _decision(made)) for made in records(shelf) if made.version == version.number]
+    told.append(
+        (
+            "gates",
+            Text("  ").join(
+                Text.assemble(f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict]))
+                for gate in gates_of(version)
+            ),
+        )
+    )
+    told += [
+        ("decided", _decision(made)) for made in records(shelf) if made.version == version.number
+    ]
     console.print(facts(told))
 
 

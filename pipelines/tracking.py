@@ -24,7 +24,11 @@ def up(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
 
 @app.command()
-def backup(file: Annotated[Path, typer.Argument(help="the archive to write, such as mlflow-2026-11-22.zip")]) -> None:
+def backup(
+    file: Annotated[
+        Path, typer.Argument(help="the archive to write, such as mlflow-2026-11-22.zip")
+    ],
+) -> None:
     """Write the embedded store into one file, while runs go on."""
     from components.registry.backup import backup
 
@@ -36,7 +40,10 @@ def backup(file: Annotated[Path, typer.Argument(help="the archive to write, such
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="what `gristmill mlflow backup` wrote")], replace: Annotated[bool, typer.Option(help="even where there are runs or models, which are lost")] = False
+    file: Annotated[Path, typer.Argument(help="what `gristmill mlflow backup` wrote")],
+    replace: Annotated[
+        bool, typer.Option(help="even where there are runs or models, which are lost")
+    ] = False,
 ) -> None:
     """Put a backup in the place of the embedded store."""
     from components.registry.backup import restore
@@ -46,16 +53,32 @@ def restore(
 
 @app.command()
 def move(
-    to: Annotated[str, typer.Option(envvar="MLFLOW_BACKEND_STORE_URI", help="an empty database: postgresql://USER@HOST/NAME, the password in PGPASSWORD")],
-    artifacts: Annotated[str, typer.Option(envvar="MLFLOW_ARTIFACTS_DESTINATION", help="where the server keeps files: s3://BUCKET/PREFIX, or a folder")],
+    to: Annotated[
+        str,
+        typer.Option(
+            envvar="MLFLOW_BACKEND_STORE_URI",
+            help="an empty database: postgresql://USER@HOST/NAME, the password in PGPASSWORD",
+        ),
+    ],
+    artifacts: Annotated[
+        str,
+        typer.Option(
+            envvar="MLFLOW_ARTIFACTS_DESTINATION",
+            help="where the server keeps files: s3://BUCKET/PREFIX, or a folder",
+        ),
+    ],
 ) -> None:
     """Copy the embedded store, with all ids, to the one of a production server, and compare both."""
     from components.registry.move import move
 
     moved = move(root(), to, artifacts)
-    typer.echo(f"{'were there already' if moved.again else 'copied'}, compared and equal: {', '.join(f'{name} {count:,}' for name, count in moved.rows.items())}")
+    typer.echo(
+        f"{'were there already' if moved.again else 'copied'}, compared and equal: {', '.join(f'{name} {count:,}' for name, count in moved.rows.items())}"
+    )
     typer.echo(f"files read back and equal: {moved.files:,} ({moved.bytes / 1e6:.1f} MB)")
-    typer.echo("next: start the server there (mlflow/server.sh), then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was")
+    typer.echo(
+        "next: start the server there (mlflow/server.sh), then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was"
+    )
 
 
 @app.command("catch-up")

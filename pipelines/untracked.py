@@ -121,7 +121,11 @@ def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path])
         root,
         data,
         stage,
-        {relative: _stat(path) for name, twin in twins.items() for relative, path in _files_below(twin, f"{data}/{paths[name]}")},
+        {
+            relative: _stat(path)
+            for name, twin in twins.items()
+            for relative, path in _files_below(twin, f"{data}/{paths[name]}")
+        },
     )
 
 
@@ -141,7 +145,9 @@ def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES)
     return sorted(unknown)
 
 
-def check_untracked(root: Path, name: str, data: str, lock: Path, *, again: str, stages: Iterable[str] = STAGES) -> None:
+def check_untracked(
+    root: Path, name: str, data: str, lock: Path, *, again: str, stages: Iterable[str] = STAGES
+) -> None:
     """Stop before a person's files among the outputs are deleted.
 
     Args:

@@ -18,4 +18,9 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of LONG, then the others as they were."""
-    items.sort(key=lambda item: next((place for place, name in enumerate(LONG) if item.path.as_posix().endswith(name)), len(LONG)))
+    items.sort(
+        key=lambda item: next(
+            (place for place, name in enumerate(LONG) if item.path.as_posix().endswith(name)),
+            len(LONG),
+        )
+    )

@@ -41,28 +41,62 @@ def run(job: Job) -> None:
     schema = base.schema(job.task)
     fields = schema.fields(job.sections["clean"])
     inputs = [role.name for role in schema.roles if role.role == "input"]
-    clean = pa.concat_tables([read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")])
+    clean = pa.concat_tables(
+        [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
+    )
     train = read_table(job.inputs["clean"], "train")
     added: list[dict[str, Any]] = []
     if params.rate and schema.augmenters(params):
         taken = {base.row_key(fields, inputs, row) for row in clean.select(inputs).to_pylist()}
         for row in _variants(job, params, train):
             key = base.row_key(fields, inputs, row)
-            if key not in taken:  # a variant that equals a validation row would be a leak; one that equals a train row, a repeat
+            if (
+                key not in taken
+            ):  # a variant that equals a validation row would be a leak; one that equals a train row, a repeat
                 taken.add(key)
                 added.append(row)
-    table = pa.Table.from_pylist(added, schema=train.schema.append(pa.field("parent", pa.string())).append(pa.field("method", pa.string())))
+    table = pa.Table.from_pylist(
+        added,
+        schema=train.schema.append(pa.field("parent", pa.string())).append(
+            pa.field("method", pa.string())
+        ),
+    )
     methods = Counter(table["method"].to_pylist())
-    write_table(job.outputs["augmented"], {"train": table}, {"methods": dict(sorted(methods.items()))})
-    write_atomic(job.outputs["report"], to_json({"added": table.num_rows, "train": train.num_rows, **{f"added_{name}": count for name, count in sorted(methods.items())}}))
-    job.journal.say(f"{table.num_rows:,} rows added to {train.num_rows:,}" if added else "no rows are added: switched off, or this task transforms on the fly")
+    write_table(
+        job.outputs["augmented"], {"train": table}, {"methods": dict(sorted(methods.items()))}
+    )
+    write_atomic(
+        job.outputs["report"],
+        to_json(
+            {
+                "added": table.num_rows,
+                "train": train.num_rows,
+                **{f"added_{name}": count for name, count in sorted(methods.items())},
+            }
+        ),
+    )
+    job.journal.say(
+        f"{table.num_rows:,} rows added to {train.num_rows:,}"
+        if added
+        else "no rows are added: switched off, or this task transforms on the fly"
+    )
 
 
 def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str, Any]]:
     rng = np.random.default_rng(job.seed)
-    counts = np.full(train.num_rows, int(params.rate)) + (rng.random(train.num_rows) < params.rate % 1)
+    counts = np.full(train.num_rows, int(params.rate)) + (
+        rng.random(train.num_rows) < params.rate % 1
+    )
     pieces = [
-        Piece(job.task, job.seed, number, params, job.sections["clean"], train.slice(start, _ROWS_PER_TASK), counts[start : start + _ROWS_PER_TASK].tolist())
+        Piece(
+            job.task,
+            job.seed,
+            number,
+            params,
+            job.sections["clean"],
+            train.slice(start, _ROWS_PER_TASK),
+            counts[start : start + _ROWS_PER_TASK].tolist(),
+        )
         for number, start in enumerate(range(0, train.num_rows, _ROWS_PER_TASK))
     ]
     rows: list[dict[str, Any]] = []
@@ -87,9 +121,21 @@ def vary(piece: Piece) -> list[dict[str, Any]]:
                 if variant is None:
                     continue
                 try:
-                    cleaned = {name: fields[name].clean(value) for name, value in variant.items() if name in fields}
+                    cleaned = {
+                        name: fields[name].clean(value)
+                        for name, value in variant.items()
+                        if name in fields
+                    }
                 except Reject:
                     continue
-                result.append({**variant, **cleaned, "id": f"{row['id']}+{number}", "parent": row["id"], "method": method})
+                result.append(
+                    {
+                        **variant,
+                        **cleaned,
+                        "id": f"{row['id']}+{number}",
+                        "parent": row["id"],
+                        "method": method,
+                    }
+                )
                 break
     return result

@@ -88,7 +88,11 @@ def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
     return fates
 
 
-def similar_rows(signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]], similar: Callable[[str, int, int], bool], clusters: Clusters) -> int:
+def similar_rows(
+    signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]],
+    similar: Callable[[str, int, int], bool],
+    clusters: Clusters,
+) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
     A row is compared with the rows before it, those with the most bands in common first, until so many were not similar that further ones will not be either.
@@ -128,13 +132,20 @@ def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:
     earlier, later = np.divmod(pairs, count)
     order = np.lexsort((earlier, -shared, later))
     earlier, later = earlier[order], later[order]
-    starts = np.flatnonzero(np.concatenate(([True], later[1:] != later[:-1]))) if len(later) else later
+    starts = (
+        np.flatnonzero(np.concatenate(([True], later[1:] != later[:-1]))) if len(later) else later
+    )
     rank = np.arange(len(later)) - np.repeat(starts, np.diff(np.append(starts, len(later))))
     chosen = rank < _MAX_PARTNERS
     return list(zip(later[chosen].tolist(), earlier[chosen].tolist(), strict=True))
 
 
-def _confirm(name: str, pairs: Sequence[tuple[int, int]], similar: Callable[[str, int, int], bool], clusters: Clusters) -> int:
+def _confirm(
+    name: str,
+    pairs: Sequence[tuple[int, int]],
+    similar: Callable[[str, int, int], bool],
+    clusters: Clusters,
+) -> int:
     """Join the pairs that are similar and not yet joined; returns their number."""
     confirmed, current, failures = 0, -1, 0
     for later, earlier in pairs:
@@ -156,7 +167,9 @@ def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
     repeated = values[1:][values[1:] == values[:-1]]
     if not len(repeated):
         return
-    places = np.flatnonzero(pc.is_in(pa.array(band), value_set=pa.array(repeated)).to_numpy(zero_copy_only=False))  # most values stand once
+    places = np.flatnonzero(
+        pc.is_in(pa.array(band), value_set=pa.array(repeated)).to_numpy(zero_copy_only=False)
+    )  # most values stand once
     places = places[np.argsort(band[places], kind="stable")]
     values = band[places]
     edges = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))

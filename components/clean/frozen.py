@@ -54,7 +54,11 @@ class Frozen:
 
     def held(self, keys: Sequence[str]) -> dict[int, int]:
         """Position -> row of this split, where each key (SHA-256) stands once."""
-        return {position: self.place[key[:_KEY]] for position, key in enumerate(keys) if key[:_KEY] in self.place}
+        return {
+            position: self.place[key[:_KEY]]
+            for position, key in enumerate(keys)
+            if key[:_KEY] in self.place
+        }
 
 
 def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
@@ -65,7 +69,16 @@ def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
     rows: list[dict[str, str]] = []
     for part in _PARTS:
         for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():
-            rows.append({"key": hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()[:_KEY], "id": row["id"], "split": part, "group": row["group"]})
+            rows.append(
+                {
+                    "key": hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()[
+                        :_KEY
+                    ],
+                    "id": row["id"],
+                    "split": part,
+                    "group": row["group"],
+                }
+            )
     draft = folder / "split.part"
     with atomic(draft) as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream, compression="zstd")
@@ -82,12 +95,23 @@ def read(path: Path, shown: str) -> Frozen:
     if not path.is_file():
         raise InputError("does not exist", where=f"clean.frozen_split: {shown}", remedy=remedy)
     if path.stem != f"split-{sha256(path)[:_DIGITS]}":
-        raise InputError("is not what its name says: it was cut or edited", where=f"clean.frozen_split: {shown}", remedy=remedy)
+        raise InputError(
+            "is not what its name says: it was cut or edited",
+            where=f"clean.frozen_split: {shown}",
+            remedy=remedy,
+        )
     table: Mapping[str, list[Any]] = pq.read_table(path).to_pydict()
     return Frozen(table["key"], table["id"], table["split"], table["group"])
 
 
-def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], feedback: Collection[int], params: CleanParams, seed: int) -> tuple[list[str], set[int]]:
+def divide(
+    frozen: Frozen,
+    held_rows: Mapping[int, int],
+    groups: Sequence[str],
+    feedback: Collection[int],
+    params: CleanParams,
+    seed: int,
+) -> tuple[list[str], set[int]]:
     """The parts of rows of which some are in a frozen split.
 
     A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes. Of feedback a share is for test, too, behind the frozen
@@ -104,14 +128,31 @@ def divide(frozen: Frozen, held_rows: Mapping[int, int], groups: Sequence[str], 
     Returns:
         (positions,) parts; and positions that must go, because they are similar to a row of test, or as train rows to one of validation.
     """
-    parts = [frozen.splits[held_rows[position]] if position in held_rows else "" for position in range(len(groups))]
-    held = {part: {group for group, own in zip(groups, parts, strict=True) if own == part} for part in _PARTS}
+    parts = [
+        frozen.splits[held_rows[position]] if position in held_rows else ""
+        for position in range(len(groups))
+    ]
+    held = {
+        part: {group for group, own in zip(groups, parts, strict=True) if own == part}
+        for part in _PARTS
+    }
     old = held["test"] | held["validation"] | held["train"]
     mixed = {group for position, group in enumerate(groups) if position not in feedback}
     for position, group in enumerate(groups):
         if not parts[position]:
             drawn = int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode()).digest()[:8]) / 2**64
             tested = params.validation_share + (params.test_share if group not in mixed else 0.0)
-            parts[position] = "train" if group in old or drawn >= tested else "validation" if drawn < params.validation_share else "test"
-    leaking = {i for i, (part, group) in enumerate(zip(parts, groups, strict=True)) if part != "test" and (group in held["test"] or (part == "train" and group in held["validation"]))}
+            parts[position] = (
+                "train"
+                if group in old or drawn >= tested
+                else "validation"
+                if drawn < params.validation_share
+                else "test"
+            )
+    leaking = {
+        i
+        for i, (part, group) in enumerate(zip(parts, groups, strict=True))
+        if part != "test"
+        and (group in held["test"] or (part == "train" and group in held["validation"]))
+    }
     return parts, leaking

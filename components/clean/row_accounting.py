@@ -59,7 +59,9 @@ class Entry:
     def facts(self) -> dict[str, Any]:
         """Return what the manifest and the report hold."""
         found = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
-        return found | ({"share_lost": round(self.share_lost, 6)} if self.share_lost is not None else {})
+        return found | (
+            {"share_lost": round(self.share_lost, 6)} if self.share_lost is not None else {}
+        )
 
 
 class Account:
@@ -100,7 +102,9 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
     entries = []
     for column, kind in sorted(counts):
         place = (column, kind)
-        summary = Summary(counts[place], total, lost[place], whole[place], dict(details[place].most_common()))
+        summary = Summary(
+            counts[place], total, lost[place], whole[place], dict(details[place].most_common())
+        )
         message = fields[column].tell(kind, summary)
         entries.append(
             Entry(
@@ -114,7 +118,9 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
     return entries
 
 
-def quarantined(rejected: Sequence[Mapping[str, str]], rows: int, fields: Mapping[str, Field]) -> list[Entry]:
+def quarantined(
+    rejected: Sequence[Mapping[str, str]], rows: int, fields: Mapping[str, Field]
+) -> list[Entry]:
     """Return how many rows were refused for each reason, and where the first of them stand."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for entry in rejected:
@@ -123,7 +129,9 @@ def quarantined(rejected: Sequence[Mapping[str, str]], rows: int, fields: Mappin
     entries = []
     for reason, origins in sorted(by_reason.items()):
         knob = f": {knobs[reason]}" if reason in knobs else ""
-        message = f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){knob}"
+        message = (
+            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){knob}"
+        )
         entries.append(Entry(reason, len(origins), rows, message, removes=True))
     return entries
 
@@ -153,7 +161,9 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
     ]
 
 
-def dropped(rows: Usable, fates: NDArray[np.int8], params: CleanParams, equality: str) -> list[Entry]:
+def dropped(
+    rows: Usable, fates: NDArray[np.int8], params: CleanParams, equality: str
+) -> list[Entry]:
     """Return what became of equal rows: duplicates, conflicts and boilerplate."""
     total, entries = len(fates), []
     duplicates = int((fates == DUPLICATE).sum())
@@ -168,7 +178,10 @@ def dropped(rows: Usable, fates: NDArray[np.int8], params: CleanParams, equality
     if len(often):
         _, first, counts = np.unique(rows.equal[often], return_index=True, return_counts=True)
         common = np.argsort(-counts, kind="stable")[:_EXAMPLES]
-        examples = ", ".join(f"{name}: {counts[place]:,} times" for name, place in zip(_names(rows, often[first[common]]), common.tolist(), strict=True))
+        examples = ", ".join(
+            f"{name}: {counts[place]:,} times"
+            for name, place in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
+        )
         message = f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs {params.boilerplate} times or more ({examples}): clean.boilerplate"
         entries.append(Entry("boilerplate", len(often), total, message, removes=True))
     return entries
@@ -214,18 +227,24 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
     for names in alike.values():
         if len(names) > 1:
             shown = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
-            lines.append(f"labels alike but for case, width or spaces count as different classes ({shown}): ingest.label_case: fold, or ingest.labels")
+            lines.append(
+                f"labels alike but for case, width or spaces count as different classes ({shown}): ingest.label_case: fold, or ingest.labels"
+            )
     for name in sorted(counts):
         if _folded(name) in _MISSING:
             shown = _printable(name)
-            lines.append(f"the label {shown!r} of {counts[name]:,} rows counts as a class; if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: null}}")
+            lines.append(
+                f"the label {shown!r} of {counts[name]:,} rows counts as a class; if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: null}}"
+            )
     return lines
 
 
 def _folded(name: str) -> str:
     """Return a label as a person reads it: without case, width, spaces and invisible characters."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C")
+    return "".join(
+        char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
+    )
 
 
 def _conflicts(rows: Usable, conflicting: Rows) -> str:
@@ -233,10 +252,14 @@ def _conflicts(rows: Usable, conflicting: Rows) -> str:
     keys, first = np.unique(rows.equal[conflicting], return_index=True)
     disputed = np.isin(rows.equal, keys)
     labels: dict[int, set[str]] = defaultdict(set)
-    for key, label in zip(rows.equal[disputed].tolist(), rows.labels[disputed].tolist(), strict=True):
+    for key, label in zip(
+        rows.equal[disputed].tolist(), rows.labels[disputed].tolist(), strict=True
+    ):
         labels[key].add(rows.names[label])
     pairs = Counter(" and ".join(sorted(names)[:_EXAMPLES]) for names in labels.values())
-    most = "; ".join(f"{_printable(pair)}: {count:,}" for pair, count in pairs.most_common(_EXAMPLES))
+    most = "; ".join(
+        f"{_printable(pair)}: {count:,}" for pair, count in pairs.most_common(_EXAMPLES)
+    )
     examples = ", ".join(_names(rows, conflicting[np.sort(first)[:_EXAMPLES]]))
     return f"{most}; for example {examples}"
 
@@ -245,7 +268,10 @@ def _names(rows: Usable, chosen: Rows) -> list[str]:
     """Return what some rows are called: the beginning of their text, or where they come from."""
     first = next(role.name for role in rows.schema.roles if role.role == "input")
     values = rows.values(first, chosen).to_pylist()
-    return [repr(_shortened(value)) if isinstance(value, str) else origin for value, origin in zip(values, rows.origins(chosen), strict=True)]
+    return [
+        repr(_shortened(value)) if isinstance(value, str) else origin
+        for value, origin in zip(values, rows.origins(chosen), strict=True)
+    ]
 
 
 def _first(origins: Sequence[str]) -> str:

@@ -18,8 +18,24 @@ from components.fields.base import Field, Reject
 from components.tasks import base
 
 USABLE, UNLABELLED = "usable", "unlabelled"  # and reasons why a row is neither
-_SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test"}
-_OF_ALL_ROWS = ("boilerplate", "conflicts", "min_rows_per_class", "small_classes", "validation_share", "test_share", "frozen_split")
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+_OF_ALL_ROWS = (
+    "boilerplate",
+    "conflicts",
+    "min_rows_per_class",
+    "small_classes",
+    "validation_share",
+    "test_share",
+    "frozen_split",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,14 @@ class Piece:
 def row_wise(params: CleanParams) -> CleanParams:
     """The params without what is said of all rows together: cleaning a row sees nothing else, so its result depends on nothing else."""
     told: dict[str, Any] = {name: CleanParams.model_fields[name].default for name in _OF_ALL_ROWS}
-    return params.model_copy(update=told | ({"near_duplicates": CleanParams.model_fields["near_duplicates"].default} if params.near_duplicates < 1 else {}))
+    return params.model_copy(
+        update=told
+        | (
+            {"near_duplicates": CleanParams.model_fields["near_duplicates"].default}
+            if params.near_duplicates < 1
+            else {}
+        )
+    )
 
 
 def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
@@ -63,10 +86,33 @@ def pool_schema(schema: base.Schema) -> pa.Schema:
 
     Keys are SHA-256; a group is named after a key, and its draw decides of its part; signatures are the bytes of their bands (bands,) uint64.
     """
-    values = [(f"value.{role.name}", pa.large_binary() if pa.types.is_binary(role.field.arrow) else pa.large_string()) for role in schema.roles if role.role == "input"]
+    values = [
+        (
+            f"value.{role.name}",
+            pa.large_binary() if pa.types.is_binary(role.field.arrow) else pa.large_string(),
+        )
+        for role in schema.roles
+        if role.role == "input"
+    ]
     bands = [(f"bands.{name}", pa.large_binary()) for name in inputs_of(schema)]
-    own = [("changes", pa.string()), ("target", pa.string()), ("split", pa.string()), ("key", pa.binary(32)), ("group", pa.string()), ("draw", pa.binary(32))]
-    return pa.schema([("content", pa.binary(32)), ("fate", pa.string()), ("detail", pa.string()), *values, *own, *bands])
+    own = [
+        ("changes", pa.string()),
+        ("target", pa.string()),
+        ("split", pa.string()),
+        ("key", pa.binary(32)),
+        ("group", pa.string()),
+        ("draw", pa.binary(32)),
+    ]
+    return pa.schema(
+        [
+            ("content", pa.binary(32)),
+            ("fate", pa.string()),
+            ("detail", pa.string()),
+            *values,
+            *own,
+            *bands,
+        ]
+    )
 
 
 def clean_piece(piece: Piece) -> pa.Table:
@@ -75,23 +121,41 @@ def clean_piece(piece: Piece) -> pa.Table:
     wanted = pool_schema(schema)
     own = pa.schema([field for field in wanted if field.name != "content"])
     fields = schema.fields(piece.params)
-    return pa.Table.from_pylist([_clean(row, fields, schema, piece) for row in piece.rows.to_pylist()], schema=own)
+    return pa.Table.from_pylist(
+        [_clean(row, fields, schema, piece) for row in piece.rows.to_pylist()], schema=own
+    )
 
 
-def _clean(row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schema, piece: Piece) -> dict[str, Any]:
+def _clean(
+    row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schema, piece: Piece
+) -> dict[str, Any]:
     inputs, target = inputs_of(schema), target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
         try:
             label = fields[target].clean(row[target])
         except Reject as error:
-            if error.reason != "no_label" or piece.params.unlabelled != "keep" or not may_be_learnt(row["split"]):
+            if (
+                error.reason != "no_label"
+                or piece.params.unlabelled != "keep"
+                or not may_be_learnt(row["split"])
+            ):
                 raise
-            return {"fate": UNLABELLED, "changes": _changes(row, values, fields), **_kept(values, fields, piece.seed)}
+            return {
+                "fate": UNLABELLED,
+                "changes": _changes(row, values, fields),
+                **_kept(values, fields, piece.seed),
+            }
         split = _own_split(row["split"])
     except Reject as error:
         return {"fate": error.reason, "detail": error.detail}
-    found = {"fate": USABLE, "changes": _changes(row, values, fields), **_kept(values, fields, piece.seed), "target": label, "split": split}
+    found = {
+        "fate": USABLE,
+        "changes": _changes(row, values, fields),
+        **_kept(values, fields, piece.seed),
+        "target": label,
+        "split": split,
+    }
     if piece.params.near_duplicates < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
@@ -99,20 +163,29 @@ def _clean(row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schem
     return found
 
 
-def _changes(row: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Field]) -> str | None:
+def _changes(
+    row: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Field]
+) -> str | None:
     """Return what cleaning took from the inputs of a row, as JSON; None where nothing is lost."""
     changes: dict[str, dict[str, list[Any]]] = {}
     for name, value in values.items():
         found = fields[name].changes(row[name], value)
         if found:
-            changes[name] = {kind: [change.lost, change.whole, change.detail] for kind, change in found.items()}
+            changes[name] = {
+                kind: [change.lost, change.whole, change.detail] for kind, change in found.items()
+            }
     return json.dumps(changes, sort_keys=True) if changes else None
 
 
 def _kept(values: Mapping[str, Any], fields: Mapping[str, Any], seed: int) -> dict[str, Any]:
     key = hashlib.sha256(base.row_key(fields, list(values), values).encode())
     group = key.hexdigest()[:16]
-    return {**{f"value.{name}": value for name, value in values.items()}, "key": key.digest(), "group": group, "draw": draw(group, seed)}
+    return {
+        **{f"value.{name}": value for name, value in values.items()},
+        "key": key.digest(),
+        "group": group,
+        "draw": draw(group, seed),
+    }
 
 
 def _own_split(name: str | None) -> str | None:

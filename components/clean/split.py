@@ -16,7 +16,13 @@ def draw(group: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{group}".encode()).digest()
 
 
-def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, test: float, draws: Mapping[str, bytes]) -> list[str]:
+def stratified(
+    groups: Sequence[str],
+    labels: Sequence[str],
+    validation: float,
+    test: float,
+    draws: Mapping[str, bytes],
+) -> list[str]:
     """Give every row a split; rows of one group share it.
 
     Groups are ordered by a seeded hash of their name, so the result depends neither on the order of the rows nor on a generator's version.
@@ -36,7 +42,10 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
         InputError: a class has too few groups for that.
     """
     counts = Counter(labels)
-    rank = {name: place for place, name in enumerate(sorted(counts, key=lambda name: (counts[name], name)))}  # the rarest first
+    rank = {
+        name: place
+        for place, name in enumerate(sorted(counts, key=lambda name: (counts[name], name)))
+    }  # the rarest first
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group_of = np.array([numbers[group] for group in groups])
     sizes = np.bincount(group_of)
@@ -49,7 +58,9 @@ def stratified(groups: Sequence[str], labels: Sequence[str], validation: float, 
         total = int(sizes[own].sum())
         limit = max(1, round(total * min(validation, test) / 4))
         order = sorted(own.tolist(), key=digests.__getitem__)
-        order = [group for group in order if sizes[group] <= limit] + [group for group in order if sizes[group] > limit]
+        order = [group for group in order if sizes[group] <= limit] + [
+            group for group in order if sizes[group] > limit
+        ]
         given[order] = _assign(sizes[order].tolist(), total, validation, test)
     splits: list[str] = given[group_of].tolist()
     _check(groups, labels, splits)
@@ -60,7 +71,11 @@ def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) 
     found = Counter(label for label, _ in set(zip(labels, splits, strict=True)))
     if poor := sorted(name for name, count in found.items() if count < 3):
         own = len({group for group, label in zip(groups, labels, strict=True) if label == poor[0]})
-        raise InputError(f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split", where="clean", remedy="bring more data, or set clean.small_classes: merge")
+        raise InputError(
+            f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split",
+            where="clean",
+            remedy="bring more data, or set clean.small_classes: merge",
+        )
 
 
 def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:

@@ -11,7 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.clean import row_accounting
-from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS, Clusters, Rows, settle_equal, similar_rows
+from components.clean.duplicates import (
+    BOILERPLATE,
+    DUPLICATE,
+    OWN_SPLITS,
+    REASONS,
+    STAYS,
+    Clusters,
+    Rows,
+    settle_equal,
+    similar_rows,
+)
 from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
 from components.clean.pool import gather
@@ -28,7 +38,9 @@ from components.core.tables import read_table, write_table
 from components.tasks import base
 
 _SPLITS = ("train", "validation", "test")
-_QUARANTINE = pa.schema([(name, pa.string()) for name in ("id", "origin", "label", "reason", "excerpt")])
+_QUARANTINE = pa.schema(
+    [(name, pa.string()) for name in ("id", "origin", "label", "reason", "excerpt")]
+)
 
 
 def run(job: Job) -> None:
@@ -59,17 +71,33 @@ def run(job: Job) -> None:
     _check_classes(labels, params, log.entries)
     if frozen:
         held, ids = frozen.held(rows.keys(kept)), rows.ids()
-        fed = {position for position, row in enumerate(kept.tolist()) if ids[row].startswith(base.FEEDBACK)}
+        fed = {
+            position
+            for position, row in enumerate(kept.tolist())
+            if ids[row].startswith(base.FEEDBACK)
+        }
         splits, leaking = divide(frozen, held, groups, fed, params, job.seed)
-        groups = [frozen.groups[held[position]] if position in held and splits[position] != "train" else group for position, group in enumerate(groups)]
+        groups = [
+            frozen.groups[held[position]]
+            if position in held and splits[position] != "train"
+            else group
+            for position, group in enumerate(groups)
+        ]
     else:
         held, (splits, leaking) = {}, _split(rows, kept, groups, labels, params, draws)
 
-    places = np.array(sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys))) if frozen else range(len(kept)))  # as it was, wherever the source has put its rows since
+    places = np.array(
+        sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys)))
+        if frozen
+        else range(len(kept))
+    )  # as it was, wherever the source has put its rows since
     places = places[~np.isin(places, list(leaking))]
     given, with_split = np.array(splits), _schema(schema)
     chosen = {split: places[given[places] == split] for split in _SPLITS}
-    parts = {split: _part(rows.table(kept[own]), split, [groups[i] for i in own.tolist()], with_split) for split, own in chosen.items()}
+    parts = {
+        split: _part(rows.table(kept[own]), split, [groups[i] for i in own.tolist()], with_split)
+        for split, own in chosen.items()
+    }
     unlabelled, twice = settle(*rows.unlabelled(), rows.all_keys(), target_of(schema), with_split)
     log.add(row_accounting.leaking(len(leaking), len(kept)))
     rejected += rows.described(np.flatnonzero(fates > DUPLICATE), fates)
@@ -98,23 +126,46 @@ def run(job: Job) -> None:
 
 def _roomy(raw: pa.Table, schema: base.Schema) -> pa.Table:
     """With 64-bit offsets of the inputs: Arrow lays a column's chunks end to end before it takes rows from it, and 32 bits end at 2 GiB."""
-    large = {name: pa.large_binary() if pa.types.is_binary(raw.schema.field(name).type) else pa.large_string() for name in inputs_of(schema)}
-    return raw.cast(pa.schema([(name, large.get(name, raw.schema.field(name).type)) for name in raw.column_names]))
+    large = {
+        name: pa.large_binary()
+        if pa.types.is_binary(raw.schema.field(name).type)
+        else pa.large_string()
+        for name in inputs_of(schema)
+    }
+    return raw.cast(
+        pa.schema(
+            [(name, large.get(name, raw.schema.field(name).type)) for name in raw.column_names]
+        )
+    )
 
 
-def _write(job: Job, parts: Mapping[str, pa.Table], facts: Mapping[str, Any], rejected: Sequence[Mapping[str, str]]) -> None:
+def _write(
+    job: Job,
+    parts: Mapping[str, pa.Table],
+    facts: Mapping[str, Any],
+    rejected: Sequence[Mapping[str, str]],
+) -> None:
     """Table, quarantine and report."""
     write_table(job.outputs["clean"], parts, facts)
     order = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
-    write_table(job.outputs["clean"] / "quarantine", {"rows": pa.Table.from_pylist(order, schema=_QUARANTINE)})
+    write_table(
+        job.outputs["clean"] / "quarantine",
+        {"rows": pa.Table.from_pylist(order, schema=_QUARANTINE)},
+    )
     books = facts["books"]
     report = (
         books
         | {f"{entry['what']}_rows": entry["rows"] for entry in facts["account"]}
-        | {"classes": len(facts["classes"]), "near_duplicate_pairs": facts["near_duplicate_pairs"], **{split: part.num_rows for split, part in parts.items()}}
+        | {
+            "classes": len(facts["classes"]),
+            "near_duplicate_pairs": facts["near_duplicate_pairs"],
+            **{split: part.num_rows for split, part in parts.items()},
+        }
     )
     write_atomic(job.outputs["report"], to_json(report))
-    job.journal.say(f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined")
+    job.journal.say(
+        f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined"
+    )
 
 
 def _frozen(job: Job, rows: Usable) -> Frozen | None:
@@ -129,18 +180,29 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
     claimed = frozen.claim(rows.keys(), rows.ids())
     for row, place in claimed.items():
         rows.splits[row] = OWN_SPLITS.index(frozen.splits[place])
-    here, tests = (sum(frozen.splits[place] == "test" for place in places) for places in (claimed.values(), range(len(frozen.keys))))
-    job.journal.say(f"the split is kept: {here:,} of its {tests:,} test rows are in the source, and {len(rows.labels) - len(claimed):,} rows that it does not know")
+    here, tests = (
+        sum(frozen.splits[place] == "test" for place in places)
+        for places in (claimed.values(), range(len(frozen.keys)))
+    )
+    job.journal.say(
+        f"the split is kept: {here:,} of its {tests:,} test rows are in the source, and {len(rows.labels) - len(claimed):,} rows that it does not know"
+    )
     return frozen
 
 
-def _settled(rows: Usable, params: CleanParams, log: row_accounting.Account) -> tuple[NDArray[np.int8], dict[str, str]]:
+def _settled(
+    rows: Usable, params: CleanParams, log: row_accounting.Account
+) -> tuple[NDArray[np.int8], dict[str, str]]:
     """Which rows stay, and the classes that were merged for having too few of them."""
     fates = _superfluous(rows, params)
     merged = _small_classes(rows, fates, params)
     if merged:
         small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & (fates == STAYS)
-        log.add(row_accounting.merged(merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class))
+        log.add(
+            row_accounting.merged(
+                merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class
+            )
+        )
         rows.rename(merged)
         fates = _superfluous(rows, params)
     return fates, merged
@@ -155,36 +217,70 @@ def _superfluous(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
     return fates
 
 
-def _groups(job: Job, rows: Usable, kept: Rows, memo: Memo) -> tuple[list[str], dict[str, bytes], int]:
+def _groups(
+    job: Job, rows: Usable, kept: Rows, memo: Memo
+) -> tuple[list[str], dict[str, bytes], int]:
     """The group of each row that stays: near-duplicates share one, and rows with the source's own group key. And the draw of each group, and the number of pairs of the former."""
     schema, params = base.schema(job.task), job.params
     clusters = Clusters(len(kept))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
-        verdicts = Verdicts(rows, kept, schema.fields(params), memo, row_wise_key(job.task, params, job.seed))
+        verdicts = Verdicts(
+            rows, kept, schema.fields(params), memo, row_wise_key(job.task, params, job.seed)
+        )
         bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
-        pairs = similar_rows(bands, lambda name, one, other: verdicts.similarity(name, one, other) >= params.near_duplicates, clusters)
+        pairs = similar_rows(
+            bands,
+            lambda name, one, other: (
+                verdicts.similarity(name, one, other) >= params.near_duplicates
+            ),
+            clusters,
+        )
         verdicts.keep()
     first: dict[str, int] = {}
     for position, group in rows.groups(kept):
         clusters.join(first.setdefault(group, position), position)
-    named, drawn = rows.column("group", kept[clusters.roots()]), rows.column("draw", kept[clusters.roots()])
+    named, drawn = (
+        rows.column("group", kept[clusters.roots()]),
+        rows.column("draw", kept[clusters.roots()]),
+    )
     return named, dict(zip(named, drawn, strict=True)), pairs
 
 
-def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str], params: CleanParams, draws: Mapping[str, bytes]) -> tuple[list[str], set[int]]:
+def _split(
+    rows: Usable,
+    kept: Rows,
+    groups: Sequence[str],
+    labels: Sequence[str],
+    params: CleanParams,
+    draws: Mapping[str, bytes],
+) -> tuple[list[str], set[int]]:
     """The source's own splits where it has them, else ours. Returns splits and the positions of train rows that leak into a canonical split."""
     own = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
     if not any(own):
         return stratified(groups, labels, params.validation_share, params.test_share, draws), set()
     splits = [split or "train" for split in own]
     if "test" not in splits:
-        raise InputError("the source's split column names no test rows", where="ingest.columns.split", remedy="map no split column, so that one is made")
+        raise InputError(
+            "the source's split column names no test rows",
+            where="ingest.columns.split",
+            remedy="map no split column, so that one is made",
+        )
     reserved = {group for group, split in zip(groups, splits, strict=True) if split != "train"}
     leaking = {i for i, split in enumerate(splits) if split == "train" and groups[i] in reserved}
     if "validation" not in splits:
         train = [i for i, split in enumerate(splits) if split == "train" and i not in leaking]
-        for i, split in zip(train, stratified([groups[i] for i in train], [labels[i] for i in train], params.validation_share, 0.001, draws), strict=True):
+        for i, split in zip(
+            train,
+            stratified(
+                [groups[i] for i in train],
+                [labels[i] for i in train],
+                params.validation_share,
+                0.001,
+                draws,
+            ),
+            strict=True,
+        ):
             splits[i] = "validation" if split != "train" else "train"
     return splits, leaking
 
@@ -192,13 +288,19 @@ def _split(rows: Usable, kept: Rows, groups: Sequence[str], labels: Sequence[str
 def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams) -> dict[str, str]:
     """Return the classes that are merged into `other`, by rule."""
     counts = np.bincount(rows.labels[fates == STAYS], minlength=len(rows.names)).tolist()
-    small = sorted(name for name, count in zip(rows.names, counts, strict=True) if 0 < count < params.min_rows_per_class)
+    small = sorted(
+        name
+        for name, count in zip(rows.names, counts, strict=True)
+        if 0 < count < params.min_rows_per_class
+    )
     if params.small_classes == "refuse" or not small:
         return {}
     return dict.fromkeys(small, "other")
 
 
-def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence[row_accounting.Entry]) -> None:
+def _check_classes(
+    labels: Sequence[str], params: CleanParams, entries: Sequence[row_accounting.Entry]
+) -> None:
     """Refuse classes that cannot be learned, and say what took their rows.
 
     Raises:
@@ -206,11 +308,21 @@ def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence
     """
     counts = Counter(labels)
     if len(counts) < 2:
-        left = f"only one class is left after cleaning: {next(iter(counts))}; a classifier needs two" if counts else "no row is left after cleaning"
+        left = (
+            f"only one class is left after cleaning: {next(iter(counts))}; a classifier needs two"
+            if counts
+            else "no row is left after cleaning"
+        )
         causes = [entry.message for entry in entries if entry.removes]
         why = "".join(f"\n     {cause}" for cause in causes)
-        raise InputError(f"{left}{why}", where="clean", remedy="change the params that these lines name, bring rows of another class, or check ingest.columns.label")
-    small = {name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class}
+        raise InputError(
+            f"{left}{why}",
+            where="clean",
+            remedy="change the params that these lines name, bring rows of another class, or check ingest.columns.label",
+        )
+    small = {
+        name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class
+    }
     if small:
         raise InputError(
             f"classes with fewer than {params.min_rows_per_class} usable rows: {small}",
@@ -222,12 +334,21 @@ def _check_classes(labels: Sequence[str], params: CleanParams, entries: Sequence
 def _check_train(labels: Sequence[str], classes: Sequence[str]) -> None:
     """The source's own splits may hold a class back."""
     if missing := sorted(set(classes) - set(labels)):
-        raise InputError(f"no train row is left of: {', '.join(missing)}", where="ingest.columns.split", remedy="bring train rows of it that validation and test do not hold, or map no split column")
+        raise InputError(
+            f"no train row is left of: {', '.join(missing)}",
+            where="ingest.columns.split",
+            remedy="bring train rows of it that validation and test do not hold, or map no split column",
+        )
 
 
 def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) -> pa.Table:
-    facts = {"split": pa.array([split] * rows.num_rows, pa.string()), "group": pa.array(groups, pa.string())}
-    return pa.table({name: facts[name] if name in facts else rows[name] for name in schema.names}, schema=schema)
+    facts = {
+        "split": pa.array([split] * rows.num_rows, pa.string()),
+        "group": pa.array(groups, pa.string()),
+    }
+    return pa.table(
+        {name: facts[name] if name in facts else rows[name] for name in schema.names}, schema=schema
+    )
 
 
 def _counted(parts: Mapping[str, pa.Table], classes: Sequence[str], target: str) -> dict[str, Any]:
@@ -238,9 +359,19 @@ def _counted(parts: Mapping[str, pa.Table], classes: Sequence[str], target: str)
     """
     counts = {split: Counter(part[target].to_pylist()) for split, part in parts.items()}
     _check_train(list(counts["train"]), classes)
-    return {"classes": classes, "splits": {split: {name: own[name] for name in classes} for split, own in counts.items()}}
+    return {
+        "classes": classes,
+        "splits": {split: {name: own[name] for name in classes} for split, own in counts.items()},
+    }
 
 
 def _schema(schema: base.Schema) -> pa.Schema:
-    columns = [("id", pa.string()), *((role.name, role.field.arrow) for role in schema.roles if role.role in ("input", "target"))]
+    columns = [
+        ("id", pa.string()),
+        *(
+            (role.name, role.field.arrow)
+            for role in schema.roles
+            if role.role in ("input", "target")
+        ),
+    ]
     return pa.schema([*columns, ("split", pa.string()), ("group", pa.string())])

@@ -14,7 +14,9 @@ def may_be_learnt(split: str | None) -> bool:
     return (split or SPLIT).strip().lower() in (SPLIT, "train", "training")
 
 
-def settle(rows: pa.Table, keys: pa.Array, labelled: Set[bytes], target: str, schema: pa.Schema) -> tuple[dict[str, pa.Table], int]:
+def settle(
+    rows: pa.Table, keys: pa.Array, labelled: Set[bytes], target: str, schema: pa.Schema
+) -> tuple[dict[str, pa.Table], int]:
     """The split of its own, if there are any, and how many were duplicates: of each other, or of a row with a label, so that no text of test is among them.
 
     Args:
@@ -31,6 +33,13 @@ def settle(rows: pa.Table, keys: pa.Array, labelled: Set[bytes], target: str, sc
     if not first:
         return {}, rows.num_rows
     chosen = rows.take(pa.array(list(first.values()), pa.int64()))
-    facts = {target: pa.nulls(len(first), pa.string()), "split": [SPLIT] * len(first), "group": [key.hex()[:16] for key in first]}
-    table = pa.table({name: facts[name] if name in facts else chosen[name] for name in schema.names}, schema=schema)
+    facts = {
+        target: pa.nulls(len(first), pa.string()),
+        "split": [SPLIT] * len(first),
+        "group": [key.hex()[:16] for key in first],
+    }
+    table = pa.table(
+        {name: facts[name] if name in facts else chosen[name] for name in schema.names},
+        schema=schema,
+    )
     return {SPLIT: table}, rows.num_rows - len(first)

@@ -35,7 +35,12 @@ class Usable:
 
     def keys(self, rows: Rows | None = None) -> list[str]:
         """SHA-256 of the keys of some rows, or of all."""
-        return [key.hex() for key in self.pool.column("key", self.place if rows is None else self.place[rows]).to_pylist()]
+        return [
+            key.hex()
+            for key in self.pool.column(
+                "key", self.place if rows is None else self.place[rows]
+            ).to_pylist()
+        ]
 
     def contents(self, rows: Rows) -> pa.Array:
         """SHA-256 of the raw contents of some rows."""
@@ -74,13 +79,23 @@ class Usable:
     def table(self, rows: Rows) -> pa.Table:
         """Id, inputs and label of some rows."""
         label = pa.array(self.names, pa.string()).take(pa.array(self.labels[rows]))
-        facts = {target_of(self.schema): label} | {name: self.values(name, rows) for name in inputs_of(self.schema)}
-        return pa.table({"id": _taken(self.raw, "id", self.place[rows])} | {role.name: facts[role.name] for role in self.schema.roles if role.name in facts})
+        facts = {target_of(self.schema): label} | {
+            name: self.values(name, rows) for name in inputs_of(self.schema)
+        }
+        return pa.table(
+            {"id": _taken(self.raw, "id", self.place[rows])}
+            | {role.name: facts[role.name] for role in self.schema.roles if role.name in facts}
+        )
 
     def unlabelled(self) -> tuple[pa.Table, pa.Array]:
         """Id and inputs of the rows without a label, and their keys."""
-        inputs = {name: self.pool.values(name, self.nameless, self.schema_type(name)) for name in inputs_of(self.schema)}
-        return pa.table({"id": _taken(self.raw, "id", self.nameless), **inputs}), self.pool.column("key", self.nameless)
+        inputs = {
+            name: self.pool.values(name, self.nameless, self.schema_type(name))
+            for name in inputs_of(self.schema)
+        }
+        return pa.table({"id": _taken(self.raw, "id", self.nameless), **inputs}), self.pool.column(
+            "key", self.nameless
+        )
 
     def all_keys(self) -> set[bytes]:
         """Of the rows with a label; asked for only where others have none."""
@@ -89,7 +104,9 @@ class Usable:
     def rename(self, merged: Mapping[str, str]) -> None:
         """Give classes another name, which several may share."""
         names = sorted({merged.get(name, name) for name in self.names})
-        self.labels = np.array([names.index(merged.get(name, name)) for name in self.names])[self.labels]
+        self.labels = np.array([names.index(merged.get(name, name)) for name in self.names])[
+            self.labels
+        ]
         self.names = names
 
     def described(self, rows: Rows, fates: NDArray[np.int8]) -> list[dict[str, str]]:
@@ -98,7 +115,13 @@ class Usable:
         table = self.table(rows).append_column("origin", origins)
         first, target = inputs_of(self.schema)[0], target_of(self.schema)
         return [
-            {"id": row["id"], "origin": row["origin"], "label": row[target], "reason": REASONS[fate], "excerpt": _excerpt(row[first], "")}
+            {
+                "id": row["id"],
+                "origin": row["origin"],
+                "label": row[target],
+                "reason": REASONS[fate],
+                "excerpt": _excerpt(row[first], ""),
+            }
             for row, fate in zip(table.to_pylist(), fates[rows].tolist(), strict=True)
         ]
 
@@ -118,26 +141,59 @@ def usable_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> Usable:
         rejected = rejected_rows(raw, pool, schema)
         reasons = Counter(entry["reason"] for entry in rejected)
         first = f"; the first: {rejected[0]['origin']}" if rejected else ""
-        raise InputError(f"no row can be used: {dict(reasons)}{first}", where="clean", remedy="look at the source and at ingest.columns, then run the same command again")
+        raise InputError(
+            f"no row can be used: {dict(reasons)}{first}",
+            where="clean",
+            remedy="look at the source and at ingest.columns, then run the same command again",
+        )
     ids = _taken(raw, "id", place)
     if pc.count_distinct(ids, mode="all").as_py() != len(ids):
         twice = next(name for name, count in Counter(ids.to_pylist()).items() if count > 1)
-        raise InputError(f"id {twice!r} stands more than once", where="ingest.columns.id", remedy="name another column as id, or none")
+        raise InputError(
+            f"id {twice!r} stands more than once",
+            where="ingest.columns.id",
+            remedy="name another column as id, or none",
+        )
     labels, names = pool.coded("target", place)
     splits, own = pool.coded("split", place)
-    numbers = np.array([*(OWN_SPLITS.index(name) for name in own), 0])  # -1, which is none, finds the last
-    return Usable(raw, pool, schema, place, pool.where("fate", UNLABELLED), pool.coded("key", place)[0], labels, names, numbers[splits])
+    numbers = np.array(
+        [*(OWN_SPLITS.index(name) for name in own), 0]
+    )  # -1, which is none, finds the last
+    return Usable(
+        raw,
+        pool,
+        schema,
+        place,
+        pool.where("fate", UNLABELLED),
+        pool.coded("key", place)[0],
+        labels,
+        names,
+        numbers[splits],
+    )
 
 
 def rejected_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> list[dict[str, str]]:
     """Rows that are neither usable nor kept without a label, for quarantine."""
-    gone = np.flatnonzero(~np.isin(np.arange(raw.num_rows), np.concatenate([pool.where("fate", USABLE), pool.where("fate", UNLABELLED)])))
+    gone = np.flatnonzero(
+        ~np.isin(
+            np.arange(raw.num_rows),
+            np.concatenate([pool.where("fate", USABLE), pool.where("fate", UNLABELLED)]),
+        )
+    )
     first, target = inputs_of(schema)[0], target_of(schema)
     facts = {name: _taken(raw, name, gone).to_pylist() for name in ("id", "origin", first, target)}
     fates, details = (pool.column(name, gone).to_pylist() for name in ("fate", "detail"))
     return [
-        {"id": name, "origin": origin, "label": label or "", "reason": fate, "excerpt": _excerpt(shown, detail)}
-        for name, origin, shown, label, fate, detail in zip(facts["id"], facts["origin"], facts[first], facts[target], fates, details, strict=True)
+        {
+            "id": name,
+            "origin": origin,
+            "label": label or "",
+            "reason": fate,
+            "excerpt": _excerpt(shown, detail),
+        }
+        for name, origin, shown, label, fate, detail in zip(
+            facts["id"], facts["origin"], facts[first], facts[target], fates, details, strict=True
+        )
     ]
 
 

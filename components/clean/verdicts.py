@@ -13,7 +13,14 @@ from components.clean.usable import Usable
 from components.core.memo import Memo, key_of
 from components.fields.base import Field
 
-_SCHEMA = pa.schema([("column", pa.string()), ("one", pa.binary(32)), ("other", pa.binary(32)), ("similarity", pa.float64())])
+_SCHEMA = pa.schema(
+    [
+        ("column", pa.string()),
+        ("one", pa.binary(32)),
+        ("other", pa.binary(32)),
+        ("similarity", pa.float64()),
+    ]
+)
 
 _CACHED_VALUES = 512  # a value may be a picture
 
@@ -29,12 +36,17 @@ class Verdicts:
         key: of the params that shape a cleaned value.
     """
 
-    def __init__(self, rows: Usable, kept: Rows, fields: Mapping[str, Field], memo: Memo, key: str) -> None:
+    def __init__(
+        self, rows: Usable, kept: Rows, fields: Mapping[str, Field], memo: Memo, key: str
+    ) -> None:
         self._rows, self._kept, self._fields, self._memo = rows, kept, fields, memo
         self._contents = rows.contents(kept)
         self._key = key_of({"pairs": key})
         (known,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
-        self._known = {(pair["column"], pair["one"], pair["other"]): pair["similarity"] for pair in known.to_pylist()}
+        self._known = {
+            (pair["column"], pair["one"], pair["other"]): pair["similarity"]
+            for pair in known.to_pylist()
+        }
         self._used: dict[tuple[str, bytes, bytes], float] = {}
         self._value = lru_cache(maxsize=_CACHED_VALUES)(self._read_value)
 
@@ -42,7 +54,9 @@ class Verdicts:
         """Of two positions, in an input column."""
         pair = (column, self._contents[one].as_py(), self._contents[other].as_py())
         if pair not in self._known:
-            self._known[pair] = self._fields[column].similar(self._value(column, one), self._value(column, other))
+            self._known[pair] = self._fields[column].similar(
+                self._value(column, one), self._value(column, other)
+            )
         self._used[pair] = self._known[pair]
         return self._used[pair]
 
@@ -52,5 +66,8 @@ class Verdicts:
 
     def keep(self) -> None:
         """Those that were asked for, for the next run."""
-        pairs = [{"column": column, "one": one, "other": other, "similarity": value} for (column, one, other), value in self._used.items()]
+        pairs = [
+            {"column": column, "one": one, "other": other, "similarity": value}
+            for (column, one, other), value in self._used.items()
+        ]
         self._memo.put(self._key, [pa.Table.from_pylist(pairs, schema=_SCHEMA)])

@@ -51,10 +51,14 @@ def check_student(distill: Distill | None, architectures: Mapping[str, Architect
     place, known = "compress.distill", ", ".join(architectures)
     mistakes = []
     if distill.architecture not in architectures:
-        mistakes.append(f"{place}.architecture: {distill.architecture!r} is not one of {known}{nearest(distill.architecture, architectures)}")
+        mistakes.append(
+            f"{place}.architecture: {distill.architecture!r} is not one of {known}{nearest(distill.architecture, architectures)}"
+        )
     for name, config in distill.nets.items():
         if name not in architectures:
-            mistakes.append(f"{place}.nets.{name}: is not a known key{nearest(name, architectures)}; known here: {known}")
+            mistakes.append(
+                f"{place}.nets.{name}: is not a known key{nearest(name, architectures)}; known here: {known}"
+            )
             continue
         try:
             architectures[name].Config.model_validate(config)

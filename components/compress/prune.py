@@ -15,7 +15,12 @@ def score(dim: Dim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     total = torch.zeros(dim.size)
     for name, axis, first, each in dim.places:
         if not name.endswith(("running_mean", "running_var")):
-            piece = state[name].narrow(axis, first, dim.size * each).movedim(axis, 0).reshape(dim.size, -1)
+            piece = (
+                state[name]
+                .narrow(axis, first, dim.size * each)
+                .movedim(axis, 0)
+                .reshape(dim.size, -1)
+            )
             total += piece.float().pow(2).sum(1)
     return total.sqrt()
 
@@ -26,7 +31,9 @@ def select(dim: Dim, scores: torch.Tensor, share: float) -> torch.Tensor:
     return scores.topk(stay).indices.sort().values
 
 
-def cut(module: torch.nn.Module, config: Any, surgery: Surgery, share: float) -> tuple[Any, dict[str, torch.Tensor]]:
+def cut(
+    module: torch.nn.Module, config: Any, surgery: Surgery, share: float
+) -> tuple[Any, dict[str, torch.Tensor]]:
     """The config of the smaller net and its weights.
 
     A net built from that config and loaded with those weights computes what the old one computes with the lost units zeroed.
@@ -39,10 +46,14 @@ def cut(module: torch.nn.Module, config: Any, surgery: Surgery, share: float) ->
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     dims = list(surgery.dims(module))
     stays = {dim.name: select(dim, score(dim, state), share) for dim in dims}
-    keep: dict[tuple[str, int], torch.Tensor] = {}  # (parameter, axis) -> indices; one axis may hold several dims side by side (a head over concatenated parts)
+    keep: dict[
+        tuple[str, int], torch.Tensor
+    ] = {}  # (parameter, axis) -> indices; one axis may hold several dims side by side (a head over concatenated parts)
     for dim in dims:
         for name, axis, first, each in dim.places:
-            mask = keep.setdefault((name, axis), torch.ones(state[name].shape[axis], dtype=torch.bool))
+            mask = keep.setdefault(
+                (name, axis), torch.ones(state[name].shape[axis], dtype=torch.bool)
+            )
             lost = torch.ones(dim.size, dtype=torch.bool)
             lost[stays[dim.name]] = False
             mask[first : first + dim.size * each] &= ~lost.repeat_interleave(each)

@@ -26,10 +26,25 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     """
     import torch
 
-    axes = {name: {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(shape) if isinstance(size, str)} for name, shape in graph.inputs.items()}
+    axes = {
+        name: {
+            axis: torch.export.Dim.DYNAMIC
+            for axis, size in enumerate(shape)
+            if isinstance(size, str)
+        }
+        for name, shape in graph.inputs.items()
+    }
     inputs = {name: torch.from_numpy(example[name]) for name in graph.inputs}
     program = torch.onnx.export(
-        graph.module.eval(), (), kwargs=inputs, dynamo=True, opset_version=_OPSET, dynamic_shapes=axes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False
+        graph.module.eval(),
+        (),
+        kwargs=inputs,
+        dynamo=True,
+        opset_version=_OPSET,
+        dynamic_shapes=axes,
+        input_names=list(graph.inputs),
+        output_names=list(graph.outputs),
+        verbose=False,
     )
     assert program is not None
     model = program.model_proto
@@ -45,20 +60,37 @@ def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> 
         content: the fp32 model.
         rows: train rows; `count` of them set the ranges.
     """
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    chosen = np.random.default_rng(seed).choice(len(rows), size=min(count, len(rows)), replace=False)
+    chosen = np.random.default_rng(seed).choice(
+        len(rows), size=min(count, len(rows)), replace=False
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches: Iterator[dict[str, Any]] = ({name: value for name, value in rows.batch(chosen[i : i + batch]).items() if name != "target"} for i in range(0, len(chosen), batch))
+            self._batches: Iterator[dict[str, Any]] = (
+                {
+                    name: value
+                    for name, value in rows.batch(chosen[i : i + batch]).items()
+                    if name != "target"
+                }
+                for i in range(0, len(chosen), batch)
+            )
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)
 
     with tempfile.TemporaryDirectory() as folder, one_thread_sessions():
-        source, prepared, target = (Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
+        source, prepared, target = (
+            Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx")
+        )
         source.write_bytes(content)
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(

@@ -34,7 +34,16 @@ def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitSpec:
     train: Any = job.sections["train"]
     online: Any = job.sections["augment"]
     knobs = {name: getattr(train, name) for name in FitParams.model_fields} | changes
-    return FitSpec(card.task, job.inputs["tokens"], card.architecture, card.config, FitParams(**knobs), online.online.model_dump(), job.seed, job.state / state)
+    return FitSpec(
+        card.task,
+        job.inputs["tokens"],
+        card.architecture,
+        card.config,
+        FitParams(**knobs),
+        online.online.model_dump(),
+        job.seed,
+        job.state / state,
+    )
 
 
 def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
@@ -43,31 +52,67 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
     if not architecture.surgery().dims(module):
-        job.journal.say(f"pruned: left out, for nothing is known that can be cut out of this {card.architecture}")
+        job.journal.say(
+            f"pruned: left out, for nothing is known that can be cut out of this {card.architecture}"
+        )
         return
-    config, weights = cut(module, architecture.Config.model_validate(dict(card.config)), architecture.surgery(), knobs.share)
+    config, weights = cut(
+        module,
+        architecture.Config.model_validate(dict(card.config)),
+        architecture.surgery(),
+        knobs.share,
+    )
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
     spec = _spec(job, card, "prune", epochs=knobs.epochs, learning_rate=knobs.learning_rate)
     spec = replace(spec, config=config.model_dump(), initial=initial)
-    save_torch(out, spec, fit_distributed(spec, job.journal).weights.read_bytes(), job.tags["params_hash"], [*card.origin, "prune"])
+    save_torch(
+        out,
+        spec,
+        fit_distributed(spec, job.journal).weights.read_bytes(),
+        job.tags["params_hash"],
+        [*card.origin, "prune"],
+    )
 
 
 def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize."""
     knobs: Quantize = job.params.quantize
     rows = Rows(job.inputs["tokens"], "train", load_encoder(job.inputs["tokens"], card.task))
-    graph = base.models(card.task).architectures[card.architecture].graphs(load_module(parent))["forward"]
+    graph = (
+        base.models(card.task)
+        .architectures[card.architecture]
+        .graphs(load_module(parent))["forward"]
+    )
     # The longest and the shortest row: an example with padding in it, so that no axis looks constant.
     fp32 = export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])))
     content = int8(fp32, rows, knobs.calibration_rows, job.seed)
-    save_onnx(out, _spec(job, card, "quantize"), content, job.tags["params_hash"], [*card.origin, "int8"])
+    save_onnx(
+        out, _spec(job, card, "quantize"), content, job.tags["params_hash"], [*card.origin, "int8"]
+    )
 
 
 def _distil(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Fit a smaller network that imitates the parent."""
     knobs: Distill = job.params.distill
-    config = base.models(card.task).architectures[knobs.architecture].Config.model_validate(knobs.nets.get(knobs.architecture, {}))
+    config = (
+        base.models(card.task)
+        .architectures[knobs.architecture]
+        .Config.model_validate(knobs.nets.get(knobs.architecture, {}))
+    )
     spec = _spec(job, card, "distil", epochs=knobs.epochs, learning_rate=knobs.learning_rate)
-    spec = replace(spec, architecture=knobs.architecture, config=config.model_dump(), teacher=parent, temperature=knobs.temperature, imitation=knobs.weight)
-    save_torch(out, spec, fit_distributed(spec, job.journal).weights.read_bytes(), job.tags["params_hash"], [*card.origin, "distill"])
+    spec = replace(
+        spec,
+        architecture=knobs.architecture,
+        config=config.model_dump(),
+        teacher=parent,
+        temperature=knobs.temperature,
+        imitation=knobs.weight,
+    )
+    save_torch(
+        out,
+        spec,
+        fit_distributed(spec, job.journal).weights.read_bytes(),
+        job.tags["params_hash"],
+        [*card.origin, "distill"],
+    )

@@ -48,7 +48,9 @@ def _compress(job: Job, names: list[str]) -> dict[str, Any]:
             continue
         size = bundle_bytes(out)
         report[f"{name}_bytes"] = size
-        job.journal.say(f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent")
+        job.journal.say(
+            f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent"
+        )
     return report
 
 

@@ -46,7 +46,9 @@ class Card:
         return "int8" in self.origin
 
 
-def library_versions(names: Sequence[str] = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime")) -> dict[str, str]:
+def library_versions(
+    names: Sequence[str] = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime"),
+) -> dict[str, str]:
     """The installed versions of the libraries that shape a model."""
     return {name: importlib.metadata.version(name) for name in names}
 
@@ -85,23 +87,41 @@ def read_bundle(folder: Path) -> tuple[Card, dict[str, bytes]]:
         facts = json.loads((folder / CARD).read_text(encoding="utf-8"))
         hashes = dict(facts.pop("files"))
         if facts.get("format") != FORMAT:
-            raise InputError(f"has bundle format {facts.get('format')!r}, this gristmill reads {FORMAT}", where=str(folder), remedy=remedy)
+            raise InputError(
+                f"has bundle format {facts.get('format')!r}, this gristmill reads {FORMAT}",
+                where=str(folder),
+                remedy=remedy,
+            )
         card = Card(**facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"is not a bundle: {CARD} cannot be read ({type(error).__name__}: {error})", where=str(folder), remedy=remedy) from None
+        raise InputError(
+            f"is not a bundle: {CARD} cannot be read ({type(error).__name__}: {error})",
+            where=str(folder),
+            remedy=remedy,
+        ) from None
     files = {}
     for name, expected in hashes.items():
         path = folder / _contained(name)
-        content = path.read_bytes() if path.is_file() else None  # read once: what is verified is what is used
+        content = (
+            path.read_bytes() if path.is_file() else None
+        )  # read once: what is verified is what is used
         if content is None or hashlib.sha256(content).hexdigest() != expected:
-            raise InputError("is missing or was altered: its SHA-256 is not the one in the card", where=str(path), remedy=remedy)
+            raise InputError(
+                "is missing or was altered: its SHA-256 is not the one in the card",
+                where=str(path),
+                remedy=remedy,
+            )
         files[name] = content
     return card, files
 
 
 def bundle_bytes(folder: Path) -> int:
     """Return the size of a bundle in bytes: of its files without the card, to which evaluate adds facts after it was measured."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != folder / CARD)
+    return sum(
+        path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and path != folder / CARD
+    )
 
 
 def shown_size(size: float) -> str:
@@ -117,5 +137,7 @@ def shown_size(size: float) -> str:
 def _contained(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise InputError(f"names a file outside the bundle: {name!r}", remedy="do not use this bundle")
+        raise InputError(
+            f"names a file outside the bundle: {name!r}", remedy="do not use this bundle"
+        )
     return path

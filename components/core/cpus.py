@@ -91,7 +91,9 @@ def _quotas(proc: Path) -> Iterator[float]:
         path = _path_of(groups, second)
         if path is None:
             continue
-        yield from _upwards(Path(mount), _relative(path, root), _read_second if second else _read_first)
+        yield from _upwards(
+            Path(mount), _relative(path, root), _read_second if second else _read_first
+        )
 
 
 def _path_of(groups: list[str], second: bool) -> str | None:
@@ -112,7 +114,9 @@ def _relative(path: str, root: str) -> PurePosixPath:
     return PurePosixPath(*(part for part in inner.parts if part not in ("/", "..")))
 
 
-def _upwards(mount: Path, path: PurePosixPath, read: Callable[[Path], float | None]) -> Iterator[float]:
+def _upwards(
+    mount: Path, path: PurePosixPath, read: Callable[[Path], float | None]
+) -> Iterator[float]:
     for folder in (mount / path, *(mount / parent for parent in path.parents)):
         quota = read(folder)
         if quota is not None:

@@ -53,9 +53,15 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save stumbles over a stream that failed, and raises its own
+        cause = (
+            error.__context__ if isinstance(error, RuntimeError) else error
+        )  # torch.save stumbles over a stream that failed, and raises its own
         if isinstance(cause, OSError):
-            raise EnvironmentFault(f"cannot be written: {cause.strerror}", where=str(path), remedy="free disk space, then run the same command again") from error
+            raise EnvironmentFault(
+                f"cannot be written: {cause.strerror}",
+                where=str(path),
+                remedy="free disk space, then run the same command again",
+            ) from error
         raise
 
 

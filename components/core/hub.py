@@ -30,7 +30,11 @@ def files_of(source: str, root: Path) -> dict[str, Path]:
     folder = root / source
     if not folder.is_dir():
         folder = _download(source, folder)
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in (CONFIG, TOKENIZER) or _WEIGHTS.fullmatch(path.name)}
+    files = {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.name in (CONFIG, TOKENIZER) or _WEIGHTS.fullmatch(path.name)
+    }
     _check_whole(folder, files)
     _check_config(files[CONFIG])
     return files
@@ -38,35 +42,73 @@ def files_of(source: str, root: Path) -> dict[str, Path]:
 
 def digest(files: Mapping[str, Path]) -> str:
     """One SHA-256 of all files: another encoder is another value."""
-    return hashlib.sha256("".join(f"{name}:{sha256(path)}\n" for name, path in sorted(files.items())).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{name}:{sha256(path)}\n" for name, path in sorted(files.items())).encode()
+    ).hexdigest()
 
 
 def _download(source: str, folder: Path) -> Path:
     if not _HUB_ID.fullmatch(source):
-        raise InputError("is no folder", where=str(folder), remedy="name a folder with config.json, tokenizer.json and model.safetensors, or a repository of the hub")
+        raise InputError(
+            "is no folder",
+            where=str(folder),
+            remedy="name a folder with config.json, tokenizer.json and model.safetensors, or a repository of the hub",
+        )
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=[CONFIG, TOKENIZER, "model*.safetensors", "model.safetensors.index.json"]))
+        return Path(
+            snapshot_download(
+                source,
+                allow_patterns=[
+                    CONFIG,
+                    TOKENIZER,
+                    "model*.safetensors",
+                    "model.safetensors.index.json",
+                ],
+            )
+        )
     except Exception as error:  # whatever its HTTP client raises
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         what = f"is no folder, and the hub does not give it ({type(error).__name__}: {reason})"
-        raise EnvironmentFault(what, where=source, remedy="check the name and the network, or copy the repository to a folder") from None
+        raise EnvironmentFault(
+            what,
+            where=source,
+            remedy="check the name and the network, or copy the repository to a folder",
+        ) from None
 
 
 def _check_whole(folder: Path, files: Mapping[str, Path]) -> None:
     missing = [name for name in (CONFIG, TOKENIZER) if name not in files]
     if missing:
-        raise InputError(f"lacks {' and '.join(missing)}", where=str(folder), remedy="write it with save_pretrained of transformers' AutoModel and AutoTokenizer")
+        raise InputError(
+            f"lacks {' and '.join(missing)}",
+            where=str(folder),
+            remedy="write it with save_pretrained of transformers' AutoModel and AutoTokenizer",
+        )
     weights = [path for path in files.values() if path.suffix == ".safetensors"]
     if not weights:
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt"))
-        what = "holds its weights as a pickle only, which can run code when it is read" if pickled else "holds no weights: model.safetensors is missing"
-        raise InputError(what, where=str(folder), remedy="take a repository with model.safetensors, or convert it where it is trusted: AutoModel.from_pretrained(...).save_pretrained(...)")
+        pickled = (
+            any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt"))
+        )
+        what = (
+            "holds its weights as a pickle only, which can run code when it is read"
+            if pickled
+            else "holds no weights: model.safetensors is missing"
+        )
+        raise InputError(
+            what,
+            where=str(folder),
+            remedy="take a repository with model.safetensors, or convert it where it is trusted: AutoModel.from_pretrained(...).save_pretrained(...)",
+        )
     index = files.get("model.safetensors.index.json")
     wanted = set(_json(index)["weight_map"].values()) if index else set()
     if absent := sorted(wanted - files.keys()):
-        raise InputError(f"lacks {', '.join(absent)}, which its index names", where=str(folder), remedy="download it again")
+        raise InputError(
+            f"lacks {', '.join(absent)}, which its index names",
+            where=str(folder),
+            remedy="download it again",
+        )
     for path in weights:
         _check_weights(path)
 
@@ -78,21 +120,41 @@ def _check_weights(path: Path) -> None:
         with safe_open(path, "np"):
             pass
     except (SafetensorError, OSError) as error:
-        raise InputError(f"is cut off or no safetensors file ({error})", where=str(path), remedy="download it again") from None
+        raise InputError(
+            f"is cut off or no safetensors file ({error})",
+            where=str(path),
+            remedy="download it again",
+        ) from None
 
 
 def _check_config(path: Path) -> None:
     config = _json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise InputError("names no model_type", where=str(path), remedy="take a folder that save_pretrained of transformers has written")
+        raise InputError(
+            "names no model_type",
+            where=str(path),
+            remedy="take a folder that save_pretrained of transformers has written",
+        )
     if "auto_map" in config:
-        raise InputError("wants code from its repository to be run", where=str(path), remedy="take an encoder that transformers itself knows")
+        raise InputError(
+            "wants code from its repository to be run",
+            where=str(path),
+            remedy="take an encoder that transformers itself knows",
+        )
     if config.get("is_encoder_decoder"):
-        raise InputError(f"{config['model_type']} is an encoder with a decoder", where=str(path), remedy="take an encoder such as BERT, RoBERTa or MiniLM")
+        raise InputError(
+            f"{config['model_type']} is an encoder with a decoder",
+            where=str(path),
+            remedy="take an encoder such as BERT, RoBERTa or MiniLM",
+        )
 
 
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"is no readable JSON ({type(error).__name__})", where=str(path), remedy="download it again") from None
+        raise InputError(
+            f"is no readable JSON ({type(error).__name__})",
+            where=str(path),
+            remedy="download it again",
+        ) from None

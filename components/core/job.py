@@ -60,8 +60,12 @@ class Job:
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]  # temporary twins, renamed when the stage returns
     state: Path  # survives a kill, removed when the stage is done
-    tags: Mapping[str, str] = field(default_factory=dict)  # params_hash; and for the registry only, never into a bundle: git commit, run name
-    memo: Path | None = None  # what pure work gave in earlier runs (see core.memo); outlives the stage
+    tags: Mapping[str, str] = field(
+        default_factory=dict
+    )  # params_hash; and for the registry only, never into a bundle: git commit, run name
+    memo: Path | None = (
+        None  # what pure work gave in earlier runs (see core.memo); outlives the stage
+    )
 
     @property
     def journal(self) -> Journal:

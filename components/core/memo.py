@@ -70,7 +70,10 @@ class Memo:
                 if path.name not in self._used:
                     path.unlink(missing_ok=True)
             os.utime(self._folder)
-            others = sorted((path for path in self._folder.parent.iterdir() if path != self._folder), key=lambda path: path.stat().st_mtime_ns)
+            others = sorted(
+                (path for path in self._folder.parent.iterdir() if path != self._folder),
+                key=lambda path: path.stat().st_mtime_ns,
+            )
             for other in others[: 1 - _CODES]:
                 shutil.rmtree(other, ignore_errors=True)
 
@@ -83,7 +86,9 @@ class Memo:
             folder.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             part.replace(folder / name)
-            self._used.discard(self._files.get(key, ""))  # what was read under this key, and is grown now
+            self._used.discard(
+                self._files.get(key, "")
+            )  # what was read under this key, and is grown now
             self._used.add(name)
         except OSError as error:
             with suppress(OSError):
@@ -92,8 +97,14 @@ class Memo:
 
     def _tell(self, what: str, error: Exception) -> None:
         if not self._quiet:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0][:200]
-            self._say(f"the memory of earlier runs {what} ({reason}): the result is the same, and takes longer")
+            reason = (
+                error.strerror
+                if isinstance(error, OSError) and error.strerror
+                else str(error).splitlines()[0][:200]
+            )
+            self._say(
+                f"the memory of earlier runs {what} ({reason}): the result is the same, and takes longer"
+            )
         self._quiet = True
 
 
@@ -110,7 +121,11 @@ def _listed(folder: Path | None) -> dict[str, str]:
     if folder is None or not folder.is_dir():
         return {}
     with suppress(OSError):
-        return {name.partition("-")[0]: name for name in sorted(path.name for path in folder.iterdir()) if name.endswith(_SUFFIX)}
+        return {
+            name.partition("-")[0]: name
+            for name in sorted(path.name for path in folder.iterdir())
+            if name.endswith(_SUFFIX)
+        }
     return {}
 
 

@@ -34,15 +34,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError("there is no such params file", where=str(path), remedy="gristmill new NAME --task T --data FILE") from None
+        raise ParamsError(
+            "there is no such params file",
+            where=str(path),
+            remedy="gristmill new NAME --task T --data FILE",
+        ) from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"is not readable YAML: {error}", where=path.name, remedy="mend the line named above") from None
+        raise ParamsError(
+            f"is not readable YAML: {error}", where=path.name, remedy="mend the line named above"
+        ) from None
     if not isinstance(tree, dict):
-        raise ParamsError("must hold a mapping of sections", where=path.name, remedy="compare it with the shipped params.yaml")
+        raise ParamsError(
+            "must hold a mapping of sections",
+            where=path.name,
+            remedy="compare it with the shipped params.yaml",
+        )
     return tree
 
 
-def validate(model: type[M], tree: Mapping[str, Any], source: str, more: Callable[[M], list[str]] = lambda _: []) -> M:
+def validate(
+    model: type[M],
+    tree: Mapping[str, Any],
+    source: str,
+    more: Callable[[M], list[str]] = lambda _: [],
+) -> M:
     """Check a tree against a model and report all mistakes together.
 
     Args:
@@ -60,7 +75,10 @@ def validate(model: type[M], tree: Mapping[str, Any], source: str, more: Callabl
     found += more(valid) if valid else []
     if valid is None or found:
         count = f"{len(found)} mistakes" if len(found) > 1 else "1 mistake"
-        raise ParamsError("\n".join(f"{source}: {each}" for each in found), remedy=f"{count}; edit {source} and run the same command again")
+        raise ParamsError(
+            "\n".join(f"{source}: {each}" for each in found),
+            remedy=f"{count}; edit {source} and run the same command again",
+        )
     return valid
 
 
@@ -73,7 +91,11 @@ def _mended(model: type[M], tree: Mapping[str, Any], error: ValidationError) -> 
     """The tree without what is wrong in it, so that defaults stand there; None where there are none."""
     mended: Any = copy.deepcopy(dict(tree))
     while True:
-        wrong = [place for mistake in error.errors(include_url=False) if (place := _deepest(mended, mistake["loc"]))]
+        wrong = [
+            place
+            for mistake in error.errors(include_url=False)
+            if (place := _deepest(mended, mistake["loc"]))
+        ]
         for holder, key in wrong:
             holder.pop(key, None)
         try:
@@ -106,9 +128,15 @@ def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
         return f"{path}: is missing"
     if mistake["type"] in ("literal_error", "union_tag_invalid"):
         context = mistake.get("ctx", {})
-        allowed = str(context.get("expected", context.get("expected_tags", ""))).replace("'", "").replace(" or ", ", ")
+        allowed = (
+            str(context.get("expected", context.get("expected_tags", "")))
+            .replace("'", "")
+            .replace(" or ", ", ")
+        )
         shown = context.get("tag", value)
-        return f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
+        return (
+            f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
+        )
     message = mistake["msg"].removeprefix("Value error, ")
     # A whole section says nothing: the message names what is wrong in it. Of what may be a password, nobody should read the value.
     shown = "" if isinstance(value, dict) or mistake["type"] == "secret" else f"{_short(value)}: "
@@ -124,14 +152,20 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing. Of two that share as many letters, the one of the same length: 'adamm' is a mistyped 'adamw', not an 'adam' too long."""
 
     def likeness(other: str) -> tuple[float, int]:
-        blocks = difflib.SequenceMatcher(None, name.casefold(), other.casefold()).get_matching_blocks()
-        return sum(block.size for block in blocks) / max(len(name), len(other)), -abs(len(name) - len(other))
+        blocks = difflib.SequenceMatcher(
+            None, name.casefold(), other.casefold()
+        ).get_matching_blocks()
+        return sum(block.size for block in blocks) / max(len(name), len(other)), -abs(
+            len(name) - len(other)
+        )
 
     best = max((each for each in names if each), key=likeness, default="")
     return f" (did you mean {best!r}?)" if best and likeness(best)[0] >= 0.5 else ""
 
 
-def _follow(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+def _follow(
+    model: type[BaseModel], loc: Sequence[int | str]
+) -> tuple[list[str], list[type[BaseModel]]]:
     """The path as a person wrote it, without the tags that pydantic adds for the members of a union; and the models that the last key may belong to."""
     here: list[type[BaseModel]] = [model]
     path: list[str] = []
@@ -140,7 +174,12 @@ def _follow(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str]
             here = tagged
             continue
         path.append(str(part))
-        below = [kind for each in here if part in each.model_fields for kind in _models(each.model_fields[str(part)].annotation)]
+        below = [
+            kind
+            for each in here
+            if part in each.model_fields
+            for kind in _models(each.model_fields[str(part)].annotation)
+        ]
         here = below or here
     return path, here
 

@@ -11,7 +11,9 @@ from components.core.job import Job
 NOTE = "skipped.json"
 
 
-def report_skipped(job: Job, steps: Mapping[str, str], folder: Path, example: Mapping[str, str]) -> None:
+def report_skipped(
+    job: Job, steps: Mapping[str, str], folder: Path, example: Mapping[str, str]
+) -> None:
     """Print each skipped step with the key that brings it back, and write the note.
 
     Args:
@@ -22,5 +24,7 @@ def report_skipped(job: Job, steps: Mapping[str, str], folder: Path, example: Ma
     """
     file = job.tags.get("params_file", "params.yaml")
     for step, setting in steps.items():
-        job.journal.say(f"{step} skipped: {setting}. To force it, write {example[step]} to {file} and run again")
+        job.journal.say(
+            f"{step} skipped: {setting}. To force it, write {example[step]} to {file} and run again"
+        )
     write_atomic(folder / NOTE, to_json({"skipped": dict(steps)}))

@@ -18,7 +18,12 @@ PRETRAINED = "pretrained"  # folder beside tokens: the network whose vocabulary 
 ROWS_PER_SHARD = 50_000
 
 
-def write_table(folder: Path, parts: Mapping[str, pa.Table], facts: Mapping[str, Any] | None = None, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, Any]:
+def write_table(
+    folder: Path,
+    parts: Mapping[str, pa.Table],
+    facts: Mapping[str, Any] | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> dict[str, Any]:
     """Write named parts as `<part>-NNNNN.parquet` shards and a manifest.
 
     Args:
@@ -60,7 +65,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not {"schema", "shards"} <= manifest.keys():
             raise ValueError("shards and schema are missing")
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"holds no readable {MANIFEST} ({type(error).__name__})", where=str(folder), remedy="dvc repro the stage that writes it") from None
+        raise InputError(
+            f"holds no readable {MANIFEST} ({type(error).__name__})",
+            where=str(folder),
+            remedy="dvc repro the stage that writes it",
+        ) from None
     return manifest
 
 
@@ -72,9 +81,18 @@ def read_table(folder: Path, part: str | None = None, columns: list[str] | None 
     """
     shards = list(_verified(folder, part))
     if not shards:
-        types = {name: pa.type_for_alias(kind) if kind in ("string", "int64", "double", "binary") else pa.null() for name, kind in read_manifest(folder)["schema"].items()}
-        return pa.table({name: pa.array([], types[name]) for name in columns or types})  # in the order asked for, or it could not be joined to a part with rows
-    return pa.concat_tables([pq.read_table(path, columns=columns, memory_map=True) for path in shards])
+        types = {
+            name: pa.type_for_alias(kind)
+            if kind in ("string", "int64", "double", "binary")
+            else pa.null()
+            for name, kind in read_manifest(folder)["schema"].items()
+        }
+        return pa.table(
+            {name: pa.array([], types[name]) for name in columns or types}
+        )  # in the order asked for, or it could not be joined to a part with rows
+    return pa.concat_tables(
+        [pq.read_table(path, columns=columns, memory_map=True) for path in shards]
+    )
 
 
 def _verified(folder: Path, part: str | None) -> Iterator[Path]:
@@ -83,5 +101,9 @@ def _verified(folder: Path, part: str | None) -> Iterator[Path]:
             continue
         path = folder / shard["file"]
         if not path.is_file() or sha256(path) != shard["sha256"]:
-            raise InputError("is missing or does not match its manifest: it was cut or edited", where=str(path), remedy=f"dvc checkout {folder.name}, or dvc repro the stage that writes it")
+            raise InputError(
+                "is missing or does not match its manifest: it was cut or edited",
+                where=str(path),
+                remedy=f"dvc checkout {folder.name}, or dvc repro the stage that writes it",
+            )
         yield path

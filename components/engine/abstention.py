@@ -56,7 +56,8 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
     """
     thresholds, answered, wrong = table["thresholds"], table["answered"], table["wrong"]
     starts = sorted(
-        {math.ceil(len(thresholds) * start / _STARTS) - 1 for start in range(1, _STARTS + 1)} - {-1},
+        {math.ceil(len(thresholds) * start / _STARTS) - 1 for start in range(1, _STARTS + 1)}
+        - {-1},
         reverse=True,
     )
     level = _LEVEL / _STARTS
@@ -64,7 +65,9 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
         place = start
         # The sequence goes on while it holds; the one before it, with more answers, has
         # already failed.
-        while place < len(thresholds) and upper_bound(wrong[place], answered[place], level) <= share:
+        while (
+            place < len(thresholds) and upper_bound(wrong[place], answered[place], level) <= share
+        ):
             place += 1
         if place > start:
             return float(thresholds[place - 1])
@@ -110,7 +113,9 @@ def outcome(confidence: Sequence[float], right: Sequence[bool], least: float) ->
     }
 
 
-def coverage_report(table: Mapping[str, Any], confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+def coverage_report(
+    table: Mapping[str, Any], confidence: Sequence[float], right: Sequence[bool]
+) -> dict[str, Any]:
     """Return what the report shows: the curve on test, and what each stated error comes to.
 
     Args:
@@ -147,7 +152,9 @@ def coverage_report(table: Mapping[str, Any], confidence: Sequence[float], right
     return {"curve": curve, "shares": shares}
 
 
-def _ranked(confidence: Sequence[float], right: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+def _ranked(
+    confidence: Sequence[float], right: Sequence[bool]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Return confidences from the highest on (n,), wrong answers up to each (n,), and the last place of each distinct confidence."""
     values = np.asarray(confidence, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
@@ -164,4 +171,6 @@ def _is_table(table: Any) -> bool:
     columns = [table[name] for name in ("thresholds", "answered", "wrong")]
     if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return False
-    return bool(columns[0]) and all(isinstance(value, int | float) for column in columns for value in column)
+    return bool(columns[0]) and all(
+        isinstance(value, int | float) for column in columns for value in column
+    )

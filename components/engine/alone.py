@@ -18,7 +18,14 @@ _POLL_S = 0.5
 _REPORT_S = 3.0
 
 
-def fit_alone(spec: FitSpec, journal: Journal, *, unit: str, go_on: Callable[[BaseException], bool], wait_s: float) -> None:
+def fit_alone(
+    spec: FitSpec,
+    journal: Journal,
+    *,
+    unit: str,
+    go_on: Callable[[BaseException], bool],
+    wait_s: float,
+) -> None:
     """Run `fit` in one Ray task until it has come to its end.
 
     Args:
@@ -61,7 +68,11 @@ def _wait_for_room(unit: str, wait_s: float, say: Callable[[str], None]) -> None
         waited = time.monotonic() - start
         if waited > wait_s:
             remedy = "free or add nodes, then the same command goes on from the last checkpoint"
-            raise EnvironmentFault(f"the cluster had no free {unit} for {wait_s:.0f} s", where="train.workers", remedy=remedy)
+            raise EnvironmentFault(
+                f"the cluster had no free {unit} for {wait_s:.0f} s",
+                where="train.workers",
+                remedy=remedy,
+            )
         if waited >= _REPORT_S and not reported:
             say(f"the cluster has no free {unit}: waiting up to {wait_s:.0f} s for one")
             reported = True
@@ -77,5 +88,7 @@ def _work(spec: FitSpec, journal_path: str, called: float) -> None:
     # The worker holds one CPU. More threads would also change the last bits of sums.
     torch.set_num_threads(1)
     journal = Journal(Path(journal_path))
-    journal.metrics({f"startup_seconds_{spec.state.name.split('-')[0]}": time.time() - called}, step=0)
+    journal.metrics(
+        {f"startup_seconds_{spec.state.name.split('-')[0]}": time.time() - called}, step=0
+    )
     fit(spec, journal)

@@ -28,7 +28,9 @@ class Average:
         """Take the weights of a step in."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(parts(self._means), parts([p.detach() for p in self._parameters]), 1 - decay)
+        torch._foreach_lerp_(
+            parts(self._means), parts([p.detach() for p in self._parameters]), 1 - decay
+        )
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

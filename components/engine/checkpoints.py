@@ -22,7 +22,9 @@ class Checkpoints:
         disk_mb: what all of them may take; the newest is kept whatever it takes.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = print, keep: int = 2, disk_mb: float = 4096) -> None:
+    def __init__(
+        self, folder: Path, say: Callable[[str], None] = print, keep: int = 2, disk_mb: float = 4096
+    ) -> None:
         self.folder, self.say, self.keep, self.bytes = folder, say, keep, disk_mb * 1e6
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -74,9 +76,13 @@ class Checkpoints:
         self.flush()
         for path in self._paths():
             try:
-                state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)  # safe: tensors and plain values only
+                state: Mapping[str, Any] = torch.load(
+                    path, map_location="cpu", weights_only=True
+                )  # safe: tensors and plain values only
             except Exception as error:  # whatever a truncated file makes the reader raise
-                self.say(f"{path.name} cannot be read ({type(error).__name__}); going on from the one before")
+                self.say(
+                    f"{path.name} cannot be read ({type(error).__name__}); going on from the one before"
+                )
                 continue
             return state
         return None

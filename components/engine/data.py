@@ -22,7 +22,9 @@ Numbers = NDArray[np.int64]
 def load_encoder(tokens: Path, task: str) -> Encoder:
     """The encoder that wrote `tokens`."""
     names = read_manifest(tokens)["encoder"]
-    return base.encoding(task).load({name: (tokens / "encoder" / name).read_bytes() for name in names})
+    return base.encoding(task).load(
+        {name: (tokens / "encoder" / name).read_bytes() for name in names}
+    )
 
 
 class Rows:
@@ -32,38 +34,58 @@ class Rows:
         balanced: add "weight" (n,) to batches: rows of each class weigh together alike.
     """
 
-    def __init__(self, tokens: Path, split: str | Sequence[str], encoder: Encoder, balanced: bool = False) -> None:
-        table = pa.concat_tables([read_table(tokens, each) for each in ([split] if isinstance(split, str) else split)])
+    def __init__(
+        self, tokens: Path, split: str | Sequence[str], encoder: Encoder, balanced: bool = False
+    ) -> None:
+        table = pa.concat_tables(
+            [read_table(tokens, each) for each in ([split] if isinstance(split, str) else split)]
+        )
         self.encoder = encoder
         self.lengths = encoder.lengths(table)
         self.target: Numbers = table["target"].to_numpy()
-        self._weights: NDArray[np.float32] | None = balance(self.target, len(encoder.classes)) if balanced else None
+        self._weights: NDArray[np.float32] | None = (
+            balance(self.target, len(encoder.classes)) if balanced else None
+        )
         self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
                 column = table[name].combine_chunks()
                 column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-                self._ragged[name] = (column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64))
+                self._ragged[name] = (
+                    column.values.to_numpy(),
+                    column.offsets.to_numpy().astype(np.int64),
+                )
 
     def __len__(self) -> int:
         return len(self.target)
 
     def batch(self, rows: Sequence[int] | Numbers, packed: bool = False) -> Arrays:
         """The rows as arrays, padded or laid end to end, with "target" (n,)."""
-        columns: Mapping[str, list[NDArray[Any]]] = {name: [flat[offsets[row] : offsets[row + 1]] for row in rows] for name, (flat, offsets) in self._ragged.items()}
+        columns: Mapping[str, list[NDArray[Any]]] = {
+            name: [flat[offsets[row] : offsets[row + 1]] for row in rows]
+            for name, (flat, offsets) in self._ragged.items()
+        }
         arrays = self.encoder.pack(columns) if packed else self.encoder.collate(columns)
         target = self.target[np.asarray(rows)]
-        return {**arrays, "target": target} if self._weights is None else {**arrays, "target": target, "weight": self._weights[target]}
+        return (
+            {**arrays, "target": target}
+            if self._weights is None
+            else {**arrays, "target": target, "weight": self._weights[target]}
+        )
 
 
 def balance(target: Numbers, classes: int) -> NDArray[np.float32]:
     """(classes,) weights inverse to how often a class occurs, of mean 1 over the rows."""
     counts = np.bincount(target, minlength=classes)
-    weights: NDArray[np.float32] = (len(target) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))).astype(np.float32)
+    weights: NDArray[np.float32] = (
+        len(target) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))
+    ).astype(np.float32)
     return weights
 
 
-def plan(lengths: Numbers, batch_size: int, seed: int, epoch: int, tokens: int | None = None) -> list[Numbers]:
+def plan(
+    lengths: Numbers, batch_size: int, seed: int, epoch: int, tokens: int | None = None
+) -> list[Numbers]:
     """The batches of an epoch: every row exactly once, rows of like length together, in an order that seed and epoch decide.
 
     Args:

@@ -41,7 +41,11 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     if workers == 1 and not spec.done.exists():
         _train_alone(spec, journal, unit)
     elif not spec.done.exists():
-        early = Early(workers, {unit: 1.0}) if ray.available_resources().get(unit, 0) >= workers else None
+        early = (
+            Early(workers, {unit: 1.0})
+            if ray.available_resources().get(unit, 0) >= workers
+            else None
+        )
         try:
             _train(spec, journal, unit, least, early)
         finally:
@@ -51,7 +55,11 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
 
     fitted = finished(spec)
     if fitted is None:
-        raise EnvironmentFault("the workers ended without a result: not all of them see the state folder", where=str(spec.state), remedy="set cluster.storage to a folder that all nodes share")
+        raise EnvironmentFault(
+            "the workers ended without a result: not all of them see the state folder",
+            where=str(spec.state),
+            remedy="set cluster.storage to a folder that all nodes share",
+        )
     return fitted
 
 
@@ -97,7 +105,11 @@ def _train(spec: FitSpec, journal: Journal, unit: str, least: int, early: Early 
     trainer = Trainer(
         _work,
         train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},
-        scaling_config=ScalingConfig(num_workers=most if least == most else (least, most), use_gpu=unit == "GPU", resources_per_worker={unit: 1}),
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),
+            use_gpu=unit == "GPU",
+            resources_per_worker={unit: 1},
+        ),
         backend_config=Network(backend="cpu:gloo,cuda:nccl" if unit == "GPU" else "gloo"),
         run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray")),
         early=early,
@@ -123,7 +135,9 @@ class _Patience:
         self._seen = self._progress()
 
     def _progress(self) -> set[str]:
-        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {path.read_text(encoding="utf-8") for path in self._state.glob(ROOM)}
+        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {
+            path.read_text(encoding="utf-8") for path in self._state.glob(ROOM)
+        }
 
     def __call__(self, error: BaseException) -> bool:
         if isinstance(_cause(error), InputError | ParamsError):
@@ -140,10 +154,18 @@ def _work(config: dict[str, Any]) -> None:
 
     from components.engine.loop import fit
 
-    torch.set_num_threads(1)  # a worker holds one CPU; more threads would also change the last bits of sums
+    torch.set_num_threads(
+        1
+    )  # a worker holds one CPU; more threads would also change the last bits of sums
     journal = Journal(Path(config["journal"]))
     if ray.train.get_context().get_world_rank() == 0:
-        journal.metrics({f"startup_seconds_{config['spec'].state.name.split('-')[0]}": time.time() - config["called"]}, step=0)
+        journal.metrics(
+            {
+                f"startup_seconds_{config['spec'].state.name.split('-')[0]}": time.time()
+                - config["called"]
+            },
+            step=0,
+        )
     fit(config["spec"], journal)
 
 
@@ -155,6 +177,14 @@ def _cause(error: BaseException) -> GristmillError:
         while inner is not None:
             if isinstance(inner, GristmillError):
                 return inner
-            inner = getattr(inner, "cause", None) if isinstance(getattr(inner, "cause", None), BaseException) else inner.__cause__
+            inner = (
+                getattr(inner, "cause", None)
+                if isinstance(getattr(inner, "cause", None), BaseException)
+                else inner.__cause__
+            )
     last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return EnvironmentFault(f"the training workers failed {_RESTARTS + 1} times: {last[0]}", where="train", remedy="dvc repro goes on from the last checkpoint; gristmill doctor looks at the machine")
+    return EnvironmentFault(
+        f"the training workers failed {_RESTARTS + 1} times: {last[0]}",
+        where="train",
+        remedy="dvc repro goes on from the last checkpoint; gristmill doctor looks at the machine",
+    )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_CALLED = ("execute", "run_train_fn", "get_metadata", "mark_preempt", "poll_status", "clear_result_queue", "shutdown", "init_train_context")  # by Ray Train, on a worker
+_CALLED = (
+    "execute",
+    "run_train_fn",
+    "get_metadata",
+    "mark_preempt",
+    "poll_status",
+    "clear_result_queue",
+    "shutdown",
+    "init_train_context",
+)  # by Ray Train, on a worker
 
 
 class _Imports:
@@ -25,7 +34,9 @@ def _handed_on(name: str) -> Callable[..., Any]:
     return method
 
 
-Worker = type("Worker", (_Imports,), {name: _handed_on(name) for name in _CALLED} | {"__module__": __name__})
+Worker = type(
+    "Worker", (_Imports,), {name: _handed_on(name) for name in _CALLED} | {"__module__": __name__}
+)
 
 
 class Nobody:
@@ -49,8 +60,15 @@ class Early:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.placement = placement_group([resources] * workers)
-        start: Any = ray.remote(num_cpus=resources.get("CPU", 0), num_gpus=resources.get("GPU", 0))(Worker)
-        self.actors = [start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self.placement, number)).remote() for number in range(workers)]
+        start: Any = ray.remote(num_cpus=resources.get("CPU", 0), num_gpus=resources.get("GPU", 0))(
+            Worker
+        )
+        self.actors = [
+            start.options(
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self.placement, number)
+            ).remote()
+            for number in range(workers)
+        ]
         self.used = False
 
     def drop(self) -> None:

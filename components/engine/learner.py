@@ -48,7 +48,13 @@ class Supervised:
         loss: of a micro-batch; distillation passes its own.
     """
 
-    def __init__(self, module: torch.nn.Module, learning: Learning, knobs: FitParams, loss: LossOf | None = None) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        learning: Learning,
+        knobs: FitParams,
+        loss: LossOf | None = None,
+    ) -> None:
         self.module, self.learning, self.knobs = module, learning, knobs
         self.device = next(module.parameters()).device
         self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
@@ -59,11 +65,18 @@ class Supervised:
         self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
         self.sharded = is_sharded(module)
         called: Any = torch.compile(module, dynamic=True) if knobs.compile else module
-        self._called: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True) if world() > 1 and not self.sharded else called
+        self._called: torch.nn.Module = (
+            torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True)
+            if world() > 1 and not self.sharded
+            else called
+        )
 
     def put(self, arrays: Arrays) -> Batch:
         """Arrays to tensors on the device."""
-        return {name: torch.from_numpy(value).to(self.device, non_blocking=True) for name, value in arrays.items()}
+        return {
+            name: torch.from_numpy(value).to(self.device, non_blocking=True)
+            for name, value in arrays.items()
+        }
 
     def step(self, micro: Sequence[Batch], rows: int, rate: float) -> float:
         """One update from this worker's share of a batch, in parts that fit its memory. Returns the mean loss over all workers' rows.
@@ -92,7 +105,11 @@ class Supervised:
 
     def _alone(self, more: bool) -> AbstractContextManager[Any]:
         """Workers add up their gradients with the last part only; sharded ones with each, so that none ever holds them whole."""
-        return self._called.no_sync() if more and isinstance(self._called, torch.nn.parallel.DistributedDataParallel) else nullcontext()
+        return (
+            self._called.no_sync()
+            if more and isinstance(self._called, torch.nn.parallel.DistributedDataParallel)
+            else nullcontext()
+        )
 
     def _update(self, factor: float, rate: float, mean: float) -> None:
         """Clip and step; `factor` puts the summed gradients right."""
@@ -129,20 +146,36 @@ class Supervised:
                 for name, value in self.learning.tally(self.module, self.put(arrays)).items():
                     tallies[name] = tallies[name] + value if name in tallies else value
         self.module.train()
-        added: Mapping[str, NDArray[np.float64]] = {name: add_up(value.to(self.device)).cpu().numpy() for name, value in sorted(tallies.items())}
+        added: Mapping[str, NDArray[np.float64]] = {
+            name: add_up(value.to(self.device)).cpu().numpy()
+            for name, value in sorted(tallies.items())
+        }
         return self.learning.summary(added)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What is kept of the fit: the weights that were judged. Sharded workers ask together."""
         with self.average.swapped() if self.average else nullcontext():
-            state = whole(self.module.kept() if isinstance(self.module, Adapts) else self.module.state_dict())
-            return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+            state = whole(
+                self.module.kept() if isinstance(self.module, Adapts) else self.module.state_dict()
+            )
+            return {
+                name: value.detach().cpu().clone().contiguous() for name, value in state.items()
+            }
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values; `torch.load(weights_only=True)` reads it back. Sharded workers ask together, and it is the first that has it whole."""
         average = {"average": self.average.state()} if self.average else {}
-        module = {name: value for name, value in self.module.state_dict().items() if name not in self.frozen}  # what is frozen is as the fit began
-        state = {"module": module, "optimisers": self.optimisers.state(), "precision": self.precision.state(), **average}
+        module = {
+            name: value
+            for name, value in self.module.state_dict().items()
+            if name not in self.frozen
+        }  # what is frozen is as the fit began
+        state = {
+            "module": module,
+            "optimisers": self.optimisers.state(),
+            "precision": self.precision.state(),
+            **average,
+        }
         return dict(whole(state)) if self.sharded else state
 
     def restore(self, state: Mapping[str, Any]) -> None:

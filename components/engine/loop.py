@@ -46,7 +46,11 @@ class Position:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping[str, float]], None] = lambda _: None) -> Fitted:
+def fit(
+    spec: FitSpec,
+    journal: Journal | None = None,
+    report: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> Fitted:
     """Fit a network and keep the weights of its best epoch.
 
     Args:
@@ -65,26 +69,54 @@ def fit(spec: FitSpec, journal: Journal | None = None, report: Callable[[Mapping
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train = Rows(spec.tokens, learns_from(spec), encoder, balanced=spec.knobs.class_weights == "balanced" and not spec.masked)
+    train = Rows(
+        spec.tokens,
+        learns_from(spec),
+        encoder,
+        balanced=spec.knobs.class_weights == "balanced" and not spec.masked,
+    )
     validation = Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
     say = (journal.say if journal else print) if rank() == 0 else lambda _: None
-    checkpoints = Checkpoints(spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb)
+    checkpoints = Checkpoints(
+        spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb
+    )
     position = _restore(checkpoints, learner, say)
     _tell(position.curve, report)
-    loop = _Loop(spec, learner, train, validation, checkpoints, position, journal if rank() == 0 else None, say)
+    loop = _Loop(
+        spec,
+        learner,
+        train,
+        validation,
+        checkpoints,
+        position,
+        journal if rank() == 0 else None,
+        say,
+    )
     try:
-        while position.epoch < (spec.until or spec.knobs.epochs) and position.without_gain < spec.knobs.patience:
+        while (
+            position.epoch < (spec.until or spec.knobs.epochs)
+            and position.without_gain < spec.knobs.patience
+        ):
             report(loop.epoch())
     except FloatingPointError as error:
         where = f"at step {position.step} (epoch {position.epoch + 1})"
-        raise InputError(f"{error} {where}", where="train.learning_rate", remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again") from None
+        raise InputError(
+            f"{error} {where}",
+            where="train.learning_rate",
+            remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again",
+        ) from None
     finally:
         checkpoints.close()
     parameters = sum(p.numel() for p in learner.module.parameters())
     if rank() == 0:
-        write_atomic(spec.done, to_json({"curve": position.curve, "world": world(), "parameters": parameters}))
-    return Fitted(spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters)
+        write_atomic(
+            spec.done,
+            to_json({"curve": position.curve, "world": world(), "parameters": parameters}),
+        )
+    return Fitted(
+        spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters
+    )
 
 
 def learns_from(spec: FitSpec) -> list[str]:
@@ -98,7 +130,13 @@ def finished(spec: FitSpec) -> Fitted | None:
     if not spec.done.exists():
         return None
     facts = json.loads(spec.done.read_text(encoding="utf-8"))
-    return Fitted(spec.state / _BEST, facts["curve"], _best(spec, facts["curve"]), facts["world"], facts["parameters"])
+    return Fitted(
+        spec.state / _BEST,
+        facts["curve"],
+        _best(spec, facts["curve"]),
+        facts["world"],
+        facts["parameters"],
+    )
 
 
 def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
@@ -116,16 +154,35 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
         module = architecture.masked(module)
     if isinstance(module, Adapts):
         module.adapt()
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    module = shard(module, device) if spec.knobs.sharding == "fsdp" and world() > 1 else module.to(device)
-    learning = base.pretraining(spec.task)(encoder, spec.masked) if spec.masked else base.learning(spec.task)
-    return Supervised(module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None)
+    device = (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+    module = (
+        shard(module, device)
+        if spec.knobs.sharding == "fsdp" and world() > 1
+        else module.to(device)
+    )
+    learning = (
+        base.pretraining(spec.task)(encoder, spec.masked)
+        if spec.masked
+        else base.learning(spec.task)
+    )
+    return Supervised(
+        module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None
+    )
 
 
 def _once(rows: Rows) -> Iterator[base.Batch]:
     """All rows, laid end to end."""
     for start in range(0, len(rows), _COUNTED):
-        yield {name: torch.from_numpy(value) for name, value in rows.batch(range(start, min(start + _COUNTED, len(rows))), packed=True).items()}
+        yield {
+            name: torch.from_numpy(value)
+            for name, value in rows.batch(
+                range(start, min(start + _COUNTED, len(rows))), packed=True
+            ).items()
+        }
 
 
 def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
@@ -134,10 +191,20 @@ def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: s
     Raises:
         InputError: they are another net's.
     """
-    own = {name: value.shape for name, value in module.state_dict().items() if name in weights or not name.startswith("head.")}
+    own = {
+        name: value.shape
+        for name, value in module.state_dict().items()
+        if name in weights or not name.startswith("head.")
+    }
     given = {name: value.shape for name, value in weights.items()}
-    if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
-        raise InputError(f"holds the weights of another network: {len(wrong)} of them differ in name or size, {wrong[0]} first", where=where, remedy="run the stage that wrote it again")
+    if wrong := sorted(
+        name for name in own.keys() | given.keys() if own.get(name) != given.get(name)
+    ):
+        raise InputError(
+            f"holds the weights of another network: {len(wrong)} of them differ in name or size, {wrong[0]} first",
+            where=where,
+            remedy="run the stage that wrote it again",
+        )
     module.load_state_dict(dict(weights), strict=False)
 
 
@@ -160,7 +227,17 @@ def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
 class _Loop:
     """One epoch after the other, from wherever the position is."""
 
-    def __init__(self, spec: FitSpec, learner: Supervised, train: Rows, validation: Rows, checkpoints: Checkpoints, position: Position, journal: Journal | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: FitSpec,
+        learner: Supervised,
+        train: Rows,
+        validation: Rows,
+        checkpoints: Checkpoints,
+        position: Position,
+        journal: Journal | None,
+        say: Callable[[str], None],
+    ) -> None:
         self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
         self.checkpoints, self.position, self.journal = checkpoints, position, journal
         self.packed = _packs(spec)
@@ -172,7 +249,13 @@ class _Loop:
     def epoch(self) -> dict[str, float]:
         """The rest of an epoch, then validation. Returns its row of the curve."""
         spec, position = self.spec, self.position
-        batches = plan(self.train.lengths, spec.knobs.batch_size, spec.seed, position.epoch, spec.knobs.batch_tokens)
+        batches = plan(
+            self.train.lengths,
+            spec.knobs.batch_size,
+            spec.seed,
+            position.epoch,
+            spec.knobs.batch_tokens,
+        )
         total = len(batches) * spec.knobs.epochs
         for number in range(position.batch, len(batches)):
             self._step(batches[number], total)
@@ -180,13 +263,26 @@ class _Loop:
             if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
                 self._save()
             if self.journal and position.step % 20 == 0:
-                self.journal.progress(position.step, total, f"steps ({'pretraining ' if spec.masked else ''}{spec.architecture})")
+                self.journal.progress(
+                    position.step,
+                    total,
+                    f"steps ({'pretraining ' if spec.masked else ''}{spec.architecture})",
+                )
         cost = self.meter.read()
         shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
-        if len(shares) > 1 and len(shares[-1]) < world():  # each worker has a row of each: sharded ones compute together
+        if (
+            len(shares) > 1 and len(shares[-1]) < world()
+        ):  # each worker has a row of each: sharded ones compute together
             shares[-2:] = [np.concatenate(shares[-2:])]
-        figures = self.learner.validate(self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares)
-        row = {"epoch": float(position.epoch + 1), "step": float(position.step), "workers": float(world()), "train_loss": position.loss_sum / len(batches)}
+        figures = self.learner.validate(
+            self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares
+        )
+        row = {
+            "epoch": float(position.epoch + 1),
+            "step": float(position.step),
+            "workers": float(world()),
+            "train_loss": position.loss_sum / len(batches),
+        }
         row |= {f"validation_{name}": value for name, value in figures.items()}
         self._settle(row, cost)
         return row
@@ -194,27 +290,49 @@ class _Loop:
     def _step(self, rows: Numbers, total: int) -> None:
         """One update from this worker's share of a batch."""
         position = self.position
-        position.loss_sum += self.parts.run(rows[rank() :: world()], self.train.lengths, lambda parts: self._update(rows, parts, total))
+        position.loss_sum += self.parts.run(
+            rows[rank() :: world()],
+            self.train.lengths,
+            lambda parts: self._update(rows, parts, total),
+        )
         position.step += 1
 
     def _update(self, rows: Numbers, parts: list[Numbers], total: int) -> float:
         spec, position = self.spec, self.position
-        torch.manual_seed(hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF)  # ints hash alike in every process
+        torch.manual_seed(
+            hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF
+        )  # ints hash alike in every process
         arrays = [self.train.batch(part, self.packed) for part in parts]
         self.meter.count(arrays, sum(int(self.train.lengths[part].sum()) for part in parts))
-        while len(arrays) < self._least(rows):  # the others wait for this one's gradient, which is nothing
-            arrays.append({**self.train.batch(rows[:1], self.packed), "weight": self.train.target[:1].astype("float32") * 0})
+        while len(arrays) < self._least(
+            rows
+        ):  # the others wait for this one's gradient, which is nothing
+            arrays.append(
+                {
+                    **self.train.batch(rows[:1], self.packed),
+                    "weight": self.train.target[:1].astype("float32") * 0,
+                }
+            )
         batches = [self.learner.put(each) for each in arrays]
         if self.online is not None:
-            generator = torch.Generator().manual_seed(hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF)
-            batches = [self.learner.learning.transform(each, generator, self.online) for each in batches]
-        return self.learner.step(batches, len(rows), rate(position.step, total, spec.knobs, position.reductions))
+            generator = torch.Generator().manual_seed(
+                hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF
+            )
+            batches = [
+                self.learner.learning.transform(each, generator, self.online) for each in batches
+            ]
+        return self.learner.step(
+            batches, len(rows), rate(position.step, total, spec.knobs, position.reductions)
+        )
 
     def _least(self, rows: Numbers) -> int:
         """In how many parts a worker computes at least: sharded ones in as many as each other, for they compute together."""
         if not self.learner.sharded:
             return 1
-        return max(len(list(within(rows[each :: world()], self.train.lengths, self.parts.tokens))) for each in range(min(world(), len(rows))))
+        return max(
+            len(list(within(rows[each :: world()], self.train.lengths, self.parts.tokens)))
+            for each in range(min(world(), len(rows)))
+        )
 
     def _settle(self, row: dict[str, float], cost: dict[str, float]) -> None:
         """Book the epoch: best so far, patience, checkpoint."""
@@ -230,20 +348,31 @@ class _Loop:
                 write_atomic(spec.state / _BEST, save(weights))
         self._save()
         if self.journal:
-            self.journal.metrics({f"{'pretrain_' if spec.masked else ''}{name}": value for name, value in (row | cost).items()}, step=int(row["step"]))
+            self.journal.metrics(
+                {
+                    f"{'pretrain_' if spec.masked else ''}{name}": value
+                    for name, value in (row | cost).items()
+                },
+                step=int(row["step"]),
+            )
 
     def _save(self) -> None:
         if rank() == 0 or self.learner.sharded:
             state = self.learner.state()
             if rank() == 0:
-                self.checkpoints.save(self.position.step, {**state, "position": vars(self.position)})
+                self.checkpoints.save(
+                    self.position.step, {**state, "position": vars(self.position)}
+                )
 
 
 def _packs(spec: FitSpec) -> bool:
     """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
     from components.core.bundles import read_bundle
 
-    names = [spec.architecture, *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else [])]
+    names = [
+        spec.architecture,
+        *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else []),
+    ]
     return all(base.models(spec.task).architectures[name].packs for name in names)
 
 
@@ -251,7 +380,11 @@ def _check_shares(*splits: Rows) -> None:
     """A worker without a row would leave the others waiting for its sums."""
     fewest = min(len(rows) for rows in splits)
     if fewest < world():
-        raise InputError(f"{world()} workers are too many for a split of {fewest} row(s)", where="train.workers", remedy="lower it, then run the same command again")
+        raise InputError(
+            f"{world()} workers are too many for a split of {fewest} row(s)",
+            where="train.workers",
+            remedy="lower it, then run the same command again",
+        )
 
 
 def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]], None]) -> None:
@@ -265,8 +398,14 @@ def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str],
         return Position(workers=world())
     learner.restore(state)
     position = Position(**state["position"])
-    changed = f", with {world()} workers instead of {position.workers}: the steps stay the same" if position.workers != world() else ""
-    say(f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step}){changed}")
+    changed = (
+        f", with {world()} workers instead of {position.workers}: the steps stay the same"
+        if position.workers != world()
+        else ""
+    )
+    say(
+        f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step}){changed}"
+    )
     position.workers = world()
     return position
 

@@ -23,7 +23,9 @@ def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) ->
     answers: list[Any] = [None] * len(cases)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        for row, given in zip(rows, predictor.predict([cases[row].query for row in rows]), strict=True):
+        for row, given in zip(
+            rows, predictor.predict([cases[row].query for row in rows]), strict=True
+        ):
             answers[row] = given
     return answers
 
@@ -39,7 +41,13 @@ def figures(metrics: Sequence[Metric], stats: Mapping[str, Units]) -> dict[str, 
     return {metric.name: _finite(metric.value(stats[metric.name])) for metric in metrics}
 
 
-def intervals(metrics: Sequence[Metric], stats: Mapping[str, Units], resamples: int, confidence: float, seed: int) -> dict[str, tuple[float, float] | None]:
+def intervals(
+    metrics: Sequence[Metric],
+    stats: Mapping[str, Units],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, tuple[float, float] | None]:
     """Percentile bootstrap over cases (Efron 1979); the same resamples for all metrics."""
     count = len(next(iter(stats[metrics[0].name].values())))
     rng = np.random.default_rng(seed)
@@ -47,30 +55,43 @@ def intervals(metrics: Sequence[Metric], stats: Mapping[str, Units], resamples: 
     for _ in range(resamples):
         rows = rng.integers(0, count, count)
         for metric in metrics:
-            values[metric.name].append(metric.value({name: column[rows] for name, column in stats[metric.name].items()}))
+            values[metric.name].append(
+                metric.value({name: column[rows] for name, column in stats[metric.name].items()})
+            )
     tail = (1 - confidence) / 2 * 100
     result: dict[str, tuple[float, float] | None] = {}
     for name, found in values.items():
         known = [value for value in found if np.isfinite(value)]
-        result[name] = (float(np.percentile(known, tail)), float(np.percentile(known, 100 - tail))) if known else None
+        result[name] = (
+            (float(np.percentile(known, tail)), float(np.percentile(known, 100 - tail)))
+            if known
+            else None
+        )
     return result
 
 
-def paired_interval(metric: Metric, first: Units, second: Units, resamples: int, confidence: float, seed: int) -> tuple[float, float]:
+def paired_interval(
+    metric: Metric, first: Units, second: Units, resamples: int, confidence: float, seed: int
+) -> tuple[float, float]:
     """The interval of how much the first has more of a metric than the second, by a bootstrap over the cases that both answered."""
     count = len(next(iter(first.values())))
     rng = np.random.default_rng(seed)
     gains = []
     for _ in range(resamples):
         rows = rng.integers(0, count, count)
-        mine, theirs = (metric.value({name: column[rows] for name, column in stats.items()}) for stats in (first, second))
+        mine, theirs = (
+            metric.value({name: column[rows] for name, column in stats.items()})
+            for stats in (first, second)
+        )
         gains.append(mine - theirs)
     tail = (1 - confidence) / 2 * 100
     low, high = np.nanpercentile(gains, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def latency(predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95) -> dict[str, Any]:
+def latency(
+    predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95
+) -> dict[str, Any]:
     """Milliseconds of single queries, one after another, after warming up: p50, p95, and the interval of the latter."""
     predictor.warm(queries[0])
     times = []
@@ -78,15 +99,23 @@ def latency(predictor: Predictor, queries: Sequence[Any], confidence: float = 0.
         start = time.perf_counter()
         predictor.predict([query])
         times.append((time.perf_counter() - start) * 1000)
-    return {"p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95)), "p95_interval": list(percentile_interval(times, 95, confidence))}
+    return {
+        "p50": float(np.percentile(times, 50)),
+        "p95": float(np.percentile(times, 95)),
+        "p95_interval": list(percentile_interval(times, 95, confidence)),
+    }
 
 
-def percentile_interval(values: Sequence[float], percentile: float, confidence: float) -> tuple[float, float]:
+def percentile_interval(
+    values: Sequence[float], percentile: float, confidence: float
+) -> tuple[float, float]:
     """A percentile's interval from the ranks that a binomial count allows; where there are too few values for a bound, the smallest or largest stands in."""
     from scipy.special import bdtr
 
     ordered, tail = sorted(values), (1 - confidence) / 2
-    below = np.array([float(bdtr(rank, len(ordered), percentile / 100)) for rank in range(len(ordered))])
+    below = np.array(
+        [float(bdtr(rank, len(ordered), percentile / 100)) for rank in range(len(ordered))]
+    )
     low, high = int((below < tail).sum()) - 1, int((below < 1 - tail).sum())
     return ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)]
 
@@ -116,7 +145,9 @@ def watched(bundle: Path, tokens: Path) -> float:
             batch = {name: torch.from_numpy(value) for name, value in rows.batch(some).items()}
             for name, value in learning.tally(module, batch).items():
                 total[name] = total[name] + value if name in total else value
-    figure = learning.summary({name: value.numpy() for name, value in total.items()})[learning.watch]
+    figure = learning.summary({name: value.numpy() for name, value in total.items()})[
+        learning.watch
+    ]
     return figure if learning.watch_goal == "max" else -figure
 
 

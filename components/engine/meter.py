@@ -29,12 +29,28 @@ class Meter:
     def count(self, arrays: Sequence[Arrays], useful: int) -> None:
         """Take in the parts of a step: `useful` tokens or pixels are in its rows, the largest array says how many are computed."""
         self._useful += useful
-        self._computed += sum(max(each.size for name, each in part.items() if name not in ("target", "weight", "lengths")) for part in arrays)
+        self._computed += sum(
+            max(
+                each.size
+                for name, each in part.items()
+                if name not in ("target", "weight", "lengths")
+            )
+            for part in arrays
+        )
 
     def read(self) -> dict[str, float]:
         """tokens_per_second (of this worker), useful_share, memory_mb (its peak on a GPU), cpu_seconds; then begin anew."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else self._process.memory_info().rss
-        figures = {"tokens_per_second": self._useful / wall, "useful_share": self._useful / max(1, self._computed), "memory_mb": memory / 1e6, "cpu_seconds": cpu}
+        memory = (
+            torch.cuda.max_memory_allocated(self._device)
+            if self._device.type == "cuda"
+            else self._process.memory_info().rss
+        )
+        figures = {
+            "tokens_per_second": self._useful / wall,
+            "useful_share": self._useful / max(1, self._computed),
+            "memory_mb": memory / 1e6,
+            "cpu_seconds": cpu,
+        }
         self._begin()
         return figures

@@ -38,7 +38,14 @@ class _Meeting(Backend):
     def on_start(self, worker_group: Any, backend_config: Network) -> None:
         """All workers meet at the first."""
         where, world = worker_group.execute_single(0, place), len(worker_group)
-        ray.get([worker_group.execute_single_async(rank, _join, backend_config.backend, where, rank, world) for rank in range(world)])
+        ray.get(
+            [
+                worker_group.execute_single_async(
+                    rank, _join, backend_config.backend, where, rank, world
+                )
+                for rank in range(world)
+            ]
+        )
 
     def on_shutdown(self, worker_group: Any, backend_config: Network) -> None:  # noqa: ARG002
         """Part, if the others are still there."""
@@ -71,7 +78,11 @@ def meet(backend: str, where: str, rank: int, world: int) -> None:
     import torch
 
     address = ray.util.get_node_ip_address()
-    names = [name for name, each in psutil.net_if_addrs().items() if any(one.address == address for one in each)]
+    names = [
+        name
+        for name, each in psutil.net_if_addrs().items()
+        if any(one.address == address for one in each)
+    ]
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
             os.environ.setdefault(variable, names[0])

@@ -29,8 +29,16 @@ class Optimisers:
         self.knobs = knobs
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.weights = [p for p in self.parameters if p.ndim >= 2]
-        factors = {id(p): module.rates()[name] for name, p in module.named_parameters()} if isinstance(module, Adapts) else {}
-        self.parts: Mapping[str, torch.optim.Optimizer] = _muon(module, self.parameters, factors, knobs) if knobs.optimizer == "muon" else {"all": _plain(self.parameters, factors, knobs)}
+        factors = (
+            {id(p): module.rates()[name] for name, p in module.named_parameters()}
+            if isinstance(module, Adapts)
+            else {}
+        )
+        self.parts: Mapping[str, torch.optim.Optimizer] = (
+            _muon(module, self.parameters, factors, knobs)
+            if knobs.optimizer == "muon"
+            else {"all": _plain(self.parameters, factors, knobs)}
+        )
 
     def step(self, rate: float) -> None:
         """Update with a learning rate; gradients are there, averaged and clipped."""
@@ -44,7 +52,11 @@ class Optimisers:
         """Add the gradient of l1 * sum |w|."""
         if self.knobs.l1:
             chosen = [(p.grad, p.sign()) for p in self.weights if p.grad is not None]
-            torch._foreach_add_(parts([grad for grad, _ in chosen]), parts([sign for _, sign in chosen]), alpha=self.knobs.l1)
+            torch._foreach_add_(
+                parts([grad for grad, _ in chosen]),
+                parts([sign for _, sign in chosen]),
+                alpha=self.knobs.l1,
+            )
 
     def zero(self) -> None:
         """Forget the gradients."""
@@ -58,27 +70,45 @@ class Optimisers:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, with the decay and momentum of the knobs: they may be others by now."""
         for name, part in self.parts.items():
-            own = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
+            own = [
+                {key: value for key, value in group.items() if key != "params"}
+                for group in part.param_groups
+            ]
             part.load_state_dict(state[name])
             for group, told in zip(part.param_groups, own, strict=True):
                 group.update(told)
 
 
-def _groups(parameters: Sequence[nn.Parameter], factors: Factors, decay: float) -> list[dict[str, Any]]:
+def _groups(
+    parameters: Sequence[nn.Parameter], factors: Factors, decay: float
+) -> list[dict[str, Any]]:
     """Weights proper before the rest, and each by the factor of its learning rate."""
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for p in sorted(parameters, key=lambda p: p.ndim < 2):
         groups.setdefault((p.ndim < 2, factors.get(id(p), 1.0)), []).append(p)
-    return [{"params": members, "weight_decay": 0.0 if spared else decay, "factor": factor} for (spared, factor), members in groups.items()]
+    return [
+        {"params": members, "weight_decay": 0.0 if spared else decay, "factor": factor}
+        for (spared, factor), members in groups.items()
+    ]
 
 
-def _plain(parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams) -> torch.optim.Optimizer:
-    groups, rate, momentum = _groups(parameters, factors, knobs.weight_decay), knobs.learning_rate, knobs.momentum
+def _plain(
+    parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams
+) -> torch.optim.Optimizer:
+    groups, rate, momentum = (
+        _groups(parameters, factors, knobs.weight_decay),
+        knobs.learning_rate,
+        knobs.momentum,
+    )
     match knobs.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+            return torch.optim.SGD(
+                groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True
+            )
         case "adagrad":
-            return torch.optim.Adagrad(groups, lr=rate, fused=all(p.device.type == "cpu" for p in parameters))
+            return torch.optim.Adagrad(
+                groups, lr=rate, fused=all(p.device.type == "cpu" for p in parameters)
+            )
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=True)
         case "adam":
@@ -87,15 +117,31 @@ def _plain(parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParam
             return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
-def _muon(module: nn.Module, parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams) -> Mapping[str, torch.optim.Optimizer]:
+def _muon(
+    module: nn.Module, parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams
+) -> Mapping[str, torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for hidden matrices; AdamW for embeddings, the head and all that is no matrix. Rates are matched (Liu et al. 2025, arXiv:2502.16982)."""
     tables = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
     head = {id(p) for name, p in module.named_parameters() if name.startswith("head.")}
     hidden = [p for p in parameters if p.ndim == 2 and id(p) not in tables | head]
     chosen = {id(p) for p in hidden}
     rest = [p for p in parameters if id(p) not in chosen]
-    parts: dict[str, torch.optim.Optimizer] = {"rest": torch.optim.AdamW(_groups(rest, factors, knobs.weight_decay), lr=knobs.learning_rate, fused=True)} if rest else {}
+    parts: dict[str, torch.optim.Optimizer] = (
+        {
+            "rest": torch.optim.AdamW(
+                _groups(rest, factors, knobs.weight_decay), lr=knobs.learning_rate, fused=True
+            )
+        }
+        if rest
+        else {}
+    )
     if hidden:
         groups = _groups(hidden, factors, knobs.weight_decay)
-        parts["hidden"] = torch.optim.Muon(groups, lr=knobs.learning_rate, weight_decay=knobs.weight_decay, momentum=knobs.momentum, adjust_lr_fn="match_rms_adamw")
+        parts["hidden"] = torch.optim.Muon(
+            groups,
+            lr=knobs.learning_rate,
+            weight_decay=knobs.weight_decay,
+            momentum=knobs.momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
     return parts

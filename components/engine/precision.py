@@ -11,7 +11,10 @@ import torch
 
 from components.core.errors import ParamsError
 
-_START, _GROWS_EACH = 2.0**16, 2000  # loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740)
+_START, _GROWS_EACH = (
+    2.0**16,
+    2000,
+)  # loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740)
 _WORTH = 128  # at 64 a Transformer's step took 167 ms in bf16 and 135 in fp32; a TextCNN's at 128 took 112 against 168
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,15 +30,29 @@ def resolve(wanted: str, module: torch.nn.Module) -> str:
     if wanted == "auto":
         if _convolves_fast(module, device):
             return "bf16"
-        return "bf16" if fast and (device.type == "cuda" or _width(module) >= _WORTH) else "fp16" if device.type == "cuda" else "fp32"
+        return (
+            "bf16"
+            if fast and (device.type == "cuda" or _width(module) >= _WORTH)
+            else "fp16"
+            if device.type == "cuda"
+            else "fp32"
+        )
     if wanted == "bf16" and device.type == "cuda" and not fast:
-        raise ParamsError("bf16 is not in this GPU's hardware", where="train.precision", remedy="set it to auto, fp16 or fp32")
+        raise ParamsError(
+            "bf16 is not in this GPU's hardware",
+            where="train.precision",
+            remedy="set it to auto, fp16 or fp32",
+        )
     return wanted
 
 
 def _bf16(device: torch.device) -> bool:
     """Products of bfloat16 matrices are faster than those of float32: AMX on a CPU, Ampere and later on a GPU."""
-    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bool(torch.cpu._is_amx_tile_supported())
+    return (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else bool(torch.cpu._is_amx_tile_supported())
+    )
 
 
 def _convolves_fast(module: torch.nn.Module, device: torch.device) -> bool:
@@ -51,7 +68,11 @@ def _convolves_fast(module: torch.nn.Module, device: torch.device) -> bool:
 
 def _width(module: torch.nn.Module) -> float:
     """The median inner width of the products: narrow ones cost more in casts than they gain."""
-    inner = [each.weight.numel() // len(each.weight) for each in module.modules() if isinstance(each, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)]
+    inner = [
+        each.weight.numel() // len(each.weight)
+        for each in module.modules()
+        if isinstance(each, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)
+    ]
     return statistics.median(inner) if inner else 0
 
 
@@ -69,7 +90,11 @@ class Precision:
 
     def context(self) -> AbstractContextManager[Any]:
         """For the forward pass."""
-        return nullcontext() if self.name == "fp32" else torch.autocast(self._device.type, dtype=_TYPES[self.name])
+        return (
+            nullcontext()
+            if self.name == "fp32"
+            else torch.autocast(self._device.type, dtype=_TYPES[self.name])
+        )
 
     def overflowed(self, finite: bool) -> bool:
         """Take note of a step's gradients. True: they were scaled too far, the step is to be left out; that is no fault of the learning."""

@@ -63,21 +63,39 @@ class Predictor:
         """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
         raw = self.judge.columns(queries)
         columns = self._encode(raw) if self._encode else raw
-        rows = [{name: column[place] for name, column in columns.items()} for place in range(len(queries))]
-        return [Prepared(row, sum(len(value) for value in row.values()) if self._encode else 1) for row in rows]
+        rows = [
+            {name: column[place] for name, column in columns.items()}
+            for place in range(len(queries))
+        ]
+        return [
+            Prepared(row, sum(len(value) for value in row.values()) if self._encode else 1)
+            for row in rows
+        ]
 
     def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
         """One answer per row; at least one row. Raises `Reject`."""
         columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
         answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
-        return [self._or_unsure(answer) for answer in answers] if self.least_confidence is not None else answers
+        return (
+            [self._or_unsure(answer) for answer in answers]
+            if self.least_confidence is not None
+            else answers
+        )
 
     def _or_unsure(self, answer: Any) -> Any:
         """Return the answer, marked as not sure where it states too little."""
         confidence = self.judge.confidence(answer)
         # A confidence that is no number is not sure either.
-        sure = confidence is not None and self.least_confidence is not None and confidence >= self.least_confidence
-        return answer if sure or not isinstance(self.judge, base.Abstains) else self.judge.abstain(answer)
+        sure = (
+            confidence is not None
+            and self.least_confidence is not None
+            and confidence >= self.least_confidence
+        )
+        return (
+            answer
+            if sure or not isinstance(self.judge, base.Abstains)
+            else self.judge.abstain(answer)
+        )
 
     def warm(self, query: Any) -> None:
         """Answer a query twice, so that the first client does not pay for lazy set-up."""
@@ -97,24 +115,37 @@ def load(folder: Path, abstain: float | None = None) -> Predictor:
     """
     predictor = _load(folder)
     if abstain is not None:
-        predictor.least_confidence = threshold_of(predictor.card.profile, abstain, f"serve.abstain: {abstain:g}")
+        predictor.least_confidence = threshold_of(
+            predictor.card.profile, abstain, f"serve.abstain: {abstain:g}"
+        )
     return predictor
 
 
 def _load(folder: Path) -> Predictor:
     """Return a predictor that answers everything. Raises `InputError`."""
     card, files = read_bundle(folder)
-    own = {name.removeprefix("encoder/"): content for name, content in files.items() if name.startswith("encoder/")}
+    own = {
+        name.removeprefix("encoder/"): content
+        for name, content in files.items()
+        if name.startswith("encoder/")
+    }
     if card.runtime == "numpy":
         from safetensors.numpy import load as load_arrays
 
         baseline = base.baselines(card.task).baselines[card.architecture]
-        return Predictor(card, baseline.featuriser(own), baseline.scorer(load_arrays(files[ARRAYS])))
+        return Predictor(
+            card, baseline.featuriser(own), baseline.scorer(load_arrays(files[ARRAYS]))
+        )
     encoder = base.encoding(card.task).load(own)
     if card.runtime == "onnx":
         return Predictor(card, encoder.collate, onnx_scorer(files[GRAPH]), encoder.rows)
     packs = base.models(card.task).architectures[card.architecture].packs
-    return Predictor(card, encoder.pack if packs else encoder.collate, torch_scorer(_module(card, files)), encoder.rows)
+    return Predictor(
+        card,
+        encoder.pack if packs else encoder.collate,
+        torch_scorer(_module(card, files)),
+        encoder.rows,
+    )
 
 
 def load_module(folder: Path) -> Any:
@@ -127,7 +158,13 @@ def _module(card: Card, files: Mapping[str, bytes]) -> Any:
     from safetensors.torch import load as load_tensors
 
     architecture = base.models(card.task).architectures[card.architecture]
-    encoder = base.encoding(card.task).load({name.removeprefix("encoder/"): content for name, content in files.items() if name.startswith("encoder/")})
+    encoder = base.encoding(card.task).load(
+        {
+            name.removeprefix("encoder/"): content
+            for name, content in files.items()
+            if name.startswith("encoder/")
+        }
+    )
     module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
     module.load_state_dict(load_tensors(files[WEIGHTS]))
     return module.eval().requires_grad_(False)
@@ -139,7 +176,14 @@ def torch_scorer(module: Any) -> Scorer:
 
     def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
         with torch.inference_mode():
-            return {"logits": module(**{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}).numpy()}
+            return {
+                "logits": module(
+                    **{
+                        name: torch.from_numpy(np.ascontiguousarray(value))
+                        for name, value in batch.items()
+                    }
+                ).numpy()
+            }
 
     return score
 

@@ -31,23 +31,43 @@ def card_of(spec: FitSpec, runtime: Any, params_hash: str, origin: Sequence[str]
     )
 
 
-def save_torch(folder: Path, spec: FitSpec, weights: bytes, params_hash: str, origin: Sequence[str]) -> None:
+def save_torch(
+    folder: Path, spec: FitSpec, weights: bytes, params_hash: str, origin: Sequence[str]
+) -> None:
     """A torch bundle from safetensors bytes."""
-    write_bundle(folder, card_of(spec, "torch", params_hash, origin), {WEIGHTS: weights, **encoder_files(spec)})
+    write_bundle(
+        folder,
+        card_of(spec, "torch", params_hash, origin),
+        {WEIGHTS: weights, **encoder_files(spec)},
+    )
 
 
-def save_onnx(folder: Path, spec: FitSpec, graph: bytes, params_hash: str, origin: Sequence[str]) -> None:
+def save_onnx(
+    folder: Path, spec: FitSpec, graph: bytes, params_hash: str, origin: Sequence[str]
+) -> None:
     """An ONNX bundle."""
-    write_bundle(folder, card_of(spec, "onnx", params_hash, origin), {GRAPH: graph, **encoder_files(spec)})
+    write_bundle(
+        folder, card_of(spec, "onnx", params_hash, origin), {GRAPH: graph, **encoder_files(spec)}
+    )
 
 
 def save_numpy(folder: Path, card: Card, arrays: Arrays, files: Mapping[str, bytes]) -> None:
     """A numpy bundle: a baseline."""
     from safetensors.numpy import save
 
-    write_bundle(folder, card, {ARRAYS: save(dict(arrays)), **{f"encoder/{name}": content for name, content in files.items()}})
+    write_bundle(
+        folder,
+        card,
+        {
+            ARRAYS: save(dict(arrays)),
+            **{f"encoder/{name}": content for name, content in files.items()},
+        },
+    )
 
 
 def encoder_files(spec: FitSpec) -> dict[str, bytes]:
     """The encoder's files as they stand in a bundle."""
-    return {f"encoder/{name}": content for name, content in load_encoder(spec.tokens, spec.task).files().items()}
+    return {
+        f"encoder/{name}": content
+        for name, content in load_encoder(spec.tokens, spec.task).files().items()
+    }

@@ -11,7 +11,9 @@ _ONE_CYCLE_START, _ONE_CYCLE_END = 25.0, 1e4
 
 def warmup_steps(total: int, knobs: FitParams) -> int:
     """Steps until the full rate is reached."""
-    return knobs.warmup_steps if knobs.warmup_steps is not None else round(total * knobs.warmup_share)
+    return (
+        knobs.warmup_steps if knobs.warmup_steps is not None else round(total * knobs.warmup_share)
+    )
 
 
 def rate(step: int, total: int, knobs: FitParams, reductions: int = 0) -> float:
@@ -29,7 +31,9 @@ def rate(step: int, total: int, knobs: FitParams, reductions: int = 0) -> float:
     warm = warmup_steps(total, knobs)
     if step < warm:
         share = (step + 1) / warm
-        return knobs.learning_rate * (_between(1 / _ONE_CYCLE_START, 1.0, share) if knobs.schedule == "one_cycle" else share)
+        return knobs.learning_rate * (
+            _between(1 / _ONE_CYCLE_START, 1.0, share) if knobs.schedule == "one_cycle" else share
+        )
     share = min(1.0, (step - warm) / max(1, total - warm))
     factor: float = {
         "constant": 1.0,

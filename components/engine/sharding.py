@@ -21,7 +21,9 @@ def shard(module: nn.Module, device: torch.device) -> nn.Module:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in getattr(module, "layers", []):
         fully_shard(block, mesh=mesh)
-    fully_shard(module, mesh=mesh, reshard_after_forward=True)  # or its weights would stay as validation gathered them, which may be the averaged ones
+    fully_shard(
+        module, mesh=mesh, reshard_after_forward=True
+    )  # or its weights would stay as validation gathered them, which may be the averaged ones
     return module
 
 
@@ -51,14 +53,22 @@ def whole(tree: Any) -> Any:
     return [whole(each) for each in tree] if isinstance(tree, list | tuple) else tree
 
 
-def into(state: Mapping[str, Any], module: nn.Module, optimisers: Mapping[str, torch.optim.Optimizer]) -> Mapping[str, Any]:
+def into(
+    state: Mapping[str, Any], module: nn.Module, optimisers: Mapping[str, torch.optim.Optimizer]
+) -> Mapping[str, Any]:
     """This worker's parts of a state that was gathered or never sharded, by any number of workers."""
     named = dict(module.named_parameters())
-    kept = {"module": {name: _like(value, named.get(name)) for name, value in state["module"].items()}, "optimisers": {}}
+    kept = {
+        "module": {name: _like(value, named.get(name)) for name, value in state["module"].items()},
+        "optimisers": {},
+    }
     for name, optimiser in optimisers.items():
         given = state["optimisers"][name]
         order = [p for group in optimiser.param_groups for p in group["params"]]
-        moments = {number: {key: _like(value, order[number]) for key, value in each.items()} for number, each in given["state"].items()}
+        moments = {
+            number: {key: _like(value, order[number]) for key, value in each.items()}
+            for number, each in given["state"].items()
+        }
         kept["optimisers"][name] = {**given, "state": moments}
     if "average" in state:
         trained = [p for p in module.parameters() if p.requires_grad]
@@ -71,6 +81,12 @@ def _like(value: Any, parameter: torch.Tensor | None) -> Any:
     """`value` divided as `parameter` is, where it has its shape."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    if not isinstance(parameter, DTensor) or not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+    if (
+        not isinstance(parameter, DTensor)
+        or not isinstance(value, torch.Tensor)
+        or value.shape != parameter.shape
+    ):
         return value
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )

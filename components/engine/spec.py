@@ -31,7 +31,9 @@ class FitSpec:
     teacher: Path | None = None  # bundle to imitate
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
-    until: int | None = None  # epochs after which it ends already, though its schedule is that of all
+    until: int | None = (
+        None  # epochs after which it ends already, though its schedule is that of all
+    )
 
     @property
     def done(self) -> Path:
@@ -61,7 +63,11 @@ class Fitted:
         told, before = "", 0.0
         for row in self.curve:
             if row["workers"] != before:
-                told += f", from epoch {row['epoch']:.0f} on {row['workers']:.0f}" if told else f"{row['workers']:.0f}"
+                told += (
+                    f", from epoch {row['epoch']:.0f} on {row['workers']:.0f}"
+                    if told
+                    else f"{row['workers']:.0f}"
+                )
                 before = row["workers"]
         return told
 
@@ -74,4 +80,7 @@ def check(spec: FitSpec) -> None:
     """
     architecture = base.models(spec.task).architectures[spec.architecture]
     if isinstance(architecture, base.Borrows):
-        architecture.check(architecture.Config.model_validate(dict(spec.config)), load_encoder(spec.tokens, spec.task))
+        architecture.check(
+            architecture.Config.model_validate(dict(spec.config)),
+            load_encoder(spec.tokens, spec.task),
+        )

@@ -17,9 +17,16 @@ from ray.train.v2._internal.callbacks import AcceleratorSetupCallback, BackendSe
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
-from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision, ScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import (
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+    ScalingPolicy,
+)
 from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup, worker_group
-from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
+from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
+    DefaultPlacementGroupHandle,
+)
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError
 
@@ -44,15 +51,29 @@ class Trainer(DataParallelTrainer):
         given: of DataParallelTrainer.
     """
 
-    def __init__(self, *given: Any, early: Early | None, go_on: GoOn, wait_s: float, say: Callable[[str], None], **named: Any) -> None:
+    def __init__(
+        self,
+        *given: Any,
+        early: Early | None,
+        go_on: GoOn,
+        wait_s: float,
+        say: Callable[[str], None],
+        **named: Any,
+    ) -> None:
         super().__init__(*given, **named)
         self._early, self._go_on, self._wait_s, self._say = early, go_on, wait_s, say
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [AcceleratorSetupCallback(self.backend_config, self.scaling_config), BackendSetupCallback(self.backend_config)]
+        return [
+            AcceleratorSetupCallback(self.backend_config, self.scaling_config),
+            BackendSetupCallback(self.backend_config),
+        ]
 
     def _initialize_and_run_controller(self, **given: Any) -> Any:
-        policies = {"scaling_policy": Room(self.scaling_config, self._early, self._wait_s, self._say), "failure_policy": Restarts(self.run_config.failure_config, self._go_on)}
+        policies = {
+            "scaling_policy": Room(self.scaling_config, self._early, self._wait_s, self._say),
+            "failure_policy": Restarts(self.run_config.failure_config, self._go_on),
+        }
         controller = _Controller(**{**given, **policies})
         controller.worker_group_cls = type("_Group", (_Group,), {"early": self._early})
         try:
@@ -63,7 +84,9 @@ class Trainer(DataParallelTrainer):
         return controller.get_result()
 
 
-worker_group.SynchronizationActor = ray.remote(num_cpus=0)(Nobody)  # a process that imports Ray Train while the workers would
+worker_group.SynchronizationActor = ray.remote(num_cpus=0)(
+    Nobody
+)  # a process that imports Ray Train while the workers would
 
 
 class _Group(WorkerGroup):
@@ -79,17 +102,37 @@ class _Group(WorkerGroup):
             return DefaultPlacementGroupHandle(self.early.placement)
         return super()._create_placement_group(scaling_config, worker_group_context)
 
-    def _create_workers(self, num_workers: int, placement_group: Any, resources_per_worker: dict[str, float], *given: Any, **named: Any) -> list[Any]:
+    def _create_workers(
+        self,
+        num_workers: int,
+        placement_group: Any,
+        resources_per_worker: dict[str, float],
+        *given: Any,
+        **named: Any,
+    ) -> list[Any]:
         """Those that are there, told their ranks."""
         if self.early is None or placement_group is not self.early.placement:
-            return list(super()._create_workers(num_workers, placement_group, resources_per_worker, *given, **named))
+            return list(
+                super()._create_workers(
+                    num_workers, placement_group, resources_per_worker, *given, **named
+                )
+            )
         facts = ray.get([actor.get_metadata.remote() for actor in self.early.actors])
-        workers = [Worker(actor, each, resources_per_worker, placement_group_bundle_index=number) for number, (actor, each) in enumerate(zip(self.early.actors, facts, strict=True))]
+        workers = [
+            Worker(actor, each, resources_per_worker, placement_group_bundle_index=number)
+            for number, (actor, each) in enumerate(zip(self.early.actors, facts, strict=True))
+        ]
         return list(self._assign_worker_ranks(workers))
 
-    def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]) -> None:
+    def _init_train_context_on_workers(
+        self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
         """As in the class above, but there is no actor that is the controller."""
-        common = {"train_run_context": self._train_run_context, "synchronization_actor": sync_actor, "storage_context": self._storage_context}
+        common = {
+            "train_run_context": self._train_run_context,
+            "synchronization_actor": sync_actor,
+            "storage_context": self._storage_context,
+        }
         ray.get(
             [
                 worker.actor.init_train_context.remote(
@@ -111,11 +154,15 @@ class _Controller(TrainController):
         super().__init__(*given, **named)
         self._health_check_interval_s = _LOOK_S
 
-    def _make_and_handle_scaling_decision_for_non_running_worker_group(self, controller_state: Any) -> Any:
+    def _make_and_handle_scaling_decision_for_non_running_worker_group(
+        self, controller_state: Any
+    ) -> Any:
         """What is left of a group that failed holds resources that count as room."""
         if self._worker_group:
             self._shutdown_worker_group()
-        return super()._make_and_handle_scaling_decision_for_non_running_worker_group(controller_state)
+        return super()._make_and_handle_scaling_decision_for_non_running_worker_group(
+            controller_state
+        )
 
 
 class Restarts(FailurePolicy):
@@ -127,8 +174,14 @@ class Restarts(FailurePolicy):
 
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
         """See FailurePolicy."""
-        inner = training_failed_error.controller_failure if isinstance(training_failed_error, ControllerError) else training_failed_error
-        again = isinstance(inner, WorkerGroupStartupTimeoutError) or (not isinstance(inner, NoRoom) and self._go_on(inner))
+        inner = (
+            training_failed_error.controller_failure
+            if isinstance(training_failed_error, ControllerError)
+            else training_failed_error
+        )
+        again = isinstance(inner, WorkerGroupStartupTimeoutError) or (
+            not isinstance(inner, NoRoom) and self._go_on(inner)
+        )
         return FailureDecision.RETRY if again else FailureDecision.RAISE
 
 
@@ -148,7 +201,9 @@ class Room(ScalingPolicy):
         say: where the waiting is reported.
     """
 
-    def __init__(self, config: Any, early: Early | None, wait_s: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Any, early: Early | None, wait_s: float, say: Callable[[str], None]
+    ) -> None:
         super().__init__(config)
         self._early, self._wait_s, self._say = early, wait_s, say
         self._began: float | None = None
@@ -164,7 +219,9 @@ class Room(ScalingPolicy):
         if self._began is None:
             self._began, self._told = now, False
         if room < self._most and not self._told and now - self._began >= _TELL_S:
-            self._say(f"the cluster has room for {room} of {self._most} workers: waiting up to {self._wait_s:.0f} s for more")
+            self._say(
+                f"the cluster has room for {room} of {self._most} workers: waiting up to {self._wait_s:.0f} s for more"
+            )
             self._told = True
         over = now - self._began > self._wait_s
         if room >= self._most or (over and room >= self._least):
@@ -172,14 +229,26 @@ class Room(ScalingPolicy):
             return ResizeDecision(min(room, self._most), self._each)
         if over:
             remedy = "free or add nodes, then the same command goes on from the last checkpoint; or set train.min_workers"
-            raise NoRoom(f"the cluster had room for {room} of {self._least} workers for {self._wait_s:.0f} s", where="train.workers", remedy=remedy)
+            raise NoRoom(
+                f"the cluster had room for {room} of {self._least} workers for {self._wait_s:.0f} s",
+                where="train.workers",
+                remedy=remedy,
+            )
         time.sleep(_LOOK_S)
         return NoopDecision()
 
-    def make_decision_for_running_worker_group(self, worker_group_state: Any, worker_group_status: Any) -> ScalingDecision:  # noqa: ARG002
+    def make_decision_for_running_worker_group(
+        self,
+        worker_group_state: Any,
+        worker_group_status: Any,  # noqa: ARG002
+    ) -> ScalingDecision:
         """Take more where there is room by now: all begin again at the last checkpoint."""
         now, running = time.monotonic(), worker_group_state.num_workers
-        if running == self._most or now - max(self._looked, worker_group_state.start_time) < self.scaling_config.elastic_resize_monitor_interval_s:
+        if (
+            running == self._most
+            or now - max(self._looked, worker_group_state.start_time)
+            < self.scaling_config.elastic_resize_monitor_interval_s
+        ):
             return NoopDecision()
         self._looked = now
         room = min(running + self._free(), self._most)
@@ -188,7 +257,10 @@ class Room(ScalingPolicy):
     def _free(self) -> int:
         """How many workers fit in what nobody holds; a worker lies on one node, so halves of a CPU on two are no room."""
         nodes = available_resources_per_node().values()
-        return sum(int(min(free.get(name, 0) // amount for name, amount in self._each.items())) for free in nodes)
+        return sum(
+            int(min(free.get(name, 0) // amount for name, amount in self._each.items()))
+            for free in nodes
+        )
 
     def _get_num_workers_for_resource_request(self) -> int:
         return int(self._most)

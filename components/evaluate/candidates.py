@@ -30,11 +30,24 @@ class Measured:
 
 def find(folders: dict[str, Path]) -> dict[str, Path]:
     """Bundles by name. The network of a stage is called after the folder of the stage (trained, tuned), everything else after its own."""
-    bundles = [card.parent for folder in folders.values() for card in sorted(folder.glob(f"*/{CARD}"))]
-    return {bundle.parent.name if bundle.name == "network" else bundle.name: bundle for bundle in bundles}
+    bundles = [
+        card.parent for folder in folders.values() for card in sorted(folder.glob(f"*/{CARD}"))
+    ]
+    return {
+        bundle.parent.name if bundle.name == "network" else bundle.name: bundle
+        for bundle in bundles
+    }
 
 
-def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]], test: Sequence[Case[Any]], params: EvaluateParams, seed: int) -> Measured:
+def assess(
+    name: str,
+    bundle: Path,
+    shown: str,
+    validation: Sequence[Case[Any]],
+    test: Sequence[Case[Any]],
+    params: EvaluateParams,
+    seed: int,
+) -> Measured:
     """Measure one candidate: figures on validation (they choose) and test (they report), intervals, size, latency, throughput.
 
     Args:
@@ -46,7 +59,9 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
     given: dict[str, Sequence[Any]] = {}
     for split, cases in (("validation", validation), ("test", test)):
         given[split] = measure.answer(predictor, cases)
-        stats[split] = {metric.name: measure.units(metric, given[split], cases) for metric in metrics}
+        stats[split] = {
+            metric.name: measure.units(metric, given[split], cases) for metric in metrics
+        }
         found[split] = measure.figures(metrics, stats[split])
     queries = [case.query for case in validation]
     row = {
@@ -57,9 +72,16 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
         "runtime": predictor.card.runtime,
         "baseline": name == BASELINE,
         **found,
-        "test_interval": {key: list(value) if value else None for key, value in measure.intervals(metrics, stats["test"], params.resamples, params.confidence, seed).items()},
+        "test_interval": {
+            key: list(value) if value else None
+            for key, value in measure.intervals(
+                metrics, stats["test"], params.resamples, params.confidence, seed
+            ).items()
+        },
         "size_bytes": bundle_bytes(bundle),
-        "latency_ms": measure.latency(predictor, queries[: params.latency_queries], params.confidence),
+        "latency_ms": measure.latency(
+            predictor, queries[: params.latency_queries], params.confidence
+        ),
         "throughput_per_s": measure.throughput(predictor, queries, params.throughput_batch),
     }
     return Measured(row, given["test"], stats["test"][metrics[0].name], given["validation"])
@@ -68,4 +90,6 @@ def assess(name: str, bundle: Path, shown: str, validation: Sequence[Case[Any]],
 def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:
     """The winner: best on validation by the deciding metric; of equal ones the faster. Test has no say."""
     sign = 1 if metric.goal == "max" else -1
-    return max(rows, key=lambda row: (sign * row["validation"][metric.name], -row["latency_ms"]["p50"]))
+    return max(
+        rows, key=lambda row: (sign * row["validation"][metric.name], -row["latency_ms"]["p50"])
+    )

@@ -22,7 +22,14 @@ from components.tasks.base import Case
 _EXAMPLES, _MISTAKES = 4, 12
 
 
-def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cases: Sequence[Case[Any]], leak: Mapping[str, Any], coverage: Mapping[str, Any]) -> Facts:
+def gather(
+    job: Job,
+    rows: Sequence[dict[str, Any]],
+    answers: Sequence[Any],
+    cases: Sequence[Case[Any]],
+    leak: Mapping[str, Any],
+    coverage: Mapping[str, Any],
+) -> Facts:
     """All facts of the report.
 
     Args:
@@ -46,7 +53,11 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
         confidence=job.params.confidence,
         counts={
             "raw": books["rows_in"],
-            "quarantined": {reason: n for reason, n in clean["reasons"].items() if reason not in ("boilerplate", "conflicting_labels")},
+            "quarantined": {
+                reason: n
+                for reason, n in clean["reasons"].items()
+                if reason not in ("boilerplate", "conflicting_labels")
+            },
             "exact_duplicates": books["deduplicated"],
             "conflicting": clean["reasons"].get("conflicting_labels", 0),
             "filtered": books["filtered"],
@@ -54,7 +65,11 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
             "near_duplicate_pairs": clean["near_duplicate_pairs"],
             "equality": clean["equality"],
         },
-        account=[{"stage": stage, **entry} for stage, entries in (("clean", clean["account"]), ("tokenize", tokens["account"])) for entry in entries],
+        account=[
+            {"stage": stage, **entry}
+            for stage, entries in (("clean", clean["account"]), ("tokenize", tokens["account"]))
+            for entry in entries
+        ],
         quarantine=_quarantine(job.inputs["clean"] / "quarantine"),
         splits=clean["splits"],
         lengths=_lengths(tokens),
@@ -72,7 +87,9 @@ def gather(job: Job, rows: Sequence[dict[str, Any]], answers: Sequence[Any], cas
     )
 
 
-def confusion(answers: Sequence[Any], cases: Sequence[Case[Any]], classes: Sequence[str]) -> list[list[int]]:
+def confusion(
+    answers: Sequence[Any], cases: Sequence[Case[Any]], classes: Sequence[str]
+) -> list[list[int]]:
     """Counts (c, c); rows are truths."""
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)
@@ -82,7 +99,13 @@ def confusion(answers: Sequence[Any], cases: Sequence[Case[Any]], classes: Seque
     return matrix
 
 
-def slices(params: EvaluateParams, judge: base.Judge, answers: Sequence[Any], cases: Sequence[Case[Any]], seed: int) -> dict[str, dict[str, Any]]:
+def slices(
+    params: EvaluateParams,
+    judge: base.Judge,
+    answers: Sequence[Any],
+    cases: Sequence[Case[Any]],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
     """Accuracy with its interval on each slice of the test cases."""
     groups: dict[str, list[int]] = defaultdict(list)
     for position, case in enumerate(cases):
@@ -91,16 +114,40 @@ def slices(params: EvaluateParams, judge: base.Judge, answers: Sequence[Any], ca
     metric = next(each for each in judge.metrics if each.name == "accuracy")
     result = {}
     for name, positions in sorted(groups.items()):
-        stats = {metric.name: measure.units(metric, [answers[i] for i in positions], [cases[i] for i in positions])}
-        interval = measure.intervals([metric], stats, params.resamples, params.confidence, seed)[metric.name]
-        result[name] = {"n": len(positions), "accuracy": metric.value(stats[metric.name]), "interval": list(interval) if interval else None}
+        stats = {
+            metric.name: measure.units(
+                metric, [answers[i] for i in positions], [cases[i] for i in positions]
+            )
+        }
+        interval = measure.intervals([metric], stats, params.resamples, params.confidence, seed)[
+            metric.name
+        ]
+        result[name] = {
+            "n": len(positions),
+            "accuracy": metric.value(stats[metric.name]),
+            "interval": list(interval) if interval else None,
+        }
     return result
 
 
-def _mistakes(judge: base.Judge, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> list[dict[str, Any]]:
-    wrong = [(answer, case) for answer, case in zip(answers, cases, strict=True) if not judge.right(answer, case.truth)]
+def _mistakes(
+    judge: base.Judge, answers: Sequence[Any], cases: Sequence[Case[Any]]
+) -> list[dict[str, Any]]:
+    wrong = [
+        (answer, case)
+        for answer, case in zip(answers, cases, strict=True)
+        if not judge.right(answer, case.truth)
+    ]
     wrong.sort(key=lambda pair: (-pair[0].probability, pair[1].id))
-    return [{"shown": judge.show(case), "truth": case.truth, "predicted": answer.label, "probability": answer.probability} for answer, case in wrong[:_MISTAKES]]
+    return [
+        {
+            "shown": judge.show(case),
+            "truth": case.truth,
+            "predicted": answer.label,
+            "probability": answer.probability,
+        }
+        for answer, case in wrong[:_MISTAKES]
+    ]
 
 
 def _quarantine(folder: Path) -> dict[str, list[str]]:
@@ -115,18 +162,32 @@ def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
     sizes = np.array([int(length) for length in tokens["histogram"]])
     weights = np.array(list(tokens["histogram"].values()))
     counts, edges = np.histogram(sizes, bins=min(40, max(1, len(sizes))), weights=weights)
-    return {"histogram": {"edges": edges.tolist(), "counts": counts.tolist()}, "percentiles": {name: value for name, value in tokens["lengths"].items() if name != "mean"}}
+    return {
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        "percentiles": {name: value for name, value in tokens["lengths"].items() if name != "mean"},
+    }
 
 
 def _curve(path: Path, watch: str) -> list[dict[str, Any]]:
     return [
-        {"arm": "trained", "epoch": float(row["epoch"]), "train_loss": float(row["train_loss"]), "validation_loss": float(row["validation_loss"]), "watch": float(row[watch])} for row in _csv(path)
+        {
+            "arm": "trained",
+            "epoch": float(row["epoch"]),
+            "train_loss": float(row["train_loss"]),
+            "validation_loss": float(row["validation_loss"]),
+            "watch": float(row[watch]),
+        }
+        for row in _csv(path)
     ]
 
 
 def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
     curve = trial["curve"]
-    return {**trial, "watch": (min if goal == "min" else max)(curve) if curve else None, "epochs": len(curve)}
+    return {
+        **trial,
+        "watch": (min if goal == "min" else max)(curve) if curve else None,
+        "epochs": len(curve),
+    }
 
 
 def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

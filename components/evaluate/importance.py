@@ -39,18 +39,28 @@ def importance(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> Importance
     paths = varied([trial["params"] for trial in trials])
     if len(trials) < ENOUGH or not paths:
         return None
-    table = np.column_stack([_ranked([trial["params"].get(path) for trial in trials]) for path in paths])
+    table = np.column_stack(
+        [_ranked([trial["params"].get(path) for trial in trials]) for path in paths]
+    )
     goal = np.argsort(np.argsort([trial["watch"] for trial in trials], kind="stable")) / len(trials)
     rng, lost, errors = np.random.default_rng(seed), np.zeros(len(paths)), np.zeros(len(trials))
     for seen, kept in KFold(_FOLDS, shuffle=True, random_state=seed).split(table):
         forest = RandomForestRegressor(_TREES, random_state=seed).fit(table[seen], goal[seen])
         errors[kept] = (forest.predict(table[kept]) - goal[kept]) ** 2
         for column in range(len(paths)):
-            shuffled = np.concatenate([_shuffled(table[kept], column, rng) for _ in range(_SHUFFLES)])
-            lost[column] += float(((forest.predict(shuffled) - np.tile(goal[kept], _SHUFFLES)) ** 2).sum() / _SHUFFLES - errors[kept].sum())
+            shuffled = np.concatenate(
+                [_shuffled(table[kept], column, rng) for _ in range(_SHUFFLES)]
+            )
+            lost[column] += float(
+                ((forest.predict(shuffled) - np.tile(goal[kept], _SHUFFLES)) ** 2).sum() / _SHUFFLES
+                - errors[kept].sum()
+            )
     gains = np.maximum(lost, 0) / max(np.maximum(lost, 0).sum(), 1e-12)
     order = np.argsort(-gains, kind="stable")
-    return Importance({paths[place]: float(gains[place]) for place in order}, float(1 - errors.mean() / goal.var()))
+    return Importance(
+        {paths[place]: float(gains[place]) for place in order},
+        float(1 - errors.mean() / goal.var()),
+    )
 
 
 def varied(params: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -63,10 +73,18 @@ def _ranked(values: Sequence[Any]) -> NDArray[np.float64]:
     """(trials,) numbers and names alike as places in their order."""
     numbers = all(isinstance(value, int | float) for value in values if value is not None)
     order = sorted({value if numbers else str(value) for value in values if value is not None})
-    return np.array([_ABSENT if value is None else order.index(value if numbers else str(value)) for value in values], dtype=np.float64)
+    return np.array(
+        [
+            _ABSENT if value is None else order.index(value if numbers else str(value))
+            for value in values
+        ],
+        dtype=np.float64,
+    )
 
 
-def _shuffled(table: NDArray[np.float64], column: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _shuffled(
+    table: NDArray[np.float64], column: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     twin = table.copy()
     here = np.flatnonzero(twin[:, column] != _ABSENT)
     twin[here, column] = rng.permutation(twin[here, column])

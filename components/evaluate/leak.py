@@ -23,7 +23,10 @@ def leaked_rows(job: Job) -> int:
     seen: set[str] = set()
     leaked = 0
     for split in ("train", "validation", "test"):
-        keys = [base.row_key(fields, inputs, row) for row in read_table(job.inputs["clean"], split, inputs).to_pylist()]
+        keys = [
+            base.row_key(fields, inputs, row)
+            for row in read_table(job.inputs["clean"], split, inputs).to_pylist()
+        ]
         leaked += sum(key in seen for key in keys)
         seen.update(keys)
     return leaked
@@ -38,8 +41,14 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     task = base.schema(job.task)
     rows = read_table(job.inputs["audit"], "naive")
     merged = read_manifest(job.inputs["clean"])["merged_classes"]
-    rows = rows.set_column(rows.schema.get_field_index("label"), "label", pa.array([merged.get(label, label) for label in rows["label"].to_pylist()]))
-    rows = rows.filter(pa.array([label in set(classes) for label in rows["label"].to_pylist()]))  # a class may have vanished since
+    rows = rows.set_column(
+        rows.schema.get_field_index("label"),
+        "label",
+        pa.array([merged.get(label, label) for label in rows["label"].to_pylist()]),
+    )
+    rows = rows.filter(
+        pa.array([label in set(classes) for label in rows["label"].to_pylist()])
+    )  # a class may have vanished since
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
     shares: Any = job.sections["clean"]
     cut = max(1, int(rows.num_rows * shares.test_share))
@@ -47,14 +56,29 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     second = cut + max(1, int(rows.num_rows * shares.validation_share))
     test, validation, train = (rows.take(part) for part in np.split(order, [cut, second]))
     baseline = base.baselines(job.task).baselines[BASELINE]
-    arrays, files = baseline.fit(train, classes, job.sections["train"], job.sections["clean"], job.seed, validation)
-    predictor = Predictor(Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]), baseline.featuriser(files), baseline.scorer(arrays))
+    arrays, files = baseline.fit(
+        train, classes, job.sections["train"], job.sections["clean"], job.seed, validation
+    )
+    predictor = Predictor(
+        Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]),
+        baseline.featuriser(files),
+        baseline.scorer(arrays),
+    )
     judge = base.judge(job.task)
     cases = list(judge.cases(test))
     answers = measure.answer(predictor, cases)
-    right = sum(judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True))
+    right = sum(
+        judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)
+    )
     fields = task.fields(job.sections["clean"])
     inputs = [role.name for role in task.roles if role.role == "input"]
     stored = {base.row_key(fields, inputs, row) for row in train.select(inputs).to_pylist()}
-    leaked = sum(base.row_key(fields, inputs, row) in stored for row in test.select(inputs).to_pylist())
-    return {"honest": honest, "naive": right / len(cases), "leaked_rows": leaked, "test_rows": len(cases)}
+    leaked = sum(
+        base.row_key(fields, inputs, row) in stored for row in test.select(inputs).to_pylist()
+    )
+    return {
+        "honest": honest,
+        "naive": right / len(cases),
+        "leaked_rows": leaked,
+        "test_rows": len(cases),
+    }

@@ -31,9 +31,24 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
             if value < floor:
                 ax.plot([floor], [y], marker="<", color=colour, markersize=7, clip_on=False)
             else:
-                ax.plot([max(low, floor), high], [y, y], color=colour, linewidth=2, alpha=0.5, solid_capstyle="round")
+                ax.plot(
+                    [max(low, floor), high],
+                    [y, y],
+                    color=colour,
+                    linewidth=2,
+                    alpha=0.5,
+                    solid_capstyle="round",
+                )
                 ax.plot([value], [y], marker=_marker(row), color=colour, markersize=8)
-            ax.annotate(f"{value:.1%}", (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points", va="center", weight="bold" if row.get("winner") else "normal")
+            ax.annotate(
+                f"{value:.1%}",
+                (1, y),
+                xycoords=("axes fraction", "data"),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                weight="bold" if row.get("winner") else "normal",
+            )
         for value in sorted(_accuracy(row) for row in shown if row.get("baseline"))[-1:]:
             ax.axvline(value, color=HEX["baseline"], linewidth=1, linestyle=":")
         ax.set_yticks(range(len(shown)), names, color=HEX["ink"])
@@ -42,7 +57,9 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
         ax.set_xlim(left=floor if any(_accuracy(row) < floor for row in shown) else None)
         ax.grid(axis="x")
 
-    return Plot(draw("leaderboard", 28.0 * len(shown) + 40, (breadth(names) + 12, 52, 8, 30), paint))
+    return Plot(
+        draw("leaderboard", 28.0 * len(shown) + 40, (breadth(names) + 12, 52, 8, 30), paint)
+    )
 
 
 def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot | None:
@@ -54,7 +71,15 @@ def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot |
         unit: what the axis says.
     """
     floor = _floor([_accuracy(row) for row in rows if known(_accuracy(row))])
-    shown = sorted((row for row in rows if known(_accuracy(row)) and _accuracy(row) >= floor and known(of(row)) and of(row) > 0), key=_accuracy, reverse=True)
+    shown = sorted(
+        (
+            row
+            for row in rows
+            if known(_accuracy(row)) and _accuracy(row) >= floor and known(of(row)) and of(row) > 0
+        ),
+        key=_accuracy,
+        reverse=True,
+    )
     if len(shown) < 2:
         return None
     names, values = [label(row["name"]) for row in shown], [_accuracy(row) for row in shown]
@@ -68,16 +93,50 @@ def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot |
         ax.set_ylim(low, high)
         places = _spread([(high - value) / (high - low) * room for value in values], 17.0, room)
         for row, name, value, place in zip(shown, names, values, places, strict=True):
-            ax.plot([of(row)], [value], marker=_marker(row), color=HEX[_colour(row)], markersize=8, clip_on=False, zorder=3)
-            leader = {"arrowstyle": "-", "color": HEX["muted"], "linewidth": 0.7, "alpha": 0.45, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)}
-            said = {"color": HEX["ink" if _colour(row) == "muted" else _colour(row)], "weight": "bold" if row.get("winner") else "normal"}
-            ax.annotate(name, (of(row), value), xytext=(1.05, 1 - place / room), textcoords="axes fraction", va="center", arrowprops=leader, **said)
+            ax.plot(
+                [of(row)],
+                [value],
+                marker=_marker(row),
+                color=HEX[_colour(row)],
+                markersize=8,
+                clip_on=False,
+                zorder=3,
+            )
+            leader = {
+                "arrowstyle": "-",
+                "color": HEX["muted"],
+                "linewidth": 0.7,
+                "alpha": 0.45,
+                "shrinkA": 2,
+                "shrinkB": 5,
+                "relpos": (0, 0.5),
+            }
+            said = {
+                "color": HEX["ink" if _colour(row) == "muted" else _colour(row)],
+                "weight": "bold" if row.get("winner") else "normal",
+            }
+            ax.annotate(
+                name,
+                (of(row), value),
+                xytext=(1.05, 1 - place / room),
+                textcoords="axes fraction",
+                va="center",
+                arrowprops=leader,
+                **said,
+            )
         _log_ticks(ax, [of(row) for row in shown])
         ax.set_xlabel(unit)
         _percent(ax.yaxis)
         ax.grid()
 
-    return Plot(draw(f"tradeoff {unit}", room + top + bottom, (50, min(breadth(names) + 22, 200), top, bottom), paint))
+    return Plot(
+        draw(
+            f"tradeoff {unit}",
+            room + top + bottom,
+            (50, min(breadth(names) + 22, 200), top, bottom),
+            paint,
+        )
+    )
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
@@ -97,26 +156,65 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
     centre = (WIDTH - left - 8 - cell * size) / 2
 
     def paint(ax: Any) -> None:
-        ax.add_patch(Rectangle((0, 0), size, size, facecolor=HEX["accent"], alpha=0.06, linewidth=0))
-        for y, x in ((y, x) for y, line in enumerate(counts) for x, count in enumerate(line) if count):
+        ax.add_patch(
+            Rectangle((0, 0), size, size, facecolor=HEX["accent"], alpha=0.06, linewidth=0)
+        )
+        for y, x in (
+            (y, x) for y, line in enumerate(counts) for x, count in enumerate(line) if count
+        ):
             count, share = counts[y][x], counts[y][x] / sum(counts[y])
-            ax.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=HEX["accent"], alpha=share, linewidth=0))
+            ax.add_patch(
+                Rectangle(
+                    (x + 0.02, y + 0.02),
+                    0.96,
+                    0.96,
+                    facecolor=HEX["accent"],
+                    alpha=share,
+                    linewidth=0,
+                )
+            )
             if cell >= 16:
                 colour = HEX["on-accent" if share > 0.55 else "ink"]
-                ax.text(x + 0.5, y + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(f"{count:,}")))
+                ax.text(
+                    x + 0.5,
+                    y + 0.5,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(f"{count:,}")),
+                )
         ax.set_xlim(0, size)
         ax.set_ylim(size, 0)
         ticks = [place + 0.5 for place in range(size)]
-        ax.set_xticks(ticks, names, color=HEX["ink"], rotation=45 if slanted else 0, ha="left" if slanted else "center", rotation_mode="anchor")
+        ax.set_xticks(
+            ticks,
+            names,
+            color=HEX["ink"],
+            rotation=45 if slanted else 0,
+            ha="left" if slanted else "center",
+            rotation_mode="anchor",
+        )
         ax.set_yticks(ticks, names, color=HEX["ink"])
         ax.tick_params(labelsize=min(12.0, cell * 0.95))
         ax.xaxis.tick_top()
         for said, offset, slope in (("predicted", (2, top - 2), 0), ("truth", (14 - left, -2), 90)):
-            ax.annotate(said, (0, 1), xycoords="axes fraction", xytext=offset, textcoords="offset points", rotation=slope, va="top", color=HEX["muted"])
+            ax.annotate(
+                said,
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=offset,
+                textcoords="offset points",
+                rotation=slope,
+                va="top",
+                color=HEX["muted"],
+            )
         for spine in ax.spines.values():
             spine.set_visible(False)
 
-    return Plot(draw("confusion", cell * size + top + 6, (left + centre, centre + 8, top, 6), paint))
+    return Plot(
+        draw("confusion", cell * size + top + 6, (left + centre, centre + 8, top, 6), paint)
+    )
 
 
 def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot | None:
@@ -132,7 +230,13 @@ def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot 
     lines = []
     for place, arm in enumerate(arms):
         for figure, style in figures.items():
-            points = [(row[step], row[figure]) for row in rows if str(row.get("arm", "")) == arm and known(row.get(figure)) and known(row.get(step))]
+            points = [
+                (row[step], row[figure])
+                for row in rows
+                if str(row.get("arm", "")) == arm
+                and known(row.get(figure))
+                and known(row.get(step))
+            ]
             if points:
                 lines.append((points, style, SERIES[place % len(SERIES)]))
     if not lines:
@@ -140,7 +244,14 @@ def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot 
 
     def paint(ax: Any) -> None:
         for points, style, colour in lines:
-            ax.plot(*zip(*points, strict=True), linestyle=style, color=HEX[colour], linewidth=1.8 if style == "-" else 1.3, marker="o" if style == "-" else "", markersize=4)
+            ax.plot(
+                *zip(*points, strict=True),
+                linestyle=style,
+                color=HEX[colour],
+                linewidth=1.8 if style == "-" else 1.3,
+                marker="o" if style == "-" else "",
+                markersize=4,
+            )
         ax.set_xlabel(step)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
@@ -166,19 +277,36 @@ def trials(rows: Sequence[Row], goal: str) -> Plot | None:
         best.append((min if goal == "min" else max)([row["watch"], *best[-1:]]))
 
     def paint(ax: Any) -> None:
-        ax.step(range(1, len(best) + 1), best, where="post", color=HEX["muted"], linewidth=1, alpha=0.8)
+        ax.step(
+            range(1, len(best) + 1), best, where="post", color=HEX["muted"], linewidth=1, alpha=0.8
+        )
         for place, row in enumerate(shown, start=1):
             colour = HEX[SERIES[kinds.index(architecture(row)) % len(SERIES)]]
             whole = (row.get("epochs") or 0) >= longest
-            ax.plot([place], [row["watch"]], marker="o", markersize=8, color=colour, markerfacecolor=colour if whole else HEX["surface"], markeredgewidth=1.6, zorder=3)
+            ax.plot(
+                [place],
+                [row["watch"]],
+                marker="o",
+                markersize=8,
+                color=colour,
+                markerfacecolor=colour if whole else HEX["surface"],
+                markeredgewidth=1.6,
+                zorder=3,
+            )
         ax.set_xlabel("trial, in the order run")
         ax.set_xlim(0.5, len(shown) + 0.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 
-    stopped = [("hollow", "stopped early")] if any((row.get("epochs") or 0) < longest for row in shown) else []
+    stopped = (
+        [("hollow", "stopped early")]
+        if any((row.get("epochs") or 0) < longest for row in shown)
+        else []
+    )
     marks = [(SERIES[place % len(SERIES)], kind) for place, kind in enumerate(kinds) if kind]
-    return Plot(draw("trials", 270, (48, 10, 10, 44), paint), [*marks, *stopped, ("line", "best so far")])
+    return Plot(
+        draw("trials", 270, (48, 10, 10, 44), paint), [*marks, *stopped, ("line", "best so far")]
+    )
 
 
 def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
@@ -194,14 +322,36 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
 
     def paint(ax: Any) -> None:
         widths = [right - left for left, right in itertools.pairwise(edges)]
-        ax.bar(edges[:-1], counts, [0.92 * width for width in widths], align="edge", color=HEX["accent"], alpha=0.75, linewidth=0)
-        places = sorted((place, name) for name, place in percentiles.items() if known(place) and edges[0] <= place <= edges[-1])
+        ax.bar(
+            edges[:-1],
+            counts,
+            [0.92 * width for width in widths],
+            align="edge",
+            color=HEX["accent"],
+            alpha=0.75,
+            linewidth=0,
+        )
+        places = sorted(
+            (place, name)
+            for name, place in percentiles.items()
+            if known(place) and edges[0] <= place <= edges[-1]
+        )
         span, end, row = edges[-1] - edges[0], -math.inf, 0
         for place, name in places:
-            row = row + 1 if place - end < 0.1 * span else 0  # a label that would touch the one before stands lower
+            row = (
+                row + 1 if place - end < 0.1 * span else 0
+            )  # a label that would touch the one before stands lower
             end = place
             ax.axvline(place, color=HEX["muted"], linewidth=1, linestyle=":")
-            ax.annotate(label(name), (place, 1), xycoords=("data", "axes fraction"), xytext=(4, -10 - 14 * row), textcoords="offset points", fontsize=11, color=HEX["muted"])
+            ax.annotate(
+                label(name),
+                (place, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, -10 - 14 * row),
+                textcoords="offset points",
+                fontsize=11,
+                color=HEX["muted"],
+            )
         ax.set_ylim(0, max(counts) * 1.18)
         ax.set_xlabel("tokens per row")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -221,7 +371,14 @@ def coverage(rows: Sequence[Row]) -> Plot | None:
         return None
 
     def paint(ax: Any) -> None:
-        ax.plot([row["coverage"] for row in shown], [row["accuracy"] for row in shown], color=HEX["accent"], linewidth=1.8, marker="o", markersize=3)
+        ax.plot(
+            [row["coverage"] for row in shown],
+            [row["accuracy"] for row in shown],
+            color=HEX["accent"],
+            linewidth=1.8,
+            marker="o",
+            markersize=3,
+        )
         ax.set_xlim(0, 1.02)
         ax.set_xlabel("share of the test cases that are answered")
         _percent(ax.xaxis)
@@ -280,7 +437,11 @@ def _percent(axis: Any) -> None:
 
 def _log_ticks(ax: Any, values: Sequence[float]) -> None:
     low, high = min(values) / 1.6, max(values) * 1.6
-    marks = [base * 10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for base in (1, 2, 5)]
+    marks = [
+        base * 10.0**power
+        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for base in (1, 2, 5)
+    ]
     marks = [mark for mark in marks if low <= mark <= high]
     if len(marks) > 6:
         marks = [mark for mark in marks if math.log10(mark).is_integer()]

@@ -87,8 +87,22 @@ def write_report(path: Path, facts: Facts) -> None:
     """
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(percent=percent, number=number, count=count, size=size, ratio=ratio, points=points, setting=_setting)
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters.update(
+        percent=percent,
+        number=number,
+        count=count,
+        size=size,
+        ratio=ratio,
+        points=points,
+        setting=_setting,
+    )
     page.tests["known"] = known
     told = [trial for trial in facts.trials if known(trial.get("watch"))]
     mattered = importance(told)
@@ -99,11 +113,16 @@ def write_report(path: Path, facts: Facts) -> None:
         rows=rows,
         winner=winner,
         baseline=next((row for row in rows if row.get("baseline")), None),
-        cases=sum(map(sum, facts.confusion)) if facts.confusion else sum((facts.splits.get("test") or {}).values()),
+        cases=sum(map(sum, facts.confusion))
+        if facts.confusion
+        else sum((facts.splits.get("test") or {}).values()),
         steps=_steps(facts.counts or {}),
         per_class=_per_class(facts),
         confused=_confused(facts),
-        slices=sorted(facts.slices.items(), key=lambda item: item[1].get("accuracy") if known(item[1].get("accuracy")) else 1.0),
+        slices=sorted(
+            facts.slices.items(),
+            key=lambda item: item[1].get("accuracy") if known(item[1].get("accuracy")) else 1.0,
+        ),
         trials=sorted(facts.trials, key=lambda row: _rank(row, facts.watch_goal)),
         choices={trial.get("trial"): _choices(trial, facts.trials) for trial in facts.trials},
         told=told,
@@ -114,19 +133,33 @@ def write_report(path: Path, facts: Facts) -> None:
     write_atomic(path, html.rstrip() + "\n")
 
 
-def _plots(facts: Facts, rows: Sequence[Row], mattered: Importance | None) -> dict[str, Plot | None]:
+def _plots(
+    facts: Facts, rows: Sequence[Row], mattered: Importance | None
+) -> dict[str, Plot | None]:
     lengths = facts.lengths or {}
     return {
         "leaderboard": plots.leaderboard(rows),
-        "latency": plots.tradeoff(rows, lambda row: (row.get("latency_ms") or {}).get("p50"), "latency p50, ms (log scale)"),
-        "size": plots.tradeoff(rows, lambda row: row["size_bytes"] / 1e6 if known(row.get("size_bytes")) else None, "size, MB (log scale)"),
-        "confusion": plots.confusion(facts.confusion, facts.classes) if facts.confusion and facts.classes else None,
+        "latency": plots.tradeoff(
+            rows,
+            lambda row: (row.get("latency_ms") or {}).get("p50"),
+            "latency p50, ms (log scale)",
+        ),
+        "size": plots.tradeoff(
+            rows,
+            lambda row: row["size_bytes"] / 1e6 if known(row.get("size_bytes")) else None,
+            "size, MB (log scale)",
+        ),
+        "confusion": plots.confusion(facts.confusion, facts.classes)
+        if facts.confusion and facts.classes
+        else None,
         "loss": plots.curves(facts.curves, {"train_loss": "--", "validation_loss": "-"}, "loss"),
         "watch": plots.curves(facts.curves, {"watch": "-"}, "watched figure"),
         "trials": plots.trials(facts.trials, facts.watch_goal),
         "progress": search_plots.progress(facts.trials, facts.watch_goal),
         "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
-        "importance": search_plots.importance(mattered.shares) if mattered and mattered.explained > 0 else None,
+        "importance": search_plots.importance(mattered.shares)
+        if mattered and mattered.explained > 0
+        else None,
         "coverage": plots.coverage(facts.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
@@ -139,15 +172,24 @@ def _figure(row: Row, split: str, metric: str) -> float:
 
 def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The way from raw to clean: what each step took away, and what was left."""
-    names = {"exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}", "conflicting": "conflicting labels", "filtered": "filtered"}
-    taken = [(f"quarantined: {reason}", rows) for reason, rows in sorted((counts.get("quarantined") or {}).items())]
+    names = {
+        "exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}",
+        "conflicting": "conflicting labels",
+        "filtered": "filtered",
+    }
+    taken = [
+        (f"quarantined: {reason}", rows)
+        for reason, rows in sorted((counts.get("quarantined") or {}).items())
+    ]
     taken += [(name, counts[key]) for key, name in names.items() if known(counts.get(key))]
     if not known(counts.get("raw")):
         return []
     left, steps = counts["raw"], []
     for name, rows in taken:
         left -= rows
-        steps.append({"name": name, "taken": rows, "left": left, "share": left / (counts["raw"] or 1)})
+        steps.append(
+            {"name": name, "taken": rows, "left": left, "share": left / (counts["raw"] or 1)}
+        )
     return steps
 
 
@@ -155,7 +197,11 @@ def _per_class(facts: Facts) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class from the confusion matrix; None where nothing was there to count."""
     matrix, lines = facts.confusion or (), []
     for place, name in enumerate(facts.classes if matrix else ()):
-        right, true, predicted = matrix[place][place], sum(matrix[place]), sum(line[place] for line in matrix)
+        right, true, predicted = (
+            matrix[place][place],
+            sum(matrix[place]),
+            sum(line[place] for line in matrix),
+        )
         lines.append(
             {
                 "name": name,
@@ -189,7 +235,11 @@ def _rank(trial: Row, goal: str) -> float:
 def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
     """A trial's settings by short name, without its architecture (a column of its own) and the settings of other architectures."""
     others = {plots.architecture(other) for other in trials} - {plots.architecture(trial)}
-    return {path.rpartition(".")[2]: value for path, value in (trial.get("params") or {}).items() if path != "architecture" and not others & set(path.split("."))}
+    return {
+        path.rpartition(".")[2]: value
+        for path, value in (trial.get("params") or {}).items()
+        if path != "architecture" and not others & set(path.split("."))
+    }
 
 
 def _setting(value: Any) -> str:
@@ -213,7 +263,11 @@ def count(value: Any) -> str:
 
 def number(value: Any) -> str:
     """A measured figure with about three digits: 0.42, 4.13, 15.4, 251."""
-    return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}" if known(value) else _MISSING
+    return (
+        f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+        if known(value)
+        else _MISSING
+    )
 
 
 def ratio(value: Any, digits: int = 2) -> str:

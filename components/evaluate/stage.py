@@ -31,24 +31,51 @@ def run(job: Job) -> None:
     torch.set_num_threads(1)  # as a replica that serves has
     params: EvaluateParams = job.params
     judge = base.judge(job.task)
-    validation, test = (list(judge.cases(read_table(job.inputs["clean"], split))) for split in ("validation", "test"))
+    validation, test = (
+        list(judge.cases(read_table(job.inputs["clean"], split)))
+        for split in ("validation", "test")
+    )
     bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
     measured = {}
     for number, (name, bundle) in enumerate(bundles.items()):
         job.journal.progress(number, len(bundles), f"candidates ({name})")
-        measured[name] = assess(name, bundle, str(bundle.relative_to(bundle.parents[2])), validation, test, params, job.seed)
-        job.journal.metrics({f"validation_{key}": value for key, value in measured[name].row["validation"].items() if value is not None}, step=0, child=name)
+        measured[name] = assess(
+            name,
+            bundle,
+            str(bundle.relative_to(bundle.parents[2])),
+            validation,
+            test,
+            params,
+            job.seed,
+        )
+        job.journal.metrics(
+            {
+                f"validation_{key}": value
+                for key, value in measured[name].row["validation"].items()
+                if value is not None
+            },
+            step=0,
+            child=name,
+        )
     rows = [each.row for each in measured.values()]
     winner = choose(rows, judge.metrics[0])
     for row in rows:
         row["winner"] = row is winner
     best, baseline = (measured[name].decisive for name in (winner["name"], BASELINE))
-    winner["over_baseline"] = list(measure.paired_interval(judge.metrics[0], best, baseline, params.resamples, params.confidence, job.seed))
-    rows.sort(key=lambda row: (row["name"] != winner["name"], -row["validation"][judge.metrics[0].name]))
+    winner["over_baseline"] = list(
+        measure.paired_interval(
+            judge.metrics[0], best, baseline, params.resamples, params.confidence, job.seed
+        )
+    )
+    rows.sort(
+        key=lambda row: (row["name"] != winner["name"], -row["validation"][judge.metrics[0].name])
+    )
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
     classes = list(read_bundle(bundles[winner["name"]])[0].classes)
-    leak = naive_claim(job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE))
+    leak = naive_claim(
+        job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
+    )
     answers = measured[winner["name"]].answers
     table = _abstention(judge, measured[winner["name"]].before, validation)
     coverage = _coverage(judge, table, answers, test)
@@ -56,12 +83,34 @@ def run(job: Job) -> None:
     leaked = leaked_rows(job)
 
     shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
-    add_to_profile(job.outputs["winner"], {"predictions": _habits(judge, measured[winner["name"]].before, validation), **({KEY: table} if table else {})})
+    add_to_profile(
+        job.outputs["winner"],
+        {
+            "predictions": _habits(judge, measured[winner["name"]].before, validation),
+            **({KEY: table} if table else {}),
+        },
+    )
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(judge, answers, test)})
-    write_atomic(job.outputs["leaderboard"], to_json({"deciding_metric": judge.metrics[0].name, "goal": judge.metrics[0].goal, "leaked_rows": leaked, "candidates": rows}))
+    write_atomic(
+        job.outputs["leaderboard"],
+        to_json(
+            {
+                "deciding_metric": judge.metrics[0].name,
+                "goal": judge.metrics[0].goal,
+                "leaked_rows": leaked,
+                "candidates": rows,
+            }
+        ),
+    )
     write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
-    pairs = ["actual,predicted", *(f"{_quoted(case.truth)},{_quoted(answer.label)}" for answer, case in zip(answers, test, strict=True))]
+    pairs = [
+        "actual,predicted",
+        *(
+            f"{_quoted(case.truth)},{_quoted(answer.label)}"
+            for answer, case in zip(answers, test, strict=True)
+        ),
+    ]
     write_atomic(job.outputs["confusion"], "\n".join(pairs) + "\n")
     write_report(job.outputs["html"], facts)
     figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
@@ -69,17 +118,29 @@ def run(job: Job) -> None:
     metric = judge.metrics[0].name
     low, high = winner["test_interval"][metric]
     interval = f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"
-    job.journal.say(f"winner: {winner['name']}, chosen on validation; test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows")
-    job.journal.say(f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}")
+    job.journal.say(
+        f"winner: {winner['name']}, chosen on validation; test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows"
+    )
+    job.journal.say(
+        f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}"
+    )
 
 
-def _habits(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+def _habits(
+    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+) -> dict[str, Any]:
     """How the winner answers to what it was not trained on, for the service to compare its answers with."""
     right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
-    return predictions_of([str(answer.label) for answer in answers], [judge.confidence(answer) for answer in answers], right)
+    return predictions_of(
+        [str(answer.label) for answer in answers],
+        [judge.confidence(answer) for answer in answers],
+        right,
+    )
 
 
-def _abstention(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+def _abstention(
+    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+) -> dict[str, Any]:
     """Return how sure the winner was on validation and how often wrongly; nothing of a task whose answers state no confidence."""
     confidence = [judge.confidence(answer) for answer in answers]
     stated = [value for value in confidence if value is not None]
@@ -87,15 +148,24 @@ def _abstention(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.
     return abstention_table(stated, right) if stated and len(stated) == len(confidence) else {}
 
 
-def _coverage(judge: base.Judge, table: dict[str, Any], answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> dict[str, Any]:
+def _coverage(
+    judge: base.Judge,
+    table: dict[str, Any],
+    answers: Sequence[Any],
+    cases: Sequence[base.Case[Any]],
+) -> dict[str, Any]:
     """Return coverage against accuracy on test, for the report."""
     if not table:
         return {}
     right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
-    return coverage_report(table, [float(judge.confidence(answer) or 0.0) for answer in answers], right)
+    return coverage_report(
+        table, [float(judge.confidence(answer) or 0.0) for answer in answers], right
+    )
 
 
-def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> pa.Table:
+def _answers(
+    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+) -> pa.Table:
     """Per test case id, query, answer (JSON), whether it is right, how sure it was and the slices (JSON): what serve compares with, and what the gates judge."""
     pairs = list(zip(answers, cases, strict=True))
     return pa.table(
@@ -113,7 +183,10 @@ def _answers(judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Cas
 
 def _metrics(winner: dict[str, object], leaked: int, leak: dict[str, object]) -> dict[str, object]:
     """Flat figures of the winner: test under plain names, validation prefixed."""
-    test, validation, interval = (dict(winner[key]) for key in ("test", "validation", "test_interval"))  # type: ignore[call-overload]
+    test, validation, interval = (
+        dict(winner[key])  # type: ignore[call-overload]
+        for key in ("test", "validation", "test_interval")
+    )
     latency: dict[str, float] = dict(winner["latency_ms"])  # type: ignore[call-overload]
     return {
         "winner": winner["name"],

@@ -13,7 +13,12 @@ from typing import Any
 
 SERIES = [f"s{number}" for number in range(8)]
 # Matplotlib knows no CSS variables: it draws in these stand-ins, and `_inline` puts `var(--name)` in their place.
-HEX = {name: f"#0f0e{number + 16:02x}" for number, name in enumerate(["ink", "muted", "line", "surface", "accent", "on-accent", "baseline", *SERIES])}
+HEX = {
+    name: f"#0f0e{number + 16:02x}"
+    for number, name in enumerate(
+        ["ink", "muted", "line", "surface", "accent", "on-accent", "baseline", *SERIES]
+    )
+}
 WIDTH = 420.0  # of every plot, in px; scaled to a phone its 12 px text is still read
 FONT = 12.0
 _STYLE = {
@@ -54,11 +59,19 @@ def label(text: Any, limit: int = 26) -> str:
 
 def breadth(texts: Sequence[str]) -> float:
     """Breadth in px of the widest text, whatever fonts this machine has: East Asian characters are one em, others about 0.56."""
-    ems = [sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text) for text in texts]
+    ems = [
+        sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text)
+        for text in texts
+    ]
     return max(ems, default=0.0) * FONT
 
 
-def draw(name: str, height: float, margins: tuple[float, float, float, float], paint: Callable[[Any], None]) -> str:
+def draw(
+    name: str,
+    height: float,
+    margins: tuple[float, float, float, float],
+    paint: Callable[[Any], None],
+) -> str:
     """Paint into axes with margins (left, right, top, bottom) in px; the same call gives the same bytes on every machine."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -70,9 +83,23 @@ def draw(name: str, height: float, margins: tuple[float, float, float, float], p
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
         figure = Figure(figsize=(WIDTH / 72, height / 72))
-        paint(figure.add_axes((left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height)))
+        paint(
+            figure.add_axes(
+                (
+                    left / WIDTH,
+                    bottom / height,
+                    1 - (left + right) / WIDTH,
+                    1 - (top + bottom) / height,
+                )
+            )
+        )
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            file,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     return _inline(file.getvalue(), name)
 
 
@@ -89,10 +116,18 @@ def _inline(svg: str, name: str) -> str:
             attributes.pop("id", None)
         if "style" in attributes:
             parts = [part.strip().partition(": ") for part in attributes["style"].split(";")]
-            attributes["style"] = ";".join(f"{key}:{variables.get(value, value)}" for key, _, value in parts if key not in ("font-family", ""))
+            attributes["style"] = ";".join(
+                f"{key}:{variables.get(value, value)}"
+                for key, _, value in parts
+                if key not in ("font-family", "")
+            )
         for key in ("id", "href", "clip-path"):
             if key in attributes:
-                attributes[key] = attributes[key].replace("#", f"#{prefix}") if key != "id" else prefix + attributes[key]
+                attributes[key] = (
+                    attributes[key].replace("#", f"#{prefix}")
+                    if key != "id"
+                    else prefix + attributes[key]
+                )
         element.attrib.clear()
         element.attrib.update({key: " ".join(value.split()) for key, value in attributes.items()})
         if element.tag not in ("text", "tspan"):

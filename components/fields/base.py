@@ -45,7 +45,11 @@ class Summary:
 
     def rows_of_all(self, noun: str) -> str:
         """Return e.g. "3,228 of 4,640 texts", or "all 4,640 texts"."""
-        return f"all {self.rows:,} {noun}" if self.changed == self.rows else f"{self.changed:,} of {self.rows:,} {noun}"
+        return (
+            f"all {self.rows:,} {noun}"
+            if self.changed == self.rows
+            else f"{self.changed:,} of {self.rows:,} {noun}"
+        )
 
 
 def percent(part: float, whole: float) -> str:

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 Fit = Literal["squeeze", "pad", "crop"]
 # Suffixes of files that are read as pictures, in small letters.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
 # Photos of the largest cameras. What clients may send is bounded by serve.limits.pixels.
 MAX_PIXELS = 100_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
@@ -30,14 +42,27 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 _DRAFT_PIXELS = 1_000_000
 _DRAFT_FACTOR = 2
 # What a broken file may raise in Pillow's readers.
-_BROKEN = (OSError, ValueError, SyntaxError, struct.error, TypeError, KeyError, IndexError, OverflowError)
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    struct.error,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+)
 _GRID = 4
 _VIEW = 8
 _HEAD = 512
 _TO_PNG = "convert it to PNG or JPEG, for example with"
-_HEIC = f"{_TO_PNG} heif-convert (Debian package libheif-examples): heif-convert photo.heic photo.jpg"
+_HEIC = (
+    f"{_TO_PNG} heif-convert (Debian package libheif-examples): heif-convert photo.heic photo.jpg"
+)
 _AVIF = f"{_TO_PNG} avifdec (Debian package libavif-bin): avifdec photo.avif photo.png"
-_SVG = f"{_TO_PNG} rsvg-convert (Debian package librsvg2-bin): rsvg-convert -o drawing.png drawing.svg"
+_SVG = (
+    f"{_TO_PNG} rsvg-convert (Debian package librsvg2-bin): rsvg-convert -o drawing.png drawing.svg"
+)
 _RAW = f"{_TO_PNG} dcraw and ImageMagick: dcraw -c -w photo.nef | convert - photo.jpg"
 _MAGICK = f"{_TO_PNG} ImageMagick: convert picture.xxx picture.png"
 _RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
@@ -303,7 +328,9 @@ class Image:
         found: dict[str, Change] = {}
         if (width, height) != (self.size, self.size):
             pixels, kept = width * height, min(width, self.size) * min(height, self.size)
-            found["shrunk" if kept < pixels else "enlarged"] = Change(pixels - kept, pixels, f"{width} x {height}")
+            found["shrunk" if kept < pixels else "enlarged"] = Change(
+                pixels - kept, pixels, f"{width} x {height}"
+            )
         if color and self.channels == 1:
             found["gray"] = Change(2, 3)
         return found
@@ -314,7 +341,11 @@ class Image:
         if change == "gray":
             return f"{pictures} with 3 channels or more made gray: clean.channels"
         sizes = list(summary.details)
-        origin = f"from {sizes[0]} " if len(sizes) == 1 else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
+        origin = (
+            f"from {sizes[0]} "
+            if len(sizes) == 1
+            else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
+        )
         return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"
 
     def key(self, value: Any) -> str:
@@ -324,12 +355,18 @@ class Image:
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
         """One band per picture quarter (4,): the mean-threshold bits of a coarse grid (average hash, by quarters)."""
         pixels = decode(value, self.channels).mean(axis=2)
-        cut = self.size // _GRID * _GRID  # a border that does not fill a cell is left out of the coarse view
-        cells = pixels[:cut, :cut].reshape(_GRID, cut // _GRID, _GRID, cut // _GRID).mean(axis=(1, 3))
+        cut = (
+            self.size // _GRID * _GRID
+        )  # a border that does not fill a cell is left out of the coarse view
+        cells = (
+            pixels[:cut, :cut].reshape(_GRID, cut // _GRID, _GRID, cut // _GRID).mean(axis=(1, 3))
+        )
         levels = (cells / 32).astype(np.uint64)
         quarters = levels.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
         weights = np.array([1, 16, 256, 4096], dtype=np.uint64)
-        bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + np.arange(4, dtype=np.uint64) * np.uint64(1 << 32)
+        bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + np.arange(
+            4, dtype=np.uint64
+        ) * np.uint64(1 << 32)
         return bands
 
     def similar(self, a: Any, b: Any) -> float:
@@ -353,7 +390,11 @@ class Image:
         from PIL import Image as Pillow
 
         grey = decode(value, self.channels).mean(axis=2).astype(np.uint8)
-        view = grey if grey.shape == (_VIEW, _VIEW) else np.asarray(Pillow.fromarray(grey).resize((_VIEW, _VIEW), Pillow.Resampling.BOX))
+        view = (
+            grey
+            if grey.shape == (_VIEW, _VIEW)
+            else np.asarray(Pillow.fromarray(grey).resize((_VIEW, _VIEW), Pillow.Resampling.BOX))
+        )
         return (view.ravel() / 255).astype(np.float32)
 
     def show(self, value: Any) -> str:

@@ -17,7 +17,22 @@ sub summary sup svg table tbody td template textarea tfoot th thead time title t
 """
 # These do nothing without an attribute. A bare one stands for something: `cp <source> <target>`,
 # `List<Object>`.
-_NEED_ATTRIBUTES = frozenset(["area", "base", "data", "embed", "image", "link", "map", "meta", "object", "param", "source", "track"])
+_NEED_ATTRIBUTES = frozenset(
+    [
+        "area",
+        "base",
+        "data",
+        "embed",
+        "image",
+        "link",
+        "map",
+        "meta",
+        "object",
+        "param",
+        "source",
+        "track",
+    ]
+)
 # Attributes that need no value; of any other name without one the brackets are text: `<b and c>`.
 _BOOLEAN = """
 allowfullscreen async autofocus autoplay checked compact contenteditable controls declare default defer disabled download
@@ -34,7 +49,9 @@ _WITH_VALUE = rf"""[^\s"'<>/=]++\s*+=\s*+{_VALUE}"""
 _ALONE = rf"(?:{'|'.join(_BOOLEAN.split())}|data-[\w-]++)(?=[\s/>])"
 _ATTRIBUTES = rf"(?:[\s/]*+(?:{_WITH_VALUE}|{_ALONE}))*+"
 # Word processors write elements of their own into mails: <o:p>, <st1:place w:st="on">.
-_OPENING = rf"<(?P<name>{_NAMES}|(?:[ovwxm]|st1):[a-z]++)(?=[\s/>])(?P<attributes>{_ATTRIBUTES})[\s/]*+>"
+_OPENING = (
+    rf"<(?P<name>{_NAMES}|(?:[ovwxm]|st1):[a-z]++)(?=[\s/>])(?P<attributes>{_ATTRIBUTES})[\s/]*+>"
+)
 _CLOSING = rf"</(?:{_NAMES}|(?:[ovwxm]|st1):[a-z]++)\s*+>"
 _DECLARATION = r"<!doctype[^<>]*+>|<\?xml[^<>]*+>|<!\[(?:if|endif)\b[^<>]*+>"
 # A comment ends at the next "-->" or is none: looking past a further "<!--" would be quadratic.
@@ -43,7 +60,10 @@ _CDATA = r"<!\[CDATA\[(?P<cdata>(?:(?!<!\[CDATA\[).)*?)\]\]>"
 # What stands between these two tags is nothing that a reader sees. The next opening of the same
 # kind ends the search.
 _UNSEEN = r"<(?P<unseen>script|style|svg)(?=[\s/>])[^<>]*+>(?:(?!<(?P=unseen)[\s/>]).)*?</(?P=unseen)\s*+>"
-_TAG = re.compile("|".join((_UNSEEN, _OPENING, _CLOSING, _COMMENT, _CDATA, _DECLARATION)), re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(
+    "|".join((_UNSEEN, _OPENING, _CLOSING, _COMMENT, _CDATA, _DECLARATION)),
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def without_tags(text: str) -> tuple[str, int]:
@@ -76,4 +96,10 @@ def _is_text(match: re.Match[str]) -> bool:
     # A type parameter: `List<Label>`. A person who writes HTML by hand leaves no capital
     # behind a word.
     before = match.string[match.start() - 1 : match.start()]
-    return len(name) > 2 and name[0].isupper() and name[1:].islower() and before.isascii() and (before.isalnum() or before == "_")
+    return (
+        len(name) > 2
+        and name[0].isupper()
+        and name[1:].islower()
+        and before.isascii()
+        and (before.isalnum() or before == "_")
+    )

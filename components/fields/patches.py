@@ -62,7 +62,12 @@ def draw_filters(pixels: Floats, rng: np.random.Generator) -> FilterBank:
     pictures = rng.integers(0, len(pixels), _DRAWN)
     rows = rng.integers(0, positions, _DRAWN)
     columns = rng.integers(0, positions, _DRAWN)
-    drawn = np.stack([_flat_patch(pixels[number], row, column, width) for number, row, column in zip(pictures, rows, columns, strict=True)])
+    drawn = np.stack(
+        [
+            _flat_patch(pixels[number], row, column, width)
+            for number, row, column in zip(pictures, rows, columns, strict=True)
+        ]
+    )
     textured = drawn[drawn.std(axis=1) > _FLAT]
     patches = _normalized(textured if len(textured) > 1 else drawn).astype(np.float64)
     mean = patches.mean(axis=0)
@@ -81,7 +86,10 @@ def features(pixels: Floats, bank: FilterBank) -> Floats:
         pixels: levels 0-255, (pictures, side, side, channels).
         bank: filters that fit the channels.
     """
-    parts = [np.concatenate([_gradients(piece), _responses(piece, bank)], axis=1) for piece in _pieces(pixels)]
+    parts = [
+        np.concatenate([_gradients(piece), _responses(piece, bank)], axis=1)
+        for piece in _pieces(pixels)
+    ]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -39,8 +39,23 @@ _BLOCKS = (
 # Blocks of scripts that write vowels, tones or accents as signs of their own, for character
 # classes of regular expressions:
 # Python's \w lacks them, and a word of Hindi or Thai would fall apart at each.
-_SIGNED = ((0x0300, 0x036F), (0x0483, 0x0489), (0x0591, 0x0DFF), (0x0E30, 0x109F), (0x135D, 0x135F), (0x1712, 0x1CFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20F0), (0xA8E0, 0xABFF))
-SIGNS = "".join(chr(code) for first, last in _SIGNED for code in range(first, last + 1) if unicodedata.category(chr(code))[0] == "M")
+_SIGNED = (
+    (0x0300, 0x036F),
+    (0x0483, 0x0489),
+    (0x0591, 0x0DFF),
+    (0x0E30, 0x109F),
+    (0x135D, 0x135F),
+    (0x1712, 0x1CFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20F0),
+    (0xA8E0, 0xABFF),
+)
+SIGNS = "".join(
+    chr(code)
+    for first, last in _SIGNED
+    for code in range(first, last + 1)
+    if unicodedata.category(chr(code))[0] == "M"
+)
 _STARTS = [start for start, _, _ in _BLOCKS]
 # Japanese mixes kana with Han characters; Chinese has next to no kana.
 _JAPANESE = 0.2

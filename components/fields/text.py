@@ -19,13 +19,22 @@ from components.fields.scripts import SIGNS, main_script
 
 _SPACE = re.compile(r"\s+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_RUN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|(?:[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[" + SIGNS + "])+")  # Han characters, or a word of another script
+_RUN = re.compile(
+    r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|(?:[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|["
+    + SIGNS
+    + "])+"
+)  # Han characters, or a word of another script
 _LONGEST_WORD = 30
 _GRAM = 3
 _PASSES = 12  # escaped twice is common, a dozen times is an attack
-_BANDS, _ROWS = 32, 4  # MinHash: a pair of Jaccard 0.8 shares a band with 1 - (1 - 0.8^4)^32 > 0.9999
+_BANDS, _ROWS = (
+    32,
+    4,
+)  # MinHash: a pair of Jaccard 0.8 shares a band with 1 - (1 - 0.8^4)^32 > 0.9999
 _PRIME = np.uint64((1 << 61) - 1)
-_HASHES = np.random.default_rng(20261122).integers(1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64)
+_HASHES = np.random.default_rng(20261122).integers(
+    1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64
+)
 
 _NON_JOINER, _JOINER = "\u200c", "\u200d"
 _BLACK_FLAG = "\U0001f3f4"  # followed by tag characters it is the flag of a region
@@ -58,7 +67,11 @@ def _is_significant(char: str) -> bool:
     """Return whether a character is a letter, a digit, a combining sign or a symbol such as an emoji."""
     if _VARIATION.match(char) or char in _SYMBOLS_THAT_DO_NOT:
         return False
-    return unicodedata.category(char)[0] in "LNMS" or char.isalnum() or _TAG_CHARACTER.match(char) is not None
+    return (
+        unicodedata.category(char)[0] in "LNMS"
+        or char.isalnum()
+        or _TAG_CHARACTER.match(char) is not None
+    )
 
 
 _FOR_EQUALITY, _FOR_SIMILARITY = _Significant(_MARKS_THAT_COUNT), _Significant("")
@@ -121,7 +134,11 @@ def _is_spelling(char: str, before: str, after: str) -> bool:
         return False
     if _JOINED_SCRIPTS.match(before) and _JOINED_SCRIPTS.match(after):
         return _is_significant(before) and _is_significant(after)
-    pictures = before in _TONES or _VARIATION.match(before) is not None or unicodedata.category(before) == "So"
+    pictures = (
+        before in _TONES
+        or _VARIATION.match(before) is not None
+        or unicodedata.category(before) == "So"
+    )
     return char == _JOINER and pictures and unicodedata.category(after) == "So"
 
 
@@ -142,7 +159,9 @@ def _whole(value: str) -> tuple[str, int]:
 @lru_cache(maxsize=256)
 def _grams(value: str) -> frozenset[int]:
     """Return the numbers of the character 3-grams of a text's content."""
-    codes = np.frombuffer((_content(value) or comparable(value)).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    codes = np.frombuffer(
+        (_content(value) or comparable(value)).encode("utf-32-le"), dtype=np.uint32
+    ).astype(np.uint64)
     if len(codes) <= _GRAM:
         codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
     grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
@@ -191,7 +210,9 @@ class Text:
         found: dict[str, Change] = {}
         tagged = "<" in value or "&" in value or "\uff1c" in value
         # At most a space and a joiner are stripped behind a cut.
-        whole, tags = _whole(value) if tagged or len(cleaned) > self.max_characters - 3 else (cleaned, 0)
+        whole, tags = (
+            _whole(value) if tagged or len(cleaned) > self.max_characters - 3 else (cleaned, 0)
+        )
         if len(whole) > self.max_characters:
             found["cut"] = Change(len(whole) - len(cleaned), len(whole))
         if tags:
@@ -212,7 +233,9 @@ class Text:
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
         """MinHash bands (32,) over character 3-grams (Broder 1997)."""
         grams = np.fromiter(_grams(value), dtype=np.uint64)
-        hashed = (grams[:, None] * _HASHES[0] + _HASHES[1]) % _PRIME  # (grams, hashes); the products wrap, which hashes as well
+        hashed = (
+            grams[:, None] * _HASHES[0] + _HASHES[1]
+        ) % _PRIME  # (grams, hashes); the products wrap, which hashes as well
         bands = hashed.min(axis=0).reshape(_BANDS, _ROWS)
         mixed = np.zeros(_BANDS, dtype=np.uint64)
         for row in range(_ROWS):

@@ -62,7 +62,10 @@ class LabelRules:
     @cached_property
     def _plain(self) -> Mapping[str, str | None]:
         """The map between plain labels; an exact name comes before one in another case."""
-        plain = {_whole(plain_label(old)): plain_label(new or "") or None for old, new in self.renames.items()}
+        plain = {
+            _whole(plain_label(old)): plain_label(new or "") or None
+            for old, new in self.renames.items()
+        }
         if not self.fold:
             return plain
         return {old.casefold(): new for old, new in plain.items()} | plain
@@ -140,7 +143,9 @@ class Layout:
     @property
     def schema(self) -> pa.Schema:
         """Of the raw table."""
-        return pa.schema([(column.name, column.type) for column in self.columns] + [("origin", pa.string())])
+        return pa.schema(
+            [(column.name, column.type) for column in self.columns] + [("origin", pa.string())]
+        )
 
     def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
         """A record of a source that has one input and its class, and no column names."""
@@ -152,7 +157,10 @@ class Layout:
         Raises:
             Reject: an input is missing, or a value cannot be used.
         """
-        row = {column.name: column.convert(self._value(column, values), self.limit) for column in self.columns}
+        row = {
+            column.name: column.convert(self._value(column, values), self.limit)
+            for column in self.columns
+        }
         for column in self.columns:
             if row[column.name] is None and column.role == "input" and column.must:
                 raise Reject(f"no_{column.name}")
@@ -175,9 +183,17 @@ class Layout:
             if column.must and column.source not in names:
                 known = ", ".join(map(repr, names[:30])) or "none"
                 what = f"has no column {column.source!r}{nearest(column.source, names)}; its columns: {known}"
-                raise InputError(what, where=where, remedy=f"set ingest.columns.{column.name} to the column that holds the {column.name}")
+                raise InputError(
+                    what,
+                    where=where,
+                    remedy=f"set ingest.columns.{column.name} to the column that holds the {column.name}",
+                )
             if names.count(column.source) > 1:
-                raise InputError(f"has {names.count(column.source)} columns named {column.source!r}", where=where, remedy="rename all but one")
+                raise InputError(
+                    f"has {names.count(column.source)} columns named {column.source!r}",
+                    where=where,
+                    remedy="rename all but one",
+                )
 
 
 def _whole(word: str) -> str:
@@ -201,7 +217,12 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
 
 
-def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int | None, labels: LabelRules | None = None) -> Layout:
+def layout(
+    roles: Sequence[Role],
+    names: Mapping[str, str],
+    limit: int | None,
+    labels: LabelRules | None = None,
+) -> Layout:
     """The raw table of a task.
 
     Args:
@@ -235,7 +256,11 @@ def layout(roles: Sequence[Role], names: Mapping[str, str], limit: int | None, l
     for name in names:
         if name not in known:
             what = f"{name!r} is not one of {', '.join(known)}{nearest(name, known)}"
-            raise ParamsError(what, where=f"params.yaml: ingest.columns.{name}", remedy="columns maps what the task wants to the name that the source gives it")
+            raise ParamsError(
+                what,
+                where=f"params.yaml: ingest.columns.{name}",
+                remedy="columns maps what the task wants to the name that the source gives it",
+            )
     if limit is None:
         binary = any(column.role == "input" and pa.types.is_binary(column.type) for column in own)
         limit = _LARGEST_BINARY if binary else _LONGEST_TEXT
@@ -289,9 +314,15 @@ def _bytes(value: Any) -> bytes:
 
 def _bounded(value: Any, limit: int) -> Any:
     try:
-        size = len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode("utf-8"))
+        size = (
+            len(value)
+            if isinstance(value, bytes) or value.isascii()
+            else len(value.encode("utf-8"))
+        )
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON's \uXXXX lets through
         raise Reject("broken_unicode") from None
     if size > limit:
-        raise Reject("too_large", f"{size} bytes{'' if isinstance(value, bytes) else ': ' + value[:200]}")
+        raise Reject(
+            "too_large", f"{size} bytes{'' if isinstance(value, bytes) else ': ' + value[:200]}"
+        )
     return value

@@ -116,4 +116,6 @@ class _Bounded(io.RawIOBase):
 
     def _damaged(self, error: Exception) -> InputError:
         what = f"is not a whole {Path(self._where).suffix} file: {error}"
-        return InputError(what, where=self._where, remedy="copy or download it again, or decompress it yourself")
+        return InputError(
+            what, where=self._where, remedy="copy or download it again, or decompress it yourself"
+        )

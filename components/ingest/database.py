@@ -43,7 +43,9 @@ class Database:
 
         cursor: Any = column(self.source.cursor)
         query = self._select(literal_column("*")).order_by(cursor)
-        found = self.connection.execution_options(stream_results=True, max_row_buffer=batch).execute(query if least is None else query.where(cursor >= least))
+        found = self.connection.execution_options(
+            stream_results=True, max_row_buffer=batch
+        ).execute(query if least is None else query.where(cursor >= least))
         names = [str(name) for name in tuple(found.keys())]
         while rows := found.fetchmany(batch):
             yield names, [tuple(row) for row in rows]
@@ -54,7 +56,9 @@ class Database:
         if self.source.table is not None:
             schema, _, name = self.source.table.rpartition(".")
             return select(what).select_from(table(name, schema=schema or None))
-        inner = text((self.source.query or "").strip().rstrip(";")).columns(column(self.source.cursor))
+        inner = text((self.source.query or "").strip().rstrip(";")).columns(
+            column(self.source.cursor)
+        )
         return select(what).select_from(inner.subquery("pulled"))
 
 
@@ -74,33 +78,62 @@ def opened(source: Sql, root: Path) -> Iterator[Database]:
     try:
         made = make_url(url)
         secrets += [str(made.password)] if made.password else []
-        secrets += [each for name, values in made.normalized_query.items() for value in values for each in secrets_of(name, value)]
-        if re.match(r"[^:]*://[^:/]*:[^@]*@[^?]*@", url):  # a password with a bare @: its rest would be taken for a host, and named in errors
+        secrets += [
+            each
+            for name, values in made.normalized_query.items()
+            for value in values
+            for each in secrets_of(name, value)
+        ]
+        if re.match(
+            r"[^:]*://[^:/]*:[^@]*@[^?]*@", url
+        ):  # a password with a bare @: its rest would be taken for a host, and named in errors
             raise ValueError
         if made.get_backend_name() == "sqlite" and made.database and made.database != ":memory:":
             file = root / made.database
             if not file.is_file():  # SQLite would make an empty one
-                raise EnvironmentFault("the database does not exist", where=f"{_WHERE}.url", remedy="set it to the file of the database")
+                raise EnvironmentFault(
+                    "the database does not exist",
+                    where=f"{_WHERE}.url",
+                    remedy="set it to the file of the database",
+                )
             made = made.set(database=str(file))
         engine = create_engine(made, poolclass=NullPool, hide_parameters=True)
     except (NoSuchModuleError, ImportError) as error:
-        raise EnvironmentFault(f"there is no driver for it: {_hidden(error, secrets)}", where=f"{_WHERE}.url", remedy="pip install the driver, e.g. psycopg for postgresql+psycopg://") from None
+        raise EnvironmentFault(
+            f"there is no driver for it: {_hidden(error, secrets)}",
+            where=f"{_WHERE}.url",
+            remedy="pip install the driver, e.g. psycopg for postgresql+psycopg://",
+        ) from None
     except (ArgumentError, ValueError):
-        raise InputError("is no URL that SQLAlchemy reads", where=f"{_WHERE}.url", remedy="dialect+driver://user:password@host:port/database, with @ and % of a password as %40 and %25") from None
+        raise InputError(
+            "is no URL that SQLAlchemy reads",
+            where=f"{_WHERE}.url",
+            remedy="dialect+driver://user:password@host:port/database, with @ and % of a password as %40 and %25",
+        ) from None
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
         raise EnvironmentFault(
-            f"the database does not answer: {_hidden(error, secrets)}", where=f"{_WHERE}.url", remedy="see that it runs and takes this user, then run the same command again"
+            f"the database does not answer: {_hidden(error, secrets)}",
+            where=f"{_WHERE}.url",
+            remedy="see that it runs and takes this user, then run the same command again",
         ) from None
     with connection:
         try:
             yield Database(connection, source)
         except OperationalError as error:  # SQLite says so of a column, too, that is not there
             kind = EnvironmentFault if error.connection_invalidated else InputError
-            raise kind(f"the database says: {_hidden(error, secrets)}", where=_WHERE, remedy="mend table, query or cursor; if the database was away, run the same command again") from None
+            raise kind(
+                f"the database says: {_hidden(error, secrets)}",
+                where=_WHERE,
+                remedy="mend table, query or cursor; if the database was away, run the same command again",
+            ) from None
         except SQLAlchemyError as error:
-            raise InputError(f"the database says: {_hidden(error, secrets)}", where=_WHERE, remedy="mend ingest.source.table, query or cursor") from None
+            raise InputError(
+                f"the database says: {_hidden(error, secrets)}",
+                where=_WHERE,
+                remedy="mend ingest.source.table, query or cursor",
+            ) from None
 
 
 def _filled(url: str) -> tuple[str, list[str]]:
@@ -108,13 +141,23 @@ def _filled(url: str) -> tuple[str, list[str]]:
     names = _NAME.findall(url)
     for name in names:
         if not os.environ.get(name):
-            raise EnvironmentFault(f"the environment holds no {name}", where=f"{_WHERE}.url", remedy=f"export {name}=…, then run the same command again")
-    parts = re.compile(r"(?:[^:/]*://)?([^@/?]*@)?[^/?]*").match(url)  # dialect, host and port; without the login within them
+            raise EnvironmentFault(
+                f"the environment holds no {name}",
+                where=f"{_WHERE}.url",
+                remedy=f"export {name}=…, then run the same command again",
+            )
+    parts = re.compile(r"(?:[^:/]*://)?([^@/?]*@)?[^/?]*").match(
+        url
+    )  # dialect, host and port; without the login within them
     assert parts is not None, "it matches the empty text"
     start, stop, end = (*parts.span(1), parts.end())
 
     def value(found: re.Match[str]) -> str:
-        return quote(os.environ[found[1]], safe="") if start <= found.start() < stop or found.start() >= end else os.environ[found[1]]
+        return (
+            quote(os.environ[found[1]], safe="")
+            if start <= found.start() < stop or found.start() >= end
+            else os.environ[found[1]]
+        )
 
     return _NAME.sub(value, url), [os.environ[name] for name in names]
 
@@ -122,7 +165,15 @@ def _filled(url: str) -> tuple[str, list[str]]:
 def _hidden(error: Exception, secrets: Sequence[str]) -> str:
     """The first line of what a driver says, without secrets, however they are quoted."""
     text = str(getattr(error, "orig", None) or error)
-    for each in sorted({form for secret in secrets for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))}, key=len, reverse=True):
+    for each in sorted(
+        {
+            form
+            for secret in secrets
+            for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))
+        },
+        key=len,
+        reverse=True,
+    ):
         text = text.replace(each, "…")
     return next(iter(text.strip().splitlines()), type(error).__name__)[:300]
 
@@ -132,7 +183,14 @@ def kind_of(value: Any) -> str:
     """The kind of a cursor's value; "" for what is not one."""
     if isinstance(value, bool):
         return ""
-    return next((name for kind, name in ((int, "integer"), (str, "text"), (datetime, "time"), (date, "day")) if isinstance(value, kind)), "")
+    return next(
+        (
+            name
+            for kind, name in ((int, "integer"), (str, "text"), (datetime, "time"), (date, "day"))
+            if isinstance(value, kind)
+        ),
+        "",
+    )
 
 
 def written(value: Any) -> str:
@@ -142,7 +200,12 @@ def written(value: Any) -> str:
 
 def parsed(kind: str, text: str) -> Any:
     """The value of such a text."""
-    read: dict[str, Callable[[str], Any]] = {"integer": int, "text": str, "time": datetime.fromisoformat, "day": date.fromisoformat}
+    read: dict[str, Callable[[str], Any]] = {
+        "integer": int,
+        "text": str,
+        "time": datetime.fromisoformat,
+        "day": date.fromisoformat,
+    }
     return read[kind](text)
 
 

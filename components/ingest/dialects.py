@@ -96,7 +96,9 @@ def fitted(values: Sequence[str], count: int) -> Sequence[str]:
     return values
 
 
-def settle_names(unit: Unit, first: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None) -> tuple[bool, tuple[str, ...]]:
+def settle_names(
+    unit: Unit, first: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None
+) -> tuple[bool, tuple[str, ...]]:
     """Return whether the first record is a header, and the names of the columns.
 
     Args:
@@ -121,7 +123,9 @@ def settle_names(unit: Unit, first: Sequence[str], rows: Sequence[Sequence[str]]
     return True, _header_names(plain, rows)
 
 
-def _is_header(unit: Unit, plain: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None) -> bool:
+def _is_header(
+    unit: Unit, plain: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None
+) -> bool:
     if unit.header != "auto":
         return unit.header
     if unit.column_names:
@@ -138,8 +142,12 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     A name of a column is none of the column's own values, no number above numbers, and no long text.
     """
     others = [row for row in rows if list(row) != list(first)]
-    columns = [[_plain(row[place]) for row in others if place < len(row)] for place in range(len(first))]
-    repeated = [bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)]
+    columns = [
+        [_plain(row[place]) for row in others if place < len(row)] for place in range(len(first))
+    ]
+    repeated = [
+        bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)
+    ]
     if any(_is_name(cell) and not again for cell, again in zip(first, repeated, strict=True)):
         return "header"
     if _is_counted(first):
@@ -147,12 +155,18 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     # A table of one column has too little to tell a repeated text from a name.
     if any(repeated) and len(first) > 1:
         return "row"
-    pairs = [(cell, [value for value in values if value]) for cell, values in zip(first, columns, strict=True)]
+    pairs = [
+        (cell, [value for value in values if value])
+        for cell, values in zip(first, columns, strict=True)
+    ]
     if any(_is_number(cell) and _share_of_numbers(values) > 0.8 for cell, values in pairs):
         return "row"
     if any(_DATE.fullmatch(cell) or cell.startswith("__label__") for cell in first):
         return "row"
-    if any(cell and not _is_number(cell) and _share_of_numbers(values) > _CONSISTENT for cell, values in pairs):
+    if any(
+        cell and not _is_number(cell) and _share_of_numbers(values) > _CONSISTENT
+        for cell, values in pairs
+    ):
         return "header"
     # A record with more cells than all others is no row like them.
     is_whole = any(len(row) >= len(first) for row in others)
@@ -172,7 +186,10 @@ def _is_name(cell: str) -> bool:
 
 def is_header_line(line: str) -> bool:
     """Return whether a line holds several names of columns and nothing else."""
-    return any(mark in line and all(_is_name(_plain(cell.strip(' "'))) for cell in line.split(mark)) for mark in DELIMITERS)
+    return any(
+        mark in line and all(_is_name(_plain(cell.strip(' "'))) for cell in line.split(mark))
+        for mark in DELIMITERS
+    )
 
 
 def _is_counted(first: Sequence[str]) -> bool:
@@ -203,7 +220,9 @@ def _is_long(cell: str, values: Sequence[str]) -> bool:
 
 def _width(text: str) -> int:
     """Return the columns that a text takes on a terminal: a Han character says as much as a few letters."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text[:1000])
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text[:1000]
+    )
 
 
 def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -228,7 +247,11 @@ def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
     if len(rows) < 2 or any(len(row) != count + 1 for row in rows):
         return False
     first = [row[0] for row in rows]
-    return all(cell.isdecimal() for cell in first) and len(set(first)) == len(first) and any(row[-1].strip() for row in rows)
+    return (
+        all(cell.isdecimal() for cell in first)
+        and len(set(first)) == len(first)
+        and any(row[-1].strip() for row in rows)
+    )
 
 
 def _plain(cell: str) -> str:
@@ -257,7 +280,9 @@ def _delimiter(unit: Unit, lines: Sequence[str]) -> str:
     head = lines[0] if lines else ""
     if unit.format == "tsv" and "\t" in head:
         return "\t"
-    present = sorted((mark for mark in DELIMITERS if mark in head), key=lambda mark: -head.count(mark))
+    present = sorted(
+        (mark for mark in DELIMITERS if mark in head), key=lambda mark: -head.count(mark)
+    )
     if not present:
         return "\t" if unit.format == "tsv" else ","
     shares = {mark: _consistency(lines, mark) for mark in present}

@@ -11,7 +11,13 @@ from components.ingest.compressed import open_bytes
 # charset-normalizer knows ninety; with all of them in the running short files are taken for exotic ones.
 CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251")
 _SINGLE = ("cp1252", "cp1251")  # of these, a byte a character
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 _FEW = 100  # non-ASCII bytes below which statistics of a language say nothing
@@ -32,14 +38,24 @@ def detect(path: Path, wanted: str, where: str) -> str:
         failed = _first_failure(path, wanted, where)
         if failed is None:
             return wanted
-        raise InputError(f"is not {wanted}: byte {failed} cannot be read", where=where, remedy="set ingest.source.encoding to the file's encoding, or to auto")
+        raise InputError(
+            f"is not {wanted}: byte {failed} cannot be read",
+            where=where,
+            remedy="set ingest.source.encoding to the file's encoding, or to auto",
+        )
     head = _piece(path, 0, where)
     failed = _first_failure(path, "utf-8", where)
     for encoding in _guesses(path, head, failed, where):
         if _first_failure(path, encoding, where) is None:
             return encoding
-    what = f"is in no encoding that could be recognised; as UTF-8, byte {failed or 0} cannot be read"
-    raise InputError(what, where=where, remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), or mend that byte")
+    what = (
+        f"is in no encoding that could be recognised; as UTF-8, byte {failed or 0} cannot be read"
+    )
+    raise InputError(
+        what,
+        where=where,
+        remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), or mend that byte",
+    )
 
 
 def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[str]:

@@ -113,7 +113,10 @@ def list_source(source: Files, root: Path) -> Listing:
     place = locate(source.path, root)
     listing = _in_folder(place, source) if place.is_dir() else Listing([_single(place, source)])
     _check_classes(source.classes, listing.units)
-    listing.units = [replace(unit, header=source.header, column_names=tuple(source.column_names)) for unit in listing.units]
+    listing.units = [
+        replace(unit, header=source.header, column_names=tuple(source.column_names))
+        for unit in listing.units
+    ]
     return listing
 
 
@@ -141,7 +144,11 @@ def _nameless_kind(place: Path, source: Files) -> Format | None:
 
 def feedback(path: str, root: Path) -> list[Unit]:
     """The files of accepted feedback below a folder, sorted by name; none where nothing was accepted yet."""
-    return [Unit(f"feedback/{each.name}", (each,), "jsonl", "utf-8") for each in sorted((root / path).glob("accepted-*.jsonl")) if each.stat().st_size]
+    return [
+        Unit(f"feedback/{each.name}", (each,), "jsonl", "utf-8")
+        for each in sorted((root / path).glob("accepted-*.jsonl"))
+        if each.stat().st_size
+    ]
 
 
 def _in_folder(place: Path, source: Files) -> Listing:
@@ -155,15 +162,30 @@ def _in_folder(place: Path, source: Files) -> Listing:
     if source.format == "folders":
         return _class_folders(files, source)
     if source.format != "auto":
-        return _with_splits(Listing([_unit(name, path, source, _format(path, source.format)) for name, path in files.items()]))
+        return _with_splits(
+            Listing(
+                [
+                    _unit(name, path, source, _format(path, source.format))
+                    for name, path in files.items()
+                ]
+            )
+        )
     return _guessed(files, source)
 
 
 def _files(place: Path, pattern: str) -> dict[PurePosixPath, Path]:
     """Return the files of a folder by their names in it, in order; links to folders are followed, hidden files are not seen."""
-    paths = _walk(place) if pattern == "**/*" else (path for path in place.glob(pattern) if path.is_file())
+    paths = (
+        _walk(place)
+        if pattern == "**/*"
+        else (path for path in place.glob(pattern) if path.is_file())
+    )
     named = {path.relative_to(place).as_posix(): path for path in paths}
-    return {PurePosixPath(name): path for name, path in sorted(named.items()) if not _is_junk(PurePosixPath(name))}
+    return {
+        PurePosixPath(name): path
+        for name, path in sorted(named.items())
+        if not _is_junk(PurePosixPath(name))
+    }
 
 
 def _walk(place: Path) -> Iterator[Path]:
@@ -191,7 +213,9 @@ def _is_junk(name: PurePosixPath) -> bool:
 
 def _guessed(files: Named, source: Files) -> Listing:
     """Return the units of a folder whose format is not said: its tables if it has any, else pictures or texts by class."""
-    tables = {name: path for name, path in files.items() if SUFFIXES.get(_suffix(name), "text") in TABLES}
+    tables = {
+        name: path for name, path in files.items() if SUFFIXES.get(_suffix(name), "text") in TABLES
+    }
     pictures = {name: path for name, path in files.items() if _suffix(name) in IMAGES}
     texts = {name: path for name, path in files.items() if _suffix(name) == ".txt"}
     tables, notes = _useful_tables(tables)
@@ -205,12 +229,16 @@ def _guessed(files: Named, source: Files) -> Listing:
             listing = _class_folders(pictures, source)
             return Listing(listing.units, notes + listing.notes)
     if tables:
-        return _with_splits(Listing([_unit(name, path, source) for name, path in tables.items()], notes))
+        return _with_splits(
+            Listing([_unit(name, path, source) for name, path in tables.items()], notes)
+        )
     if pictures:
         return _class_folders(_without_beside(files), source)
     if texts:
         return _texts(files, texts, source)
-    nested = {name: path for name, path in files.items() if len(name.parts) > 1 and _is_text_suffix(name)}
+    nested = {
+        name: path for name, path in files.items() if len(name.parts) > 1 and _is_text_suffix(name)
+    }
     if len({name.parent for name in nested}) > 1:
         return _class_folders(nested, source)
     raise _unknown(files)
@@ -247,7 +275,11 @@ def _is_beside(name: PurePosixPath) -> bool:
 
 
 def _without_beside(files: Named) -> Named:
-    return {name: path for name, path in files.items() if len(name.parts) > 1 or _suffix(name) in IMAGES or _suffix(name) in HEIC}
+    return {
+        name: path
+        for name, path in files.items()
+        if len(name.parts) > 1 or _suffix(name) in IMAGES or _suffix(name) in HEIC
+    }
 
 
 def _some(
@@ -292,7 +324,11 @@ def _copies(tables: Named) -> list[PurePosixPath]:
                 _suffix(name) != name.suffix.lower(),
             ),
         )
-        copies += [name for name in ranked[1:] if _suffix(name) in (".json", ".xlsx", ".xlsm") or _suffix(name) != name.suffix.lower()]
+        copies += [
+            name
+            for name in ranked[1:]
+            if _suffix(name) in (".json", ".xlsx", ".xlsm") or _suffix(name) != name.suffix.lower()
+        ]
     return sorted(copies)
 
 
@@ -314,7 +350,9 @@ def _format(path: Path, wanted: str) -> Format:
         return SUFFIXES[suffix]
     except KeyError:
         remedy = _REMEDIES.get(suffix, f"set ingest.source.format to one of {', '.join(FORMATS)}")
-        raise InputError(f"has the unknown suffix {suffix!r}", where=path.name, remedy=remedy) from None
+        raise InputError(
+            f"has the unknown suffix {suffix!r}", where=path.name, remedy=remedy
+        ) from None
 
 
 # -- pictures
@@ -327,7 +365,9 @@ def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit
         if unit.format == "parquet":
             continue
         if names_pictures(
-            _first_records(replace(unit, header=source.header, column_names=tuple(source.column_names))),
+            _first_records(
+                replace(unit, header=source.header, column_names=tuple(source.column_names))
+            ),
             index,
         ):
             listed.append(replace(unit, paths=(path, *pictures.values()), pictures=True))
@@ -338,7 +378,11 @@ def _first_records(unit: Unit) -> list[Record]:
     readers = {"csv": formats.tables, "tsv": formats.tables, "xlsx": formats.workbook}
     reader = readers.get(unit.format, formats.objects)
     try:
-        return [item for item in islice(reader(unit, Layout([], 1 << 31), set()), _RECORDS) if isinstance(item, Record)]
+        return [
+            item
+            for item in islice(reader(unit, Layout([], 1 << 31), set()), _RECORDS)
+            if isinstance(item, Record)
+        ]
     except InputError:
         # Whether it is used at all is not known yet.
         return []
@@ -371,7 +415,9 @@ def _class_folders(files: Named, source: Files) -> Listing:
             )
         )
     if nameless_folders := [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]:
-        listing.notes.append(f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}")
+        listing.notes.append(
+            f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}"
+        )
     return listing
 
 
@@ -386,7 +432,9 @@ def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
         splits = {name: split_of(name) for name in names}
         exact = {split_of(name) for name in names if not without_split(name)} - {None}
         several = "train" in splits.values() and len(set(splits.values()) - {None}) > 1
-        if several and (None not in splits.values() or len(exact) > 1 or _share_classes(folders, depth)):
+        if several and (
+            None not in splits.values() or len(exact) > 1 or _share_classes(folders, depth)
+        ):
             return depth
         deeper = [folder for folder in folders if len(folder.parts) > depth + 1]
         if len(names) == 1 and splits[next(iter(names))] == "train" and len(deeper) == len(folders):
@@ -423,10 +471,20 @@ def _texts(files: Named, texts: Named, source: Files) -> Listing:
     Raises:
         InputError: the files are named after splits, and nothing says their labels.
     """
-    useful = {name: path for name, path in texts.items() if not _is_beside(name) or _names(source.classes, str(name))} or texts
-    notes = [f"left out, for it describes the data: {_some(sorted(set(texts) - set(useful)))}"] if len(useful) < len(texts) else []
+    useful = {
+        name: path
+        for name, path in texts.items()
+        if not _is_beside(name) or _names(source.classes, str(name))
+    } or texts
+    notes = (
+        [f"left out, for it describes the data: {_some(sorted(set(texts) - set(useful)))}"]
+        if len(useful) < len(texts)
+        else []
+    )
     if not source.classes and len(useful) <= _TXT_LOOKED_AT:
-        kinds = {name: _text_kind(path, source.encoding, str(name)) for name, path in useful.items()}
+        kinds = {
+            name: _text_kind(path, source.encoding, str(name)) for name, path in useful.items()
+        }
         tables = {name: kind for name, kind in kinds.items() if kind != "text"}
         others = sorted(set(useful) - set(tables))
         if tables and (not others or all(split_of(_stem(name)) for name in tables)):
@@ -439,16 +497,23 @@ def _texts(files: Named, texts: Named, source: Files) -> Listing:
                 )
             )
     if _same_files_per_split(list(useful)):
-        return _with_splits(Listing([_unit(name, path, source) for name, path in useful.items()], notes))
+        return _with_splits(
+            Listing([_unit(name, path, source) for name, path in useful.items()], notes)
+        )
     if all(len(name.parts) > 1 for name in useful):
-        listing = _class_folders({name: path for name, path in files.items() if len(name.parts) > 1}, source)
+        listing = _class_folders(
+            {name: path for name, path in files.items() if len(name.parts) > 1}, source
+        )
         return Listing(listing.units, notes + listing.notes)
     return _by_file(useful, source, notes)
 
 
 def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:
     """Return whether each folder of a split holds files of the same few names, which are the classes: train/pos.txt, test/pos.txt."""
-    if any(len(name.parts) < 2 for name in names) or _split_level([name.parent for name in names]) is None:
+    if (
+        any(len(name.parts) < 2 for name in names)
+        or _split_level([name.parent for name in names]) is None
+    ):
         return False
     files: dict[PurePosixPath, set[str]] = defaultdict(set)
     for name in names:
@@ -472,7 +537,10 @@ def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
         )
     if None in splits.values():
         return listing
-    listing.units = [replace(unit, label=labels[name], split=splits[name]) for unit, name in zip(listing.units, texts, strict=True)]
+    listing.units = [
+        replace(unit, label=labels[name], split=splits[name])
+        for unit, name in zip(listing.units, texts, strict=True)
+    ]
     return listing
 
 
@@ -491,7 +559,11 @@ def _text_kind(path: Path, encoding: str, where: str) -> Format:
     if len(head) == _CHARACTERS and len(lines) > 1:
         lines.pop()
     lines = [line.strip("\ufeff\r") for line in lines if line.strip()]
-    if lines and all(LABEL_MARK in line for line in lines[:20]) and any(line.startswith(LABEL_MARK) for line in lines):
+    if (
+        lines
+        and all(LABEL_MARK in line for line in lines[:20])
+        and any(line.startswith(LABEL_MARK) for line in lines)
+    ):
         return "fasttext"
     if lines and _starts_json(lines[0].strip()):
         return "json"
@@ -522,7 +594,12 @@ def _names(classes: Mapping[str, str], name: str) -> bool:
 
 
 def _check_classes(classes: Mapping[str, str], found: Sequence[Unit]) -> None:
-    known = {each for unit in found if unit.format in ("text", "folders") for each in (unit.name, PurePosixPath(unit.name).name, PurePosixPath(unit.name).stem)}
+    known = {
+        each
+        for unit in found
+        if unit.format in ("text", "folders")
+        for each in (unit.name, PurePosixPath(unit.name).name, PurePosixPath(unit.name).stem)
+    }
     for name in classes:
         if name not in known:
             raise InputError(
@@ -538,7 +615,9 @@ def _with_splits(listing: Listing) -> Listing:
     splits = [_split(unit) for unit in listing.units]
     if "train" not in splits or len(set(splits) - {None}) < 2:
         return listing
-    listing.units = [replace(unit, split=split) for unit, split in zip(listing.units, splits, strict=True)]
+    listing.units = [
+        replace(unit, split=split) for unit, split in zip(listing.units, splits, strict=True)
+    ]
     if None in splits:
         others = [PurePosixPath(unit.name) for unit in listing.units if unit.split is None]
         listing.notes.append(f"taken for train, for its name says no split: {_some(others)}")

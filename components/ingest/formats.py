@@ -37,10 +37,14 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
         lines = clean_lines(stream)
         for _ in islice(lines, dialect.skip):
             pass
-        yield from _fitted_records(_numbered(lines, dialect, unit), dialect.names, dialect.header, dialect.delimiter)
+        yield from _fitted_records(
+            _numbered(lines, dialect, unit), dialect.names, dialect.header, dialect.delimiter
+        )
 
 
-def _numbered(lines: Iterator[str], dialect: Dialect, unit: Unit) -> Iterator[tuple[int, list[str]] | Bad]:
+def _numbered(
+    lines: Iterator[str], dialect: Dialect, unit: Unit
+) -> Iterator[tuple[int, list[str]] | Bad]:
     """Yield the fields of each record with the line on which it starts."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     records = csv.reader(lines, delimiter=dialect.delimiter, quoting=quoting, strict=True)
@@ -52,13 +56,22 @@ def _numbered(lines: Iterator[str], dialect: Dialect, unit: Unit) -> Iterator[tu
             return
         except csv.Error as error:
             if "end of data" in str(error):
-                raise InputError("opens a quote that nothing closes", where=f"{unit.name}:{line}", remedy="close it, or double the quotes inside a quoted text") from None
+                raise InputError(
+                    "opens a quote that nothing closes",
+                    where=f"{unit.name}:{line}",
+                    remedy="close it, or double the quotes inside a quoted text",
+                ) from None
             yield Bad(line, "bad_quoting", str(error))
             continue
         yield line, values
 
 
-def _fitted_records(records: Iterable[tuple[int, Sequence[Any]] | Bad], names: Sequence[str], header: bool, joint: str) -> Found:
+def _fitted_records(
+    records: Iterable[tuple[int, Sequence[Any]] | Bad],
+    names: Sequence[str],
+    header: bool,
+    joint: str,
+) -> Found:
     """Records by the names of the columns; a header that comes again inside, as in concatenated files, is set aside."""
     first = header
     for record in records:
@@ -74,7 +87,11 @@ def _fitted_records(records: Iterable[tuple[int, Sequence[Any]] | Bad], names: S
         if len(row) != len(names):
             if values:
                 shown = joint.join(map(str, values))[:150]
-                yield Bad(line, "wrong_number_of_fields", f"{len(values)} for {len(names)} columns: {shown}")
+                yield Bad(
+                    line,
+                    "wrong_number_of_fields",
+                    f"{len(values)} for {len(names)} columns: {shown}",
+                )
         elif header and len(names) > 1 and [str(value).strip() for value in row] == list(names):
             yield Bad(line, "repeated_header", joint.join(names))
         else:
@@ -107,24 +124,36 @@ def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG0
     """The sheet of an Excel workbook; the row is that of the sheet."""
     header, names, rows = sheet_rows(unit, wanted)
     check_columns(header, names, wanted, unit)
-    yield from _fitted_records(((line, padded(row, len(names))) for line, row in rows), names, header, " | ")
+    yield from _fitted_records(
+        ((line, padded(row, len(names))) for line, row in rows), names, header, " | "
+    )
 
 
 def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
     """Parquet, in batches; the row counts from 1."""
     path = unit.paths[0]
     try:
-        with pq.ParquetFile(pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path) as file:
+        with pq.ParquetFile(
+            pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path
+        ) as file:
             names = file.schema_arrow.names
             wanted.check(_with_nested(names, wanted), unit.name)
-            columns = [name for name in names if any(_reads(column.source, name) for column in wanted.columns)]
+            columns = [
+                name
+                for name in names
+                if any(_reads(column.source, name) for column in wanted.columns)
+            ]
             row = 0
             for batch in file.iter_batches(batch_size=4096, columns=columns or None):
                 for values in batch.to_pylist():
                     row += 1
                     yield Record(row, with_paths(values, wanted))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"is not readable Parquet: {error}", where=unit.name, remedy="set ingest.source.format, or write the file again") from None
+        raise InputError(
+            f"is not readable Parquet: {error}",
+            where=unit.name,
+            remedy="set ingest.source.format, or write the file again",
+        ) from None
 
 
 def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:
@@ -173,7 +202,11 @@ def _fasttext_labels(text: str) -> tuple[list[str], str]:
 
 def _check_texts(unit: Unit, wanted: Layout) -> None:
     if wanted.input.type != pa.string():
-        raise InputError(f"holds text, but the task's input is {wanted.input.name!r}", where=unit.name, remedy="set ingest.source, or take another task")
+        raise InputError(
+            f"holds text, but the task's input is {wanted.input.name!r}",
+            where=unit.name,
+            remedy="set ingest.source, or take another task",
+        )
 
 
 def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
@@ -212,7 +245,11 @@ def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str])
 
 def _check_not_empty(unit: Unit) -> None:
     if unit.paths[0].stat().st_size == 0:
-        raise InputError("is empty", where=unit.name, remedy="put rows into it, or set ingest.source.path to another file")
+        raise InputError(
+            "is empty",
+            where=unit.name,
+            remedy="put rows into it, or set ingest.source.path to another file",
+        )
 
 
 def _open(unit: Unit, used: set[str]) -> tuple[Path, str]:

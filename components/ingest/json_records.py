@@ -145,15 +145,28 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
         InputError: several lists could be meant.
     """
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        return (dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list))
+        return (
+            dict(zip(value["columns"], row, strict=False))
+            for row in value["data"]
+            if isinstance(row, list)
+        )
     inner = next(iter(value.values()), None)
     if len(value) == 1 and isinstance(inner, dict):
         return _held(inner, where)
-    lists = [_Held(key, held) for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], (dict, list))]
+    lists = [
+        _Held(key, held)
+        for key, held in value.items()
+        if isinstance(held, list) and held and isinstance(held[0], (dict, list))
+    ]
     splits = {held.key: split_of(held.key) for held in lists}
     if len(lists) > 1 and "train" in splits.values() and all(splits.values()):
         return _with_splits(lists)
-    named = [held for name in _HOLDERS for held in lists if held.key == name and isinstance(held.values[0], dict)]
+    named = [
+        held
+        for name in _HOLDERS
+        for held in lists
+        if held.key == name and isinstance(held.values[0], dict)
+    ]
     if named or len(lists) == 1:
         return (_as_object(item) for item in (named or lists)[0].values)
     if len(lists) > 1:
@@ -183,7 +196,11 @@ def _as_object(item: Any) -> Any:
 def _by_column(value: dict[str, Any]) -> Iterator[Any]:
     """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else the object itself."""
     held = list(value.values())
-    if held and all(isinstance(column, list) for column in held) and len({len(column) for column in held}) == 1:
+    if (
+        held
+        and all(isinstance(column, list) for column in held)
+        and len({len(column) for column in held}) == 1
+    ):
         return (dict(zip(value, row, strict=True)) for row in zip(*held, strict=True))
     if len(held) > 1 and all(isinstance(column, dict) for column in held):
         inner: dict[str, None] = {key: None for column in held for key in column}
@@ -217,7 +234,11 @@ class _Values:
     def first_line(self) -> str:
         """Return the first line that is not blank, as far as it is read here."""
         self.peek()
-        while "\n" not in self._buffer[self._place :] and len(self._buffer) < _FIRST_LINE and self._more():
+        while (
+            "\n" not in self._buffer[self._place :]
+            and len(self._buffer) < _FIRST_LINE
+            and self._more()
+        ):
             pass
         return self._buffer[self._place :].split("\n", 1)[0]
 

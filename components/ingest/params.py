@@ -54,7 +54,9 @@ def _codec(name: str) -> str:
     try:
         "".encode(name)
     except LookupError:
-        raise ValueError("is no encoding that Python knows; use auto, utf-8, gb18030, big5, cp1252, utf-16, …") from None
+        raise ValueError(
+            "is no encoding that Python knows; use auto, utf-8, gb18030, big5, cp1252, utf-16, …"
+        ) from None
     return codecs.lookup(name).name
 
 
@@ -68,18 +70,31 @@ def _inside(path: str) -> str:
 def secrets_of(option: str, value: str) -> list[str]:
     """What nobody should read of an option of a URL; one of ODBC holds others, `a=b;c=d`."""
     pairs = [(option, value), *re.findall(r"(\w+)\s*=\s*([^;]*)", value)]
-    return [each for name, each in pairs if each and re.search(r"pass(?!file)|pwd|secret|token|credential|api_?key", name, re.IGNORECASE)]
+    return [
+        each
+        for name, each in pairs
+        if each
+        and re.search(r"pass(?!file)|pwd|secret|token|credential|api_?key", name, re.IGNORECASE)
+    ]
 
 
 def _no_secret(url: str) -> str:
     # Errors of another kind than ValueError: the text that they refuse is not shown.
     if "://" not in url and not _NAME.fullmatch(url):
-        raise PydanticCustomError("secret", "must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}")
+        raise PydanticCustomError(
+            "secret",
+            "must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}",
+        )
     login = re.search(r"://[^:/]*:([^/?]*|[^@]*)@", url)  # SQLAlchemy takes all up to an @ for it
     given = [login[1]] if login and login[1] else []
-    given += [each for name, value in parse_qsl(url.partition("?")[2]) for each in secrets_of(name, value)]
+    given += [
+        each for name, value in parse_qsl(url.partition("?")[2]) for each in secrets_of(name, value)
+    ]
     if any(not _NAME.fullmatch(each) for each in given):
-        raise PydanticCustomError("secret", "must hold no password: write ${NAME} in its place and put it into the environment")
+        raise PydanticCustomError(
+            "secret",
+            "must hold no password: write ${NAME} in its place and put it into the environment",
+        )
     return url
 
 
@@ -103,13 +118,19 @@ class Files(Strict):
     kind: Literal["files"]
     path: Path
     glob: Inside = "**/*"  # which files of a folder
-    format: Literal["auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"] = "auto"
+    format: Literal[
+        "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
+    ] = "auto"
     encoding: Annotated[str, AfterValidator(_codec)] = "auto"
     # Of a table: whether its first line names the columns.
     header: Literal["auto", True, False] = "auto"
     # Of a table without a header, from left to right; empty: column_1, column_2, …
-    column_names: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = Field(default_factory=list)
-    classes: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # text: file name or stem -> label; folders: folder -> label; else the name itself
+    column_names: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = (
+        Field(default_factory=list)
+    )
+    classes: Annotated[dict[str, str], Words] = Field(
+        default_factory=dict
+    )  # text: file name or stem -> label; folders: folder -> label; else the name itself
 
 
 class Package(Strict):
@@ -118,7 +139,9 @@ class Package(Strict):
     kind: Literal["package"]
     path: Path  # the file that pins the package's version
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    files: Annotated[dict[str, Inside], Field(min_length=2), AfterValidator(_distinct), Words]  # label -> file
+    files: Annotated[
+        dict[str, Inside], Field(min_length=2), AfterValidator(_distinct), Words
+    ]  # label -> file
     encoding: Annotated[str, AfterValidator(_codec)] = "auto"
 
 
@@ -135,10 +158,14 @@ class Sql(Strict):
 
     kind: Literal["sql"]
     path: Path  # the folder of shards
-    url: Annotated[str, AfterValidator(_no_secret)]  # as SQLAlchemy writes it; ${NAME} stands for what the environment holds
+    url: Annotated[
+        str, AfterValidator(_no_secret)
+    ]  # as SQLAlchemy writes it; ${NAME} stands for what the environment holds
     table: str | None = None  # or schema.table
     query: str | None = None  # a SELECT instead
-    cursor: Annotated[str, Field(min_length=1)]  # the column, a time or an id, by which new rows are known
+    cursor: Annotated[
+        str, Field(min_length=1)
+    ]  # the column, a time or an id, by which new rows are known
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Sql:
@@ -151,12 +178,20 @@ class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
     source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")]
-    columns: Annotated[dict[str, str], Words] = Field(default_factory=dict)  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
+    columns: Annotated[dict[str, str], Words] = Field(
+        default_factory=dict
+    )  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
     # A label of the source -> the label that it becomes; null: the row has none.
-    labels: Annotated[dict[str, str | None], BeforeValidator(_label_words)] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str | None], BeforeValidator(_label_words)] = Field(
+        default_factory=dict
+    )
     # fold: labels that differ only in capital letters are one.
     label_case: Literal["keep", "fold"] = "keep"
-    feedback: Path | None = None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
-    seen: str | None = None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
+    feedback: Path | None = (
+        None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
+    )
+    seen: str | None = (
+        None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
+    )
     # A longer value goes to quarantine. null: 200,000 bytes of a text, 100 MB of a picture.
     max_bytes_per_value: Annotated[int, Field(ge=1)] | None = None

@@ -52,17 +52,27 @@ def _follow(value: Any, steps: Sequence[str | int]) -> Any:
 def _longest_key(value: Mapping[str, Any], steps: Sequence[str | int]) -> int:
     """Return how many steps make a key of the mapping together; 0 where none do."""
     for count in range(len(steps), 0, -1):
-        if all(isinstance(step, str) for step in steps[:count]) and ".".join(map(str, steps[:count])) in value:
+        if (
+            all(isinstance(step, str) for step in steps[:count])
+            and ".".join(map(str, steps[:count])) in value
+        ):
             return count
     return 0
 
 
 def with_paths(record: Mapping[str, Any], wanted: Layout) -> Mapping[str, Any]:
     """Return a record with the values of those wanted columns that are paths."""
-    nested = [column for column in wanted.columns if is_path(column.source) and column.source not in record]
+    nested = [
+        column
+        for column in wanted.columns
+        if is_path(column.source) and column.source not in record
+    ]
     if not nested:
         return record
-    values = {column.source: lookup(record, column.source, is_target=column.role == "target") for column in nested}
+    values = {
+        column.source: lookup(record, column.source, is_target=column.role == "target")
+        for column in nested
+    }
     return {**record, **{name: value for name, value in values.items() if value is not ABSENT}}
 
 

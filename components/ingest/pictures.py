@@ -36,7 +36,11 @@ class PictureIndex:
             return []
         candidates = self._by_name.get(name.name) or self._by_stem.get(name.name) or []
         parts = [part for part in name.parent.parts if part not in (".", "/", "..")]
-        exact = [path for path in candidates if not parts or list(path.parent.parts[-len(parts) :]) == parts]
+        exact = [
+            path
+            for path in candidates
+            if not parts or list(path.parent.parts[-len(parts) :]) == parts
+        ]
         return exact or candidates
 
 
@@ -48,7 +52,9 @@ def names_pictures(records: Sequence[Record], index: PictureIndex) -> bool:
             if value not in (None, ""):
                 columns[name].append(value)
     # A number names a picture only where nothing else could be meant: 1.png is also the first row.
-    texts = [values for values in columns.values() if all(isinstance(value, str) for value in values)]
+    texts = [
+        values for values in columns.values() if all(isinstance(value, str) for value in values)
+    ]
     return any(_share(values, index) >= _SHARE for values in texts)
 
 
@@ -56,7 +62,9 @@ def _share(values: Sequence[Any], index: PictureIndex) -> float:
     return sum(bool(index.matches(value)) for value in values) / len(values) if values else 0.0
 
 
-def with_pictures(records: Iterable[Record | Bad], unit: Unit, wanted: Layout) -> Iterator[Record | Bad]:
+def with_pictures(
+    records: Iterable[Record | Bad], unit: Unit, wanted: Layout
+) -> Iterator[Record | Bad]:
     """Yield records with the bytes of the pictures that they name."""
     if wanted.input.type != pa.binary():
         yield from records

@@ -22,7 +22,9 @@ QUARANTINE = pa.schema([("origin", pa.string()), ("reason", pa.string()), ("exce
 _EXCERPT = 200
 _BATCH = 20_000
 
-Format = Literal["csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"]
+Format = Literal[
+    "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"
+]
 TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet")
 
 
@@ -86,7 +88,9 @@ def origin_of(unit: Unit, item: Record | Bad) -> str:
     return item.file if unit.name == "." else f"{unit.name}/{item.file}"
 
 
-def shaped(found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str) -> tuple[pa.Table, pa.Table]:
+def shaped(
+    found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
+) -> tuple[pa.Table, pa.Table]:
     """Records to raw rows and quarantined ones.
 
     Args:
@@ -106,16 +110,29 @@ def shaped(found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str) 
                     raise Reject(item.reason, item.excerpt)
                 row = wanted.row(item.values)
             except Reject as reject:
-                excerpt = reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
-                rejected.append({"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)})
+                excerpt = (
+                    reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
+                )
+                rejected.append(
+                    {"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)}
+                )
             else:
-                rows.append({**row, "id": row["id"] or f"{key}-{item.row}", "split": row["split"] or unit.split, "origin": origin})
+                rows.append(
+                    {
+                        **row,
+                        "id": row["id"] or f"{key}-{item.row}",
+                        "split": row["split"] or unit.split,
+                        "origin": origin,
+                    }
+                )
         tables.append(pa.Table.from_pylist(rows, schema=wanted.schema))
         bad.append(pa.Table.from_pylist(rejected, schema=QUARANTINE))
     return pa.concat_tables(tables), pa.concat_tables(bad)
 
 
-def settle_splits(rows: pa.Table, target: str | None, units: Sequence[Unit]) -> tuple[pa.Table, str]:
+def settle_splits(
+    rows: pa.Table, target: str | None, units: Sequence[Unit]
+) -> tuple[pa.Table, str]:
     """Return rows whose splits can be judged on, and what is said of them.
 
     Names of files may say a test split that has no labels. Then validation rows with labels are the test rows; where
@@ -158,7 +175,9 @@ def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
             ids[place] = _own_id(origin, place, keys)
             replaced += 1
         seen.add(ids[place])
-    return rows.set_column(rows.schema.get_field_index("id"), "id", pa.array(ids, pa.string())), replaced
+    return rows.set_column(
+        rows.schema.get_field_index("id"), "id", pa.array(ids, pa.string())
+    ), replaced
 
 
 def _own_id(origin: str, place: int, keys: Mapping[str, str]) -> str:
@@ -170,7 +189,11 @@ def _own_id(origin: str, place: int, keys: Mapping[str, str]) -> str:
 
 def show(values: Mapping[str, Any]) -> str:
     """A record in one line."""
-    return " | ".join(f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)[:_EXCERPT] for value in values.values() if value is not None)
+    return " | ".join(
+        f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)[:_EXCERPT]
+        for value in values.values()
+        if value is not None
+    )
 
 
 def _printable(text: str) -> str:

@@ -123,7 +123,9 @@ class ColumnSample:
     def is_picture(self) -> bool:
         """Whether the column holds pictures, or names those beside the table."""
         # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
-        return self.kind == pa.binary() or (self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures)
+        return self.kind == pa.binary() or (
+            self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures
+        )
 
     @property
     def mean(self) -> float:
@@ -145,7 +147,11 @@ class ColumnSample:
     @property
     def is_numeric(self) -> bool:
         """Whether all values are numbers."""
-        return bool(self.values) and not self.long and all(number_of(value) is not None for value in self.values)
+        return (
+            bool(self.values)
+            and not self.long
+            and all(number_of(value) is not None for value in self.values)
+        )
 
 
 @dataclass
@@ -199,7 +205,9 @@ class Sample:
         return [Refusal(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
 
-def scan_columns(source: Files, root: Path, role: Role | None = None, rows: int = ROWS) -> SourceColumns:
+def scan_columns(
+    source: Files, root: Path, role: Role | None = None, rows: int = ROWS
+) -> SourceColumns:
     """Read the first rows of a source under its own column names.
 
     Args:
@@ -235,7 +243,10 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
     for unit in units:
         if unit.header is False:
             names.setdefault(unit.columns, []).append(unit.name)
-    return [f"without a header: {some(files)}; its columns are called {', '.join(columns)} (ingest.source.column_names)" for columns, files in names.items()]
+    return [
+        f"without a header: {some(files)}; its columns are called {', '.join(columns)} (ingest.source.column_names)"
+        for columns, files in names.items()
+    ]
 
 
 def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> None:
@@ -265,7 +276,9 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
     result.units.append(_unit_sample(unit, encodings, tuple(names), result.rows - before))
 
 
-def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: int = ROWS) -> Sample:
+def read_sample(
+    params: IngestParams, roles: Sequence[Role], root: Path, rows: int = ROWS
+) -> Sample:
     """Read the first rows of a source as ingest does.
 
     Args:
@@ -298,7 +311,9 @@ def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: i
         tables.append(table)
         bad.append(refused)
         columns = looked_at.dialect.names if looked_at.dialect else ()
-        samples.append(_unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows))
+        samples.append(
+            _unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows)
+        )
     target = wanted.target.name if wanted.target else None
     table, note = settle_splits(pa.concat_tables(tables), target, units)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
@@ -312,7 +327,9 @@ def read_sample(params: IngestParams, roles: Sequence[Role], root: Path, rows: i
     return sample
 
 
-def _summarized(table: pa.Table, quarantine: pa.Table, wanted: Layout, units: list[UnitSample], complete: bool) -> Sample:
+def _summarized(
+    table: pa.Table, quarantine: pa.Table, wanted: Layout, units: list[UnitSample], complete: bool
+) -> Sample:
     labels = table[wanted.target.name] if wanted.target else pa.chunked_array([pa.nulls(0)])
     counts = Counter(label for label in labels.to_pylist() if label is not None)
     splits = Counter(split for split in table["split"].to_pylist() if split is not None)
@@ -330,7 +347,9 @@ def _summarized(table: pa.Table, quarantine: pa.Table, wanted: Layout, units: li
     )
 
 
-def _unit_sample(unit: Unit, encodings: set[str], columns: tuple[str, ...], rows: int) -> UnitSample:
+def _unit_sample(
+    unit: Unit, encodings: set[str], columns: tuple[str, ...], rows: int
+) -> UnitSample:
     return UnitSample(
         name=unit.name,
         format=unit.format,
@@ -352,7 +371,9 @@ def _nothing(source: Files, result: SourceColumns) -> InputError:
         )
     first = result.refusals[0]
     what = f"has no usable row among the first {result.refused:,}; the first: {first}"
-    return InputError(what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals}))
+    return InputError(
+        what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals})
+    )
 
 
 _LABEL = Column("label", "label", pa.string(), "target", must=True)

@@ -34,7 +34,9 @@ class Watermark:
     kind: str = ""  # of the cursor's values; "" before the first row
     value: str = ""  # the greatest that was pulled
     rows: int = 0
-    columns: dict[str, str] = field(default_factory=dict)  # name -> type; "null" where no row had a value yet
+    columns: dict[str, str] = field(
+        default_factory=dict
+    )  # name -> type; "null" where no row had a value yet
     shards: tuple[Shard, ...] = ()
 
     def write(self, folder: Path) -> None:
@@ -54,7 +56,11 @@ def read(folder: Path) -> Watermark | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"is not readable ({type(error).__name__})", where=str(folder / WATERMARK), remedy="gristmill pull --from-scratch makes the folder anew") from None
+        raise InputError(
+            f"is not readable ({type(error).__name__})",
+            where=str(folder / WATERMARK),
+            remedy="gristmill pull --from-scratch makes the folder anew",
+        ) from None
 
 
 def units(source: Sql, root: Path) -> list[Unit]:
@@ -70,5 +76,9 @@ def units(source: Sql, root: Path) -> list[Unit]:
     for shard in mark.shards:
         path = folder / shard.file
         if not path.is_file() or sha256(path) != shard.sha256:
-            raise InputError("is missing or not what was pulled: it was cut or edited", where=f"{source.path}/{shard.file}", remedy="bring it back (dvc checkout), or gristmill pull --from-scratch")
+            raise InputError(
+                "is missing or not what was pulled: it was cut or edited",
+                where=f"{source.path}/{shard.file}",
+                remedy="bring it back (dvc checkout), or gristmill pull --from-scratch",
+            )
     return [Unit(shard.file, (folder / shard.file,), "parquet") for shard in mark.shards]

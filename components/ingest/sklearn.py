@@ -30,7 +30,11 @@ def digits(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
     from sklearn.datasets import load_digits
 
     if wanted.input.type != pa.binary():
-        raise InputError(f"holds pictures, but the task's input is {wanted.input.name!r}", where=unit.name, remedy="set ingest.source, or take another task")
+        raise InputError(
+            f"holds pictures, but the task's input is {wanted.input.name!r}",
+            where=unit.name,
+            remedy="set ingest.source, or take another task",
+        )
     data = load_digits()
     pixels = np.rint(data.images * (255 / _WHITE)).astype(np.uint8)
     for row, (picture, digit) in enumerate(zip(pixels, data.target.tolist(), strict=True), 1):

@@ -32,7 +32,9 @@ CANONICAL = {
     "测试集": "test",
 }
 # Folders whose files have no label, beside those of classes.
-UNLABELLED = frozenset({"unsup", "unsupervised", "unlabelled", "unlabeled", "nolabel", "无标签", "未标注"})
+UNLABELLED = frozenset(
+    {"unsup", "unsupervised", "unlabelled", "unlabeled", "nolabel", "无标签", "未标注"}
+)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 _SET = re.compile(r"(set|data|ing)$")
 
@@ -42,13 +44,19 @@ def split_of(name: str) -> str | None:
     folded = name.strip().casefold()
     if folded in CANONICAL:
         return CANONICAL[folded]
-    found = {CANONICAL[word] for word in map(_plain_word, _WORDS.findall(name)) if word in CANONICAL}
+    found = {
+        CANONICAL[word] for word in map(_plain_word, _WORDS.findall(name)) if word in CANONICAL
+    }
     return found.pop() if len(found) == 1 else None
 
 
 def without_split(name: str) -> str:
     """Return what a name says beside a split, for a person."""
-    kept = [word for word in re.split(r"[-_.\s]+", name) if word and split_of(word) is None and word.casefold() not in ("set", "data")]
+    kept = [
+        word
+        for word in re.split(r"[-_.\s]+", name)
+        if word and split_of(word) is None and word.casefold() not in ("set", "data")
+    ]
     return "_".join(kept)
 
 

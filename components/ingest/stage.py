@@ -42,7 +42,9 @@ READERS: Mapping[Format, formats.Reader] = {
 }
 _LOOKED_AT = 100_000  # refused rows, for the first of each reason
 _EXCERPT = 80
-_FACTS = pa.schema([("sha256", pa.string()), ("encoding", pa.string()), ("columns", pa.list_(pa.string()))])  # of a unit, which its name and its rows do not say
+_FACTS = pa.schema(
+    [("sha256", pa.string()), ("encoding", pa.string()), ("columns", pa.list_(pa.string()))]
+)  # of a unit, which its name and its rows do not say
 
 
 @dataclass(frozen=True)
@@ -78,35 +80,81 @@ def run(job: Job) -> None:
     stamps = _stamps(params, job, found)
     accepted = files.feedback(params.feedback, job.root) if params.feedback else []
     told = accepted if params.seen else []  # DVC looks at the params, not at that folder
-    named = {role: name for role, name in params.columns.items() if role not in ("id", "group", "split")}  # which feedback has not from the source
+    named = {
+        role: name for role, name in params.columns.items() if role not in ("id", "group", "split")
+    }  # which feedback has not from the source
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
     keys = unit_keys([unit.name for unit in (*found, *told)])
     memo = Memo(job.memo, job.journal.say)
-    parsed = _read([Piece(unit, wanted, keys[unit.name]) for unit in found] + [Piece(unit, own, keys[unit.name]) for unit in told], memo, job.journal)
+    parsed = _read(
+        [Piece(unit, wanted, keys[unit.name]) for unit in found]
+        + [Piece(unit, own, keys[unit.name]) for unit in told],
+        memo,
+        job.journal,
+    )
     if accepted:
-        job.journal.say(f"{len(accepted)} files of feedback: " + (f"read as a retrain found them ({params.seen[:12]})" if params.seen else "left to gristmill retrain"))
+        job.journal.say(
+            f"{len(accepted)} files of feedback: "
+            + (
+                f"read as a retrain found them ({params.seen[:12]})"
+                if params.seen
+                else "left to gristmill retrain"
+            )
+        )
     for note in listing.notes:
         job.journal.say(note)
-    rows = pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
-    quarantine = pa.concat_tables([each.quarantine for each in parsed]) if parsed else QUARANTINE.empty_table()
+    rows = (
+        pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
+    )
+    quarantine = (
+        pa.concat_tables([each.quarantine for each in parsed])
+        if parsed
+        else QUARANTINE.empty_table()
+    )
     _check_rows(rows, quarantine, params.source.path)
     classes = _classes(rows, wanted, params.source.path)
     rows, note = settle_splits(rows, wanted.target.name if wanted.target else None, found)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
-        job.journal.say(f"{replaced} ids occur more than once in the source: those rows got ids of their own")
+        job.journal.say(
+            f"{replaced} ids occur more than once in the source: those rows got ids of their own"
+        )
     _say(job.journal, parsed, quarantine)
     for line in [*([note] if note else []), *label_notes(rows, wanted, classes)]:
         job.journal.say(line)
     facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
-    job.journal.params(_watermark(params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows))
+    job.journal.params(
+        _watermark(
+            params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows
+        )
+    )
     write_table(job.outputs["raw"], {"rows": rows}, facts)
-    write_table(job.outputs["raw"] / "quarantine", {"quarantine": quarantine}, {"reasons": _reasons(quarantine)})
-    report = {"rows": rows.num_rows, "quarantined": quarantine.num_rows, "classes": len(classes), "files": len(parsed)}
+    write_table(
+        job.outputs["raw"] / "quarantine",
+        {"quarantine": quarantine},
+        {"reasons": _reasons(quarantine)},
+    )
+    report = {
+        "rows": rows.num_rows,
+        "quarantined": quarantine.num_rows,
+        "classes": len(classes),
+        "files": len(parsed),
+    }
     write_atomic(job.outputs["report"], to_json(report))
     memo.close()
-    if _stamps(params, job, files.units(params.source, job.root) if isinstance(params.source, Files) else found) != stamps:  # DVC would take the new source for what was read
-        raise InputError("was written to while it was read", where=params.source.path, remedy="let the other program end, then run the same command again")
+    if (
+        _stamps(
+            params,
+            job,
+            files.units(params.source, job.root) if isinstance(params.source, Files) else found,
+        )
+        != stamps
+    ):  # DVC would take the new source for what was read
+        raise InputError(
+            "was written to while it was read",
+            where=params.source.path,
+            remedy="let the other program end, then run the same command again",
+        )
 
 
 def label_rules(params: IngestParams) -> LabelRules:
@@ -121,7 +169,9 @@ def list_units(params: IngestParams, root: Path) -> Listing:
         return files.list_source(source, root)
     if isinstance(source, Sql):
         return Listing(shards.units(source, root))
-    return Listing(package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root))
+    return Listing(
+        package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
+    )
 
 
 def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
@@ -136,7 +186,10 @@ def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
     A table whose name says that it is for judging may come without labels: its rows have none.
     """
     if unit.split in ("validation", "test"):
-        columns = [replace(column, must=column.must and column.role != "target") for column in wanted.columns]
+        columns = [
+            replace(column, must=column.must and column.role != "target")
+            for column in wanted.columns
+        ]
         wanted = replace(wanted, columns=columns)
     if unit.paths and unit.paths[0].stat().st_size:
         return replace(unit, dialect=_dialect(unit, wanted)), wanted
@@ -154,16 +207,27 @@ def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
 
 def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
     """Name, size and times of each file of a source: others when somebody has written to it."""
-    paths = [path for unit in found for path in unit.paths] + ([job.root / params.source.path / shards.WATERMARK] if isinstance(params.source, Sql) else [])
+    paths = [path for unit in found for path in unit.paths] + (
+        [job.root / params.source.path / shards.WATERMARK] if isinstance(params.source, Sql) else []
+    )
     told = [(path, path.stat()) if path.exists() else (path, None) for path in paths]
-    return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (path,) for path, stat in told]
+    return [
+        (path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (path,)
+        for path, stat in told
+    ]
 
 
-def _watermark(params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int) -> dict[str, Any]:
+def _watermark(
+    params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int
+) -> dict[str, Any]:
     """What the run is said to have seen of the source: a digest of all its files, their rows, and how far a database was pulled."""
     mark = shards.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
     digest = key_of({"files": [[each["name"], each["sha256"]] for each in found]})
-    return {"source.digest": digest, "source.rows": rows, **({"source.cursor": mark.value} if mark else {})}
+    return {
+        "source.digest": digest,
+        "source.rows": rows,
+        **({"source.cursor": mark.value} if mark else {}),
+    }
 
 
 def parse(piece: Piece) -> Parsed:
@@ -172,7 +236,12 @@ def parse(piece: Piece) -> Parsed:
     unit, wanted = prepared(piece.unit, piece.layout)
     rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
     digest = _digest(unit) or _of_values(rows, wanted.input.name)
-    facts = {"name": unit.name, "sha256": digest, "encoding": ", ".join(sorted(used)) or "binary", "rows": rows.num_rows}
+    facts = {
+        "name": unit.name,
+        "sha256": digest,
+        "encoding": ", ".join(sorted(used)) or "binary",
+        "rows": rows.num_rows,
+    }
     if unit.dialect and not unit.dialect.header:
         facts["columns"] = list(unit.dialect.names)
     return Parsed(rows, quarantine, facts)
@@ -182,14 +251,24 @@ def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]
     """All units in their order: those that an earlier run has read, byte for byte the same and in the same way, are not read again."""
     digests = [_digest(piece.unit) for piece in pieces]
     keys = [_key(piece, digest) for piece, digest in zip(pieces, digests, strict=True)]
-    parsed = [_remembered(piece, memo.get(key, [piece.layout.schema, QUARANTINE, _FACTS])) for piece, key in zip(pieces, keys, strict=True)]
+    parsed = [
+        _remembered(piece, memo.get(key, [piece.layout.schema, QUARANTINE, _FACTS]))
+        for piece, key in zip(pieces, keys, strict=True)
+    ]
     new = [place for place, each in enumerate(parsed) if each is None]
     fresh = [pieces[place] for place in new]
     # One unit is read here: a task of its own would only be started and waited for.
-    for done, (place, each) in enumerate(zip(new, spread(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1):
+    for done, (place, each) in enumerate(
+        zip(new, spread(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1
+    ):
         parsed[place] = each
-        if digests[place] == each.facts["sha256"]:  # else it has no files, or somebody wrote to them meanwhile
-            memo.put(keys[place], [each.rows, each.quarantine, pa.Table.from_pylist([each.facts], schema=_FACTS)])
+        if (
+            digests[place] == each.facts["sha256"]
+        ):  # else it has no files, or somebody wrote to them meanwhile
+            memo.put(
+                keys[place],
+                [each.rows, each.quarantine, pa.Table.from_pylist([each.facts], schema=_FACTS)],
+            )
         journal.progress(len(pieces) - len(new) + done, len(pieces), "files")
     return [each for each in parsed if each is not None]
 
@@ -197,11 +276,25 @@ def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]
 def _key(piece: Piece, digest: str) -> str:
     """Covers all that reading a unit depends on."""
     unit, wanted = piece.unit, piece.layout
-    columns = [[column.name, column.source, str(column.type), column.role, column.must] for column in wanted.columns]
+    columns = [
+        [column.name, column.source, str(column.type), column.role, column.must]
+        for column in wanted.columns
+    ]
     return key_of(
         {
             "files": digest,
-            "unit": [unit.name, unit.format, unit.encoding, unit.label, unit.split, piece.key, unit.header, unit.column_names, unit.unlabelled, unit.pictures],
+            "unit": [
+                unit.name,
+                unit.format,
+                unit.encoding,
+                unit.label,
+                unit.split,
+                piece.key,
+                unit.header,
+                unit.column_names,
+                unit.unlabelled,
+                unit.pictures,
+            ],
             "limit": wanted.limit,
             "columns": columns,
             "labels": _rules_key(wanted),
@@ -266,7 +359,11 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
     if rows.num_rows:
         return
     if not quarantine.num_rows:
-        raise InputError("holds no rows", where=path, remedy="put rows into it, or set ingest.source.path to another file")
+        raise InputError(
+            "holds no rows",
+            where=path,
+            remedy="put rows into it, or set ingest.source.path to another file",
+        )
     reasons = _reasons(quarantine)
     first = quarantine.slice(0, 1).to_pylist()[0]
     what = f"none of its {quarantine.num_rows} rows can be used: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}; the first: {first['excerpt']}"
@@ -287,10 +384,21 @@ def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
     """
     if wanted.target is None or wanted.target.type != pa.string():
         return {}
-    counts = {each["values"]: each["counts"] for each in rows[wanted.target.name].drop_null().value_counts().to_pylist()}
+    counts = {
+        each["values"]: each["counts"]
+        for each in rows[wanted.target.name].drop_null().value_counts().to_pylist()
+    }
     if len(counts) < 2:
-        what = f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed" if counts else f"has no row with a label among {rows.num_rows}"
-        raise InputError(what, where=path, remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label")
+        what = (
+            f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed"
+            if counts
+            else f"has no row with a label among {rows.num_rows}"
+        )
+        raise InputError(
+            what,
+            where=path,
+            remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label",
+        )
     return dict(sorted(counts.items()))
 
 
@@ -305,7 +413,9 @@ def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> No
         if "columns" in each.facts:
             by_columns[", ".join(each.facts["columns"])].append(each.facts["name"])
     for columns, names in sorted(by_columns.items()):
-        journal.say(f"without a header (ingest.source.header): {some(names)}; its columns: {columns}")
+        journal.say(
+            f"without a header (ingest.source.header): {some(names)}; its columns: {columns}"
+        )
     for line in refusal_notes(quarantine):
         journal.say(line)
 
@@ -321,12 +431,19 @@ def refusal_notes(quarantine: pa.Table) -> list[str]:
     if not quarantine.num_rows:
         return []
     counts = _reasons(quarantine)
-    notes = [f"quarantined {quarantine.num_rows}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items())]
+    notes = [
+        f"quarantined {quarantine.num_rows}: "
+        + ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    ]
     shown = set[str]()
     for row in quarantine.slice(0, _LOOKED_AT).to_pylist():
         if row["reason"] not in shown:
             shown.add(row["reason"])
             excerpt = f": {' '.join(row['excerpt'].split())[:_EXCERPT]}" if row["excerpt"] else ""
-            remedy = "; a larger ingest.max_bytes_per_value lets it in" if row["reason"] == "too_large" else ""
+            remedy = (
+                "; a larger ingest.max_bytes_per_value lets it in"
+                if row["reason"] == "too_large"
+                else ""
+            )
             notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}{remedy}")
     return notes

@@ -54,7 +54,9 @@ class Survey:
 
     def only(self, names: Collection[str]) -> Survey:
         """Without the feedback that lies in other files."""
-        return replace(self, feedback={name: told for name, told in self.feedback.items() if name in names})
+        return replace(
+            self, feedback={name: told for name, told in self.feedback.items() if name in names}
+        )
 
 
 def survey(params: IngestParams, root: Path, known: Known) -> Survey:
@@ -73,11 +75,31 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
     rows, size, columns = 0, 0, dict[str, str]()
     for unit in found:
         facts = [_file(path, known) for path in unit.paths]
-        seen[unit.name] = [unit.label or "", *(str(fact[2]) for fact in facts)] if facts else [metadata.version("scikit-learn")]
+        seen[unit.name] = (
+            [unit.label or "", *(str(fact[2]) for fact in facts)]
+            if facts
+            else [metadata.version("scikit-learn")]
+        )
         size += sum(int(fact[0]) for fact in facts)
-        rows += len(facts) if unit.format == "folders" else _rows(unit, int(facts[0][3])) if facts else 1
-        columns |= {name: merged(columns.get(name, kind), kind) or kind for name, kind in _columns(unit).items()}
-    told = {unit.name: [str(_file(unit.paths[0], known)[2])] for unit in files.feedback(params.feedback, root)} if params.feedback else {}
+        rows += (
+            len(facts)
+            if unit.format == "folders"
+            else _rows(unit, int(facts[0][3]))
+            if facts
+            else 1
+        )
+        columns |= {
+            name: merged(columns.get(name, kind), kind) or kind
+            for name, kind in _columns(unit).items()
+        }
+    told = (
+        {
+            unit.name: [str(_file(unit.paths[0], known)[2])]
+            for unit in files.feedback(params.feedback, root)
+        }
+        if params.feedback
+        else {}
+    )
     mark = shards.read(root / params.source.path) if isinstance(params.source, Sql) else None
     return Survey(seen, told, rows, columns, size, mark.value if mark else "")
 
@@ -85,20 +107,42 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
 def _units(params: IngestParams, root: Path) -> list[Unit]:
     source = params.source
     if isinstance(source, (Files, Sql)):
-        return files.units(source, root) if isinstance(source, Files) else shards.units(source, root)
-    return package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
+        return (
+            files.units(source, root) if isinstance(source, Files) else shards.units(source, root)
+        )
+    return (
+        package.units(source, root) if isinstance(source, Package) else sklearn.units(source, root)
+    )
 
 
 def _digest(seen: Mapping[str, list[str]]) -> str:
     return hashlib.sha256(to_json(seen).encode()).hexdigest()
 
 
-def changes(before_rows: int, before_columns: Mapping[str, str], rows: int, columns: Mapping[str, str], least: float) -> list[str]:
+def changes(
+    before_rows: int,
+    before_columns: Mapping[str, str],
+    rows: int,
+    columns: Mapping[str, str],
+    least: float,
+) -> list[str]:
     """What is wrong with a source against what it was: fewer rows than a share of them, columns that are gone, empty now or of another type."""
-    found = [f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}"] if rows < least * before_rows else []
+    found = (
+        [f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}"]
+        if rows < least * before_rows
+        else []
+    )
     found += [f"the column {name!r} is gone" for name in before_columns if name not in columns]
-    both = {name: (kind, columns[name]) for name, kind in before_columns.items() if columns.get(name, kind) != kind}
-    return found + [f"the column {name!r} is {now} and was {kind}" for name, (kind, now) in both.items() if now == "null" or merged(kind, now) is None]
+    both = {
+        name: (kind, columns[name])
+        for name, kind in before_columns.items()
+        if columns.get(name, kind) != kind
+    }
+    return found + [
+        f"the column {name!r} is {now} and was {kind}"
+        for name, (kind, now) in both.items()
+        if now == "null" or merged(kind, now) is None
+    ]
 
 
 def read_known(path: Path) -> Known:
@@ -117,7 +161,11 @@ def _file(path: Path, known: Known) -> list[int | str]:
             return before
         fact: list[int | str] = [told.st_size, told.st_mtime_ns, *_read(path)]
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), remedy="bring it back, or set ingest.source to what there is") from None
+        raise InputError(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            remedy="bring it back, or set ingest.source to what there is",
+        ) from None
     if time.time_ns() - told.st_mtime_ns > _SETTLED_NS:
         known[str(path)] = fact
     return fact
@@ -168,7 +216,13 @@ def _columns(unit: Unit) -> dict[str, str]:
 def _parquet(unit: Unit) -> pq.FileMetaData:
     try:
         path = unit.paths[0]
-        with pq.ParquetFile(pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path) as file:
+        with pq.ParquetFile(
+            pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path
+        ) as file:
             return file.metadata
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"is not readable Parquet: {error}", where=unit.name, remedy="set ingest.source.format, or write the file again") from None
+        raise InputError(
+            f"is not readable Parquet: {error}",
+            where=unit.name,
+            remedy="set ingest.source.format, or write the file again",
+        ) from None

@@ -19,7 +19,9 @@ _SAMPLE_ROWS = 2000
 _MAGIC = {b"\xd0\xcf\x11\xe0": "is an old or encrypted Excel file"}
 
 
-def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
+def sheet_rows(
+    unit: Unit, wanted: Layout
+) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
     """Return whether the sheet has a header, the names of its columns, and its rows with their numbers.
 
     Args:
@@ -35,7 +37,9 @@ def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Itera
     content = _content(unit)
     try:
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
-        sheets = {sheet.title: sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None}
+        sheets = {
+            sheet.title: sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None
+        }
     except (
         InvalidFileException,
         KeyError,
@@ -46,7 +50,9 @@ def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Itera
     ) as error:
         raise _unreadable(unit, str(error)) from None
     if not sheets:
-        raise InputError("has no sheet with rows", where=unit.name, remedy="put rows into its first sheet")
+        raise InputError(
+            "has no sheet with rows", where=unit.name, remedy="put rows into its first sheet"
+        )
     name = _chosen(
         unit,
         list(sheets),
@@ -54,7 +60,9 @@ def sheet_rows(unit: Unit, wanted: Layout) -> tuple[bool, tuple[str, ...], Itera
         wanted,
     )
     first = next(_rows(sheets[name]))[1]
-    sample = [[_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)]
+    sample = [
+        [_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)
+    ]
     header, names = settle_names(unit, [_shown(cell) for cell in first], sample, wanted)
     return header, names, _rows(sheets[name])
 
@@ -63,7 +71,9 @@ def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], want
     if len(titles) == 1:
         return titles[0]
     required = [column.source for column in wanted.columns if column.must]
-    fitting = [title for title in titles if required and all(name in first[title] for name in required)]
+    fitting = [
+        title for title in titles if required and all(name in first[title] for name in required)
+    ]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(map(repr, titles))

@@ -39,7 +39,12 @@ class Finding:
         return asdict(self)
 
 
-def compare(profile: Mapping[str, Any], window: Mapping[str, Sequence[Any]], level: float, labelled: tuple[int, int] | None = None) -> list[Finding]:
+def compare(
+    profile: Mapping[str, Any],
+    window: Mapping[str, Sequence[Any]],
+    level: float,
+    labelled: tuple[int, int] | None = None,
+) -> list[Finding]:
     """Compare a window with training.
 
     Args:
@@ -61,7 +66,10 @@ def compare(profile: Mapping[str, Any], window: Mapping[str, Sequence[Any]], lev
     if labelled and predictions:
         told.append((ACCURACY, labelled[1], *_accuracy(predictions, *labelled)))
     adjusted = holm([p for _, _, p, _ in told])
-    return [Finding(name, rows, p, each, each <= level, change) for (name, rows, p, change), each in zip(told, adjusted, strict=True)]
+    return [
+        Finding(name, rows, p, each, each <= level, change)
+        for (name, rows, p, change), each in zip(told, adjusted, strict=True)
+    ]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -83,9 +91,14 @@ def _numbers(known: Mapping[str, Any], values: Sequence[float]) -> tuple[float, 
     edges, counts = np.asarray(known["edges"]), np.asarray(known["below"])
     below, now = counts / m, np.searchsorted(ranked, edges + 1e-9, side="right")
     gap = float(np.abs(now / n - below).max())
-    gap = max(gap, float(np.searchsorted(ranked, edges[0] - 1e-9, side="left")) / n)  # of what is less than anything before
+    gap = max(
+        gap, float(np.searchsorted(ranked, edges[0] - 1e-9, side="left")) / n
+    )  # of what is less than anything before
     ends = np.unique(np.searchsorted(below, _ENDS).clip(max=len(edges) - 1))
-    p = min(float(kstwo.sf(gap, max(1, round(n * m / (n + m))))) if gap > 0 else 1.0, _shares(counts[ends], now[ends], m, n, len(ends)))
+    p = min(
+        float(kstwo.sf(gap, max(1, round(n * m / (n + m))))) if gap > 0 else 1.0,
+        _shares(counts[ends], now[ends], m, n, len(ends)),
+    )
     middle = edges[min(int(np.searchsorted(below, 0.5)), len(edges) - 1)]
     return min(1.0, 2 * p), f"median {middle:.3g} -> {float(np.median(ranked)):.3g}"
 
@@ -95,8 +108,17 @@ def _names(known: Mapping[str, Any], values: Sequence[str]) -> tuple[float, str]
     before: Mapping[str, int] = known["counts"]
     now, seen = Counter(values), Counter(value if value in before else OTHER for value in values)
     names = sorted({*before, *seen})
-    shares = {name: (before.get(name, 0) / known["rows"], now[name] / len(values)) for name in {*before, *now}}
-    return _shares([before.get(name, 0) for name in names], [seen[name] for name in names], known["rows"], len(values), max(1, len(names) - (len(names) == 2))), _moved(shares, 1)
+    shares = {
+        name: (before.get(name, 0) / known["rows"], now[name] / len(values))
+        for name in {*before, *now}
+    }
+    return _shares(
+        [before.get(name, 0) for name in names],
+        [seen[name] for name in names],
+        known["rows"],
+        len(values),
+        max(1, len(names) - (len(names) == 2)),
+    ), _moved(shares, 1)
 
 
 def _words(known: Mapping[str, Any], values: Sequence[Sequence[str]]) -> tuple[float, str]:
@@ -104,18 +126,29 @@ def _words(known: Mapping[str, Any], values: Sequence[Sequence[str]]) -> tuple[f
     words = sorted(known["counts"])
     counted = Counter(word for each in values for word in set(each))
     before, now = [known["counts"][word] for word in words], [counted[word] for word in words]
-    shares = {word: (before[place] / known["rows"], now[place] / len(values)) for place, word in enumerate(words)}
+    shares = {
+        word: (before[place] / known["rows"], now[place] / len(values))
+        for place, word in enumerate(words)
+    }
     return _shares(before, now, known["rows"], len(values), len(words)), _moved(shares, _SHOWN)
 
 
-def _shares(before: Sequence[int] | NDArray[np.int64], now: Sequence[int] | NDArray[np.int64], m: int, n: int, tests: int) -> float:
+def _shares(
+    before: Sequence[int] | NDArray[np.int64],
+    now: Sequence[int] | NDArray[np.int64],
+    m: int,
+    n: int,
+    tests: int,
+) -> float:
     """The least p value of Fisher's exact tests, two-sided by doubling, times their number (Bonferroni)."""
     from scipy.stats import hypergeom
 
     if not len(before):
         return 1.0
     total, seen = np.array(before) + np.array(now), np.array(now)
-    tails = np.minimum(hypergeom.cdf(seen, n + m, total, n), hypergeom.sf(seen - 1, n + m, total, n))
+    tails = np.minimum(
+        hypergeom.cdf(seen, n + m, total, n), hypergeom.sf(seen - 1, n + m, total, n)
+    )
     return min(1.0, 2 * tests * float(tails.min()))
 
 
@@ -125,11 +158,15 @@ def _cloud(known: Mapping[str, Any], values: Sequence[Sequence[float]]) -> tuple
 
     now, n, m = np.asarray(values, dtype=float), len(values), known["rows"]
     size = now.shape[1]
-    scatter = ((m - 1) * np.asarray(known["covariance"]) + (n - 1) * np.atleast_2d(np.cov(now.T))) / (n + m - 2)
+    scatter = (
+        (m - 1) * np.asarray(known["covariance"]) + (n - 1) * np.atleast_2d(np.cov(now.T))
+    ) / (n + m - 2)
     moved = now.mean(0) - np.asarray(known["mean"])
     distance = float(moved @ np.linalg.pinv(scatter, rcond=1e-9, hermitian=True) @ moved)
     rest = n + m - size - 1
-    return float(f.sf(distance * n * m / (n + m) * rest / ((n + m - 2) * size), size, rest)), f"mean moved by {distance**0.5:.2g} standard deviations"
+    return float(
+        f.sf(distance * n * m / (n + m) * rest / ((n + m - 2) * size), size, rest)
+    ), f"mean moved by {distance**0.5:.2g} standard deviations"
 
 
 def _accuracy(known: Mapping[str, Any], right: int, rows: int) -> tuple[float, str]:
@@ -141,8 +178,15 @@ def _accuracy(known: Mapping[str, Any], right: int, rows: int) -> tuple[float, s
 
 
 def _moved(shares: Mapping[str, tuple[float, float]], count: int) -> str:
-    largest = sorted(shares.items(), key=lambda item: (-abs(item[1][1] - item[1][0]), item[0]))[:count]
+    largest = sorted(shares.items(), key=lambda item: (-abs(item[1][1] - item[1][0]), item[0]))[
+        :count
+    ]
     return ", ".join(f"{name} {before:.1%} -> {now:.1%}" for name, (before, now) in largest)
 
 
-_TESTS: Mapping[str, Callable[[Any, Any], tuple[float, str]]] = {"numbers": _numbers, "names": _names, "words": _words, "cloud": _cloud}
+_TESTS: Mapping[str, Callable[[Any, Any], tuple[float, str]]] = {
+    "numbers": _numbers,
+    "names": _names,
+    "words": _words,
+    "cloud": _cloud,
+}

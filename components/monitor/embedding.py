@@ -30,7 +30,9 @@ def learn(vectors: Sequence[NDArray[np.float32]]) -> tuple[dict[str, Any], list[
     if len(vectors) < _FEW:
         return {}, []
     learnt, described = _halves(len(vectors), _LEARNT)
-    strength, axes = np.linalg.eigh(np.cov(np.stack([vectors[row] for row in learnt]).T.astype(np.float64)))
+    strength, axes = np.linalg.eigh(
+        np.cov(np.stack([vectors[row] for row in learnt]).T.astype(np.float64))
+    )
     told = _space(axes[:, ::-1][:, :COMPONENTS], strength[::-1][:COMPONENTS])
     return told, [Space(told).at(vectors[row]) for row in described] if told else []
 
@@ -79,8 +81,13 @@ def _space(axes: NDArray[np.float64], strength: NDArray[np.float64]) -> dict[str
     axes = axes[:, strength > 1e-6 * max(strength[0], 0.0)]
     if not axes.size or strength[0] <= 0:
         return {}
-    largest = axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])]  # signed, else a sign would be chance
-    return {"size": axes.shape[1], "axes": base64.b64encode(np.round(axes / largest * 127).astype(np.int8).tobytes()).decode()}
+    largest = axes[
+        np.abs(axes).argmax(0), np.arange(axes.shape[1])
+    ]  # signed, else a sign would be chance
+    return {
+        "size": axes.shape[1],
+        "axes": base64.b64encode(np.round(axes / largest * 127).astype(np.int8).tobytes()).decode(),
+    }
 
 
 class Space:
@@ -91,7 +98,9 @@ class Space:
     """
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self._axes = np.frombuffer(base64.b64decode(told["axes"]), dtype=np.int8).reshape(-1, told["size"]).astype(np.float32) / np.float32(127)
+        self._axes = np.frombuffer(base64.b64decode(told["axes"]), dtype=np.int8).reshape(
+            -1, told["size"]
+        ).astype(np.float32) / np.float32(127)
 
     def at(self, vector: NDArray[np.float32]) -> Point:
         """Where it lies: a number for each direction."""
@@ -101,4 +110,9 @@ class Space:
 def cloud(points: Sequence[Point]) -> dict[str, Any]:
     """A distribution of points: their number, mean and covariance."""
     given = np.asarray(points)
-    return {"kind": "cloud", "rows": len(given), "mean": given.mean(0).round(9).tolist(), "covariance": np.atleast_2d(np.cov(given.T)).round(12).tolist()}
+    return {
+        "kind": "cloud",
+        "rows": len(given),
+        "mean": given.mean(0).round(9).tolist(),
+        "covariance": np.atleast_2d(np.cov(given.T)).round(12).tolist(),
+    }

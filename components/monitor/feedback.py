@@ -59,7 +59,12 @@ class Box:
         if key in self._keys:
             return "labelled"
         reviewed = self.folder / _REVIEWED
-        return "full" if len(self._keys) - (reviewed.read_bytes().count(b"\n") if reviewed.is_file() else 0) >= self._limit else None
+        return (
+            "full"
+            if len(self._keys) - (reviewed.read_bytes().count(b"\n") if reviewed.is_file() else 0)
+            >= self._limit
+            else None
+        )
 
     def add(self, label: Label) -> None:
         """Keep a label.
@@ -68,19 +73,27 @@ class Box:
             EnvironmentFault: the disk is full or not writable.
         """
         if self._lines >= _PER_FILE:
-            self._path, self._lines = self.folder / f"labels-{int(time.time() * 1000):013d}-{self._replica}.jsonl", 0
+            self._path, self._lines = (
+                self.folder / f"labels-{int(time.time() * 1000):013d}-{self._replica}.jsonl",
+                0,
+            )
         _append(self._path, [asdict(label)])
         self._lines += 1
 
     def labels(self) -> list[Label]:
         """One label for each answer, the last of those of replicas that took one at the same moment, in the order in which they came."""
-        found = [Label(**facts) for path in sorted(self.folder.glob(_LABELS)) for facts in _lines(path)]
+        found = [
+            Label(**facts) for path in sorted(self.folder.glob(_LABELS)) for facts in _lines(path)
+        ]
         found.sort(key=lambda label: label.when)
         return sorted({label.key: label for label in found}.values(), key=lambda label: label.when)
 
     def decided(self) -> dict[Key, str]:
         """What a person has said of labels: answer -> "accepted" or "rejected"."""
-        return {(facts["id"], facts["item"]): facts["decision"] for facts in _lines(self.folder / _REVIEWED)}
+        return {
+            (facts["id"], facts["item"]): facts["decision"]
+            for facts in _lines(self.folder / _REVIEWED)
+        }
 
     def waiting(self) -> list[Label]:
         """Labels that nobody has looked at."""
@@ -93,7 +106,13 @@ class Box:
         Raises:
             EnvironmentFault: the disk is full or not writable.
         """
-        _append(self.folder / _REVIEWED, [{"id": id_, "item": item, "decision": decision, "by": by, "when": time.time()} for id_, item in keys])
+        _append(
+            self.folder / _REVIEWED,
+            [
+                {"id": id_, "item": item, "decision": decision, "by": by, "when": time.time()}
+                for id_, item in keys
+            ],
+        )
 
     def _look(self) -> None:
         """Read what was added since the last time, by whatever replica."""
@@ -104,12 +123,17 @@ class Box:
                 new = stream.read()
                 new = new[: new.rfind(b"\n") + 1]
                 self._read[path] = start + len(new)
-                self._keys |= {(facts["id"], facts["item"]) for facts in _parsed(new.decode("utf-8", "replace"))}
+                self._keys |= {
+                    (facts["id"], facts["item"])
+                    for facts in _parsed(new.decode("utf-8", "replace"))
+                }
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add lines; half of one, left by a full disk, is taken away again."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
+        "utf-8", "replace"
+    )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
@@ -118,7 +142,11 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
                 stream.truncate(size)
                 raise OSError(28, "No space left on device")
     except OSError as error:
-        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="free disk space, then send it again") from error
+        raise EnvironmentFault(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            remedy="free disk space, then send it again",
+        ) from error
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -30,8 +30,23 @@ _QUEUE, _ROWS = 2000, 2000  # rows that wait for the thread; rows of a part
 _DAY_S = 86_400.0
 _PRUNE = 1800  # flushes between two looks at the age of the parts
 _YIELD_S = 0.0005  # between two rows: whoever answers requests goes first
-_TYPES = {float: pa.float64(), str: pa.string(), list: pa.list_(pa.string()), tuple: pa.list_(pa.float32())}
-BASE = pa.schema([("id", pa.string()), ("item", pa.int64()), ("time", pa.float64()), ("version", pa.string()), ("prediction", pa.string()), ("probability", pa.float64()), ("input", pa.string())])
+_TYPES = {
+    float: pa.float64(),
+    str: pa.string(),
+    list: pa.list_(pa.string()),
+    tuple: pa.list_(pa.float32()),
+}
+BASE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("item", pa.int64()),
+        ("time", pa.float64()),
+        ("version", pa.string()),
+        ("prediction", pa.string()),
+        ("probability", pa.float64()),
+        ("input", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,13 @@ class RequestLog:
         clock: seconds since 1970.
     """
 
-    def __init__(self, folder: Path, params: MonitorParams, replica: str = "0", clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        params: MonitorParams,
+        replica: str = "0",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.folder, self.params = folder, params
         self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
         self._queue: deque[Asked] = deque()
@@ -78,7 +99,10 @@ class RequestLog:
         if self.params.sample < 1 and random.random() >= self.params.sample:  # noqa: S311 (no secret)
             return False
         now = self._clock()
-        self._level, self._at = min(self._most, self._level + max(0.0, now - self._at) * self.params.rows_per_s), now
+        self._level, self._at = (
+            min(self._most, self._level + max(0.0, now - self._at) * self.params.rows_per_s),
+            now,
+        )
         if self._level < 1:
             return False
         self._level -= 1
@@ -128,9 +152,15 @@ class RequestLog:
     def _write(self, rows: pa.Table) -> None:
         now = self._clock()
         if not 0 < self._table.num_rows < _ROWS or now >= self._ends or not self._part.is_file():
-            self._part, self._table = self.folder / f"part-{int(now * 1000):013d}-{self._replica}.parquet", BASE.empty_table()
+            self._part, self._table = (
+                self.folder / f"part-{int(now * 1000):013d}-{self._replica}.parquet",
+                BASE.empty_table(),
+            )
             self._ends = now + min(1.0, self.params.max_days / 2) * _DAY_S
-        table, part = pa.concat_tables([self._table, rows], promote_options="default"), self._part.with_suffix(".part")
+        table, part = (
+            pa.concat_tables([self._table, rows], promote_options="default"),
+            self._part.with_suffix(".part"),
+        )
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with part.open("wb") as stream:
@@ -155,32 +185,76 @@ class Recorder:
         confidence: of an answer (`Judge.confidence`).
     """
 
-    def __init__(self, log: RequestLog, version: str, profiler: Profiler, columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]], confidence: Callable[[Any], float | None]) -> None:
+    def __init__(
+        self,
+        log: RequestLog,
+        version: str,
+        profiler: Profiler,
+        columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]],
+        confidence: Callable[[Any], float | None],
+    ) -> None:
         self.log = log
-        self._version, self._profiler, self._columns, self._confidence = version, profiler, columns, confidence
+        self._version, self._profiler, self._columns, self._confidence = (
+            version,
+            profiler,
+            columns,
+            confidence,
+        )
 
     def note(self, id_: str, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Log some of a request's answers."""
         for item, (query, answer) in enumerate(zip(queries, answers, strict=True)):
             if self.log.wants():
                 columns = _later(self._columns, query)
-                self.log.put(Asked(id_, item, time.time(), self._version, columns, self._profiler, str(answer.label), self._confidence(answer)))
+                self.log.put(
+                    Asked(
+                        id_,
+                        item,
+                        time.time(),
+                        self._version,
+                        columns,
+                        self._profiler,
+                        str(answer.label),
+                        self._confidence(answer),
+                    )
+                )
 
 
-def _later(columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]], query: Any) -> Callable[[], Mapping[str, Any]]:
+def _later(
+    columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]], query: Any
+) -> Callable[[], Mapping[str, Any]]:
     return lambda: {name: values[0] for name, values in columns([query]).items()}
 
 
 def _row(asked: Asked, keep_text: bool) -> dict[str, Any]:
     columns = asked.columns()
-    kept = {name: scrub(value) for name, value in columns.items() if isinstance(value, str)} if keep_text else {}
-    told: dict[str, Any] = {name: getattr(asked, name) for name in ("id", "item", "time", "version", "prediction", "probability")}
-    return told | {"input": json.dumps(kept, ensure_ascii=False) if kept else None} | asked.profiler.facts(columns)
+    kept = (
+        {name: scrub(value) for name, value in columns.items() if isinstance(value, str)}
+        if keep_text
+        else {}
+    )
+    told: dict[str, Any] = {
+        name: getattr(asked, name)
+        for name in ("id", "item", "time", "version", "prediction", "probability")
+    }
+    return (
+        told
+        | {"input": json.dumps(kept, ensure_ascii=False) if kept else None}
+        | asked.profiler.facts(columns)
+    )
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    facts = {name: _TYPES[type(value)] for row in rows for name, value in row.items() if name not in BASE.names}
-    return pa.Table.from_pylist(list(rows), schema=pa.schema([*BASE, *(pa.field(name, kind) for name, kind in sorted(facts.items()))]))
+    facts = {
+        name: _TYPES[type(value)]
+        for row in rows
+        for name, value in row.items()
+        if name not in BASE.names
+    }
+    return pa.Table.from_pylist(
+        list(rows),
+        schema=pa.schema([*BASE, *(pa.field(name, kind) for name, kind in sorted(facts.items()))]),
+    )
 
 
 def prune(folder: Path, params: MonitorParams, now: float) -> None:
@@ -197,7 +271,9 @@ def prune(folder: Path, params: MonitorParams, now: float) -> None:
                 total -= size
 
 
-def read_log(folder: Path, version: str, since: float = 0.0, until: float = float("inf")) -> pa.Table:
+def read_log(
+    folder: Path, version: str, since: float = 0.0, until: float = float("inf")
+) -> pa.Table:
     """The rows of a version in the order of time, of all replicas; parts that vanish or cannot be read are left out."""
     import pyarrow.compute as pc
 
@@ -207,9 +283,14 @@ def read_log(folder: Path, version: str, since: float = 0.0, until: float = floa
             if path.stat().st_mtime < since:
                 continue
             table = pq.read_table(path)
-            wanted = pc.and_(pc.equal(table["version"], version), pc.and_(pc.greater(table["time"], since), pc.less_equal(table["time"], until)))
+            wanted = pc.and_(
+                pc.equal(table["version"], version),
+                pc.and_(pc.greater(table["time"], since), pc.less_equal(table["time"], until)),
+            )
             tables.append(table.filter(wanted))
-    return pa.concat_tables(tables, promote_options="default").sort_by([("time", "ascending"), ("id", "ascending"), ("item", "ascending")])
+    return pa.concat_tables(tables, promote_options="default").sort_by(
+        [("time", "ascending"), ("id", "ascending"), ("item", "ascending")]
+    )
 
 
 @dataclass(frozen=True)
@@ -242,7 +323,9 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ids: dict[Path, tuple[tuple[int, int], NDArray[np.bytes_]]] = {}  # part -> which writing of it, its ids in order
+        self._ids: dict[
+            Path, tuple[tuple[int, int], NDArray[np.bytes_]]
+        ] = {}  # part -> which writing of it, its ids in order
 
     def find(self, id_: str, item: int) -> dict[str, Any] | None:
         """The row, if it was logged and is still there; newest parts first."""
@@ -252,16 +335,26 @@ class Index:
         for path in parts:
             with suppress(OSError, pa.ArrowException):
                 if self._holds(path, wanted):
-                    found = pq.read_table(path, filters=[("id", "=", id_), ("item", "=", item)]).to_pylist()
+                    found = pq.read_table(
+                        path, filters=[("id", "=", id_), ("item", "=", item)]
+                    ).to_pylist()
                     if found:
                         return dict(found[0])
         return None
 
     def _holds(self, path: Path, wanted: np.bytes_) -> bool:
         told = path.stat()
-        stamp = told.st_ino, told.st_mtime_ns  # two writings may lie within one tick of the disk's clock, never in one file
+        stamp = (
+            told.st_ino,
+            told.st_mtime_ns,
+        )  # two writings may lie within one tick of the disk's clock, never in one file
         if path not in self._ids or self._ids[path][0] != stamp:
-            self._ids[path] = stamp, np.sort(np.array(pq.read_table(path, columns=["id"])["id"].to_pylist(), dtype=np.bytes_))
+            self._ids[path] = (
+                stamp,
+                np.sort(
+                    np.array(pq.read_table(path, columns=["id"])["id"].to_pylist(), dtype=np.bytes_)
+                ),
+            )
         ids = self._ids[path][1]
         place = int(np.searchsorted(ids, wanted))
         return place < len(ids) and bool(ids[place] == wanted)

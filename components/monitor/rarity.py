@@ -26,9 +26,17 @@ def learn(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[float
     buckets = np.concatenate(rows) % _BUCKETS
     seen = np.bincount(np.unique(owner * _BUCKETS + buckets) % _BUCKETS, minlength=_BUCKETS)
     step = float(np.log(1 + len(rows))) / 255
-    told, others = (np.round(np.log((1 + len(rows)) / (1 + np.maximum(counts, 0))) / step).astype(np.uint8) for counts in (seen, seen - 1))
-    sums, words = np.bincount(owner, others[buckets], len(rows)), np.bincount(owner, minlength=len(rows))
-    return {"step": step, "steps": base64.b64encode(told.tobytes()).decode()}, (sums / np.maximum(words, 1) * step).round(_DIGITS).tolist()
+    told, others = (
+        np.round(np.log((1 + len(rows)) / (1 + np.maximum(counts, 0))) / step).astype(np.uint8)
+        for counts in (seen, seen - 1)
+    )
+    sums, words = (
+        np.bincount(owner, others[buckets], len(rows)),
+        np.bincount(owner, minlength=len(rows)),
+    )
+    return {"step": step, "steps": base64.b64encode(told.tobytes()).decode()}, (
+        sums / np.maximum(words, 1) * step
+    ).round(_DIGITS).tolist()
 
 
 class Rarity:
@@ -39,8 +47,15 @@ class Rarity:
     """
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self._step, self._steps = float(told["step"]), np.frombuffer(base64.b64decode(told["steps"]), dtype=np.uint8)
+        self._step, self._steps = (
+            float(told["step"]),
+            np.frombuffer(base64.b64decode(told["steps"]), dtype=np.uint8),
+        )
 
     def of(self, places: NDArray[np.int64]) -> float:
         """From the hashes of its different words; 0 without words."""
-        return round(float(self._steps[places % _BUCKETS].mean()) * self._step, _DIGITS) if len(places) else 0.0
+        return (
+            round(float(self._steps[places % _BUCKETS].mean()) * self._step, _DIGITS)
+            if len(places)
+            else 0.0
+        )

@@ -16,7 +16,9 @@ class Dim:
 
     name: str  # e.g. "layers.1.heads"
     size: int  # units, e.g. 4 heads
-    places: Sequence[tuple[str, int, int, int]]  # (parameter name, axis, first element, elements per unit)
+    places: Sequence[
+        tuple[str, int, int, int]
+    ]  # (parameter name, axis, first element, elements per unit)
     minimum: int = 1
 
 

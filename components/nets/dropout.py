@@ -6,7 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_WHOLE = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}  # of the same size
+_WHOLE = {
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}  # of the same size
 
 
 class Dropout(nn.Module):
@@ -36,8 +40,12 @@ class Dropout(nn.Module):
 def _mask(x: torch.Tensor, lost: int) -> torch.Tensor:
     """Zeros and scales in the shape of x, by whole-number arithmetic on their bits: comparing and converting takes four times as long."""
     whole = _WHOLE[x.dtype]
-    draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)  # to the largest int64
+    draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(
+        -(2**63), None
+    )  # to the largest int64
     bits = draws.view(torch.uint8)[: x.numel()].view(x.shape).to(whole)
-    bits.sub_(256 - lost).bitwise_right_shift_(torch.iinfo(whole).bits - 1)  # all ones where the draw was less, else zero
+    bits.sub_(256 - lost).bitwise_right_shift_(
+        torch.iinfo(whole).bits - 1
+    )  # all ones where the draw was less, else zero
     scale = torch.tensor(256 / (256 - lost), dtype=x.dtype).view(whole)
     return bits.bitwise_and_(scale).view(x.dtype)

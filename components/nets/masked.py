@@ -9,7 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_MASKED, _RANDOM = 0.8, 0.1  # of the hidden tokens; the rest is shown as it is, so that a state must hold what its token is
+_MASKED, _RANDOM = (
+    0.8,
+    0.1,
+)  # of the hidden tokens; the rest is shown as it is, so that a state must hold what its token is
 
 
 class Reads(Protocol):
@@ -54,10 +57,21 @@ class Masked(nn.Module):
 
     def kept(self) -> dict[str, torch.Tensor]:
         """The net's own weights, under its own names."""
-        return {name.removeprefix("net."): value for name, value in self.state_dict().items() if name.startswith("net.")}
+        return {
+            name.removeprefix("net."): value
+            for name, value in self.state_dict().items()
+            if name.startswith("net.")
+        }
 
 
-def hide(batch: Mapping[str, torch.Tensor], share: float, mask: int, spared: torch.Tensor, tokens: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+def hide(
+    batch: Mapping[str, torch.Tensor],
+    share: float,
+    mask: int,
+    spared: torch.Tensor,
+    tokens: int,
+    rng: torch.Generator,
+) -> dict[str, torch.Tensor]:
     """The batch with some of its tokens hidden: "ids" as shown, "hidden" as they were, "chosen" where (all in the shape of the ids).
 
     Args:

@@ -28,7 +28,9 @@ class Layout:
     @cached_property
     def row(self) -> torch.Tensor:
         """(t,) row of each token."""
-        return torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(self.lengths)
+        return torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(
+            self.lengths
+        )
 
     @cached_property
     def position(self) -> torch.Tensor:
@@ -53,5 +55,7 @@ class Layout:
 
 def mean(x: torch.Tensor, layout: Layout) -> torch.Tensor:
     """(n, width) mean over each row of x (t, width), summed in single precision."""
-    total = x.new_zeros((len(layout.lengths), x.shape[1]), dtype=torch.float32).index_add_(0, layout.row, x.float())
+    total = x.new_zeros((len(layout.lengths), x.shape[1]), dtype=torch.float32).index_add_(
+        0, layout.row, x.float()
+    )
     return (total / layout.lengths.unsqueeze(1)).to(x.dtype)

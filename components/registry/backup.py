@@ -50,12 +50,19 @@ def backup(root: Path, archive: Path) -> Contents:
     home = _home(root)
     _check_target(archive)
     if not (home / DATABASE).is_file():
-        raise InputError("there is nothing to back up", where=str(home / DATABASE), remedy="gristmill run fills it")
+        raise InputError(
+            "there is nothing to back up",
+            where=str(home / DATABASE),
+            remedy="gristmill run fills it",
+        )
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, store.reached(root):
         store.settle(root)
         copied = snapshot(root, Path(scratch) / DATABASE)
         files: dict[str, dict[str, Any]] = {}
-        with atomic(archive) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        with (
+            atomic(archive) as stream,
+            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
+        ):
             files[DATABASE] = _add(out, copied, DATABASE)
             for path in sorted((home / "artifacts").rglob("*")):
                 if path.is_file() and not path.is_symlink():
@@ -78,7 +85,9 @@ def _check_target(archive: Path) -> None:
         with _opened(archive):
             return
     except InputError:
-        raise InputError("is there already, and is no backup", where=str(archive), remedy="name another file") from None
+        raise InputError(
+            "is there already, and is no backup", where=str(archive), remedy="name another file"
+        ) from None
 
 
 def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
@@ -96,7 +105,11 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
     home = _home(root)
     with store.reached(root):
         if not replace and is_filled(home / DATABASE):
-            raise InputError("holds runs or models already, which would be lost", where=str(home / DATABASE), remedy="gristmill mlflow backup OTHER keeps them; then restore with --replace")
+            raise InputError(
+                "holds runs or models already, which would be lost",
+                where=str(home / DATABASE),
+                remedy="gristmill mlflow backup OTHER keeps them; then restore with --replace",
+            )
         with _opened(archive) as (facts, source):
             arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
@@ -119,14 +132,22 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         for other in arrived.parent.iterdir():
             if other != arrived:
                 shutil.rmtree(other, ignore_errors=True)
-    return Contents({name: facts["rows"][name] for name in _COUNTED}, len(facts["files"]) - 1, sum(each["bytes"] for each in facts["files"].values()), facts["missing"])
+    return Contents(
+        {name: facts["rows"][name] for name in _COUNTED},
+        len(facts["files"]) - 1,
+        sum(each["bytes"] for each in facts["files"].values()),
+        facts["missing"],
+    )
 
 
 def snapshot(root: Path, target: Path) -> Path:
     """A copy of the database as it is at one moment."""
     source = store.database(root)
     assert source is not None
-    with closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as live, closing(sqlite3.connect(target)) as copied:
+    with (
+        closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as live,
+        closing(sqlite3.connect(target)) as copied,
+    ):
         _copy(live, copied)
     return target
 
@@ -136,14 +157,25 @@ def is_filled(database: Path) -> bool:
     if not database.is_file():
         return False
     with closing(sqlite3.connect(database, timeout=store.LOCK_SECONDS)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("runs", "registered_models") if table in tables)  # noqa: S608 - constants
+        tables = {
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        return any(
+            connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608
+            for table in ("runs", "registered_models")
+            if table in tables
+        )
 
 
 def _home(root: Path) -> Path:
     database = store.database(root)
     if database is None:
-        raise InputError("tracking is at a server, whose database and files have backups of their own", where="MLFLOW_TRACKING_URI", remedy="unset it to mean the embedded store")
+        raise InputError(
+            "tracking is at a server, whose database and files have backups of their own",
+            where="MLFLOW_TRACKING_URI",
+            remedy="unset it to mean the embedded store",
+        )
     return database.parent
 
 
@@ -161,9 +193,18 @@ def _add(out: zipfile.ZipFile, path: Path, name: str) -> dict[str, Any]:
 def _look(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str, int], int]:
     """Rows of the known tables, and how many model versions have no file in the archive."""
     with closing(sqlite3.connect(copied)) as connection:
-        rows = {table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in _COUNTED}  # noqa: S608 - constants
-        sources = [str(source) for (source,) in connection.execute("SELECT source FROM model_versions")]
-    inside = [FILES + Path(source).relative_to(home / "artifacts").as_posix() + "/" for source in sources if Path(source).is_relative_to(home / "artifacts")]
+        rows = {
+            table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+            for table in _COUNTED
+        }
+        sources = [
+            str(source) for (source,) in connection.execute("SELECT source FROM model_versions")
+        ]
+    inside = [
+        FILES + Path(source).relative_to(home / "artifacts").as_posix() + "/"
+        for source in sources
+        if Path(source).is_relative_to(home / "artifacts")
+    ]
     there = sum(any(name.startswith(prefix) for name in files) for prefix in inside)
     return rows, len(sources) - there
 
@@ -187,18 +228,31 @@ def _opened(archive: Path) -> Iterator[tuple[dict[str, Any], zipfile.ZipFile]]:
                 raise ValueError(f"format {facts['format']}")
             names = sorted(source.namelist())
         except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise InputError(f"is no backup of this gristmill: {error}", where=str(archive), remedy=remedy) from None
+            raise InputError(
+                f"is no backup of this gristmill: {error}", where=str(archive), remedy=remedy
+            ) from None
         if names != sorted([MANIFEST, *facts["files"]]) or any(_strays(name) for name in names):
-            raise InputError("holds other files than its manifest names, or names outside it", where=str(archive), remedy="do not use it")
+            raise InputError(
+                "holds other files than its manifest names, or names outside it",
+                where=str(archive),
+                remedy="do not use it",
+            )
         yield facts, source
 
 
 def _strays(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name or (name not in (DATABASE, MANIFEST) and not name.startswith(FILES))
+    return (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or (name not in (DATABASE, MANIFEST) and not name.startswith(FILES))
+    )
 
 
-def _extract(source: zipfile.ZipFile, files: Mapping[str, Any], scratch: Path, archive: Path) -> None:
+def _extract(
+    source: zipfile.ZipFile, files: Mapping[str, Any], scratch: Path, archive: Path
+) -> None:
     """Write each file and compare it with its hash and size."""
     for name, fact in files.items():
         if stat.S_ISLNK(source.getinfo(name).external_attr >> 16):
@@ -209,11 +263,21 @@ def _extract(source: zipfile.ZipFile, files: Mapping[str, Any], scratch: Path, a
             with source.open(name) as member, target.open("wb") as out:
                 digest = _copied(member, out, int(fact["bytes"]))
         except (zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"is damaged: {error}", where=f"{archive}: {name}", remedy="take another backup") from None
+            raise InputError(
+                f"is damaged: {error}", where=f"{archive}: {name}", remedy="take another backup"
+            ) from None
         except OSError as error:
-            raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(target), remedy="free disk space, then run the same command again") from error
+            raise EnvironmentFault(
+                f"cannot be written: {error.strerror}",
+                where=str(target),
+                remedy="free disk space, then run the same command again",
+            ) from error
         if digest != fact["sha256"]:
-            raise InputError("is damaged: its SHA-256 is not the one in the manifest", where=f"{archive}: {name}", remedy="take another backup")
+            raise InputError(
+                "is damaged: its SHA-256 is not the one in the manifest",
+                where=f"{archive}: {name}",
+                remedy="take another backup",
+            )
 
 
 def _copied(member: IO[bytes], out: IO[bytes], limit: int) -> str:
@@ -243,7 +307,9 @@ def _readdress(database: Path, arrived: Path, home: Path, archive: Path) -> None
             store.settle_at(connection, str(home))
             connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise InputError(f"is damaged: {error}", where=f"{archive}: {DATABASE}", remedy="take another backup") from None
+        raise InputError(
+            f"is damaged: {error}", where=f"{archive}: {DATABASE}", remedy="take another backup"
+        ) from None
 
 
 def _exchange(arrived: Path, live: Path) -> None:
@@ -251,7 +317,10 @@ def _exchange(arrived: Path, live: Path) -> None:
     if not live.exists():
         os.link(arrived, live)
         return
-    with closing(sqlite3.connect(arrived)) as source, closing(sqlite3.connect(live, timeout=store.LOCK_SECONDS)) as target:
+    with (
+        closing(sqlite3.connect(arrived)) as source,
+        closing(sqlite3.connect(live, timeout=store.LOCK_SECONDS)) as target,
+    ):
         _copy(source, target)
 
 
@@ -271,4 +340,10 @@ def _names(database: Path, folder: Path) -> bool:
     if not database.is_file():
         return False
     with closing(sqlite3.connect(database, timeout=store.LOCK_SECONDS)) as connection:
-        return connection.execute("SELECT 1 FROM experiments WHERE substr(artifact_location, 1, length(?1)) = ?1 LIMIT 1", (str(folder),)).fetchone() is not None
+        return (
+            connection.execute(
+                "SELECT 1 FROM experiments WHERE substr(artifact_location, 1, length(?1)) = ?1 LIMIT 1",
+                (str(folder),),
+            ).fetchone()
+            is not None
+        )

@@ -34,7 +34,9 @@ class Cases:
 
     def pairs(self, other: Cases) -> bool:
         """Whether both were asked the same."""
-        return bool(self.ids) and self.test == other.test and self.known.keys() == other.known.keys()
+        return (
+            bool(self.ids) and self.test == other.test and self.known.keys() == other.known.keys()
+        )
 
     def to_json(self) -> str:
         """One line."""
@@ -48,4 +50,6 @@ class Cases:
 
 def name_of(ids: Sequence[str], truths: Sequence[str]) -> str:
     """What a test split is called: another case, or another truth, gives another name."""
-    return hashlib.sha256("\n".join(f"{each}\t{truth}" for each, truth in zip(ids, truths, strict=True)).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{each}\t{truth}" for each, truth in zip(ids, truths, strict=True)).encode()
+    ).hexdigest()

@@ -20,7 +20,16 @@ from components.registry.store import experiment
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Decision = Literal["promoted", "refused", "waiting", "experiment", "unchanged", "rejected", "rolled back", "put back"]
+Decision = Literal[
+    "promoted",
+    "refused",
+    "waiting",
+    "experiment",
+    "unchanged",
+    "rejected",
+    "rolled back",
+    "put back",
+]
 MOVES = ("promoted", "rolled back")
 _OLD = "release."  # tags of the registered model, in stores of earlier versions of gristmill
 LONGEST = 6000  # characters of a param
@@ -77,7 +86,10 @@ def records(shelf: Shelf) -> list[Release]:
     old = [value for key, value in sorted(shelf.tags.items()) if key.startswith(_OLD)]
     new = [value for key, value in sorted(shelf.params.items()) if key.startswith(PLACE)]
     known = {each.name for each in fields(Release)}
-    return [Release(**{key: value for key, value in json.loads(text).items() if key in known}) for text in (*old, *new)]
+    return [
+        Release(**{key: value for key, value in json.loads(text).items() if key in known})
+        for text in (*old, *new)
+    ]
 
 
 def history(root: Path, pipeline: str) -> list[Release]:
@@ -151,7 +163,10 @@ def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, t
         Whether the place was free.
     """
     if len(text) > LONGEST:
-        raise InputError(f"a record of {len(text)} characters is too long for MLflow, which takes {LONGEST}", remedy="say it in fewer words")
+        raise InputError(
+            f"a record of {len(text)} characters is too long for MLflow, which takes {LONGEST}",
+            remedy="say it in fewer words",
+        )
     place = f"{kind}{sum(key.startswith(kind) for key in shelf.params) + 1:06d}"
     if opened.get_run(run).info.lifecycle_stage == "deleted":  # by hand, in the UI
         opened.restore_run(run)

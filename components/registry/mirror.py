@@ -102,13 +102,29 @@ class Mirror:
                 self.client.set_tag(self.parent, RUN, subject.token)
         else:
             self.progress.offset, self.progress.steps = 0, {}
-            self.parent = joined.info.run_id if joined else self._create(subject.pipeline, {RUN: subject.token}, run_started or self.progress.started)
-            self.run = self._create(subject.stage, {CLAIM: self.progress.claim, PARENT: self.parent}, self.progress.started)
-        self.children = {run.data.tags[CHILD]: run.info.run_id for run in self._search(PARENT, self.run) if CHILD in run.data.tags}
+            self.parent = (
+                joined.info.run_id
+                if joined
+                else self._create(
+                    subject.pipeline, {RUN: subject.token}, run_started or self.progress.started
+                )
+            )
+            self.run = self._create(
+                subject.stage,
+                {CLAIM: self.progress.claim, PARENT: self.parent},
+                self.progress.started,
+            )
+        self.children = {
+            run.data.tags[CHILD]: run.info.run_id
+            for run in self._search(PARENT, self.run)
+            if CHILD in run.data.tags
+        }
         for run in (self.parent, self.run):
             self.client.update_run(run, status="RUNNING")
         known = mine.data.params if mine else {}
-        self._log_params(self.run, {key: value for key, value in subject.params.items() if key not in known})
+        self._log_params(
+            self.run, {key: value for key, value in subject.params.items() if key not in known}
+        )
 
     def absorb(self) -> bool:
         """Log what the journal has gained. A point at or below the highest logged step of its curve is a repetition by a resumed stage, and dropped.
@@ -142,9 +158,15 @@ class Mirror:
         """Put what came of the whole pipeline into its run: the one that a person sees first in the list of runs."""
         from mlflow.entities import Metric, RunTag
 
-        tags = [RunTag(logged_name(key), str(value)[:5000]) for key, value in dict(event.get("tags") or {}).items()]
+        tags = [
+            RunTag(logged_name(key), str(value)[:5000])
+            for key, value in dict(event.get("tags") or {}).items()
+        ]
         milliseconds = int(event.get("time", time.time()) * 1000)
-        metrics = [Metric(logged_name(key), float(value), milliseconds, 0) for key, value in dict(event.get("metrics") or {}).items()]
+        metrics = [
+            Metric(logged_name(key), float(value), milliseconds, 0)
+            for key, value in dict(event.get("metrics") or {}).items()
+        ]
         self.client.log_batch(self.parent, metrics=metrics, tags=tags)
 
     def attach(self, path: Path, folder: str = "reports") -> None:
@@ -173,7 +195,9 @@ class Mirror:
         found: list[Run] = []
         token: str | None = None
         while token is None or token:
-            page = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", page_token=token)
+            page = self.client.search_runs(
+                [self.experiment], f"tags.`{tag}` = '{value}'", page_token=token
+            )
             found, token = [*found, *page], page.token or ""
         return found
 
@@ -182,8 +206,15 @@ class Mirror:
 
     def _create(self, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
         stage = {} if RUN in tags else {"gristmill.stage": self.subject.stage}
-        all_tags = {**self.subject.tags, "gristmill.pipeline": self.subject.pipeline, **stage, **tags}
-        made = self.client.create_run(self.experiment, start_time=started, run_name=name, tags=all_tags)
+        all_tags = {
+            **self.subject.tags,
+            "gristmill.pipeline": self.subject.pipeline,
+            **stage,
+            **tags,
+        }
+        made = self.client.create_run(
+            self.experiment, start_time=started, run_name=name, tags=all_tags
+        )
         return str(made.info.run_id)
 
     def _run_of(self, child: str) -> str:
@@ -197,7 +228,13 @@ class Mirror:
         from mlflow.entities import Metric
 
         for start in range(0, len(points), _METRICS_PER_CALL):
-            self.client.log_batch(run, metrics=[Metric(key, value, time, step) for key, value, time, step in points[start : start + _METRICS_PER_CALL]])
+            self.client.log_batch(
+                run,
+                metrics=[
+                    Metric(key, value, time, step)
+                    for key, value, time, step in points[start : start + _METRICS_PER_CALL]
+                ],
+            )
 
     def _log_params(self, run: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -206,7 +243,9 @@ class Mirror:
         for start in range(0, len(items), _PARAMS_PER_CALL):
             chunk = items[start : start + _PARAMS_PER_CALL]
             try:
-                self.client.log_batch(run, params=[Param(logged_name(key), str(value)[:6000]) for key, value in chunk])
+                self.client.log_batch(
+                    run, params=[Param(logged_name(key), str(value)[:6000]) for key, value in chunk]
+                )
             except Exception as error:  # a resumed stage that reports another value: the first one stays, and takes no other param with it
                 if unavailable(error):
                     raise
@@ -221,7 +260,9 @@ def _read_progress(path: Path) -> Progress:
         return Progress()
 
 
-def _fresh_points(event: Mapping[str, Any], highest: dict[str, int]) -> list[tuple[str, float, int, int]]:
+def _fresh_points(
+    event: Mapping[str, Any], highest: dict[str, int]
+) -> list[tuple[str, float, int, int]]:
     points = []
     try:
         step, milliseconds = int(event["step"]), int(event.get("time", time.time()) * 1000)

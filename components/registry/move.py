@@ -52,9 +52,17 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
     """
     source = store.database(root)
     if source is None or not source.is_file():
-        raise InputError("there is no embedded store to move", where=store.tracking_uri(root), remedy="unset MLFLOW_TRACKING_URI, and run in the project")
+        raise InputError(
+            "there is no embedded store to move",
+            where=store.tracking_uri(root),
+            remedy="unset MLFLOW_TRACKING_URI, and run in the project",
+        )
     store.quiet()
-    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, store.reached(root), closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as watched:
+    with (
+        tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
+        store.reached(root),
+        closing(sqlite3.connect(source, timeout=store.LOCK_SECONDS)) as watched,
+    ):
         store.settle(root)
         before = watched.execute("PRAGMA data_version").fetchone()
         old = _snapshot(snapshot(root, Path(scratch) / "mlflow.db"))
@@ -68,9 +76,15 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
                     _copy(reading, target, places)
                     _check(reading, target, places, "the copy was taken back")
                     if watched.execute("PRAGMA data_version").fetchone() != before:
-                        raise EnvironmentFault("the store was written to meanwhile; the copy was taken back", where=str(source), remedy="end what writes to it, then run the same command again")
+                        raise EnvironmentFault(
+                            "the store was written to meanwhile; the copy was taken back",
+                            where=str(source),
+                            remedy="end what writes to it, then run the same command again",
+                        )
             with new.connect() as target, old.connect() as reading:
-                rows = _check(reading, target, places, "it holds other records: take an empty database")
+                rows = _check(
+                    reading, target, places, "it holds other records: take an empty database"
+                )
         finally:
             new.dispose()
             old.dispose()
@@ -79,7 +93,12 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
 
 def _snapshot(database: Path) -> Engine:
     """A copy of the store with the tables of this MLflow; the store itself stays as it is."""
-    from mlflow.store.db.utils import _all_tables_exist, _upgrade_db, _verify_schema, create_sqlalchemy_engine
+    from mlflow.store.db.utils import (
+        _all_tables_exist,
+        _upgrade_db,
+        _verify_schema,
+        create_sqlalchemy_engine,
+    )
 
     engine: Engine = create_sqlalchemy_engine(f"sqlite:///{database}")
     if not _all_tables_exist(engine):
@@ -96,18 +115,28 @@ def _target(to: str) -> Engine:
     try:
         shown = make_url(to).render_as_string(hide_password=True)
     except SQLAlchemyError:
-        raise InputError("is no URI of a database", where="--to", remedy="postgresql://USER@HOST/NAME, and the password in PGPASSWORD") from None
+        raise InputError(
+            "is no URI of a database",
+            where="--to",
+            remedy="postgresql://USER@HOST/NAME, and the password in PGPASSWORD",
+        ) from None
     try:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         probe = create_engine(to)
         probe.connect().close()  # MLflow would try for minutes
         probe.dispose()
-        engine: Engine = SqlAlchemyStore(to, SERVED + "/").engine  # makes the tables where there are none
+        engine: Engine = SqlAlchemyStore(
+            to, SERVED + "/"
+        ).engine  # makes the tables where there are none
         return engine
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise EnvironmentFault(f"cannot be used: {reason}", where=shown, remedy="check host, name, user and PGPASSWORD; pip install -c constraints.txt -e '.[server]' brings the driver") from None
+        raise EnvironmentFault(
+            f"cannot be used: {reason}",
+            where=shown,
+            remedy="check host, name, user and PGPASSWORD; pip install -c constraints.txt -e '.[server]' brings the driver",
+        ) from None
 
 
 def _tables() -> list[Table]:
@@ -123,7 +152,10 @@ def _is_filled(engine: Engine) -> bool:
     from sqlalchemy import text
 
     with engine.connect() as connection:
-        return any(connection.execute(text(f"SELECT 1 FROM {table} LIMIT 1")).first() for table in ("runs", "registered_models"))  # noqa: S608 - constants
+        return any(
+            connection.execute(text(f"SELECT 1 FROM {table} LIMIT 1")).first()  # noqa: S608
+            for table in ("runs", "registered_models")
+        )
 
 
 def _copy(source: Connection, target: Connection, places: tuple[str, str]) -> None:
@@ -145,13 +177,19 @@ def _copy(source: Connection, target: Connection, places: tuple[str, str]) -> No
     _count_on(target, tables)
 
 
-def _rows(connection: Connection, table: Table, places: tuple[str, str] | None) -> Iterator[dict[str, Any]]:
+def _rows(
+    connection: Connection, table: Table, places: tuple[str, str] | None
+) -> Iterator[dict[str, Any]]:
     """All rows by primary key, their files' places translated."""
     from sqlalchemy import select
 
     order = list(table.primary_key.columns) or list(table.columns)
     columns = [column for name, column in store.LOCATIONS if name == table.name]
-    for row in connection.execution_options(yield_per=_ROWS).execute(select(table).order_by(*order)).mappings():
+    for row in (
+        connection.execution_options(yield_per=_ROWS)
+        .execute(select(table).order_by(*order))
+        .mappings()
+    ):
         values = dict(row)
         for column in columns if places else ():
             values[column] = _translated(values[column], *places)  # type: ignore[misc]
@@ -159,7 +197,11 @@ def _rows(connection: Connection, table: Table, places: tuple[str, str] | None) 
 
 
 def _translated(value: str | None, old: str, new: str) -> str | None:
-    return new + (value[len(old) :] or "/") if value is not None and (value == old or value.startswith(old + "/")) else value
+    return (
+        new + (value[len(old) :] or "/")
+        if value is not None and (value == old or value.startswith(old + "/"))
+        else value
+    )
 
 
 def _count_on(target: Connection, tables: list[Table]) -> None:
@@ -170,13 +212,21 @@ def _count_on(target: Connection, tables: list[Table]) -> None:
         return
     for table in tables:
         for column in table.primary_key.columns:
-            sequence = target.execute(text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": table.name, "column": column.name}).scalar()
+            sequence = target.execute(
+                text("SELECT pg_get_serial_sequence(:table, :column)"),
+                {"table": table.name, "column": column.name},
+            ).scalar()
             highest = target.execute(select(func.max(column))).scalar() if sequence else None
             if highest is not None and int(highest) > 0:
-                target.execute(text("SELECT setval(:sequence, :highest)"), {"sequence": sequence, "highest": int(highest)})
+                target.execute(
+                    text("SELECT setval(:sequence, :highest)"),
+                    {"sequence": sequence, "highest": int(highest)},
+                )
 
 
-def _check(source: Connection, target: Connection, places: tuple[str, str], otherwise: str) -> dict[str, int]:
+def _check(
+    source: Connection, target: Connection, places: tuple[str, str], otherwise: str
+) -> dict[str, int]:
     """Rows by table, if each is the same on both sides.
 
     Raises:
@@ -184,16 +234,25 @@ def _check(source: Connection, target: Connection, places: tuple[str, str], othe
     """
     counts = {}
     for table in _tables():
-        mine, theirs = (Counter(_digest(row) for row in _rows(side, table, translated)) for side, translated in ((source, places), (target, None)))
+        mine, theirs = (
+            Counter(_digest(row) for row in _rows(side, table, translated))
+            for side, translated in ((source, places), (target, None))
+        )
         if mine != theirs:
-            example = next((row for row in _rows(source, table, places) if _digest(row) in mine - theirs), {})
+            example = next(
+                (row for row in _rows(source, table, places) if _digest(row) in mine - theirs), {}
+            )
             named = {column.name: example.get(column.name) for column in table.primary_key.columns}
             what = f"{(mine - theirs).total()} of {mine.total()} rows of table {table.name} are not there, such as {named}, and {(theirs - mine).total()} others are; {otherwise}"
-            raise EnvironmentFault(what, where="--to", remedy="run the same command again with an empty database")
+            raise EnvironmentFault(
+                what, where="--to", remedy="run the same command again with an empty database"
+            )
         if mine:
             counts[table.name] = mine.total()
     return counts
 
 
 def _digest(row: Mapping[str, Any]) -> bytes:
-    return hashlib.blake2b(repr(sorted(row.items())).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(
+        repr(sorted(row.items())).encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()

@@ -31,7 +31,11 @@ def oldest(root: Path, token: str) -> int | None:
         try:
             subject = json.loads((folder / _FACTS).read_text(encoding="utf-8"))["subject"]
             started = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))["started"]
-        except (OSError, ValueError, KeyError):  # another process has written it, or it is of another version
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # another process has written it, or it is of another version
             continue
         if subject["token"] == token:
             return int(started)
@@ -59,8 +63,16 @@ def keep(mirror: Mirror, status: str, files: Sequence[Path]) -> Path:
     for number, path in enumerate(path for path in files if path.is_file()):
         (part / _FILES / str(number)).mkdir()
         shutil.copyfile(path, part / _FILES / str(number) / path.name)
-    facts = {**asdict(subject), "root": "", "tags": dict(subject.tags), "params": dict(subject.params)}
-    write_atomic(part / _FACTS, to_json({"subject": facts, "status": status, "ended": int(time.time() * 1000)}))
+    facts = {
+        **asdict(subject),
+        "root": "",
+        "tags": dict(subject.tags),
+        "params": dict(subject.params),
+    }
+    write_atomic(
+        part / _FACTS,
+        to_json({"subject": facts, "status": status, "ended": int(time.time() * 1000)}),
+    )
     return part.rename(folder)
 
 
@@ -78,11 +90,19 @@ def catch_up(root: Path) -> list[str]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 told = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-            except (BlockingIOError, FileNotFoundError):  # another process writes it, or has done so
+            except (
+                BlockingIOError,
+                FileNotFoundError,
+            ):  # another process writes it, or has done so
                 continue
             subject = Subject(**{**told["subject"], "root": root})
             with reached(root):
-                _write(Mirror(subject, folder / _JOURNAL, folder / _PROGRESS), told["status"], told.get("ended"), folder / _FILES)
+                _write(
+                    Mirror(subject, folder / _JOURNAL, folder / _PROGRESS),
+                    told["status"],
+                    told.get("ended"),
+                    folder / _FILES,
+                )
             shutil.rmtree(folder)
             written.append(f"{subject.stage} of {subject.pipeline}")
     return written

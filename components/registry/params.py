@@ -11,5 +11,7 @@ from components.registry.gates import GateParams
 class RegistryParams(Strict):
     """Section `registry` of params.yaml."""
 
-    mode: Literal["auto", "review"] = "auto"  # a winner that passes its gates is released | waits for a person
+    mode: Literal["auto", "review"] = (
+        "auto"  # a winner that passes its gates is released | waits for a person
+    )
     gates: GateParams = GateParams()

@@ -15,7 +15,13 @@ from components.registry.reader import Shelf, look
 from components.registry.store import client, reached
 
 PLACE = "retrain."
-DONE = ("promoted", "refused", "waiting", "rejected", "unchanged")  # went all the way: the same data, code and params need not do it again
+DONE = (
+    "promoted",
+    "refused",
+    "waiting",
+    "rejected",
+    "unchanged",
+)  # went all the way: the same data, code and params need not do it again
 _WORDS = 1000  # characters of trigger, detail and cursor each
 _COLUMNS = 60  # of a source that are kept
 _WIDTHS = (0, 48, 24, 12)  # the least takes 60 columns in less than half of a record
@@ -60,7 +66,11 @@ class Retrain:
 
 def retrains(shelf: Shelf) -> list[Retrain]:
     """All of them, oldest first."""
-    return [Retrain.read(json.loads(text)) for key, text in sorted(shelf.params.items()) if key.startswith(PLACE)]
+    return [
+        Retrain.read(json.loads(text))
+        for key, text in sorted(shelf.params.items())
+        if key.startswith(PLACE)
+    ]
 
 
 def last_done(made: Sequence[Retrain]) -> Retrain | None:
@@ -82,7 +92,11 @@ def cut(columns: Mapping[str, str], width: int) -> dict[str, str]:
     """Columns whose names and types are no longer than a width: the start of a longer one, and a digest of all of it."""
 
     def short(text: str) -> str:
-        return f"{text[: width - 9]}…{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}" if 0 < width < len(text) else text
+        return (
+            f"{text[: width - 9]}…{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+            if 0 < width < len(text)
+            else text
+        )
 
     return {short(name): short(kind) for name, kind in columns.items()}
 
@@ -91,7 +105,13 @@ def _text(made: Retrain) -> str:
     """A record as the registry takes it: with as much of its columns as there is room for."""
     columns = dict(list(made.columns.items())[:_COLUMNS])
     words = {name: getattr(made, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
-    texts = (json.dumps(asdict(made) | words | {"columns": cut(columns, width), "width": width}, ensure_ascii=False) for width in _WIDTHS)
+    texts = (
+        json.dumps(
+            asdict(made) | words | {"columns": cut(columns, width), "width": width},
+            ensure_ascii=False,
+        )
+        for width in _WIDTHS
+    )
     return min(texts, key=lambda text: len(text) > LONGEST)
 
 
@@ -109,6 +129,10 @@ def record(root: Path, pipeline: str, made: Retrain) -> None:
         for _ in range(100):
             shelf = look(root, pipeline)
             assert shelf is not None, "open_log has made it"
-            if any(each.id == made.id for each in retrains(shelf)) or write(opened, root, run, shelf, PLACE, text):
+            if any(each.id == made.id for each in retrains(shelf)) or write(
+                opened, root, run, shelf, PLACE, text
+            ):
                 return
-    raise EnvironmentFault("others write retrains all the time", where="registry", remedy="run the same command again")
+    raise EnvironmentFault(
+        "others write retrains all the time", where="registry", remedy="run the same command again"
+    )

@@ -44,9 +44,16 @@ def pick_up(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
         opened = client(root)
         with reached(root):
             settle(opened, root, pipeline)
-    elif any(shelf.aliases.get(alias) != number for alias, number in wanted(standing(records(shelf))).items()):
+    elif any(
+        shelf.aliases.get(alias) != number
+        for alias, number in wanted(standing(records(shelf))).items()
+    ):
         made.append(_by_hand(root, shelf, limits))
-    made += [_answer(root, version, ask, limits) for version in shelf.versions if (ask := asked(version)) and version.tags.get("review.by", "").strip()]
+    made += [
+        _answer(root, version, ask, limits)
+        for version in shelf.versions
+        if (ask := asked(version)) and version.tags.get("review.by", "").strip()
+    ]
     return [each for each in made if each is not None]
 
 
@@ -58,17 +65,28 @@ def asked(version: Version) -> str:
 
 def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Release | None:
     """Do what was asked, and say on the version what came of it."""
-    who, why = version.tags["review.by"].strip(), version.tags.get("review.note", "").strip() or "asked in MLflow without a note"
+    who, why = (
+        version.tags["review.by"].strip(),
+        version.tags.get("review.note", "").strip() or "asked in MLflow without a note",
+    )
     made: Release | None = None
     outcome: str
     try:
         shelf = look(root, version.pipeline)
         last = standing(records(shelf)).last.get(version.number) if shelf else None
-        if last and (last.decision, last.who, last.why) == ({"approve": "promoted", "reject": "rejected"}[ask], who, why):
+        if last and (last.decision, last.who, last.why) == (
+            {"approve": "promoted", "reject": "rejected"}[ask],
+            who,
+            why,
+        ):
             outcome = last.decision  # done before, and killed before it was said
         else:
             give = {"who": who[:100], "why": why[:1000]}
-            made = approve(root, version.pipeline, version.number, limits, **give) if ask == "approve" else reject(root, version.pipeline, version.number, **give)
+            made = (
+                approve(root, version.pipeline, version.number, limits, **give)
+                if ask == "approve"
+                else reject(root, version.pipeline, version.number, **give)
+            )
             outcome = made.decision
     except EnvironmentFault:
         raise
@@ -92,10 +110,17 @@ def _by_hand(root: Path, shelf: Shelf, limits: GateParams) -> Release | None:
             settle(opened, root, shelf.pipeline)
         return None
     tags = shelf.version(number).tags
-    who, why = tags.get("review.by", "").strip() or NAMELESS, tags.get("review.note", "").strip() or "moved the alias champion by hand"
+    who, why = (
+        tags.get("review.by", "").strip() or NAMELESS,
+        tags.get("review.note", "").strip() or "moved the alias champion by hand",
+    )
     give = {"who": who[:100], "why": why[:1000]}
     try:
-        return rollback(root, shelf.pipeline, number, **give) if number in stand.released else approve(root, shelf.pipeline, number, limits, **give)
+        return (
+            rollback(root, shelf.pipeline, number, **give)
+            if number in stand.released
+            else approve(root, shelf.pipeline, number, limits, **give)
+        )
     except EnvironmentFault:
         raise
     except GristmillError as error:
@@ -107,6 +132,15 @@ def _put_back(root: Path, pipeline: str, number: int, who: str, reason: str) -> 
         if shelf.aliases.get("champion") == stand.champion:
             return None  # another process was quicker
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        return Release("put back", number, stand.champion, [], "review", "gristmill", f"{who} moved the alias champion to version {number}; {reason}"[:1000], now)
+        return Release(
+            "put back",
+            number,
+            stand.champion,
+            [],
+            "review",
+            "gristmill",
+            f"{who} moved the alias champion to version {number}; {reason}"[:1000],
+            now,
+        )
 
     return decide(root, pipeline, choose)

@@ -22,15 +22,32 @@ class Tracker:
     A stage that ends well before `defer` seconds have passed never opens the store, which takes longer than such a stage. The outbox takes its journal.
     """
 
-    def __init__(self, subject: Subject, journal: Path, state_file: Path, show: Show, patience: float, defer: float = 0.0) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        journal: Path,
+        state_file: Path,
+        show: Show,
+        patience: float,
+        defer: float = 0.0,
+    ) -> None:
         self._mirror = Mirror(subject, journal, state_file)
         self._journal, self._show, self._patience = journal, show, patience
-        self._shown = journal.stat().st_size if journal.is_file() else 0  # what an earlier life of the stage wrote was shown then
-        self._opened, self._ending, self._showing = threading.Event(), threading.Event(), threading.Lock()
+        self._shown = (
+            journal.stat().st_size if journal.is_file() else 0
+        )  # what an earlier life of the stage wrote was shown then
+        self._opened, self._ending, self._showing = (
+            threading.Event(),
+            threading.Event(),
+            threading.Lock(),
+        )
         self._status, self._warned, self._files = "FAILED", False, list[Path]()
         self._written = self._refused = False
         self._defer, self._asked, self._needed = defer, False, threading.Event()
-        self._shower, self._logger = (threading.Thread(target=work, daemon=True) for work in (self._keep_showing, self._keep_logging))
+        self._shower, self._logger = (
+            threading.Thread(target=work, daemon=True)
+            for work in (self._keep_showing, self._keep_logging)
+        )
 
     def run_id(self, timeout: float = 30.0) -> str | None:
         """The id of the stage's MLflow run; None if the store does not answer in time (seconds)."""
@@ -61,7 +78,9 @@ class Tracker:
         if self._logger.is_alive():
             self._mirror.abandoned = True
             self._warn("it did not answer in time")
-        if status == "FINISHED" and not self._written and not self._refused:  # a failed stage keeps its folder, and goes on with it
+        if (
+            status == "FINISHED" and not self._written and not self._refused
+        ):  # a failed stage keeps its folder, and goes on with it
             try:
                 keep(self._mirror, status, self._files)
             except OSError as error:
@@ -109,14 +128,21 @@ class Tracker:
         if last:
             for path in self._files:
                 self._mirror.attach(path)
-            catch_up(self._mirror.subject.root)  # before the pipeline's run gets this stage's status
+            catch_up(
+                self._mirror.subject.root
+            )  # before the pipeline's run gets this stage's status
             self._mirror.close(self._status)
             self._written = True
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            self._tell({"kind": "warning", "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; what is missing there is written later."})
+            self._tell(
+                {
+                    "kind": "warning",
+                    "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; what is missing there is written later.",
+                }
+            )
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         with self._showing:
@@ -155,7 +181,14 @@ def track(
         patience: seconds to wait at the end for a store that does not answer.
         defer: seconds in which a stage that ends well leaves its journal to the outbox instead; whoever asks for this calls `catch_up` in the end.
     """
-    tracker = Tracker(Subject(root, pipeline, stage, run_token, tags, params), journal_path, state_file, show, patience, defer)
+    tracker = Tracker(
+        Subject(root, pipeline, stage, run_token, tags, params),
+        journal_path,
+        state_file,
+        show,
+        patience,
+        defer,
+    )
     tracker.start()
     status = "FAILED"
     try:

@@ -44,7 +44,10 @@ def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
 
 
 def _is_right(shelf: Shelf) -> bool:
-    return is_settled(shelf) and all(shelf.aliases.get(alias) == number for alias, number in wanted(standing(records(shelf))).items())
+    return is_settled(shelf) and all(
+        shelf.aliases.get(alias) == number
+        for alias, number in wanted(standing(records(shelf))).items()
+    )
 
 
 def _move(opened: MlflowClient, shelf: Shelf) -> None:
@@ -65,6 +68,10 @@ def _label(opened: MlflowClient, shelf: Shelf, stand: Standing) -> None:
         opened.delete_registered_model_alias(shelf.pipeline, "challenger")
     for version in shelf.versions:
         last = stand.last.get(version.number)
-        for key, value in (("decision", last.decision), ("decision_by", last.who), ("decision_why", last.why)) if last else ():
+        for key, value in (
+            (("decision", last.decision), ("decision_by", last.who), ("decision_why", last.why))
+            if last
+            else ()
+        ):
             if version.tags.get(key) != value:
                 opened.set_model_version_tag(shelf.pipeline, str(version.number), key, value)

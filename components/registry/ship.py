@@ -32,14 +32,18 @@ def ship(folder: Path, to: str) -> tuple[int, int]:
     try:
         repository = get_artifact_repository(to)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda path: _arrive(repository, path, path.relative_to(folder).as_posix()), paths):
+            for _ in pool.map(
+                lambda path: _arrive(repository, path, path.relative_to(folder).as_posix()), paths
+            ):
                 pass
     except EnvironmentFault:
         raise
     except Exception as error:  # each kind of store has its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise EnvironmentFault(
-            f"does not take files: {reason}", where=to, remedy="check the place and its credentials (AWS_ACCESS_KEY_ID, MLFLOW_S3_ENDPOINT_URL, …), then run the same command again"
+            f"does not take files: {reason}",
+            where=to,
+            remedy="check the place and its credentials (AWS_ACCESS_KEY_ID, MLFLOW_S3_ENDPOINT_URL, …), then run the same command again",
         ) from error
     return len(paths), sum(path.stat().st_size for path in paths)
 
@@ -51,7 +55,9 @@ def _arrive(repository: Any, path: Path, name: str) -> None:
     folder = PurePosixPath(name).parent.as_posix()
     repository.log_artifact(str(path), None if folder == "." else folder)
     if _there(repository, name) != digest:
-        raise EnvironmentFault("did not arrive as it was sent", where=name, remedy="run the same command again")
+        raise EnvironmentFault(
+            "did not arrive as it was sent", where=name, remedy="run the same command again"
+        )
 
 
 def _there(repository: Any, name: str) -> str | None:

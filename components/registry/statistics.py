@@ -20,7 +20,9 @@ def mcnemar(wins: int, losses: int) -> float:
     """
     from scipy.special import bdtr
 
-    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))) if wins + losses else 1.0
+    return (
+        min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))) if wins + losses else 1.0
+    )
 
 
 def lower_bound(wins: int, losses: int, cases: int, alpha: float) -> float:
@@ -41,7 +43,9 @@ def upper_share(right: int, cases: int, alpha: float) -> float:
     return float(betaincinv(right + 1, cases - right, 1 - alpha)) if right < cases else 1.0
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], alpha: float) -> tuple[float, float, float]:
+def calibration_error(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], alpha: float
+) -> tuple[float, float, float]:
     """How far stated probabilities are from what comes true: root mean square over ten bins of equally many cases.
 
     Plain calibration errors grow with noise, so that few cases look badly calibrated; here each bin's squared gap loses its own variance
@@ -66,5 +70,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_],
         square += weight * bias_free
         variance += weight**2 * (4 * max(bias_free, 0.0) * noise + 2 * noise**2)
     reach = float(ndtri(1 - alpha)) * variance**0.5
-    error, low, high = (min(1.0, max(0.0, each)) ** 0.5 for each in (square, square - reach, square + reach))
+    error, low, high = (
+        min(1.0, max(0.0, each)) ** 0.5 for each in (square, square - reach, square + reach)
+    )
     return error, low, high

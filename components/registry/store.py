@@ -26,7 +26,13 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-LOCATIONS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "source"), ("model_versions", "storage_location"))
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 LOCK_SECONDS = 10.0
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
@@ -54,7 +60,11 @@ def _sqlite(path: Path) -> str:
 def database(root: Path) -> Path | None:
     """The file of a SQLite store, absolute; None when tracking is elsewhere."""
     uri = tracking_uri(root)
-    return (home(root) / unquote(uri.removeprefix("sqlite:///"))).resolve() if uri.startswith("sqlite:///") else None
+    return (
+        (home(root) / unquote(uri.removeprefix("sqlite:///"))).resolve()
+        if uri.startswith("sqlite:///")
+        else None
+    )
 
 
 def artifacts(root: Path) -> str | None:
@@ -84,7 +94,11 @@ def quiet() -> None:
     """Keep MLflow from telling consoles of its own work, and anybody else of anything."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for logger, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), ("mlflow.store.db.utils", logging.CRITICAL)):
+    for logger, level in (
+        ("alembic", logging.WARNING),
+        ("mlflow", logging.WARNING),
+        ("mlflow.store.db.utils", logging.CRITICAL),
+    ):
         logging.getLogger(logger).setLevel(level)
 
 
@@ -119,7 +133,9 @@ def settle(root: Path) -> None:
 
 def settled_at(connection: sqlite3.Connection) -> str:
     """The folder for which the URIs in a database were written; "" where nobody has said."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'").fetchone():
+    if not connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'"
+    ).fetchone():
         return ""
     return str(connection.execute("SELECT folder FROM gristmill_home").fetchone()[0])
 
@@ -135,11 +151,19 @@ def readdress(connection: sqlite3.Connection, old: str, new: str) -> None:
     """Rewrite all URIs within a folder."""
     for table, column in LOCATIONS:
         within = f"{column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'"
-        connection.execute(f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) WHERE {within}", {"old": old, "new": new})  # noqa: S608 - constants
+        connection.execute(
+            f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) WHERE {within}",  # noqa: S608
+            {"old": old, "new": new},
+        )
 
 
 def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
-    if old == new or not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+    if (
+        old == new
+        or not connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+        ).fetchone()
+    ):
         return  # another process was quicker, or is just making the tables
     if old:
         readdress(connection, old, new)
@@ -151,7 +175,10 @@ def unavailable(error: Exception) -> bool:
     if isinstance(error, (EnvironmentFault, sqlite3.Error, OSError)):
         return True
     library = type(error).__module__.split(".")[0]
-    return library in ("mlflow", "sqlalchemy", "requests", "urllib3", "httpx", "alembic") and getattr(error, "error_code", "") not in _WRONG_CALL
+    return (
+        library in ("mlflow", "sqlalchemy", "requests", "urllib3", "httpx", "alembic")
+        and getattr(error, "error_code", "") not in _WRONG_CALL
+    )
 
 
 @contextmanager
@@ -165,11 +192,25 @@ def reached(root: Path) -> Iterator[None]:
         if not unavailable(error):
             raise
         path = database(root)
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
         if path is None:
-            raise EnvironmentFault(f"MLflow does not answer: {reason}", where=tracking_uri(root), remedy="check MLFLOW_TRACKING_URI and the server, then run the same command again") from error
-        remedy = "end the program that holds it" if "locked" in str(error) else "check that the folder is writable and the disk not full"
-        raise EnvironmentFault(f"the MLflow database cannot be used: {reason}", where=str(path), remedy=f"{remedy}, then run the same command again") from error
+            raise EnvironmentFault(
+                f"MLflow does not answer: {reason}",
+                where=tracking_uri(root),
+                remedy="check MLFLOW_TRACKING_URI and the server, then run the same command again",
+            ) from error
+        remedy = (
+            "end the program that holds it"
+            if "locked" in str(error)
+            else "check that the folder is writable and the disk not full"
+        )
+        raise EnvironmentFault(
+            f"the MLflow database cannot be used: {reason}",
+            where=str(path),
+            remedy=f"{remedy}, then run the same command again",
+        ) from error
 
 
 def experiment(opened: MlflowClient, root: Path, name: str) -> str:
@@ -197,9 +238,29 @@ def ui_command(root: Path, port: int) -> list[str]:
     """
     path, uri = database(root), tracking_uri(root)
     if path is None:
-        raise EnvironmentFault("tracking is at a server of its own", where=uri, remedy=f"open {uri} in a browser")
+        raise EnvironmentFault(
+            "tracking is at a server of its own", where=uri, remedy=f"open {uri} in a browser"
+        )
     with reached(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         settle(root)
-    where = ["--backend-store-uri", uri, "--default-artifact-root", str(path.parent / "artifacts"), "--no-serve-artifacts"]
-    return [sys.executable, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    where = [
+        "--backend-store-uri",
+        uri,
+        "--default-artifact-root",
+        str(path.parent / "artifacts"),
+        "--no-serve-artifacts",
+    ]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        *where,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]

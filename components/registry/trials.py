@@ -23,7 +23,9 @@ class Told:
     params: Mapping[str, str]  # values as text
 
 
-def best_trials(root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str, patience: float = 30.0) -> list[Told]:
+def best_trials(
+    root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str, patience: float = 30.0
+) -> list[Told]:
     """The trials of a task that have a figure, the best first, 1000 at most. Nothing is made or changed in the store.
 
     MLflow orders runs by the last figure of a curve, so a trial stands where it ended and not where it was best: one call, however many trials there are.
@@ -52,12 +54,20 @@ def best_trials(root: Path, pipeline: str, task: str, stage: str, metric: str, g
     thread.start()
     thread.join(patience)
     if thread.is_alive():
-        raise EnvironmentFault(f"MLflow did not answer in {patience:g} s", where=tracking_uri(root), remedy="check the store, then run the same command again")
+        raise EnvironmentFault(
+            f"MLflow did not answer in {patience:g} s",
+            where=tracking_uri(root),
+            remedy="check the store, then run the same command again",
+        )
     if faults and isinstance(faults[0], EnvironmentFault):
         raise faults[0]
     if faults:  # refused: no search fails for it
         reason = (str(faults[0]).strip().splitlines() or [""])[0][:200]
-        raise EnvironmentFault(f"MLflow refused: {type(faults[0]).__name__}: {reason}", where=tracking_uri(root), remedy="gristmill doctor") from faults[0]
+        raise EnvironmentFault(
+            f"MLflow refused: {type(faults[0]).__name__}: {reason}",
+            where=tracking_uri(root),
+            remedy="gristmill doctor",
+        ) from faults[0]
     return found
 
 
@@ -72,4 +82,8 @@ def _look(root: Path, pipeline: str, task: str, stage: str, metric: str, goal: s
     wanted = f"tags.task = '{task}' and tags.`gristmill.stage` = '{stage}' and tags.`{CHILD}` LIKE 'trial-%'"
     order = [f"metrics.`{metric}` {'DESC' if goal == 'max' else 'ASC'}"]
     runs = opened.search_runs([experiment.experiment_id], wanted, max_results=_MOST, order_by=order)
-    return [Told(run.data.tags.get(PARENT, ""), run.data.params) for run in runs if math.isfinite(run.data.metrics.get(metric, math.nan))]
+    return [
+        Told(run.data.tags.get(PARENT, ""), run.data.params)
+        for run in runs
+        if math.isfinite(run.data.metrics.get(metric, math.nan))
+    ]

@@ -21,13 +21,23 @@ class Gate:
     limit: float | None = None
     detail: str = ""
     interval: tuple[float, float] | None = None  # of the value
-    borderline: bool = False  # not passed, and yet not proven to fail: the limit lies within the noise
+    borderline: bool = (
+        False  # not passed, and yet not proven to fail: the limit lies within the noise
+    )
     against: int | None = None  # the champion's version, where it was compared with one
 
     @property
     def verdict(self) -> Verdict:
         """In a word."""
-        return "not applicable" if self.passed is None else "passed" if self.passed else "borderline" if self.borderline else "refused"
+        return (
+            "not applicable"
+            if self.passed is None
+            else "passed"
+            if self.passed
+            else "borderline"
+            if self.borderline
+            else "refused"
+        )
 
 
 def all_passed(gates: Sequence[Gate]) -> bool:
@@ -43,4 +53,10 @@ def as_rows(gates: Sequence[Gate]) -> list[dict[str, Any]]:
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Gate]:
     """Of `as_rows`; what another version of gristmill wrote beside is passed over."""
     known = {each.name for each in fields(Gate)}
-    return [Gate(**{key: value for key, value in row.items() if key in known} | {"interval": tuple(row["interval"]) if row.get("interval") else None}) for row in rows]
+    return [
+        Gate(
+            **{key: value for key, value in row.items() if key in known}
+            | {"interval": tuple(row["interval"]) if row.get("interval") else None}
+        )
+        for row in rows
+    ]

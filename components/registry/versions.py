@@ -22,7 +22,14 @@ __all__ = ["BUNDLE", "Version", "cases_of", "champion", "fetch", "keep_cases", "
 BUNDLE = "bundle_sha256"
 
 
-def register(root: Path, pipeline: str, bundle: Path, run_id: str | None, tags: Mapping[str, str], description: str = "") -> Version:
+def register(
+    root: Path,
+    pipeline: str,
+    bundle: Path,
+    run_id: str | None,
+    tags: Mapping[str, str],
+    description: str = "",
+) -> Version:
     """Keep a bundle as a version of the pipeline's model, and call it challenger (unless it is the champion).
 
     The same bundle is registered once: a second time brings the tags of its version up to date.
@@ -43,10 +50,17 @@ def register(root: Path, pipeline: str, bundle: Path, run_id: str | None, tags: 
     opened = client(root)
     with reached(root):
         open_log(opened, root, pipeline)
-        found = next(iter(opened.search_model_versions(f"name = '{pipeline}' and tags.{BUNDLE} = '{digest}'")), None)
+        found = next(
+            iter(
+                opened.search_model_versions(f"name = '{pipeline}' and tags.{BUNDLE} = '{digest}'")
+            ),
+            None,
+        )
         if found is None:
             source, run = _keep(opened, root, pipeline, bundle, run_id, digest)
-            found = opened.create_model_version(pipeline, source=source, run_id=run, tags=card, description=description)
+            found = opened.create_model_version(
+                pipeline, source=source, run_id=run, tags=card, description=description
+            )
         else:
             for key, value in card.items():
                 if found.tags.get(key) != value:
@@ -88,8 +102,17 @@ def cases_of(root: Path, version: Version, test: str) -> Cases:
 
         opened = client(root)
         with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-            if any(each.path == place for each in opened.list_artifacts(version.run_id, str(PurePosixPath(place).parent))):
-                kept = Path(download_artifacts(artifact_uri=f"{base}/{place}", dst_path=scratch, tracking_uri=tracking_uri(root))).read_text(encoding="utf-8")
+            if any(
+                each.path == place
+                for each in opened.list_artifacts(version.run_id, str(PurePosixPath(place).parent))
+            ):
+                kept = Path(
+                    download_artifacts(
+                        artifact_uri=f"{base}/{place}",
+                        dst_path=scratch,
+                        tracking_uri=tracking_uri(root),
+                    )
+                ).read_text(encoding="utf-8")
     return Cases.from_json(kept) if kept else Cases((), ())
 
 
@@ -108,7 +131,11 @@ def verify(root: Path, version: Version) -> None:
                 raise InputError("is not the card that was registered", where=str(folder / CARD))
         except InputError as error:
             remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{argument(version.pipeline)}"
-            raise GateError(f"version {version.number} of {version.pipeline!r} is refused by bundle: {error.what}", where=error.where, remedy=remedy) from None
+            raise GateError(
+                f"version {version.number} of {version.pipeline!r} is refused by bundle: {error.what}",
+                where=error.where,
+                remedy=remedy,
+            ) from None
 
 
 def _place_of(version: Version, test: str) -> str:
@@ -123,7 +150,9 @@ def champion(root: Path, pipeline: str) -> Version | None:
         EnvironmentFault: the store does not answer.
     """
     shelf = look(root, pipeline)
-    return shelf.version(shelf.aliases["champion"]) if shelf and "champion" in shelf.aliases else None
+    return (
+        shelf.version(shelf.aliases["champion"]) if shelf and "champion" in shelf.aliases else None
+    )
 
 
 def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
@@ -141,29 +170,54 @@ def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
     """
     opened = client(root)
     with reached(root):
-        found = _by_number(opened, pipeline, which) if str(which).isdigit() else _by_alias(opened, pipeline, str(which))
+        found = (
+            _by_number(opened, pipeline, which)
+            if str(which).isdigit()
+            else _by_alias(opened, pipeline, str(which))
+        )
         if found is None:
-            raise InputError(f"the registry has no {which!r} of {pipeline!r}", remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is")
+            raise InputError(
+                f"the registry has no {which!r} of {pipeline!r}",
+                remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
+            )
         if Path(found.source).is_absolute():
             if not (Path(found.source) / CARD).is_file():
-                raise InputError(f"the files of version {found.version} of {pipeline!r} are gone", where=found.source, remedy="take another version: gristmill status")
+                raise InputError(
+                    f"the files of version {found.version} of {pipeline!r} are gone",
+                    where=found.source,
+                    remedy="take another version: gristmill status",
+                )
             return Path(found.source)
         from mlflow.artifacts import download_artifacts
 
         into.mkdir(parents=True, exist_ok=True)
-        return Path(download_artifacts(artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)))
+        return Path(
+            download_artifacts(
+                artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)
+            )
+        )
 
 
-def _keep(opened: MlflowClient, root: Path, pipeline: str, bundle: Path, run_id: str | None, digest: str) -> tuple[str, str]:
+def _keep(
+    opened: MlflowClient, root: Path, pipeline: str, bundle: Path, run_id: str | None, digest: str
+) -> tuple[str, str]:
     """Copy the bundle to a run's artifacts, in a folder of its own so that no later one overwrites it: (source, run id)."""
-    run = opened.get_run(run_id) if run_id else opened.create_run(experiment(opened, root, pipeline), run_name="bundle")
+    run = (
+        opened.get_run(run_id)
+        if run_id
+        else opened.create_run(experiment(opened, root, pipeline), run_name="bundle")
+    )
     folder = f"bundles/{digest[:12]}"
     opened.log_artifacts(run.info.run_id, str(bundle), folder)
     if not run_id:
         opened.set_terminated(run.info.run_id)
     source = f"{run.info.artifact_uri}/{folder}"
     if Path(source).is_absolute() and not (Path(source) / CARD).is_file():
-        raise EnvironmentFault("the bundle did not arrive", where=source, remedy="free disk space, then run the same command again")
+        raise EnvironmentFault(
+            "the bundle did not arrive",
+            where=source,
+            remedy="free disk space, then run the same command again",
+        )
     return source, run.info.run_id
 
 
@@ -186,4 +240,12 @@ def _or_none(ask: Any) -> Any:
 
 def _version(found: Any) -> Version:
     aliases: Iterable[str] = found.aliases
-    return Version(found.name, int(found.version), dict(found.tags), found.source, found.run_id or "", tuple(sorted(aliases)), int(found.creation_timestamp))
+    return Version(
+        found.name,
+        int(found.version),
+        dict(found.tags),
+        found.source,
+        found.run_id or "",
+        tuple(sorted(aliases)),
+        int(found.creation_timestamp),
+    )

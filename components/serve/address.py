@@ -50,7 +50,11 @@ def public(inner: str) -> str:
 def check_key(host: str, keyed: bool) -> None:
     if not keyed and not _is_loopback(host):
         remedy = f"gristmill keys add NAME (or set {KEY_VARIABLE} to a long random value), or leave --host at 127.0.0.1"
-        raise EnvironmentFault(f"{host} can be reached from other machines, and no API key is set", where="--host", remedy=remedy)
+        raise EnvironmentFault(
+            f"{host} can be reached from other machines, and no API key is set",
+            where="--host",
+            remedy=remedy,
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -68,7 +72,11 @@ def claim(host: str, port: int) -> int:
             probe.bind((host, port))
             return int(probe.getsockname()[1])
         except OSError as error:
-            raise EnvironmentFault(f"cannot listen on {host}:{port}: {error.strerror}", where="--port", remedy="choose another with --port N, or --port 0 for any free one") from None
+            raise EnvironmentFault(
+                f"cannot listen on {host}:{port}: {error.strerror}",
+                where="--port",
+                remedy="choose another with --port N, or --port 0 for any free one",
+            ) from None
 
 
 def reachable(host: str) -> str:

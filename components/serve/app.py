@@ -23,7 +23,15 @@ _OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")
 
 
-def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None = None, *, keys: Keyring | None = None, replica: str = "0", monitored: Monitored | None = None) -> FastAPI:
+def build_app(
+    predictor: Predictor,
+    model: ModelInfo,
+    params: ServeParams | None = None,
+    *,
+    keys: Keyring | None = None,
+    replica: str = "0",
+    monitored: Monitored | None = None,
+) -> FastAPI:
     """The app that answers for one model.
 
     Args:
@@ -37,9 +45,23 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
     params = params or ServeParams()
     keys = Keyring() if keys is None else keys
     meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
-    batcher = Batcher(predictor, params.max_batch_size, params.max_batch_tokens, params.batch_wait_ms / 1000, meters.scored)
+    batcher = Batcher(
+        predictor,
+        params.max_batch_size,
+        params.max_batch_tokens,
+        params.batch_wait_ms / 1000,
+        meters.scored,
+    )
     meters.follow(lambda: batcher.waiting, lambda: door.inside)
-    service = Service(predictor.card, model, params, batcher, meters, door, monitored.recorder(predictor.card, model.version) if monitored else None)
+    service = Service(
+        predictor.card,
+        model,
+        params,
+        batcher,
+        meters,
+        door,
+        monitored.recorder(predictor.card, model.version) if monitored else None,
+    )
     limits = params.limits
 
     def full() -> bool:
@@ -55,10 +77,26 @@ def build_app(predictor: Predictor, model: ModelInfo, params: ServeParams | None
         if monitored:
             await asyncio.to_thread(monitored.log.flush)
 
-    app = FastAPI(title=f"Gristmill: {model.name}", version=model.version, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title=f"Gristmill: {model.name}",
+        version=model.version,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     app.state.door = door
-    app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)  # the last added is the outermost
-    app.add_middleware(Guard, guarded=frozenset(_GUARDED), keys=keys, door=door, full=full, bucket=lambda: Bucket(limits.items_per_s, limits.burst_items), meters=meters)
+    app.add_middleware(
+        BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s
+    )  # the last added is the outermost
+    app.add_middleware(
+        Guard,
+        guarded=frozenset(_GUARDED),
+        keys=keys,
+        door=door,
+        full=full,
+        bucket=lambda: Bucket(limits.items_per_s, limits.burst_items),
+        meters=meters,
+    )
     app.add_middleware(Watch, meters=meters)
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(service))

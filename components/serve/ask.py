@@ -12,7 +12,12 @@ _TRIES, _FIRST_PAUSE_S = 4, 0.4
 _BUSY = (429, 503)
 
 
-def ask(base_url: str, items: Sequence[Mapping[str, Any]], key: str | None = None, timeout_s: float = 30.0) -> dict[str, Any]:
+def ask(
+    base_url: str,
+    items: Sequence[Mapping[str, Any]],
+    key: str | None = None,
+    timeout_s: float = 30.0,
+) -> dict[str, Any]:
     """Ask for predictions, in one request.
 
     Args:
@@ -38,14 +43,18 @@ def ask(base_url: str, items: Sequence[Mapping[str, Any]], key: str | None = Non
             if attempt:
                 time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
             try:
-                response = client.post(f"{base_url}/v1/predict", json={"inputs": [dict(item) for item in items]})
+                response = client.post(
+                    f"{base_url}/v1/predict", json={"inputs": [dict(item) for item in items]}
+                )
             except httpx.TransportError as error:
                 trouble = f"{type(error).__name__}: {error}"
                 continue
             if response.status_code not in _BUSY:
                 return _read(response, base_url)
             trouble = f"status {response.status_code}"
-    raise EnvironmentFault(f"does not answer ({trouble})", where=base_url, remedy="start it: gristmill serve")
+    raise EnvironmentFault(
+        f"does not answer ({trouble})", where=base_url, remedy="start it: gristmill serve"
+    )
 
 
 def healthy(base_url: str) -> dict[str, Any] | None:
@@ -53,7 +62,9 @@ def healthy(base_url: str) -> dict[str, Any] | None:
     import httpx
 
     try:
-        response = httpx.get(f"{base_url}/healthz", trust_env=False, timeout=5, verify=base_url.startswith("https"))  # or each look reads all certificates: 28 ms
+        response = httpx.get(
+            f"{base_url}/healthz", trust_env=False, timeout=5, verify=base_url.startswith("https")
+        )  # or each look reads all certificates: 28 ms
         return dict(response.json()["model"]) if response.status_code == 200 else None
     except (httpx.TransportError, ValueError, KeyError, TypeError):
         return None
@@ -63,7 +74,17 @@ def _read(response: Any, base_url: str) -> dict[str, Any]:
     if response.status_code == 200:
         return dict(response.json())
     if response.status_code == 401:
-        raise EnvironmentFault("wants an API key", where=base_url, remedy="set GRISTMILL_API_KEY to the service's key")
+        raise EnvironmentFault(
+            "wants an API key", where=base_url, remedy="set GRISTMILL_API_KEY to the service's key"
+        )
     if 400 <= response.status_code < 500:
-        raise InputError(f"refused the items with status {response.status_code}: {response.text[:500]}", where=base_url, remedy="mend the item that the answer names")
-    raise EnvironmentFault(f"failed with status {response.status_code}", where=base_url, remedy="look into the logs of Ray Serve: gristmill status names the folder")
+        raise InputError(
+            f"refused the items with status {response.status_code}: {response.text[:500]}",
+            where=base_url,
+            remedy="mend the item that the answer names",
+        )
+    raise EnvironmentFault(
+        f"failed with status {response.status_code}",
+        where=base_url,
+        remedy="look into the logs of Ray Serve: gristmill status names the folder",
+    )

@@ -81,8 +81,21 @@ class Batcher:
         measured: told items and seconds of each batch.
     """
 
-    def __init__(self, model: Scores, max_items: int, max_tokens: int | None, wait_s: float, measured: Callable[[int, float], None] = lambda *_: None) -> None:
-        self._model, self._max_items, self._max_tokens, self._wait_s, self._measured = model, max_items, max_tokens, wait_s, measured
+    def __init__(
+        self,
+        model: Scores,
+        max_items: int,
+        max_tokens: int | None,
+        wait_s: float,
+        measured: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
+        self._model, self._max_items, self._max_tokens, self._wait_s, self._measured = (
+            model,
+            max_items,
+            max_tokens,
+            wait_s,
+            measured,
+        )
         self._new: list[_Item] = []
         self._pool: list[_Item] = []  # prepared, oldest first; the thread's own while it works
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
@@ -110,7 +123,9 @@ class Batcher:
             new, self._new = self._new, []
             try:
                 made = await loop.run_in_executor(self._thread, self._turn, new)
-            except Exception as error:  # the thread is closed, or our own mistake: whoever waits must hear of it
+            except (
+                Exception
+            ) as error:  # the thread is closed, or our own mistake: whoever waits must hear of it
                 made = _Round([(item, error) for item in (*new, *self._pool)])
                 self._pool = []
             self.waiting -= len(made.settled)
@@ -125,7 +140,10 @@ class Batcher:
     async def _company(self) -> None:
         """Wait for as many as there were a moment ago, if that was just now."""
         until = self._ended + min(self._wait_s, self._latest_s)
-        while len(self._new) + len(self._pool) < self._expected and (left := until - time.monotonic()) > 0:
+        while (
+            len(self._new) + len(self._pool) < self._expected
+            and (left := until - time.monotonic()) > 0
+        ):
             self._arrived.clear()
             try:
                 await asyncio.wait_for(self._arrived.wait(), left)
@@ -138,7 +156,9 @@ class Batcher:
         self._prepare([item for item in new if self._alive(item, made)], made)
         group = [item for item in self._choose(made) if self._alive(item, made)]
         began = time.perf_counter()
-        made.settled += zip(group, settle(self._model.score, [item.row for item in group]), strict=True)
+        made.settled += zip(
+            group, settle(self._model.score, [item.row for item in group]), strict=True
+        )
         made.scored, made.seconds = len(group), time.perf_counter() - began
         if group:
             self._pace.measured(len(group), sum(item.cost for item in group), made.seconds)
@@ -153,7 +173,9 @@ class Batcher:
         return True
 
     def _prepare(self, items: list[_Item], made: _Round) -> None:
-        for item, outcome in zip(items, settle(self._model.prepare, [item.query for item in items]), strict=True):
+        for item, outcome in zip(
+            items, settle(self._model.prepare, [item.query for item in items]), strict=True
+        ):
             if isinstance(outcome, Exception):
                 made.settled.append((item, outcome))
             else:
@@ -166,7 +188,12 @@ class Batcher:
         if not self._pool:
             return []
         ranked = sorted(self._pool, key=lambda item: item.cost)
-        low, high = window([item.cost for item in ranked], ranked.index(self._pool[0]), self._pace.size(), self._max_tokens)
+        low, high = window(
+            [item.cost for item in ranked],
+            ranked.index(self._pool[0]),
+            self._pace.size(),
+            self._max_tokens,
+        )
         chosen = ranked[low:high]
         taken = set(map(id, chosen))
         self._pool = [item for item in self._pool if id(item) not in taken]
@@ -177,7 +204,9 @@ class Batcher:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def window(costs: Sequence[int], start: int, max_items: int, max_tokens: int | None) -> tuple[int, int]:
+def window(
+    costs: Sequence[int], start: int, max_items: int, max_tokens: int | None
+) -> tuple[int, int]:
     """The batch around one row: its neighbours in length, as long as at most a quarter of what is computed is padding.
 
     Args:

@@ -67,5 +67,14 @@ class Board:
                 facts = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            found.append(Report(**{**facts, "tallies": {version: Tally(**tally) for version, tally in facts["tallies"].items()}}))
+            found.append(
+                Report(
+                    **{
+                        **facts,
+                        "tallies": {
+                            version: Tally(**tally) for version, tally in facts["tallies"].items()
+                        },
+                    }
+                )
+            )
         return found

@@ -17,14 +17,22 @@ _SLOW = 0.95
 class CanaryParams(Strict):
     """Section `serve.canary` of params.yaml: how traffic moves to a new champion, and what sends it back."""
 
-    latency_ms: float = Field(100.0, gt=0)  # 95th percentile of one answer when it is tried out alone, before any request reaches it
+    latency_ms: float = Field(
+        100.0, gt=0
+    )  # 95th percentile of one answer when it is tried out alone, before any request reaches it
     share: float = Field(0.1, ge=0, lt=1)  # of the requests, at first; 0: all at once
     requests: int = Field(500, ge=1)  # after so many that went well all traffic moves
     minutes: float = Field(5.0, ge=0)  # or after so long
-    watch_minutes: float = Field(5.0, ge=0)  # after that the old version stays loaded for so long, and takes over again if need be
-    max_error_rate: float = Field(0.01, ge=0, lt=1)  # failed requests beyond the old version's share of them
+    watch_minutes: float = Field(
+        5.0, ge=0
+    )  # after that the old version stays loaded for so long, and takes over again if need be
+    max_error_rate: float = Field(
+        0.01, ge=0, lt=1
+    )  # failed requests beyond the old version's share of them
     max_slowdown: float = Field(2.0, ge=1)  # its 95th percentile against the old version's
-    alpha: float = Field(0.001, gt=0, lt=0.5)  # the chance of sending a good version back, at each look: there are many
+    alpha: float = Field(
+        0.001, gt=0, lt=0.5
+    )  # the chance of sending a good version back, at each look: there are many
 
 
 @dataclass
@@ -33,7 +41,9 @@ class Tally:
 
     requests: int = 0
     errors: int = 0  # statuses from 500 on
-    times: list[int] = field(default_factory=lambda: [0] * _BUCKETS)  # requests by time to answer, in buckets that grow geometrically
+    times: list[int] = field(
+        default_factory=lambda: [0] * _BUCKETS
+    )  # requests by time to answer, in buckets that grow geometrically
 
     def count(self, status: int, seconds: float) -> None:
         """Add one request."""
@@ -44,7 +54,10 @@ class Tally:
 
 def bucket(seconds: float) -> int:
     """Where a time is counted."""
-    return min(_BUCKETS - 1, max(0, math.ceil(_PER_DOUBLING * math.log2(max(seconds, 1e-9) * 1000 / _SHORTEST_MS))))
+    return min(
+        _BUCKETS - 1,
+        max(0, math.ceil(_PER_DOUBLING * math.log2(max(seconds, 1e-9) * 1000 / _SHORTEST_MS))),
+    )
 
 
 def milliseconds(index: int) -> float:

@@ -16,10 +16,26 @@ from components.registry.gates import Gate
 from components.registry.reader import code_state
 from components.tasks import base
 
-_LIBRARIES = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime", "ray", "mlflow", "dvc", "pyarrow", "gristmill")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "scikit-learn",
+    "onnxruntime",
+    "ray",
+    "mlflow",
+    "dvc",
+    "pyarrow",
+    "gristmill",
+)
 _EXAMPLE_CHARACTERS = 20_000  # of queries kept with the version; MLflow takes 100,000 in a tag
 _PAGE_CHARACTERS = 5000  # of a description, in a PostgreSQL store
-_MARKS = {"passed": "passed", "refused": "**refused**", "borderline": "**borderline**", "not applicable": "–"}
+_MARKS = {
+    "passed": "passed",
+    "refused": "**refused**",
+    "borderline": "**borderline**",
+    "not applicable": "–",
+}
 _GAP = "&nbsp;&nbsp;"  # MLflow's page sets the cells of a table side by side without any
 
 
@@ -28,11 +44,23 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     card, _ = read_bundle(job.inputs["winner"])
     judge = base.judge(job.task)
     low, high = winner["test_interval"]["accuracy"]
-    examples = _short([query.model_dump(mode="json") for query in judge.example(read_table(job.inputs["clean"], "test"))])
+    examples = _short(
+        [
+            query.model_dump(mode="json")
+            for query in judge.example(read_table(job.inputs["clean"], "test"))
+        ]
+    )
     told: dict[str, Any] = {
         "leaderboard_row": winner,
-        "environment": {"python": platform.python_version(), "platform": platform.platform(), **library_versions(_LIBRARIES)},
-        "signature": {"input": judge.Query.model_json_schema(), "output": judge.Answer.model_json_schema()},
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **library_versions(_LIBRARIES),
+        },
+        "signature": {
+            "input": judge.Query.model_json_schema(),
+            "output": judge.Answer.model_json_schema(),
+        },
         "input_example": examples[0] if examples else None,
         "examples": examples,  # for the page to offer: a service need not have the data
         "bundle_files": _hashes(job),
@@ -57,7 +85,9 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     }
 
 
-def page(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: Sequence[Gate]) -> str:
+def page(
+    job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: Sequence[Gate]
+) -> str:
     """Markdown: what it is, its gates, the leaderboard, where it came from."""
     card, _ = read_bundle(job.inputs["winner"])
     where = [
@@ -67,26 +97,48 @@ def page(job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: S
         ("DVC lock", f"`{job.tags['dvc_lock'][:12]}`"),
     ]
     parts = [
-        [f"**{winner['title']}**: `{winner['name']}`, winner of {len(board['candidates'])} candidates on validation."],
+        [
+            f"**{winner['title']}**: `{winner['name']}`, winner of {len(board['candidates'])} candidates on validation."
+        ],
         ["| gate | verdict | value | limit | |", "|---|---|---|---|---|", *map(_gate, gates)],
         _leaderboard(board),
         [", ".join(f"{name} {value}" for name, value in where) + "."],
-        ["Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, then `review` = `approve` or `reject`."],
+        [
+            "Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, then `review` = `approve` or `reject`."
+        ],
     ]
-    whole, short = ("\n\n".join("\n".join(part) for part in some) for some in (parts, [*parts[:2], *parts[3:]]))
+    whole, short = (
+        "\n\n".join("\n".join(part) for part in some) for some in (parts, [*parts[:2], *parts[3:]])
+    )
     return whole if len(whole) <= _PAGE_CHARACTERS else short[:_PAGE_CHARACTERS]
 
 
 def answered(job: Job) -> Cases:
     """The winner's answers to the test split, as evaluate left them."""
     rows = read_table(job.inputs["answers"], "test").to_pylist()
-    return _cases([(row["id"], row["truth"], row["right"], row["confidence"], json.loads(row["slices"])) for row in rows])
+    return _cases(
+        [
+            (row["id"], row["truth"], row["right"], row["confidence"], json.loads(row["slices"]))
+            for row in rows
+        ]
+    )
 
 
 def compared(cases: Sequence[base.Case[Any]], answers: Sequence[Any], judge: base.Judge) -> Cases:
     """Another model's answers to the same split."""
     pairs = zip(answers, cases, strict=True)
-    return _cases([(case.id, str(case.truth), judge.right(answer, case.truth), judge.confidence(answer), case.slices) for answer, case in pairs])
+    return _cases(
+        [
+            (
+                case.id,
+                str(case.truth),
+                judge.right(answer, case.truth),
+                judge.confidence(answer),
+                case.slices,
+            )
+            for answer, case in pairs
+        ]
+    )
 
 
 def _cases(rows: Sequence[tuple[str, str, bool, float | None, Mapping[str, str]]]) -> Cases:
@@ -96,7 +148,13 @@ def _cases(rows: Sequence[tuple[str, str, bool, float | None, Mapping[str, str]]
         for kind, value in slices.items():
             places.setdefault(f"{kind}: {value}", []).append(place)
     ids, confidence = [row[0] for row in rows], [row[3] for row in rows if row[3] is not None]
-    return Cases(ids, [row[2] for row in rows], confidence if len(confidence) == len(ids) else (), places, name_of(ids, [row[1] for row in rows]))
+    return Cases(
+        ids,
+        [row[2] for row in rows],
+        confidence if len(confidence) == len(ids) else (),
+        places,
+        name_of(ids, [row[1] for row in rows]),
+    )
 
 
 def _hashes(job: Job) -> dict[str, str]:
@@ -117,14 +175,28 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested params as dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
 def _gate(gate: Gate) -> str:
     low, high = gate.interval or (None, None)
-    value = "" if gate.value is None else f"{gate.value:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None else "")
-    return _row(gate.name, _MARKS[gate.verdict], value, "" if gate.limit is None else f"{gate.limit:.4g}", gate.detail)
+    value = (
+        ""
+        if gate.value is None
+        else f"{gate.value:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None else "")
+    )
+    return _row(
+        gate.name,
+        _MARKS[gate.verdict],
+        value,
+        "" if gate.limit is None else f"{gate.limit:.4g}",
+        gate.detail,
+    )
 
 
 def _row(*cells: str) -> str:
@@ -133,10 +205,19 @@ def _row(*cells: str) -> str:
 
 def _leaderboard(board: Mapping[str, Any]) -> list[str]:
     metric = board["deciding_metric"]
-    lines = [f"| candidate | validation {metric} | test {metric} | interval | size | p95 ms |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"| candidate | validation {metric} | test {metric} | interval | size | p95 ms |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in board["candidates"]:
         low, high = row["test_interval"][metric]
         name = f"**{row['name']}**" if row["winner"] else row["name"]
-        figures = (f"{row['validation'][metric]:.4f}", f"{row['test'][metric]:.4f}", f"{low:.4f} to {high:.4f}", shown_size(row["size_bytes"]), f"{row['latency_ms']['p95']:.2f}")
+        figures = (
+            f"{row['validation'][metric]:.4f}",
+            f"{row['test'][metric]:.4f}",
+            f"{low:.4f} to {high:.4f}",
+            shown_size(row["size_bytes"]),
+            f"{row['latency_ms']['p95']:.2f}",
+        )
         lines.append(_row(name, *figures))
     return lines

@@ -71,7 +71,19 @@ def deploy(
     address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
-    run_many([RunTarget(application(Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring), app_name, route_prefix, _QUIET)], wait_for_applications_running=False)
+    run_many(
+        [
+            RunTarget(
+                application(
+                    Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring
+                ),
+                app_name,
+                route_prefix,
+                _QUIET,
+            )
+        ],
+        wait_for_applications_running=False,
+    )
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
@@ -105,14 +117,23 @@ def _shut_down() -> None:
     client: Any = _get_global_client()
     address = (reachable(public(client.http_config.host)), client.http_config.port)
     client.shutdown_cached_handles()
-    ray.get(ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
+    ray.get(
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(
+            wait=False
+        ),
+        timeout=_STOP_TIMEOUT_S,
+    )
     _disconnect()
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while time.monotonic() < deadline:
         if not _controlled() and not _listens(address):
             return
         time.sleep(0.1)
-    raise EnvironmentFault(f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s", where="serve", remedy="gristmill down")
+    raise EnvironmentFault(
+        f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s",
+        where="serve",
+        remedy="gristmill down",
+    )
 
 
 def _controlled() -> bool:
@@ -136,13 +157,21 @@ def _listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def application(first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> Application:
+def application(
+    first: Edition,
+    board: Path | None,
+    params: ServeParams,
+    keys: Keyring,
+    monitoring: Monitoring | None = None,
+) -> Application:
     """One deployment of replicas that begin with an edition."""
     from ray import serve
 
     from components.serve.replica import Replica
 
-    ongoing = 4 * params.max_batch_size  # enough to fill the next batches, little enough to answer in time
+    ongoing = (
+        4 * params.max_batch_size
+    )  # enough to fill the next batches, little enough to answer in time
     deployment = serve.deployment(
         Replica,
         name="model",
@@ -163,26 +192,42 @@ def application(first: Edition, board: Path | None, params: ServeParams, keys: K
 def _number(replicas: int | Scale) -> dict[str, Any]:
     if isinstance(replicas, int):
         return {"num_replicas": replicas}
-    return {"autoscaling_config": {"min_replicas": replicas.min, "max_replicas": replicas.max, "target_ongoing_requests": replicas.target_ongoing}}
+    return {
+        "autoscaling_config": {
+            "min_replicas": replicas.min,
+            "max_replicas": replicas.max,
+            "target_ongoing_requests": replicas.target_ongoing,
+        }
+    }
 
 
 def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str:
     """Start Serve, or join the one that runs. Returns the address of its proxy."""
     global _started_on
     from ray import serve
-    from ray.serve.context import _get_global_client  # nothing public tells the proxy's host and port
+    from ray.serve.context import (
+        _get_global_client,
+    )  # nothing public tells the proxy's host and port
 
     client: Any = _get_global_client(raise_if_no_controller_running=False)
     if client is not None:
         running = client.http_config
         if port and port != running.port:
             what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
-            raise EnvironmentFault(what, where="--port", remedy=f"take --port {running.port}, or end what serves there first")
+            raise EnvironmentFault(
+                what,
+                where="--port",
+                remedy=f"take --port {running.port}, or end what serves there first",
+            )
         check_key(public(running.host), keyed)
         return url_of(public(running.host), running.port)
     check_key(host, keyed)
     port = claim(host, port or 0)
-    options = {"host": inner(host), "port": port, "request_timeout_s": params.request_timeout_s + 10}  # the app gives up first, with a better answer
+    options = {
+        "host": inner(host),
+        "port": port,
+        "request_timeout_s": params.request_timeout_s + 10,
+    }  # the app gives up first, with a better answer
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
     _started_on = _cluster()
     return url_of(host, port)
@@ -197,19 +242,31 @@ def _wait(app_name: str, url: str, ref: ModelRef) -> None:
         state = serve.status().applications.get(app_name)
         status = state.status.value if state else "DELETED"
         if status == "DEPLOY_FAILED":
-            raise InputError(f"the model cannot be served: {_cause(state)}", where=app_name, remedy="gristmill status names the models that can be served")
+            raise InputError(
+                f"the model cannot be served: {_cause(state)}",
+                where=app_name,
+                remedy="gristmill status names the models that can be served",
+            )
         if status == "RUNNING" and healthy(url) == ref.model_dump():
             return
         time.sleep(0.1)
-    messages = "; ".join(part.message for part in state.deployments.values() if part.message) if state else ""
+    messages = (
+        "; ".join(part.message for part in state.deployments.values() if part.message)
+        if state
+        else ""
+    )
     raise EnvironmentFault(
-        f"did not come up within {_START_TIMEOUT_S:.0f} s ({status}{': ' + messages if messages else ''})", where=app_name, remedy="free CPUs on the cluster, or lower serve.num_cpus or serve.replicas"
+        f"did not come up within {_START_TIMEOUT_S:.0f} s ({status}{': ' + messages if messages else ''})",
+        where=app_name,
+        remedy="free CPUs on the cluster, or lower serve.num_cpus or serve.replicas",
     )
 
 
 def _cause(state: Any) -> str:
     """The error that a replica's traceback ends with."""
-    message = next((part.message for part in state.deployments.values() if part.message), state.message)
+    message = next(
+        (part.message for part in state.deployments.values() if part.message), state.message
+    )
     errors = _ERROR.findall(message)
     return str(errors[-1]) if errors else message.strip()
 

@@ -24,4 +24,6 @@ def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
         others: the answers without each part; None where nothing is left to answer, and the part is all there is.
     """
     full = rules.support(whole, whole.label)
-    return [full - (0.0 if other is None else rules.support(other, whole.label)) for other in others]
+    return [
+        full - (0.0 if other is None else rules.support(other, whole.label)) for other in others
+    ]

@@ -47,7 +47,14 @@ class Follower:
         clock: seconds.
     """
 
-    def __init__(self, stable: Edition, service: Service, params: CanaryParams, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stable: Edition,
+        service: Service,
+        params: CanaryParams,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.plan = Plan(stable=stable)
         self.refused: str | None = None
         self._service, self._params, self._say, self._clock = service, params, say, clock
@@ -84,7 +91,9 @@ class Follower:
             edition = self._service.prepare(wanted)
             self._service.try_out(edition)
         except EnvironmentFault as fault:
-            self._say_once(f"version {number} cannot be had yet, version {old} goes on: {fault.what}")
+            self._say_once(
+                f"version {number} cannot be had yet, version {old} goes on: {fault.what}"
+            )
         except InputError as error:
             self._refuse(number, f"{error.where}: {error.what}" if error.where else error.what)
         else:
@@ -93,7 +102,9 @@ class Follower:
             self._enter("loading", Plan(stable=self.plan.stable, challenger=edition))
 
     def _advance(self, new: Edition, reports: Sequence[Report]) -> None:
-        failure = next((report.failed[new.version] for report in reports if new.version in report.failed), None)
+        failure = next(
+            (report.failed[new.version] for report in reports if new.version in report.failed), None
+        )
         since = self._clock() - self._since
         if failure:
             self._refuse(new.version, failure)
@@ -115,21 +126,34 @@ class Follower:
             self._all(new)
 
     def _all(self, new: Edition) -> None:
-        self._say(f"version {new.version} gets all requests; version {self.plan.stable.version} stays loaded for {self._params.watch_minutes:g} minutes")
+        self._say(
+            f"version {new.version} gets all requests; version {self.plan.stable.version} stays loaded for {self._params.watch_minutes:g} minutes"
+        )
         self._enter("watch", self.plan.model_copy(update={"share": 1.0}))
 
     def _judge(self, new: Edition, reports: Sequence[Report], since: float) -> None:
-        tallies = {version: total(report.tallies[version] for report in reports if version in report.tallies) for version in (new.version, self.plan.stable.version)}
+        tallies = {
+            version: total(
+                report.tallies[version] for report in reports if version in report.tallies
+            )
+            for version in (new.version, self.plan.stable.version)
+        }
         mine = tallies[new.version]
         reason = worse(mine, tallies[self.plan.stable.version], self._params)
         if reason:
             self._refuse(new.version, reason)
-        elif self._phase == "canary" and (mine.requests >= self._params.requests or since >= 60 * self._params.minutes):
+        elif self._phase == "canary" and (
+            mine.requests >= self._params.requests or since >= 60 * self._params.minutes
+        ):
             self._all(new)
         elif self._phase == "watch" and since >= 60 * self._params.watch_minutes:
             self._service.keep(new)
             self._enter("steady", Plan(stable=new))
-            self._service.record(new.version, "serving", f"{mine.requests} requests, {mine.errors} failed since it was loaded")
+            self._service.record(
+                new.version,
+                "serving",
+                f"{mine.requests} requests, {mine.errors} failed since it was loaded",
+            )
             self._say(f"version {new.version} serves alone")
 
     def _refuse(self, number: str, why: str) -> None:
@@ -139,11 +163,17 @@ class Follower:
 
     def _back(self, why: str) -> None:
         number = self.plan.challenger.version if self.plan.challenger else self.refused
-        self._say(f"version {number} is not served: {why}; version {self.plan.stable.version} goes on")
+        self._say(
+            f"version {number} is not served: {why}; version {self.plan.stable.version} goes on"
+        )
         self._enter("steady", Plan(stable=self.plan.stable))
 
     def _enter(self, phase: Literal["steady", "loading", "canary", "watch"], plan: Plan) -> None:
-        self._phase, self.plan, self._since = phase, plan.model_copy(update={"number": self.plan.number + 1}), self._clock()
+        self._phase, self.plan, self._since = (
+            phase,
+            plan.model_copy(update={"number": self.plan.number + 1}),
+            self._clock(),
+        )
         self._service.tell(self.plan)
 
     def _notice(self, reports: Sequence[Report]) -> None:
@@ -151,7 +181,9 @@ class Follower:
         processes = {report.process for report in reports}
         before, self._processes = self._processes, processes
         if before is not None and before - processes:
-            self._say(f"replicas: {len(processes)} answer, process {', '.join(map(str, sorted(before - processes)))} ended")
+            self._say(
+                f"replicas: {len(processes)} answer, process {', '.join(map(str, sorted(before - processes)))} ended"
+            )
         elif before == set() and processes:
             self._say(f"replicas: {len(processes)} answer again")
 

@@ -55,7 +55,9 @@ class Bucket:
         clock: seconds.
     """
 
-    def __init__(self, rate: float | None, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rate: float | None, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._level, self._at = float(burst), clock()
 
@@ -97,8 +99,25 @@ class Guard:
         meters: told who came and who was refused.
     """
 
-    def __init__(self, app: ASGIApp, guarded: frozenset[str], keys: Keyring, door: Door, full: Callable[[], bool], bucket: Callable[[], Bucket], meters: Meters) -> None:
-        self.app, self.guarded, self.keys, self.door, self.full, self.bucket, self.meters = app, guarded, keys, door, full, bucket, meters
+    def __init__(
+        self,
+        app: ASGIApp,
+        guarded: frozenset[str],
+        keys: Keyring,
+        door: Door,
+        full: Callable[[], bool],
+        bucket: Callable[[], Bucket],
+        meters: Meters,
+    ) -> None:
+        self.app, self.guarded, self.keys, self.door, self.full, self.bucket, self.meters = (
+            app,
+            guarded,
+            keys,
+            door,
+            full,
+            bucket,
+            meters,
+        )
         self._buckets: dict[str, Bucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +128,9 @@ class Guard:
         refusal = self._judge(scope, owner)
         if refusal:
             note(scope, refusal.reason)
-            with suppress(TimeoutError):  # what fits into the limit is read, or a client that still sends would see a reset and not the answer
+            with suppress(
+                TimeoutError
+            ):  # what fits into the limit is read, or a client that still sends would see a reset and not the answer
                 async with asyncio.timeout(_PATIENCE_S):
                     await gather(receive, 0, 1 << 20)
             await refuse(scope, receive, send, refusal.status, refusal.detail, refusal.headers)
@@ -126,17 +147,31 @@ class Guard:
     def _owner(self, scope: Scope) -> str | None:
         if not self.keys.wanted:
             return _ANYBODY
-        told = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+        told = next(
+            (value for name, value in scope["headers"] if name == b"authorization"), b""
+        ).decode("latin-1")
         scheme, _, secret = told.partition(" ")
         return self.keys.owner(secret) if scheme.lower() == "bearer" else None
 
     def _judge(self, scope: Scope, owner: str | None) -> Refusal | None:
         if owner is None:
-            return Refusal(401, "key", "An API key is needed: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
-        if scope["method"] != "POST":  # what tells of the service costs nothing, and is wanted most when it is in trouble
+            return Refusal(
+                401,
+                "key",
+                "An API key is needed: Authorization: Bearer ...",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        if (
+            scope["method"] != "POST"
+        ):  # what tells of the service costs nothing, and is wanted most when it is in trouble
             return None
         if self.door.closing:
-            return Refusal(503, "draining", "The service ends; another one may answer", soon(1) | {"Connection": "close"})
+            return Refusal(
+                503,
+                "draining",
+                "The service ends; another one may answer",
+                soon(1) | {"Connection": "close"},
+            )
         if wait := self._bucket(owner).delay():
             return Refusal(429, "rate", "This key asks more than it may", soon(wait))
         if self.full():

@@ -7,7 +7,11 @@ import time
 from zlib import crc32
 
 _LATELY_S = 10.0  # what another replica has answered is in the log by then, on a busy machine, too
-_RANDOM, _MARK, _TIME = 16, 4, 12  # hexadecimal digits; chance goes first, for people name answers by the beginning
+_RANDOM, _MARK, _TIME = (
+    16,
+    4,
+    12,
+)  # hexadecimal digits; chance goes first, for people name answers by the beginning
 
 
 def mark(replica: str) -> str:

@@ -58,13 +58,18 @@ class Keyring:
         self._look(strict=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _looked=float("-inf"))  # another machine's clock says nothing here
+        self.__dict__.update(
+            state, _looked=float("-inf")
+        )  # another machine's clock says nothing here
 
     @classmethod
     def from_environment(cls, path: Path | None = None) -> Keyring:
         """The key in GRISTMILL_API_KEY and those of a keys file (GRISTMILL_KEYS_FILE goes before `path`)."""
         secret, told = os.environ.get(KEY_VARIABLE), os.environ.get(FILE_VARIABLE)
-        return cls([Key.of(FROM_ENVIRONMENT, secret)] if secret else [], Path(told).absolute() if told else path)
+        return cls(
+            [Key.of(FROM_ENVIRONMENT, secret)] if secret else [],
+            Path(told).absolute() if told else path,
+        )
 
     @property
     def wanted(self) -> bool:
@@ -96,7 +101,9 @@ class Keyring:
             except GristmillError as error:
                 if strict:
                     raise
-                _LOG.warning("the keys file is passed over, the keys known before go on: %s", error)  # half an edit must not turn every client away
+                _LOG.warning(
+                    "the keys file is passed over, the keys known before go on: %s", error
+                )  # half an edit must not turn every client away
             self._wanted = self._wanted or bool(self._filed)
 
 
@@ -110,11 +117,20 @@ def read(path: Path) -> list[Key]:
     if not path.is_file():
         return []
     if path.stat().st_mode & 0o022:
-        raise EnvironmentFault("others may write to it, and so let themselves in", where=str(path), remedy=f"chmod 600 {path}")
+        raise EnvironmentFault(
+            "others may write to it, and so let themselves in",
+            where=str(path),
+            remedy=f"chmod 600 {path}",
+        )
     try:
-        return [Key(**{name: str(value) for name, value in each.items()}) for each in json.loads(path.read_text(encoding="utf-8"))["keys"]]
+        return [
+            Key(**{name: str(value) for name, value in each.items()})
+            for each in json.loads(path.read_text(encoding="utf-8"))["keys"]
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError("is no keys file", where=str(path), remedy="move it away, then: gristmill keys add NAME") from None
+        raise InputError(
+            "is no keys file", where=str(path), remedy="move it away, then: gristmill keys add NAME"
+        ) from None
 
 
 def add(path: Path, name: str) -> str:
@@ -124,10 +140,18 @@ def add(path: Path, name: str) -> str:
         InputError: a name that is taken, or no name.
     """
     if not _NAME.fullmatch(name) or name == FROM_ENVIRONMENT:
-        raise InputError(f"{name!r} cannot name a key", where="NAME", remedy="take up to 40 letters, digits, '.', '_' or '-'")
+        raise InputError(
+            f"{name!r} cannot name a key",
+            where="NAME",
+            remedy="take up to 40 letters, digits, '.', '_' or '-'",
+        )
     keys = read(path)
     if name in {key.name for key in keys}:
-        raise InputError(f"there is a key {name!r} already", where=str(path), remedy=f"gristmill keys remove {name}, or take another name")
+        raise InputError(
+            f"there is a key {name!r} already",
+            where=str(path),
+            remedy=f"gristmill keys remove {name}, or take another name",
+        )
     secret = "gm_" + secrets.token_urlsafe(32)
     _write(path, [*keys, Key.of(name, secret)])
     return secret
@@ -149,13 +173,19 @@ def _write(path: Path, keys: Sequence[Key]) -> None:
     """Whole or not at all, and for its owner only from the first byte on."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".keys", encoding="utf-8", delete=False) as stream:  # made with mode 600
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=".keys", encoding="utf-8", delete=False
+        ) as stream:  # made with mode 600
             stream.write(to_json({"keys": [asdict(key) for key in keys]}))
             stream.flush()
             os.fsync(stream.fileno())
         Path(stream.name).replace(path)
     except OSError as error:
-        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path), remedy="mend the folder, then run the same command again") from None
+        raise EnvironmentFault(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            remedy="mend the folder, then run the same command again",
+        ) from None
 
 
 def _digest(salt: str, secret: str) -> str:

@@ -34,7 +34,14 @@ class BodyLimit:
             async with asyncio.timeout(self.timeout_s):
                 kept = await self._read(scope, receive)
         except TimeoutError:
-            await refuse(scope, receive, send, 408, f"The body did not arrive within {self.timeout_s:g} s", {"Connection": "close"})
+            await refuse(
+                scope,
+                receive,
+                send,
+                408,
+                f"The body did not arrive within {self.timeout_s:g} s",
+                {"Connection": "close"},
+            )
             return
         if kept is None:
             await refuse(scope, receive, send, 413, f"A request holds at most {self.limit} bytes")
@@ -49,7 +56,13 @@ class BodyLimit:
         """The messages of the body, last first; None if they are too many bytes."""
         declared = [value for name, value in scope["headers"] if name == b"content-length"]
         large = bool(declared) and declared[0].isdigit() and int(declared[0]) > self.limit
-        kept, size = await gather(receive, self.limit, self.limit * _DRAIN_FACTOR if not large or int(declared[0]) <= self.limit * _DRAIN_FACTOR else 0)
+        kept, size = await gather(
+            receive,
+            self.limit,
+            self.limit * _DRAIN_FACTOR
+            if not large or int(declared[0]) <= self.limit * _DRAIN_FACTOR
+            else 0,
+        )
         return None if large or size > self.limit else kept[::-1]
 
 
@@ -75,9 +88,18 @@ async def gather(receive: Receive, keep: int, read: int) -> tuple[list[Message],
     return kept, size
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+async def refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Answer with a problem, in the one form that all of them have."""
-    await JSONResponse({"detail": detail}, status, headers=dict(headers or {}))(scope, receive, send)
+    await JSONResponse({"detail": detail}, status, headers=dict(headers or {}))(
+        scope, receive, send
+    )
 
 
 def soon(seconds: float) -> dict[str, str]:

@@ -20,7 +20,9 @@ class Pace:
     """
 
     def __init__(self, most: int) -> None:
-        self._sizes = sorted({min(most, 1 << power) for power in range(math.ceil(math.log2(most)) + 1)})
+        self._sizes = sorted(
+            {min(most, 1 << power) for power in range(math.ceil(math.log2(most)) + 1)}
+        )
         self._costs: dict[int, float] = {}
         self._turns = 0
 

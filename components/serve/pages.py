@@ -17,7 +17,10 @@ def page(name: str) -> tuple[str, str]:
         name: "page.html" or "docs.html"; never from a request.
     """
     text = (Path(__file__).parent / name).read_text(encoding="utf-8")
-    sources = {tag: " ".join(_hash(code) for code in re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)) for tag in ("script", "style")}
+    sources = {
+        tag: " ".join(_hash(code) for code in re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL))
+        for tag in ("script", "style")
+    }
     return text, (
         f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

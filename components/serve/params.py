@@ -15,7 +15,9 @@ class Scale(Strict):
 
     min: int = Field(1, ge=1, le=1000)
     max: int = Field(4, ge=1, le=1000)
-    target_ongoing: float = Field(16, gt=0, le=10_000)  # requests that a replica has in hand when there are enough of them
+    target_ongoing: float = Field(
+        16, gt=0, le=10_000
+    )  # requests that a replica has in hand when there are enough of them
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
@@ -32,9 +34,13 @@ class LimitParams(Strict):
     body_bytes: int = Field(1 << 20, ge=1024, le=1 << 30)
     body_timeout_s: float = Field(10.0, gt=0, le=3600)  # for a body to arrive
     queued_items: int = Field(512, ge=1, le=1_000_000)  # more of them wait than this: 503 at once
-    items_per_s: float | None = Field(None, gt=0)  # of one key, at each replica; null: no such limit
+    items_per_s: float | None = Field(
+        None, gt=0
+    )  # of one key, at each replica; null: no such limit
     burst_items: int = Field(256, ge=1)  # that a key may ask at once, after a pause
-    explained_parts: int = Field(64, ge=0, le=1024)  # what one /v1/explain may cost, in items; 0: there is none
+    explained_parts: int = Field(
+        64, ge=0, le=1024
+    )  # what one /v1/explain may cost, in items; 0: there is none
 
 
 class ServeParams(Strict):
@@ -43,12 +49,22 @@ class ServeParams(Strict):
     questions: int = Field(20, ge=1, le=10_000)  # test cases that the stage asks over HTTP
     max_items: int = Field(64, ge=1, le=10_000)  # in one request
     max_batch_size: int = Field(32, ge=1, le=4096)  # items scored together, from whatever requests
-    max_batch_tokens: int | None = Field(None, ge=1)  # likewise, in elements of padded rows; null: only items are counted
-    batch_wait_ms: float = Field(2.0, ge=0, le=1000)  # how long a batch waits at most for the company that it had before; never while the service is idle
+    max_batch_tokens: int | None = Field(
+        None, ge=1
+    )  # likewise, in elements of padded rows; null: only items are counted
+    batch_wait_ms: float = Field(
+        2.0, ge=0, le=1000
+    )  # how long a batch waits at most for the company that it had before; never while the service is idle
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
     limits: LimitParams = LimitParams()
     replicas: Annotated[int, Field(ge=1, le=1000)] | Scale = 1
-    num_cpus: float = Field(0.0, ge=0, le=256)  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
-    abstain: float | None = Field(None, gt=0, lt=1)  # answers are "not sure" where else more than this share of the answered questions would be answered wrongly; null: never
-    poll_s: float = Field(5.0, gt=0, le=3600)  # how often a running service asks the registry who is champion
+    num_cpus: float = Field(
+        0.0, ge=0, le=256
+    )  # reserved by a replica (a swap needs them twice for a moment); 0 shares the machine with whatever else runs
+    abstain: float | None = Field(
+        None, gt=0, lt=1
+    )  # answers are "not sure" where else more than this share of the answered questions would be answered wrongly; null: never
+    poll_s: float = Field(
+        5.0, gt=0, le=3600
+    )  # how often a running service asks the registry who is champion
     canary: CanaryParams = CanaryParams()  # how traffic moves to a new champion

@@ -33,7 +33,9 @@ class Plan(Strict):
 
     stable: Edition
     challenger: Edition | None = None
-    share: float = Field(0.0, ge=0, le=1)  # of the requests for predictions that go to the challenger
+    share: float = Field(
+        0.0, ge=0, le=1
+    )  # of the requests for predictions that go to the challenger
     number: int = 0  # of the plan: reports name the one that they follow
 
     @property

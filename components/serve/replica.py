@@ -29,7 +29,14 @@ class Replica:
         monitoring: where answers are logged, if anywhere.
     """
 
-    def __init__(self, first: Edition, board: Path | None, params: ServeParams, keys: Keyring, monitoring: Monitoring | None = None) -> None:
+    def __init__(
+        self,
+        first: Edition,
+        board: Path | None,
+        params: ServeParams,
+        keys: Keyring,
+        monitoring: Monitoring | None = None,
+    ) -> None:
         _close_to_others()
         self._params, self._keys = params, keys
         self._name = serve.get_replica_context().replica_id.unique_id
@@ -42,7 +49,14 @@ class Replica:
         return self._swap
 
     def _app(self, edition: Edition) -> FastAPI:
-        return build_app(load(edition.bundle, self._params.abstain), edition.model, self._params, keys=self._keys, replica=self._name, monitored=self._monitored)
+        return build_app(
+            load(edition.bundle, self._params.abstain),
+            edition.model,
+            self._params,
+            keys=self._keys,
+            replica=self._name,
+            monitored=self._monitored,
+        )
 
 
 def _close_to_others() -> None:
@@ -51,4 +65,6 @@ def _close_to_others() -> None:
     from ray.serve._private import constants, replica
 
     if not constants.RAY_SERVE_USE_GRPC_BY_DEFAULT:
-        replica.add_port_to_grpc_server = lambda server, address: add_port_to_grpc_server(server, address.replace("[::]", "127.0.0.1"))
+        replica.add_port_to_grpc_server = lambda server, address: add_port_to_grpc_server(
+            server, address.replace("[::]", "127.0.0.1")
+        )

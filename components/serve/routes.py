@@ -24,7 +24,20 @@ from components.serve.limits import soon
 from components.serve.pages import page
 from components.serve.params import LimitParams, ServeParams
 from components.serve.watch import ID, Meters, note
-from components.serve.wire import Health, Limits, ModelDescription, ModelInfo, Part, Problem, State, answer_type, explanation_type, limited, mistakes, request_type
+from components.serve.wire import (
+    Health,
+    Limits,
+    ModelDescription,
+    ModelInfo,
+    Part,
+    Problem,
+    State,
+    answer_type,
+    explanation_type,
+    limited,
+    mistakes,
+    request_type,
+)
 from components.tasks.base import Explains, Judge, judge
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -69,10 +82,20 @@ def open_routes(service: Service) -> APIRouter:
     async def healthz() -> Health:
         return Health(status="ok", model=ref)
 
-    @router.get("/readyz", summary="Does it take requests: the model is warm, and the service does not end", responses={503: {"model": Health}})
+    @router.get(
+        "/readyz",
+        summary="Does it take requests: the model is warm, and the service does not end",
+        responses={503: {"model": Health}},
+    )
     async def readyz() -> Response:
-        status: State = "draining" if service.door.closing else "ok" if service.door.ready else "warming"
-        return JSONResponse(Health(status=status, model=ref).model_dump(), 200 if status == "ok" else 503, headers={} if status == "ok" else soon(1))
+        status: State = (
+            "draining" if service.door.closing else "ok" if service.door.ready else "warming"
+        )
+        return JSONResponse(
+            Health(status=status, model=ref).model_dump(),
+            200 if status == "ok" else 503,
+            headers={} if status == "ok" else soon(1),
+        )
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
@@ -94,10 +117,18 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
         more: further figures for /metrics.
     """
     router = guarded_router(guarded)
-    described, query = _describe(service), limited(service.judge.Query, service.params.limits.characters)
+    described, query = (
+        _describe(service),
+        limited(service.judge.Query, service.params.limits.characters),
+    )
     asked: Any = request_type(query, service.params.max_items)
 
-    @router.post("/v1/predict", summary="Predict", response_model=answer_type(service.judge.Answer), responses=PROBLEMS)
+    @router.post(
+        "/v1/predict",
+        summary="Predict",
+        response_model=answer_type(service.judge.Answer),
+        responses=PROBLEMS,
+    )
     async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
         queries = body.inputs if hasattr(body, "inputs") else [body]
         outcomes = await _ask(service, request, queries)
@@ -110,7 +141,11 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
     if service.explains:
         _explaining(router, service)
 
-    @router.get("/v1/model", summary="Which model this is, and what it can be asked", responses={401: PROBLEMS[401]} if guarded else {})
+    @router.get(
+        "/v1/model",
+        summary="Which model this is, and what it can be asked",
+        responses={401: PROBLEMS[401]} if guarded else {},
+    )
     async def described_model() -> ModelDescription:
         return described
 
@@ -128,17 +163,37 @@ def guarded_router(guarded: bool) -> APIRouter:
 
 def _explaining(router: APIRouter, service: Service) -> None:
     rules: Any = service.judge
-    query: Any = limited(rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained")
+    query: Any = limited(
+        rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained"
+    )
 
-    @router.post("/v1/explain", summary="Predict one item, and tell which of its parts mattered", response_model=explanation_type(rules.Answer), responses=PROBLEMS)
+    @router.post(
+        "/v1/explain",
+        summary="Predict one item, and tell which of its parts mattered",
+        response_model=explanation_type(rules.Answer),
+        responses=PROBLEMS,
+    )
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
         parts = rules.parts(body, service.params.limits.explained_parts)
         outcomes = await _ask(service, request, [body, *variants(rules, body, parts)])
         _refuse(outcomes[:1])
-        weights = explain(rules, outcomes[0], [None if isinstance(each, Reject) else each for each in outcomes[1:]])
+        weights = explain(
+            rules,
+            outcomes[0],
+            [None if isinstance(each, Reject) else each for each in outcomes[1:]],
+        )
         _refuse([each for each in outcomes if not isinstance(each, Reject)])
-        shares = [Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)]
-        return told({"prediction": outcomes[0], "parts": shares, "model": service.model.ref, "id": request.scope[ID]})
+        shares = [
+            Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)
+        ]
+        return told(
+            {
+                "prediction": outcomes[0],
+                "parts": shares,
+                "model": service.model.ref,
+                "id": request.scope[ID],
+            }
+        )
 
 
 async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> list[Any]:
@@ -148,7 +203,9 @@ async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> li
         note(request.scope, "overload")
         raise HTTPException(503, "More is waiting than can be answered in time", soon(1))
     try:
-        return await asyncio.wait_for(service.batcher.ask(queries), service.params.request_timeout_s)
+        return await asyncio.wait_for(
+            service.batcher.ask(queries), service.params.request_timeout_s
+        )
     except TimeoutError:
         raise HTTPException(504, "The model did not answer in time") from None
 
@@ -163,7 +220,11 @@ def _describe(service: Service) -> ModelDescription:
         classes=list(card.classes),
         query=schema,
         fields=_filled(schema, card.profile),
-        limits=Limits(items=service.params.max_items, body_bytes=limits.body_bytes, characters=limits.characters),
+        limits=Limits(
+            items=service.params.max_items,
+            body_bytes=limits.body_bytes,
+            characters=limits.characters,
+        ),
         explains=service.explains,
     )
 
@@ -187,7 +248,11 @@ def told(answer: dict[str, Any], status: int = 200) -> Response:
 
 def _refuse(outcomes: Sequence[Any]) -> None:
     """Raise for what could not be answered. The reason only: a detail may quote what was sent."""
-    rejected = [{"loc": ["body", "inputs", index], "msg": outcome.reason} for index, outcome in enumerate(outcomes) if isinstance(outcome, Reject)]
+    rejected = [
+        {"loc": ["body", "inputs", index], "msg": outcome.reason}
+        for index, outcome in enumerate(outcomes)
+        if isinstance(outcome, Reject)
+    ]
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, Reject):
             raise outcome
@@ -203,20 +268,33 @@ def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
         limits: a query's own validators see them as their context.
     """
     context = {"pixels": limits.pixels}
-    return [Route(route.path, _direct(route, context), methods=["POST"]) for route in router.routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())]
+    return [
+        Route(route.path, _direct(route, context), methods=["POST"])
+        for route in router.routes
+        if isinstance(route, APIRoute) and "POST" in (route.methods or ())
+    ]
 
 
-def _direct(route: APIRoute, context: Mapping[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+def _direct(
+    route: APIRoute, context: Mapping[str, Any]
+) -> Callable[[Request], Awaitable[Response]]:
     """JSON by the letter, then the type, then the route: the standard library would let lone surrogates and NaN through, and recurse without end."""
     endpoint, asked = route.endpoint, TypeAdapter[Any](route.endpoint.__annotations__["body"])
 
     async def direct(request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if (
+            request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/json"
+        ):
             raise HTTPException(422, "Send JSON, with the header Content-Type: application/json")
         try:
-            body = asked.validate_python(from_json(await request.body(), allow_inf_nan=False), context=context)
+            body = asked.validate_python(
+                from_json(await request.body(), allow_inf_nan=False), context=context
+            )
         except ValidationError as error:
-            raise HTTPException(422, mistakes(error.errors(include_url=False, include_input=False))) from None
+            raise HTTPException(
+                422, mistakes(error.errors(include_url=False, include_input=False))
+            ) from None
         except ValueError as error:
             raise HTTPException(422, f"The body is not JSON: {error}") from None
         answer: Response = await endpoint(request, body)

@@ -37,9 +37,18 @@ def with_gates(page: str, pipeline: str, made: Release) -> str:
 
 def _section(pipeline: str, made: Release) -> str:
     gates = from_rows(made.gates)
-    refused = ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False) or made.why
-    outcome = _OUTCOMES.get(made.decision, made.decision).format(version=made.version, refused=refused)
-    before = f" Before it, version {made.before} was champion." if made.before and made.before != made.version else ""
+    refused = (
+        ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False)
+        or made.why
+    )
+    outcome = _OUTCOMES.get(made.decision, made.decision).format(
+        version=made.version, refused=refused
+    )
+    before = (
+        f" Before it, version {made.before} was champion."
+        if made.before and made.before != made.version
+        else ""
+    )
     review = f"gristmill review show{argument(pipeline)} {made.version}"
     return "\n".join(
         [
@@ -59,7 +68,9 @@ def _rows(gates: Sequence[Gate]) -> list[str]:
         interval = f"{gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
         verdict = f"<b>{gate.verdict}</b>" if gate.passed is False else gate.verdict
         cells = f'<td class="left">{verdict}</td><td>{_number(gate.value)}</td><td>{interval}</td><td>{_number(gate.limit)}</td>'
-        rows.append(f'<tr><th>{escape(gate.name)}</th>{cells}<td class="left wrap">{escape(gate.detail)}</td></tr>')
+        rows.append(
+            f'<tr><th>{escape(gate.name)}</th>{cells}<td class="left wrap">{escape(gate.detail)}</td></tr>'
+        )
     return rows
 
 

@@ -59,21 +59,52 @@ def run(job: Job) -> None:
     for made in pick_up(job.root, pipeline, rules.gates):
         job.journal.say(f"from MLflow: version {made.version} {made.decision} by {made.who}")
     cases = card.answered(job)
-    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, card.tags(job, winner, cases))
+    version = register(
+        job.root, pipeline, bundle, job.tags["run_id"] or None, card.tags(job, winner, cases)
+    )
     keep_cases(job.root, version, cases)
-    job.journal.say(f"registered as version {version.number} of {pipeline!r} (challenger)" if "challenger" in version.aliases else f"is version {version.number} of {pipeline!r} already")
+    job.journal.say(
+        f"registered as version {version.number} of {pipeline!r} (challenger)"
+        if "challenger" in version.aliases
+        else f"is version {version.number} of {pipeline!r} already"
+    )
     if params.abstain is not None:
         job.journal.say(_abstention(job.inputs["winner"], params.abstain, cases))
     smoke = _ask_over_http(job, params, version)
-    service = Gate("service", smoke.different == 0, smoke.largest, smoke.tolerance, f"{smoke.asked} answers over HTTP against evaluate's, largest difference")
+    service = Gate(
+        "service",
+        smoke.different == 0,
+        smoke.largest,
+        smoke.tolerance,
+        f"{smoke.asked} answers over HTTP against evaluate's, largest difference",
+    )
     gates = [*_judge(job, rules, winner, board, cases), service]
     told = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
-    version = register(job.root, pipeline, bundle, job.tags["run_id"] or None, told, card.page(job, winner, board, gates))
+    version = register(
+        job.root,
+        pipeline,
+        bundle,
+        job.tags["run_id"] or None,
+        told,
+        card.page(job, winner, board, gates),
+    )
     experiment = bool(job.tags.get("experiment"))
-    made = release(job.root, pipeline, version.number, gates, mode=rules.mode, who="gristmill serve stage", why=f"gates of {version.number}", experiment=experiment, limits=rules.gates)
+    made = release(
+        job.root,
+        pipeline,
+        version.number,
+        gates,
+        mode=rules.mode,
+        who="gristmill serve stage",
+        why=f"gates of {version.number}",
+        experiment=experiment,
+        limits=rules.gates,
+    )
     _tell(job, made)
     figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
-    job.journal.result({"winner": winner["name"], "version": version.number, "decision": made.decision}, figures)
+    job.journal.result(
+        {"winner": winner["name"], "version": version.number, "decision": made.decision}, figures
+    )
     report = {
         "model": pipeline,
         "version": version.number,
@@ -102,13 +133,34 @@ def _abstention(bundle: Path, share: float, cases: Cases) -> str:
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
     """What answers name."""
-    return ModelInfo(name=root_name, version=str(number), data_hash=read_bundle(bundle)[0].data_hash, bundle=sha256(bundle / CARD)[:12], examples=examples)
+    return ModelInfo(
+        name=root_name,
+        version=str(number),
+        data_hash=read_bundle(bundle)[0].data_hash,
+        bundle=sha256(bundle / CARD)[:12],
+        examples=examples,
+    )
 
 
-def _judge(job: Job, rules: RegistryParams, winner: Mapping[str, Any], board: Mapping[str, Any], cases: Cases) -> list[Gate]:
+def _judge(
+    job: Job,
+    rules: RegistryParams,
+    winner: Mapping[str, Any],
+    board: Mapping[str, Any],
+    cases: Cases,
+) -> list[Gate]:
     baseline = next((row for row in board["candidates"] if row["baseline"]), None)
     rival = _rival(job, cases)
-    return judge_gates(winner, baseline, rival, rules.gates, cases=cases, leaked_rows=board["leaked_rows"], metric=board["deciding_metric"], goal=board["goal"])
+    return judge_gates(
+        winner,
+        baseline,
+        rival,
+        rules.gates,
+        cases=cases,
+        leaked_rows=board["leaked_rows"],
+        metric=board["deciding_metric"],
+        goal=board["goal"],
+    )
 
 
 def _rival(job: Job, mine: Cases) -> Rival | None:
@@ -122,12 +174,26 @@ def _rival(job: Job, mine: Cases) -> Rival | None:
     judge = base.judge(job.task)
     asked = list(judge.cases(read_table(job.inputs["clean"], "test")))
     try:
-        theirs = card.compared(asked, measure.answer(load(fetch(job.root, leading.pipeline, leading.number, job.state / "champion")), asked), judge)
-    except (GristmillError, ValueError) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
+        theirs = card.compared(
+            asked,
+            measure.answer(
+                load(fetch(job.root, leading.pipeline, leading.number, job.state / "champion")),
+                asked,
+            ),
+            judge,
+        )
+    except (
+        GristmillError,
+        ValueError,
+    ) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
         job.journal.say(f"the champion, version {leading.number}, cannot be asked: {error}")
         return Rival(leading.number, digest, Cases((), ()), "it cannot be asked")
     keep_cases(job.root, leading, theirs)
-    note = "" if before in ("", mine.test) else f"the test split has changed since version {leading.number} was made, so it was measured again"
+    note = (
+        ""
+        if before in ("", mine.test)
+        else f"the test split has changed since version {leading.number} was made, so it was measured again"
+    )
     if note:
         job.journal.say(note)
     return Rival(leading.number, digest, theirs, note)
@@ -155,7 +221,9 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
             started = time.perf_counter()
             given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
             times.append((time.perf_counter() - started) * 1000)
-            gap = judge.gap(judge.Answer.model_validate(given), judge.Answer.model_validate_json(row["answer"]))
+            gap = judge.gap(
+                judge.Answer.model_validate(given), judge.Answer.model_validate_json(row["answer"])
+            )
             different += not gap <= allowed
             largest = max(largest, gap)
             job.journal.progress(number, len(chosen), "questions over HTTP")
@@ -166,11 +234,20 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
 
 def _tell(job: Job, made: Release) -> None:
     gates = from_rows(made.gates)
-    job.journal.say("gates: " + ", ".join(f"{gate.name} {'n/a' if gate.passed is None else gate.verdict}" for gate in gates))
+    job.journal.say(
+        "gates: "
+        + ", ".join(
+            f"{gate.name} {'n/a' if gate.passed is None else gate.verdict}" for gate in gates
+        )
+    )
     for gate in gates:
         if gate.passed is False:
-            interval = f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
-            job.journal.say(f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})")
+            interval = (
+                f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
+            )
+            job.journal.say(
+                f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})"
+            )
     stays = f"; version {made.before} stays champion" if made.before else ""
     person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show{argument(job.tags['pipeline'])} {made.version}"
     meaning = {

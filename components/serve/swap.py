@@ -53,7 +53,13 @@ class Swap:
         name: of the replica.
     """
 
-    def __init__(self, first: Edition, build: Callable[[Edition], FastAPI], board: Board | None = None, name: str = "0") -> None:
+    def __init__(
+        self,
+        first: Edition,
+        build: Callable[[Edition], FastAPI],
+        board: Board | None = None,
+        name: str = "0",
+    ) -> None:
         self._build, self._board, self._name = build, board, name
         self._plan = Plan(stable=first)
         self._halls = {first.version: _Hall(build(first))}
@@ -65,7 +71,11 @@ class Swap:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        asked = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(_PREDICT)
+        asked = (
+            scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].endswith(_PREDICT)
+        )
         hall = self._chosen() if asked else self._halls[self._leading()]
         began, status = time.perf_counter(), 500
 
@@ -99,10 +109,21 @@ class Swap:
             if version in self._halls and plan.stable.version in self._halls:
                 self._retire(version)
         for version, edition in wanted.items():
-            if version not in self._halls and version not in self._loading and version not in self._failed:
+            if (
+                version not in self._halls
+                and version not in self._loading
+                and version not in self._failed
+            ):
                 self._loading[version] = asyncio.get_running_loop().create_task(self._load(edition))
         self._plan, self._unwatched_s = plan, unwatched_s
-        return Report(self._name, os.getpid(), plan.number, sorted(self._halls), dict(self._failed), {version: hall.tally for version, hall in self._halls.items()})
+        return Report(
+            self._name,
+            os.getpid(),
+            plan.number,
+            sorted(self._halls),
+            dict(self._failed),
+            {version: hall.tally for version, hall in self._halls.items()},
+        )
 
     async def _look(self, board: Board) -> None:
         """Follow what the board says for as long as the replica lives."""
@@ -117,7 +138,11 @@ class Swap:
         try:
             hall = await _Hall(await asyncio.to_thread(self._build, edition)).open()
         except Exception as error:
-            self._failed[edition.version] = error.what if isinstance(error, GristmillError) else f"{type(error).__name__}: {error}"
+            self._failed[edition.version] = (
+                error.what
+                if isinstance(error, GristmillError)
+                else f"{type(error).__name__}: {error}"
+            )
         else:
             for other in self._halls.values():
                 other.tally = Tally()  # from here on both are counted
@@ -137,7 +162,11 @@ class Swap:
 
     def _chosen(self) -> _Hall:
         challenger = self._plan.challenger
-        if challenger is None or challenger.version not in self._halls or random.random() >= self._share():  # noqa: S311 (no secret)
+        if (
+            challenger is None
+            or challenger.version not in self._halls
+            or random.random() >= self._share()  # noqa: S311
+        ):
             return self._halls[self._stable()]
         return self._halls[challenger.version]
 
@@ -158,7 +187,9 @@ class Swap:
         await receive()
         for hall in self._halls.values():
             await hall.open()
-        looking = asyncio.get_running_loop().create_task(self._look(self._board)) if self._board else None
+        looking = (
+            asyncio.get_running_loop().create_task(self._look(self._board)) if self._board else None
+        )
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if looking:

@@ -34,16 +34,26 @@ def try_out(edition: Edition, latency_ms: float) -> float:
         taken: float = ray.get(pending, timeout=_TRIAL_S)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        raise cause if isinstance(cause, GristmillError) else InputError(f"it fails: {type(cause).__name__}: {cause}", where=edition.version) from None
+        raise (
+            cause
+            if isinstance(cause, GristmillError)
+            else InputError(f"it fails: {type(cause).__name__}: {cause}", where=edition.version)
+        ) from None
     except ray.exceptions.WorkerCrashedError:
         raise InputError("it takes its process down", where=edition.version) from None
     except ray.exceptions.GetTimeoutError:
         ray.cancel(pending, force=True)
-        raise InputError(f"it does not load and answer within {_TRIAL_S:.0f} s", where=edition.version) from None
+        raise InputError(
+            f"it does not load and answer within {_TRIAL_S:.0f} s", where=edition.version
+        ) from None
     except ray.exceptions.RayError as error:
-        raise EnvironmentFault(f"cannot be tried out: {error}", where=edition.version, remedy="gristmill doctor") from None
+        raise EnvironmentFault(
+            f"cannot be tried out: {error}", where=edition.version, remedy="gristmill doctor"
+        ) from None
     if taken > latency_ms:
-        raise InputError(f"95 % of its answers take {taken:.1f} ms, above {latency_ms:g}", where=edition.version)
+        raise InputError(
+            f"95 % of its answers take {taken:.1f} ms, above {latency_ms:g}", where=edition.version
+        )
     return taken
 
 
@@ -57,7 +67,10 @@ def examined(edition: Edition) -> float:
     from components.tasks.base import judge
 
     predictor = load(edition.bundle)
-    queries = [judge(predictor.card.task).Query.model_validate(example) for example in edition.model.examples]
+    queries = [
+        judge(predictor.card.task).Query.model_validate(example)
+        for example in edition.model.examples
+    ]
     if not queries:
         return 0.0
     predictor.warm(queries[0])
@@ -72,5 +85,8 @@ def examined(edition: Edition) -> float:
     together = predictor.predict(queries)
     gaps = [predictor.judge.gap(one, other) for one, other in zip(alone, together, strict=True)]
     if not all(gap <= tolerance(predictor.card) for gap in gaps):  # NaN is not
-        raise InputError(f"it answers the same question otherwise when others are asked with it, by up to {max(gaps):.3g}", where=edition.version)
+        raise InputError(
+            f"it answers the same question otherwise when others are asked with it, by up to {max(gaps):.3g}",
+            where=edition.version,
+        )
     return sorted(times)[int(0.95 * (len(times) - 1))]

@@ -17,7 +17,15 @@ ID = "gristmill.id"
 _REASON = "gristmill.reason"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_REASONS = {404: "path", 405: "method", 408: "slow", 413: "size", 422: "content", 500: "broken", 504: "timeout"}
+_REASONS = {
+    404: "path",
+    405: "method",
+    408: "slow",
+    413: "size",
+    422: "content",
+    500: "broken",
+    504: "timeout",
+}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -38,16 +46,47 @@ class Meters:
     def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
         self._registry, self._paths, self.replica = CollectorRegistry(), frozenset(paths), replica
         own: dict[str, Any] = {"registry": self._registry}
-        self._requests = Counter("gristmill_requests", "Requests answered", ["path", "status", "replica"], **own)
-        self._errors = Counter("gristmill_errors", "Requests answered with a 4xx or 5xx status", ["path", "replica"], **own)
-        self._rejected = Counter("gristmill_rejected", "Requests that were not served, by reason", ["reason", "replica"], **own)
-        self._keys = Counter("gristmill_key_requests", "Requests let in, by the name of their key", ["key", "replica"], **own)
-        self._seconds = Histogram("gristmill_request_seconds", "Time to answer", ["path", "replica"], buckets=_SECONDS, **own)
+        self._requests = Counter(
+            "gristmill_requests", "Requests answered", ["path", "status", "replica"], **own
+        )
+        self._errors = Counter(
+            "gristmill_errors",
+            "Requests answered with a 4xx or 5xx status",
+            ["path", "replica"],
+            **own,
+        )
+        self._rejected = Counter(
+            "gristmill_rejected",
+            "Requests that were not served, by reason",
+            ["reason", "replica"],
+            **own,
+        )
+        self._keys = Counter(
+            "gristmill_key_requests",
+            "Requests let in, by the name of their key",
+            ["key", "replica"],
+            **own,
+        )
+        self._seconds = Histogram(
+            "gristmill_request_seconds",
+            "Time to answer",
+            ["path", "replica"],
+            buckets=_SECONDS,
+            **own,
+        )
         self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **own)
-        self._batch_items = Histogram("gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own)
-        self._batch_seconds = Histogram("gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own)
-        self._queue = Gauge("gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own)
-        self._inside = Gauge("gristmill_requests_in_flight", "Questions being answered", ["replica"], **own)
+        self._batch_items = Histogram(
+            "gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own
+        )
+        self._batch_seconds = Histogram(
+            "gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own
+        )
+        self._queue = Gauge(
+            "gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own
+        )
+        self._inside = Gauge(
+            "gristmill_requests_in_flight", "Questions being answered", ["replica"], **own
+        )
         Info("gristmill_model", "The model that answers", **own).info(model.model_dump())
 
     def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
@@ -108,7 +147,9 @@ class Watch:
         try:
             await self.app(scope, receive, noted)
         finally:
-            self.meters.count(inner_path(scope), status, time.perf_counter() - began, scope.get(_REASON))
+            self.meters.count(
+                inner_path(scope), status, time.perf_counter() - began, scope.get(_REASON)
+            )
 
 
 def inner_path(scope: Scope) -> str:

@@ -37,7 +37,10 @@ class ModelRef(Strict):
     name: str
     version: str
     data_hash: str
-    bundle: str = Field("", description="The first 12 digits of the SHA-256 of the bundle's card, which holds those of its files")
+    bundle: str = Field(
+        "",
+        description="The first 12 digits of the SHA-256 of the bundle's card, which holds those of its files",
+    )
 
 
 class ModelInfo(ModelRef):
@@ -86,7 +89,9 @@ class ModelDescription(ModelInfo):
     task: str
     classes: list[str]
     query: dict[str, Any] = Field(description="JSON schema of one item")
-    fields: list[str] = Field(description="Properties of an item that the training data fill; the page asks for these")
+    fields: list[str] = Field(
+        description="Properties of an item that the training data fill; the page asks for these"
+    )
     limits: Limits
     explains: bool = Field(description="Whether /v1/explain tells what mattered")
 
@@ -95,7 +100,9 @@ class Part(Strict):
     """A piece of what was asked, and how much it speaks for the label."""
 
     text: str
-    weight: float = Field(description="By how much the log-odds of the label fall when the piece is left out")
+    weight: float = Field(
+        description="By how much the log-odds of the label fall when the piece is left out"
+    )
 
 
 def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
@@ -104,7 +111,17 @@ def limited(query: type[BaseModel], characters: int, name: str = "Query") -> typ
     for each, field in query.model_fields.items():
         if field.annotation is str:
             own = copy(field)
-            own.metadata = [*(it for it in field.metadata if not isinstance(it, MaxLen)), MaxLen(min([characters, *(it.max_length for it in field.metadata if isinstance(it, MaxLen))]))]
+            own.metadata = [
+                *(it for it in field.metadata if not isinstance(it, MaxLen)),
+                MaxLen(
+                    min(
+                        [
+                            characters,
+                            *(it.max_length for it in field.metadata if isinstance(it, MaxLen)),
+                        ]
+                    )
+                ),
+            ]
             changed[each] = (str, own)
     return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
 
@@ -113,21 +130,36 @@ def request_type(query: type[BaseModel], max_items: int) -> Any:
     """The type of a request body: `{"inputs": [item, ...]}`, or one item itself."""
     items: Any = Annotated[list[query], Field(min_length=1, max_length=max_items)]  # type: ignore[valid-type]
     many = create_model("Inputs", __config__=ConfigDict(extra="forbid"), inputs=(items, ...))
-    return Annotated[Annotated[many, Tag(_MANY)] | Annotated[query, Tag(_ONE)], Discriminator(_form)]
+    return Annotated[
+        Annotated[many, Tag(_MANY)] | Annotated[query, Tag(_ONE)], Discriminator(_form)
+    ]
 
 
 def _form(body: Any) -> str:
-    return _MANY if (isinstance(body, dict) and "inputs" in body) or hasattr(body, "inputs") else _ONE
+    return (
+        _MANY if (isinstance(body, dict) and "inputs" in body) or hasattr(body, "inputs") else _ONE
+    )
 
 
 def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
     """The type of a response body."""
-    return create_model("Predictions", predictions=(list[answer], ...), model=(ModelRef, ...), id=(str, Field(description="Names this request; also in X-Request-Id")))  # type: ignore[valid-type]
+    return create_model(
+        "Predictions",
+        predictions=(list[answer], ...),  # type: ignore[valid-type]
+        model=(ModelRef, ...),
+        id=(str, Field(description="Names this request; also in X-Request-Id")),
+    )
 
 
 def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
     """The type of the answer of /v1/explain."""
-    return create_model("Explanation", prediction=(answer, ...), parts=(list[Part], ...), model=(ModelRef, ...), id=(str, ...))
+    return create_model(
+        "Explanation",
+        prediction=(answer, ...),
+        parts=(list[Part], ...),
+        model=(ModelRef, ...),
+        id=(str, ...),
+    )
 
 
 def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
@@ -139,5 +171,7 @@ def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
     told = []
     for error in errors[:_MAX_MISTAKES]:
         loc = ["body", *(part for part in error["loc"] if part not in (_MANY, _ONE))]
-        told.append({"loc": loc[:-1] if error["type"] == "extra_forbidden" else loc, "msg": error["msg"]})
+        told.append(
+            {"loc": loc[:-1] if error["type"] == "extra_forbidden" else loc, "msg": error["msg"]}
+        )
     return told

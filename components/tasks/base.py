@@ -130,7 +130,13 @@ class Encoding(Protocol):
 
     options: Options
 
-    def fit(self, rows: Iterator[pa.RecordBatch], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> Encoder:
+    def fit(
+        self,
+        rows: Iterator[pa.RecordBatch],
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+    ) -> Encoder:
         """Fit on train rows. `clean`: the cleaning knobs, so that queries are normalised alike."""
 
     def load(self, files: Mapping[str, bytes]) -> Encoder:
@@ -144,7 +150,13 @@ class BorrowsVocabulary(Protocol):
     def lender(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
         """The network's files by name, which are put beside the tokens, below pretrained/; none where the vocabulary is to be fitted."""
 
-    def borrow(self, files: Mapping[str, Path], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> Encoder:
+    def borrow(
+        self,
+        files: Mapping[str, Path],
+        classes: Sequence[str],
+        options: BaseModel,
+        clean: BaseModel,
+    ) -> Encoder:
         """The encoder that goes with the network."""
 
 
@@ -235,7 +247,14 @@ class Learning(Protocol):
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
         """The training loss of one micro-batch; "weight" (n,), where the batch has it, weighs the rows."""
 
-    def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
+    def imitate(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        batch: Batch,
+        temperature: float,
+        weight: float,
+    ) -> Loss:
         """The distillation loss (Hinton et al. 2015) from logits (n, c) of student and teacher."""
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
@@ -279,7 +298,9 @@ class Baseline(Protocol):
                 penalty. They never become training rows. None: the stated defaults are taken.
         """
 
-    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    def featuriser(
+        self, files: Mapping[str, bytes]
+    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
 
     def scorer(self, arrays: Arrays) -> Scorer:
@@ -439,7 +460,11 @@ def tasks() -> list[str]:
 
 def _facet(task: str, module: str, name: str) -> Any:
     if task not in tasks():
-        raise ParamsError(f"{task!r} is not one of {', '.join(tasks())}", where="params.yaml: task", remedy="set task to one of these")
+        raise ParamsError(
+            f"{task!r} is not one of {', '.join(tasks())}",
+            where="params.yaml: task",
+            remedy="set task to one of these",
+        )
     return getattr(importlib.import_module(f"components.tasks.{task}.{module}"), name)
 
 

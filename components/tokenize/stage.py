@@ -37,22 +37,46 @@ def run(job: Job) -> None:
     """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
     encoding = base.encoding(job.task)
     classes = read_manifest(job.inputs["clean"])["classes"]
-    columns = [role.name for role in base.schema(job.task).roles if role.role in ("input", "target")]
+    columns = [
+        role.name for role in base.schema(job.task).roles if role.role in ("input", "target")
+    ]
     inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
-    splits = [*_SPLITS, *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else [])]
+    splits = [
+        *_SPLITS,
+        *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else []),
+    ]
     rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
-    train = rows["train"]  # what augment adds is for learning: nobody sends texts with masks in them
-    rows["train"] = pa.concat_tables([train, read_table(job.inputs["augmented"], "train", ["id", *columns])])
-    lent = encoding.lender(job.params, job.root) if isinstance(encoding, base.BorrowsVocabulary) else {}
+    train = rows[
+        "train"
+    ]  # what augment adds is for learning: nobody sends texts with masks in them
+    rows["train"] = pa.concat_tables(
+        [train, read_table(job.inputs["augmented"], "train", ["id", *columns])]
+    )
+    lent = (
+        encoding.lender(job.params, job.root)
+        if isinstance(encoding, base.BorrowsVocabulary)
+        else {}
+    )
     if lent and isinstance(encoding, base.BorrowsVocabulary):
         encoder = encoding.borrow(lent, classes, job.params, job.sections["clean"])
     else:
-        encoder = encoding.fit(iter(rows["train"].to_batches(max_chunksize=1000)), classes, job.params, job.sections["clean"])
+        encoder = encoding.fit(
+            iter(rows["train"].to_batches(max_chunksize=1000)),
+            classes,
+            job.params,
+            job.sections["clean"],
+        )
     files = dict(encoder.files())
-    pieces = [(split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))) for split, table in rows.items() for start in range(0, table.num_rows, _ROWS_PER_TASK)]
+    pieces = [
+        (split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK)))
+        for split, table in rows.items()
+        for start in range(0, table.num_rows, _ROWS_PER_TASK)
+    ]
     encoded: dict[str, list[pa.Table]] = {split: [] for split in splits}
     losses: dict[str, list[NDArray[np.int64]]] = {split: [] for split in splits}
-    for number, ((split, _), (table, lost)) in enumerate(zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1):
+    for number, ((split, _), (table, lost)) in enumerate(
+        zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1
+    ):
         encoded[split].append(table)
         losses[split].append(lost)
         job.journal.progress(number, len(pieces), "pieces")
@@ -61,8 +85,15 @@ def run(job: Job) -> None:
         raise AssertionError("an encoder must give one row for each row")
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
     # What augment added behind the train rows is left out: its lengths are those of the rows it was made from.
-    parts_of_source = {split: part.slice(0, train.num_rows) if split == "train" else part for split, part in parts.items()}
-    shortened = _shortened(encoder, parts_of_source, {split: np.concatenate([np.empty(0, np.int64), *lost]) for split, lost in losses.items()})
+    parts_of_source = {
+        split: part.slice(0, train.num_rows) if split == "train" else part
+        for split, part in parts.items()
+    }
+    shortened = _shortened(
+        encoder,
+        parts_of_source,
+        {split: np.concatenate([np.empty(0, np.int64), *lost]) for split, lost in losses.items()},
+    )
     fields = base.schema(job.task).fields(job.sections["clean"])
     shaping = base.schema(job.task).options["clean"].model_fields
     facts = {
@@ -70,10 +101,26 @@ def run(job: Job) -> None:
         "classes": classes,
         "data_hash": sha256(job.inputs["clean"] / MANIFEST),
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "lengths": {name: float(value) for name, value in zip(("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True)} | {"mean": float(lengths.mean())},
+        "lengths": {
+            name: float(value)
+            for name, value in zip(
+                ("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True
+            )
+        }
+        | {"mean": float(lengths.mean())},
         "account": shortened,
-        "histogram": {str(length): count for length, count in sorted(Counter(lengths.tolist()).items())},
-        "profile": profile_of({name: train[name].to_pylist() for name in inputs}, fields, {name: value for name, value in job.sections["clean"].model_dump(mode="json").items() if name in shaping}),
+        "histogram": {
+            str(length): count for length, count in sorted(Counter(lengths.tolist()).items())
+        },
+        "profile": profile_of(
+            {name: train[name].to_pylist() for name in inputs},
+            fields,
+            {
+                name: value
+                for name, value in job.sections["clean"].model_dump(mode="json").items()
+                if name in shaping
+            },
+        ),
     }
     if lent:
         facts["pretrained"] = {name: sha256(path) for name, path in lent.items()}
@@ -83,13 +130,26 @@ def run(job: Job) -> None:
         copy(path, job.outputs["tokens"] / PRETRAINED / name)
     write_table(job.outputs["tokens"], parts, facts)
     cut = {"cut_rows": sum(entry["rows"] for entry in shortened)} if shortened else {}
-    write_atomic(job.outputs["report"], to_json({"rows": len(lengths), **cut, **{f"length_{name}": value for name, value in facts["lengths"].items()}}))
-    job.journal.say(f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})")
+    write_atomic(
+        job.outputs["report"],
+        to_json(
+            {
+                "rows": len(lengths),
+                **cut,
+                **{f"length_{name}": value for name, value in facts["lengths"].items()},
+            }
+        ),
+    )
+    job.journal.say(
+        f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})"
+    )
     for entry in shortened:
         job.journal.say(entry["message"])
 
 
-def _shortened(encoder: base.Encoder, parts: Mapping[str, pa.Table], losses: Mapping[str, NDArray[np.int64]]) -> list[dict[str, Any]]:
+def _shortened(
+    encoder: base.Encoder, parts: Mapping[str, pa.Table], losses: Mapping[str, NDArray[np.int64]]
+) -> list[dict[str, Any]]:
     """Return what the encoder cut from the rows of clean, for the report; nothing where it cut nothing.
 
     Args:
@@ -106,12 +166,24 @@ def _shortened(encoder: base.Encoder, parts: Mapping[str, pa.Table], losses: Map
     taken = int(lost.sum())
     whole = int((lost + kept)[cut].sum())
     summary = Summary(int(cut.sum()), len(lost), taken, whole, {})
-    return [{"what": "tokens_cut", "rows": summary.changed, "of": summary.rows, "message": encoder.tell(summary), "share_lost": round(taken / whole, 6)}]
+    return [
+        {
+            "what": "tokens_cut",
+            "rows": summary.changed,
+            "of": summary.rows,
+            "message": encoder.tell(summary),
+            "share_lost": round(taken / whole, 6),
+        }
+    ]
 
 
 def encode(piece: Piece) -> tuple[pa.Table, NDArray[np.int64]]:
     """Encode a piece, as a Ray task; returns its rows and how much each was cut."""
     encoder = base.encoding(piece.task).load(piece.encoder)
     encoded = encoder.encode(piece.rows)
-    lost = encoder.losses(piece.rows, encoded) if isinstance(encoder, base.Shortens) else np.zeros(piece.rows.num_rows, np.int64)
+    lost = (
+        encoder.losses(piece.rows, encoded)
+        if isinstance(encoder, base.Shortens)
+        else np.zeros(piece.rows.num_rows, np.int64)
+    )
     return encoded, lost

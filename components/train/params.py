@@ -31,5 +31,10 @@ def check_pretrain(train: Any, architectures: Mapping[str, Architecture]) -> lis
     """What is wrong with pretraining: an architecture that cannot."""
     if not train.pretrain.epochs or isinstance(architectures[train.architecture], Pretrains):
         return []
-    able = ", ".join(name for name, each in architectures.items() if isinstance(each, Pretrains)) or "none of this task's"
-    return [f"train.pretrain.epochs: {train.pretrain.epochs}: architecture {train.architecture} has no state per token to guess hidden ones from; those that have: {able}"]
+    able = (
+        ", ".join(name for name, each in architectures.items() if isinstance(each, Pretrains))
+        or "none of this task's"
+    )
+    return [
+        f"train.pretrain.epochs: {train.pretrain.epochs}: architecture {train.architecture} has no state per token to guess hidden ones from; those that have: {able}"
+    ]

@@ -12,7 +12,13 @@ from components.tune.schedulers import forecast
 from components.tune.study import Trial, Watched
 
 
-def account(trials: Sequence[Trial], params: TuneParams, watched: Watched, ended_by: str, population: Population | None = None) -> dict[str, Any]:
+def account(
+    trials: Sequence[Trial],
+    params: TuneParams,
+    watched: Watched,
+    ended_by: str,
+    population: Population | None = None,
+) -> dict[str, Any]:
     """What `reports/search.json` holds.
 
     Args:
@@ -30,12 +36,20 @@ def account(trials: Sequence[Trial], params: TuneParams, watched: Watched, ended
         "ended_by": ended_by,
         "forecast": forecast(params, len(trials)),
         "rungs": population.rungs(told) if population else rungs(trials),
-        "trials": [_row(trial, watched) | ({"parent": parents[trial.number]} if population else {}) for trial in told],
+        "trials": [
+            _row(trial, watched) | ({"parent": parents[trial.number]} if population else {})
+            for trial in told
+        ],
     }
 
 
 def _row(trial: Trial, watched: Watched) -> dict[str, Any]:
-    return {"trial": trial.number, "params": trial.values, "curve": [row[watched.name] for row in trial.rows], "status": trial.outcome}
+    return {
+        "trial": trial.number,
+        "params": trial.values,
+        "curve": [row[watched.name] for row in trial.rows],
+        "status": trial.outcome,
+    }
 
 
 def rungs(trials: Sequence[Trial]) -> list[dict[str, int]]:
@@ -44,5 +58,12 @@ def rungs(trials: Sequence[Trial]) -> list[dict[str, int]]:
     for epoch in sorted({len(trial.rows) for trial in trials}):
         ends = Counter(str(trial.outcome) for trial in trials if len(trial.rows) == epoch)
         reached = sum(len(trial.rows) >= epoch for trial in trials)
-        table.append({"epoch": epoch, "reached": reached, "went_on": reached - ends.total(), **{kind: ends[kind] for kind in ("stopped", "finished", "failed")}})
+        table.append(
+            {
+                "epoch": epoch,
+                "reached": reached,
+                "went_on": reached - ends.total(),
+                **{kind: ends[kind] for kind in ("stopped", "finished", "failed")},
+            }
+        )
     return table

@@ -58,7 +58,10 @@ class Population:
 
     def ready(self, number: int, trials: Known) -> bool:
         """Whether the generation before a trial has ended."""
-        return all(before in trials and trials[before].outcome for before in self._members(self.generation(number) - 1))
+        return all(
+            before in trials and trials[before].outcome
+            for before in self._members(self.generation(number) - 1)
+        )
 
     def born(self, number: int, trials: Known) -> tuple[int, Values] | None:
         """The trial that one goes on from, and its values; None: none of the generation before came to its end.
@@ -67,7 +70,9 @@ class Population:
             number: of a generation that is not the first, and is ready.
         """
         many = min(math.ceil(self.params.trials * _SHARE), self.params.trials // 2)
-        ranked = self._ranked([trials[before] for before in self._members(self.generation(number) - 1)])
+        ranked = self._ranked(
+            [trials[before] for before in self._members(self.generation(number) - 1)]
+        )
         if not ranked:
             return None
         own = number - self.params.trials
@@ -80,37 +85,81 @@ class Population:
     def lost(self, trials: Known) -> bool:
         """Whether a generation has ended of which nobody can go on."""
         generations = {self.generation(number) for number in trials}
-        return any(all((trial := trials.get(number)) and trial.outcome == "failed" for number in self._members(each)) for each in generations)
+        return any(
+            all(
+                (trial := trials.get(number)) and trial.outcome == "failed"
+                for number in self._members(each)
+            )
+            for each in generations
+        )
 
     def kept(self, trials: Known) -> set[int]:
         """Whose weights and checkpoints may still be asked for: the newest generation that has ended and the one under way, and the best trial."""
-        whole = max((each for each in map(self.generation, trials) if self.ready((each + 1) * self.params.trials, trials)), default=0)
+        whole = max(
+            (
+                each
+                for each in map(self.generation, trials)
+                if self.ready((each + 1) * self.params.trials, trials)
+            ),
+            default=0,
+        )
         ended = [trial for trial in trials.values() if trial.outcome == "finished"]
-        best = max(ended, key=lambda trial: (max(map(self.watched.score, trial.rows)), -trial.number), default=None)
-        return {number for number in trials if self.generation(number) >= whole} | ({best.number} if best else set())
+        best = max(
+            ended,
+            key=lambda trial: (max(map(self.watched.score, trial.rows)), -trial.number),
+            default=None,
+        )
+        return {number for number in trials if self.generation(number) >= whole} | (
+            {best.number} if best else set()
+        )
 
     def candidates(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those that may win: they came to their end, so their weights are there. If there are none, those that say why."""
-        return [trial for trial in trials if trial.outcome == "finished"] or [replace(trial, rows=[]) for trial in trials if trial.outcome == "failed"]
+        return [trial for trial in trials if trial.outcome == "finished"] or [
+            replace(trial, rows=[]) for trial in trials if trial.outcome == "failed"
+        ]
 
     def lineage(self, trials: Sequence[Trial]) -> dict[int, int | None]:
         """Of each trial the one that it goes on from."""
         known = {trial.number: trial for trial in trials}
-        return {number: born[0] if number >= self.params.trials and (born := self.born(number, known)) else None for number in known}
+        return {
+            number: born[0]
+            if number >= self.params.trials and (born := self.born(number, known))
+            else None
+            for number in known
+        }
 
     def told(self, trials: Sequence[Trial]) -> list[Trial]:
         """The trials for people: whose member went on from another one counts as stopped."""
         parents = self.lineage(trials)
-        return [replace(trial, outcome="stopped") if trial.outcome == "finished" and parents.get(trial.number + self.params.trials, trial.number) != trial.number else trial for trial in trials]
+        return [
+            replace(trial, outcome="stopped")
+            if trial.outcome == "finished"
+            and parents.get(trial.number + self.params.trials, trial.number) != trial.number
+            else trial
+            for trial in trials
+        ]
 
     def rungs(self, told: Sequence[Trial]) -> list[dict[str, int]]:
         """What became of each generation: a row as of `account.rungs`."""
         table = []
         for each in sorted({self.generation(trial.number) for trial in told}):
             here = [trial for trial in told if self.generation(trial.number) == each]
-            ends, last = Counter(str(trial.outcome) for trial in here), self.until(here[0].number) >= self.params.epochs
+            ends, last = (
+                Counter(str(trial.outcome) for trial in here),
+                self.until(here[0].number) >= self.params.epochs,
+            )
             went_on, finished = (0, ends["finished"]) if last else (ends["finished"], 0)
-            table.append({"epoch": self.until(here[0].number), "reached": len(here), "went_on": went_on, "stopped": ends["stopped"], "finished": finished, "failed": ends["failed"]})
+            table.append(
+                {
+                    "epoch": self.until(here[0].number),
+                    "reached": len(here),
+                    "went_on": went_on,
+                    "stopped": ends["stopped"],
+                    "finished": finished,
+                    "failed": ends["failed"],
+                }
+            )
         return table
 
     def _members(self, generation: int) -> range:
@@ -119,7 +168,10 @@ class Population:
 
     def _ranked(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those that can go on, the best last figure first."""
-        return sorted((trial for trial in trials if trial.outcome == "finished"), key=lambda trial: (-self.watched.score(trial.rows[-1]), trial.number))
+        return sorted(
+            (trial for trial in trials if trial.outcome == "finished"),
+            key=lambda trial: (-self.watched.score(trial.rows[-1]), trial.number),
+        )
 
     def _changed(self, values: Values, rng: np.random.Generator) -> Values:
         """Values near these; the same where `train` does not take them together."""
@@ -144,5 +196,8 @@ def _near(value: Any, dimension: Dimension, rng: np.random.Generator) -> Any:
 def inherit(parent: Path, state: Path) -> None:
     """Put what a fit needs to go on from another one's end into its state folder; a fit that has begun has it."""
     if not list((state / "checkpoints").glob("step-*.pt")):
-        for path in [*parent.glob("best.safetensors"), *sorted(parent.glob("checkpoints/step-*.pt"))[-1:]]:
+        for path in [
+            *parent.glob("best.safetensors"),
+            *sorted(parent.glob("checkpoints/step-*.pt"))[-1:],
+        ]:
             copy(path, state / path.relative_to(parent))

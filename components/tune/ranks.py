@@ -13,7 +13,9 @@ from components.engine.network import meet, place
 from components.engine.spec import FitSpec
 
 _FAREWELL = 20.0  # seconds in which the others must have left a fit that the first has left
-_peers: list[Any] = []  # kept for the trials that this process runs next: their start would cost more than a short trial
+_peers: list[
+    Any
+] = []  # kept for the trials that this process runs next: their start would cost more than a short trial
 
 
 class _Over(Exception):
@@ -60,7 +62,15 @@ def _started(workers: int) -> list[Any]:
     for number in range(1, workers):
         bundle = group.bundle_specs[number]
         where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
-        actors.append(ray.remote(_Peer).options(num_cpus=bundle.get("CPU", 0), num_gpus=bundle.get("GPU", 0), scheduling_strategy=where).remote())
+        actors.append(
+            ray.remote(_Peer)
+            .options(
+                num_cpus=bundle.get("CPU", 0),
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=where,
+            )
+            .remote()
+        )
     return actors
 
 
@@ -75,13 +85,20 @@ class _Peer:
             print(f"worker {rank} of {spec.state.name}: {type(error).__name__}: {error}")
 
 
-def _work(spec: FitSpec, rank: int, meeting: str, report: Callable[[Mapping[str, float]], None]) -> None:
+def _work(
+    spec: FitSpec, rank: int, meeting: str, report: Callable[[Mapping[str, float]], None]
+) -> None:
     import torch
 
     from components.engine.loop import fit
 
     torch.set_num_threads(1)
-    meet("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", meeting, rank, spec.knobs.workers)
+    meet(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        meeting,
+        rank,
+        spec.knobs.workers,
+    )
     try:
         fit(spec, report=report)
     finally:

@@ -42,12 +42,18 @@ class Recorder(Callback, Stopper):
         population: whose trials go on from others, so their states are kept longer.
     """
 
-    def __init__(self, study: Study, params: TuneParams, wanted: int, population: Population | None = None) -> None:
+    def __init__(
+        self, study: Study, params: TuneParams, wanted: int, population: Population | None = None
+    ) -> None:
         self.study, self.params, self.wanted, self.population = study, params, wanted, population
         self.fault: GristmillError | None = None
         self.began = self.alive = time.monotonic()
-        self.heard: dict[str, float] = {}  # Tune's id of a trial -> when it last gave a sign of life
-        self.leaving: deque[int] = deque(maxlen=8)  # ended, while their last checkpoint may still be on its way to the disk
+        self.heard: dict[
+            str, float
+        ] = {}  # Tune's id of a trial -> when it last gave a sign of life
+        self.leaving: deque[int] = deque(
+            maxlen=8
+        )  # ended, while their last checkpoint may still be on its way to the disk
 
     @property
     def seconds(self) -> float:
@@ -70,7 +76,10 @@ class Recorder(Callback, Stopper):
 
         Not so under hyperband, which compares the last ones too, nor under pbt, whose members leave their weights.
         """
-        return bool(self.params.scheduler not in ("hyperband", "pbt") and result.get("epoch", 0) >= self.params.epochs)
+        return bool(
+            self.params.scheduler not in ("hyperband", "pbt")
+            and result.get("epoch", 0) >= self.params.epochs
+        )
 
     @_guarded
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
@@ -80,11 +89,23 @@ class Recorder(Callback, Stopper):
             self.alive = now
         if now - self.alive > self.params.pending_timeout_s:
             told = f"no trial could start for {self.params.pending_timeout_s:g} s: something else holds the cluster's CPUs or GPUs"
-            raise EnvironmentFault(told, where="tune.pending_timeout_s", remedy="free them (ray status), or raise it; the same command goes on")
+            raise EnvironmentFault(
+                told,
+                where="tune.pending_timeout_s",
+                remedy="free them (ray status), or raise it; the same command goes on",
+            )
         for trial in running:
             limit, number = self.params.trial_timeout_s, trial.config["number"]
-            if limit and now - self.heard.get(trial.trial_id, now) > limit and self.study.trials[number].outcome is None:
-                self.study.end(number, "failed", f"it reported nothing for {limit:g} s (tune.trial_timeout_s) and was ended")
+            if (
+                limit
+                and now - self.heard.get(trial.trial_id, now) > limit
+                and self.study.trials[number].outcome is None
+            ):
+                self.study.end(
+                    number,
+                    "failed",
+                    f"it reported nothing for {limit:g} s (tune.trial_timeout_s) and was ended",
+                )
                 ray.kill(trial.temporary_state.ray_actor)
 
     @_guarded
@@ -93,7 +114,14 @@ class Recorder(Callback, Stopper):
         self.heard[trial.trial_id] = time.monotonic()
 
     @_guarded
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:  # noqa: ARG002
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Any],  # noqa: ARG002
+        trial: Any,
+        result: dict[str, Any],
+        **info: Any,  # noqa: ARG002
+    ) -> None:
         """A row of the curve."""
         self.heard[trial.trial_id] = time.monotonic()
         self.study.add(trial.config["number"], result["row"])
@@ -108,7 +136,9 @@ class Recorder(Callback, Stopper):
             reason = self.study.failure(known.number)
             last = self.population.until(known.number) if self.population else self.params.epochs
             ended = bool(known.rows) and known.rows[-1]["epoch"] >= last
-            self.study.end(known.number, "failed" if reason else "finished" if ended else "stopped", reason)
+            self.study.end(
+                known.number, "failed" if reason else "finished" if ended else "stopped", reason
+            )
         self._settle(known.number)
 
     @_guarded
@@ -116,7 +146,9 @@ class Recorder(Callback, Stopper):
         """Its worker died again and again."""
         number = trial.config["number"]
         if self.study.trials[number].outcome is None:
-            reason = str(trial.get_pickled_error() or "").strip().splitlines()[-1:] or ["no message"]
+            reason = str(trial.get_pickled_error() or "").strip().splitlines()[-1:] or [
+                "no message"
+            ]
             self.study.end(number, "failed", f"its worker died: {reason[0]}")
         self._settle(number)
 

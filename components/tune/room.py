@@ -18,13 +18,24 @@ def at_once(params: TuneParams, nodes: Sequence[Mapping[str, float]]) -> int:
         EnvironmentFault: none: it would wait for ever.
     """
     asked = {"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}
-    workers = sum(min(int(node.get(unit, 0) / much + 1e-9) for unit, much in asked.items() if much) for node in nodes)
+    workers = sum(
+        min(int(node.get(unit, 0) / much + 1e-9) for unit, much in asked.items() if much)
+        for node in nodes
+    )
     if workers >= params.workers_per_trial:
         return workers // params.workers_per_trial
     if workers:
         told = f"a trial asks for {params.workers_per_trial} workers, the cluster has room for {workers}: it would wait for ever"
-        raise EnvironmentFault(told, where="tune.workers_per_trial", remedy="lower it, or use a larger cluster")
+        raise EnvironmentFault(
+            told, where="tune.workers_per_trial", remedy="lower it, or use a larger cluster"
+        )
     most = {unit: max((node.get(unit, 0) for node in nodes), default=0) for unit in asked}
     short = [unit for unit, much in asked.items() if much > most[unit]] or ["CPU"]
-    told = " and ".join(f"{asked[unit]:g} {unit}s, the largest node has {most[unit]:g}" for unit in short)
-    raise EnvironmentFault(f"a trial asks for {told}: it would wait for ever", where=f"tune.{short[0].lower()}s_per_trial", remedy="lower it, or use a larger cluster")
+    told = " and ".join(
+        f"{asked[unit]:g} {unit}s, the largest node has {most[unit]:g}" for unit in short
+    )
+    raise EnvironmentFault(
+        f"a trial asks for {told}: it would wait for ever",
+        where=f"tune.{short[0].lower()}s_per_trial",
+        remedy="lower it, or use a larger cluster",
+    )

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial as Run
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 
 from components.tune.params import TuneParams
 from components.tune.study import Watched
@@ -19,10 +25,18 @@ class _Patient(FIFOScheduler):
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Run | None:
-        inner = getattr(tune_controller, "_tune_controller", tune_controller)  # around it lies what warns of just this
+        inner = getattr(
+            tune_controller, "_tune_controller", tune_controller
+        )  # around it lies what warns of just this
         waiting, trials = inner._actor_manager.pending_actors, tune_controller.get_trials()
-        free = (trial for trial in trials if trial.status == Run.PENDING and inner._trial_to_actor.get(trial) in (None, *waiting))
-        return next(free, None) or next((trial for trial in trials if trial.status == Run.PAUSED), None)
+        free = (
+            trial
+            for trial in trials
+            if trial.status == Run.PENDING and inner._trial_to_actor.get(trial) in (None, *waiting)
+        )
+        return next(free, None) or next(
+            (trial for trial in trials if trial.status == Run.PAUSED), None
+        )
 
 
 class _Asha(_Patient, AsyncHyperBandScheduler):
@@ -32,7 +46,9 @@ class _Asha(_Patient, AsyncHyperBandScheduler):
 class _Median(_Patient, MedianStoppingRule):
     """A trial that failed before its first epoch has no figure to be compared with."""
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
+    ) -> None:
         if self._metric in result:
             super().on_trial_complete(tune_controller, trial, result)
 
@@ -54,11 +70,18 @@ def make_scheduler(params: TuneParams, watched: Watched) -> TrialScheduler:
     """
     told = {"time_attr": "epoch", "metric": watched.name, "mode": watched.goal}
     if params.scheduler == "asha":
-        return _Asha(max_t=params.epochs, grace_period=params.grace_epochs, reduction_factor=params.reduction_factor, **told)
+        return _Asha(
+            max_t=params.epochs,
+            grace_period=params.grace_epochs,
+            reduction_factor=params.reduction_factor,
+            **told,
+        )
     if params.scheduler == "hyperband":
         return _HyperBand(max_t=params.epochs, reduction_factor=params.reduction_factor, **told)
     if params.scheduler == "median":
-        return _Median(grace_period=params.grace_epochs, min_time_slice=math.inf, **told)  # without slices: no trial is paused for want of others
+        return _Median(
+            grace_period=params.grace_epochs, min_time_slice=math.inf, **told
+        )  # without slices: no trial is paused for want of others
     return _Patient()
 
 
@@ -73,6 +96,11 @@ def forecast(params: TuneParams, trials: int) -> str:
         return f"grace_epochs {grace} is all of epochs {params.epochs}: ASHA will stop nothing"
     if trials < 2 * factor:
         return f"{trials} trials < 2 x reduction factor {factor}: ASHA will stop little"
-    rungs = [grace * factor**k for k in range(math.ceil(math.log(params.epochs / grace, factor) - 1e-9))]
-    shares = [f"after epoch {rung} about {max(1, trials // factor ** (k + 1))} of {max(1, trials // factor**k)} go on" for k, rung in enumerate(rungs)]
+    rungs = [
+        grace * factor**k for k in range(math.ceil(math.log(params.epochs / grace, factor) - 1e-9))
+    ]
+    shares = [
+        f"after epoch {rung} about {max(1, trials // factor ** (k + 1))} of {max(1, trials // factor**k)} go on"
+        for k, rung in enumerate(rungs)
+    ]
     return f"ASHA: {', '.join(shares)}"

@@ -30,7 +30,15 @@ _LIVES = 4  # how often a trial is begun again whose worker was lost, or one of 
 Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
 
 
-def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], watched: Watched, params: TuneParams, work: Work | None = None, population: Population | None = None) -> str:
+def search(
+    study: Study,
+    ask: Ask,
+    spec_of: Callable[[Values, Path], FitSpec],
+    watched: Watched,
+    params: TuneParams,
+    work: Work | None = None,
+    population: Population | None = None,
+) -> str:
     """Run the trials that the study lacks. Trials that ended earlier tell the scheduler and the searcher what they found, and compute nothing.
 
     Args:
@@ -46,41 +54,104 @@ def search(study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], w
     """
     room = at_once(params, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if params.searcher == "grid" and ask(params.trials, []) is not None:
-        study.journal.say(f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)")
-    numbers = [number for number in range(params.numbers) if number in study.trials or params.searcher != "grid" or ask(number, []) is not None]
+        study.journal.say(
+            f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)"
+        )
+    numbers = [
+        number
+        for number in range(params.numbers)
+        if number in study.trials or params.searcher != "grid" or ask(number, []) is not None
+    ]
     say, wanted = study.journal.say, len(numbers)
     say(study.welcome(wanted))
     recorder = Recorder(study, params, wanted, population)
-    missing = [number for number in numbers if number not in study.trials or study.trials[number].outcome is None]
+    missing = [
+        number
+        for number in numbers
+        if number not in study.trials or study.trials[number].outcome is None
+    ]
     if missing and not recorder.stop_all() and not (population and population.lost(study.trials)):
         say(f"{wanted} trials, {min(room, len(missing))} at once")
         if line := forecast(params, wanted):
             say(line)
-        replayed = [] if params.scheduler in ("none", "pbt") else [number for number in numbers if number not in missing]
-        _run(room, study, _Queue(study, ask, spec_of, replayed, missing, population), watched, params, recorder, work or _fit)
+        replayed = (
+            []
+            if params.scheduler in ("none", "pbt")
+            else [number for number in numbers if number not in missing]
+        )
+        _run(
+            room,
+            study,
+            _Queue(study, ask, spec_of, replayed, missing, population),
+            watched,
+            params,
+            recorder,
+            work or _fit,
+        )
     if recorder.fault:
         raise recorder.fault
-    by = recorder.ended_by() if any(number not in study.trials or study.trials[number].outcome is None for number in numbers) else ""
+    by = (
+        recorder.ended_by()
+        if any(
+            number not in study.trials or study.trials[number].outcome is None for number in numbers
+        )
+        else ""
+    )
     if by:
-        say(f"the search ended by its budget of {by}: trials that were running count as stopped, the rest were not begun")
+        say(
+            f"the search ended by its budget of {by}: trials that were running count as stopped, the rest were not begun"
+        )
     return by or "trials"
 
 
-def _run(room: int, study: Study, queue: _Queue, watched: Watched, params: TuneParams, recorder: Recorder, work: Work) -> None:
+def _run(
+    room: int,
+    study: Study,
+    queue: _Queue,
+    watched: Watched,
+    params: TuneParams,
+    recorder: Recorder,
+    work: Work,
+) -> None:
     storage = study.state / "ray"
-    shutil.rmtree(storage, ignore_errors=True)  # of an earlier life: two truths would be one too many
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails before its first epoch has none
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # CSV, JSON and TensorBoard files of each trial: the study is the record
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "2" if params.searcher == "optuna" else str(room + 1)  # asked for ahead of their start; one that learns is asked late
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # it misses those files
-    room_of_one = tune.PlacementGroupFactory([{"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}] * params.workers_per_trial)
-    trainable = tune.with_resources(tune.with_parameters(_trial, work=work, watched=watched), room_of_one)
+    shutil.rmtree(
+        storage, ignore_errors=True
+    )  # of an earlier life: two truths would be one too many
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = (
+        "1"  # a trial that fails before its first epoch has none
+    )
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = (
+        "1"  # CSV, JSON and TensorBoard files of each trial: the study is the record
+    )
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
+        "2" if params.searcher == "optuna" else str(room + 1)
+    )  # asked for ahead of their start; one that learns is asked late
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(
+        logging.ERROR
+    )  # it misses those files
+    room_of_one = tune.PlacementGroupFactory(
+        [{"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}] * params.workers_per_trial
+    )
+    trainable = tune.with_resources(
+        tune.with_parameters(_trial, work=work, watched=watched), room_of_one
+    )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=queue, scheduler=make_scheduler(params, watched), num_samples=-1, reuse_actors=True, trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id}"
+            search_alg=queue,
+            scheduler=make_scheduler(params, watched),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id}",
         ),
-        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0, callbacks=[recorder], stop=recorder, failure_config=tune.FailureConfig(max_failures=_LIVES)),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(storage),
+            verbose=0,
+            callbacks=[recorder],
+            stop=recorder,
+            failure_config=tune.FailureConfig(max_failures=_LIVES),
+        ),
     )
     with study.behind():
         tuner.fit()
@@ -91,10 +162,21 @@ def _run(room: int, study: Study, queue: _Queue, watched: Watched, params: TuneP
 class _Queue(Searcher):
     """Hands Tune one trial after the other: the ended ones, whose rows the scheduler must know; those that were cut off; new ones."""
 
-    def __init__(self, study: Study, ask: Ask, spec_of: Callable[[Values, Path], FitSpec], ended: list[int], missing: list[int], population: Population | None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        ask: Ask,
+        spec_of: Callable[[Values, Path], FitSpec],
+        ended: list[int],
+        missing: list[int],
+        population: Population | None,
+    ) -> None:
         super().__init__()
         self.study, self.ask, self.spec_of, self.population = study, ask, spec_of, population
-        self.left = [*ended, *sorted(missing, key=lambda number: (number not in study.trials, number))]
+        self.left = [
+            *ended,
+            *sorted(missing, key=lambda number: (number not in study.trials, number)),
+        ]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         if not self.left:
@@ -103,7 +185,13 @@ class _Queue(Searcher):
             return self._stretch(self.left[0], self.population)
         number = self.left.pop(0)
         trial = self.study.trials.get(number) or self._new(number)
-        return {"number": number, "spec": self.spec_of(trial.values, self.study.folder(number)), "replay": trial.rows if trial.outcome else None, "parent": None, "inherited": 0}
+        return {
+            "number": number,
+            "spec": self.spec_of(trial.values, self.study.folder(number)),
+            "replay": trial.rows if trial.outcome else None,
+            "parent": None,
+            "inherited": 0,
+        }
 
     def _stretch(self, number: int, population: Population) -> Any:
         """A stretch of a member, once all of the generation before have ended; None, for not yet, makes Tune ask again."""
@@ -119,15 +207,25 @@ class _Queue(Searcher):
                 self.study.begin(number, born[1])
         trial = self.study.trials.get(number) or self._new(number)
         self.left.pop(0)
-        spec = replace(self.spec_of(trial.values, self.study.folder(number)), until=population.until(number))
-        return {"number": number, "spec": spec, "replay": None, "parent": parent, "inherited": population.inherited(number)}
+        spec = replace(
+            self.spec_of(trial.values, self.study.folder(number)), until=population.until(number)
+        )
+        return {
+            "number": number,
+            "spec": spec,
+            "replay": None,
+            "parent": parent,
+            "inherited": population.inherited(number),
+        }
 
     def _new(self, number: int) -> Trial:
         values = self.ask(number, [trial for _, trial in sorted(self.study.trials.items())])
         assert values is not None, "numbers beyond the grid are never queued"
         return self.study.begin(number, values)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """The study knows already."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -136,7 +234,9 @@ class _Queue(Searcher):
 
 def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     """One trial, in a Tune worker. What it raises is its outcome; only a worker that dies is Tune's affair."""
-    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "120"  # a trial that is stopped writes its last checkpoint; with Ray's 2 s the next one on this worker failed
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = (
+        "120"  # a trial that is stopped writes its last checkpoint; with Ray's 2 s the next one on this worker failed
+    )
     spec: FitSpec = config["spec"]
     last: dict[str, Any] = {}
     stopped: list[bool] = []
@@ -156,7 +256,9 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
         for row in config["replay"]:
             report(row)
         return
-    if any((spec.state / name).exists() for name in (FAILURE, OUTCOME)):  # its worker was ended after that, and Tune has begun it again
+    if any(
+        (spec.state / name).exists() for name in (FAILURE, OUTCOME)
+    ):  # its worker was ended after that, and Tune has begun it again
         return
     room = spec.room
     try:
@@ -166,7 +268,9 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     except Exception as error:
         if stopped:  # what fails in leaving is of no interest, and an end that is not this one would leave the worker waiting for ever
             raise SystemExit(0) from error
-        if isinstance(error, RayActorError) or spec.room != room:  # a worker was lost, or had too little memory: all begin anew
+        if (
+            isinstance(error, RayActorError) or spec.room != room
+        ):  # a worker was lost, or had too little memory: all begin anew
             raise
         lines = str(error).strip().splitlines() or ["no message"]
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))

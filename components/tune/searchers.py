@@ -15,16 +15,22 @@ from components.tune.space import Dimension, Space, Values, allowed, applies, as
 from components.tune.study import Trial, Watched
 
 _ATTEMPTS = 100
-Ask = Callable[[int, Iterable[Trial]], Values | None]  # number, trials so far -> values; None: there are no more
+Ask = Callable[
+    [int, Iterable[Trial]], Values | None
+]  # number, trials so far -> values; None: there are no more
 
 
 def asker(params: TuneParams, train: BaseModel, seed: int, watched: Watched) -> Ask:
     """The searcher that `tune.searcher` names."""
     if params.searcher == "grid":
-        grid = list(islice(combinations(params.space, train), params.trials + 1))  # one more tells that there are more; no functools.cache around it: Tune copies searchers, and that cannot be copied
+        grid = list(
+            islice(combinations(params.space, train), params.trials + 1)
+        )  # one more tells that there are more; no functools.cache around it: Tune copies searchers, and that cannot be copied
         return lambda number, _: grid[number] if number < len(grid) else None
     if params.searcher == "optuna":
-        return lambda number, before: suggest(params.space, train, seed, number, list(before), watched)
+        return lambda number, before: suggest(
+            params.space, train, seed, number, list(before), watched
+        )
     return lambda number, _: draw(params.space, train, seed, number)
 
 
@@ -58,7 +64,9 @@ def combinations(space: Space, train: BaseModel) -> Iterator[Values]:
     return (values for values in extend({}, ordered(space)) if allowed(train, values))
 
 
-def suggest(space: Space, train: BaseModel, seed: int, trial: int, before: list[Trial], watched: Watched) -> Values:
+def suggest(
+    space: Space, train: BaseModel, seed: int, trial: int, before: list[Trial], watched: Watched
+) -> Values:
     """Optuna's tree of Parzen estimators (Bergstra et al. 2011), drawn path by path. A function of seed, number and the trials before.
 
     Raises:
@@ -70,8 +78,13 @@ def suggest(space: Space, train: BaseModel, seed: int, trial: int, before: list[
     known = [_frozen(each, space, watched) for each in before]
 
     def attempt(number: int) -> Values:
-        sampler = optuna.samplers.TPESampler(seed=int(np.random.default_rng([seed, trial, number]).integers(2**31)), multivariate=False)
-        study = optuna.create_study(direction="maximize" if watched.goal == "max" else "minimize", sampler=sampler)
+        sampler = optuna.samplers.TPESampler(
+            seed=int(np.random.default_rng([seed, trial, number]).integers(2**31)),
+            multivariate=False,
+        )
+        study = optuna.create_study(
+            direction="maximize" if watched.goal == "max" else "minimize", sampler=sampler
+        )
         study.add_trials(known)
         asked = study.ask()
         return assemble(space, train, lambda path, dimension: _suggested(asked, path, dimension))
@@ -81,9 +94,15 @@ def suggest(space: Space, train: BaseModel, seed: int, trial: int, before: list[
 
 def _suggested(asked: Any, path: str, dimension: Dimension) -> Any:
     if dimension.choice:
-        return dimension.choice[asked.suggest_categorical(path, range(len(dimension.choice)))]  # by position: choices may be lists
+        return dimension.choice[
+            asked.suggest_categorical(path, range(len(dimension.choice)))
+        ]  # by position: choices may be lists
     low, high = dimension.ends()
-    return asked.suggest_int(path, low, high) if dimension.int else asked.suggest_float(path, low, high, log=dimension.loguniform is not None)
+    return (
+        asked.suggest_int(path, low, high)
+        if dimension.int
+        else asked.suggest_float(path, low, high, log=dimension.loguniform is not None)
+    )
 
 
 def _distribution(dimension: Dimension) -> Any:
@@ -101,16 +120,32 @@ def _frozen(trial: Trial, space: Space, watched: Watched) -> Any:
     """A trial as Optuna knows it: one that was stopped counts as worse than one that lasted longer."""
     from optuna.trial import TrialState, create_trial
 
-    values = {path: space[path].choice.index(value) if space[path].choice else value for path, value in trial.values.items()}  # type: ignore[union-attr]
-    told: dict[str, Any] = {"params": values, "distributions": {path: _distribution(space[path]) for path in values}}
+    values = {
+        path: space[path].choice.index(value) if space[path].choice else value  # type: ignore[union-attr]
+        for path, value in trial.values.items()
+    }
+    told: dict[str, Any] = {
+        "params": values,
+        "distributions": {path: _distribution(space[path]) for path in values},
+    }
     if trial.outcome == "finished" and trial.rows:
         return create_trial(state=TrialState.COMPLETE, value=watched.best(trial.rows), **told)
-    state = {None: TrialState.RUNNING, "failed": TrialState.FAIL}.get(trial.outcome, TrialState.PRUNED)
-    return create_trial(state=state, intermediate_values={int(row["epoch"]): row[watched.name] for row in trial.rows}, **told)
+    state = {None: TrialState.RUNNING, "failed": TrialState.FAIL}.get(
+        trial.outcome, TrialState.PRUNED
+    )
+    return create_trial(
+        state=state,
+        intermediate_values={int(row["epoch"]): row[watched.name] for row in trial.rows},
+        **told,
+    )
 
 
 def _first_allowed(train: BaseModel, attempts: Iterator[Values]) -> Values:
     for values in attempts:
         if allowed(train, values):
             return values
-    raise ParamsError(f"no allowed combination in {_ATTEMPTS} draws", where="tune.space", remedy="narrow it to what train takes")
+    raise ParamsError(
+        f"no allowed combination in {_ATTEMPTS} draws",
+        where="tune.space",
+        remedy="narrow it to what train takes",
+    )

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from components.core.params import Strict, nearest
 
@@ -28,7 +35,9 @@ class Dimension(Strict):
     def _one_kind(self) -> Dimension:
         given = [name for name in _KINDS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}; it has {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(_KINDS)}; it has {' and '.join(given) or 'none'}"
+            )
         if self.choice is None and self.ends()[0] >= self.ends()[1]:
             raise ValueError(f"the range [{self.ends()[0]}, {self.ends()[1]}] is empty")
         return self
@@ -47,7 +56,11 @@ class Dimension(Strict):
 
     def may_be(self, value: Any) -> bool:
         """Whether it can be drawn as this value."""
-        return value in self.choice if self.choice else isinstance(value, float | _Whole) and self.ends()[0] <= value <= self.ends()[1]
+        return (
+            value in self.choice
+            if self.choice
+            else isinstance(value, float | _Whole) and self.ends()[0] <= value <= self.ends()[1]
+        )
 
     def read(self, text: str) -> Any:
         """The value that `str` made this text of.
@@ -69,7 +82,11 @@ class Dimension(Strict):
         low, high = self.ends()
         if self.int:
             return rng.integers(low, high + 1).item()
-        return float(rng.uniform(low, high)) if self.uniform else float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return (
+            float(rng.uniform(low, high))
+            if self.uniform
+            else float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        )
 
 
 Space = Mapping[str, Dimension]
@@ -83,13 +100,28 @@ def conditions(path: str, dimension: Dimension) -> dict[str, list[Any]]:
 
 
 # Of a fit: neither shapes nor batches depend on them.
-_MUTABLE = {"learning_rate", "schedule_factor", "momentum", "weight_decay", "l1", "clip_norm", "label_smoothing", "focal_gamma", "ema"}
+_MUTABLE = {
+    "learning_rate",
+    "schedule_factor",
+    "momentum",
+    "weight_decay",
+    "l1",
+    "clip_norm",
+    "label_smoothing",
+    "focal_gamma",
+    "ema",
+}
 
 
 def mutable(space: Space) -> list[str]:
     """The paths that may change while a net learns: rates, penalties and dropouts on which no other path's `when` depends."""
     asked = {other for dimension in space.values() for other in dimension.when}
-    return sorted(path for path in space if (path in _MUTABLE or (path.startswith("nets.") and path.endswith("dropout"))) and path not in asked)
+    return sorted(
+        path
+        for path in space
+        if (path in _MUTABLE or (path.startswith("nets.") and path.endswith("dropout")))
+        and path not in asked
+    )
 
 
 def ordered(space: Space) -> list[str]:
@@ -116,7 +148,10 @@ def ordered(space: Space) -> list[str]:
 def applies(path: str, space: Space, values: Mapping[str, Any], train: BaseModel) -> bool:
     """Whether a path is to be drawn, given what has been drawn of those that its conditions name."""
     tree = train.model_dump()
-    return all((values[other] if other in values else lookup(tree, other)) in allowed for other, allowed in conditions(path, space[path]).items())
+    return all(
+        (values[other] if other in values else lookup(tree, other)) in allowed
+        for other, allowed in conditions(path, space[path]).items()
+    )
 
 
 def assemble(space: Space, train: BaseModel, pick: Callable[[str, Dimension], Any]) -> Values:
@@ -162,7 +197,14 @@ def allowed(train: BaseModel, values: Mapping[str, Any]) -> bool:
 
 def check_space(space: Space, train: BaseModel) -> list[str]:
     """What is wrong with a space: unknown paths, values that `train` does not allow, conditions that cannot hold."""
-    mistakes = [mistake for path, dimension in space.items() for mistake in [*_misplaced(path, dimension.ends(), f"tune.space.{path}", train), *_unmet(path, space, train)]]
+    mistakes = [
+        mistake
+        for path, dimension in space.items()
+        for mistake in [
+            *_misplaced(path, dimension.ends(), f"tune.space.{path}", train),
+            *_unmet(path, space, train),
+        ]
+    ]
     try:
         ordered(space)
     except ValueError as error:
@@ -192,6 +234,10 @@ def _unmet(path: str, space: Space, train: BaseModel) -> Iterator[str]:
         if wrong := list(_misplaced(other, values, shown, train)):
             yield from wrong
         elif other in space:
-            yield from (f"{shown}: {value!r} is not in tune.space.{other}" for value in values if not space[other].may_be(value))
+            yield from (
+                f"{shown}: {value!r} is not in tune.space.{other}"
+                for value in values
+                if not space[other].may_be(value)
+            )
         elif (fixed := lookup(train.model_dump(), other)) not in values:
             yield f"{shown}: never holds: train.{other} is {fixed!r}, and tune.space does not vary it"

@@ -50,30 +50,60 @@ def _search(job: Job) -> None:
     params: TuneParams = job.params
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
-    for name in (params.space["architecture"].values() if "architecture" in params.space else None) or [None]:
+    for name in (
+        params.space["architecture"].values() if "architecture" in params.space else None
+    ) or [None]:
         check(_spec(job, True, {"architecture": name} if name else {}, job.state))
     train: Any = job.sections["train"]
     if train.pretrain.epochs:
-        job.journal.say("the search and its refit start from scratch: train.pretrain is for train alone")
+        job.journal.say(
+            "the search and its refit start from scratch: train.pretrain is for train alone"
+        )
     study = Study(job)
-    strictest = train.model_copy(update={"workers": max(train.workers, params.workers_per_trial)})  # a batch must do for the trial and for the refit
-    ask = before(first_tried(study, job, strictest, watched), asker(params, strictest, job.seed, watched), strictest)
-    population = Population(params, strictest, job.seed, watched) if params.scheduler == "pbt" else None
+    strictest = train.model_copy(
+        update={"workers": max(train.workers, params.workers_per_trial)}
+    )  # a batch must do for the trial and for the refit
+    ask = before(
+        first_tried(study, job, strictest, watched),
+        asker(params, strictest, job.seed, watched),
+        strictest,
+    )
+    population = (
+        Population(params, strictest, job.seed, watched) if params.scheduler == "pbt" else None
+    )
     ended_by = search(study, ask, partial(_spec, job, True), watched, params, population=population)
     trials = ended(study.first(params.numbers), ended_by)
     best = winner(population.candidates(trials) if population else trials, watched)
-    figure, shown = watched.best(best.rows), ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
-    job.journal.say(f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); {'its weights are taken' if population else 'refitting it'}")
+    figure, shown = (
+        watched.best(best.rows),
+        ", ".join(f"{name}={_short(value)}" for name, value in best.values.items()),
+    )
+    job.journal.say(
+        f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); {'its weights are taken' if population else 'refitting it'}"
+    )
     if population:
         spec = _spec(job, True, best.values, study.folder(best.number))
         fitted, origin = _left(spec), ["tune", "pbt"]
     else:
-        spec = _spec(job, False, best.values, job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}")
+        spec = _spec(
+            job,
+            False,
+            best.values,
+            job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}",
+        )
         fitted, origin = fit_distributed(spec, job.journal), ["tune"]
-    save_torch(job.outputs["tuned"] / "network", spec, fitted.weights.read_bytes(), job.tags["params_hash"], origin)
+    save_torch(
+        job.outputs["tuned"] / "network",
+        spec,
+        fitted.weights.read_bytes(),
+        job.tags["params_hash"],
+        origin,
+    )
     told = population.told(trials) if population else trials
     write_atomic(job.outputs["trials"], table(told, watched))
-    write_atomic(job.outputs["search"], to_json(account(trials, params, watched, ended_by, population)))
+    write_atomic(
+        job.outputs["search"], to_json(account(trials, params, watched, ended_by, population))
+    )
     report = {
         "trials": len(trials),
         "trials_stopped_early": sum(trial.outcome == "stopped" for trial in told),
@@ -90,7 +120,9 @@ def _search(job: Job) -> None:
     if population:  # its weights and checkpoints go with the state, so there is nothing that a later search could go on with
         return
     study.close()
-    job.journal.say(f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}")
+    job.journal.say(
+        f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}"
+    )
 
 
 def _left(spec: FitSpec) -> Fitted:
@@ -99,14 +131,26 @@ def _left(spec: FitSpec) -> Fitted:
 
     fitted = finished(spec)
     if fitted is None:
-        raise EnvironmentFault("the best member left no weights: not all nodes see the state folder", where=str(spec.state), remedy="set cluster.storage to a folder that all nodes share")
+        raise EnvironmentFault(
+            "the best member left no weights: not all nodes see the state folder",
+            where=str(spec.state),
+            remedy="set cluster.storage to a folder that all nodes share",
+        )
     return fitted
 
 
 def ended(trials: list[Trial], by: str) -> list[Trial]:
     """The trials of a search that is over: those that a budget has cut count as stopped, or, before their first figure, not at all."""
-    silent: dict[str, Any] = {"outcome": "failed", "error": "it ended without a word"} if by == "trials" else {"outcome": "stopped"}
-    return [trial if trial.outcome else replace(trial, **silent) for trial in trials if trial.outcome or trial.rows or by == "trials"]
+    silent: dict[str, Any] = (
+        {"outcome": "failed", "error": "it ended without a word"}
+        if by == "trials"
+        else {"outcome": "stopped"}
+    )
+    return [
+        trial if trial.outcome else replace(trial, **silent)
+        for trial in trials
+        if trial.outcome or trial.rows or by == "trials"
+    ]
 
 
 def winner(trials: list[Trial], watched: Watched) -> Trial:
@@ -118,9 +162,17 @@ def winner(trials: list[Trial], watched: Watched) -> Trial:
     if found := [trial for trial in trials if trial.rows]:
         return max(found, key=lambda trial: (max(map(watched.score, trial.rows)), -trial.number))
     if not trials:
-        raise InputError("the budget was used up before a trial had its first figure", where="tune", remedy="raise tune.time_budget_s, then run the same command again")
+        raise InputError(
+            "the budget was used up before a trial had its first figure",
+            where="tune",
+            remedy="raise tune.time_budget_s, then run the same command again",
+        )
     remedy = "narrow tune.space, or mend what the message names; gristmill stage tune --fresh tries the same ones again"
-    raise InputError(f"all {len(trials)} trials failed; the first said: {trials[0].error}", where="tune", remedy=remedy)
+    raise InputError(
+        f"all {len(trials)} trials failed; the first said: {trials[0].error}",
+        where="tune",
+        remedy=remedy,
+    )
 
 
 def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
@@ -128,11 +180,27 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
     fit = {name: getattr(train, name) for name in FitParams.model_fields} | (
-        {"workers": params.workers_per_trial, "min_workers": None, "epochs": params.epochs, "patience": params.epochs} if trial else {}
+        {
+            "workers": params.workers_per_trial,
+            "min_workers": None,
+            "epochs": params.epochs,
+            "patience": params.epochs,
+        }
+        if trial
+        else {}
     )
     online: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
-    return FitSpec(job.task, job.inputs["tokens"], train.architecture, config, FitParams(**fit), online.online.model_dump(), job.seed, state)
+    return FitSpec(
+        job.task,
+        job.inputs["tokens"],
+        train.architecture,
+        config,
+        FitParams(**fit),
+        online.online.model_dump(),
+        job.seed,
+        state,
+    )
 
 
 def table(trials: list[Trial], watched: Watched) -> str:
@@ -141,7 +209,17 @@ def table(trials: list[Trial], watched: Watched) -> str:
     lines = [",".join(["trial", watched.name, "epochs", "outcome", *names])]
     for trial in trials:
         best = f"{watched.best(trial.rows):.10g}" if trial.rows else ""
-        lines.append(",".join([str(trial.number), best, str(len(trial.rows)), str(trial.outcome), *(_csv(trial.values.get(name)) for name in names)]))
+        lines.append(
+            ",".join(
+                [
+                    str(trial.number),
+                    best,
+                    str(len(trial.rows)),
+                    str(trial.outcome),
+                    *(_csv(trial.values.get(name)) for name in names),
+                ]
+            )
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,13 @@ from components.tune.space import Values
 STUDIES = "studies"  # beside the states of searches that did not end
 _KEPT = 20
 OUTCOME, FAILURE = "outcome.json", "failure.json"
-_VALUES, _ROWS, _FACTS, _SPENT, _FIRST = "values.json", "rows.json", "study.json", "spent.json", "first.json"
+_VALUES, _ROWS, _FACTS, _SPENT, _FIRST = (
+    "values.json",
+    "rows.json",
+    "study.json",
+    "spent.json",
+    "first.json",
+)
 Row = dict[str, float]
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -63,7 +69,11 @@ class Study:
         self.first_tried: list[Values] | None = None  # by a warm start; None: it was not asked for
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
-        self.spent = float(json.loads((self.state / _SPENT).read_text())) if (self.state / _SPENT).exists() else 0.0  # seconds of search in earlier lives
+        self.spent = (
+            float(json.loads((self.state / _SPENT).read_text()))
+            if (self.state / _SPENT).exists()
+            else 0.0
+        )  # seconds of search in earlier lives
         self._unpack()
         self.before = sum(trial.outcome is not None for trial in self.trials.values())
 
@@ -77,13 +87,18 @@ class Study:
         if self.trials:
             done = sum(trial.outcome is not None for trial in self.first(wanted))
             return f"going on with study {name}: {done} of {wanted} trials are finished already and are not run again; {wanted - done} more"
-        others = [*self.state.parent.glob(f"{STUDIES}/*.json"), *self.state.parent.glob(f"*/{_FACTS}")]
+        others = [
+            *self.state.parent.glob(f"{STUDIES}/*.json"),
+            *self.state.parent.glob(f"*/{_FACTS}"),
+        ]
         others = [path for path in others if self.state.name not in (path.stem, path.parent.name)]
         if not others:
             return f"a new study {name}: the first of this pipeline"
         newest = max(others, key=lambda path: path.stat().st_mtime_ns)
         facts: dict[str, Any] = json.loads(newest.read_text(encoding="utf-8"))["facts"]
-        changed = sorted(key for key in {*facts, *self.facts} if facts.get(key) != self.facts.get(key)) or ["the code of net, loss or encoder"]
+        changed = sorted(
+            key for key in {*facts, *self.facts} if facts.get(key) != self.facts.get(key)
+        ) or ["the code of net, loss or encoder"]
         return f"a new study {name}: {', '.join(changed[:4])} changed{' (and more)' if len(changed) > 4 else ''}"
 
     def first(self, wanted: int) -> list[Trial]:
@@ -131,7 +146,9 @@ class Study:
         """Drop the checkpoints and weights of a trial: the best one is refitted, so nobody asks for them."""
         for path in self.folder(number).glob("*"):
             if path.name not in (_VALUES, _ROWS, OUTCOME) and not path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
+                    missing_ok=True
+                )
 
     def spend(self, seconds: float) -> None:
         """Write down how long the search has taken so far, all its lives together."""
@@ -141,8 +158,13 @@ class Study:
         """Keep the record of the ended trials when the state goes; the newest studies only."""
         folder = self.state.parent / STUDIES
         ended = [vars(trial) for _, trial in sorted(self.trials.items()) if trial.outcome]
-        write_atomic(folder / f"{self.state.name}.json", to_json({"facts": self.facts, "trials": ended, "first_tried": self.first_tried}))
-        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT:]:
+        write_atomic(
+            folder / f"{self.state.name}.json",
+            to_json({"facts": self.facts, "trials": ended, "first_tried": self.first_tried}),
+        )
+        for path in sorted(
+            folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True
+        )[_KEPT:]:
             path.unlink(missing_ok=True)
 
     @contextmanager
@@ -177,14 +199,32 @@ class Study:
         """Read the trials of an earlier life, and those that a finished search has left."""
         for folder in sorted((self.state / "trials").glob("*")):
             if (folder / _VALUES).exists():
-                rows, told = (json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).exists() else {} for name in (_ROWS, OUTCOME))
-                self.trials[int(folder.name)] = Trial(int(folder.name), json.loads((folder / _VALUES).read_text(encoding="utf-8")), rows or [], **told)
+                rows, told = (
+                    json.loads((folder / name).read_text(encoding="utf-8"))
+                    if (folder / name).exists()
+                    else {}
+                    for name in (_ROWS, OUTCOME)
+                )
+                self.trials[int(folder.name)] = Trial(
+                    int(folder.name),
+                    json.loads((folder / _VALUES).read_text(encoding="utf-8")),
+                    rows or [],
+                    **told,
+                )
         path = self.state.parent / STUDIES / f"{self.state.name}.json"
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        record: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
         first = self.state / _FIRST
-        self.first_tried = json.loads(first.read_text(encoding="utf-8")) if first.exists() else record.get("first_tried")
+        self.first_tried = (
+            json.loads(first.read_text(encoding="utf-8"))
+            if first.exists()
+            else record.get("first_tried")
+        )
         for told in record.get("trials", []):
-            if told["number"] not in self.trials or len(self.trials[told["number"]].rows) < len(told["rows"]):
+            if told["number"] not in self.trials or len(self.trials[told["number"]].rows) < len(
+                told["rows"]
+            ):
                 self.begin(told["number"], told["values"])
                 for row in told["rows"]:
                     self.add(told["number"], row)
@@ -198,6 +238,23 @@ def _name(number: int) -> str:
 def _facts(job: Job) -> dict[str, Any]:
     """What a study depends on and a person can change, for the line that says what was changed; long values as hashes."""
     budget = job.params.budget
-    sections: Mapping[str, Any] = {"tune": job.params.model_dump(mode="json", exclude=budget), **{name: section.model_dump(mode="json") for name, section in job.sections.items() if name != "tune"}}
-    knobs = {f"{name}.{key}": value for name, tree in sections.items() for key, value in tree.items()}
-    return {"the data": sha256(job.inputs["tokens"] / MANIFEST), "seed": job.seed, "task": job.task, **{key: hashlib.sha256(to_json(value).encode()).hexdigest()[:16] for key, value in knobs.items()}}
+    sections: Mapping[str, Any] = {
+        "tune": job.params.model_dump(mode="json", exclude=budget),
+        **{
+            name: section.model_dump(mode="json")
+            for name, section in job.sections.items()
+            if name != "tune"
+        },
+    }
+    knobs = {
+        f"{name}.{key}": value for name, tree in sections.items() for key, value in tree.items()
+    }
+    return {
+        "the data": sha256(job.inputs["tokens"] / MANIFEST),
+        "seed": job.seed,
+        "task": job.task,
+        **{
+            key: hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+            for key, value in knobs.items()
+        },
+    }

@@ -22,7 +22,9 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> l
     """
     if study.first_tried is None and job.params.warm_start:
         if study.trials:
-            study.journal.say("warm start: not in a study that goes on (gristmill stage tune --fresh begins a new one)")
+            study.journal.say(
+                "warm start: not in a study that goes on (gristmill stage tune --fresh begins a new one)"
+            )
         else:
             study.try_first(_chosen(study, job, train, watched))
     return study.first_tried or []
@@ -30,7 +32,11 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> l
 
 def before(first: list[Values], ask: Ask, train: BaseModel) -> Ask:
     """A searcher that gives these values to the first trials; not those that `train` refuses by now, since more workers per trial may want larger batches."""
-    return lambda number, trials: first[number] if number < len(first) and allowed(train, first[number]) else ask(number, trials)
+    return lambda number, trials: (
+        first[number]
+        if number < len(first) and allowed(train, first[number])
+        else ask(number, trials)
+    )
 
 
 def fitting(told: Mapping[str, str], space: Space, train: BaseModel) -> Values | None:
@@ -45,7 +51,9 @@ def fitting(told: Mapping[str, str], space: Space, train: BaseModel) -> Values |
 def _chosen(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
     say, wanted = study.journal.say, job.params.warm_start
     try:
-        found = best_trials(job.root, job.tags["pipeline"], job.task, job.stage, watched.name, watched.goal)
+        found = best_trials(
+            job.root, job.tags["pipeline"], job.task, job.stage, watched.name, watched.goal
+        )
     except EnvironmentFault as fault:
         say(f"warm start: {fault.what}; the search begins cold")
         return []
@@ -59,11 +67,17 @@ def _chosen(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[
         if values is not None and values not in chosen:
             chosen.append(values)
     searches = len({trial.search for trial in found})
-    many = f"{looked} best configurations of {searches} earlier searches" if searches > 1 else f"{looked} best configurations of an earlier search"
+    many = (
+        f"{looked} best configurations of {searches} earlier searches"
+        if searches > 1
+        else f"{looked} best configurations of an earlier search"
+    )
     if not found:
         say("warm start: MLflow knows no earlier search of this task; the search begins cold")
     elif not chosen:
         say(f"warm start: none of the {many} fits this space; the search begins cold")
     else:
-        say(f"warm start: {len(chosen)} of the {many} {'fit' if len(chosen) > 1 else 'fits'} this space and {'are' if len(chosen) > 1 else 'is'} tried first")
+        say(
+            f"warm start: {len(chosen)} of the {many} {'fit' if len(chosen) > 1 else 'fits'} this space and {'are' if len(chosen) > 1 else 'is'} tried first"
+        )
     return chosen

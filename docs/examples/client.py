@@ -14,7 +14,12 @@ from typing import Any
 
 import httpx
 
-AGAIN = (429, 502, 503, 504)  # too fast, or nobody there just now; any other refusal is about the question
+AGAIN = (
+    429,
+    502,
+    503,
+    504,
+)  # too fast, or nobody there just now; any other refusal is about the question
 
 
 class Client:
@@ -28,7 +33,9 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None, patience_s: float = 30.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(10.0, connect=3.0))
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=httpx.Timeout(10.0, connect=3.0)
+        )
         self._patience_s = patience_s
 
     def predict(self, inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -62,7 +69,9 @@ class Client:
 def main() -> None:
     """Ask about each word of the command line."""
     url, *texts = sys.argv[1:]
-    given = Client(url, os.environ.get("GRISTMILL_API_KEY")).predict([{"text": text} for text in texts])
+    given = Client(url, os.environ.get("GRISTMILL_API_KEY")).predict(
+        [{"text": text} for text in texts]
+    )
     for text, answer in zip(texts, given["predictions"], strict=True):
         unsure = "not sure, perhaps " if answer.get("abstained") else ""
         print(f"{unsure}{answer['label']}  {answer['probability']:.1%}  {text}")

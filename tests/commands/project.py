@@ -19,7 +19,10 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 SOURCE = Path(__file__).resolve().parents[2]
-NET = {"textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.2}, "transformer": {"width": 16, "layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.1}}
+NET = {
+    "textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.2},
+    "transformer": {"width": 16, "layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.1},
+}
 SMALL: dict[str, dict[str, Any]] = {
     "tokenize": {"max_length": 32},
     "train": {"workers": 1, "epochs": 2, "batch_size": 32, "nets": NET},
@@ -27,7 +30,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "compress": {
         "prune": {"epochs": 1},
         "quantize": {"calibration_rows": 16},
-        "distill": {"architecture": "textcnn", "epochs": 1, "nets": {"textcnn": {"width": 8, "channels": 8, "kernels": [1, 2], "dropout": 0.1}}},
+        "distill": {
+            "architecture": "textcnn",
+            "epochs": 1,
+            "nets": {"textcnn": {"width": 8, "channels": 8, "kernels": [1, 2], "dropout": 0.1}},
+        },
     },
     "evaluate": {"resamples": 100, "latency_queries": 20},
     "serve": {"questions": 5},
@@ -50,14 +57,33 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         foreign = ("RAY_", "GRISTMILL_", "DVC_", "MLFLOW_")
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        self.env |= {"PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        names = subprocess.run(["git", "-c", "core.quotePath=false", "ls-files", "-co", "--exclude-standard"], cwd=SOURCE, capture_output=True, text=True, check=True).stdout.splitlines()
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith(foreign)
+        }
+        self.env |= {
+            "PYTHONPATH": str(root),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        names = subprocess.run(
+            ["git", "-c", "core.quotePath=false", "ls-files", "-co", "--exclude-standard"],
+            cwd=SOURCE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
         for name in names:
-            if (SOURCE / name).is_file() and not name.startswith("data/") and Path(name).name != "dvc.lock":
+            if (
+                (SOURCE / name).is_file()
+                and not name.startswith("data/")
+                and Path(name).name != "dvc.lock"
+            ):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(SOURCE / name, root / name)
-        for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+        for words in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"],
+        ):
             subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
         self.edit("params.yaml", SMALL)
 
@@ -83,7 +109,15 @@ class Project:
         return Done(process.returncode, out, error)
 
     def _start(self, words: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(words, cwd=self.root, env=self.env | env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            words,
+            cwd=self.root,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def edit(self, params: str, sections: Mapping[str, Any]) -> None:
         """Put values into a params file: mappings are merged, everything else replaced; None as a section's value takes it away."""
@@ -92,7 +126,9 @@ class Project:
         _merge(tree, sections)
         yaml.dump(tree, self.root / params)
 
-    def pipeline(self, name: str, path: str, sections: Mapping[str, Any] | None = None, **ingest: Any) -> str:
+    def pipeline(
+        self, name: str, path: str, sections: Mapping[str, Any] | None = None, **ingest: Any
+    ) -> str:
         """Make a pipeline over a file by hand; returns its params file. `ingest` holds further keys of ingest.source, and `columns`."""
         folder = self.root / "pipelines" / name
         folder.mkdir()
@@ -103,12 +139,22 @@ class Project:
         yaml = YAML()
         tree = yaml.load(self.root / params)
         tree["pipeline"] = {"root": "../..", "params": params, "data": f"data/{name}"}
-        tree["ingest"] = {"source": {"kind": "files", "path": path, **ingest}, "columns": columns, "max_bytes_per_value": 200000}
+        tree["ingest"] = {
+            "source": {"kind": "files", "path": path, **ingest},
+            "columns": columns,
+            "max_bytes_per_value": 200000,
+        }
         _merge(tree, sections or {})
         yaml.dump(tree, self.root / params)
         return params
 
-    def write(self, path: str, rows: Iterable[Sequence[str]], header: Sequence[str] = ("text", "label"), encoding: str = "utf-8") -> str:
+    def write(
+        self,
+        path: str,
+        rows: Iterable[Sequence[str]],
+        header: Sequence[str] = ("text", "label"),
+        encoding: str = "utf-8",
+    ) -> str:
         """Write a CSV; returns its path."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         with (self.root / path).open("w", newline="", encoding=encoding) as stream:
@@ -119,19 +165,30 @@ class Project:
 
     def table(self, folder: str) -> list[dict[str, Any]]:
         """All rows of a table."""
-        return [row for path in sorted((self.root / folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+        return [
+            row
+            for path in sorted((self.root / folder).glob("*.parquet"))
+            for row in pq.read_table(path).to_pylist()
+        ]
 
     def hashes(self, folder: str) -> dict[str, str]:
         """What lies in a folder."""
         base = self.root / folder
-        return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(base.rglob("*")) if path.is_file()}
+        return {
+            path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(base.rglob("*"))
+            if path.is_file()
+        }
 
     def processes(self) -> list[str]:
         """Command lines of processes that belong to this copy: they were started in it, or have its path in their environment."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid != os.getpid() and (process.environ().get("PYTHONPATH", "").split(os.pathsep)[0] == str(self.root) or str(self.root) in " ".join(process.cmdline())):
+                if process.pid != os.getpid() and (
+                    process.environ().get("PYTHONPATH", "").split(os.pathsep)[0] == str(self.root)
+                    or str(self.root) in " ".join(process.cmdline())
+                ):
                     found.append(" ".join(process.cmdline())[:150])
             except psutil.Error:
                 continue
@@ -140,7 +197,11 @@ class Project:
 
 def _merge(tree: Any, changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and key not in ("space", "nets"):
+        if (
+            isinstance(value, Mapping)
+            and isinstance(tree.get(key), Mapping)
+            and key not in ("space", "nets")
+        ):
             _merge(tree[key], value)
         else:
             tree[key] = value
@@ -183,4 +244,7 @@ def reviews(count: int = 60, labels: Sequence[str] = ("pos", "neg")) -> list[tup
         "river",
     ]
     chosen = [hashlib.sha256(str(number).encode()).digest() for number in range(count)]
-    return [(" ".join(words[byte % len(words)] for byte in digest[:9]), labels[number % len(labels)]) for number, digest in enumerate(chosen)]
+    return [
+        (" ".join(words[byte % len(words)] for byte in digest[:9]), labels[number % len(labels)])
+        for number, digest in enumerate(chosen)
+    ]

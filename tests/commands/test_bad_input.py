@@ -16,17 +16,27 @@ def empty(project: Project) -> str:
 
 
 def no_label_column(project: Project) -> str:
-    return project.pipeline("columns", project.write("in/columns.csv", reviews(), ("text", "lable")))
+    return project.pipeline(
+        "columns", project.write("in/columns.csv", reviews(), ("text", "lable"))
+    )
 
 
 def wrong_encoding(project: Project) -> str:
-    path = project.write("in/gb.csv", [(f"这家酒店很不错{text}", label) for text, label in reviews()], encoding="gb18030")
+    path = project.write(
+        "in/gb.csv",
+        [(f"这家酒店很不错{text}", label) for text, label in reviews()],
+        encoding="gb18030",
+    )
     return project.pipeline("encoding", path, encoding="utf-8")
 
 
 REFUSED: dict[str, tuple[Callable[[Project], str], str, str]] = {
     "empty": (empty, "empty.csv: is empty", "ingest.source.path"),
-    "columns": (no_label_column, "columns.csv: has no column 'label' (did you mean 'lable'?); its columns: 'text', 'lable'", "set ingest.columns.label"),
+    "columns": (
+        no_label_column,
+        "columns.csv: has no column 'label' (did you mean 'lable'?); its columns: 'text', 'lable'",
+        "set ingest.columns.label",
+    ),
     "encoding": (wrong_encoding, "gb.csv: is not utf-8: byte 12 cannot be read", "or to auto"),
 }
 
@@ -34,12 +44,17 @@ REFUSED: dict[str, tuple[Callable[[Project], str], str, str]] = {
 @pytest.fixture(scope="module")
 def refused(project: Project) -> dict[str, Done]:
     """What ingest says of each: all at once, for most of the time they wait."""
-    started = {name: project.start("stage", "ingest", make(project)) for name, (make, _, _) in REFUSED.items()}
+    started = {
+        name: project.start("stage", "ingest", make(project))
+        for name, (make, _, _) in REFUSED.items()
+    }
     return {name: project.finish(process) for name, process in started.items()}
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_ingest_refuses_and_says_what_to_do(project: Project, refused: dict[str, Done], name: str) -> None:
+def test_ingest_refuses_and_says_what_to_do(
+    project: Project, refused: dict[str, Done], name: str
+) -> None:
     done, (_, what, remedy) = refused[name], REFUSED[name]
     assert done.code == 2, done.error
     told, *rest = done.error.splitlines()
@@ -64,14 +79,22 @@ def test_one_class_only_and_the_exit_code_of_a_stage_is_that_of_the_run(project:
     project.pipeline("one", project.write("in/one.csv", reviews(labels=("pos",))))
     done = project.gristmill("run", "one")
     assert done.code == 2
-    assert "error: in/one.csv: has in its 60 rows only the class 'pos'; at least two are needed\n  -> bring rows of another class" in done.error
-    assert done.error.splitlines()[-1] == "the run stopped in stage ingest; what was finished is kept. To go on: gristmill run one"
+    assert (
+        "error: in/one.csv: has in its 60 rows only the class 'pos'; at least two are needed\n  -> bring rows of another class"
+        in done.error
+    )
+    assert (
+        done.error.splitlines()[-1]
+        == "the run stopped in stage ingest; what was finished is kept. To go on: gristmill run one"
+    )
 
 
 # -- gristmill new
 @pytest.mark.parametrize("name", ["Reviews", "../up", "好评", "raw"])
 def test_new_refuses_names_that_cannot_be_folders_of_data(project: Project, name: str) -> None:
-    done = project.gristmill("new", name, "--task", "text_classification", "--data", "docs/examples/reviews.csv")
+    done = project.gristmill(
+        "new", name, "--task", "text_classification", "--data", "docs/examples/reviews.csv"
+    )
     assert done.code == 2
     assert done.error.startswith(f"error: NAME: {name!r} cannot be a pipeline's name")
     assert "-> use small letters" in done.error
@@ -79,7 +102,9 @@ def test_new_refuses_names_that_cannot_be_folders_of_data(project: Project, name
 
 def test_new_overwrites_nothing(project: Project) -> None:
     before = project.hashes("pipelines/digits")
-    done = project.gristmill("new", "digits", "--task", "text_classification", "--data", "docs/examples/reviews.csv")
+    done = project.gristmill(
+        "new", "digits", "--task", "text_classification", "--data", "docs/examples/reviews.csv"
+    )
     assert done.code == 2
     assert "error: NAME: pipelines/digits is there already and is not overwritten" in done.error
     assert project.hashes("pipelines/digits") == before
@@ -92,11 +117,26 @@ def test_new_overwrites_nothing(project: Project) -> None:
             ("--task", "text_clasification", "--data", "docs/examples/reviews.csv"),
             "--task: 'text_clasification' is not one of image_classification, text_classification (did you mean 'text_classification'?)",
         ),
-        (("--task", "text_classification", "--data", "docs/examples/reviews.tsv"), "--data: there is no file or folder 'docs/examples/reviews.tsv'"),
-        (("--task", "text_classification", "--data", "docs/examples/reviews.csv", "--label", "verdikt"), "--label: there is no column 'verdikt' (did you mean 'verdict'?)"),
+        (
+            ("--task", "text_classification", "--data", "docs/examples/reviews.tsv"),
+            "--data: there is no file or folder 'docs/examples/reviews.tsv'",
+        ),
+        (
+            (
+                "--task",
+                "text_classification",
+                "--data",
+                "docs/examples/reviews.csv",
+                "--label",
+                "verdikt",
+            ),
+            "--label: there is no column 'verdikt' (did you mean 'verdict'?)",
+        ),
     ],
 )
-def test_new_says_which_option_is_wrong(project: Project, words: tuple[str, ...], what: str) -> None:
+def test_new_says_which_option_is_wrong(
+    project: Project, words: tuple[str, ...], what: str
+) -> None:
     done = project.gristmill("new", "never", *words)
     assert done.code == 2
     assert done.error.startswith(f"error: {what}")
@@ -107,7 +147,10 @@ def test_new_does_not_gamble_on_a_label(project: Project) -> None:
     path = project.write("in/unlabelled.csv", [(text,) for text, _ in reviews()], ("text",))
     done = project.gristmill("new", "never", "--task", "text_classification", "--data", path)
     assert done.code == 2
-    assert done.error.splitlines() == ["error: --data: which column holds the label cannot be told: there are 'text'", "  -> say which: --label COLUMN"]
+    assert done.error.splitlines() == [
+        "error: --data: which column holds the label cannot be told: there are 'text'",
+        "  -> say which: --label COLUMN",
+    ]
 
 
 # -- names, and what nobody has released
@@ -128,10 +171,15 @@ def test_an_unknown_stage(project: Project) -> None:
 def test_a_stage_before_its_time(project: Project) -> None:
     done = project.gristmill("stage", "train", "pipelines/digits/params.yaml")
     assert done.code == 2
-    assert done.error.splitlines() == ["error: data/digits/clean: is missing: an earlier stage writes it", "  -> dvc repro pipelines/digits/dvc.yaml:train"]
+    assert done.error.splitlines() == [
+        "error: data/digits/clean: is missing: an earlier stage writes it",
+        "  -> dvc repro pipelines/digits/dvc.yaml:train",
+    ]
 
 
-@pytest.mark.parametrize("words", [("serve", "digits"), ("predict", "some text", "--pipeline", "digits")])
+@pytest.mark.parametrize(
+    "words", [("serve", "digits"), ("predict", "some text", "--pipeline", "digits")]
+)
 def test_no_champion_yet(project: Project, words: tuple[str, ...]) -> None:
     done = project.gristmill(*words)
     assert done.code == 2

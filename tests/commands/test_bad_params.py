@@ -12,7 +12,17 @@ import pytest
 from tests.commands.project import Project, reviews
 
 PARAMS = "pipelines/kept/params.yaml"
-HEAVY = ("torch", "ray", "mlflow", "dvc", "sklearn", "pandas", "matplotlib", "transformers", "onnxruntime")
+HEAVY = (
+    "torch",
+    "ray",
+    "mlflow",
+    "dvc",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "transformers",
+    "onnxruntime",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +53,20 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         "ingest": {"source": {"encoding": "utf-99"}},
         "clean": {"validation_share": 0.9},
         "augment": {"methods": ["delete", "swop"]},
-        "train": {"optimizer": "adamm", "learning_rate": "1e-3", "epochs": 0, "clip_norm": float("nan"), "nets": {"textcnn": {"channels": 0}, "transformer": {"width": 16, "heads": 3}}},
-        "tune": {"space": {"learning_rate": {"loguniform": [1.0, 0.1]}, "optimizer": {"choise": ["adam"]}, "nets.textcnn.chanels": {"choice": [8]}}},
+        "train": {
+            "optimizer": "adamm",
+            "learning_rate": "1e-3",
+            "epochs": 0,
+            "clip_norm": float("nan"),
+            "nets": {"textcnn": {"channels": 0}, "transformer": {"width": 16, "heads": 3}},
+        },
+        "tune": {
+            "space": {
+                "learning_rate": {"loguniform": [1.0, 0.1]},
+                "optimizer": {"choise": ["adam"]},
+                "nets.textcnn.chanels": {"choice": [8]},
+            }
+        },
         "compress": {"distill": {"architecture": "lstm"}},
         "registry": {"mode": "manual", "gates": {"size": 3}},
         "pipeline": {"data": "data"},
@@ -54,7 +76,11 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
     done = kept.gristmill("run", "kept", flags=("-X", "importtime"))
     # then each is told in a line of its own, with file, path, value and the nearest name
     assert done.code == 2
-    told = [line.removeprefix("error: ") for line in done.error.splitlines() if not line.startswith("import time:")]
+    told = [
+        line.removeprefix("error: ")
+        for line in done.error.splitlines()
+        if not line.startswith("import time:")
+    ]
     *lines, remedy = told
     expected = [
         "cluster.storge: is not a known key (did you mean 'storage'?)",
@@ -81,7 +107,11 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
         assert line.startswith(f"{PARAMS}: {start}")
     assert remedy == f"  -> {len(expected)} mistakes; edit {PARAMS} and run the same command again"
     # and neither Ray nor torch nor DVC was loaded to find out
-    imported = {found[1].split(".")[0] for line in done.error.splitlines() if (found := re.match(r"import time:.*\| +([\w.]+)$", line))}
+    imported = {
+        found[1].split(".")[0]
+        for line in done.error.splitlines()
+        if (found := re.match(r"import time:.*\| +([\w.]+)$", line))
+    }
     assert "pydantic" in imported and not imported & set(HEAVY)
     assert done.out == ""
 
@@ -107,9 +137,15 @@ def test_a_later_stage_that_refuses_leaves_the_earlier_ones_alone(kept: Project)
     done = kept.gristmill("run", "kept")
     assert done.code == 2
     assert "kept/dvc.yaml:ingest' didn't change, skipping" in done.out
-    assert "error: clean.min_rows_per_class: classes with fewer than 500 usable rows: {'neg': 30, 'pos': 30}" in done.error
+    assert (
+        "error: clean.min_rows_per_class: classes with fewer than 500 usable rows: {'neg': 30, 'pos': 30}"
+        in done.error
+    )
     assert "-> bring more rows, or lower clean.min_rows_per_class" in done.error
-    assert done.error.splitlines()[-1] == "the run stopped in stage clean; what was finished is kept. To go on: gristmill run kept"
+    assert (
+        done.error.splitlines()[-1]
+        == "the run stopped in stage clean; what was finished is kept. To go on: gristmill run kept"
+    )
 
 
 def test_a_ray_address_that_does_not_answer(kept: Project) -> None:
@@ -138,4 +174,7 @@ def test_what_dvc_itself_refuses_is_no_bug_of_ours(kept: Project) -> None:
         folder.rmdir()
     assert done.code == 4
     assert "pipelines/broken/params.yaml" in done.error
-    assert done.error.splitlines()[-1] == "the run stopped in DVC itself, which says above what to mend; what was finished is kept. To go on: gristmill run kept"
+    assert (
+        done.error.splitlines()[-1]
+        == "the run stopped in DVC itself, which says above what to mend; what was finished is kept. To go on: gristmill run kept"
+    )

@@ -10,7 +10,14 @@ from tests.commands.project import Project, reviews
 
 FOLDER = "in/目录 with space"
 LARGE = "很 " * 350_000  # 1.4 MB
-BAD = [("没有标签的一行", ""), ("只有空白的标签", "   "), ("标签是空值", "NaN"), ("nan", "好评"), ("", "差评"), (LARGE, "好评")]
+BAD = [
+    ("没有标签的一行", ""),
+    ("只有空白的标签", "   "),
+    ("标签是空值", "NaN"),
+    ("nan", "好评"),
+    ("", "差评"),
+    (LARGE, "好评"),
+]
 
 
 def through_clean(project: Project, params: str) -> None:
@@ -36,8 +43,12 @@ def chinese(project: Project) -> Project:
 def whole(project: Project) -> Project:
     """A pipeline `whole`: labels as pandas writes integers beside a missing one, and text in GB18030."""
     rows = [(f"酒店{text}", label) for text, label in reviews(labels=("1.0", "0.0"))]
-    path = project.write("in/whole.csv", [*rows, ("这一行没有分数", "")], ("评论", "stars"), encoding="gb18030")
-    through_clean(project, project.pipeline("whole", path, columns={"text": "评论", "label": "stars"}))
+    path = project.write(
+        "in/whole.csv", [*rows, ("这一行没有分数", "")], ("评论", "stars"), encoding="gb18030"
+    )
+    through_clean(
+        project, project.pipeline("whole", path, columns={"text": "评论", "label": "stars"})
+    )
     return project
 
 
@@ -56,11 +67,17 @@ def test_chinese_labels_and_columns_and_a_path_with_spaces(chinese: Project) -> 
 
 
 def test_a_row_without_label_is_set_aside_by_clean(chinese: Project) -> None:
-    assert quarantine(chinese, "data/chinese/clean") == [("no_label", f"评论 数据.csv:{line}") for line in (62, 63, 64)]
+    assert quarantine(chinese, "data/chinese/clean") == [
+        ("no_label", f"评论 数据.csv:{line}") for line in (62, 63, 64)
+    ]
 
 
 def test_nan_and_a_megabyte_are_set_aside_by_ingest(chinese: Project) -> None:
-    assert quarantine(chinese, "data/chinese/raw") == [("no_text", "评论 数据.csv:65"), ("no_text", "评论 数据.csv:66"), ("too_large", "评论 数据.csv:67")]
+    assert quarantine(chinese, "data/chinese/raw") == [
+        ("no_text", "评论 数据.csv:65"),
+        ("no_text", "评论 数据.csv:66"),
+        ("too_large", "评论 数据.csv:67"),
+    ]
     excerpts = [row["excerpt"] for row in chinese.table("data/chinese/raw/quarantine")]
     assert max(map(len, excerpts)) <= 200
 
@@ -69,7 +86,13 @@ def test_the_books_balance(chinese: Project) -> None:
     report = json.loads((chinese.root / "data/chinese/reports/ingest.json").read_text())
     assert report == {"rows": 63, "quarantined": 3, "classes": 2, "files": 1}
     report = json.loads((chinese.root / "data/chinese/reports/clean.json").read_text())
-    assert (report["rows_in"], report["rows_out"], report["quarantined"], report["deduplicated"], report["filtered"]) == (63, 60, 3, 0, 0)
+    assert (
+        report["rows_in"],
+        report["rows_out"],
+        report["quarantined"],
+        report["deduplicated"],
+        report["filtered"],
+    ) == (63, 60, 3, 0, 0)
 
 
 def test_integer_labels_are_names(whole: Project) -> None:
@@ -80,7 +103,9 @@ def test_integer_labels_are_names(whole: Project) -> None:
 
 def test_the_encoding_is_found_and_stated(whole: Project) -> None:
     manifest = json.loads((whole.root / "data/whole/raw/manifest.json").read_text())
-    assert [(file["name"], file["encoding"]) for file in manifest["files"]] == [("whole.csv", "gb18030")]
+    assert [(file["name"], file["encoding"]) for file in manifest["files"]] == [
+        ("whole.csv", "gb18030")
+    ]
     assert {row["text"][:2] for row in whole.table("data/whole/clean")} == {"酒店"}
 
 
@@ -89,7 +114,9 @@ def test_editing_only_the_ingest_section_of_the_root_is_enough(project: Project)
     project.edit("params.yaml", {"ingest": {"columns": {"text": "review", "label": "verdict"}}})
     text = (project.root / "params.yaml").read_text()
     start, end = text.index("  source:"), text.index("  columns:")
-    (project.root / "params.yaml").write_text(text[:start] + "  source: {kind: files, path: docs/examples/reviews.csv}\n" + text[end:])
+    (project.root / "params.yaml").write_text(
+        text[:start] + "  source: {kind: files, path: docs/examples/reviews.csv}\n" + text[end:]
+    )
     # when it is brought up to date as far as clean
     done = project.dvc("repro", "clean")
     # then its rows are there

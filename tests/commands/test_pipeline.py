@@ -18,7 +18,17 @@ import pytest
 from tests.commands.project import Done, Project, free_port
 
 pytestmark = pytest.mark.pipeline
-STAGES = ("ingest", "clean", "augment", "tokenize", "train", "tune", "compress", "evaluate", "serve")
+STAGES = (
+    "ingest",
+    "clean",
+    "augment",
+    "tokenize",
+    "train",
+    "tune",
+    "compress",
+    "evaluate",
+    "serve",
+)
 CLASSES = {"positive", "negative"}
 GOOD = "Excellent! Would come back any time. Highly recommended."
 
@@ -27,9 +37,14 @@ GOOD = "Excellent! Would come back any time. Highly recommended."
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy with a pipeline `reviews` that has not run yet."""
     project = Project(tmp_path_factory.mktemp("stranger") / "p")
-    done = project.gristmill("new", "reviews", "--task", "text_classification", "--data", "docs/examples/reviews.csv")
+    done = project.gristmill(
+        "new", "reviews", "--task", "text_classification", "--data", "docs/examples/reviews.csv"
+    )
     assert done.code == 0, done.error
-    assert "classes: 2 in 360 rows" in done.out and done.out.splitlines()[-1] == "next: gristmill run reviews"
+    assert (
+        "classes: 2 in 360 rows" in done.out
+        and done.out.splitlines()[-1] == "next: gristmill run reviews"
+    )
     return project
 
 
@@ -60,42 +75,66 @@ def report(project: Project, name: str) -> Any:
 def test_a_second_run_meanwhile_says_who_is_running(ran: tuple[Project, Done, Done]) -> None:
     _, _, second = ran
     assert second.code == 4
-    assert re.match(r"error: a run of this project is under way already: process \d+ \(cli\.py run reviews\), since \d{4}-", second.error), second.error
+    assert re.match(
+        r"error: a run of this project is under way already: process \d+ \(cli\.py run reviews\), since \d{4}-",
+        second.error,
+    ), second.error
     assert "-> wait for it or end it" in second.error
 
 
 def test_a_retrain_right_after_it_finds_nothing_new(project: Project) -> None:
     done = project.gristmill("retrain", "reviews")
-    assert done.code == 0 and "nothing new since the run of" in done.out and "(promoted)" in done.out, done.out + done.error
+    assert (
+        done.code == 0 and "nothing new since the run of" in done.out and "(promoted)" in done.out
+    ), done.out + done.error
 
 
 def test_the_run_ends_with_leaderboard_metrics_and_report(ran: tuple[Project, Done, Done]) -> None:
     project, done, _ = ran
     board = report(project, "leaderboard.json")["candidates"]
     winner = next(row for row in board if row["winner"])
-    assert {"trained", "tuned", "pruned", "int8", "distilled", "classical"} <= {row["name"] for row in board}
+    assert {"trained", "tuned", "pruned", "int8", "distilled", "classical"} <= {
+        row["name"] for row in board
+    }
     for row in board:
-        assert 0 <= row["test"]["accuracy"] <= 1 and 0 <= row["validation"]["accuracy"] <= 1 and row["size_bytes"] > 0 and row["latency_ms"]["p50"] > 0
+        assert (
+            0 <= row["test"]["accuracy"] <= 1
+            and 0 <= row["validation"]["accuracy"] <= 1
+            and row["size_bytes"] > 0
+            and row["latency_ms"]["p50"] > 0
+        )
     assert report(project, "metrics.json")["accuracy"] == winner["test"]["accuracy"]
     page = (project.root / "data/reviews/reports/report.html").read_text(encoding="utf-8")
     assert all(name in page for name in CLASSES)
     # and the last lines say what there is and where
     assert f"* {winner['name']}" in done.out
-    assert "model    reviews version 1: promoted" in done.out and "report   data/reviews/reports/report.html" in done.out
+    assert (
+        "model    reviews version 1: promoted" in done.out
+        and "report   data/reviews/reports/report.html" in done.out
+    )
     assert "next     gristmill serve reviews" in done.out
 
 
 def test_nothing_is_left_behind(project: Project) -> None:
     assert not (project.root / "data/.state/cluster.json").exists()
-    left = [state.relative_to(project.root).as_posix() for stage in STAGES for state in project.root.glob(f"data/reviews/.state/{stage}/*")]
-    assert left == ["data/reviews/.state/tune/studies"]  # the small record of the search, which more trials would extend
+    left = [
+        state.relative_to(project.root).as_posix()
+        for stage in STAGES
+        for state in project.root.glob(f"data/reviews/.state/{stage}/*")
+    ]
+    assert left == [
+        "data/reviews/.state/tune/studies"
+    ]  # the small record of the search, which more trials would extend
     assert not project.processes()
 
 
 def test_dvc_shows_the_metrics(project: Project) -> None:
     done = project.dvc("metrics", "show", "--json")
     shown = json.loads(done.out)[""]["data"]
-    assert shown["data/reviews/reports/metrics.json"]["data"]["accuracy"] == report(project, "metrics.json")["accuracy"]
+    assert (
+        shown["data/reviews/reports/metrics.json"]["data"]["accuracy"]
+        == report(project, "metrics.json")["accuracy"]
+    )
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:
@@ -127,7 +166,9 @@ def test_a_port_that_is_taken(project: Project) -> None:
         port = other.getsockname()[1]
         done = project.gristmill("serve", "reviews", "--port", str(port))
     assert done.code == 4
-    assert done.error.startswith(f"error: --port: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert done.error.startswith(
+        f"error: --port: cannot listen on 127.0.0.1:{port}: Address already in use"
+    )
     assert "-> choose another with --port N" in done.error
     assert not (project.root / "data/.state/cluster.json").exists()
 
@@ -139,7 +180,9 @@ def test_a_public_address_wants_a_key(project: Project) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(ran: tuple[Project, Done, Done]) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+def service(
+    ran: tuple[Project, Done, Done],
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """A client of `gristmill serve reviews`, and its process."""
     project, port = ran[0], free_port()
     process = project.start("serve", "reviews", "--port", str(port))
@@ -160,7 +203,9 @@ def up(client: httpx.Client) -> bool:
         return False
 
 
-def test_one_item_and_several(project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
+def test_one_item_and_several(
+    project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]
+) -> None:
     client, _ = service
     data_hash = project.hashes("data/reviews/clean")["manifest.json"]
     bundle = project.hashes("data/reviews/models/winner")["bundle.json"][:12]
@@ -168,21 +213,47 @@ def test_one_item_and_several(project: Project, service: tuple[httpx.Client, sub
         answer = client.post("/v1/predict", json=body)
         assert answer.status_code == 200
         assert answer.json().keys() == {"predictions", "model", "id"}
-        assert answer.json()["model"] == {"name": "reviews", "version": "1", "data_hash": data_hash, "bundle": bundle}
+        assert answer.json()["model"] == {
+            "name": "reviews",
+            "version": "1",
+            "data_hash": data_hash,
+            "bundle": bundle,
+        }
         assert len(answer.json()["predictions"]) == count
         for prediction in answer.json()["predictions"]:
             assert prediction.keys() == {"label", "probability", "probabilities"}
             assert prediction["probabilities"].keys() == CLASSES
-            assert prediction["probability"] == prediction["probabilities"][prediction["label"]] == max(prediction["probabilities"].values())
+            assert (
+                prediction["probability"]
+                == prediction["probabilities"][prediction["label"]]
+                == max(prediction["probabilities"].values())
+            )
             assert sum(prediction["probabilities"].values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("body", ['{"text": "sesame', '{"text": 17, "sesame": 1}', '["sesame"]', '{"inputs": [{"txt": "sesame"}]}', '{"inputs": "sesame"}', '{"text": ""}'])
-def test_what_is_no_question_is_refused_without_an_echo(service: tuple[httpx.Client, subprocess.Popen[str]], body: str) -> None:
-    answer = service[0].post("/v1/predict", content=body, headers={"content-type": "application/json"})
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text": "sesame',
+        '{"text": 17, "sesame": 1}',
+        '["sesame"]',
+        '{"inputs": [{"txt": "sesame"}]}',
+        '{"inputs": "sesame"}',
+        '{"text": ""}',
+    ],
+)
+def test_what_is_no_question_is_refused_without_an_echo(
+    service: tuple[httpx.Client, subprocess.Popen[str]], body: str
+) -> None:
+    answer = service[0].post(
+        "/v1/predict", content=body, headers={"content-type": "application/json"}
+    )
     assert answer.status_code in (400, 422)
     assert answer.json()["detail"]
-    assert "sesame" not in answer.text.replace('"loc":["body","sesame"]', "") and "17" not in answer.text
+    assert (
+        "sesame" not in answer.text.replace('"loc":["body","sesame"]', "")
+        and "17" not in answer.text
+    )
 
 
 def test_a_body_over_a_mebibyte(service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
@@ -196,14 +267,21 @@ def test_the_pages_are_open(service: tuple[httpx.Client, subprocess.Popen[str]])
     assert client.get("/").status_code == 200 and client.get("/docs").status_code == 200
 
 
-def test_a_second_service_says_who_is_there(project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
+def test_a_second_service_says_who_is_there(
+    project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]
+) -> None:
     done = project.gristmill("serve", "reviews", "--port", str(free_port()))
     assert done.code == 4
-    assert f"a service of pipeline reviews is under way already: process {service[1].pid} (cli.py serve reviews" in done.error
+    assert (
+        f"a service of pipeline reviews is under way already: process {service[1].pid} (cli.py serve reviews"
+        in done.error
+    )
     assert up(service[0])
 
 
-def test_sigterm_ends_the_service_and_nothing_stays(project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]) -> None:
+def test_sigterm_ends_the_service_and_nothing_stays(
+    project: Project, service: tuple[httpx.Client, subprocess.Popen[str]]
+) -> None:
     client, process = service
     record = json.loads((project.root / "data/.state/cluster.json").read_text())
     process.send_signal(signal.SIGTERM)
@@ -211,7 +289,10 @@ def test_sigterm_ends_the_service_and_nothing_stays(project: Project, service: t
     assert process.returncode == 0, error
     assert "answers at" in out and out.splitlines()[-1] == "stopping …" and "Traceback" not in error
     assert not up(client)
-    assert not Path(record["temp"]).exists() and not (project.root / "data/.state/cluster.json").exists()
+    assert (
+        not Path(record["temp"]).exists()
+        and not (project.root / "data/.state/cluster.json").exists()
+    )
     assert not project.processes()
 
 

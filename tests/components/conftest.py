@@ -23,7 +23,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Mill:
     """240 reviews as tokens."""
-    return Mill.make(tmp_path_factory.mktemp("reviews"), sentences(240), augment={"rate": 0.3}, tokenize={"vocabulary_size": 600, "max_length": 48}).all()
+    return Mill.make(
+        tmp_path_factory.mktemp("reviews"),
+        sentences(240),
+        augment={"rate": 0.3},
+        tokenize={"vocabulary_size": 600, "max_length": 48},
+    ).all()
 
 
 @pytest.fixture(scope="session")

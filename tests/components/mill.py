@@ -26,7 +26,11 @@ from pipelines.params import section_model
 TEXT, IMAGE = "text_classification", "image_classification"
 TINY: Mapping[str, Mapping[str, Any]] = {
     "ngrams": {"n": 2, "buckets": 500, "width": 128, "dropout": 0.1},
-    "counted": {"rows": 4000, "dropout": 0.1, "textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.1}},
+    "counted": {
+        "rows": 4000,
+        "dropout": 0.1,
+        "textcnn": {"width": 16, "channels": 8, "kernels": [1, 2], "dropout": 0.1},
+    },
     "recurrent": {"cell": "gru", "width": 48, "hidden": 32, "attention": 16, "dropout": 0.1},
     "textcnn": {"width": 32, "channels": 16, "kernels": [1, 2, 3], "dropout": 0.2},
     "transformer": {"width": 16, "layers": 2, "heads": 4, "feedforward": 24, "dropout": 0.1},
@@ -52,7 +56,10 @@ def sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
     for number in range(count):
         label = ("差评", "好评")[number % 2]
         words, glue = (_CHINESE, "") if number % 4 < 2 else (_ENGLISH, " ")
-        picked = [*rng.choice(words[""].split(), int(rng.integers(4, 12)), replace=False), *rng.choice(words[label].split(), int(rng.integers(1, 4)), replace=False)]
+        picked = [
+            *rng.choice(words[""].split(), int(rng.integers(4, 12)), replace=False),
+            *rng.choice(words[label].split(), int(rng.integers(1, 4)), replace=False),
+        ]
         rows.append({"text": glue.join(rng.permutation(picked)), "label": label})
     return rows
 
@@ -64,15 +71,38 @@ def lend(folder: Path) -> str:
     from transformers import BertConfig, BertModel
 
     words = " ".join([*_CHINESE.values(), *_ENGLISH.values()]).split()
-    pieces = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"".join(_CHINESE.values()).replace(" ", ""), *words])
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    pieces = dict.fromkeys(
+        [
+            "[PAD]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            *"".join(_CHINESE.values()).replace(" ", ""),
+            *words,
+        ]
+    )
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    tokenizer.enable_padding(length=64)  # as sentence-transformers saves them: the encoder of the task must not pad
+    tokenizer.enable_padding(
+        length=64
+    )  # as sentence-transformers saves them: the encoder of the task must not pad
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.2}
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+    }
     BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return digest(files_of(str(folder), folder))
@@ -93,7 +123,9 @@ def pictures(count: int, seed: int = 0) -> list[dict[str, Any]]:
         pixels = rng.integers(0, 120, (8, 8))
         at = int(rng.integers(1, 7))
         pixels[(slice(None), at) if number % 2 else (at, slice(None))] += 130
-        rows.append({"image": png(pixels.astype(np.uint8)), "label": ("lies", "stands")[number % 2]})
+        rows.append(
+            {"image": png(pixels.astype(np.uint8)), "label": ("lies", "stands")[number % 2]}
+        )
     return rows
 
 
@@ -107,16 +139,53 @@ class Mill:
     seed: int = 7
 
     @classmethod
-    def make(cls, root: Path, rows: Sequence[Mapping[str, Any]], task: str = TEXT, seed: int = 7, **params: Mapping[str, Any]) -> Mill:
+    def make(
+        cls,
+        root: Path,
+        rows: Sequence[Mapping[str, Any]],
+        task: str = TEXT,
+        seed: int = 7,
+        **params: Mapping[str, Any],
+    ) -> Mill:
         """Write `rows` as ingest would (id, origin, group and split are filled in) and validate `params`."""
-        inputs = [("text", pa.string()), ("title", pa.string())] if task == TEXT else [("image", pa.binary())]
-        full = [{"id": f"r{i:05d}", "origin": f"made.csv:{i + 2}", "group": None, "split": None, **row} for i, row in enumerate(rows)]
-        schema = pa.schema([("id", pa.string()), ("origin", pa.string()), *inputs, ("label", pa.string()), ("split", pa.string()), ("group", pa.string())])
+        inputs = (
+            [("text", pa.string()), ("title", pa.string())]
+            if task == TEXT
+            else [("image", pa.binary())]
+        )
+        full = [
+            {"id": f"r{i:05d}", "origin": f"made.csv:{i + 2}", "group": None, "split": None, **row}
+            for i, row in enumerate(rows)
+        ]
+        schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("origin", pa.string()),
+                *inputs,
+                ("label", pa.string()),
+                ("split", pa.string()),
+                ("group", pa.string()),
+            ]
+        )
         write_table(root / "raw", {"rows": pa.Table.from_pylist(full, schema=schema)})
         stages = ("clean", "augment", "tokenize", "train")
-        return cls(root, task, {stage: section_model(stage, task).model_validate(params.get(stage, {})) for stage in stages}, seed)
+        return cls(
+            root,
+            task,
+            {
+                stage: section_model(stage, task).model_validate(params.get(stage, {}))
+                for stage in stages
+            },
+            seed,
+        )
 
-    def job(self, stage: str, inputs: Sequence[str], outputs: Sequence[str], params: BaseModel | None = None) -> Job:
+    def job(
+        self,
+        stage: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        params: BaseModel | None = None,
+    ) -> Job:
         """A job that reads and writes below the root; outputs `report` and the like become files of that name."""
         return Job(
             stage,
@@ -158,8 +227,34 @@ class Mill:
         """The manifest of a table."""
         return read_manifest(self.root / table)
 
-    def spec(self, state: Path, architecture: str = "textcnn", config: Mapping[str, Any] | None = None, **knobs: Any) -> FitSpec:
+    def spec(
+        self,
+        state: Path,
+        architecture: str = "textcnn",
+        config: Mapping[str, Any] | None = None,
+        **knobs: Any,
+    ) -> FitSpec:
         """A fit of a tiny network on one worker."""
-        fit = FitParams(**({"workers": 1, "epochs": 1, "batch_size": 32, "learning_rate": 5e-3, "checkpoint_steps": 3} | knobs))
+        fit = FitParams(
+            **(
+                {
+                    "workers": 1,
+                    "epochs": 1,
+                    "batch_size": 32,
+                    "learning_rate": 5e-3,
+                    "checkpoint_steps": 3,
+                }
+                | knobs
+            )
+        )
         online = self.sections["augment"].online.model_dump()  # type: ignore[attr-defined]
-        return FitSpec(self.task, self.root / "tokens", architecture, {**TINY[architecture], **(config or {})}, fit, online, self.seed, state)
+        return FitSpec(
+            self.task,
+            self.root / "tokens",
+            architecture,
+            {**TINY[architecture], **(config or {})},
+            fit,
+            online,
+            self.seed,
+            state,
+        )

@@ -32,7 +32,14 @@ class Service(BaseHTTPRequestHandler):
         if status == 0:
             self.connection.close()  # as a replica that is killed
             return
-        told = {"predictions": [{"label": "好评", "probability": 0.9} for _ in body["inputs"]], "model": MODEL} if status == 200 else {"detail": "no"}
+        told = (
+            {
+                "predictions": [{"label": "好评", "probability": 0.9} for _ in body["inputs"]],
+                "model": MODEL,
+            }
+            if status == 200
+            else {"detail": "no"}
+        )
         content = json.dumps(told).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -58,15 +65,31 @@ def service() -> Iterator[str]:
 
 def run(url: str, *texts: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     words = ["-c", code, url] if code else [str(CLIENT), url, *texts]
-    return subprocess.run([sys.executable, *words], env={"PATH": "", "GRISTMILL_API_KEY": "k", "PYTHONPATH": str(CLIENT.parent), "PYTHONUTF8": "1"}, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *words],
+        env={
+            "PATH": "",
+            "GRISTMILL_API_KEY": "k",
+            "PYTHONPATH": str(CLIENT.parent),
+            "PYTHONUTF8": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_it_asks_again_while_the_service_is_busy_or_loses_the_connection(service: str) -> None:
     Service.script[:] = [503, 0, 200]
     done = run(service, "房间很干净", "fine")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["好评  90.0%  房间很干净", "好评  90.0%  fine", "by default version 3"]
-    assert Service.asked == [("Bearer k", {"inputs": [{"text": "房间很干净"}, {"text": "fine"}]})] * 3
+    assert done.stdout.splitlines() == [
+        "好评  90.0%  房间很干净",
+        "好评  90.0%  fine",
+        "by default version 3",
+    ]
+    assert (
+        Service.asked == [("Bearer k", {"inputs": [{"text": "房间很干净"}, {"text": "fine"}]})] * 3
+    )
 
 
 def test_it_does_not_ask_again_what_is_refused(service: str) -> None:

@@ -50,12 +50,44 @@ stages:
 
 def fit(params: Params, clean: Path, winner: Path) -> None:
     """The bundle, with what its training rows look like."""
-    rows, classes, schema = read_table(clean, "train"), read_manifest(clean)["classes"], base.schema(params.task)
+    rows, classes, schema = (
+        read_table(clean, "train"),
+        read_manifest(clean)["classes"],
+        base.schema(params.task),
+    )
     told = params.sections["clean"]
-    arrays, files = base.baselines(params.task).baselines[BASELINE].fit(rows, classes, params.sections["train"], told, params.seed)
-    shaping = {name: value for name, value in told.model_dump(mode="json").items() if name in schema.options["clean"].model_fields}
-    profile = profile_of({role.name: rows[role.name].to_pylist() for role in schema.roles if role.role == "input"}, schema.fields(told), shaping)
-    save_numpy(winner, Card(params.task, "numpy", BASELINE, {}, classes, params.seed, sha256(clean / MANIFEST), params.digest_up_to("train"), ["train"], profile), arrays, files)
+    arrays, files = (
+        base.baselines(params.task)
+        .baselines[BASELINE]
+        .fit(rows, classes, params.sections["train"], told, params.seed)
+    )
+    shaping = {
+        name: value
+        for name, value in told.model_dump(mode="json").items()
+        if name in schema.options["clean"].model_fields
+    }
+    profile = profile_of(
+        {role.name: rows[role.name].to_pylist() for role in schema.roles if role.role == "input"},
+        schema.fields(told),
+        shaping,
+    )
+    save_numpy(
+        winner,
+        Card(
+            params.task,
+            "numpy",
+            BASELINE,
+            {},
+            classes,
+            params.seed,
+            sha256(clean / MANIFEST),
+            params.digest_up_to("train"),
+            ["train"],
+            profile,
+        ),
+        arrays,
+        files,
+    )
 
 
 def main(root: Path) -> None:
@@ -64,12 +96,27 @@ def main(root: Path) -> None:
     data, judge = root / params.pipeline.data, base.judge(params.task)
     clean, winner = data / "clean", data / "models" / "winner"
     fit(params, clean, winner)
-    validation, test = (list(judge.cases(read_table(clean, split))) for split in ("validation", "test"))
-    found = assess(BASELINE, winner, "models/winner", validation, test, params.sections["evaluate"], params.seed)  # type: ignore[arg-type]
+    validation, test = (
+        list(judge.cases(read_table(clean, split))) for split in ("validation", "test")
+    )
+    found = assess(
+        BASELINE,
+        winner,
+        "models/winner",
+        validation,
+        test,
+        params.sections["evaluate"],
+        params.seed,
+    )  # type: ignore[arg-type]
     add_to_profile(winner, {"predictions": _habits(judge, found.before, validation)})
     row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
     write_table(data / "reports" / "answers", {"test": _answers(judge, found.answers, test)})
-    board = {"deciding_metric": judge.metrics[0].name, "goal": judge.metrics[0].goal, "leaked_rows": None, "candidates": [row]}
+    board = {
+        "deciding_metric": judge.metrics[0].name,
+        "goal": judge.metrics[0].goal,
+        "leaked_rows": None,
+        "candidates": [row],
+    }
     write_atomic(data / "reports" / "leaderboard.json", to_json(board))
 
 
@@ -79,12 +126,44 @@ def first_champion(root: Path) -> str:
     data, winner = root / params.pipeline.data, root / params.pipeline.data / "models" / "winner"
     for name in ("ingest", "clean"):
         stage, section = STAGES[name], params.sections[name]
-        inputs, outputs = ({each: data / path for each, path in paths.items()} for paths in (stage.inputs, stage.outputs))
-        execute(Job(name, params.task, params.seed, root, section, {name: section}, inputs, outputs, data / ".state" / "first"))
+        inputs, outputs = (
+            {each: data / path for each, path in paths.items()}
+            for paths in (stage.inputs, stage.outputs)
+        )
+        execute(
+            Job(
+                name,
+                params.task,
+                params.seed,
+                root,
+                section,
+                {name: section},
+                inputs,
+                outputs,
+                data / ".state" / "first",
+            )
+        )
     main(root)
-    made = register(root, params.name, winner, None, {"data_hash": sha256(data / "clean" / MANIFEST)})
+    made = register(
+        root, params.name, winner, None, {"data_hash": sha256(data / "clean" / MANIFEST)}
+    )
     release(root, params.name, made.number, [], mode="auto", who="the scene", why="the first model")
-    draft = Retrain("first", "the first model", "promoted", "", now(), now(), {}, "", "", "", "", 0, version=made.number, after=made.number)
+    draft = Retrain(
+        "first",
+        "the first model",
+        "promoted",
+        "",
+        now(),
+        now(),
+        {},
+        "",
+        "",
+        "",
+        "",
+        0,
+        version=made.number,
+        after=made.number,
+    )
     record(root, params.name, made_with(root, params, draft)[0])
     return f"version {made.number} is champion"
 

@@ -54,7 +54,8 @@ class Story:
                 f"| alarms | {self.alarms_before} | first after {self.rows_to_alarm} answers: {', '.join(self.fields)} | |",
                 f"| exit code of `gristmill monitor` | {' | '.join(map(str, self.codes))} |",
                 "",
-                f"{self.asked:,} answers, {len(self.failed)} failed requests, {self.mixed} mixed answers. " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items()),
+                f"{self.asked:,} answers, {len(self.failed)} failed requests, {self.mixed} mixed answers. "
+                + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items()),
             ]
         )
 
@@ -85,12 +86,22 @@ class _Loop:
 
     def calm(self, texts: Sequence[Text]) -> list[Answer]:
         """Traffic as in training, and labels of all of it."""
-        self.step("service", self.scene.said("serve").strip().splitlines()[-1] + "; " + self.scene.said("schedule").strip().splitlines()[0])
+        self.step(
+            "service",
+            self.scene.said("serve").strip().splitlines()[-1]
+            + "; "
+            + self.scene.said("schedule").strip().splitlines()[0],
+        )
         answers = self.clients.ask(texts)
         taken = self.clients.label(answers)
-        self.scene.until(lambda: self.scene.windows() >= len(texts) // self.scene.window, "the windows before")
+        self.scene.until(
+            lambda: self.scene.windows() >= len(texts) // self.scene.window, "the windows before"
+        )
         self.alarms_before = len(self.scene.hook.alarms)
-        self.step("before", f"accuracy {Share.of(answers)} by {taken} labels; {self.alarms_before} alarms; {self.look()}")
+        self.step(
+            "before",
+            f"accuracy {Share.of(answers)} by {taken} labels; {self.alarms_before} alarms; {self.look()}",
+        )
         return answers
 
     def alarm(self, texts: Sequence[Text]) -> list[Answer]:
@@ -100,18 +111,28 @@ class _Loop:
         self.scene.until(lambda: len(self.scene.hook.alarms) > self.alarms_before, "the alarm")
         self.fields: list[str] = self.scene.hook.alarms[self.alarms_before]["fields"]
         changes = self.scene.hook.alarms[self.alarms_before]["changes"]
-        self.step("alarm", f"after {size} answers the webhook was told of {', '.join(self.fields)}: {json.dumps(changes, ensure_ascii=False)}")
+        self.step(
+            "alarm",
+            f"after {size} answers the webhook was told of {', '.join(self.fields)}: {json.dumps(changes, ensure_ascii=False)}",
+        )
         self.step("monitor", self.look())
-        self.scene.until(lambda: "nothing new to learn from" in self.scene.said("schedule"), "the scheduler to say what is missing")
+        self.scene.until(
+            lambda: "nothing new to learn from" in self.scene.said("schedule"),
+            "the scheduler to say what is missing",
+        )
         return answers + self.clients.ask(texts[size:])
 
     def labels(self, texts: Sequence[Text]) -> list[Answer]:
         """More traffic of the new domain; its labels arrive, and a person looks at them: the one step that is not the machine's, and the script plays that part."""
         answers = self.clients.ask(texts)
         taken = self.clients.label(answers)
-        self.step("labels", f"{taken} labels arrived over HTTP; accuracy {Share.of(answers)} by them")
+        self.step(
+            "labels", f"{taken} labels arrived over HTTP; accuracy {Share.of(answers)} by them"
+        )
         self.learnt = self.scene.accept()
-        self.step("review", f"{len(self.learnt)} labels accepted by the script, in place of a person")
+        self.step(
+            "review", f"{len(self.learnt)} labels accepted by the script, in place of a person"
+        )
         return answers
 
     def retrain(self) -> Retrain:
@@ -119,17 +140,26 @@ class _Loop:
         self.scene.until(lambda: len(self.scene.records()) > 1, "the retrain")
         made = self.scene.records()[-1]
         took = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in made.seconds.items())
-        self.step("retrain", f"by the scheduler ({made.trigger}): {made.outcome}{f' ({made.detail})' if made.detail else ''}, version {made.version}; {took}")
+        self.step(
+            "retrain",
+            f"by the scheduler ({made.trigger}): {made.outcome}{f' ({made.detail})' if made.detail else ''}, version {made.version}; {took}",
+        )
         self.step("gates", gates(self.scene, made))
         assert made.after != made.before, made
-        self.scene.until(lambda: f"version {made.after} serves alone" in self.scene.said("serve"), "the service to follow")
+        self.scene.until(
+            lambda: f"version {made.after} serves alone" in self.scene.said("serve"),
+            "the service to follow",
+        )
         self.step("release", f"the service follows: version {made.after} serves alone")
         return made
 
     def after(self, texts: Sequence[Text], first: Sequence[Answer]) -> list[Answer]:
         """The same reviews again, asked of whoever answers now."""
         answers = self.clients.ask(texts)
-        self.step("after", f"accuracy {Share.of(answers)} on the held-out reviews, {Share.of(first)} during; {self.look()}")
+        self.step(
+            "after",
+            f"accuracy {Share.of(answers)} on the held-out reviews, {Share.of(first)} during; {self.look()}",
+        )
         return answers
 
     def look(self) -> str:
@@ -139,7 +169,14 @@ class _Loop:
         return f"gristmill monitor exits {code}: {said}"
 
 
-def play(scene: Scene, before: Sequence[Text], during: Sequence[Text], held: Sequence[Text], diary: Diary, first_model: Callable[[Path], str] | None = None) -> Story:
+def play(
+    scene: Scene,
+    before: Sequence[Text],
+    during: Sequence[Text],
+    held: Sequence[Text],
+    diary: Diary,
+    first_model: Callable[[Path], str] | None = None,
+) -> Story:
     """Play it.
 
     Args:
@@ -159,7 +196,9 @@ def play(scene: Scene, before: Sequence[Text], during: Sequence[Text], held: Seq
             drifted = loop.labels(during)
             made = loop.retrain()
         again = loop.after(held, first)
-    assert {each.model["version"] for each in first} == {str(made.before)} and {each.model["version"] for each in again} == {str(made.after)}
+    assert {each.model["version"] for each in first} == {str(made.before)} and {
+        each.model["version"] for each in again
+    } == {str(made.after)}
     old, new = kept(scene, made)
     story = Story(
         before=Share.of(calm),
@@ -178,11 +217,19 @@ def play(scene: Scene, before: Sequence[Text], during: Sequence[Text], held: Seq
         failed=scene.clients.failed,
         mixed=scene.mixed(),
         seconds=loop.seconds,
-        learnt_twice=len({each.text.strip() for each in held} & {text.strip() for text in loop.learnt}),
+        learnt_twice=len(
+            {each.text.strip() for each in held} & {text.strip() for text in loop.learnt}
+        ),
     )
-    diary.note("paired", f"the same {len(held)} held-out reviews: {story.held}; frozen test split of the old domain: {story.kept[0]} -> {story.kept[1]}, {story.kept_duel}")
+    diary.note(
+        "paired",
+        f"the same {len(held)} held-out reviews: {story.held}; frozen test split of the old domain: {story.kept[0]} -> {story.kept[1]}, {story.kept_duel}",
+    )
     told = f"{story.asked:,} answers, {len(story.failed)} failed requests, {story.mixed} mixed"
-    diary.note("answers", f"{told}; {len(story.retrains)} retrains in all, {story.learnt_twice} held-out reviews learnt from")
+    diary.note(
+        "answers",
+        f"{told}; {len(story.retrains)} retrains in all, {story.learnt_twice} held-out reviews learnt from",
+    )
     return story
 
 
@@ -199,7 +246,9 @@ def kept(scene: Scene, made: Retrain) -> tuple[list[bool], list[bool]]:
     shelf = look(scene.root, "default")
     assert shelf is not None and made.before is not None and made.after is not None
     test = shelf.version(made.after).tags["test_hash"]
-    old, new = (cases_of(scene.root, shelf.version(number), test) for number in (made.before, made.after))
+    old, new = (
+        cases_of(scene.root, shelf.version(number), test) for number in (made.before, made.after)
+    )
     return _source(old), _source(new)
 
 

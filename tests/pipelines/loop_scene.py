@@ -132,7 +132,10 @@ class Clients:
         taken = 0
         for each in answers:
             for _ in range(_TRIES):
-                given = self._http.post("/v1/feedback", json={"id": each.id, "item": each.item, "label": each.asked.label})
+                given = self._http.post(
+                    "/v1/feedback",
+                    json={"id": each.id, "item": each.item, "label": each.asked.label},
+                )
                 if given.status_code != 503:
                     break
                 time.sleep(int(given.headers["Retry-After"]))
@@ -162,7 +165,9 @@ class Clients:
 
     def _one(self, texts: Sequence[Text]) -> list[Answer]:
         try:
-            given = self._http.post("/v1/predict", json={"inputs": [{"text": each.text} for each in texts]})
+            given = self._http.post(
+                "/v1/predict", json={"inputs": [{"text": each.text} for each in texts]}
+            )
             told = given.json() if given.status_code == 200 else {}
         except (httpx.HTTPError, ValueError) as error:
             self.failed.append(f"{type(error).__name__}: {error}")
@@ -170,7 +175,10 @@ class Clients:
         if len(told.get("predictions", ())) != len(texts):
             self.failed.append(f"{given.status_code} {given.text[:200]}")
             return []
-        made = [Answer(text, told["id"], item, told["model"], each["label"], each["probabilities"]) for item, (text, each) in enumerate(zip(texts, told["predictions"], strict=True))]
+        made = [
+            Answer(text, told["id"], item, told["model"], each["label"], each["probabilities"])
+            for item, (text, each) in enumerate(zip(texts, told["predictions"], strict=True))
+        ]
         self.answers.extend(made)
         return made
 
@@ -185,18 +193,46 @@ class Scene(Project):
         dvc: another pipeline than the nine stages.
     """
 
-    def __init__(self, root: Path, source: Sequence[Text], sections: Mapping[str, Any], dvc: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        source: Sequence[Text],
+        sections: Mapping[str, Any],
+        dvc: str | None = None,
+    ) -> None:
         super().__init__(root)
         self.hook = Hook()
         self.edit("params.yaml", {"ingest": {"source": None}})
-        self.edit("params.yaml", {"ingest": {"source": {"kind": "files", "path": "mine/reviews.csv"}, "feedback": "data/feedback/default"}})
-        self.edit("params.yaml", {"monitor": {"keep_text": True, "rows_per_s": 1000.0, "every_s": 1.0, "webhook": self.hook.url}, "retrain": {"webhook": self.hook.url}})
+        self.edit(
+            "params.yaml",
+            {
+                "ingest": {
+                    "source": {"kind": "files", "path": "mine/reviews.csv"},
+                    "feedback": "data/feedback/default",
+                }
+            },
+        )
+        self.edit(
+            "params.yaml",
+            {
+                "monitor": {
+                    "keep_text": True,
+                    "rows_per_s": 1000.0,
+                    "every_s": 1.0,
+                    "webhook": self.hook.url,
+                },
+                "retrain": {"webhook": self.hook.url},
+            },
+        )
         self.edit("params.yaml", sections)
         self.write("mine/reviews.csv", [(each.text, each.label) for each in source])
         if dvc:
             (root / "dvc.yaml").write_text(dvc, encoding="utf-8")
         (root / ".git" / "info" / "exclude").write_text("/mine/\n")
-        for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "scene"]):
+        for words in (
+            ["add", "-A"],
+            ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "scene"],
+        ):
             subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
         self.port = free_port()
         self.clients = Clients(f"http://127.0.0.1:{self.port}")
@@ -215,7 +251,14 @@ class Scene(Project):
     def windows(self) -> int:
         """Windows of inputs that the service has looked at."""
         latest = monitoring(self.root, self.params).folder / LATEST
-        return sum(each["kind"] == "inputs" for each in json.loads(latest.read_text(encoding="utf-8"))["history"]) if latest.is_file() else 0
+        return (
+            sum(
+                each["kind"] == "inputs"
+                for each in json.loads(latest.read_text(encoding="utf-8"))["history"]
+            )
+            if latest.is_file()
+            else 0
+        )
 
     def records(self) -> list[Retrain]:
         """Retrains that have ended, oldest first."""
@@ -227,12 +270,24 @@ class Scene(Project):
         """`gristmill serve` and `gristmill schedule --on-drift`, as a person leaves them."""
         streams: list[IO[bytes]] = []
         started: list[subprocess.Popen[bytes]] = []
-        commands = {"serve": ["serve", "--port", str(self.port)], "schedule": ["schedule", "--on-drift", "--every", "1"]}
+        commands = {
+            "serve": ["serve", "--port", str(self.port)],
+            "schedule": ["schedule", "--on-drift", "--every", "1"],
+        }
         try:
             for name, words in commands.items():
                 streams.append(self.logs[name].open("wb"))
                 env = self.env | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
-                started.append(subprocess.Popen([sys.executable, "-m", "pipelines.cli", *words], cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=streams[-1], stderr=streams[-1]))
+                started.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "pipelines.cli", *words],
+                        cwd=self.root,
+                        env=env,
+                        stdin=subprocess.DEVNULL,
+                        stdout=streams[-1],
+                        stderr=streams[-1],
+                    )
+                )
                 self.until(lambda name=name: self._begun(name, started[-1]), f"{name} to begin")  # type: ignore[misc]
             yield
         finally:
@@ -257,7 +312,14 @@ class Scene(Project):
         began = time.monotonic()
         while not true():
             if time.monotonic() - began > seconds:
-                raise TimeoutError(f"waited in vain for {what}:\n" + "\n".join(f"{name}: {path.read_text(encoding='utf-8')[-3000:]}" for name, path in self.logs.items() if path.is_file()))
+                raise TimeoutError(
+                    f"waited in vain for {what}:\n"
+                    + "\n".join(
+                        f"{name}: {path.read_text(encoding='utf-8')[-3000:]}"
+                        for name, path in self.logs.items()
+                        if path.is_file()
+                    )
+                )
             time.sleep(0.1)
         return time.monotonic() - began
 
@@ -275,10 +337,16 @@ class Scene(Project):
 
     def accept(self) -> list[str]:
         """What a person does: here the script plays that part. Returns the texts that may now be learnt from."""
-        done = self.gristmill("feedback", "accept", "--all", "--by", "the script, in place of a reviewer")
+        done = self.gristmill(
+            "feedback", "accept", "--all", "--by", "the script, in place of a reviewer"
+        )
         assert done.code == 0, done.error
         files = sorted((self.root / "data" / "feedback" / "default").glob("accepted-*.jsonl"))
-        return [json.loads(line)["text"] for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+        return [
+            json.loads(line)["text"]
+            for path in files
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
 
     def mixed(self) -> int:
         """Answers that are not what the version that they name says to their text, or that name facts of another one."""
@@ -287,11 +355,21 @@ class Scene(Project):
             for version in {each.model["version"] for each in self.clients.answers}:
                 mine = [each for each in self.clients.answers if each.model["version"] == version]
                 bundle = fetch(self.root, "default", int(version), Path(scratch) / version)
-                predictor, told = load(bundle), info("default", int(version), bundle, []).ref.model_dump()
-                expected = predictor.predict([predictor.judge.query({"text": each.asked.text, "title": ""}) for each in mine])
+                predictor, told = (
+                    load(bundle),
+                    info("default", int(version), bundle, []).ref.model_dump(),
+                )
+                expected = predictor.predict(
+                    [predictor.judge.query({"text": each.asked.text, "title": ""}) for each in mine]
+                )
                 for given, should in zip(mine, expected, strict=True):
-                    gap = max(abs(given.probabilities[name] - value) for name, value in should.probabilities.items())
-                    wrong += given.label != should.label or gap > _TOLERANCE or dict(given.model) != told
+                    gap = max(
+                        abs(given.probabilities[name] - value)
+                        for name, value in should.probabilities.items()
+                    )
+                    wrong += (
+                        given.label != should.label or gap > _TOLERANCE or dict(given.model) != told
+                    )
         return wrong
 
 
@@ -337,4 +415,7 @@ class Duel:
 
 def duel(old: Sequence[bool], new: Sequence[bool]) -> Duel:
     """Of answers to the same cases in the same order."""
-    return Duel(sum(b and not a for a, b in zip(old, new, strict=True)), sum(a and not b for a, b in zip(old, new, strict=True)))
+    return Duel(
+        sum(b and not a for a, b in zip(old, new, strict=True)),
+        sum(a and not b for a, b in zip(old, new, strict=True)),
+    )

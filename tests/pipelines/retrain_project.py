@@ -71,12 +71,16 @@ class Small(Project):
         self.put([])
         self.commit()
 
-    def put(self, more: Sequence[str], count: int = 40, header: Sequence[str] = ("text", "label")) -> Path:
+    def put(
+        self, more: Sequence[str], count: int = 40, header: Sequence[str] = ("text", "label")
+    ) -> Path:
         """Write the source: so many rows, and these texts."""
         path = self.root / "mine" / "rows.csv"
         path.parent.mkdir(exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([header, *reviews(count), *((text, "pos") for text in more)])
+            csv.writer(stream).writerows(
+                [header, *reviews(count), *((text, "pos") for text in more)]
+            )
         return path
 
     def commit(self) -> None:
@@ -84,7 +88,10 @@ class Small(Project):
         import subprocess
 
         (self.root / ".git" / "info" / "exclude").write_text("/mine/\n")
-        for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "more"]):
+        for words in (
+            ["add", "-A"],
+            ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "more"],
+        ):
             subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True)
 
     def records(self) -> list[Retrain]:

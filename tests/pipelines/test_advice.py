@@ -16,10 +16,22 @@ def test_it_names_what_is_missing_then_what_waits(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(SOURCE / name, tmp_path / name)
     said = advice(tmp_path, "default")
-    assert all(word in said for word in ("monitor.keep_text: true", "ingest.feedback: data/feedback/default in params.yaml", "POST /v1/feedback")), said
+    assert all(
+        word in said
+        for word in (
+            "monitor.keep_text: true",
+            "ingest.feedback: data/feedback/default in params.yaml",
+            "POST /v1/feedback",
+        )
+    ), said
     yaml, path = YAML(), tmp_path / "params.yaml"
     tree = yaml.load(path)
     tree["monitor"]["keep_text"], tree["ingest"]["feedback"] = True, "data/feedback/default"
     yaml.dump(tree, path)
-    Box(tmp_path / "data/.state/default/monitor/feedback", 10).add(Label("a" * 32, 0, "pos", 1.0, "1", "neg", 0.9, "{}"))
-    assert advice(tmp_path, "default") == "look at what waits for review (1; gristmill feedback list) and accept what is right; or bring new rows to the source; the retrain then begins by itself"
+    Box(tmp_path / "data/.state/default/monitor/feedback", 10).add(
+        Label("a" * 32, 0, "pos", 1.0, "1", "neg", 0.9, "{}")
+    )
+    assert (
+        advice(tmp_path, "default")
+        == "look at what waits for review (1; gristmill feedback list) and accept what is right; or bring new rows to the source; the retrain then begins by itself"
+    )

@@ -79,7 +79,13 @@ def other() -> Iterator[psutil.Popen]:
 
 def owner_process(root: Path) -> subprocess.Popen[str]:
     """A process, leader of a group of its own, that has the cluster work for it."""
-    return subprocess.Popen([sys.executable, "-c", OWNER, str(root)], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(root)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def mentions(text: str) -> list[str]:
@@ -105,7 +111,9 @@ def assert_gone(record: Record, members: set[Identity]) -> None:
 
 
 # -- connecting
-def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(root: Path, running: Record, other: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(
+    root: Path, running: Record, other: psutil.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
     # given a token for another cluster, which must not be used
@@ -115,7 +123,12 @@ def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(root: Pa
     # when this process attaches and runs a task
     with cluster.attached(root, other) as address:
         path, variables, _ = ray.get(ray.remote(surroundings()).remote())
-        listening = [link.laddr.ip for member in family(running.node) for link in psutil.Process(member.pid).net_connections("inet") if link.status == psutil.CONN_LISTEN]
+        listening = [
+            link.laddr.ip
+            for member in family(running.node)
+            for link in psutil.Process(member.pid).net_connections("inet")
+            if link.status == psutil.CONN_LISTEN
+        ]
     # then it ran this tree's code, quietly
     assert path == str(ROOT / "pipelines" / "__init__.py")
     assert variables["PYTHONPATH"].split(":")[0] == str(root)
@@ -147,9 +160,17 @@ def surroundings() -> Callable[[], tuple[str, dict[str, str], list[str]]]:
 def test_the_token_is_nowhere_but_in_its_file(root: Path, running: Record) -> None:
     token = running.token.read_text()
     assert len(token) == 64
-    assert running.token.stat().st_mode & 0o777 == 0o600 and Path(running.temp).stat().st_mode & 0o777 == 0o700
+    assert (
+        running.token.stat().st_mode & 0o777 == 0o600
+        and Path(running.temp).stat().st_mode & 0o777 == 0o700
+    )
     assert not mentions(token)
-    written = [file for folder in (record_path(root).parent, Path(running.temp)) for file in folder.rglob("*") if file.is_file() and file != running.token]
+    written = [
+        file
+        for folder in (record_path(root).parent, Path(running.temp))
+        for file in folder.rglob("*")
+        if file.is_file() and file != running.token
+    ]
     assert len(written) > 10
     assert not [file for file in written if token.encode() in file.read_bytes()]
     assert token not in json.dumps(cluster.describe(root))
@@ -157,16 +178,31 @@ def test_the_token_is_nowhere_but_in_its_file(root: Path, running: Record) -> No
 
 def test_without_the_token_nobody_gets_in(running: Record) -> None:
     code = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR')"
-    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_NUM_REDIS_GET_RETRIES": "1"}
-    answer = subprocess.run([sys.executable, "-c", code, running.address], env=without, capture_output=True, text=True, timeout=60)
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_NUM_REDIS_GET_RETRIES": "1",
+    }
+    answer = subprocess.run(
+        [sys.executable, "-c", code, running.address],
+        env=without,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert answer.returncode and "InvalidAuthToken" in answer.stderr
 
 
-def test_ray_address_is_used_and_given_the_code(root: Path, running: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_address_is_used_and_given_the_code(
+    root: Path, running: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
     # given somebody's cluster, whose nodes have no code of ours: here it is our own, seen from outside
-    for name, value in {"RAY_ADDRESS": running.address, "RAY_AUTH_TOKEN_PATH": str(running.token), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}.items():
+    for name, value in {
+        "RAY_ADDRESS": running.address,
+        "RAY_AUTH_TOKEN_PATH": str(running.token),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }.items():
         monkeypatch.setenv(name, value)
     # when a process attaches for a root that has no cluster
     with cluster.attached(ROOT, None) as address:
@@ -183,28 +219,41 @@ def test_an_address_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyP
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        for address, words in ((f"127.0.0.1:{silent.getsockname()[1]}", "does not answer"), ("127.0.0.1:1", "does not answer"), ("ray://127.0.0.1:10001", "Ray Client")):
+        for address, words in (
+            (f"127.0.0.1:{silent.getsockname()[1]}", "does not answer"),
+            ("127.0.0.1:1", "does not answer"),
+            ("ray://127.0.0.1:10001", "Ray Client"),
+        ):
             monkeypatch.setenv("RAY_ADDRESS", address)
-            with pytest.raises(EnvironmentFault, match=words) as fault, cluster.attached(root, None):
+            with (
+                pytest.raises(EnvironmentFault, match=words) as fault,
+                cluster.attached(root, None),
+            ):
                 pass
             assert address in fault.value.where and "unset RAY_ADDRESS" in fault.value.remedy
 
 
 # -- starting
-def test_shared_memory_is_asked_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_memory_is_asked_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def with_room(total: int, free: int) -> list[str]:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total, free=free))
         return cluster.store_options(tmp_path)
 
     assert with_room(2**35, 2**34) == [f"--object-store-memory={2**30}"]
     assert with_room(2**31, 2**30) == [f"--object-store-memory={2**30 // 5}"]
-    assert "--plasma-directory={temp}" in with_room(2**26, 2**26)  # a container with Docker's default
+    assert "--plasma-directory={temp}" in with_room(
+        2**26, 2**26
+    )  # a container with Docker's default
     with pytest.raises(EnvironmentFault, match="nearly full") as fault:
         with_room(2**33, 2**28)
     assert "--shm-size" in fault.value.remedy
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = new_root(tmp_path)
     monkeypatch.setattr(cluster, "store_options", lambda: ["--no-such-option"])
     with pytest.raises(EnvironmentFault, match="no-such-option") as fault:
@@ -213,7 +262,9 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypa
     assert cluster.describe(root) is None and not mentions(str(root))
 
 
-def test_a_copy_of_a_project_does_not_take_the_cluster_of_the_first(running: Record, tmp_path: Path) -> None:
+def test_a_copy_of_a_project_does_not_take_the_cluster_of_the_first(
+    running: Record, tmp_path: Path
+) -> None:
     record_path(tmp_path).parent.mkdir(parents=True)
     shutil.copy(record_path(Path(running.root)), record_path(tmp_path))
     assert cluster.describe(tmp_path) is None
@@ -237,7 +288,9 @@ def test_a_number_that_was_given_away_is_not_killed() -> None:
 
 
 # -- whose it is
-def test_ray_stays_as_long_as_one_owner_needs_it(root: Path, running: Record, other: psutil.Popen) -> None:
+def test_ray_stays_as_long_as_one_owner_needs_it(
+    root: Path, running: Record, other: psutil.Popen
+) -> None:
     # given a second owner
     cluster.start(root, other)
     # when the first needs it no longer, then it stays for the second
@@ -254,21 +307,39 @@ def test_ray_stays_as_long_as_one_owner_needs_it(root: Path, running: Record, ot
 
 def test_the_owner_of_a_stage_is_the_dvc_above_it(tmp_path: Path) -> None:
     # given a process tree like that of `dvc repro`: dvc, a shell, the stage
-    (tmp_path / "dvc").write_text("import subprocess, sys\nsys.exit(subprocess.call(sys.argv[2], shell=True))\n")
+    (tmp_path / "dvc").write_text(
+        "import subprocess, sys\nsys.exit(subprocess.call(sys.argv[2], shell=True))\n"
+    )
     stage = tmp_path / "stage.py"
     stage.write_text("from pipelines.cluster import owner_of_stage\nprint(owner_of_stage().pid)\n")
     line = f'"{sys.executable}" "{stage}"; true'
 
     def owner(*command: str, **more: str) -> tuple[int, int]:
-        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), **more}, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         answer = process.communicate()[0]
         return int(answer), process.pid
 
     found, dvc = owner(sys.executable, str(tmp_path / "dvc"), "repro", line)
     assert found == dvc
     # but under `gristmill run` it is that, if it is above it at all
-    assert owner(sys.executable, str(tmp_path / "dvc"), "repro", line, GRISTMILL_OWNER_PID=str(os.getpid()))[0] == os.getpid()
-    found, dvc = owner(sys.executable, str(tmp_path / "dvc"), "repro", line, GRISTMILL_OWNER_PID="999999999")
+    assert (
+        owner(
+            sys.executable,
+            str(tmp_path / "dvc"),
+            "repro",
+            line,
+            GRISTMILL_OWNER_PID=str(os.getpid()),
+        )[0]
+        == os.getpid()
+    )
+    found, dvc = owner(
+        sys.executable, str(tmp_path / "dvc"), "repro", line, GRISTMILL_OWNER_PID="999999999"
+    )
     assert found == dvc
     # and alone it is the stage
     found, alone = owner(sys.executable, str(stage))
@@ -292,7 +363,9 @@ def test_two_starts_at_once_give_one_ray_which_goes_with_the_last_of_them(tmp_pa
         assert record.usable
         # when that of the other is killed, then everything is gone, and what the workers started too
         kill_group(owners[1])
-        assert wait_until(lambda: not Path(record.temp).exists() and not alive(record.supervisor), 15)
+        assert wait_until(
+            lambda: not Path(record.temp).exists() and not alive(record.supervisor), 15
+        )
         assert_gone(record, members)
     finally:
         for owner in owners:
@@ -312,7 +385,9 @@ def kill_group(owner: subprocess.Popen[str]) -> None:
         threading.Timer(5, owner.wait).start()
 
 
-def test_a_killed_supervisor_is_made_up_for_by_the_next_start(root: Path, running: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_supervisor_is_made_up_for_by_the_next_start(
+    root: Path, running: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervise, "_GRACE_S", 2.0)
     # given a supervisor that was killed, and a Ray that hears nothing
     members = family(running.node)
@@ -342,10 +417,14 @@ def test_stopping_what_does_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("usable", "given"), [(5, 5), (1, 2)])
-def test_ray_gets_the_cpus_that_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: int, given: int) -> None:
+def test_ray_gets_the_cpus_that_this_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: int, given: int
+) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(supervise, "cpu_limits", lambda: CpuLimits(16, 8, usable))
-    monkeypatch.setattr(supervise.subprocess, "Popen", lambda words, env, **_: started.append((words, env)))
+    monkeypatch.setattr(
+        supervise.subprocess, "Popen", lambda words, env, **_: started.append((words, env))
+    )
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     supervise.launch(tmp_path, [])

@@ -62,7 +62,9 @@ LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # back by half an hour on 2026-04-0
 def firings(line: str, start: datetime, hours: float) -> list[str]:
     """All times of a line from a moment on, in UTC."""
     cron, moment, found = parse(line), start, []
-    while (moment := cron.after(moment)).astimezone(UTC) < start.astimezone(UTC) + timedelta(hours=hours):
+    while (moment := cron.after(moment)).astimezone(UTC) < start.astimezone(UTC) + timedelta(
+        hours=hours
+    ):
         found.append(f"{moment.astimezone(UTC):%d %H:%M}")
     return found
 
@@ -70,16 +72,30 @@ def firings(line: str, start: datetime, hours: float) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "start", "expected"),
     [
-        ("30 2 * * *", datetime(2026, 3, 28, 12, tzinfo=BERLIN), ["29 01:30", "30 00:30"]),  # 2:30 is skipped: 3:30
+        (
+            "30 2 * * *",
+            datetime(2026, 3, 28, 12, tzinfo=BERLIN),
+            ["29 01:30", "30 00:30"],
+        ),  # 2:30 is skipped: 3:30
         ("0 3 * * *", datetime(2026, 3, 28, 12, tzinfo=BERLIN), ["29 01:00", "30 01:00"]),
         ("0 3 * * *", datetime(2026, 10, 24, 12, tzinfo=BERLIN), ["25 02:00", "26 02:00"]),
-        ("30 2 * * *", datetime(2026, 10, 24, 12, tzinfo=BERLIN), ["25 00:30", "26 01:30"]),  # 2:30 stands twice, and comes once
-        ("30 0-4 * * *", datetime(2026, 10, 24, 22, tzinfo=UTC).astimezone(BERLIN), ["24 22:30", "24 23:30", "25 00:30", "25 02:30", "25 03:30"]),
+        (
+            "30 2 * * *",
+            datetime(2026, 10, 24, 12, tzinfo=BERLIN),
+            ["25 00:30", "26 01:30"],
+        ),  # 2:30 stands twice, and comes once
+        (
+            "30 0-4 * * *",
+            datetime(2026, 10, 24, 22, tzinfo=UTC).astimezone(BERLIN),
+            ["24 22:30", "24 23:30", "25 00:30", "25 02:30", "25 03:30"],
+        ),
         ("45 1 * * *", datetime(2026, 4, 4, 12, tzinfo=LORD_HOWE), ["04 14:45", "05 15:15"]),
         ("0 12 * * 0", datetime(2026, 10, 24, 12, tzinfo=BERLIN), ["25 11:00"]),
     ],
 )
-def test_a_line_follows_the_clock_of_its_zone(line: str, start: datetime, expected: list[str]) -> None:
+def test_a_line_follows_the_clock_of_its_zone(
+    line: str, start: datetime, expected: list[str]
+) -> None:
     assert firings(line, start, 48 if len(expected) < 5 else 12) == expected
 
 
@@ -93,39 +109,64 @@ def test_each_hour_comes_once_when_the_clock_changes(day: str) -> None:
 
 def test_a_moment_in_the_second_of_two_hours_is_not_taken_for_the_first() -> None:
     second = datetime(2026, 10, 25, 2, 40, tzinfo=BERLIN, fold=1)
-    assert parse("50 * * * *").after(second).astimezone(UTC) == datetime(2026, 10, 25, 1, 50, tzinfo=UTC)
-    assert parse("50 2 * * *").after(second).astimezone(UTC) == datetime(2026, 10, 26, 1, 50, tzinfo=UTC)
+    assert parse("50 * * * *").after(second).astimezone(UTC) == datetime(
+        2026, 10, 25, 1, 50, tzinfo=UTC
+    )
+    assert parse("50 2 * * *").after(second).astimezone(UTC) == datetime(
+        2026, 10, 26, 1, 50, tzinfo=UTC
+    )
 
 
 def test_the_local_zone_knows_its_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     zone = local_zone()
     assert zone_name(zone) == "Europe/Berlin"
-    assert datetime(2026, 7, 1, tzinfo=zone).utcoffset() != datetime(2026, 12, 1, tzinfo=zone).utcoffset()
+    assert (
+        datetime(2026, 7, 1, tzinfo=zone).utcoffset()
+        != datetime(2026, 12, 1, tzinfo=zone).utcoffset()
+    )
     monkeypatch.setenv("TZ", "ABC-3")
     assert datetime.now(local_zone()).utcoffset() is not None and zone_name(local_zone()) is None
 
 
 def test_systemd_is_told_the_same_times() -> None:
     text = show("systemd", Path("/srv/my 100% project"), "reviews", parse("*/30 3 * * 1-5"), False)
-    assert "OnCalendar=Mon,Tue,Wed,Thu,Fri *-*-* 03:00,30:00\n" in text and "Persistent=true" in text
-    assert "WorkingDirectory=/srv/my 100%% project\n" in text and '-m pipelines.cli retrain reviews --trigger "cron */30 3 * * 1-5"\n' in text
+    assert (
+        "OnCalendar=Mon,Tue,Wed,Thu,Fri *-*-* 03:00,30:00\n" in text and "Persistent=true" in text
+    )
+    assert (
+        "WorkingDirectory=/srv/my 100%% project\n" in text
+        and '-m pipelines.cli retrain reviews --trigger "cron */30 3 * * 1-5"\n' in text
+    )
     assert "OnCalendar=*:0/5\n" in show("systemd", Path("/srv/p"), "default", None, False)
 
 
 def test_a_unit_runs_as_its_user_and_reads_secrets_from_a_file() -> None:
     text = show("systemd", Path("/srv/p"), "reviews", parse("0 3 * * *"), False)
-    assert f"User={getpass.getuser()}\n" in text and "EnvironmentFile=-/etc/gristmill/reviews.env\n" in text
+    assert (
+        f"User={getpass.getuser()}\n" in text
+        and "EnvironmentFile=-/etc/gristmill/reviews.env\n" in text
+    )
 
 
 def test_kubernetes_is_told_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Shanghai")
-    job = YAML(typ="safe").load(show("kubernetes", Path("/srv/p"), "my_reviews", parse("0 3 * * 0"), False))
+    job = YAML(typ="safe").load(
+        show("kubernetes", Path("/srv/p"), "my_reviews", parse("0 3 * * 0"), False)
+    )
     assert job["kind"] == "CronJob" and job["metadata"]["name"] == "gristmill-retrain-my-reviews"
     assert job["spec"]["timeZone"] == "Asia/Shanghai"
     assert job["spec"]["schedule"] == "0 3 * * 0" and job["spec"]["concurrencyPolicy"] == "Forbid"
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["python", "-m", "pipelines.cli", "retrain", "my_reviews", "--trigger", "cron 0 3 * * 0"]
+    assert container["command"] == [
+        "python",
+        "-m",
+        "pipelines.cli",
+        "retrain",
+        "my_reviews",
+        "--trigger",
+        "cron 0 3 * * 0",
+    ]
 
 
 def test_what_no_timer_can_do_is_refused() -> None:

@@ -42,11 +42,17 @@ def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:
         done = dvc(tmp_path, "pipelines.dvc_repro", "repro", target)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "first.txt").is_file() and (tmp_path / "second.txt").is_file()
-    assert dvc(tmp_path, "pipelines.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
+    assert (
+        dvc(tmp_path, "pipelines.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
+    )
 
 
 def test_only_the_files_of_pipelines_are_passed_over(tmp_path: Path) -> None:
     target = tmp_path / "pipelines" / "mine" / "dvc.yaml"
     assert not is_foreign(tmp_path, target, target)
-    assert is_foreign(tmp_path, target, tmp_path / "dvc.yaml") and is_foreign(tmp_path, target, tmp_path / "pipelines" / "other" / "dvc.yaml")
-    assert not is_foreign(tmp_path, target, tmp_path / "data" / "sources" / "mine.csv.dvc") and not is_foreign(tmp_path, target, tmp_path / "more" / "dvc.yaml")
+    assert is_foreign(tmp_path, target, tmp_path / "dvc.yaml") and is_foreign(
+        tmp_path, target, tmp_path / "pipelines" / "other" / "dvc.yaml"
+    )
+    assert not is_foreign(
+        tmp_path, target, tmp_path / "data" / "sources" / "mine.csv.dvc"
+    ) and not is_foreign(tmp_path, target, tmp_path / "more" / "dvc.yaml")

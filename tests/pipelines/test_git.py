@@ -75,5 +75,7 @@ def test_names_of_files_are_read_under_any_locale(repository: Path) -> None:
     for locale in ("C", "zh_CN.GBK", "de_DE.ISO-8859-1"):
         env = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
         (repository / "训练.py").write_text(locale, encoding="utf-8")
-        done = subprocess.run([sys.executable, "-c", code, str(repository)], env=env, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(repository)], env=env, capture_output=True
+        )
         assert done.stdout.split() == [b"true"], done.stderr.decode(errors="replace")

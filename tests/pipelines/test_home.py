@@ -21,7 +21,9 @@ def test_a_home_that_can_be_read_or_is_not_set_stays(tmp_path: Path) -> None:
     assert (same.stdout, same.stderr) == (f"{tmp_path}\n", "")
 
 
-def test_another_users_home_is_replaced_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_users_home_is_replaced_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pipelines.home import usable_home
 
     closed, project = tmp_path / "closed", tmp_path / "project"
@@ -30,7 +32,10 @@ def test_another_users_home_is_replaced_and_said(tmp_path: Path, monkeypatch: py
     # Root may enter any folder: what another user would be told stands in for it.
     monkeypatch.setattr(os, "access", lambda path, mode: path != str(closed))
     usable_home(project)
-    assert os.environ["HOME"] == str(project / ".gristmill" / "home") and (project / ".gristmill" / "home").is_dir()
+    assert (
+        os.environ["HOME"] == str(project / ".gristmill" / "home")
+        and (project / ".gristmill" / "home").is_dir()
+    )
     assert f"HOME is {closed}, which this user may not read" in capsys.readouterr().err
 
 

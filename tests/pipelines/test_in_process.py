@@ -27,14 +27,22 @@ class Pipeline:
 
     def rows(self, folder: str, count: int) -> None:
         (self.data / folder).mkdir(parents=True, exist_ok=True)
-        (self.data / folder / MANIFEST).write_text(json.dumps({"schema": {}, "shards": [], "rows": count}), encoding="utf-8")
+        (self.data / folder / MANIFEST).write_text(
+            json.dumps({"schema": {}, "shards": [], "rows": count}), encoding="utf-8"
+        )
 
-    def alone(self, stage: str, limit: int = 1000, storage: str | None = None, **sections: Any) -> bool:
+    def alone(
+        self, stage: str, limit: int = 1000, storage: str | None = None, **sections: Any
+    ) -> bool:
         found = dict(self.shipped.sections)
         for name, changes in sections.items():
             found[name] = found[name].model_copy(update=changes)
-        cluster = self.shipped.cluster.model_copy(update={"in_process_rows": limit, "storage": storage})
-        params = Params(self.shipped.task, 7, self.shipped.pipeline, cluster, self.shipped.monitor, found)
+        cluster = self.shipped.cluster.model_copy(
+            update={"in_process_rows": limit, "storage": storage}
+        )
+        params = Params(
+            self.shipped.task, 7, self.shipped.pipeline, cluster, self.shipped.monitor, found
+        )
         return runs_in_process(params, stage, self.data, self.root)
 
 
@@ -44,8 +52,13 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     return Pipeline(tmp_path)
 
 
-@pytest.mark.parametrize(("stage", "folder"), [("clean", "raw"), ("augment", "clean"), ("tokenize", "augmented"), ("evaluate", "tokens")])
-def test_the_largest_table_that_a_stage_reads_decides(pipeline: Pipeline, stage: str, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "folder"),
+    [("clean", "raw"), ("augment", "clean"), ("tokenize", "augmented"), ("evaluate", "tokens")],
+)
+def test_the_largest_table_that_a_stage_reads_decides(
+    pipeline: Pipeline, stage: str, folder: str
+) -> None:
     assert not pipeline.alone(stage)
     pipeline.rows(folder, 1000)
     assert pipeline.alone(stage)
@@ -78,7 +91,11 @@ def test_a_skipped_step_needs_none_however_many_rows_there_are(pipeline: Pipelin
 
 
 def test_a_source_counts_by_its_bytes(pipeline: Pipeline) -> None:
-    source = type(pipeline.shipped.sections["ingest"]).model_validate({"source": {"kind": "files", "path": "mine"}, "columns": {}}).source  # type: ignore[attr-defined]
+    source = (
+        type(pipeline.shipped.sections["ingest"])
+        .model_validate({"source": {"kind": "files", "path": "mine"}, "columns": {}})
+        .source
+    )  # type: ignore[attr-defined]
     folder = pipeline.root / "mine" / "inner"
     folder.mkdir(parents=True)
     (folder / "a.csv").write_bytes(b"x" * 600_000)
@@ -88,7 +105,9 @@ def test_a_source_counts_by_its_bytes(pipeline: Pipeline) -> None:
     assert not pipeline.alone("ingest"), "a package has no size that could be told"
 
 
-def test_ray_starts_early_for_the_run_that_will_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_starts_early_for_the_run_that_will_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(in_process.subprocess, "Popen", lambda words, **_: started.append(words))
     parent = psutil.Process().parent()

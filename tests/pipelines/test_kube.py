@@ -23,7 +23,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(SOURCE / name, folder / name)
     for seed in (1, 2):
-        card = Card("text_classification", "numpy", "classical", {}, ["a", "b"], seed, "d", "p", ["train"], versions={"numpy": "2"})
+        card = Card(
+            "text_classification",
+            "numpy",
+            "classical",
+            {},
+            ["a", "b"],
+            seed,
+            "d",
+            "p",
+            ["train"],
+            versions={"numpy": "2"},
+        )
         write_bundle(folder / f"bundle{seed}", card, {"arrays.safetensors": b"\0"})
         register(folder, "default", folder / f"bundle{seed}", None, {})
     release(folder, "default", 1, [], mode="auto", who="test", why="first")
@@ -34,8 +45,15 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(kube, "root", lambda: root)
     monkeypatch.setenv("GRISTMILL_API_KEY", "k" * 40)
     for version in (None, 1, "1"):
-        first, board, _, keys, monitoring = kube.application({"pipeline": "default", "version": version})._bound_deployment.init_args
-        assert first.version == "1" and first.bundle.is_relative_to(root / "data") and board is monitoring is None and keys.wanted
+        first, board, _, keys, monitoring = kube.application(
+            {"pipeline": "default", "version": version}
+        )._bound_deployment.init_args
+        assert (
+            first.version == "1"
+            and first.bundle.is_relative_to(root / "data")
+            and board is monitoring is None
+            and keys.wanted
+        )
     with pytest.raises(InputError, match="version 2 is not the champion, which is 1"):
         kube.application({"pipeline": "default", "version": 2})
     monkeypatch.delenv("GRISTMILL_API_KEY")

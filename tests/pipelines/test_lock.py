@@ -36,7 +36,9 @@ with only_one(Path(sys.argv[1]), "stage train"):
 
 def holder(path: Path, mode: str) -> tuple[subprocess.Popen[str], int]:
     """A process that holds the lock, and the child that it has made."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path), mode], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     return process, int(process.stdout.readline())
 
@@ -83,7 +85,10 @@ def test_it_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
     with only_one(tmp_path / "a.lock", "stage train", wait=10):
         assert process.poll() is not None or process.wait(1)
         # and a third one does not, even in the same process
-        with pytest.raises(EnvironmentFault), only_one(tmp_path / "a.lock", "stage train", wait=0.2):
+        with (
+            pytest.raises(EnvironmentFault),
+            only_one(tmp_path / "a.lock", "stage train", wait=0.2),
+        ):
             pass
     # and the file says nobody's name any more
     assert (tmp_path / "a.lock").read_text() == ""

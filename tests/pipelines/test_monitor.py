@@ -34,7 +34,12 @@ from pipelines.params import Params, load
 
 ROOT = Path(__file__).parents[2]
 TASK, CLEAN = "text_classification", {"min_characters": 2, "max_characters": 2000}
-CHINESE = [f"{a}{b}{c}" for a in ("房间", "早餐", "前台", "电梯", "位置", "大堂") for b in ("很", "不", "真", "太") for c in ("干净", "好", "吵闹，下次不来了", "方便", "满意")]
+CHINESE = [
+    f"{a}{b}{c}"
+    for a in ("房间", "早餐", "前台", "电梯", "位置", "大堂")
+    for b in ("很", "不", "真", "太")
+    for c in ("干净", "好", "吵闹，下次不来了", "方便", "满意")
+]
 
 
 def make_bundle(folder: Path) -> Path:
@@ -44,11 +49,47 @@ def make_bundle(folder: Path) -> Path:
     facet = base.baselines(TASK)
     import pyarrow as pa
 
-    rows = pa.table({"text": ["很好吃", "很好", "太差了", "太差"], "title": [""] * 4, "label": ["好评", "好评", "差评", "差评"]})
-    arrays, files = facet.baselines["classical"].fit(rows, ["差评", "好评"], facet.options["train"].model_validate({}), base.schema(TASK).options["clean"].model_validate({}), 7)
-    profile = profile_of({"text": CHINESE * 5}, dict(base.schema(TASK).fields(base.schema(TASK).options["clean"].model_validate(CLEAN))), CLEAN)
-    profile |= {"predictions": predictions_of(["好评", "差评"] * 100, [0.9, 0.8] * 100, [True] * 180 + [False] * 20)}
-    save_numpy(folder, Card(TASK, "numpy", "classical", {}, ["差评", "好评"], 7, "ab" * 32, "cd" * 32, ["train"], profile), arrays, files)
+    rows = pa.table(
+        {
+            "text": ["很好吃", "很好", "太差了", "太差"],
+            "title": [""] * 4,
+            "label": ["好评", "好评", "差评", "差评"],
+        }
+    )
+    arrays, files = facet.baselines["classical"].fit(
+        rows,
+        ["差评", "好评"],
+        facet.options["train"].model_validate({}),
+        base.schema(TASK).options["clean"].model_validate({}),
+        7,
+    )
+    profile = profile_of(
+        {"text": CHINESE * 5},
+        dict(base.schema(TASK).fields(base.schema(TASK).options["clean"].model_validate(CLEAN))),
+        CLEAN,
+    )
+    profile |= {
+        "predictions": predictions_of(
+            ["好评", "差评"] * 100, [0.9, 0.8] * 100, [True] * 180 + [False] * 20
+        )
+    }
+    save_numpy(
+        folder,
+        Card(
+            TASK,
+            "numpy",
+            "classical",
+            {},
+            ["差评", "好评"],
+            7,
+            "ab" * 32,
+            "cd" * 32,
+            ["train"],
+            profile,
+        ),
+        arrays,
+        files,
+    )
     return folder
 
 
@@ -58,7 +99,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("watched")
     for name in ("pipelines", "components", "dvc.yaml", "constraints.txt"):
         (root / name).symlink_to(ROOT / name)
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("keep_text: false", "keep_text: true").replace("  window: 500 ", "  window: 60 ").replace("  labels: 100 ", "  labels: 20 ")
+    text = (
+        (ROOT / "params.yaml")
+        .read_text(encoding="utf-8")
+        .replace("keep_text: false", "keep_text: true")
+        .replace("  window: 500 ", "  window: 60 ")
+        .replace("  labels: 100 ", "  labels: 20 ")
+    )
     (root / "params.yaml").write_text(text, encoding="utf-8")
     register(root, "default", make_bundle(root / "bundle"), None, {})
     client(root).set_registered_model_alias("default", "champion", "1")
@@ -73,7 +120,10 @@ class Project:
         self.params: Params = load(root / "params.yaml")
         watch = monitoring(root, self.params)
         self.folder, self.home = watch.folder, root / "data" / ".state" / "default"
-        self.log = RequestLog(watch.folder / REQUESTS, replace(watch, params=watch.params.model_copy(update={"rows_per_s": 1e4})).params)
+        self.log = RequestLog(
+            watch.folder / REQUESTS,
+            replace(watch, params=watch.params.model_copy(update={"rows_per_s": 1e4})).params,
+        )
         self.box = Box(watch.folder / FEEDBACK, 1000)
 
     def asked(self, texts: list[str]) -> list[str]:
@@ -81,11 +131,21 @@ class Project:
         rules = base.judge(TASK)
         from components.core.bundles import read_bundle
 
-        recorder = Recorder(self.log, "1", Profiler(TASK, read_bundle(self.root / "bundle")[0].profile), rules.columns, rules.confidence)
+        recorder = Recorder(
+            self.log,
+            "1",
+            Profiler(TASK, read_bundle(self.root / "bundle")[0].profile),
+            rules.columns,
+            rules.confidence,
+        )
         ids = [f"{time.time_ns():032d}" for _ in texts]
         for number, (id_, text) in enumerate(zip(ids, texts, strict=True)):
             sure = (0.9, 0.8)[number % 2]
-            answer = Answer(label=("好评", "差评")[number % 2], probability=sure, probabilities={"好评": 1 - sure, "差评": sure})
+            answer = Answer(
+                label=("好评", "差评")[number % 2],
+                probability=sure,
+                probabilities={"好评": 1 - sure, "差评": sure},
+            )
             recorder.note(id_, [rules.Query(text=text)], [answer])
         self.log.flush()
         return ids
@@ -96,7 +156,18 @@ class Project:
             row = Index(self.log.folder).find(id_, 0)
             assert row
             other = {"好评": "差评", "差评": "好评"}[row["prediction"]]
-            self.box.add(Label(id_, 0, row["prediction"] if right else other, time.time(), row["version"], row["prediction"], row["probability"], row["input"]))
+            self.box.add(
+                Label(
+                    id_,
+                    0,
+                    row["prediction"] if right else other,
+                    time.time(),
+                    row["version"],
+                    row["prediction"],
+                    row["probability"],
+                    row["input"],
+                )
+            )
 
     def look(self, **params: Any) -> dict[str, Any]:
         """One look."""
@@ -105,8 +176,18 @@ class Project:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As a person types it."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
-        return subprocess.run([sys.executable, "-m", "pipelines.cli", *words], cwd=self.root, env={**env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *words],
+            cwd=self.root,
+            env={**env, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
 
 
 @pytest.fixture
@@ -122,7 +203,12 @@ def like(count: int, start: int = 0) -> list[str]:
     return [CHINESE[(start + 7 * i) % len(CHINESE)] for i in range(count)]
 
 
-ENGLISH = [f"the {a} was {b} and we {c} it" for a in ("room", "lobby", "breakfast", "lift") for b in ("clean", "noisy", "broken", "lovely") for c in ("liked", "hated", "left", "loved")]
+ENGLISH = [
+    f"the {a} was {b} and we {c} it"
+    for a in ("room", "lobby", "breakfast", "lift")
+    for b in ("clean", "noisy", "broken", "lovely")
+    for c in ("liked", "hated", "left", "loved")
+]
 
 
 def test_nothing_is_said_of_few_answers(project: Project) -> None:
@@ -135,7 +221,12 @@ def test_nothing_is_said_of_few_answers(project: Project) -> None:
 def test_each_window_is_looked_at_once_and_drift_is_told_everywhere(project: Project) -> None:
     project.asked(like(70))
     first = project.look()
-    assert (first["windows"], first["alarms"], first["inputs"]["drift"], first["waiting"]["inputs"]) == (1, 0, [], [10, 60])
+    assert (
+        first["windows"],
+        first["alarms"],
+        first["inputs"]["drift"],
+        first["waiting"]["inputs"],
+    ) == (1, 0, [], [10, 60])
     assert project.look()["windows"] == 1, "the same rows again say nothing new"
     project.asked(ENGLISH[:50])
     told = project.look()
@@ -145,8 +236,12 @@ def test_each_window_is_looked_at_once_and_drift_is_told_everywhere(project: Pro
     assert "text.script" in alarm["fields"]
     assert "DRIFT of default version 1" in project.said[-1]
     store = client(project.root)
-    (run,) = store.search_runs([store.get_experiment_by_name("default").experiment_id], "tags.`gristmill.watches` = '1'")
-    assert [point.step for point in store.get_metric_history(run.info.run_id, "drifted.inputs")] == [1, 2]
+    (run,) = store.search_runs(
+        [store.get_experiment_by_name("default").experiment_id], "tags.`gristmill.watches` = '1'"
+    )
+    assert [
+        point.step for point in store.get_metric_history(run.info.run_id, "drifted.inputs")
+    ] == [1, 2]
     assert "text.script" in run.data.tags["drift.inputs"]
     shown = project.command("monitor")
     assert shown.returncode == monitor.DRIFTED, shown.stderr
@@ -173,14 +268,18 @@ def test_a_webhook_is_told_and_one_that_is_down_is_not_and_hurts_nobody(project:
     project.look(webhook=url)
     server.shutdown()
     server.server_close()
-    assert [(each["event"], each["pipeline"], each["version"]) for each in came] == [("drift", "default", 1)]
+    assert [(each["event"], each["pipeline"], each["version"]) for each in came] == [
+        ("drift", "default", 1)
+    ]
     project.asked(ENGLISH[:60])
     assert project.look(webhook=url)["alarms"] == 2
     assert "the webhook of monitor.webhook was not told: ConnectError" in project.said
     assert "secret-path" not in "".join(project.said)
 
 
-def test_a_registry_that_is_away_stops_no_look(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_is_away_stops_no_look(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(*_: Any) -> None:
         raise EnvironmentFault("does not answer")
 
@@ -203,13 +302,21 @@ def test_a_fall_of_accuracy_is_drift_unless_the_labels_are_rejected(project: Pro
     more = project.asked(like(19))
     project.labelled(more, right=False)
     told = project.look()
-    assert (told["accuracy"]["drift"], told["accuracy"]["findings"][0]["change"]) == ([], "90.0% -> 95.0%"), "the window before is the one that ended"
+    assert (told["accuracy"]["drift"], told["accuracy"]["findings"][0]["change"]) == (
+        [],
+        "90.0% -> 95.0%",
+    ), "the window before is the one that ended"
     project.labelled(project.asked(like(1)), right=False)
     told = project.look()
-    assert (told["accuracy"]["drift"], told["accuracy"]["findings"][0]["change"]) == (["accuracy"], "90.0% -> 0.0%")
+    assert (told["accuracy"]["drift"], told["accuracy"]["findings"][0]["change"]) == (
+        ["accuracy"],
+        "90.0% -> 0.0%",
+    )
 
 
-def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was(project: Project) -> None:
+def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was(
+    project: Project,
+) -> None:
     ids = project.asked(ENGLISH[:60])
     project.labelled(ids[:20], right=False)
     assert project.look()["alarms"] == 2
@@ -219,12 +326,27 @@ def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was
     told = project.look()
     assert (told["version"], told["windows"], told["alarms"]) == (2, 0, 0)
     assert not (project.home / DRIFT).exists()
-    assert project.look()["before"] == [{"version": 1, "until": told["before"][0]["until"], "labels_until": told["before"][0]["labels_until"], "windows": 2, "alarms": 2}]
+    assert project.look()["before"] == [
+        {
+            "version": 1,
+            "until": told["before"][0]["until"],
+            "labels_until": told["before"][0]["labels_until"],
+            "windows": 2,
+            "alarms": 2,
+        }
+    ]
     store.set_registered_model_alias("default", "champion", "1")
     project.asked(like(10))
     told = project.look()
-    assert (told["version"], told["windows"], told["alarms"], told["waiting"]) == (1, 2, 2, {"inputs": [10, 60], "accuracy": [0, 20]})
-    assert len(project.said) == 2 and not (project.home / DRIFT).exists(), "what was told of once is not told again"
+    assert (told["version"], told["windows"], told["alarms"], told["waiting"]) == (
+        1,
+        2,
+        2,
+        {"inputs": [10, 60], "accuracy": [0, 20]},
+    )
+    assert len(project.said) == 2 and not (project.home / DRIFT).exists(), (
+        "what was told of once is not told again"
+    )
     project.asked(ENGLISH[:50])
     assert (project.look()["windows"], len(project.said)) == (3, 3)
 
@@ -234,7 +356,11 @@ def test_how_far_versions_were_looked_at_is_kept_of_the_latest() -> None:
     for version in range(2, 100):
         told = monitor._turn(told | {"until": float(version)}, version)
     told = monitor._turn(told, 1)
-    assert (told["until"], len(told["before"]), told["before"][-1]["version"]) == (0.0, monitor._VERSIONS, 99)
+    assert (told["until"], len(told["before"]), told["before"][-1]["version"]) == (
+        0.0,
+        monitor._VERSIONS,
+        99,
+    )
     assert monitor._turn(told, 98)["until"] == 99.0
 
 
@@ -253,7 +379,12 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
     (path,) = (project.root / "data" / "feedback" / "default").glob("accepted-*.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [row["id"] for row in rows] == [f"feedback-{id_}-0" for id_ in (ids[0], *ids[2:])]
-    assert rows[0] == {"id": f"feedback-{ids[0]}-0", "text": "电话[number]，房间很干净", "title": "", "label": "差评"}
+    assert rows[0] == {
+        "id": f"feedback-{ids[0]}-0",
+        "text": "电话[number]，房间很干净",
+        "title": "",
+        "label": "差评",
+    }
     assert "no label waits" in project.command("feedback", "list").stdout
 
 
@@ -272,12 +403,19 @@ def accept_and_die(decided: int) -> None:
     feedback.accept("li", all_=True)
 
 
-def test_what_an_accept_that_was_killed_had_not_decided_is_learnt_only_if_a_person_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_accept_that_was_killed_had_not_decided_is_learnt_only_if_a_person_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
-    folder, shown = project.root / "data" / "feedback" / "default", lambda: sorted(path.name for path in folder.glob("accepted-*.jsonl"))
+    folder, shown = (
+        project.root / "data" / "feedback" / "default",
+        lambda: sorted(path.name for path in folder.glob("accepted-*.jsonl")),
+    )
     project.labelled(project.asked(like(2)), right=False)
     accept_and_die(decided=0)
-    assert shown() == [] and len(project.box.waiting()) == 2, "nothing is learnt from what still waits"
+    assert shown() == [] and len(project.box.waiting()) == 2, (
+        "nothing is learnt from what still waits"
+    )
     feedback.reject("li", all_=True)
     assert list(folder.iterdir()) == []
 
@@ -287,7 +425,9 @@ def test_what_an_accept_that_was_killed_had_not_decided_is_learnt_only_if_a_pers
     assert shown() == [] and [label.id for label in project.box.waiting()] == ids[2:]
     feedback.list_()
     (name,) = shown()
-    assert [json.loads(line)["id"] for line in (folder / name).read_text(encoding="utf-8").splitlines()] == [f"feedback-{id_}-0" for id_ in ids[:2]]
+    assert [
+        json.loads(line)["id"] for line in (folder / name).read_text(encoding="utf-8").splitlines()
+    ] == [f"feedback-{id_}-0" for id_ in ids[:2]]
     assert [path.name for path in folder.iterdir()] == [name]
 
 

@@ -36,9 +36,16 @@ def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:
 
 def test_argument_and_option_mean_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     champions(monkeypatch)
-    assert choose_pipeline(root, "digits", None) == choose_pipeline(root, None, "digits") == choose_pipeline(root, "digits", "digits") == "digits"
+    assert (
+        choose_pipeline(root, "digits", None)
+        == choose_pipeline(root, None, "digits")
+        == choose_pipeline(root, "digits", "digits")
+        == "digits"
+    )
     assert choose_pipeline(root, None, None) == "default"
-    with pytest.raises(InputError, match="names two pipelines: 'digits' and, with --pipeline, 'reviews'"):
+    with pytest.raises(
+        InputError, match="names two pipelines: 'digits' and, with --pipeline, 'reviews'"
+    ):
         choose_pipeline(root, "digits", "reviews")
 
 
@@ -62,11 +69,16 @@ def test_without_a_name_a_command_says_which_one_it_took(
     assert choose_pipeline(root, None, None) == "default"
     shown = capsys.readouterr()
     assert said in shown.err and bool(shown.err) == bool(said) and not shown.out
-    assert choose_pipeline(root, "default", None) == "default" and choose_pipeline(root, None, None, needs_model=False) == "default"
+    assert (
+        choose_pipeline(root, "default", None) == "default"
+        and choose_pipeline(root, None, None, needs_model=False) == "default"
+    )
     assert not capsys.readouterr().err
 
 
-def test_a_registry_that_is_away_is_no_matter_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_is_away_is_no_matter_here(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(*_: Any) -> None:
         raise EnvironmentFault("away")
 
@@ -120,7 +132,9 @@ class Reached(GristmillError):
     """A command has come to its work."""
 
 
-@pytest.mark.parametrize(("words", "meant"), FORMS.items(), ids=[" ".join(words) for words in FORMS])
+@pytest.mark.parametrize(
+    ("words", "meant"), FORMS.items(), ids=[" ".join(words) for words in FORMS]
+)
 def test_every_command_takes_a_name(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +157,9 @@ def test_every_command_takes_a_name(
         raise Reached("here")
 
     number, named = review._version, feedback._named
-    monkeypatch.setattr(review, "_version", lambda *given: (seen.update(what=number(*given)[1]), number(*given))[1])
+    monkeypatch.setattr(
+        review, "_version", lambda *given: (seen.update(what=number(*given)[1]), number(*given))[1]
+    )
     monkeypatch.setattr(
         feedback,
         "_named",
@@ -167,4 +183,6 @@ def test_every_command_takes_a_name(
 
 def test_words_without_quotes_are_explained(root: Path) -> None:
     result = CliRunner().invoke(cli.app, ["predict", "very", "good"])
-    assert isinstance(result.exception, InputError) and "stands in quotes" in result.exception.remedy
+    assert (
+        isinstance(result.exception, InputError) and "stands in quotes" in result.exception.remedy
+    )

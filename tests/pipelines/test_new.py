@@ -184,7 +184,10 @@ def test_chinese_names_inside_the_repository_and_an_old_encoding(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = [[row, f"这家酒店的房间很大，服务也好，第{row}次来", "好" if row % 2 else "差"] for row in range(40)]
+    rows = [
+        [row, f"这家酒店的房间很大，服务也好，第{row}次来", "好" if row % 2 else "差"]
+        for row in range(40)
+    ]
     table(root / "我的 数据" / "评论.csv", ["编号", "评论", "标签"], rows, "gb18030")
     monkeypatch.chdir(root / "我的 数据")
     lines = create(root, "hotel-1", TEXT, Path("评论.csv"))
@@ -200,7 +203,9 @@ def test_chinese_names_inside_the_repository_and_an_old_encoding(
 def test_options_beat_guesses(root: Path, tmp_path: Path) -> None:
     rows = [[f"the title {row}", f"some text {row}", row % 2, row % 3] for row in range(60)]
     data = table(tmp_path / "a.csv", ["heading", "body", "sentiment", "category"], rows)
-    with pytest.raises(GristmillError, match=r"the label could be 'sentiment' or 'category'\n.*--label"):
+    with pytest.raises(
+        GristmillError, match=r"the label could be 'sentiment' or 'category'\n.*--label"
+    ):
         create(root, "a", TEXT, data)
     with pytest.raises(GristmillError, match=r"the text could be 'heading' or 'body'\n.*--text"):
         create(root, "a", TEXT, data, label="category")
@@ -477,7 +482,10 @@ def test_names_of_splits_are_no_classes(root: Path) -> None:
     data = root / "cnews"
     data.mkdir()
     for split, number in (("train", 60), ("val", 15), ("test", 15)):
-        rows = [f"{('体育', '财经', '科技')[row % 3]}\t{split}的第{row}期报道，话题引发讨论" for row in range(number)]
+        rows = [
+            f"{('体育', '财经', '科技')[row % 3]}\t{split}的第{row}期报道，话题引发讨论"
+            for row in range(number)
+        ]
         (data / f"cnews.{split}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     lines = create(root, "a", TEXT, data)
     assert any("classes: 3 in 90 rows" in line for line in lines)
@@ -495,7 +503,11 @@ def test_pictures_without_a_class_are_counted_as_such(root: Path) -> None:
 
 
 def test_emoji_decide(root: Path, tmp_path: Path) -> None:
-    rows = [[f"上周收到第{row}单的毛巾了{face}", label] for row in range(30) for face, label in (("👍", "正面"), ("😭", "负面"))]
+    rows = [
+        [f"上周收到第{row}单的毛巾了{face}", label]
+        for row in range(30)
+        for face, label in (("👍", "正面"), ("😭", "负面"))
+    ]
     lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
     assert not any("different labels" in line for line in lines)
     assert any("正面 (30), 负面 (30)" in line for line in lines)
@@ -526,11 +538,38 @@ def test_the_readme_of_a_pipeline_says_how_to_run_it(root: Path, tmp_path: Path)
     data = table(tmp_path / "a.csv", ["text", "label"], reviews())
     create(root, "mine", TEXT, data)
     text = (root / "pipelines" / "mine" / "README.md").read_text(encoding="utf-8")
-    for part in (TEXT, data.as_posix(), "gristmill run mine", "dvc exp run pipelines/mine/dvc.yaml"):
+    for part in (
+        TEXT,
+        data.as_posix(),
+        "gristmill run mine",
+        "dvc exp run pipelines/mine/dvc.yaml",
+    ):
         assert part in text
 
 
-@pytest.mark.parametrize("value", ["no", "1e-3", "", " a", "a: b", "x #y", "\x85", "中文", "007", "~", "a\nb", "\U0001f600", "[x]", "null", "-", "1_000", "0x1f", "12:30"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "no",
+        "1e-3",
+        "",
+        " a",
+        "a: b",
+        "x #y",
+        "\x85",
+        "中文",
+        "007",
+        "~",
+        "a\nb",
+        "\U0001f600",
+        "[x]",
+        "null",
+        "-",
+        "1_000",
+        "0x1f",
+        "12:30",
+    ],
+)
 def test_scalars_read_as_they_were_in_every_yaml(value: str) -> None:
     import yaml
     from ruamel.yaml import YAML

@@ -47,14 +47,18 @@ OUTPUTS = (
 
 @pytest.mark.parametrize("path", OUTPUTS)
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_file_in_outputs_of_any_pipeline_is_no_source(root: Path, path: str, absolute: bool) -> None:
+def test_a_file_in_outputs_of_any_pipeline_is_no_source(
+    root: Path, path: str, absolute: bool
+) -> None:
     given = f"{root}/{path}" if absolute else path
     assert " lies in " in (path_mistake(root, "fresh", given) or "")
     with pytest.raises(InputError, match="move it to data/sources/fresh/"):
         check_input_path(root, "fresh", given, "--data")
 
 
-@pytest.mark.parametrize("path", ["data", ".", "", "..", "/", "data/own", "data/fresh", "data/../data", "DATA"])
+@pytest.mark.parametrize(
+    "path", ["data", ".", "", "..", "/", "data/own", "data/fresh", "data/../data", "DATA"]
+)
 def test_a_folder_that_holds_outputs_is_no_source(root: Path, path: str) -> None:
     assert " holds " in (path_mistake(root, "fresh", path) or "")
     with pytest.raises(InputError, match="data/sources/fresh/"):
@@ -85,7 +89,9 @@ def test_links_are_followed_both_ways(root: Path, tmp_path: Path) -> None:
     safe = root / "data" / "sources"
     (safe / "link.csv").symlink_to("../raw/mine.csv")
     (safe / "folder").symlink_to(root / "data" / "raw")
-    assert path_mistake(root, "own", "data/sources/link.csv") and path_mistake(root, "own", "data/sources/folder/mine.csv")
+    assert path_mistake(root, "own", "data/sources/link.csv") and path_mistake(
+        root, "own", "data/sources/folder/mine.csv"
+    )
     # A folder whose files are links to outputs, and a link to the folder above all outputs.
     (safe / "many").mkdir()
     (safe / "many" / "deep").mkdir()
@@ -114,7 +120,9 @@ def test_links_that_lead_nowhere_are_no_trouble(root: Path) -> None:
 def test_a_project_reached_through_a_link(root: Path, tmp_path: Path) -> None:
     alias = tmp_path / "alias"
     alias.symlink_to(root)
-    assert path_mistake(alias, "own", str(root / "data" / "raw" / "x")) and path_mistake(root, "own", str(alias / "data" / "raw" / "x"))
+    assert path_mistake(alias, "own", str(root / "data" / "raw" / "x")) and path_mistake(
+        root, "own", str(alias / "data" / "raw" / "x")
+    )
 
 
 def test_state_counts_where_it_is_asked_for(root: Path) -> None:

@@ -40,9 +40,24 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     """A project whose source is a database of 40 reviews."""
     made = Small(tmp_path_factory.mktemp("pull") / "p")
     (made.root / "dvc.yaml").write_text(DVC.replace("mine/rows.csv", SHOP), encoding="utf-8")
-    (made.root / "work.py").write_text(WORK.replace("mine/rows.csv", f"{SHOP}/{shards.WATERMARK}"), encoding="utf-8")
+    (made.root / "work.py").write_text(
+        WORK.replace("mine/rows.csv", f"{SHOP}/{shards.WATERMARK}"), encoding="utf-8"
+    )
     made.edit("params.yaml", {"ingest": {"source": None}})
-    made.edit("params.yaml", {"ingest": {"source": {"kind": "sql", "path": SHOP, "url": "sqlite:///${SHOP_FILE}", "table": "reviews", "cursor": "id"}}})
+    made.edit(
+        "params.yaml",
+        {
+            "ingest": {
+                "source": {
+                    "kind": "sql",
+                    "path": SHOP,
+                    "url": "sqlite:///${SHOP_FILE}",
+                    "table": "reviews",
+                    "cursor": "id",
+                }
+            }
+        },
+    )
     (made.root / ".gitignore").open("a").write("/shop.db\n")
     made.commit()
     with sqlite3.connect(made.root / "shop.db") as connection:
@@ -53,16 +68,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 def add(small: Small, ids: Any) -> None:
     with sqlite3.connect(small.root / "shop.db") as connection:
-        connection.executemany("INSERT INTO reviews VALUES (?, ?, ?)", [(number, *row) for number, row in zip(ids, reviews(len(ids)), strict=True)])
+        connection.executemany(
+            "INSERT INTO reviews VALUES (?, ?, ?)",
+            [(number, *row) for number, row in zip(ids, reviews(len(ids)), strict=True)],
+        )
 
 
-def test_a_retrain_pulls_first_and_its_record_says_how_far(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_retrain_pulls_first_and_its_record_says_how_far(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert retrain(small.root, "default") == 0
     first = small.records()[-1]
     assert (first.outcome, first.rows, first.cursor) == ("promoted", 40, "39")
     assert fresh(small.root, "default") is None
     add(small, range(40, 43))
-    assert fresh(small.root, "default") is not None and pulled(small.root, "default")  # which the scheduler asks
+    assert fresh(small.root, "default") is not None and pulled(
+        small.root, "default"
+    )  # which the scheduler asks
     assert (small.root / SHOP / shards.WATERMARK).is_file()
     assert "pulled 3 new rows" in capsys.readouterr().out
     done = small.gristmill("history")
@@ -81,9 +103,15 @@ def test_one_at_a_time(small: Small) -> None:
     (small.root / "other").symlink_to(small.root / SHOP)  # of another pipeline, say
     before = (small.root / SHOP / shards.WATERMARK).read_bytes()
     add(small, [50])
-    with only_one(lock_of(small.root, shop.model_copy(update={"path": "other"})), "x"), pytest.raises(EnvironmentFault, match=f"a pull into {SHOP} is under way"):
+    with (
+        only_one(lock_of(small.root, shop.model_copy(update={"path": "other"})), "x"),
+        pytest.raises(EnvironmentFault, match=f"a pull into {SHOP} is under way"),
+    ):
         pull_first(small.root, params)
-    with only_one(small.root / "data" / ".state" / "run.lock", "x"), pytest.raises(EnvironmentFault):
+    with (
+        only_one(small.root / "data" / ".state" / "run.lock", "x"),
+        pytest.raises(EnvironmentFault),
+    ):
         run_pipeline(small.root, "default")
     assert (small.root / SHOP / shards.WATERMARK).read_bytes() == before
 
@@ -94,13 +122,25 @@ def test_no_rows_come_between_what_a_stage_reads_and_what_dvc_hashes(small: Smal
     add(small, [51])
     wait = "import pathlib, time; pathlib.Path('begun').touch(); [time.sleep(0.05) for _ in range(1200) if not pathlib.Path('end').exists()]"
     (small.root / "hold").mkdir()
-    (small.root / "hold" / "dvc.yaml").write_text(json.dumps({"stages": {"hold": {"cmd": f'python -c "{wait}"', "deps": [f"../{SHOP}"]}}}))
-    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "hold/dvc.yaml"], cwd=small.root, stdout=subprocess.DEVNULL) as dvc:
+    (small.root / "hold" / "dvc.yaml").write_text(
+        json.dumps({"stages": {"hold": {"cmd": f'python -c "{wait}"', "deps": [f"../{SHOP}"]}}})
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "hold/dvc.yaml"],
+        cwd=small.root,
+        stdout=subprocess.DEVNULL,
+    ) as dvc:
         assert wait_until(lambda: (small.root / "hold" / "begun").exists(), 60)
-        with pytest.raises(EnvironmentFault, match=f"{SHOP}: DVC reads the folder: .*busy.*{dvc.pid}"):
+        with pytest.raises(
+            EnvironmentFault, match=f"{SHOP}: DVC reads the folder: .*busy.*{dvc.pid}"
+        ):
             pull_first(small.root, params)
         (small.root / "hold" / "end").touch()
-    assert dvc.returncode == 0 and (made := pull_first(small.root, params)) is not None and made.new == 1
+    assert (
+        dvc.returncode == 0
+        and (made := pull_first(small.root, params)) is not None
+        and made.new == 1
+    )
 
 
 def test_a_source_that_is_no_database(small: Small) -> None:
@@ -112,17 +152,30 @@ def test_a_source_that_is_no_database(small: Small) -> None:
         pull_now(small.root, load(file), False)
 
 
-def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_code(small: Small) -> None:
+def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_code(
+    small: Small,
+) -> None:
     params = load(small.root / "params.yaml")
     folder = memo_folder(small.root, params, "clean")
-    assert folder is not None and folder.parent == small.root.resolve() / "data" / ".state" / "memo" / "clean"
+    assert (
+        folder is not None
+        and folder.parent == small.root.resolve() / "data" / ".state" / "memo" / "clean"
+    )
     copy = small.root / ".dvc" / "tmp" / "retrain" / "default"
     code = Path("components")
     (copy / code).parent.mkdir(parents=True)
     (copy / code).symlink_to(small.root / code)
     assert memo_folder(copy, params, "clean") == folder
     keys = {}
-    for name in ("clean/rows.py", "fields/text.py", "core/memo.py", "tasks/base.py", "tasks/text_classification/schema.py", "tasks/text_classification/judge.py", "ingest/rows.py"):
+    for name in (
+        "clean/rows.py",
+        "fields/text.py",
+        "core/memo.py",
+        "tasks/base.py",
+        "tasks/text_classification/schema.py",
+        "tasks/text_classification/judge.py",
+        "ingest/rows.py",
+    ):
         file = small.root / code / name
         text = file.read_bytes()
         file.write_bytes(text + b"\n")

@@ -37,17 +37,69 @@ WHO = ("--by", "李雷", "--note", "看过了,可以")
 def put(root: Path, seed: int, right: str, gates: list[Gate], **tags: str) -> None:
     """A version with a card as the stage writes it."""
     bundle = root.parent / f"bundle-{seed}"
-    card = Card(task="any", runtime="numpy", architecture="linear", config={}, classes=LABELS, seed=seed, data_hash="ab" * 32, params_hash="p" * 64, origin=["train"], versions={"numpy": "2"})
+    card = Card(
+        task="any",
+        runtime="numpy",
+        architecture="linear",
+        config={},
+        classes=LABELS,
+        seed=seed,
+        data_hash="ab" * 32,
+        params_hash="p" * 64,
+        origin=["train"],
+        versions={"numpy": "2"},
+    )
     write_bundle(bundle, card, {"weights.safetensors": bytes(8)})
     ids = [str(place) for place in range(len(right))]
     half = len(ids) // 2
-    cases = Cases(ids, [sign == "+" for sign in right], (), {f"class: {LABELS[0]}": list(range(half)), f"class: {LABELS[1]}": list(range(half, len(ids)))}, name_of(ids, ids))
+    cases = Cases(
+        ids,
+        [sign == "+" for sign in right],
+        (),
+        {
+            f"class: {LABELS[0]}": list(range(half)),
+            f"class: {LABELS[1]}": list(range(half, len(ids))),
+        },
+        name_of(ids, ids),
+    )
     share = cases.right.count(True) / len(ids)  # type: ignore[attr-defined]
-    row = {"test": {"accuracy": share}, "test_interval": {"accuracy": [share - 0.05, share + 0.05]}, "latency_ms": {"p50": 1.0, "p95": 2.0}, "size_bytes": 8, "throughput_per_s": 900.0}
-    told = {"leaderboard_row": row, "environment": {"python": "3.11", "torch": f"2.{seed}"}, "params": {"seed": seed, "train.epochs": 6}, "classes": LABELS, "gates": as_rows(gates)}
-    more = {"title": f"linear ({seed})", "accuracy": f"{share:.4f}", "accuracy_interval": f"{share - 0.05:.4f} to {share + 0.05:.4f}", "test_cases": str(len(ids)), "test_hash": cases.test}
-    facts = {"data_hash": "ab" * 32, "git_commit": f"{seed}" * 40, "pipeline_params_hash": f"{seed}" * 64} | more | tags
-    made = register(root, "default", bundle, None, facts | {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()})
+    row = {
+        "test": {"accuracy": share},
+        "test_interval": {"accuracy": [share - 0.05, share + 0.05]},
+        "latency_ms": {"p50": 1.0, "p95": 2.0},
+        "size_bytes": 8,
+        "throughput_per_s": 900.0,
+    }
+    told = {
+        "leaderboard_row": row,
+        "environment": {"python": "3.11", "torch": f"2.{seed}"},
+        "params": {"seed": seed, "train.epochs": 6},
+        "classes": LABELS,
+        "gates": as_rows(gates),
+    }
+    more = {
+        "title": f"linear ({seed})",
+        "accuracy": f"{share:.4f}",
+        "accuracy_interval": f"{share - 0.05:.4f} to {share + 0.05:.4f}",
+        "test_cases": str(len(ids)),
+        "test_hash": cases.test,
+    }
+    facts = (
+        {
+            "data_hash": "ab" * 32,
+            "git_commit": f"{seed}" * 40,
+            "pipeline_params_hash": f"{seed}" * 64,
+        }
+        | more
+        | tags
+    )
+    made = register(
+        root,
+        "default",
+        bundle,
+        None,
+        facts | {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()},
+    )
     keep_cases(root, made, cases)
 
 
@@ -59,13 +111,34 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "pipelines" / "cli.py").touch()
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, root / name)
-    doubt = Gate("baseline", False, 0.004, -0.01, "gain of macro_f1 on test over the classical baseline, paired bootstrap", (-0.02, 0.03), borderline=True)
+    doubt = Gate(
+        "baseline",
+        False,
+        0.004,
+        -0.01,
+        "gain of macro_f1 on test over the classical baseline, paired bootstrap",
+        (-0.02, 0.03),
+        borderline=True,
+    )
     leak = Gate("leak", False, 2.0, 0.0, "rows that stand in more than one split")
-    put(root, 1, "+" * 80 + "-" * 20, [Gate("size", True, 0.1, 200.0, "bundle, megabytes"), Gate("champion", None)])
+    put(
+        root,
+        1,
+        "+" * 80 + "-" * 20,
+        [Gate("size", True, 0.1, 200.0, "bundle, megabytes"), Gate("champion", None)],
+    )
     approve(root, "default", 1, GateParams(), who="韩梅梅", why="the first")
     for seed, right, gate in ((2, "+" * 95 + "-" * 5, doubt), (3, "-" * 50 + "+" * 50, leak)):
         put(root, seed, right, [gate, Gate("champion", True, against=1)])
-        release(root, "default", seed, [gate], mode="auto", who="gristmill serve stage", why=f"gates of {seed}")
+        release(
+            root,
+            "default",
+            seed,
+            [gate],
+            mode="auto",
+            who="gristmill serve stage",
+            why=f"gates of {seed}",
+        )
     return root
 
 
@@ -105,37 +178,76 @@ def rows_of(shown: str) -> list[str]:
 
 def test_the_list_says_what_waits_and_what_to_do_next(project: Path) -> None:
     shown = run("review", "list")
-    assert [("waiting" in line, "champion" in line, "leak" in line) for line in rows_of(shown)] == [(False, False, True), (True, False, False), (False, True, False)]
+    assert [("waiting" in line, "champion" in line, "leak" in line) for line in rows_of(shown)] == [
+        (False, False, True),
+        (True, False, False),
+        (False, True, False),
+    ]
     assert "borderline:" in rows_of(shown)[1] and "next: gristmill review show 2" in shown
 
 
 def test_a_card_shows_gates_figures_and_decisions_in_line_with_chinese_names(project: Path) -> None:
     shown = run("review", "show", "2")
-    for part in ("0.9500 on 100 test cases", "ab" * 32, "2" * 40, "borderline", "-0.02 to 0.03", "torch 2.2", "好评, 非常差的评价", "gates of 2"):
+    for part in (
+        "0.9500 on 100 test cases",
+        "ab" * 32,
+        "2" * 40,
+        "borderline",
+        "-0.02 to 0.03",
+        "torch 2.2",
+        "好评, 非常差的评价",
+        "gates of 2",
+    ):
         assert part in shown, part
     slices = [line for line in shown.splitlines() if "class:" in line]
-    assert len({cell_len(line.rstrip()) for line in slices}) == 1 and slices[0].split()[-1] == "1.0000" and slices[1].split()[-1] == "0.9000"
+    assert (
+        len({cell_len(line.rstrip()) for line in slices}) == 1
+        and slices[0].split()[-1] == "1.0000"
+        and slices[1].split()[-1] == "0.9000"
+    )
 
 
 def test_a_diff_pairs_the_answers_and_tells_what_changed(project: Path) -> None:
     shown = run("review", "diff", "2")
     assert re.search("champion +passed", shown) and "15 won, 0 lost" in shown
     figures = r"accuracy +0\.8 \(0\.75 to 0\.85\) +0\.95 \(0\.9 to 1\) +\+0\.1500"
-    for pattern in (figures, r"data +abababababab +the same", r"seed +1 +2", r"torch +2\.1 +2\.2", r"非常差的评价 +50 +0\.6000 +0\.9000 +15, 0"):
+    for pattern in (
+        figures,
+        r"data +abababababab +the same",
+        r"seed +1 +2",
+        r"torch +2\.1 +2\.2",
+        r"非常差的评价 +50 +0\.6000 +0\.9000 +15, 0",
+    ):
         assert re.search(pattern, shown), pattern
     assert "train.epochs" not in shown
     assert "version 1 is the champion itself" in refused(InputError, "review", "diff", "1")
 
 
 def test_approve_reject_rollback_and_history(project: Path) -> None:
-    assert "version 2 of default is champion now (promoted by 李雷); before: version 1" in run("review", "approve", "2", *WHO)
-    assert "version 1 of default is champion now (rolled back by 李雷); before: version 2" in run("rollback", "--by", "李雷", "--note", "慢")
+    assert "version 2 of default is champion now (promoted by 李雷); before: version 1" in run(
+        "review", "approve", "2", *WHO
+    )
+    assert "version 1 of default is champion now (rolled back by 李雷); before: version 2" in run(
+        "rollback", "--by", "李雷", "--note", "慢"
+    )
     told = refused(GateError, "review", "approve", "3", *WHO)
-    assert "refused by leak: rows that stand in more than one split (2 against 0)" in told and "cannot be overridden" in told
-    assert "version 3 of default is rejected by 李雷; champion stays version 1" in run("review", "reject", "3", *WHO)
+    assert (
+        "refused by leak: rows that stand in more than one split (2 against 0)" in told
+        and "cannot be overridden" in told
+    )
+    assert "version 3 of default is rejected by 李雷; champion stays version 1" in run(
+        "review", "reject", "3", *WHO
+    )
     assert "was rejected by 李雷" in refused(GateError, "review", "approve", "3", *WHO)
     shown = run("history")
-    assert [line.split()[2:4] for line in rows_of(shown)] == [["1", "promoted"], ["2", "waiting"], ["3", "refused"], ["2", "promoted"], ["1", "rolled"], ["3", "rejected"]]
+    assert [line.split()[2:4] for line in rows_of(shown)] == [
+        ["1", "promoted"],
+        ["2", "waiting"],
+        ["3", "refused"],
+        ["2", "promoted"],
+        ["1", "rolled"],
+        ["3", "rejected"],
+    ]
     assert "1 → 2" in shown and "2 → 1" in shown and "看过了" in shown
 
 
@@ -155,11 +267,36 @@ def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> No
     shelf = look(project, "default")
     assert shelf
     digest = shelf.version(1).tags["bundle_sha256"]
-    answer = json.dumps({"predictions": [], "id": "a-17", "model": {"name": "default", "version": "1", "data_hash": "ab" * 32, "bundle": digest[:12]}})
+    answer = json.dumps(
+        {
+            "predictions": [],
+            "id": "a-17",
+            "model": {
+                "name": "default",
+                "version": "1",
+                "data_hash": "ab" * 32,
+                "bundle": digest[:12],
+            },
+        }
+    )
     (project / "answer.json").write_text(answer, encoding="utf-8")
-    words = {"number": "1", "hash": digest[:10], "json": answer, "file": "answer.json", "stdin": "-"}[form]
+    words = {
+        "number": "1",
+        "hash": digest[:10],
+        "json": answer,
+        "file": "answer.json",
+        "stdin": "-",
+    }[form]
     shown = run("trace", words, stdin=answer)
-    for part in ("default version 1, the champion", "ab" * 32, "1" * 40, "1" * 64, digest, "size passed", "promoted by 韩梅梅: the first"):
+    for part in (
+        "default version 1, the champion",
+        "ab" * 32,
+        "1" * 40,
+        "1" * 64,
+        digest,
+        "size passed",
+        "promoted by 韩梅梅: the first",
+    ):
         assert part in shown, part
     assert ("answer a-17 was given by" in shown) == (form in ("json", "file", "stdin"))
 
@@ -169,12 +306,18 @@ def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> No
     [
         ("99", "has no version 99"),
         ("abcdef123456", "0 versions of 'default' have a bundle that begins with"),
-        ("no such file.json", "is no version, no hash, no answer and no file that can be read (FileNotFoundError)"),
+        (
+            "no such file.json",
+            "is no version, no hash, no answer and no file that can be read (FileNotFoundError)",
+        ),
         ("x" * 5000, "is no version"),
         ("{}", "is no answer of a gristmill service: it names no model (KeyError)"),
         ('{"model": []}', "it names no model"),
         ("[" * 100_000, "is no version"),
-        ('{"model": {"version": "1", "bundle": "ffff"}}', "the answer names bundle ffff, but version 1 of 'default' is of"),
+        (
+            '{"model": {"version": "1", "bundle": "ffff"}}',
+            "the answer names bundle ffff, but version 1 of 'default' is of",
+        ),
         ('{"model": {"version": "1", "data_hash": "ff"}}', "names data ff"),
         ('{"model": {"name": "nobody", "version": "1"}}', "has no versions of 'nobody'"),
     ],
@@ -185,9 +328,23 @@ def test_a_trace_of_what_is_not_ours_says_so(project: Path, what: str, says: str
 
 def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
     folder = project / "data" / ".state" / "default" / "monitor"
-    rows = [{"id": id_, "item": 0, "time": 1.0, "version": version, "prediction": "a", "probability": 0.9, "input": None} for id_, version in (("ab12" * 8, "2"), ("cd34" * 8, "1"))]
+    rows = [
+        {
+            "id": id_,
+            "item": 0,
+            "time": 1.0,
+            "version": version,
+            "prediction": "a",
+            "probability": 0.9,
+            "input": None,
+        }
+        for id_, version in (("ab12" * 8, "2"), ("cd34" * 8, "1"))
+    ]
     (folder / "requests").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=BASE), folder / "requests" / "part-0000000000001-0.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=BASE),
+        folder / "requests" / "part-0000000000001-0.parquet",
+    )
     # One whose row is no longer in the log, but for which a client sent a label.
     Box(folder / "feedback", 10).add(Label("ef56" * 8, 0, "b", 2.0, "1", "a", 0.9, None))
     assert f"answer {'ab12' * 8} was given by default version 2" in run("trace", "ab12" * 8)
@@ -198,7 +355,9 @@ def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
 
 
 def _two_alike(folder: Path) -> str:
-    Box(folder / "feedback", 10, "1").add(Label("ab12ab" + "0" * 26, 0, "b", 2.0, "1", "a", 0.9, None))
+    Box(folder / "feedback", 10, "1").add(
+        Label("ab12ab" + "0" * 26, 0, "b", 2.0, "1", "a", 0.9, None)
+    )
     return refused(InputError, "trace", "ab12ab")
 
 
@@ -206,26 +365,64 @@ def test_exit_codes_and_what_a_trace_loads(project: Path) -> None:
     """The real command: a refusal is 3, a store that is away 4; a trace takes none of the libraries that take seconds."""
 
     def start(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        given = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", **env}
-        return subprocess.run([sys.executable, "-X", "importtime", "-m", "pipelines.cli", *words], cwd=project, env=given, capture_output=True, text=True)
+        given = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            **env,
+        }
+        return subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "pipelines.cli", *words],
+            cwd=project,
+            env=given,
+            capture_output=True,
+            text=True,
+        )
 
     done = start("review", "approve", "3", *WHO)
-    assert done.returncode == 3 and "error: gates: version 3 of 'default' is refused by leak" in done.stderr
-    assert start("review", "approve", "2", *WHO, MLFLOW_TRACKING_URI="http://127.0.0.1:9").returncode == 4
+    assert (
+        done.returncode == 3
+        and "error: gates: version 3 of 'default' is refused by leak" in done.stderr
+    )
+    assert (
+        start("review", "approve", "2", *WHO, MLFLOW_TRACKING_URI="http://127.0.0.1:9").returncode
+        == 4
+    )
     done = start("trace", "1")
-    imported = {found[1].split(".")[0] for line in done.stderr.splitlines() if (found := re.match(r"import time:.*\| +([\w.]+)$", line))}
+    imported = {
+        found[1].split(".")[0]
+        for line in done.stderr.splitlines()
+        if (found := re.match(r"import time:.*\| +([\w.]+)$", line))
+    }
     assert done.returncode == 0 and "default version 1, the champion" in done.stdout
-    assert "typer" in imported and not imported & {"mlflow", "sqlalchemy", "torch", "ray", "numpy", "pandas", "sklearn", "pyarrow", "scipy"}
+    assert "typer" in imported and not imported & {
+        "mlflow",
+        "sqlalchemy",
+        "torch",
+        "ray",
+        "numpy",
+        "pandas",
+        "sklearn",
+        "pyarrow",
+        "scipy",
+    }
 
 
 def test_nothing_was_registered_yet(tmp_path: Path, project: Path) -> None:
     shutil.rmtree(project / "mlflow")
-    for words in (("review", "list"), ("history",), ("rollback", *WHO), ("review", "approve", "1", *WHO)):
+    for words in (
+        ("review", "list"),
+        ("history",),
+        ("rollback", *WHO),
+        ("review", "approve", "1", *WHO),
+    ):
         assert "pipeline 'default' has no versions yet" in refused(InputError, *words)
     assert not (project / "mlflow").exists()
 
 
-def test_a_locked_store_is_an_environment_fault(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_store_is_an_environment_fault(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sqlite3
 
     from components.registry import store

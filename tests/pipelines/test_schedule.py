@@ -53,7 +53,9 @@ def test_a_time_that_has_come_is_due_once(tmp_path: Path, clock: Clock) -> None:
     assert rule.look() is None
 
 
-def test_a_time_that_comes_during_a_long_retrain_is_due_after_it(tmp_path: Path, clock: Clock) -> None:
+def test_a_time_that_comes_during_a_long_retrain_is_due_after_it(
+    tmp_path: Path, clock: Clock
+) -> None:
     rule = at(tmp_path, clock)
     rule.look()
     clock.now += timedelta(days=1)
@@ -65,7 +67,9 @@ def test_a_time_that_comes_during_a_long_retrain_is_due_after_it(tmp_path: Path,
     assert rule.look() is None
 
 
-def test_times_that_were_missed_are_caught_up_once_after_a_restart(tmp_path: Path, clock: Clock) -> None:
+def test_times_that_were_missed_are_caught_up_once_after_a_restart(
+    tmp_path: Path, clock: Clock
+) -> None:
     assert at(tmp_path, clock).look() is None
     clock.now += timedelta(days=5)
     rule = at(tmp_path, clock)
@@ -74,7 +78,9 @@ def test_times_that_were_missed_are_caught_up_once_after_a_restart(tmp_path: Pat
     assert rule.look() is None and at(tmp_path, clock).look() is None
 
 
-def test_a_clock_that_goes_back_neither_repeats_nor_stops_anything(tmp_path: Path, clock: Clock) -> None:
+def test_a_clock_that_goes_back_neither_repeats_nor_stops_anything(
+    tmp_path: Path, clock: Clock
+) -> None:
     rule = at(tmp_path, clock)
     rule.look()
     clock.now += timedelta(days=365)
@@ -95,7 +101,9 @@ def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Pa
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
 
 
-def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(tmp_path: Path) -> None:
+def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(
+    tmp_path: Path,
+) -> None:
     looks = iter(range(1000))
     files = OnNews(Memory(tmp_path / "files.json"), lambda: str(next(looks)))
     due = list[int]()
@@ -108,26 +116,35 @@ def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(tm
     pulled = OnNews(Memory(tmp_path / "pulled.json"), lambda: next(found), lambda: True)
     assert pulled.look() == "new data"
     pulled.taken()
-    assert [pulled.look() for _ in range(3)] == [None, "new data", None], "each pull is whole; what was tried is not new"
+    assert [pulled.look() for _ in range(3)] == [None, "new data", None], (
+        "each pull is whole; what was tried is not new"
+    )
 
 
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """No file may grow."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_what_a_full_disk_does_not_take_is_known_and_written_later(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+def test_what_a_full_disk_does_not_take_is_known_and_written_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     memory = Memory(tmp_path / "schedule.json")
     memory.keep(tried="a")
     request.getfixturevalue("full_disk")
     memory.keep(tried="b")
     memory.keep(drift="noon")
-    assert memory.facts == {"tried": "b", "drift": "noon"} and Memory(memory.path).facts == {"tried": "a"}
+    assert memory.facts == {"tried": "b", "drift": "noon"} and Memory(memory.path).facts == {
+        "tried": "a"
+    }
     assert capsys.readouterr().out.count("cannot be written") == 1
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
     memory.settle()
@@ -143,7 +160,12 @@ class Drifting:
         (folder / "monitor").mkdir()
 
     def rule(self) -> OnDrift:
-        return OnDrift(OnNews(Memory(self.folder / "schedule.json"), lambda: self.found), self.folder, lambda: self.champion, self.advice)
+        return OnDrift(
+            OnNews(Memory(self.folder / "schedule.json"), lambda: self.found),
+            self.folder,
+            lambda: self.champion,
+            self.advice,
+        )
 
     def advice(self) -> str:
         self.asked += 1
@@ -151,10 +173,15 @@ class Drifting:
 
     def alarm(self, when: str = "noon") -> None:
         self.window(["length"])
-        (self.folder / "drift.json").write_text(json.dumps({"when": when, "fields": ["length", "script"], "level": 0.05, "version": 1}), encoding="utf-8")
+        (self.folder / "drift.json").write_text(
+            json.dumps({"when": when, "fields": ["length", "script"], "level": 0.05, "version": 1}),
+            encoding="utf-8",
+        )
 
     def window(self, drift: list[str]) -> None:
-        (self.folder / "monitor" / "latest.json").write_text(json.dumps({"version": 1, "inputs": {"drift": drift}}), encoding="utf-8")
+        (self.folder / "monitor" / "latest.json").write_text(
+            json.dumps({"version": 1, "inputs": {"drift": drift}}), encoding="utf-8"
+        )
 
 
 @pytest.fixture
@@ -165,7 +192,9 @@ def drifting(tmp_path: Path) -> Drifting:
 DUE = "drift of length, script, and new data"
 
 
-def test_drift_waits_for_an_alarm_and_an_alarm_counts_once_when_it_has_passed(drifting: Drifting) -> None:
+def test_drift_waits_for_an_alarm_and_an_alarm_counts_once_when_it_has_passed(
+    drifting: Drifting,
+) -> None:
     rule = drifting.rule()
     assert rule.look() is None and rule.look() is None
     drifting.alarm()
@@ -203,11 +232,17 @@ def test_an_alarm_during_a_retrain_is_not_used_up_by_it(drifting: Drifting) -> N
     assert [rule.look(), rule.look()] == [None, DUE]
 
 
-def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(drifting: Drifting, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(
+    drifting: Drifting, capsys: pytest.CaptureFixture[str]
+) -> None:
     drifting.found = None
     drifting.alarm()
     assert [drifting.rule().look() for _ in range(3)] == [None, None, None]
-    assert drifting.asked == 1 and "drift of length, script, and nothing new to learn from: send labels" in capsys.readouterr().out
+    assert (
+        drifting.asked == 1
+        and "drift of length, script, and nothing new to learn from: send labels"
+        in capsys.readouterr().out
+    )
     drifting.found = "a"
     rule = drifting.rule()
     assert [rule.look(), rule.look()] == [None, DUE]
@@ -220,8 +255,12 @@ def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(drifti
 
 def test_a_second_scheduler_is_refused(tmp_path: Path) -> None:
     with (
-        only_one(Ledger(tmp_path, "default").folder / "schedule.lock", "a scheduler of pipeline default"),
-        pytest.raises(EnvironmentFault, match="a scheduler of pipeline default is under way already: process"),
+        only_one(
+            Ledger(tmp_path, "default").folder / "schedule.lock", "a scheduler of pipeline default"
+        ),
+        pytest.raises(
+            EnvironmentFault, match="a scheduler of pipeline default is under way already: process"
+        ),
     ):
         keep_watch(tmp_path, "default", 1, parse("0 3 * * *"), False)
 
@@ -270,7 +309,12 @@ schedule.keep_watch(Path(sys.argv[1]), "default", 0.1, parse("0 3 * * *"), False
 @pytest.fixture(params=[("idle", "watching"), ("busy", "running")])
 def watching(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     state, ready = request.param
-    process = subprocess.Popen([sys.executable, "-c", WATCH, str(tmp_path), state], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCH, str(tmp_path), state],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert process.stdout
     while ready not in process.stdout.readline():
         assert process.poll() is None
@@ -288,7 +332,14 @@ def test_a_signal_ends_it_cleanly(watching: subprocess.Popen[str], number: signa
 
 def test_a_full_disk_does_not_end_it_nor_make_it_retrain_again(tmp_path: Path) -> None:
     here = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", WATCH, ".", "full"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(here)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCH, ".", "full"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(here)},
+    )
     assert process.stderr
     for _ in range(4):
         assert process.stderr.readline() == "looked again\n"
@@ -297,14 +348,22 @@ def test_a_full_disk_does_not_end_it_nor_make_it_retrain_again(tmp_path: Path) -
     assert out.count("running") == 1 and "Traceback" not in error, error
 
 
-def test_a_retrain_under_way_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retrain_under_way_is_told_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipelines import schedule
 
     sleeper = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); open('ready', 'w').close(); time.sleep(60)"
     real = subprocess.Popen
-    monkeypatch.setattr(schedule.subprocess, "Popen", lambda words, **rest: real([sys.executable, "-c", sleeper], **rest))
+    monkeypatch.setattr(
+        schedule.subprocess,
+        "Popen",
+        lambda words, **rest: real([sys.executable, "-c", sleeper], **rest),
+    )
     stop, codes = threading.Event(), list[int]()
-    thread = threading.Thread(target=lambda: codes.append(schedule.run(tmp_path, "default", "test", stop)))
+    thread = threading.Thread(
+        target=lambda: codes.append(schedule.run(tmp_path, "default", "test", stop))
+    )
     thread.start()
     while not (tmp_path / "ready").exists():
         time.sleep(0.05)

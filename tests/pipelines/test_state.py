@@ -24,7 +24,9 @@ def key(params: Params, **knobs: Any) -> str:
     """The state key of tune with other knobs."""
     section = params.sections["tune"]
     twin = type(section).model_validate(section.model_dump() | knobs)
-    return state_folder(ROOT, replace(params, sections={**params.sections, "tune": twin}), "tune", {}).name
+    return state_folder(
+        ROOT, replace(params, sections={**params.sections, "tune": twin}), "tune", {}
+    ).name
 
 
 def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -> None:
@@ -40,28 +42,48 @@ def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -
         {"pending_timeout_s": 9.0},
         {"warm_start": 5},
     ]
-    others: list[dict[str, Any]] = [{"searcher": "optuna"}, {"scheduler": "none"}, {"epochs": 3}, {"reduction_factor": 3}, {"space": {"learning_rate": {"uniform": [0.1, 0.2]}}}]
+    others: list[dict[str, Any]] = [
+        {"searcher": "optuna"},
+        {"scheduler": "none"},
+        {"epochs": 3},
+        {"reduction_factor": 3},
+        {"space": {"learning_rate": {"uniform": [0.1, 0.2]}}},
+    ]
     assert {key(params, **knobs) for knobs in same} == {key(params)}
-    assert len({key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}) == len(others) + 2
+    assert (
+        len(
+            {key(params), *(key(params, **knobs) for knobs in others), key(replace(params, seed=8))}
+        )
+        == len(others) + 2
+    )
 
 
 def test_fresh_reaches_the_stages_through_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
     stages: list[bool] = []
-    monkeypatch.setattr(run, "_follow", lambda words, root, environment: seen.append(environment) or 130)
+    monkeypatch.setattr(
+        run, "_follow", lambda words, root, environment: seen.append(environment) or 130
+    )
     monkeypatch.setattr(run, "_release_cluster", lambda root: None)
     monkeypatch.setattr(account, "begin", lambda root, params: None)
     monkeypatch.setattr(stage, "run_stage", lambda root, name, params, fresh: stages.append(fresh))
     for fresh in (True, False):
         assert run.run_pipeline(ROOT, "default", fresh) == 130
-        assert CliRunner().invoke(app, ["stage", "tune"], env={FRESH: seen[-1].get(FRESH)}).exit_code == 0
+        assert (
+            CliRunner().invoke(app, ["stage", "tune"], env={FRESH: seen[-1].get(FRESH)}).exit_code
+            == 0
+        )
     assert stages == [True, False]
 
 
 def test_a_population_of_another_size_is_another_search() -> None:
     params = load(ROOT / "params.yaml")
     pbt = {"scheduler": "pbt", "space": {"learning_rate": {"uniform": [0.1, 0.2]}}}
-    assert key(params, **pbt, trials=9) != key(params, **pbt) != key(params, **pbt, perturb_epochs=1, epochs=3)
+    assert (
+        key(params, **pbt, trials=9)
+        != key(params, **pbt)
+        != key(params, **pbt, perturb_epochs=1, epochs=3)
+    )
     assert key(params, **pbt, total_epochs=3) == key(params, **pbt)
 
 
@@ -81,8 +103,19 @@ def test_records_of_studies_outlive_the_states_beside_them(tmp_path: Path) -> No
 def test_clean_state_leaves_what_runs(tmp_path: Path) -> None:
     for name in ("train/k1", "tune/k2", "predict/k3"):
         (tmp_path / "data" / ".state" / name).mkdir(parents=True)
-    with only_one(tmp_path / "data" / ".state" / "train.lock", "stage train"), only_one(tmp_path / "data" / ".state" / "predict" / "k3.lock", "a batch"):
+    with (
+        only_one(tmp_path / "data" / ".state" / "train.lock", "stage train"),
+        only_one(tmp_path / "data" / ".state" / "predict" / "k3.lock", "a batch"),
+    ):
         lines = list(discard_leftovers(tmp_path))
     assert [folder.name for folder, _ in leftovers(tmp_path)] == ["k3", "k1"]
-    assert any(line.startswith("data/.state/train/k1 stays: train is under way already") for line in lines) and "removed data/.state/tune/k2 (0.0 MB)" in lines
-    assert len(list(discard_leftovers(tmp_path))) == 2 and list(discard_leftovers(tmp_path)) == ["nothing to clean: no stage was left unfinished"]
+    assert (
+        any(
+            line.startswith("data/.state/train/k1 stays: train is under way already")
+            for line in lines
+        )
+        and "removed data/.state/tune/k2 (0.0 MB)" in lines
+    )
+    assert len(list(discard_leftovers(tmp_path))) == 2 and list(discard_leftovers(tmp_path)) == [
+        "nothing to clean: no stage was left unfinished"
+    ]

@@ -17,7 +17,10 @@ from pipelines import storage
 
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = [{"Alive": True, "NodeID": str(n), "NodeName": name, "NodeManagerAddress": f"10.0.0.{n}"} for n, name in enumerate(("head", "worker"))]
+    nodes: list[dict[str, Any]] = [
+        {"Alive": True, "NodeID": str(n), "NodeName": name, "NodeManagerAddress": f"10.0.0.{n}"}
+        for n, name in enumerate(("head", "worker"))
+    ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     return nodes
 
@@ -27,7 +30,9 @@ def here(node: str, path: Path) -> None:
     path.write_text(node)
 
 
-def test_no_storage_names_the_nodes_and_the_setting(two_nodes: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_no_storage_names_the_nodes_and_the_setting(
+    two_nodes: list[dict[str, Any]], tmp_path: Path
+) -> None:
     with pytest.raises(EnvironmentFault, match=r"head \(10.0.0.0\), worker \(10.0.0.1\)") as fault:
         storage.check_storage(None, tmp_path)
     assert fault.value.where == "cluster.storage"
@@ -35,22 +40,34 @@ def test_no_storage_names_the_nodes_and_the_setting(two_nodes: list[dict[str, An
     storage.check_storage(None, tmp_path)  # one node sees its own files
 
 
-def test_a_project_outside_the_storage_is_refused(two_nodes: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_project_outside_the_storage_is_refused(
+    two_nodes: list[dict[str, Any]], tmp_path: Path
+) -> None:
     for given in (str(tmp_path / "shared"), "s3://bucket/place"):
         with pytest.raises(EnvironmentFault, match="the project lies outside of it"):
             storage.check_storage(given, tmp_path / "project")
 
 
-def test_a_node_whose_token_does_not_arrive_is_named(two_nodes: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_write", lambda node, path: here(node, path) if node == "0" else None)
+def test_a_node_whose_token_does_not_arrive_is_named(
+    two_nodes: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        storage, "_write", lambda node, path: here(node, path) if node == "0" else None
+    )
     with pytest.raises(EnvironmentFault, match=r"does not arrive here: worker \(10.0.0.1\)"):
         storage.check_storage(str(tmp_path), tmp_path / "project")
-    monkeypatch.setattr(storage, "_write", lambda node, path: here("another", path) if node == "0" else here(node, path))
+    monkeypatch.setattr(
+        storage,
+        "_write",
+        lambda node, path: here("another", path) if node == "0" else here(node, path),
+    )
     with pytest.raises(EnvironmentFault, match=r"does not arrive here: head \(10.0.0.0\)"):
         storage.check_storage(str(tmp_path), tmp_path / "project")
     monkeypatch.setattr(storage, "_write", here)
     storage.check_storage(str(tmp_path), tmp_path / "project")
-    assert not list((tmp_path / "project" / "data" / ".state").iterdir())  # tokens are not left behind
+    assert not list(
+        (tmp_path / "project" / "data" / ".state").iterdir()
+    )  # tokens are not left behind
 
 
 REAL = """
@@ -90,7 +107,13 @@ finally:
 def test_real_nodes_prove_that_they_share_a_folder(tmp_path: Path) -> None:
     """Two nodes on this machine, in a process of their own: what other tests told Ray about tokens stays with them."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    done = subprocess.run([sys.executable, "-c", REAL, str(tmp_path)], env=clean, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-c", REAL, str(tmp_path)],
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     none, shared, broken = done.stdout.splitlines()
     assert "the cluster has 2 nodes" in none, done.stderr
     assert shared == "taken"

@@ -16,7 +16,9 @@ from pipelines.summary import kept_report, show_summary
 
 
 def params(name: str) -> Any:
-    return SimpleNamespace(name=name, pipeline=SimpleNamespace(data="data" if name == "default" else f"data/{name}"))
+    return SimpleNamespace(
+        name=name, pipeline=SimpleNamespace(data="data" if name == "default" else f"data/{name}")
+    )
 
 
 @pytest.fixture
@@ -25,7 +27,11 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
 
     def keep(what: Any) -> None:
-        lines.append(what if isinstance(what, str) else " | ".join(str(column.header) for column in what.columns))
+        lines.append(
+            what
+            if isinstance(what, str)
+            else " | ".join(str(column.header) for column in what.columns)
+        )
 
     monkeypatch.setattr(summary, "console", SimpleNamespace(print=keep))
     return lines
@@ -44,15 +50,23 @@ def reports(root: Path, name: str, decision: str, metric: str = "macro_f1") -> P
         "test_interval": {"accuracy": [0.8, 0.9], "macro_f1": [0.81, 0.89]},
     }
     row |= {"size_bytes": 3.6e6, "latency_ms": {"p50": 1.3}, "throughput_per_s": 408.0}
-    (folder / "leaderboard.json").write_text(json.dumps({"deciding_metric": metric, "candidates": [row]}))
-    (folder / "serve.json").write_text(json.dumps({"model": name, "version": 3, "decision": decision, "gates": {"baseline": "refused"}}))
+    (folder / "leaderboard.json").write_text(
+        json.dumps({"deciding_metric": metric, "candidates": [row]})
+    )
+    (folder / "serve.json").write_text(
+        json.dumps(
+            {"model": name, "version": 3, "decision": decision, "gates": {"baseline": "refused"}}
+        )
+    )
     (folder / "report.html").write_text("<p>report</p>")
     return folder
 
 
 @pytest.mark.parametrize("name", ["default", "mine"])
 @pytest.mark.parametrize("decision", ["refused", "rejected", "experiment", "waiting"])
-def test_next_is_the_review_where_nothing_was_released(tmp_path: Path, shown: list[str], decision: str, name: str) -> None:
+def test_next_is_the_review_where_nothing_was_released(
+    tmp_path: Path, shown: list[str], decision: str, name: str
+) -> None:
     reports(tmp_path, name, decision)
     show_summary(tmp_path, params(name), "gristmill run")
     of = "" if name == "default" else " mine"
@@ -62,7 +76,10 @@ def test_next_is_the_review_where_nothing_was_released(tmp_path: Path, shown: li
 def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) -> None:
     reports(tmp_path, "mine", "promoted")
     show_summary(tmp_path, params("mine"), "gristmill run mine")
-    assert shown[-1] == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
+    assert (
+        shown[-1]
+        == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +89,9 @@ def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) ->
         ("accuracy", "test accuracy | interval | size"),
     ],
 )
-def test_the_table_shows_the_metric_of_the_gates_first(tmp_path: Path, shown: list[str], metric: str, columns: str) -> None:
+def test_the_table_shows_the_metric_of_the_gates_first(
+    tmp_path: Path, shown: list[str], metric: str, columns: str
+) -> None:
     reports(tmp_path, "default", "promoted", metric)
     show_summary(tmp_path, params("default"), "gristmill run")
     assert columns in shown[0]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-CSV = "text,label\n" + "".join(f"这个酒店 {i} 很好 😀 ñ,好评😀\n这个酒店 {i} 很差 ø,差评\n" for i in range(30))
+CSV = "text,label\n" + "".join(
+    f"这个酒店 {i} 很好 😀 ñ,好评😀\n这个酒店 {i} 很差 ø,差评\n" for i in range(30)
+)
 LOCALES = [
     {"PYTHONIOENCODING": "gbk", "PYTHONUTF8": "0"},
     {"PYTHONIOENCODING": "iso-8859-1:strict", "PYTHONUTF8": "0"},

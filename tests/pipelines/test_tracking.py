@@ -31,10 +31,14 @@ def call(root: Path, patch: pytest.MonkeyPatch, *words: str) -> str:
     return done.output
 
 
-def test_backup_restore_move_and_catch_up(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backup_restore_move_and_catch_up(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = "2 experiments, 1 runs, 1 metrics, 0 registered models, 0 model versions, 1 files"
     assert told in call(project, monkeypatch, "backup", str(tmp_path / "b.zip"))
-    assert f"restored {told}" in call(tmp_path / "other", monkeypatch, "restore", str(tmp_path / "b.zip"))
+    assert f"restored {told}" in call(
+        tmp_path / "other", monkeypatch, "restore", str(tmp_path / "b.zip")
+    )
     with pytest.raises(InputError, match="would be lost"):
         call(project, monkeypatch, "restore", str(tmp_path / "b.zip"))
     assert "restored" in call(project, monkeypatch, "restore", "--replace", str(tmp_path / "b.zip"))
@@ -42,6 +46,11 @@ def test_backup_restore_move_and_catch_up(project: Path, tmp_path: Path, monkeyp
     # a database of any kind that SQLAlchemy knows can be moved to
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{tmp_path / 'moved.db'}")
     said = call(project, monkeypatch, "move", "--artifacts", str(tmp_path / "files"))
-    assert "copied, compared and equal: experiments 2" in said and "files read back and equal: 1 (0.0 MB)" in said
-    assert "were there already" in call(project, monkeypatch, "move", "--artifacts", str(tmp_path / "files"))
+    assert (
+        "copied, compared and equal: experiments 2" in said
+        and "files read back and equal: 1 (0.0 MB)" in said
+    )
+    assert "were there already" in call(
+        project, monkeypatch, "move", "--artifacts", str(tmp_path / "files")
+    )
     shutil.rmtree(tmp_path / "files")

@@ -84,9 +84,15 @@ def test_added_and_changed_files_are_named(root: Path) -> None:
         "data/reports/trials.csv",
     ]
     assert found(root) == expected
-    with pytest.raises(InputError, match="would delete 5 files that no run wrote or that a person changed") as error:
+    with pytest.raises(
+        InputError, match="would delete 5 files that no run wrote or that a person changed"
+    ) as error:
         check_untracked(root, "default", "data", root / "dvc.lock", again="gristmill run")
-    assert all(name in str(error.value) for name in expected) and "data/sources/default/" in error.value.remedy and "gristmill run" in error.value.remedy
+    assert (
+        all(name in str(error.value) for name in expected)
+        and "data/sources/default/" in error.value.remedy
+        and "gristmill run" in error.value.remedy
+    )
     # Later stages only: what an earlier one wrote is not replaced.
     assert untracked(root, "data", root / "dvc.lock", ["tune"]) == ["data/reports/trials.csv"]
 
@@ -106,7 +112,9 @@ def test_a_first_run_finds_files_that_are_there(tmp_path: Path) -> None:
 
 def test_links_into_the_cache_are_known(root: Path) -> None:
     for file in (root / "data" / "raw").iterdir():
-        digest = {"a": "0cc175b9c0f1b6a831c399e269772661", "b": "92eb5ffee6ae2fec3ad71c777531578f"}[file.name]
+        digest = {"a": "0cc175b9c0f1b6a831c399e269772661", "b": "92eb5ffee6ae2fec3ad71c777531578f"}[
+            file.name
+        ]
         file.unlink()
         file.symlink_to(root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:])
     assert found(root) == []
@@ -147,7 +155,12 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 
 def test_the_reports_that_dvc_caches_are_those_of_dvc_yaml() -> None:
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
-    cached = {out.partition("/")[2] for stage in stages.values() for out in stage.get("outs", ()) if isinstance(out, str)}
+    cached = {
+        out.partition("/")[2]
+        for stage in stages.values()
+        for out in stage.get("outs", ())
+        if isinstance(out, str)
+    }
     outputs = {path for stage in STAGES.values() for path in stage.outputs.values()}
     assert {path for path in cached if path.endswith(".json")} == CACHED_REPORTS
     assert {path for path in outputs if not path.endswith(".json")} <= cached

@@ -11,14 +11,24 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FACETS = {"schema": "schema", "encoding": "encode", "models": "models", "learning": "loss", "baselines": "baselines", "judge": "judge", "defaults": "defaults"}  # function of tasks/base.py -> module
+FACETS = {
+    "schema": "schema",
+    "encoding": "encode",
+    "models": "models",
+    "learning": "loss",
+    "baselines": "baselines",
+    "judge": "judge",
+    "defaults": "defaults",
+}  # function of tasks/base.py -> module
 BASE = "components.tasks.base"
 
 
 def file_of(module: str) -> Path | None:
     """The file of a module of this repository."""
     path = ROOT.joinpath(*module.split("."))
-    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+    return next(
+        (each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None
+    )
 
 
 @dataclass
@@ -26,17 +36,28 @@ class Module:
     """One file: its definitions, what its names are bound to, and the rest, which runs at import."""
 
     definitions: dict[str, ast.AST] = field(default_factory=dict)
-    bound: dict[str, tuple[str, str]] = field(default_factory=dict)  # local name -> (module, name in it; "" for the module itself)
+    bound: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # local name -> (module, name in it; "" for the module itself)
     rest: list[ast.AST] = field(default_factory=list)
 
 
 def bindings(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:
     """What an import statement binds, as far as it is ours."""
     if isinstance(node, ast.Import):
-        return {alias.asname or alias.name.split(".")[0]: (alias.name, "") for alias in node.names if file_of(alias.name)}
+        return {
+            alias.asname or alias.name.split(".")[0]: (alias.name, "")
+            for alias in node.names
+            if file_of(alias.name)
+        }
     assert node.level == 0, "imports are absolute here"
     module = node.module or ""
-    found = {alias.asname or alias.name: (f"{module}.{alias.name}", "") if file_of(f"{module}.{alias.name}") else (module, alias.name) for alias in node.names}
+    found = {
+        alias.asname or alias.name: (f"{module}.{alias.name}", "")
+        if file_of(f"{module}.{alias.name}")
+        else (module, alias.name)
+        for alias in node.names
+    }
     return found if file_of(module) else {}
 
 
@@ -116,7 +137,11 @@ class Walk:
                 self._reach(target, "")
             if "." in module:
                 self._reach(module.rpartition(".")[0], "")
-            roots = parsed.rest + [decorator for node in parsed.definitions.values() for decorator in getattr(node, "decorator_list", [])]
+            roots = parsed.rest + [
+                decorator
+                for node in parsed.definitions.values()
+                for decorator in getattr(node, "decorator_list", [])
+            ]
         elif name in parsed.definitions:
             roots = [parsed.definitions[name]]
         else:
@@ -141,7 +166,11 @@ class Walk:
                     self._reach(*bound[node.id])
                 elif node.id in parsed.definitions:
                     self._reach(module, node.id)
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and bound.get(node.value.id, ("", "-"))[1] == "":
+            elif (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and bound.get(node.value.id, ("", "-"))[1] == ""
+            ):
                 self._reach(bound[node.value.id][0], node.attr)
 
 

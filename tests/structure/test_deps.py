@@ -24,7 +24,9 @@ CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
 
 def code_deps(stage: str, task: str) -> list[str]:
     """The deps below components/, for a task."""
-    return [dep.replace("${task}", task) for dep in TOLD[stage]["deps"] if dep.startswith("components/")]
+    return [
+        dep.replace("${task}", task) for dep in TOLD[stage]["deps"] if dep.startswith("components/")
+    ]
 
 
 def lies_under(file: str, dep: str) -> bool:
@@ -35,20 +37,35 @@ def lies_under(file: str, dep: str) -> bool:
 @pytest.mark.parametrize(("stage", "task"), CASES)
 def test_each_reached_file_lies_under_a_dep(stage: str, task: str) -> None:
     deps = code_deps(stage, task)
-    uncovered = {file for file in files(stage, task) if not any(lies_under(file, dep) for dep in deps)}
+    uncovered = {
+        file for file in files(stage, task) if not any(lies_under(file, dep) for dep in deps)
+    }
     assert not uncovered, f"dvc.yaml: {stage}.deps lacks {sorted(uncovered)}"
 
 
 @pytest.mark.parametrize(("stage", "task"), CASES)
 def test_each_dep_holds_a_reached_file(stage: str, task: str) -> None:
-    stale = {dep for dep in code_deps(stage, task) if not any(lies_under(file, dep) for file in files(stage, task))}
+    stale = {
+        dep
+        for dep in code_deps(stage, task)
+        if not any(lies_under(file, dep) for file in files(stage, task))
+    }
     assert not stale, f"dvc.yaml: {stage}.deps needs no {sorted(stale)}"
 
 
 @pytest.mark.parametrize(("stage", "task"), CASES)
 def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task: str) -> None:
-    facets = [path.relative_to(ROOT).as_posix() for path in (ROOT / "components" / "tasks").rglob("*.py") if has_code(path)]
-    wide = {file for file in facets if file not in files(stage, task) and any(lies_under(file, dep) for dep in code_deps(stage, task))}
+    facets = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "components" / "tasks").rglob("*.py")
+        if has_code(path)
+    ]
+    wide = {
+        file
+        for file in facets
+        if file not in files(stage, task)
+        and any(lies_under(file, dep) for dep in code_deps(stage, task))
+    }
     unwanted = {file for file in wide if file.rpartition("/")[2] not in (SPARE.get(stage), IGNORED)}
     assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
 
@@ -56,12 +73,16 @@ def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task
 def test_dvc_does_not_see_what_chooses_params() -> None:
     lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
     assert f"components/tasks/*/{IGNORED}" in lines
-    assert not [file for stage, task in CASES for file in files(stage, task) if file.endswith(f"/{IGNORED}")]
+    assert not [
+        file for stage, task in CASES for file in files(stage, task) if file.endswith(f"/{IGNORED}")
+    ]
 
 
 @pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])
 def test_the_key_of_a_memo_covers_each_reached_file(stage: str, task: str) -> None:
-    assert set(files(stage, task)) <= {file.relative_to(ROOT).as_posix() for file in memo_code(ROOT, task, stage)}
+    assert set(files(stage, task)) <= {
+        file.relative_to(ROOT).as_posix() for file in memo_code(ROOT, task, stage)
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -73,7 +94,11 @@ def test_modules_are_imported_by_name_only_where_this_test_can_follow() -> None:
     """A dynamic import anywhere else would be a dependency that nobody sees."""
     dynamic = set()
     for path in (ROOT / "components").rglob("*.py"):
-        names = (node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute | ast.Name))
+        names = (
+            node.attr if isinstance(node, ast.Attribute) else node.id
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute | ast.Name)
+        )
         if {"import_module", "__import__", "exec_module"} & set(names):
             dynamic.add(path)
     assert dynamic == {file_of(BASE)}

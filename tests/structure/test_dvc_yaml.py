@@ -34,7 +34,9 @@ def tracked(stage: str) -> list[str]:
 @cache
 def nodes(stage: str) -> list[ast.AST]:
     """All that a stage can run, for any task."""
-    return list({id(node): node for task in base.tasks() for node in reached(stage, task).nodes}.values())
+    return list(
+        {id(node): node for task in base.tasks() for node in reached(stage, task).nodes}.values()
+    )
 
 
 def keys(stage: str, name: str) -> list[str]:
@@ -45,14 +47,23 @@ def keys(stage: str, name: str) -> list[str]:
 
 def key_of(node: ast.AST | None, name: str) -> str | None:
     """The key, if a node is `job.<name>["key"]`."""
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.value, ast.Attribute) and node.value.attr == name:
+    if (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == name
+    ):
         return str(node.slice.value)
     return None
 
 
 def words(stage: str) -> set[str]:
     """All string constants that a stage can use."""
-    return {node.value for node in nodes(stage) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value
+        for node in nodes(stage)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def test_the_stages_are_the_nine_in_order() -> None:
@@ -75,7 +86,9 @@ def test_outs_and_metrics_are_the_outputs(stage: str) -> None:
     assert outs | metrics == {DATA + path for path in STAGES[stage].outputs.values()}
     assert not outs & metrics
     # Metrics are kept in git, so that `dvc metrics diff` needs no cache.
-    assert all(settings == {"cache": False} for entry in told["metrics"] for settings in entry.values())
+    assert all(
+        settings == {"cache": False} for entry in told["metrics"] for settings in entry.values()
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -91,11 +104,19 @@ def test_params_are_those_that_the_code_reads(stage: str) -> None:
     assert {name.split(".")[0] for name in names} - {"seed", "task"} == set(STAGES[stage].sections)
     assert {*keys(stage, "sections"), stage} == set(STAGES[stage].sections)
     assert "task" in names
-    uses_seed = any(isinstance(node, ast.Attribute) and node.attr == "seed" and isinstance(node.value, ast.Name) and node.value.id == "job" for node in nodes(stage))
+    uses_seed = any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "seed"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "job"
+        for node in nodes(stage)
+    )
     assert ("seed" in names) == uses_seed
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if any("." in name for name in tracked(stage))])
+@pytest.mark.parametrize(
+    "stage", [stage for stage in STAGES if any("." in name for name in tracked(stage))]
+)
 def test_a_tracked_part_of_a_section_is_all_that_is_read_of_it(stage: str) -> None:
     parts = [name.split(".") for name in tracked(stage) if "." in name]
     for section, part in parts:
@@ -104,11 +125,21 @@ def test_a_tracked_part_of_a_section_is_all_that_is_read_of_it(stage: str) -> No
 
 def read_of_section(stage: str, section: str) -> Iterator[str]:
     """Attributes read of the variables that hold `job.sections[<section>]`."""
-    held = [node for node in nodes(stage) if isinstance(node, ast.AnnAssign) and key_of(node.value, "sections") == section]
-    assert len(held) == keys(stage, "sections").count(section), "the section is used without a variable of its own: this test cannot see what is read of it"
+    held = [
+        node
+        for node in nodes(stage)
+        if isinstance(node, ast.AnnAssign) and key_of(node.value, "sections") == section
+    ]
+    assert len(held) == keys(stage, "sections").count(section), (
+        "the section is used without a variable of its own: this test cannot see what is read of it"
+    )
     names = {node.target.id for node in held if isinstance(node.target, ast.Name)}
     for node in nodes(stage):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in names
+        ):
             yield node.attr
 
 

@@ -19,12 +19,20 @@ from pipelines.params import SECTIONS, Cluster, Params, Pipeline, Retrain, load,
 from pipelines.stages import STAGES
 from tests.structure.reach import ROOT, Walk, reached
 
-FILES = ["params.yaml", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipelines/*/params.yaml"))]
+FILES = [
+    "params.yaml",
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipelines/*/params.yaml")),
+]
 CASES = [(section, task) for section in SECTIONS for task in base.tasks()]
 # Read by pydantic, to tell one kind of source from the other.
 TAGS = {"kind"}
 # Keys of which only one value is allowed so far: nothing to change them to.
-ONLY_ONE = {"ingest.source.kind", "ingest.source.dataset", "train.architecture", "compress.distill.architecture"}
+ONLY_ONE = {
+    "ingest.source.kind",
+    "ingest.source.dataset",
+    "train.architecture",
+    "compress.distill.architecture",
+}
 
 
 def models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -37,13 +45,22 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def keys(model: type[BaseModel]) -> set[str]:
     """The names of all fields of a model, nested ones too."""
-    below = {key for each in model.model_fields.values() for inner in models(each.annotation) for key in keys(inner)}
+    below = {
+        key
+        for each in model.model_fields.values()
+        for inner in models(each.annotation)
+        for key in keys(inner)
+    }
     return set(model.model_fields) | below
 
 
 def attributes(nodes: Sequence[ast.AST]) -> set[str]:
     """Names that are read as `something.name`."""
-    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    return {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
 
 
 @cache
@@ -58,11 +75,37 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
     readers = [stage for stage, told in STAGES.items() if section in told.sections]
     read = frozenset[str]().union(*(read_by(stage, task) for stage in readers))
     if section == "serve":  # the rest is the running service's
-        read |= attributes([node for name in ("follow", "canary") for node in ast.walk(ast.parse((ROOT / "components" / "serve" / f"{name}.py").read_text(encoding="utf-8")))])
-        read |= attributes(list(ast.walk(ast.parse((ROOT / "pipelines" / "follow.py").read_text(encoding="utf-8")))))
+        read |= attributes(
+            [
+                node
+                for name in ("follow", "canary")
+                for node in ast.walk(
+                    ast.parse(
+                        (ROOT / "components" / "serve" / f"{name}.py").read_text(encoding="utf-8")
+                    )
+                )
+            ]
+        )
+        read |= attributes(
+            list(
+                ast.walk(ast.parse((ROOT / "pipelines" / "follow.py").read_text(encoding="utf-8")))
+            )
+        )
     if section == "ingest":  # where a database is asked, which ingest itself never does
-        read |= attributes([node for name in ("pull", "database") for node in ast.walk(ast.parse((ROOT / "components" / "ingest" / f"{name}.py").read_text(encoding="utf-8")))])
-    nets = set(base.models(task).architectures) if section == "train" else set()  # chosen by train.architecture, with getattr
+        read |= attributes(
+            [
+                node
+                for name in ("pull", "database")
+                for node in ast.walk(
+                    ast.parse(
+                        (ROOT / "components" / "ingest" / f"{name}.py").read_text(encoding="utf-8")
+                    )
+                )
+            ]
+        )
+    nets = (
+        set(base.models(task).architectures) if section == "train" else set()
+    )  # chosen by train.architecture, with getattr
     dead = keys(section_model(section, task)) - read - TAGS - nets
     assert not dead, f"params.yaml: {section}: nothing reads {sorted(dead)}"
 
@@ -70,13 +113,21 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
 @pytest.mark.parametrize("model", [Pipeline, Cluster, Retrain])
 def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -> None:
     files = sorted((ROOT / "pipelines").glob("*.py"))
-    read = attributes([node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))])
+    read = attributes(
+        [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    )
     assert set(model.model_fields) <= read
 
 
 def test_each_key_of_monitoring_is_read_where_a_service_is_watched() -> None:
-    files = [*(ROOT / "components" / "monitor").glob("*.py"), *(ROOT / "pipelines").glob("monitor*.py"), ROOT / "components" / "serve" / "monitored.py"]
-    read = attributes([node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))])
+    files = [
+        *(ROOT / "components" / "monitor").glob("*.py"),
+        *(ROOT / "pipelines").glob("monitor*.py"),
+        ROOT / "components" / "serve" / "monitored.py",
+    ]
+    read = attributes(
+        [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    )
     assert set(MonitorParams.model_fields) <= read
 
 
@@ -102,9 +153,26 @@ def others(value: Any) -> Iterator[Any]:
         yield [*value, value[-1]]
         yield from ([*value[:-1], last] for last in others(value[-1]))
     elif isinstance(value, str):
-        yield from {f"{value}x", "majority", "merge", "adam", "transformer", "review", "linear", "balanced", "fp32", "gru", "optuna", "median", "head", "first", "keep", "fold", "mixed", "fsdp"} - {
-            value
-        }
+        yield from {
+            f"{value}x",
+            "majority",
+            "merge",
+            "adam",
+            "transformer",
+            "review",
+            "linear",
+            "balanced",
+            "fp32",
+            "gru",
+            "optuna",
+            "median",
+            "head",
+            "first",
+            "keep",
+            "fold",
+            "mixed",
+            "fsdp",
+        } - {value}
     elif value is None:
         yield from (1, 0.5, "somewhere", {})
     elif isinstance(value, bool):
@@ -128,7 +196,13 @@ def changed(params: Params, path: tuple[str, ...], tree: dict[str, Any]) -> Para
             place = place[part]
         place[way[-1]] = value
         try:
-            return replace(params, sections={**params.sections, section: section_model(section, params.task).model_validate(twin)})
+            return replace(
+                params,
+                sections={
+                    **params.sections,
+                    section: section_model(section, params.task).model_validate(twin),
+                },
+            )
         except ValidationError:
             continue
     return None
@@ -146,18 +220,33 @@ def test_another_value_of_any_key_is_another_hash(file: str) -> None:
             continue
         assert twin.digest([section]) != params.digest([section]), name
         assert twin.digest_up_to("serve") != params.digest_up_to("serve"), name
-        first = min(stages.index(stage) for stage, told in STAGES.items() if section in told.sections)
+        first = min(
+            stages.index(stage) for stage, told in STAGES.items() if section in told.sections
+        )
         before = (stages.index(section) if section in stages else first) - 1
-        assert before < 0 or twin.digest_up_to(stages[before]) == params.digest_up_to(stages[before]), name
+        assert before < 0 or twin.digest_up_to(stages[before]) == params.digest_up_to(
+            stages[before]
+        ), name
 
 
 def test_seed_and_task_are_part_of_the_hash() -> None:
     params = load(ROOT / "params.yaml")
-    assert len({params.digest([]), replace(params, seed=params.seed + 1).digest([]), replace(params, task="another").digest([])}) == 3
+    assert (
+        len(
+            {
+                params.digest([]),
+                replace(params, seed=params.seed + 1).digest([]),
+                replace(params, task="another").digest([]),
+            }
+        )
+        == 3
+    )
 
 
 def test_a_default_that_is_written_out_is_the_same_hash() -> None:
     params, tree = load(ROOT / "params.yaml"), read_yaml(ROOT / "params.yaml")
     model = section_model("train", params.task)
     full = model.model_validate(tree["train"]).model_dump()
-    assert replace(params, sections={**params.sections, "train": model.model_validate(full)}).digest(["train"]) == params.digest(["train"])
+    assert replace(
+        params, sections={**params.sections, "train": model.model_validate(full)}
+    ).digest(["train"]) == params.digest(["train"])

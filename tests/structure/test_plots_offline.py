@@ -83,15 +83,27 @@ def test_dvc_fills_the_page() -> None:
     page.with_scripts('<script src="https://cdn.example/vega"></script>')
     page.with_element("<div id='x'></div>")
     filled = page.embed()
-    assert "<div id='x'></div>" in filled and "cdn.example" not in filled and "{plot_divs}" not in filled
+    assert (
+        "<div id='x'></div>" in filled
+        and "cdn.example" not in filled
+        and "{plot_divs}" not in filled
+    )
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> None:
     text = TEMPLATE.read_text(encoding="utf-8")
     script = text[text.index("<script>") + len("<script>") : text.index("</script>")]
-    curve = [{"epoch": str(epoch), "loss": str(1 / (epoch + 1)), "rev": rev, "field": field} for rev in ("main", "workspace") for field in ("train", "validation") for epoch in range(3)]
-    pairs = [{"actual": actual, "predicted": predicted, "rev": "workspace"} for actual, predicted in (("<b>", "<b>"), ("<b>", "a"), ("a", "a"), ("a", "a"))]
+    curve = [
+        {"epoch": str(epoch), "loss": str(1 / (epoch + 1)), "rev": rev, "field": field}
+        for rev in ("main", "workspace")
+        for field in ("train", "validation")
+        for epoch in range(3)
+    ]
+    pairs = [
+        {"actual": actual, "predicted": predicted, "rev": "workspace"}
+        for actual, predicted in (("<b>", "<b>"), ("<b>", "a"), ("a", "a"), ("a", "a"))
+    ]
     other = {
         "data": {"values": [{"x": "1", "y": "2"}]},
         "mark": "bar",
@@ -105,14 +117,22 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
         ("#bad", line_spec([{"epoch": "a", "loss": "b", "rev": "workspace", "field": "f"}])),
     ]
     program = tmp_path / "page.js"
-    program.write_text(f"{DOM}\n{script}\nconst specs = {json.dumps(specs)};\n{SHOW}", encoding="utf-8")
+    program.write_text(
+        f"{DOM}\n{script}\nconst specs = {json.dumps(specs)};\n{SHOW}", encoding="utf-8"
+    )
     done = subprocess.run(["node", str(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     places = json.loads(done.stdout)
     drawn = {name: walk(place) for name, place in places.items()}
     lines = [each for each in drawn["#curve"] if each["name"] == "polyline"]
-    assert len(lines) == 4 and {line["attributes"]["stroke-dasharray"] for line in lines} == {"none", "8 5"} and len({line["attributes"]["stroke"] for line in lines}) == 2
-    assert all("NaN" not in value for each in drawn["#curve"] for value in each["attributes"].values())
+    assert (
+        len(lines) == 4
+        and {line["attributes"]["stroke-dasharray"] for line in lines} == {"none", "8 5"}
+        and len({line["attributes"]["stroke"] for line in lines}) == 2
+    )
+    assert all(
+        "NaN" not in value for each in drawn["#curve"] for value in each["attributes"].values()
+    )
     counts = [each["textContent"] for each in drawn["#matrix"] if each["name"] == "title"]
     assert sorted(counts) == [
         "actual <b>, predicted <b>: 1",
@@ -120,5 +140,7 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
         "actual a, predicted <b>: 0",
         "actual a, predicted a: 2",
     ]
-    assert any(each["name"] == "table" for each in drawn["#other"]) and any(each["name"] == "table" for each in drawn["#bad"])
+    assert any(each["name"] == "table" for each in drawn["#other"]) and any(
+        each["name"] == "table" for each in drawn["#bad"]
+    )
     assert places["#empty"]["gone"]

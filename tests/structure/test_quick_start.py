@@ -40,20 +40,31 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     path = tmp_path / "params.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("optimizer: adamw", "optimizer: adamm"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("optimizer: adamw", "optimizer: adamm"),
+        encoding="utf-8",
+    )
     return tmp_path
 
 
 def command(folder: Path, *words: str) -> tuple[dict[str, object], str]:
     """The gristmill command in a process of its own: how it ended and what it had imported; and what it said."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})" + RUN
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=folder, check=True, capture_output=True, text=True
+    )
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 def test_shipped_params_validate_without_heavy_libraries() -> None:
     paths = [ROOT / "params.yaml", *ROOT.glob("pipelines/*/params.yaml")]
-    done = subprocess.run([sys.executable, "-c", LOAD, *map(str, paths)], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *map(str, paths)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     modules = set(json.loads(done.stdout))
     assert "pipelines" in modules
     assert not modules & HEAVY
@@ -62,9 +73,14 @@ def test_shipped_params_validate_without_heavy_libraries() -> None:
 def test_run_with_a_mistake_ends_with_2_before_anything_is_started(checkout: Path) -> None:
     end, said = command(checkout, "run")
     assert end["code"] == 2
-    assert "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)" in said
+    assert (
+        "params.yaml: train.optimizer: 'adamm' is not one of sgd, adagrad, rmsprop, adam, adamw, muon (did you mean 'adamw'?)"
+        in said
+    )
     assert not set(end["modules"]) & HEAVY  # type: ignore[call-overload]
-    assert {path.name for path in checkout.iterdir()} == {"dvc.yaml", "params.yaml", "pipelines"}, "something was written"
+    assert {path.name for path in checkout.iterdir()} == {"dvc.yaml", "params.yaml", "pipelines"}, (
+        "something was written"
+    )
 
 
 def test_stage_with_a_mistake_ends_with_2(checkout: Path) -> None:

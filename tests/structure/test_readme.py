@@ -35,7 +35,11 @@ def blocks(name: str, kinds: str) -> list[str]:
 
 def commands(name: str) -> list[list[str]]:
     """Words of each command in the shell blocks, comments and settings of the environment left out."""
-    lines = [line for block in blocks(name, "sh|bash|shell|console") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [
+        line
+        for block in blocks(name, "sh|bash|shell|console")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
     found = []
     for line in lines:
         words = shlex.split(line.removeprefix("$ "), comments=True)
@@ -65,7 +69,9 @@ def check_make(words: list[str]) -> None:
     """Targets and variables that the Makefile has."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for word in words:
-        pattern = rf"^{re.escape(word.split('=')[0])} \?=" if "=" in word else rf"^{re.escape(word)}:"
+        pattern = (
+            rf"^{re.escape(word.split('=')[0])} \?=" if "=" in word else rf"^{re.escape(word)}:"
+        )
         assert re.search(pattern, makefile, re.MULTILINE), f"the Makefile has no {word}"
 
 
@@ -82,7 +88,11 @@ def check_dvc(words: list[str]) -> None:
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     for target in (getattr(told, "targets", None) or []) if words[0] == "repro" else []:
         file, _, stage = target.rpartition(":")
-        assert target in stages or (ROOT / target).is_file() or ((ROOT / file).is_file() and stage in stages), f"dvc repro {target}: nothing of that name"
+        assert (
+            target in stages
+            or (ROOT / target).is_file()
+            or ((ROOT / file).is_file() and stage in stages)
+        ), f"dvc repro {target}: nothing of that name"
 
 
 CHECKS = {"gristmill": check_gristmill, "make": check_make, "dvc": check_dvc}
@@ -101,7 +111,9 @@ def test_both_languages_tell_the_same_commands(pair: list[str]) -> None:
     assert first_yaml == second_yaml
 
 
-@pytest.mark.parametrize("words", [words for name in PAGES for words in commands(name)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [words for name in PAGES for words in commands(name)], ids=" ".join
+)
 def test_a_command_exists(words: list[str]) -> None:
     if words[0] not in OTHERS:
         assert words[0] in CHECKS, f"{words[0]}: no such command of ours"
@@ -123,7 +135,14 @@ def test_a_command_in_the_text_exists(told: str) -> None:
 
 
 def test_the_checks_refuse_what_does_not_exist() -> None:
-    for check, words in ((check_gristmill, ["rnu"]), (check_gristmill, ["run", "--frsh"]), (check_make, ["rnu"]), (check_make, ["NAME=x"]), (check_dvc, ["repo"]), (check_dvc, ["repro", "no.yaml"])):
+    for check, words in (
+        (check_gristmill, ["rnu"]),
+        (check_gristmill, ["run", "--frsh"]),
+        (check_make, ["rnu"]),
+        (check_make, ["NAME=x"]),
+        (check_dvc, ["repo"]),
+        (check_dvc, ["repro", "no.yaml"]),
+    ):
         with pytest.raises(BaseException):  # noqa: B017 (each tool has its own kind of error)
             check(words)
 
@@ -132,7 +151,13 @@ def test_the_checks_refuse_what_does_not_exist() -> None:
 def test_files_that_it_names_exist(name: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text(name)) if "://" not in link]
     data = [words[words.index("--data") + 1] for words in commands(name) if "--data" in words]
-    sources = [path for kind, path in re.findall(r"kind: (\w+), path: ([\w./-]+)", "".join(blocks(name, "ya?ml"))) if kind != "sql"]  # which a pull makes
+    sources = [
+        path
+        for kind, path in re.findall(
+            r"kind: (\w+), path: ([\w./-]+)", "".join(blocks(name, "ya?ml"))
+        )
+        if kind != "sql"
+    ]  # which a pull makes
     assert sources
     assert links
     assert data

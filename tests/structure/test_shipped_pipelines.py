@@ -39,10 +39,20 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target)
     shutil.copyfile(ROOT / ".dvcignore", root / ".dvcignore")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True)
-    read = subprocess.run([sys.executable, "-c", READ], cwd=root, check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True
+    )
+    read = subprocess.run(
+        [sys.executable, "-c", READ], cwd=root, check=True, capture_output=True, text=True
+    )
     found: dict[str, dict[str, list[str]]] = json.loads(read.stdout)
-    return {address: {kind: [(root / path).resolve().relative_to(root.resolve()).as_posix() for path in paths] for kind, paths in each.items()} for address, each in found.items()}
+    return {
+        address: {
+            kind: [(root / path).resolve().relative_to(root.resolve()).as_posix() for path in paths]
+            for kind, paths in each.items()
+        }
+        for address, each in found.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,7 +77,12 @@ def test_dvc_reads_all_stages(stages: dict[str, dict[str, list[str]]]) -> None:
 
 
 def test_resolved_code_deps_exist(stages: dict[str, dict[str, list[str]]]) -> None:
-    code = {path for each in stages.values() for path in each["deps"] if path.startswith(("components/", "pipelines/"))}
+    code = {
+        path
+        for each in stages.values()
+        for path in each["deps"]
+        if path.startswith(("components/", "pipelines/"))
+    }
     assert len(code) > 20
     assert not {path for path in code if not (ROOT / path).exists()}
 
@@ -78,7 +93,16 @@ def test_outs_of_pipelines_are_apart(stages: dict[str, dict[str, list[str]]]) ->
     assert len(outs) == len(set(outs))
     for folder in FOLDERS:
         params = load(folder / "params.yaml")
-        own = [path for address, each in stages.items() if (address.startswith(f"{folder.relative_to(ROOT).as_posix()}/") if folder != ROOT else "/" not in address) for path in each["outs"]]
+        own = [
+            path
+            for address, each in stages.items()
+            if (
+                address.startswith(f"{folder.relative_to(ROOT).as_posix()}/")
+                if folder != ROOT
+                else "/" not in address
+            )
+            for path in each["outs"]
+        ]
         assert own
         assert all(path.startswith(f"{params.pipeline.data}/") for path in own)
 
@@ -88,5 +112,11 @@ def test_dvc_tracks_each_section(name: str) -> None:
     """A key under no tracked section could be edited without anything being run again; only what changes no result may be untracked."""
     tree = read_yaml(ROOT / name / "params.yaml")
     told = read_yaml(ROOT / "dvc.yaml")["stages"]
-    tracked = {key for stage in told.values() for entry in stage["params"] for keys in entry.values() for key in keys}
+    tracked = {
+        key
+        for stage in told.values()
+        for entry in stage["params"]
+        for keys in entry.values()
+        for key in keys
+    }
     assert set(tree) - tracked - {"monitor"} == {"pipeline", "cluster", "retrain"}

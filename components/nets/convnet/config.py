@@ -12,8 +12,12 @@ from components.core.params import Strict
 class ConvNetConfig(Strict):
     """Widths of the network."""
 
-    channels: list[int] = Field(default=[32, 64], min_length=1, max_length=8)  # of each block; each but the last halves the picture
-    depths: list[int] = Field(default=[], max_length=8)  # convolutions of each block; empty: one each
+    channels: list[int] = Field(
+        default=[32, 64], min_length=1, max_length=8
+    )  # of each block; each but the last halves the picture
+    depths: list[int] = Field(
+        default=[], max_length=8
+    )  # convolutions of each block; empty: one each
     pooling: Literal["none", "average"] = "none"  # of the last block over its positions
     hidden: int = Field(64, ge=0, le=8192)  # 0: no hidden layer before the output
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -29,7 +33,9 @@ class ConvNetConfig(Strict):
     def _equal_lengths(self) -> ConvNetConfig:
         if self.depths and len(self.depths) != len(self.channels):
             blocks, depths = len(self.channels), len(self.depths)
-            raise ValueError(f"channels names {blocks} block(s), depths {depths}: both need one number a block")
+            raise ValueError(
+                f"channels names {blocks} block(s), depths {depths}: both need one number a block"
+            )
         return self
 
     def convolutions(self) -> list[int]:

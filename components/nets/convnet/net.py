@@ -27,8 +27,14 @@ class ConvNet(nn.Module):
     def __init__(self, config: ConvNetConfig, channels: int, size: int, outputs: int) -> None:
         super().__init__()
         depths = config.convolutions()
-        widths = [width for width, depth in zip(config.channels, depths, strict=True) for _ in range(depth)]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise([channels, *widths]))
+        widths = [
+            width
+            for width, depth in zip(config.channels, depths, strict=True)
+            for _ in range(depth)
+        ]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise([channels, *widths])
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
         # Convolutions after which the picture is halved.
         self.halves = {sum(depths[: block + 1]) - 1 for block in range(len(depths) - 1)}
@@ -74,13 +80,20 @@ class ConvNetSurgery:
             width = cast(nn.Conv2d, conv).out_channels
             result.append(Dim(f"convs.{i}", width, places, minimum=4))
         if module.hidden is not None:
-            places = [("hidden.weight", 0, 0, 1), ("hidden.bias", 0, 0, 1), ("head.weight", 1, 0, 1)]
+            places = [
+                ("hidden.weight", 0, 0, 1),
+                ("hidden.bias", 0, 0, 1),
+                ("head.weight", 1, 0, 1),
+            ]
             result.append(Dim("hidden", module.hidden.out_features, places, minimum=8))
         return result
 
     def resize(self, config: ConvNetConfig, widths: Mapping[str, int]) -> ConvNetConfig:
         """New numbers of channels and hidden units; convolutions of one block keep one width."""
         starts = [sum(config.convolutions()[:block]) for block in range(len(config.channels))]
-        channels = [widths.get(f"convs.{start}", size) for start, size in zip(starts, config.channels, strict=True)]
+        channels = [
+            widths.get(f"convs.{start}", size)
+            for start, size in zip(starts, config.channels, strict=True)
+        ]
         hidden = widths.get("hidden", config.hidden)
         return config.model_copy(update={"channels": channels, "hidden": hidden})

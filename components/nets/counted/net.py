@@ -18,8 +18,15 @@ from components.nets.dropout import Dropout
 from components.nets.packed import Layout
 from components.nets.textcnn.net import TextCNN, TextCNNSurgery
 
-_PRIME, _FACTOR, _BITS = 2**31 - 1, 1_540_483_477, 31  # products of the two fit int64: every runtime computes the same
-_ENDS, _LONGEST = (1 << 35, 1 << 36), 3  # marks of n-grams near the beginning and the end, and how many tokens they have at most
+_PRIME, _FACTOR, _BITS = (
+    2**31 - 1,
+    1_540_483_477,
+    31,
+)  # products of the two fit int64: every runtime computes the same
+_ENDS, _LONGEST = (
+    (1 << 35, 1 << 36),
+    3,
+)  # marks of n-grams near the beginning and the end, and how many tokens they have at most
 _NONE = 2**37  # no n-gram's key, above all of them
 _WHOSE = 38  # bits of a key, above which a row's number goes
 _GAIN = 8.0  # length of a row's features: steps of the usual rates then move logits as far as a network's
@@ -38,7 +45,9 @@ class Counted(nn.Module):
         super().__init__()
         self.n, self.min_documents, self.ends = config.n, config.min_documents, config.ends
         # Not learnt, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
-        self.keys = nn.Parameter(torch.full((config.rows,), _NONE), requires_grad=False)  # ascending
+        self.keys = nn.Parameter(
+            torch.full((config.rows,), _NONE), requires_grad=False
+        )  # ascending
         self.rarity = nn.Parameter(torch.zeros(config.rows), requires_grad=False)
         self.wide = nn.Embedding(config.rows, outputs)
         nn.init.zeros_(self.wide.weight)
@@ -51,10 +60,16 @@ class Counted(nn.Module):
         place = torch.arange(ids.shape[1], device=ids.device)
         grams = self.grams(ids, place, mask.sum(1, keepdim=True) - 1 - place)
         keys = torch.where(mask.unsqueeze(-1) > 0, grams, _NONE).flatten(1).sort(1).values  # (n, g)
-        first = keys != F.pad(keys[:, :-1], (1, 0), value=-1)  # how often an n-gram stands in its row says less than that it does (Wang and Manning 2012)
+        first = (
+            keys != F.pad(keys[:, :-1], (1, 0), value=-1)
+        )  # how often an n-gram stands in its row says less than that it does (Wang and Manning 2012)
         rows = self.find(keys)
-        values = _at(self.rarity, rows) * (first & (_at(self.keys, rows) == keys))  # an n-gram that is none meets rows of none, whose rarity is 0
-        values = self.dropout(values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt())
+        values = _at(self.rarity, rows) * (
+            first & (_at(self.keys, rows) == keys)
+        )  # an n-gram that is none meets rows of none, whose rarity is 0
+        values = self.dropout(
+            values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
+        )
         logits: torch.Tensor = (self.wide(rows) * values.unsqueeze(-1)).sum(1) + self.bias
         return logits if self.textcnn is None else logits + self.textcnn(ids, mask)
 
@@ -70,8 +85,13 @@ class Counted(nn.Module):
         for before in range(1, self.n):
             rolling = (F.pad(rolling[..., :-1], (1, 0)) * _FACTOR + ids) % _PRIME
             found.append(torch.where(place >= before, rolling + (before << _BITS), _NONE))
-        for near, mark in zip((place < self.ends, left < self.ends), _ENDS, strict=True) if self.ends else ():
-            found += [torch.where(near & (keys != _NONE), keys + mark, _NONE) for keys in found[: min(self.n, _LONGEST)]]
+        for near, mark in (
+            zip((place < self.ends, left < self.ends), _ENDS, strict=True) if self.ends else ()
+        ):
+            found += [
+                torch.where(near & (keys != _NONE), keys + mark, _NONE)
+                for keys in found[: min(self.n, _LONGEST)]
+            ]
         return torch.stack(found, -1)
 
     def find(self, keys: torch.Tensor) -> torch.Tensor:
@@ -90,17 +110,29 @@ class Counted(nn.Module):
         Args:
             batches: rows laid end to end, "ids" (t,) and "lengths" (n,).
         """
-        seen, documents, total = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 0
+        seen, documents, total = (
+            torch.zeros(0, dtype=torch.long),
+            torch.zeros(0, dtype=torch.long),
+            0,
+        )
         for batch in batches:
             layout = Layout(batch["lengths"])
-            keys = self.grams(batch["ids"], layout.position, layout.lengths[layout.row] - 1 - layout.position)  # (t, keys)
+            keys = self.grams(
+                batch["ids"], layout.position, layout.lengths[layout.row] - 1 - layout.position
+            )  # (t, keys)
             rows = (layout.row.unsqueeze(1) << _WHOSE).expand_as(keys)
             once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _WHOSE) - 1)
             seen, place = torch.unique(torch.cat([seen, once]), return_inverse=True)
-            documents = torch.zeros_like(seen).index_add_(0, place, torch.cat([documents, torch.ones_like(once)]))
+            documents = torch.zeros_like(seen).index_add_(
+                0, place, torch.cat([documents, torch.ones_like(once)])
+            )
             total += len(layout.lengths)
         often = (documents >= self.min_documents).nonzero().flatten()
-        kept = often[documents[often].argsort(descending=True, stable=True)[: len(self.keys)]].sort().values
+        kept = (
+            often[documents[often].argsort(descending=True, stable=True)[: len(self.keys)]]
+            .sort()
+            .values
+        )
         self.keys.fill_(_NONE)[: len(kept)] = seen[kept]
         self.rarity.zero_()[: len(kept)] = ((1 + total) / (1 + documents[kept])).log() + 1
 
@@ -119,7 +151,12 @@ class CountedSurgery:
         if module.textcnn is None:
             return []
         return [
-            Dim(f"textcnn.{dim.name}", dim.size, [(f"textcnn.{name}", *rest) for name, *rest in dim.places], dim.minimum)  # type: ignore[misc]
+            Dim(
+                f"textcnn.{dim.name}",
+                dim.size,
+                [(f"textcnn.{name}", *rest) for name, *rest in dim.places],  # type: ignore[misc]
+                dim.minimum,
+            )
             for dim in TextCNNSurgery().dims(module.textcnn)
         ]
 

@@ -21,8 +21,12 @@ class PretrainedConfig(Strict):
     """How the encoder is used and what of it learns. Which encoder it is, the tokens say."""
 
     way: Literal["full", "head", "lora"] = "full"
-    layer_decay: float = Field(0.9, gt=0, le=1)  # of the learning rate, from each layer to the one below
+    layer_decay: float = Field(
+        0.9, gt=0, le=1
+    )  # of the learning rate, from each layer to the one below
     lora: Lora = Lora()
     pooling: Literal["mean", "first"] = "mean"
     dropout: float = Field(0.1, ge=0, lt=1)  # of what the head sees; the encoder has its own
-    feedforward: int | None = Field(None, ge=1)  # hidden units of a layer, where pruning has changed them
+    feedforward: int | None = Field(
+        None, ge=1
+    )  # hidden units of a layer, where pruning has changed them

@@ -38,8 +38,17 @@ class Pretrained(nn.Module):
         super().__init__()
         self.config = config
         changed = {} if config.feedforward is None else {"intermediate_size": config.feedforward}
-        settings = AutoConfig.for_model(encoder["model_type"], **{name: value for name, value in {**encoder, **changed}.items() if name != "model_type"})
-        self.encoder = _headless(AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32))
+        settings = AutoConfig.for_model(
+            encoder["model_type"],
+            **{
+                name: value
+                for name, value in {**encoder, **changed}.items()
+                if name != "model_type"
+            },
+        )
+        self.encoder = _headless(
+            AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
+        )
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(settings.hidden_size, outputs)
         self.frozen = False
@@ -57,7 +66,9 @@ class Pretrained(nn.Module):
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(n, t, width): the encoder's last layer."""
-        states: torch.Tensor = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        states: torch.Tensor = self.encoder(
+            input_ids=ids, attention_mask=mask.long()
+        ).last_hidden_state
         return states
 
     def table(self) -> nn.Embedding:
@@ -81,22 +92,36 @@ class Pretrained(nn.Module):
             from peft import LoraConfig, inject_adapter_in_model
 
             knobs = self.config.lora
-            lora = LoraConfig(r=knobs.rank, lora_alpha=knobs.alpha, lora_dropout=knobs.dropout, target_modules="all-linear")
+            lora = LoraConfig(
+                r=knobs.rank,
+                lora_alpha=knobs.alpha,
+                lora_dropout=knobs.dropout,
+                target_modules="all-linear",
+            )
             inject_adapter_in_model(lora, self.encoder, _ADAPTER)  # freezes all but the adapters
 
     def rates(self) -> dict[str, float]:
         """Parameter -> factor of the learning rate: 1 for the head, less by `layer_decay` from each layer to the one below, embeddings at the bottom."""
         names = [name for name, _ in self.named_parameters()]
-        depth = {name: int(found[1]) + 1 if (found := _LAYER.search(name)) else 0 for name in names if name.startswith("encoder.")}
+        depth = {
+            name: int(found[1]) + 1 if (found := _LAYER.search(name)) else 0
+            for name in names
+            if name.startswith("encoder.")
+        }
         top = max(depth.values(), default=0) + 1
-        return {name: float(self.config.layer_decay ** (top - depth.get(name, top))) for name in names}
+        return {
+            name: float(self.config.layer_decay ** (top - depth.get(name, top))) for name in names
+        }
 
     def kept(self) -> dict[str, torch.Tensor]:
         """The weights under the names of a net without adapters, these added in."""
         state = {name: value for name, value in self.state_dict().items() if ".lora_" not in name}
         for name, layer in self.named_modules():
             if hasattr(layer, "get_delta_weight"):
-                weight, delta = state.pop(f"{name}.base_layer.weight"), layer.get_delta_weight(_ADAPTER)
+                weight, delta = (
+                    state.pop(f"{name}.base_layer.weight"),
+                    layer.get_delta_weight(_ADAPTER),
+                )
                 state[f"{name}.weight"] = weight + delta
                 if f"{name}.base_layer.bias" in state:
                     state[f"{name}.bias"] = state.pop(f"{name}.base_layer.bias")
@@ -114,10 +139,21 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    loaded: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True)
+    loaded: Any = AutoModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
     model, told = loaded
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-        raise InputError(f"lacks {len(missing)} weights of the encoder, {missing[0]} first", where=str(folder), remedy="take a folder whose config.json and weights belong together")
+        raise InputError(
+            f"lacks {len(missing)} weights of the encoder, {missing[0]} first",
+            where=str(folder),
+            remedy="take a folder whose config.json and weights belong together",
+        )
     return {f"encoder.{name}": value for name, value in _headless(model).state_dict().items()}
 
 
@@ -138,10 +174,16 @@ class PretrainedSurgery:
         for name, inner in module.named_modules():
             layer = name.removesuffix(".intermediate.dense")
             if layer != name and isinstance(inner, nn.Linear):
-                places = [(f"{name}.weight", 0, 0, 1), (f"{name}.bias", 0, 0, 1), (f"{layer}.output.dense.weight", 1, 0, 1)]
+                places = [
+                    (f"{name}.weight", 0, 0, 1),
+                    (f"{name}.bias", 0, 0, 1),
+                    (f"{layer}.output.dense.weight", 1, 0, 1),
+                ]
                 found.append(Dim(layer, inner.out_features, places, minimum=8))
         return found
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:
         """All layers keep as many units: their sizes and the share were the same."""
-        return config.model_copy(update={"feedforward": max(widths.values(), default=config.feedforward)})
+        return config.model_copy(
+            update={"feedforward": max(widths.values(), default=config.feedforward)}
+        )

@@ -11,7 +11,9 @@ class TextCNNConfig(Strict):
     """Widths of the network."""
 
     width: int = Field(128, ge=4, le=4096)
-    channels: int | list[int] = 128  # filters per kernel size; a list gives each kernel its own (as pruning leaves them)
+    channels: int | list[int] = (
+        128  # filters per kernel size; a list gives each kernel its own (as pruning leaves them)
+    )
     kernels: list[int] = [1, 2, 3, 4]
     dropout: float = Field(0.5, ge=0, lt=1)
 
@@ -32,10 +34,16 @@ class TextCNNConfig(Strict):
     @model_validator(mode="after")
     def _pair(self) -> TextCNNConfig:
         if isinstance(self.channels, list) and len(self.channels) != len(self.kernels):
-            raise ValueError(f"channels has {len(self.channels)} numbers of filters for {len(self.kernels)} kernels; give one for each, or one number for all")
+            raise ValueError(
+                f"channels has {len(self.channels)} numbers of filters for {len(self.kernels)} kernels; give one for each, or one number for all"
+            )
         return self
 
     @property
     def filters(self) -> list[int]:
         """Filters of each kernel size."""
-        return list(self.channels) if isinstance(self.channels, list) else [self.channels] * len(self.kernels)
+        return (
+            list(self.channels)
+            if isinstance(self.channels, list)
+            else [self.channels] * len(self.kernels)
+        )

@@ -24,14 +24,22 @@ class TextCNN(nn.Module):
     def __init__(self, config: TextCNNConfig, vocabulary: int, outputs: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, config.width, padding_idx=0)
-        self.convs = nn.ModuleList(nn.Conv1d(config.width, filters, kernel, padding=kernel - 1) for filters, kernel in zip(config.filters, config.kernels, strict=True))
+        self.convs = nn.ModuleList(
+            nn.Conv1d(config.width, filters, kernel, padding=kernel - 1)
+            for filters, kernel in zip(config.filters, config.kernels, strict=True)
+        )
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(sum(config.filters), outputs)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
-        x = (self.embed(ids) * mask.unsqueeze(-1)).transpose(1, 2)  # (n, width, t); padding is zero, like the convolutions' own
-        pooled = [(torch.relu(conv(x)) * self._touches(mask, conv.kernel_size[0])).amax(dim=2) for conv in self.convs]  # type: ignore[index,arg-type]  # each (n, filters)
+        x = (self.embed(ids) * mask.unsqueeze(-1)).transpose(
+            1, 2
+        )  # (n, width, t); padding is zero, like the convolutions' own
+        pooled = [
+            (torch.relu(conv(x)) * self._touches(mask, conv.kernel_size[0])).amax(dim=2)  # type: ignore[arg-type, index]
+            for conv in self.convs
+        ]  # each (n, filters)
         logits: torch.Tensor = self.head(self.dropout(torch.cat(pooled, dim=1)))  # (n, c)
         return logits
 
@@ -51,10 +59,27 @@ class TextCNNSurgery:
         for i, conv in enumerate(module.convs):
             assert isinstance(conv, nn.Conv1d)
             size = conv.out_channels
-            result.append(Dim(f"convs.{i}", size, [(f"convs.{i}.weight", 0, 0, 1), (f"convs.{i}.bias", 0, 0, 1), ("head.weight", 1, start, 1)], minimum=4))
+            result.append(
+                Dim(
+                    f"convs.{i}",
+                    size,
+                    [
+                        (f"convs.{i}.weight", 0, 0, 1),
+                        (f"convs.{i}.bias", 0, 0, 1),
+                        ("head.weight", 1, start, 1),
+                    ],
+                    minimum=4,
+                )
+            )
             start += size
         return result
 
     def resize(self, config: TextCNNConfig, widths: Mapping[str, int]) -> TextCNNConfig:
         """Each kernel gets its own number of filters."""
-        return config.model_copy(update={"channels": [widths.get(f"convs.{i}", size) for i, size in enumerate(config.filters)]})
+        return config.model_copy(
+            update={
+                "channels": [
+                    widths.get(f"convs.{i}", size) for i, size in enumerate(config.filters)
+                ]
+            }
+        )

@@ -26,11 +26,18 @@ class TransformerConfig(Strict):
 
     @model_validator(mode="after")
     def _divides(self) -> TransformerConfig:
-        if self.head_width is None and (not isinstance(self.heads, int) or self.heads < 1 or self.width % self.heads or self.width // self.heads % 2):
+        if self.head_width is None and (
+            not isinstance(self.heads, int)
+            or self.heads < 1
+            or self.width % self.heads
+            or self.width // self.heads % 2
+        ):
             raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
         for name, given in (("heads", self.heads), ("feedforward", self.feedforward)):
             if isinstance(given, list) and len(given) != self.layers:
-                raise ValueError(f"{name} has {len(given)} entries, but there are {self.layers} layers")
+                raise ValueError(
+                    f"{name} has {len(given)} entries, but there are {self.layers} layers"
+                )
         return self
 
     @property
@@ -41,7 +48,11 @@ class TransformerConfig(Strict):
     @property
     def feedforward_of(self) -> list[int]:
         """Hidden units of each layer."""
-        return list(self.feedforward) if isinstance(self.feedforward, list) else [self.feedforward] * self.layers
+        return (
+            list(self.feedforward)
+            if isinstance(self.feedforward, list)
+            else [self.feedforward] * self.layers
+        )
 
     @property
     def per_head(self) -> int:

@@ -18,19 +18,29 @@ from components.nets.dropout import Dropout
 from components.nets.packed import Layout
 from components.nets.transformer.config import TransformerConfig
 
-Attend = Callable[[torch.Tensor, int], torch.Tensor]  # queries, keys, values (..., 3 * heads * e) and heads -> (..., heads * e)
+Attend = Callable[
+    [torch.Tensor, int], torch.Tensor
+]  # queries, keys, values (..., 3 * heads * e) and heads -> (..., heads * e)
 
 
 class Layer(nn.Module):
     """Attention and feed-forward, each behind a norm and around a residual."""
 
-    def __init__(self, width: int, heads: int, per_head: int, feedforward: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, per_head: int, feedforward: int, dropout: float
+    ) -> None:
         super().__init__()
         self.heads, self.per_head = heads, per_head
         inner = heads * per_head
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.merge = nn.Linear(width, 3 * inner, bias=False), nn.Linear(inner, width, bias=False)
-        self.gate, self.up = nn.Linear(width, feedforward, bias=False), nn.Linear(width, feedforward, bias=False)  # apart: half a wide output is slower to read
+        self.qkv, self.merge = (
+            nn.Linear(width, 3 * inner, bias=False),
+            nn.Linear(inner, width, bias=False),
+        )
+        self.gate, self.up = (
+            nn.Linear(width, feedforward, bias=False),
+            nn.Linear(width, feedforward, bias=False),
+        )  # apart: half a wide output is slower to read
         self.down = nn.Linear(feedforward, width, bias=False)
         self.dropout = Dropout(dropout)
 
@@ -55,19 +65,32 @@ class Transformer(nn.Module):
     cos: torch.Tensor
     sin: torch.Tensor
 
-    def __init__(self, config: TransformerConfig, vocabulary: int, outputs: int, max_length: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, vocabulary: int, outputs: int, max_length: int
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, config.width, padding_idx=0)
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.layers = nn.ModuleList(Layer(config.width, heads, config.per_head, feedforward, config.dropout) for heads, feedforward in zip(config.heads_of, config.feedforward_of, strict=True))
+        self.layers = nn.ModuleList(
+            Layer(config.width, heads, config.per_head, feedforward, config.dropout)
+            for heads, feedforward in zip(config.heads_of, config.feedforward_of, strict=True)
+        )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.width, outputs)
-        angles = torch.outer(torch.arange(max_length), 10_000 ** (-torch.arange(0, config.per_head, 2) / config.per_head))  # (t, e / 2)
+        angles = torch.outer(
+            torch.arange(max_length),
+            10_000 ** (-torch.arange(0, config.per_head, 2) / config.per_head),
+        )  # (t, e / 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
         x = self.states(ids, mask, lengths)
         if lengths is not None:
@@ -79,16 +102,31 @@ class Transformer(nn.Module):
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
 
-    def states(self, ids: torch.Tensor, mask: torch.Tensor | None = None, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def states(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The last layer: (n, t, width) of padded rows, (t, width) of packed ones."""
         size = ids.shape[1] if lengths is None else int(lengths.max())
         cos, sin = self.cos[:size], self.sin[:size]
         if lengths is not None:
             layout = Layout(lengths)
-            return self._encode(ids, lambda qkv, heads: attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout))
+            return self._encode(
+                ids,
+                lambda qkv, heads: attention.packed(
+                    qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout
+                ),
+            )
         assert mask is not None
         attends = (mask > 0)[:, None, None, :]
-        return self._encode(ids, lambda qkv, heads: attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends))
+        return self._encode(
+            ids,
+            lambda qkv, heads: attention.padded(
+                qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends
+            ),
+        )
 
     def table(self) -> nn.Embedding:
         """Where ids become vectors."""
@@ -98,7 +136,9 @@ class Transformer(nn.Module):
         """(..., width) from ids (...)."""
         x = self.dropout(self.embed(ids))
         if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # the residual stream too, or each addition would widen it again
+            x = x.to(
+                torch.get_autocast_dtype(x.device.type)
+            )  # the residual stream too, or each addition would widen it again
         for layer in self.layers:
             x = layer(x, attend)
         out: torch.Tensor = self.norm(x)
@@ -116,13 +156,27 @@ class TransformerSurgery:
             assert isinstance(layer, Layer)
             name, e = f"layers.{i}", layer.per_head
             inner, wide = layer.heads * e, layer.down.in_features
-            heads = [(f"{name}.qkv.weight", 0, part * inner, e) for part in range(3)] + [(f"{name}.merge.weight", 1, 0, e)]
-            hidden = [(f"{name}.gate.weight", 0, 0, 1), (f"{name}.up.weight", 0, 0, 1), (f"{name}.down.weight", 1, 0, 1)]
-            result += [Dim(f"{name}.heads", layer.heads, heads), Dim(f"{name}.feedforward", wide, hidden, minimum=8)]
+            heads = [(f"{name}.qkv.weight", 0, part * inner, e) for part in range(3)] + [
+                (f"{name}.merge.weight", 1, 0, e)
+            ]
+            hidden = [
+                (f"{name}.gate.weight", 0, 0, 1),
+                (f"{name}.up.weight", 0, 0, 1),
+                (f"{name}.down.weight", 1, 0, 1),
+            ]
+            result += [
+                Dim(f"{name}.heads", layer.heads, heads),
+                Dim(f"{name}.feedforward", wide, hidden, minimum=8),
+            ]
         return result
 
     def resize(self, config: TransformerConfig, widths: Mapping[str, int]) -> TransformerConfig:
         """Each layer gets its own number of heads and hidden units."""
         heads = [widths.get(f"layers.{i}.heads", size) for i, size in enumerate(config.heads_of)]
-        feedforward = [widths.get(f"layers.{i}.feedforward", size) for i, size in enumerate(config.feedforward_of)]
-        return config.model_copy(update={"heads": heads, "feedforward": feedforward, "head_width": config.per_head})
+        feedforward = [
+            widths.get(f"layers.{i}.feedforward", size)
+            for i, size in enumerate(config.feedforward_of)
+        ]
+        return config.model_copy(
+            update={"heads": heads, "feedforward": feedforward, "head_width": config.per_head}
+        )

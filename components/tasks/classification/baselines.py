@@ -33,9 +33,14 @@ class Prior:
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Log-frequencies, add-one smoothed."""
         counts = Counter(rows["label"].to_pylist())
-        return {"logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))}, {}
+        return {
+            "logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))
+        }, {}
 
-    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:  # noqa: ARG002
+    def featuriser(
+        self,
+        files: Mapping[str, bytes],  # noqa: ARG002
+    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Only the number of queries matters."""
         return lambda inputs: {"rows": np.zeros(len(next(iter(inputs.values()))))}
 
@@ -47,10 +52,21 @@ class Prior:
 def linear_arrays(model: Any, classes: int) -> dict[str, Any]:
     """Weights of a LogisticRegression fitted on class indices as (c, features) and (c,): two classes made explicit, one without a train row never answered."""
     coefficients, intercept = model.coef_, model.intercept_
-    if len(coefficients) == 1:  # binary: one row for the second class; softmax of (0, x) equals the sigmoid of x
-        coefficients, intercept = np.vstack([np.zeros_like(coefficients), coefficients]), np.array([0.0, intercept[0]])
-    arrays = {"coefficients": np.zeros((classes, coefficients.shape[1]), np.float32), "intercept": np.full(classes, _NEVER, np.float32)}
-    arrays["coefficients"][model.classes_], arrays["intercept"][model.classes_] = coefficients, intercept
+    if (
+        len(coefficients) == 1
+    ):  # binary: one row for the second class; softmax of (0, x) equals the sigmoid of x
+        coefficients, intercept = (
+            np.vstack([np.zeros_like(coefficients), coefficients]),
+            np.array([0.0, intercept[0]]),
+        )
+    arrays = {
+        "coefficients": np.zeros((classes, coefficients.shape[1]), np.float32),
+        "intercept": np.full(classes, _NEVER, np.float32),
+    }
+    arrays["coefficients"][model.classes_], arrays["intercept"][model.classes_] = (
+        coefficients,
+        intercept,
+    )
     return arrays
 
 

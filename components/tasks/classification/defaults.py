@@ -17,7 +17,9 @@ _LISTED = 20
 _WIDTH = 160
 _SHOWN = 5
 _ROWS_OF_A_CODE = 5
-_NONE = frozenset(("", "-", "--", "?", "n/a", "na", "none", "nil", "missing", "#n/a", "undefined", "无", "空"))
+_NONE = frozenset(
+    ("", "-", "--", "?", "n/a", "na", "none", "nil", "missing", "#n/a", "undefined", "无", "空")
+)
 
 
 @dataclass

@@ -17,7 +17,9 @@ def _per_class(confusion: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     hits = np.diag(confusion)
     predicted, actual = confusion.sum(0), confusion.sum(1)
     seen = (predicted + actual) > 0  # a class that a subset lacks altogether says nothing about it
-    precision = np.divide(hits, predicted, out=np.zeros_like(hits, dtype=float), where=predicted > 0)
+    precision = np.divide(
+        hits, predicted, out=np.zeros_like(hits, dtype=float), where=predicted > 0
+    )
     recall = np.divide(hits, actual, out=np.zeros_like(hits, dtype=float), where=actual > 0)
     return precision, recall, seen
 

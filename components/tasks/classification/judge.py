@@ -20,7 +20,10 @@ class Answer(BaseModel):
     label: str
     probability: float = Field(ge=0, le=1)
     probabilities: dict[str, float]
-    abstained: bool = Field(False, description="Not sure: the probability is below what serve.abstain asks for; the label is the best guess")
+    abstained: bool = Field(
+        False,
+        description="Not sure: the probability is below what serve.abstain asks for; the label is the best guess",
+    )
 
 
 class Figure:
@@ -28,13 +31,19 @@ class Figure:
 
     goal: Literal["min", "max"] = "max"
 
-    def __init__(self, name: str, of_confusion: Callable[[NDArray[np.float64]], float] | None = None) -> None:
+    def __init__(
+        self, name: str, of_confusion: Callable[[NDArray[np.float64]], float] | None = None
+    ) -> None:
         self.name, self.of_confusion = name, of_confusion
 
     def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Truth and prediction as class indices, and the probabilities (c,)."""
         classes = list(answer.probabilities)
-        return {"truth": classes.index(truth), "predicted": classes.index(answer.label), "scores": list(answer.probabilities.values())}
+        return {
+            "truth": classes.index(truth),
+            "predicted": classes.index(answer.label),
+            "scores": list(answer.probabilities.values()),
+        }
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
         """The figure over cases (n,)."""
@@ -72,15 +81,31 @@ class ClassificationJudge:
         told = rows.to_pylist()
         mixed = any(row["id"].startswith(FEEDBACK) for row in told)
         for row in told:
-            origin = {"from": "feedback" if row["id"].startswith(FEEDBACK) else "source"} if mixed else {}
-            yield Case(row["id"], self.query(row), row["label"], {"class": row["label"], **self.slices(row), **origin})
+            origin = (
+                {"from": "feedback" if row["id"].startswith(FEEDBACK) else "source"}
+                if mixed
+                else {}
+            )
+            yield Case(
+                row["id"],
+                self.query(row),
+                row["label"],
+                {"class": row["label"], **self.slices(row), **origin},
+            )
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[BaseModel]:
         """Softmax of the logits (n, c), in float64 so that runtimes agree to the last digits shown."""
         logits = scorer("forward", batch)["logits"].astype(np.float64)
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exp / exp.sum(axis=1, keepdims=True)
-        return [Answer(label=classes[int(row.argmax())], probability=float(row.max()), probabilities=dict(zip(classes, row.tolist(), strict=True))) for row in probabilities]
+        return [
+            Answer(
+                label=classes[int(row.argmax())],
+                probability=float(row.max()),
+                probabilities=dict(zip(classes, row.tolist(), strict=True)),
+            )
+            for row in probabilities
+        ]
 
     def right(self, answer: Any, truth: Any) -> bool:
         """The most probable class is the true one."""
@@ -89,7 +114,9 @@ class ClassificationJudge:
     def support(self, answer: Any, label: str) -> float:
         """The log-odds of the label, between -30 and 30."""
         chance = answer.probabilities[label]
-        rest = sum(value for name, value in answer.probabilities.items() if name != label)  # not 1 - chance, which is 0 long before it
+        rest = sum(
+            value for name, value in answer.probabilities.items() if name != label
+        )  # not 1 - chance, which is 0 long before it
         return float(np.clip(np.log(max(chance, 1e-300)) - np.log(max(rest, 1e-300)), -30, 30))
 
     def confidence(self, answer: Any) -> float:
@@ -102,8 +129,13 @@ class ClassificationJudge:
 
     def gap(self, one: Any, other: Any) -> float:
         """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""
-        apart = [abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()]
-        between = [abs(each.probabilities[one.label] - each.probabilities[other.label]) / 2 for each in (one, other)]
+        apart = [
+            abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()
+        ]
+        between = [
+            abs(each.probabilities[one.label] - each.probabilities[other.label]) / 2
+            for each in (one, other)
+        ]
         return float(np.max([*apart, *between]))  # NaN where there is one
 
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:

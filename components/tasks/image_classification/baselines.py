@@ -36,7 +36,9 @@ _PIXEL_FACTS = "pixels.json"
 class Classical(Strict):
     """Knobs of the linear model."""
 
-    C: float | None = Field(None, gt=0)  # inverse strength of the penalty; null: chosen on validation
+    C: float | None = Field(
+        None, gt=0
+    )  # inverse strength of the penalty; null: chosen on validation
     rows: int = Field(20_000, ge=10)  # train rows that it is fitted on at most
 
 
@@ -81,11 +83,15 @@ class PatchLinear:
         arrays = linear_arrays(model, len(classes))
         # The standardization becomes part of the weights.
         arrays["coefficients"] = (arrays["coefficients"] / scale).astype(np.float32)
-        arrays["intercept"] = (arrays["intercept"] - arrays["coefficients"] @ center).astype(np.float32)
+        arrays["intercept"] = (arrays["intercept"] - arrays["coefficients"] @ center).astype(
+            np.float32
+        )
         facts = {"channels": clean.channels, "size": clean.size, "fit": clean.fit}
         return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
 
-    def featuriser(self, files: Mapping[str, bytes]) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
+    def featuriser(
+        self, files: Mapping[str, bytes]
+    ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Pictures to {"pixels": ...}: flat in [0, 1] for bundles of plain pixels."""
         plain = _PIXEL_FACTS in files
         facts = json.loads(files[_PIXEL_FACTS if plain else _FACTS])

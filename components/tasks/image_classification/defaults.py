@@ -443,7 +443,10 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
     count = max(len(views), 1)
     most = max(Counter(labels).values(), default=0)
     if plain < 1.3 * most + 10:
-        return False, "whether mirrored pictures keep their class cannot be told: --set augment.online.flip=true"
+        return (
+            False,
+            "whether mirrored pictures keep their class cannot be told: --set augment.online.flip=true",
+        )
     figures = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
     kept = mirrored >= _KEPT * plain
     return kept, f"the nearest mean finds the class of {figures}"

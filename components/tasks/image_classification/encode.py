@@ -50,7 +50,13 @@ class ImageEncoder:
         index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
         target = [index[name] for name in rows["label"].to_pylist()]
-        return pa.table({"id": rows["id"], "pixels": pa.array(pixels, pa.list_(pa.uint8())), "target": pa.array(target, pa.int64())})
+        return pa.table(
+            {
+                "id": rows["id"],
+                "pixels": pa.array(pixels, pa.list_(pa.uint8())),
+                "target": pa.array(target, pa.int64()),
+            }
+        )
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
         """{"pixels": (n, channels, size, size) float32}."""
@@ -80,17 +86,34 @@ class ImageEncoding:
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"tokenize": ImageTokenize}
 
-    def fit(self, rows: Iterator[pa.RecordBatch], classes: Sequence[str], options: BaseModel, clean: BaseModel) -> ImageEncoder:  # noqa: ARG002
+    def fit(
+        self,
+        rows: Iterator[pa.RecordBatch],
+        classes: Sequence[str],
+        options: BaseModel,  # noqa: ARG002
+        clean: BaseModel,
+    ) -> ImageEncoder:
         """Mean and deviation of each channel over all train pixels."""
         assert isinstance(clean, ImageClean)
         count, total, squares = 0, np.zeros(clean.channels), np.zeros(clean.channels)
         for batch in rows:
             for png in batch.column("image").to_pylist():
                 pixels = decode(png, clean.channels).reshape(-1, clean.channels) / 255
-                count, total, squares = count + len(pixels), total + pixels.sum(0), squares + (pixels**2).sum(0)
+                count, total, squares = (
+                    count + len(pixels),
+                    total + pixels.sum(0),
+                    squares + (pixels**2).sum(0),
+                )
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
-        facts = {"classes": list(classes), "channels": clean.channels, "size": clean.size, "fit": clean.fit, "mean": mean.tolist(), "deviation": deviation.tolist()}
+        facts = {
+            "classes": list(classes),
+            "channels": clean.channels,
+            "size": clean.size,
+            "fit": clean.fit,
+            "mean": mean.tolist(),
+            "deviation": deviation.tolist(),
+        }
         return ImageEncoder(facts)
 
     def load(self, files: Mapping[str, bytes]) -> ImageEncoder:

@@ -41,12 +41,20 @@ class ConvNetArchitecture:
         from components.nets.convnet.net import ConvNet
 
         pictures = cast(ImageEncoder, encoder)
-        return ConvNet(cast(ConvNetConfig, config), pictures.channels, pictures.size, len(pictures.classes))
+        return ConvNet(
+            cast(ConvNetConfig, config), pictures.channels, pictures.size, len(pictures.classes)
+        )
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """pixels (batch, channels, size, size) to logits."""
         channels, side = module.convs[0].in_channels, module.size  # type: ignore[union-attr,index]
-        return {"forward": Graph(module, {"pixels": ("batch", int(channels), int(side), int(side))}, ["logits"])}  # type: ignore[arg-type]
+        return {
+            "forward": Graph(
+                module,
+                {"pixels": ("batch", int(channels), int(side), int(side))},  # type: ignore[arg-type]
+                ["logits"],
+            )
+        }
 
     def surgery(self) -> Surgery:
         """Channels and hidden units can go."""

@@ -40,7 +40,10 @@ class ImageAugment(Strict):
 class ImageSchema:
     """Facet schema.py."""
 
-    options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": ImageClean, "augment": ImageAugment}
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "clean": ImageClean,
+        "augment": ImageAugment,
+    }
     roles = (Role("image", Image(), "input"), Role("label", Category(), "target"))
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 

@@ -264,7 +264,9 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("tune.trials", 0 if few else 4, f"{rows:,} rows"),
         Setting("tune.space", dict(_SPACE), "counted, its knobs, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),
-        Setting("compress.distill", None, "no student beat the linear model on the shipped reviews"),
+        Setting(
+            "compress.distill", None, "no student beat the linear model on the shipped reviews"
+        ),
         *_quantize(rows),
     ]
 

@@ -13,8 +13,12 @@ from components.fields.text import Text, Title
 from components.tasks.base import Case
 from components.tasks.classification.judge import ClassificationJudge
 
-_SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
-_PIECE = re.compile(rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*")  # a text that begins with marks begins with a piece of them
+_SINGLE = (
+    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
+)
+_PIECE = re.compile(
+    rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*"
+)  # a text that begins with marks begins with a piece of them
 
 
 def _encodable(text: str) -> str:
@@ -46,7 +50,10 @@ class TextJudge(ClassificationJudge):
         """By length and script."""
         facts = Text().profile(row["text"])
         length = float(facts["length"])
-        return {"length": "up to 30" if length <= 30 else "31 to 100" if length <= 100 else "over 100", "script": str(facts["script"])}
+        return {
+            "length": "up to 30" if length <= 30 else "31 to 100" if length <= 100 else "over 100",
+            "script": str(facts["script"]),
+        }
 
     def read(self, argument: str) -> BaseModel:
         """The argument is the text."""
@@ -54,7 +61,10 @@ class TextJudge(ClassificationJudge):
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """Texts and titles."""
-        return {"text": [query.text for query in queries], "title": [query.title for query in queries]}
+        return {
+            "text": [query.text for query in queries],
+            "title": [query.title for query in queries],
+        }
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbours together that there are few enough."""
@@ -64,7 +74,10 @@ class TextJudge(ClassificationJudge):
 
     def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
         """The text without a piece."""
-        return cast(BaseModel, query.model_copy(update={"text": "".join([*parts[:place], *parts[place + 1 :]])}))
+        return cast(
+            BaseModel,
+            query.model_copy(update={"text": "".join([*parts[:place], *parts[place + 1 :]])}),
+        )
 
     def show(self, case: Case[Any]) -> str:
         """The text, escaped, below its title."""

@@ -32,7 +32,12 @@ class MaskedTokens:
 
     def __init__(self, encoder: Encoder, share: float) -> None:
         text = cast(TextEncoder, encoder)
-        self._share, self._tokens, self._mask, self._spared = share, text.vocabulary, text.mask, torch.tensor(text.special)
+        self._share, self._tokens, self._mask, self._spared = (
+            share,
+            text.vocabulary,
+            text.mask,
+            torch.tensor(text.special),
+        )
 
     def _hidden(self, batch: Batch, rng: torch.Generator) -> Batch:
         return hide(batch, self._share, self._mask, self._spared, self._tokens, rng)
@@ -46,10 +51,19 @@ class MaskedTokens:
         """Cross-entropy, summed over the hidden tokens."""
         wanted = batch["hidden"][batch["chosen"]]
         total = F.cross_entropy(self._logits(module, batch), wanted, reduction="sum")
-        counts = batch["weight"].mean() if "weight" in batch else torch.ones_like(total)  # a worker without rows of its own takes part with one of weight 0
+        counts = (
+            batch["weight"].mean() if "weight" in batch else torch.ones_like(total)
+        )  # a worker without rows of its own takes part with one of weight 0
         return Loss(total * counts, len(wanted) * counts)
 
-    def imitate(self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, temperature: float, weight: float) -> Loss:
+    def imitate(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        batch: Batch,
+        temperature: float,
+        weight: float,
+    ) -> Loss:
         """Nobody teaches."""
         raise NotImplementedError
 
@@ -61,13 +75,20 @@ class MaskedTokens:
         """Summed loss, hits and hidden tokens (1,), the same tokens of a batch at each epoch."""
         batch = self._hidden(batch, torch.Generator().manual_seed(int(batch["ids"].sum())))
         logits, wanted = self._logits(module, batch), batch["hidden"][batch["chosen"]]
-        figures = {"loss": F.cross_entropy(logits, wanted, reduction="sum"), "hits": (logits.argmax(1) == wanted).sum(), "tokens": torch.tensor(len(wanted))}
+        figures = {
+            "loss": F.cross_entropy(logits, wanted, reduction="sum"),
+            "hits": (logits.argmax(1) == wanted).sum(),
+            "tokens": torch.tensor(len(wanted)),
+        }
         return {name: value.double().cpu().reshape(1) for name, value in figures.items()}
 
     def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
         """Loss per hidden token, and the share that is guessed."""
         tokens = max(1.0, float(tallies["tokens"][0]))
-        return {"loss": float(tallies["loss"][0]) / tokens, "guessed": float(tallies["hits"][0]) / tokens}
+        return {
+            "loss": float(tallies["loss"][0]) / tokens,
+            "guessed": float(tallies["hits"][0]) / tokens,
+        }
 
 
 LOSS = ClassificationLearning()

@@ -41,14 +41,20 @@ class Nets(Strict):
 class TextTrain(Strict):
     """Knobs of `train`."""
 
-    architecture: Literal["ngrams", "textcnn", "counted", "recurrent", "transformer", "pretrained"] = "textcnn"
+    architecture: Literal[
+        "ngrams", "textcnn", "counted", "recurrent", "transformer", "pretrained"
+    ] = "textcnn"
     nets: Nets = Nets()
 
 
 class _Text:
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """ids and mask (batch, length) to logits."""
-        return {"forward": Graph(module, {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"])}
+        return {
+            "forward": Graph(
+                module, {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"]
+            )
+        }
 
 
 class _Reading(_Text):
@@ -71,7 +77,9 @@ class NgramsArchitecture(_Text):
         """A fresh bag of n-grams."""
         from components.nets.ngrams.net import Ngrams
 
-        return Ngrams(cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes))
+        return Ngrams(
+            cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+        )
 
     def surgery(self) -> Surgery:
         """Elements of the embedding can go."""
@@ -90,7 +98,9 @@ class TextCNNArchitecture(_Text):
         """A fresh TextCNN."""
         from components.nets.textcnn.net import TextCNN
 
-        return TextCNN(cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes))
+        return TextCNN(
+            cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+        )
 
     def surgery(self) -> Surgery:
         """Filters can go."""
@@ -109,7 +119,9 @@ class CountedArchitecture(_Text):
         """A network that knows no n-grams yet."""
         from components.nets.counted.net import Counted
 
-        return Counted(cast(CountedConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes))
+        return Counted(
+            cast(CountedConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+        )
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
         """Its table."""
@@ -134,7 +146,11 @@ class RecurrentArchitecture(_Text):
         """A fresh recurrent network."""
         from components.nets.recurrent.net import Recurrent
 
-        return Recurrent(cast(RecurrentConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes))
+        return Recurrent(
+            cast(RecurrentConfig, config),
+            cast(TextEncoder, encoder).vocabulary,
+            len(encoder.classes),
+        )
 
     def surgery(self) -> Surgery:
         """Units of each direction and of the pooling's score can go."""
@@ -154,7 +170,9 @@ class TransformerArchitecture(_Reading):
         from components.nets.transformer.net import Transformer
 
         text = cast(TextEncoder, encoder)
-        return Transformer(cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length)
+        return Transformer(
+            cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length
+        )
 
     def surgery(self) -> Surgery:
         """Heads and hidden units can go."""
@@ -171,17 +189,33 @@ class PretrainedArchitecture(_Reading):
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
         """The tokens are of an encoder, and the libraries are there."""
-        needed = ["transformers", "peft"] if cast(PretrainedConfig, config).way == "lora" else ["transformers"]
+        needed = (
+            ["transformers", "peft"]
+            if cast(PretrainedConfig, config).way == "lora"
+            else ["transformers"]
+        )
         if missing := [name for name in needed if find_spec(name) is None]:
             what = f"architecture pretrained needs {' and '.join(missing)}, not installed here"
-            raise EnvironmentFault(what, where="train.architecture", remedy="pip install -c constraints.txt -e '.[pretrained]'")
+            raise EnvironmentFault(
+                what,
+                where="train.architecture",
+                remedy="pip install -c constraints.txt -e '.[pretrained]'",
+            )
         if (network := cast(TextEncoder, encoder).network) is None:
             what = "architecture pretrained takes the tokens of its own encoder; these are of a vocabulary that was fitted to the train rows"
-            raise ParamsError(what, where="train.architecture", remedy="name the encoder in tokenize.pretrained (a folder or a hub id), or take another architecture")
+            raise ParamsError(
+                what,
+                where="train.architecture",
+                remedy="name the encoder in tokenize.pretrained (a folder or a hub id), or take another architecture",
+            )
         from transformers import CONFIG_MAPPING
 
         if network["model_type"] not in CONFIG_MAPPING:
-            raise ParamsError(f"transformers knows no model_type {network['model_type']!r}", where="tokenize.pretrained", remedy="take an encoder that it knows, such as BERT, RoBERTa or MiniLM")
+            raise ParamsError(
+                f"transformers knows no model_type {network['model_type']!r}",
+                where="tokenize.pretrained",
+                remedy="take an encoder that it knows, such as BERT, RoBERTa or MiniLM",
+            )
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """The encoder with random weights, and a fresh head."""
@@ -199,7 +233,11 @@ class PretrainedArchitecture(_Reading):
         for name, expected in read_manifest(tokens)["pretrained"].items():
             path = tokens / PRETRAINED / name
             if not path.is_file() or sha256(path) != expected:
-                raise InputError("is missing or was altered", where=str(path), remedy="dvc checkout tokens, or dvc repro tokenize")
+                raise InputError(
+                    "is missing or was altered",
+                    where=str(path),
+                    remedy="dvc checkout tokens, or dvc repro tokenize",
+                )
         return weights_of(tokens / PRETRAINED)
 
     def surgery(self) -> Surgery:

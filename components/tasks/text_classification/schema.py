@@ -18,7 +18,9 @@ from components.tasks.base import Augmenter, Role, SplitRule
 
 MASK = "[MASK]"  # a special token of the vocabulary
 Edit = Callable[[list[str], np.random.Generator], list[str]]
-_UNIT = re.compile(rf"[\u3400-\u9fff\uf900-\ufaff]|(?:[^\W\u3400-\u9fff\uf900-\ufaff]|[{SIGNS}])+|\S|\s+")  # a Han character, a word, a mark, a space
+_UNIT = re.compile(
+    rf"[\u3400-\u9fff\uf900-\ufaff]|(?:[^\W\u3400-\u9fff\uf900-\ufaff]|[{SIGNS}])+|\S|\s+"
+)  # a Han character, a word, a mark, a space
 
 
 class TextClean(Strict):
@@ -44,13 +46,21 @@ class TextSchema:
     """Facet schema.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": TextClean, "augment": TextAugment}
-    roles = (Role("text", Text(), "input"), Role("title", Title(), "input", required=False), Role("label", Category(), "target"))
+    roles = (
+        Role("text", Text(), "input"),
+        Role("title", Title(), "input", required=False),
+        Role("label", Category(), "target"),
+    )
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Text and its title, with the limits of `clean`."""
         assert isinstance(options, TextClean)
-        return {"text": Text(options.min_characters, options.max_characters), "title": Title(max_characters=options.max_characters), "label": Category()}
+        return {
+            "text": Text(options.min_characters, options.max_characters),
+            "title": Title(max_characters=options.max_characters),
+            "label": Category(),
+        }
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
         """Easy data augmentation (Wei and Zou 2019, arXiv:1901.11196) on characters of Chinese and words of the rest."""
@@ -60,7 +70,10 @@ class TextSchema:
             "swap": lambda units, rng: [units[i] for i in rng.permutation(len(units))],
             "mask": lambda units, _: [MASK] * len(units),
         }
-        return {name: _editor(edits[name], options.strength, least=2 if name == "swap" else 1) for name in options.methods}
+        return {
+            name: _editor(edits[name], options.strength, least=2 if name == "swap" else 1)
+            for name in options.methods
+        }
 
 
 def _editor(edit: Edit, strength: float, least: int) -> Augmenter:

@@ -17,7 +17,9 @@ from components.tasks.text_classification.schema import _UNIT, MASK, SCHEMA
 
 def mill(root: Path, rows: list[dict[str, Any]] | None = None, **augment: Any) -> Mill:
     """The reviews after augment."""
-    return Mill.make(root, sentences(120) if rows is None else rows, augment=augment).clean().augment()
+    return (
+        Mill.make(root, sentences(120) if rows is None else rows, augment=augment).clean().augment()
+    )
 
 
 def test_rate_zero_adds_nothing_and_the_line_goes_on(tmp_path: Path) -> None:
@@ -31,16 +33,26 @@ def test_pictures_are_not_added_to(bars: Mill) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
-def test_added_rows_are_variants_of_train_rows_and_equal_no_row_of_clean(tmp_path: Path, rate: float) -> None:
+def test_added_rows_are_variants_of_train_rows_and_equal_no_row_of_clean(
+    tmp_path: Path, rate: float
+) -> None:
     made = mill(tmp_path, rate=rate)
-    clean, train, added = made.rows("clean"), {row["id"]: row for row in made.rows("clean", "train")}, made.rows("augmented")
+    clean, train, added = (
+        made.rows("clean"),
+        {row["id"]: row for row in made.rows("clean", "train")},
+        made.rows("augmented"),
+    )
     assert len(added) == pytest.approx(rate * len(train), rel=0.25)
     keys = [comparable(row["text"]) for row in added]
     assert not set(keys) & {comparable(row["text"]) for row in clean}
     assert len(set(keys)) == len(keys)
     for row in added:
         parent = train[row["parent"]]
-        assert (row["label"], row["split"], row["group"]) == (parent["label"], "train", parent["group"])
+        assert (row["label"], row["split"], row["group"]) == (
+            parent["label"],
+            "train",
+            parent["group"],
+        )
         assert row["id"] not in train
     assert {row["method"] for row in added} == {"delete", "swap", "mask"}
 
@@ -48,17 +60,37 @@ def test_added_rows_are_variants_of_train_rows_and_equal_no_row_of_clean(tmp_pat
 def test_a_variant_that_equals_a_test_row_is_never_added(tmp_path: Path) -> None:
     """All that swapping two of four words can give are test rows."""
     words = ["alpha", "bravo", "delta", "gamma"]
-    swaps = [" ".join(words[{i: j, j: i}.get(k, k)] for k in range(4)) for i in range(4) for j in range(i)]
-    rows = [{**row, "split": "test" if i < 20 else "dev" if i < 40 else "train"} for i, row in enumerate(sentences(100))]
-    rows += [{"text": " ".join(words), "label": "好评", "split": "train", "id": "parent"}] + [{"text": text, "label": "好评", "split": "test"} for text in swaps]
-    made = Mill.make(tmp_path, rows, augment={"rate": 10.0, "methods": ["swap"]}, clean={"near_duplicates": 1.0}).clean().augment()
+    swaps = [
+        " ".join(words[{i: j, j: i}.get(k, k)] for k in range(4))
+        for i in range(4)
+        for j in range(i)
+    ]
+    rows = [
+        {**row, "split": "test" if i < 20 else "dev" if i < 40 else "train"}
+        for i, row in enumerate(sentences(100))
+    ]
+    rows += [{"text": " ".join(words), "label": "好评", "split": "train", "id": "parent"}] + [
+        {"text": text, "label": "好评", "split": "test"} for text in swaps
+    ]
+    made = (
+        Mill.make(
+            tmp_path,
+            rows,
+            augment={"rate": 10.0, "methods": ["swap"]},
+            clean={"near_duplicates": 1.0},
+        )
+        .clean()
+        .augment()
+    )
     assert "parent" in {row["id"] for row in made.rows("clean", "train")}
     assert not [row for row in made.rows("augmented") if row["parent"] == "parent"]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_other_rows(tmp_path: Path) -> None:
     one, two = mill(tmp_path / "1", rate=0.5), mill(tmp_path / "2", rate=0.5)
-    assert (one.root / "augmented" / "manifest.json").read_bytes() == (two.root / "augmented" / "manifest.json").read_bytes()
+    assert (one.root / "augmented" / "manifest.json").read_bytes() == (
+        two.root / "augmented" / "manifest.json"
+    ).read_bytes()
     two.seed = 8
     two.augment()
     assert one.rows("augmented") != two.rows("augmented")
@@ -73,11 +105,16 @@ def test_strength_is_the_share_of_units_that_are_touched(method: str, strength: 
         variant = augment(row, rng)
         if variant is None:
             continue
-        before, after = _UNIT.findall(row["text"]), re.split(f"({re.escape(MASK)})", variant["text"])
+        before, after = (
+            _UNIT.findall(row["text"]),
+            re.split(f"({re.escape(MASK)})", variant["text"]),
+        )
         words = [unit for unit in before if unit.strip()]
         allowed = max(2 if method == "swap" else 1, round(len(words) * strength))
         kept = Counter(words)
-        kept.subtract(unit for part in after if part != MASK for unit in _UNIT.findall(part) if unit.strip())
+        kept.subtract(
+            unit for part in after if part != MASK for unit in _UNIT.findall(part) if unit.strip()
+        )
         if method == "swap":
             moved = [a != b for a, b in zip(before, _UNIT.findall(variant["text"]), strict=True)]
             assert not +kept
@@ -91,4 +128,7 @@ def test_strength_is_the_share_of_units_that_are_touched(method: str, strength: 
 @pytest.mark.parametrize("text", ["好", "很好啊", "one two three", "!!! ..."])
 def test_texts_too_short_to_lose_a_word_are_left_alone(text: str) -> None:
     options = SCHEMA.options["augment"].model_validate({})
-    assert all(augment({"text": text}, np.random.default_rng(0)) is None for augment in SCHEMA.augmenters(options).values())
+    assert all(
+        augment({"text": text}, np.random.default_rng(0)) is None
+        for augment in SCHEMA.augmenters(options).values()
+    )

@@ -14,21 +14,32 @@ from components.fields.text import Text
 NONE = [None] * 9
 
 
-def settled(keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str) -> dict[int, str]:
+def settled(
+    keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str
+) -> dict[int, str]:
     """Row -> why it goes; `settle_equal` takes and gives numbers."""
     numbers = [np.unique(list(words), return_inverse=True)[1] for words in (keys, labels)]
-    fates = settle_equal(*numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts)
+    fates = settle_equal(
+        *numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts
+    )
     return {row: REASONS[fate] for row, fate in enumerate(fates) if fate}
 
 
 def test_of_equal_rows_the_first_stays() -> None:
-    assert settled(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {2: "duplicate", 3: "duplicate"}
+    assert settled(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {
+        2: "duplicate",
+        3: "duplicate",
+    }
 
 
 @pytest.mark.parametrize(
     ("labels", "conflicts", "gone"),
     [
-        ("xxy", "drop", {0: "conflicting_labels", 1: "conflicting_labels", 2: "conflicting_labels"}),
+        (
+            "xxy",
+            "drop",
+            {0: "conflicting_labels", 1: "conflicting_labels", 2: "conflicting_labels"},
+        ),
         ("xxy", "majority", {1: "duplicate", 2: "conflicting_labels"}),
         ("yxx", "majority", {0: "conflicting_labels", 2: "duplicate"}),
         ("xxyy", "majority", dict.fromkeys(range(4), "conflicting_labels")),  # a tie
@@ -42,13 +53,21 @@ def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -
 
 def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
     splits = ["train", "test", None, "validation", "test"]
-    assert settled(["k"] * 5, list("xyxyx"), splits, "drop") == {0: "duplicate", 2: "duplicate", 3: "duplicate"}
-    assert settled(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {0: "duplicate"}
+    assert settled(["k"] * 5, list("xyxyx"), splits, "drop") == {
+        0: "duplicate",
+        2: "duplicate",
+        3: "duplicate",
+    }
+    assert settled(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {
+        0: "duplicate"
+    }
 
 
 def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:
     start = time.process_time()
-    gone = settled(["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority")
+    gone = settled(
+        ["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority"
+    )
     assert len(gone) == 39_999
     assert time.process_time() - start < 2
 
@@ -65,7 +84,11 @@ def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
     """Cluster of each text and the number of confirmed pairs."""
     field, clusters = Text(), Clusters(len(texts))
     bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
-    pairs = similar_rows({"text": (np.arange(len(texts)), bands)}, lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold, clusters)
+    pairs = similar_rows(
+        {"text": (np.arange(len(texts)), bands)},
+        lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold,
+        clusters,
+    )
     return clusters.roots().tolist(), pairs
 
 
@@ -86,13 +109,19 @@ def test_what_shares_a_band_is_confirmed_before_it_is_joined() -> None:
 
 def test_a_stock_phrase_with_a_hundred_variants_is_one_cluster() -> None:
     """All of them share all bands, more than are compared pair by pair."""
-    assert similar(["这家酒店的服务真的非常好" * times for times in range(2, 102)], 0.8)[0] == [0] * 100
+    assert (
+        similar(["这家酒店的服务真的非常好" * times for times in range(2, 102)], 0.8)[0]
+        == [0] * 100
+    )
 
 
 def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -> None:
     rng = np.random.default_rng(4)
     words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(40)]
-    texts = [f"the same opening of every row, {' '.join(rng.choice(words, 4))}, and the same end number {i}" for i in range(1500)]
+    texts = [
+        f"the same opening of every row, {' '.join(rng.choice(words, 4))}, and the same end number {i}"
+        for i in range(1500)
+    ]
     texts += [text + "x" for text in texts[:100]]
     field, clusters, asked = Text(), Clusters(len(texts)), 0
 

@@ -16,7 +16,9 @@ from tests.components.mill import TEXT, Mill, sentences
 ROWS = sentences(240)
 
 
-def cleaned(root: Path, rows: list[dict[str, Any]], split: Path | None = None, **params: Any) -> Mill:
+def cleaned(
+    root: Path, rows: list[dict[str, Any]], split: Path | None = None, **params: Any
+) -> Mill:
     own = params | ({"frozen_split": str(split)} if split else {})
     return Mill.make(root, rows, clean=own).clean()
 
@@ -28,7 +30,10 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mill, Path]:
 
 
 def files(mill: Mill, part: str = "") -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((mill.root / "clean").glob(f"{part}*.parquet"))}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((mill.root / "clean").glob(f"{part}*.parquet"))
+    }
 
 
 def keyed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -42,7 +47,9 @@ def test_the_same_rows_give_the_same_bytes(first: tuple[Mill, Path], tmp_path: P
     assert files(again) == files(mill) and again.manifest() == mill.manifest()
 
 
-def test_growth_leaves_test_as_it_was_byte_for_byte(first: tuple[Mill, Path], tmp_path: Path) -> None:
+def test_growth_leaves_test_as_it_was_byte_for_byte(
+    first: tuple[Mill, Path], tmp_path: Path
+) -> None:
     mill, split = first
     more = sentences(500, seed=1)
     grown = cleaned(tmp_path, [*ROWS, *more], split)
@@ -61,15 +68,23 @@ def test_it_is_found_again_wherever_the_source_puts_its_rows(tmp_path: Path) -> 
     assert files(turned, "test") == files(mill, "test")
 
 
-def test_what_equals_or_resembles_a_test_row_is_never_learnt(first: tuple[Mill, Path], tmp_path: Path) -> None:
+def test_what_equals_or_resembles_a_test_row_is_never_learnt(
+    first: tuple[Mill, Path], tmp_path: Path
+) -> None:
     mill, split = first
     held = mill.rows("clean", "test")
     longest = max(held, key=lambda row: len(row["text"]))
     other = {"差评": "好评", "好评": "差评"}[held[0]["label"]]
-    poison = [{"text": held[0]["text"], "label": other}, {"text": longest["text"] + "!", "label": longest["label"]}, {"text": longest["text"][:-1], "label": longest["label"]}]
+    poison = [
+        {"text": held[0]["text"], "label": other},
+        {"text": longest["text"] + "!", "label": longest["label"]},
+        {"text": longest["text"][:-1], "label": longest["label"]},
+    ]
     grown = cleaned(tmp_path, [*ROWS, *poison], split)
     assert files(grown, "test") == files(mill, "test")
-    assert {row["id"] for part in ("train", "validation") for row in grown.rows("clean", part)} == {row["id"] for part in ("train", "validation") for row in mill.rows("clean", part)}
+    assert {row["id"] for part in ("train", "validation") for row in grown.rows("clean", part)} == {
+        row["id"] for part in ("train", "validation") for row in mill.rows("clean", part)
+    }
     assert grown.manifest()["books"]["deduplicated"] == mill.manifest()["books"]["deduplicated"] + 3
 
 
@@ -78,7 +93,9 @@ def fed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "id": f"{FEEDBACK}{number:032x}-0"} for number, row in enumerate(rows)]
 
 
-def test_a_share_of_the_feedback_is_tested_behind_what_is_kept_and_stays_there(first: tuple[Mill, Path], tmp_path: Path) -> None:
+def test_a_share_of_the_feedback_is_tested_behind_what_is_kept_and_stays_there(
+    first: tuple[Mill, Path], tmp_path: Path
+) -> None:
     mill, split = first
     more = fed(sentences(400, seed=1))
     once = cleaned(tmp_path / "once", [*ROWS, *more], split)
@@ -87,12 +104,18 @@ def test_a_share_of_the_feedback_is_tested_behind_what_is_kept_and_stays_there(f
     said = [row["id"] for row in tested[len(kept) :]]
     assert 15 < len(said) < 70 and all(each.startswith(FEEDBACK) for each in said)  # a tenth
     # when the source grows, and more feedback comes
-    again = cleaned(tmp_path / "again", [*ROWS, *sentences(100, seed=2), *more, *fed(sentences(700, seed=4))[400:]], split)
+    again = cleaned(
+        tmp_path / "again",
+        [*ROWS, *sentences(100, seed=2), *more, *fed(sentences(700, seed=4))[400:]],
+        split,
+    )
     later = [row["id"] for row in again.rows("clean", "test")[len(kept) :]]
     assert set(said) < set(later) and all(each.startswith(FEEDBACK) for each in later)
 
 
-def test_feedback_that_resembles_what_was_learnt_is_not_tested(first: tuple[Mill, Path], tmp_path: Path) -> None:
+def test_feedback_that_resembles_what_was_learnt_is_not_tested(
+    first: tuple[Mill, Path], tmp_path: Path
+) -> None:
     mill, split = first
     longest = sorted(mill.rows("clean", "train"), key=lambda row: -len(row["text"]))[:40]
     close = fed([{"text": row["text"][:-1] + "!", "label": row["label"]} for row in longest])
@@ -101,7 +124,9 @@ def test_feedback_that_resembles_what_was_learnt_is_not_tested(first: tuple[Mill
     assert files(grown, "test") == files(mill, "test")
 
 
-def test_a_split_that_is_away_or_was_edited_is_refused(first: tuple[Mill, Path], tmp_path: Path) -> None:
+def test_a_split_that_is_away_or_was_edited_is_refused(
+    first: tuple[Mill, Path], tmp_path: Path
+) -> None:
     _, split = first
     with pytest.raises(InputError, match="does not exist"):
         cleaned(tmp_path / "a", ROWS, split.with_name("split-0.parquet"))

@@ -24,7 +24,18 @@ def run(root: Path, **knobs: Any) -> tuple[Path, dict[str, Any], str]:
     params = CompressParams.model_validate(ALL | knobs)
     inputs = {name: root / name for name in ("tokens", "trained", "tuned")}
     outputs = {"compressed": root / "compressed", "report": root / "compress.json"}
-    job = Job("compress", "text_classification", 7, root, params, {}, inputs, outputs, root / "state", {"params_file": "pipelines/a/params.yaml"})
+    job = Job(
+        "compress",
+        "text_classification",
+        7,
+        root,
+        params,
+        {},
+        inputs,
+        outputs,
+        root / "state",
+        {"params_file": "pipelines/a/params.yaml"},
+    )
     stage.run(job)
     report = json.loads(outputs["report"].read_text(encoding="utf-8"))
     return outputs["compressed"], report, job.journal.path.read_text(encoding="utf-8")
@@ -33,7 +44,11 @@ def run(root: Path, **knobs: Any) -> tuple[Path, dict[str, Any], str]:
 def test_without_recipes_there_is_a_note_for_dvc_and_a_line_for_each(tmp_path: Path) -> None:
     folder, report, journal = run(tmp_path)
     assert [path.name for path in folder.iterdir()] == [NOTE]
-    assert set(json.loads((folder / NOTE).read_text(encoding="utf-8"))["skipped"]) == {"pruned", "int8", "distilled"}
+    assert set(json.loads((folder / NOTE).read_text(encoding="utf-8"))["skipped"]) == {
+        "pruned",
+        "int8",
+        "distilled",
+    }
     assert report == {"skipped": 3}
     for key in ("prune", "quantize", "distill"):
         assert f"compress.{key} is null" in journal
@@ -45,7 +60,9 @@ def test_two_runs_leave_the_same_bytes(tmp_path: Path) -> None:
     assert notes[0] == notes[1]
 
 
-def test_only_the_recipes_that_are_left_run_and_trained_is_their_parent(reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_recipes_that_are_left_run_and_trained_is_their_parent(
+    reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[tuple[str, Path]] = []
 
     def make(name: str, job: Job, parent: Path, out: Path) -> None:
@@ -78,4 +95,6 @@ def test_skipping_needs_no_torch(tmp_path: Path) -> None:
         "stage.run(Job('compress', 't', 7, root, params, {}, {}, {'compressed': root / 'c', 'report': root / 'r'}, root / 's')); "
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+    )

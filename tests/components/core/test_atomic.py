@@ -23,18 +23,27 @@ def targets(tmp_path: Path) -> dict[str, Path]:
 
 def content(root: Path) -> dict[str, str]:
     """All files below a folder."""
-    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_text()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 OLD = {"data/clean/old.parquet": "old", "data/report.json": "old"}
 
 
-def test_a_clean_exit_publishes_folders_and_files_and_leaves_no_scratch(tmp_path: Path, targets: dict[str, Path]) -> None:
+def test_a_clean_exit_publishes_folders_and_files_and_leaves_no_scratch(
+    tmp_path: Path, targets: dict[str, Path]
+) -> None:
     with staged(targets, tmp_path / "scratch") as twins:
         twins["clean"].mkdir()
         (twins["clean"] / "new.parquet").write_text("new")
         twins["report"].write_text("new")
-        assert content(tmp_path / "data") == {"clean/old.parquet": "old", "report.json": "old"}  # nothing shows before the end
+        assert content(tmp_path / "data") == {
+            "clean/old.parquet": "old",
+            "report.json": "old",
+        }  # nothing shows before the end
     assert content(tmp_path) == {"data/clean/new.parquet": "new", "data/report.json": "new"}
 
 
@@ -46,15 +55,25 @@ def test_an_exception_inside_publishes_nothing(tmp_path: Path, targets: dict[str
     assert content(tmp_path) == OLD
 
 
-def test_an_output_that_was_not_written_publishes_nothing(tmp_path: Path, targets: dict[str, Path]) -> None:
-    with pytest.raises(RuntimeError, match=r"did not write .*clean"), staged(targets, tmp_path / "scratch") as twins:
+def test_an_output_that_was_not_written_publishes_nothing(
+    tmp_path: Path, targets: dict[str, Path]
+) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"did not write .*clean"),
+        staged(targets, tmp_path / "scratch") as twins,
+    ):
         twins["report"].write_text("new")
     assert content(tmp_path) == OLD
 
 
-def test_a_target_that_cannot_be_replaced_brings_the_others_back(tmp_path: Path, targets: dict[str, Path]) -> None:
+def test_a_target_that_cannot_be_replaced_brings_the_others_back(
+    tmp_path: Path, targets: dict[str, Path]
+) -> None:
     blocked = tmp_path / "data" / "report.json" / "inside-a-file.json"
-    with pytest.raises(OSError), staged({**targets, "blocked": blocked}, tmp_path / "scratch") as twins:
+    with (
+        pytest.raises(OSError),
+        staged({**targets, "blocked": blocked}, tmp_path / "scratch") as twins,
+    ):
         for twin in twins.values():
             twin.write_text("new")
     assert content(tmp_path) == OLD
@@ -68,7 +87,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EnvironmentFault, match=r"fitted.json: cannot be written: No space left") as caught:
+    with pytest.raises(
+        EnvironmentFault, match=r"fitted.json: cannot be written: No space left"
+    ) as caught:
         write_atomic(path, "new")
     assert caught.value.exit_code == 4
     assert content(tmp_path) == {"fitted.json": "old"}

@@ -9,10 +9,29 @@ from typing import Any
 
 import pytest
 
-from components.core.bundles import CARD, Card, add_to_profile, bundle_bytes, read_bundle, shown_size, write_bundle
+from components.core.bundles import (
+    CARD,
+    Card,
+    add_to_profile,
+    bundle_bytes,
+    read_bundle,
+    shown_size,
+    write_bundle,
+)
 from components.core.errors import InputError
 
-MODEL = Card("some_task", "numpy", "classical", {"width": 8, "kernels": [1, 2]}, ["差评", "好评"], 7, "d" * 64, "p" * 64, ["train", "prune"], {"text.length": {"quantiles": [1.0]}})
+MODEL = Card(
+    "some_task",
+    "numpy",
+    "classical",
+    {"width": 8, "kernels": [1, 2]},
+    ["差评", "好评"],
+    7,
+    "d" * 64,
+    "p" * 64,
+    ["train", "prune"],
+    {"text.length": {"quantiles": [1.0]}},
+)
 FILES = {"arrays.safetensors": b"\x00\x01weights", "encoder/tokenizer.json": '{"好": 1}'.encode()}
 
 
@@ -59,7 +78,10 @@ def test_a_file_that_the_card_does_not_know_is_never_read(bundle: Path) -> None:
     assert read_bundle(bundle)[1] == FILES
 
 
-@pytest.mark.parametrize("name", ["../outside", "encoder/../../outside", "/etc/hostname", "..\\outside", "encoder/\\..\\x"])
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "encoder/../../outside", "/etc/hostname", "..\\outside", "encoder/\\..\\x"],
+)
 def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str) -> None:
     (bundle.parent / "outside").write_bytes(b"")
     change(bundle, files={name: "0" * 64})
@@ -76,7 +98,22 @@ def test_another_format_says_so(bundle: Path) -> None:
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b"null", b'"x"', b"3", b"{}", b'{"files": {}}', b'{"format": 1, "files": {}, "odd": 1}'], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"3",
+        b"{}",
+        b'{"files": {}}',
+        b'{"format": 1, "files": {}, "odd": 1}',
+    ],
+    ids=repr,
+)
 def test_what_is_no_card_is_an_input_error(bundle: Path, content: bytes | None) -> None:
     (bundle / CARD).unlink()
     if content is not None:
@@ -101,7 +138,18 @@ def test_a_bundle_has_one_size_whatever_its_card_tells(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_940, "99.9 kB"), (99_960, "100 kB"), (999_400, "999 kB"), (999_600, "1.0 MB"), (4_130_000, "4.1 MB"), (2.5e9, "2.5 GB"), (3e12, "3000 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_940, "99.9 kB"),
+        (99_960, "100 kB"),
+        (999_400, "999 kB"),
+        (999_600, "1.0 MB"),
+        (4_130_000, "4.1 MB"),
+        (2.5e9, "2.5 GB"),
+        (3e12, "3000 GB"),
+    ],
 )
 def test_sizes_are_shown_in_three_digits(size: float, shown: str) -> None:
     assert shown_size(size) == shown

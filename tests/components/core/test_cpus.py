@@ -21,7 +21,9 @@ class Groups:
 
     def second(self, path: str, root: str = "/") -> None:
         """Version 2."""
-        self._write(f"0::{path}\n", f"30 23 0:26 {root} {self._escaped} rw,nosuid - cgroup2 cgroup2 rw\n")
+        self._write(
+            f"0::{path}\n", f"30 23 0:26 {root} {self._escaped} rw,nosuid - cgroup2 cgroup2 rw\n"
+        )
 
     def first(self, path: str, root: str = "/") -> None:
         """Version 1, with version 2 beside it without controllers, as systemd does it."""
@@ -49,7 +51,9 @@ class Groups:
 
     def _write(self, groups: str, mounts: str) -> None:
         (self.proc / "cgroup").write_text(groups, encoding="utf-8")
-        (self.proc / "mountinfo").write_text("21 1 8:1 / / rw - ext4 /dev/sda1 rw\nnot a line\n" + mounts, encoding="utf-8")
+        (self.proc / "mountinfo").write_text(
+            "21 1 8:1 / / rw - ext4 /dev/sda1 rw\nnot a line\n" + mounts, encoding="utf-8"
+        )
 
 
 @pytest.fixture
@@ -91,7 +95,9 @@ def test_version_1_nested_and_without_a_quota(groups: Groups) -> None:
     assert groups.found == 2.5
 
 
-@pytest.mark.parametrize("text", ["", "max", "many 100000", "-5 100000", "100000 0", "0 100000", "²00000 100000"])
+@pytest.mark.parametrize(
+    "text", ["", "max", "many 100000", "-5 100000", "100000 0", "0 100000", "²00000 100000"]
+)
 def test_what_is_no_quota_is_none(groups: Groups, text: str) -> None:
     groups.second("/")
     groups.quota("", text)
@@ -110,9 +116,18 @@ def test_without_proc_there_is_no_quota(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("affinity", "quota", "override", "usable"),
-    [(16, 2.0, None, 2), (16, 2.9, None, 2), (16, 0.5, None, 1), (3, 8.0, None, 3), (4, None, None, 4), (4, 2.0, 7, 7)],
+    [
+        (16, 2.0, None, 2),
+        (16, 2.9, None, 2),
+        (16, 0.5, None, 1),
+        (3, 8.0, None, 3),
+        (4, None, None, 4),
+        (4, 2.0, 7, 7),
+    ],
 )
-def test_the_number_is_whole_and_at_least_one(affinity: int, quota: float | None, override: int | None, usable: int) -> None:
+def test_the_number_is_whole_and_at_least_one(
+    affinity: int, quota: float | None, override: int | None, usable: int
+) -> None:
     assert CpuLimits(16, affinity, quota, override).usable == usable
 
 
@@ -122,7 +137,10 @@ def test_the_reasons_are_shown() -> None:
     assert str(CpuLimits(16, 16, None, 3)) == "3 of 16 (GRISTMILL_CPUS=3)"
 
 
-@pytest.mark.parametrize(("text", "override"), [("3", 3), ("0", None), ("-2", None), ("two", None), ("", None), ("²", None)])
+@pytest.mark.parametrize(
+    ("text", "override"),
+    [("3", 3), ("0", None), ("-2", None), ("two", None), ("", None), ("²", None)],
+)
 def test_the_environment_wins_if_it_is_a_number(text: str, override: int | None) -> None:
     assert cpu_limits(environment={OVERRIDE: text}).override == override
 
@@ -131,7 +149,9 @@ def test_a_mask_of_affinity_counts() -> None:
     cpu = min(os.sched_getaffinity(0))
     program = f"import os; os.sched_setaffinity(0, {{{cpu}}}); from components.core.cpus import usable_cpus; print(usable_cpus())"
     given = {name: value for name, value in os.environ.items() if name != OVERRIDE}
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=given)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=given
+    )
     assert answer.stdout == "1\n"
 
 

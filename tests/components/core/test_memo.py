@@ -34,10 +34,14 @@ def test_tables_come_back_with_their_chunks(tmp_path: Path) -> None:
     assert kept(tmp_path / "a" / "code", "k") == []
     found = Memo(tmp_path / "a" / "code", pytest.fail).get("k", SCHEMAS)
     assert found is not None and found[0].equals(ROWS) and found[1].equals(MORE)
-    assert [len(chunk) for chunk in found[1]["text"].chunks] == [len(chunk) for chunk in MORE["text"].chunks]
+    assert [len(chunk) for chunk in found[1]["text"].chunks] == [
+        len(chunk) for chunk in MORE["text"].chunks
+    ]
 
 
-def test_what_was_not_asked_for_goes_and_so_do_all_but_the_latest_states_of_the_code(tmp_path: Path) -> None:
+def test_what_was_not_asked_for_goes_and_so_do_all_but_the_latest_states_of_the_code(
+    tmp_path: Path,
+) -> None:
     for code in ("one", "two", "three"):
         kept(tmp_path / code, "k")
         time.sleep(0.01)
@@ -48,7 +52,9 @@ def test_what_was_not_asked_for_goes_and_so_do_all_but_the_latest_states_of_the_
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "renamed", "of others"])
-def test_a_file_that_is_not_what_its_name_says_is_not_used_and_is_replaced(tmp_path: Path, harm: str) -> None:
+def test_a_file_that_is_not_what_its_name_says_is_not_used_and_is_replaced(
+    tmp_path: Path, harm: str
+) -> None:
     kept(tmp_path / "code", "k")
     (file,) = (tmp_path / "code").iterdir()
     content = file.read_bytes()
@@ -59,9 +65,17 @@ def test_a_file_that_is_not_what_its_name_says_is_not_used_and_is_replaced(tmp_p
         other.put("k", [MORE.select(["number"]), ROWS])
         other.close()
         file.unlink()
-        next((tmp_path / "elsewhere").iterdir()).rename(file.with_name(next((tmp_path / "elsewhere").iterdir()).name))
+        next((tmp_path / "elsewhere").iterdir()).rename(
+            file.with_name(next((tmp_path / "elsewhere").iterdir()).name)
+        )
     else:
-        file.write_bytes({"cut": content[:-9], "flipped": content[:99] + bytes([content[99] ^ 1]) + content[100:], "emptied": b""}[harm])
+        file.write_bytes(
+            {
+                "cut": content[:-9],
+                "flipped": content[:99] + bytes([content[99] ^ 1]) + content[100:],
+                "emptied": b"",
+            }[harm]
+        )
     said: list[str] = []
     memo = Memo(tmp_path / "code", said.append)
     assert memo.get("k", SCHEMAS) is None and memo.get("k", SCHEMAS) is None
@@ -117,7 +131,9 @@ while True:
 def test_killed_while_it_writes_it_is_whole_or_not_used(tmp_path: Path) -> None:
     schema = pa.schema([("number", pa.int64())])
     for pause in (0.0, 0.006):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "code")], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "code")], stdout=subprocess.PIPE
+        )
         assert process.stdout is not None
         for _ in range(3):
             process.stdout.readline()
@@ -125,6 +141,10 @@ def test_killed_while_it_writes_it_is_whole_or_not_used(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         found = Memo(tmp_path / "code", lambda _: None).get("k", [schema])
-        assert found is None or (found[0].num_rows == 300_000 and len(set(found[0]["number"].to_pylist())) == 1)
+        assert found is None or (
+            found[0].num_rows == 300_000 and len(set(found[0]["number"].to_pylist())) == 1
+        )
     kept(tmp_path / "code", "k")
-    assert [path.name[:2] for path in (tmp_path / "code").iterdir()] == ["k-"]  # no part of a killed one stays
+    assert [path.name[:2] for path in (tmp_path / "code").iterdir()] == [
+        "k-"
+    ]  # no part of a killed one stays

@@ -11,13 +11,24 @@ import pytest
 from components.core.errors import InputError
 from components.core.tables import MANIFEST, read_manifest, read_table, write_table
 
-ROWS = pa.table({"text": ["好", "the", "room", "b", "c"], "label": ["x", "y", "x", "y", "x"], "n": [1, 2, 3, 4, 5]})
+ROWS = pa.table(
+    {
+        "text": ["好", "the", "room", "b", "c"],
+        "label": ["x", "y", "x", "y", "x"],
+        "n": [1, 2, 3, 4, 5],
+    }
+)
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Five train rows in three shards, no validation row."""
-    write_table(tmp_path / "t", {"train": ROWS, "validation": ROWS.slice(0, 0)}, {"classes": ["x", "y"]}, rows_per_shard=2)
+    write_table(
+        tmp_path / "t",
+        {"train": ROWS, "validation": ROWS.slice(0, 0)},
+        {"classes": ["x", "y"]},
+        rows_per_shard=2,
+    )
     return tmp_path / "t"
 
 
@@ -32,8 +43,15 @@ def test_shards_come_back_as_the_rows_that_went_in(table: Path) -> None:
 
 
 def test_the_same_rows_give_the_same_bytes(table: Path, tmp_path: Path) -> None:
-    write_table(tmp_path / "again", {"train": ROWS, "validation": ROWS.slice(0, 0)}, {"classes": ["x", "y"]}, rows_per_shard=2)
-    assert (table / MANIFEST).read_bytes() == (tmp_path / "again" / MANIFEST).read_bytes()  # which holds the SHA-256 of each shard
+    write_table(
+        tmp_path / "again",
+        {"train": ROWS, "validation": ROWS.slice(0, 0)},
+        {"classes": ["x", "y"]},
+        rows_per_shard=2,
+    )
+    assert (table / MANIFEST).read_bytes() == (
+        tmp_path / "again" / MANIFEST
+    ).read_bytes()  # which holds the SHA-256 of each shard
 
 
 def truncate(path: Path) -> None:
@@ -49,12 +67,16 @@ def edit(path: Path) -> None:
 @pytest.mark.parametrize("harm", [truncate, edit, Path.unlink])
 def test_a_harmed_shard_is_refused_and_named(table: Path, harm: Callable[[Path], None]) -> None:
     harm(table / "train-00001.parquet")
-    with pytest.raises(InputError, match=r"train-00001.parquet: is missing or does not match") as caught:
+    with pytest.raises(
+        InputError, match=r"train-00001.parquet: is missing or does not match"
+    ) as caught:
         read_table(table, "train")
     assert "dvc" in caught.value.remedy
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]", b"7", b"{}", b'{"shards": []}'], ids=repr)
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"\xff\xfe", b"[]", b"7", b"{}", b'{"shards": []}'], ids=repr
+)
 def test_what_is_no_manifest_is_an_input_error(table: Path, content: bytes | None) -> None:
     (table / MANIFEST).unlink()
     if content is not None:

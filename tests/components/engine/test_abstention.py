@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from components.core.errors import InputError
-from components.engine.abstention import KEY, abstention_table, coverage_report, outcome, threshold, threshold_of, upper_bound
+from components.engine.abstention import (
+    KEY,
+    abstention_table,
+    coverage_report,
+    outcome,
+    threshold,
+    threshold_of,
+    upper_bound,
+)
 
 
 def calibrated(count: int, seed: int) -> tuple[list[float], list[bool]]:
@@ -43,7 +51,12 @@ def test_more_error_means_more_answers() -> None:
 def test_equal_confidences_are_answered_together_or_not_at_all() -> None:
     confidence, right = [0.9] * 300 + [0.6] * 300, [True] * 300 + [True, False] * 150
     table = abstention_table(confidence, right)
-    assert table == {"rows": 600, "thresholds": [0.9, 0.6], "answered": [300, 600], "wrong": [0, 150]}
+    assert table == {
+        "rows": 600,
+        "thresholds": [0.9, 0.6],
+        "answered": [300, 600],
+        "wrong": [0, 150],
+    }
     assert threshold(table, 0.05) == 0.9
     assert outcome(confidence, right, 0.9) == {"answered": 0.5, "wrong": 0.0}
     assert threshold(table, 0.4) == 0.6
@@ -80,7 +93,13 @@ def test_the_table_outlives_json() -> None:
 
 @pytest.mark.parametrize(
     "profile",
-    [{}, {KEY: None}, {KEY: {"rows": 0, "thresholds": [], "answered": [], "wrong": []}}, {KEY: {"thresholds": [0.5], "answered": [3]}}, {KEY: {"thresholds": [0.5], "answered": [3], "wrong": ["x"]}}],
+    [
+        {},
+        {KEY: None},
+        {KEY: {"rows": 0, "thresholds": [], "answered": [], "wrong": []}},
+        {KEY: {"thresholds": [0.5], "answered": [3]}},
+        {KEY: {"thresholds": [0.5], "answered": [3], "wrong": ["x"]}},
+    ],
 )
 def test_a_card_that_does_not_tell_is_refused(profile: dict[str, object]) -> None:
     with pytest.raises(InputError, match="before abstention") as caught:
@@ -94,5 +113,7 @@ def test_the_report_shows_the_curve_and_what_each_error_costs() -> None:
     assert curve[-1]["coverage"] == 1.0
     assert curve[0]["accuracy"] > curve[-1]["accuracy"] + 0.1
     assert [line["stated"] for line in told["shares"]] == [0.01, 0.02, 0.05, 0.1, 0.2]
-    assert all(line["wrong"] is None or line["wrong"] < 1.5 * line["stated"] for line in told["shares"])
+    assert all(
+        line["wrong"] is None or line["wrong"] < 1.5 * line["stated"] for line in told["shares"]
+    )
     assert coverage_report({}, [], []) == {}

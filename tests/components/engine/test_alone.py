@@ -23,12 +23,16 @@ from components.engine.spec import FitSpec
 class Cluster:
     """Ray's part in a fit, played in this process: each call of the task takes the next outcome."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcomes: list[Any], free: list[float] | None = None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, outcomes: list[Any], free: list[float] | None = None
+    ) -> None:
         self.outcomes, self.calls, self.resources = outcomes, 0, dict[str, Any]()
         left = free or [1.0]
         monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-        monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": left.pop(0) if len(left) > 1 else left[0]})
+        monkeypatch.setattr(
+            ray, "available_resources", lambda: {"CPU": left.pop(0) if len(left) > 1 else left[0]}
+        )
         monkeypatch.setattr(ray, "remote", self._remote)
         monkeypatch.setattr(ray, "get", self._get)
         monkeypatch.setattr(alone, "_POLL_S", 0.0)
@@ -51,11 +55,15 @@ def spec_of(reviews: Mill, state: Path, **knobs: Any) -> FitSpec:
     return reviews.spec(state, workers=1, epochs=2, **knobs)
 
 
-def test_the_bytes_are_those_of_the_loop(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+def test_the_bytes_are_those_of_the_loop(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
     from components.engine.loop import fit
 
     cluster = Cluster(monkeypatch, [])
-    made = distributed.fit_distributed(spec_of(reviews, tmp_path / "task"), Journal(tmp_path / "journal.jsonl"))
+    made = distributed.fit_distributed(
+        spec_of(reviews, tmp_path / "task"), Journal(tmp_path / "journal.jsonl")
+    )
     plain = fit(spec_of(reviews, tmp_path / "plain"))
     assert made.weights.read_bytes() == plain.weights.read_bytes()
     assert made.curve == plain.curve
@@ -63,25 +71,37 @@ def test_the_bytes_are_those_of_the_loop(reviews: Mill, tmp_path: Path, monkeypa
     assert "startup_seconds" in (tmp_path / "journal.jsonl").read_text(encoding="utf-8")
 
 
-def test_a_worker_that_dies_is_begun_again_and_at_last_given_up(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_begun_again_and_at_last_given_up(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     once = Cluster(monkeypatch, [WorkerCrashedError()])
-    distributed.fit_distributed(spec_of(reviews, tmp_path / "once"), Journal(tmp_path / "journal.jsonl"))
+    distributed.fit_distributed(
+        spec_of(reviews, tmp_path / "once"), Journal(tmp_path / "journal.jsonl")
+    )
     assert once.calls == 2
     always = Cluster(monkeypatch, [WorkerCrashedError() for _ in range(9)])
     with pytest.raises(EnvironmentFault, match="failed 3 times"):
-        distributed.fit_distributed(spec_of(reviews, tmp_path / "always"), Journal(tmp_path / "journal.jsonl"))
+        distributed.fit_distributed(
+            spec_of(reviews, tmp_path / "always"), Journal(tmp_path / "journal.jsonl")
+        )
     assert always.calls == 3
 
 
-def test_what_a_person_must_mend_is_not_tried_again(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_person_must_mend_is_not_tried_again(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = InputError("the loss is nan", where="train.learning_rate")
     cluster = Cluster(monkeypatch, [RayTaskError("fit", "traceback", wrong)])
     with pytest.raises(InputError, match="the loss is nan"):
-        distributed.fit_distributed(spec_of(reviews, tmp_path / "fit"), Journal(tmp_path / "journal.jsonl"))
+        distributed.fit_distributed(
+            spec_of(reviews, tmp_path / "fit"), Journal(tmp_path / "journal.jsonl")
+        )
     assert cluster.calls == 1
 
 
-def test_it_waits_for_a_free_cpu_and_says_so(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_for_a_free_cpu_and_says_so(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Cluster(monkeypatch, [], free=[0.0, 0.0, 1.0])
     journal = Journal(tmp_path / "journal.jsonl")
     distributed.fit_distributed(spec_of(reviews, tmp_path / "fit"), journal)
@@ -93,13 +113,22 @@ def test_it_waits_for_a_free_cpu_and_says_so(reviews: Mill, tmp_path: Path, monk
 
 
 @pytest.mark.timeout(300)
-def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(reviews: Mill, tmp_path: Path, one_thread: None) -> None:
+def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
+    reviews: Mill, tmp_path: Path, one_thread: None
+) -> None:
     """SIGKILL in the second epoch: the weights are those of a fit that nobody disturbed."""
     from components.engine.loop import fit
 
     spec = spec_of(reviews, tmp_path / "killed", checkpoint_steps=1)
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR", runtime_env=path)
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env=path,
+    )
     try:
         original = alone._work
         try:

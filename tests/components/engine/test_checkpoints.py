@@ -22,7 +22,10 @@ from components.engine.loop import finished, fit
 @contextmanager
 def small_files() -> Iterator[None]:
     """No file may grow beyond 20 kB, as on a full disk. Only around the lines under test: pytest's own log may be a longer file."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         yield
@@ -35,7 +38,9 @@ def saved(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_kept_is_the_state_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_the_state_of_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fit changes its tensors in place while they are still being written."""
     may_write, right = threading.Event(), Checkpoints._write
 
@@ -45,7 +50,9 @@ def test_what_is_kept_is_the_state_of_the_moment(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Checkpoints, "_write", slow)
     checkpoints, weight = Checkpoints(tmp_path), torch.ones(3)
-    checkpoints.save(1, {"module": {"weight": weight}, "optimisers": [{"step": torch.tensor(1.0)}, (2, "plain")]})
+    checkpoints.save(
+        1, {"module": {"weight": weight}, "optimisers": [{"step": torch.tensor(1.0)}, (2, "plain")]}
+    )
     weight.fill_(7.0)
     assert not list(tmp_path.iterdir())  # save came back before anything was written
     may_write.set()
@@ -63,8 +70,12 @@ def test_a_worker_that_is_being_ended_writes_by_itself(tmp_path: Path) -> None:
     assert checkpoints.newest() == {"step": 4}
 
 
-@pytest.mark.parametrize(("keep", "disk_mb", "left"), [(1, 1.0, 1), (3, 1.0, 3), (9, 0.1, 2), (9, 0.001, 1)])
-def test_so_many_are_kept_as_fit_the_disk_and_one_always(tmp_path: Path, keep: int, disk_mb: float, left: int) -> None:
+@pytest.mark.parametrize(
+    ("keep", "disk_mb", "left"), [(1, 1.0, 1), (3, 1.0, 3), (9, 0.1, 2), (9, 0.001, 1)]
+)
+def test_so_many_are_kept_as_fit_the_disk_and_one_always(
+    tmp_path: Path, keep: int, disk_mb: float, left: int
+) -> None:
     checkpoints = Checkpoints(tmp_path, keep=keep, disk_mb=disk_mb)
     for step in range(1, 6):
         checkpoints.save(step, {"weight": torch.zeros(10_000)})  # 41 kB
@@ -84,7 +95,9 @@ def test_a_full_disk_is_told_with_the_next_checkpoint_and_loses_nothing(tmp_path
     assert checkpoints.newest() == {"step": 1}
 
 
-def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(reviews: Mill, tmp_path: Path) -> None:
+def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(
+    reviews: Mill, tmp_path: Path
+) -> None:
     spec = reviews.spec(tmp_path, "transformer", epochs=2)
     with small_files(), pytest.raises(EnvironmentFault, match="cannot be written"):
         fit(spec)

@@ -31,20 +31,49 @@ def newest(spec: FitSpec) -> list[Path]:
     return sorted((spec.state / "checkpoints").glob("step-*.pt"))
 
 
-@pytest.mark.parametrize(("line", "architecture"), [("reviews", "ngrams"), ("reviews", "textcnn"), ("reviews", "counted"), ("reviews", "recurrent"), ("reviews", "transformer"), ("bars", "convnet")])
-def test_it_learns_and_keeps_the_best_epoch(line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "architecture"),
+    [
+        ("reviews", "ngrams"),
+        ("reviews", "textcnn"),
+        ("reviews", "counted"),
+        ("reviews", "recurrent"),
+        ("reviews", "transformer"),
+        ("bars", "convnet"),
+    ],
+)
+def test_it_learns_and_keeps_the_best_epoch(
+    line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     mill: Mill = request.getfixturevalue(line)
     spec = mill.spec(tmp_path, architecture, epochs=6, patience=6)
     fitted = fit(spec, Journal(tmp_path / "journal.jsonl"))
     assert fitted.curve[-1]["train_loss"] < fitted.curve[0]["train_loss"] * 0.8
-    assert fitted.best["validation_macro_f1"] == max(row["validation_macro_f1"] for row in fitted.curve) > 0.8
+    assert (
+        fitted.best["validation_macro_f1"]
+        == max(row["validation_macro_f1"] for row in fitted.curve)
+        > 0.8
+    )
     assert [row["epoch"] for row in fitted.curve] == [1, 2, 3, 4, 5, 6]
-    assert fitted.parameters == sum(tensor.numel() for name, tensor in load_file(fitted.weights).items() if "running" not in name and "num_batches" not in name)
+    assert fitted.parameters == sum(
+        tensor.numel()
+        for name, tensor in load_file(fitted.weights).items()
+        if "running" not in name and "num_batches" not in name
+    )
     events = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    assert [event["values"]["epoch"] for event in events if event["kind"] == "metrics"] == [1, 2, 3, 4, 5, 6]
+    assert [event["values"]["epoch"] for event in events if event["kind"] == "metrics"] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
-def test_a_finished_fit_is_not_run_again(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_fit_is_not_run_again(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = reviews.spec(tmp_path)
     assert finished(spec) is None
     first = fit(spec)
@@ -58,7 +87,9 @@ def test_it_stops_when_nothing_is_gained(reviews: Mill, tmp_path: Path) -> None:
     assert fitted.best["epoch"] == 1  # of equal ones the first
 
 
-def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_names_the_knob(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = ClassificationLearning.loss
 
     def wrong(self: ClassificationLearning, module: Any, batch: Any, objective: Any) -> Any:
@@ -66,7 +97,9 @@ def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, 
         return type(loss)(loss.total * float("nan"), loss.count)
 
     monkeypatch.setattr(ClassificationLearning, "loss", wrong)
-    with pytest.raises(InputError, match=r"the loss is nan, the norm of its gradient nan at step 0 \(epoch 1\)") as caught:
+    with pytest.raises(
+        InputError, match=r"the loss is nan, the norm of its gradient nan at step 0 \(epoch 1\)"
+    ) as caught:
         fit(reviews.spec(tmp_path, learning_rate=0.25))
     assert caught.value.where == "train.learning_rate"
     assert "0.25" in caught.value.remedy
@@ -75,10 +108,22 @@ def test_a_loss_that_is_no_number_names_the_knob(reviews: Mill, tmp_path: Path, 
 
 def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"norm of its gradient (nan|inf) at step \d+"):
-        fit(reviews.spec(tmp_path, "textcnn", optimizer="sgd", learning_rate=10.0, clip_norm=1e30, epochs=20, patience=20))
+        fit(
+            reviews.spec(
+                tmp_path,
+                "textcnn",
+                optimizer="sgd",
+                learning_rate=10.0,
+                clip_norm=1e30,
+                epochs=20,
+                patience=20,
+            )
+        )
 
 
-def test_more_workers_than_rows_are_refused_and_do_not_wait_for_each_other(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_workers_than_rows_are_refused_and_do_not_wait_for_each_other(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from components.engine import loop
 
     monkeypatch.setattr(loop, "world", lambda: 25)  # validation has 24 rows
@@ -116,15 +161,25 @@ def interrupted(spec: FitSpec, how: str, monkeypatch: pytest.MonkeyPatch) -> Non
         if how == "report":
             fit(spec, report=raise_out)
         else:
-            kill_after({"first": 1, "middle": 3, "late": 5, "truncated": 4, "both": 3}[how], patched)
+            kill_after(
+                {"first": 1, "middle": 3, "late": 5, "truncated": 4, "both": 3}[how], patched
+            )
             fit(spec)
     broken = {"truncated": newest(spec)[-1:], "both": newest(spec)}.get(how, [])
     for path in broken:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(("line", "architecture"), [("reviews", "textcnn"), ("reviews", "counted"), ("bars", "convnet")])
-def test_a_killed_fit_ends_as_the_undisturbed_one(line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "architecture"), [("reviews", "textcnn"), ("reviews", "counted"), ("bars", "convnet")]
+)
+def test_a_killed_fit_ends_as_the_undisturbed_one(
+    line: str,
+    architecture: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Dropout, AdamW's moments, running statistics, transforms on the fly, the sum of losses: all of it must come back."""
     mill: Mill = request.getfixturevalue(line)
     undisturbed = fit(mill.spec(tmp_path / "undisturbed", architecture, **KNOBS))
@@ -137,17 +192,23 @@ def test_a_killed_fit_ends_as_the_undisturbed_one(line: str, architecture: str, 
         assert resumed.curve == undisturbed.curve, how
 
 
-def test_it_goes_on_and_does_not_begin_anew(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_and_does_not_begin_anew(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = reviews.spec(tmp_path, **KNOBS)
     interrupted(spec, "middle", monkeypatch)
     steps: list[int] = []
     right = ClassificationLearning.loss
-    monkeypatch.setattr(ClassificationLearning, "loss", lambda *args: steps.append(1) or right(*args))
+    monkeypatch.setattr(
+        ClassificationLearning, "loss", lambda *args: steps.append(1) or right(*args)
+    )
     fitted = fit(spec)
     assert len(steps) == fitted.curve[-1]["step"] - 6
 
 
-def test_every_epoch_is_told_though_the_listener_died_before_it_wrote_one_down(reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_epoch_is_told_though_the_listener_died_before_it_wrote_one_down(
+    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = reviews.spec(tmp_path, **KNOBS)
     interrupted(spec, "report", monkeypatch)  # epoch 2 is in the checkpoint, but nobody heard of it
     heard: list[float] = []
@@ -165,7 +226,10 @@ def test_a_broken_checkpoint_is_named_and_two_are_kept(tmp_path: Path) -> None:
     for step in (9, 10, 100):
         checkpoints.save(step, {"step": step})
     checkpoints.flush()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000010.pt", "step-000000100.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000000010.pt",
+        "step-000000100.pt",
+    ]
     assert checkpoints.newest() == {"step": 100}
     (tmp_path / "step-000000100.pt").write_bytes(b"")
     assert checkpoints.newest() == {"step": 10}

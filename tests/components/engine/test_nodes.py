@@ -73,8 +73,21 @@ def nodes() -> Iterator[Nodes]:
 def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> FitSpec:
     """A fit of two workers whom nobody disturbs."""
     folder = tmp_path_factory.mktemp("calm")
-    spec = reviews.spec(folder / "fit", "textcnn", {"dropout": 0.0}, workers=2, epochs=3, batch_size=16, checkpoint_steps=4)
-    group = [get_context("spawn").Process(target=work, args=(rank, spec, str(folder / "meeting"), 0.0), daemon=True) for rank in range(2)]
+    spec = reviews.spec(
+        folder / "fit",
+        "textcnn",
+        {"dropout": 0.0},
+        workers=2,
+        epochs=3,
+        batch_size=16,
+        checkpoint_steps=4,
+    )
+    group = [
+        get_context("spawn").Process(
+            target=work, args=(rank, spec, str(folder / "meeting"), 0.0), daemon=True
+        )
+        for rank in range(2)
+    ]
     for each in group:
         each.start()
     for each in group:
@@ -84,13 +97,29 @@ def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) 
 
 def drive(nodes: Nodes, spec: FitSpec) -> subprocess.Popen[str]:
     given = json.dumps({**vars(spec), "knobs": spec.knobs.model_dump()}, default=str)
-    command = [*nodes.inside(1), sys.executable, "-c", DRIVER, f"{nodes.address(1)}:{nodes.port}", given]
-    return subprocess.Popen(command, env=nodes.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        *nodes.inside(1),
+        sys.executable,
+        "-c",
+        DRIVER,
+        f"{nodes.address(1)}:{nodes.port}",
+        given,
+    ]
+    return subprocess.Popen(
+        command, env=nodes.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def steps(spec: FitSpec) -> list[dict[str, Any]]:
     """What all workers did, in the order of time."""
-    return sorted((json.loads(line) for log in spec.state.glob("steps-*") for line in log.read_text().splitlines()), key=lambda step: step["time"])
+    return sorted(
+        (
+            json.loads(line)
+            for log in spec.state.glob("steps-*")
+            for line in log.read_text().splitlines()
+        ),
+        key=lambda step: step["time"],
+    )
 
 
 def wait_for_second_epoch(spec: FitSpec, driver: subprocess.Popen[str]) -> None:
@@ -112,7 +141,9 @@ def check_each_sample_once(spec: FitSpec) -> None:
         for number, batch in enumerate(plan(rows.lengths, spec.knobs.batch_size, spec.seed, epoch)):
             shares = last[epoch, number]
             assert len(shares) == shares[0]["world"]
-            assert sorted(row for share in shares.values() for row in share["rows"]) == sorted(batch.tolist())
+            assert sorted(row for share in shares.values() for row in share["rows"]) == sorted(
+                batch.tolist()
+            )
 
 
 @pytest.mark.timeout(300)
@@ -135,7 +166,9 @@ def test_a_node_is_killed_and_another_joins(nodes: Nodes, calm: FitSpec, tmp_pat
 
 @pytest.mark.timeout(300)
 def test_a_node_is_killed_and_fewer_go_on(nodes: Nodes, calm: FitSpec, tmp_path: Path) -> None:
-    spec = replace(calm, state=tmp_path / "fit", knobs=calm.knobs.model_copy(update={"min_workers": 1}))
+    spec = replace(
+        calm, state=tmp_path / "fit", knobs=calm.knobs.model_copy(update={"min_workers": 1})
+    )
     driver = drive(nodes, spec)
     wait_for_second_epoch(spec, driver)
     nodes.kill(3)

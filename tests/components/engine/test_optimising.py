@@ -50,7 +50,12 @@ REFERENCES: dict[str, Any] = {
 def test_optimisers_do_what_torchs_do_and_spare_biases_and_norms_from_decay(name: str) -> None:
     ours, theirs = net(), net()
     optimisers = Optimisers(ours, knobs(optimizer=name, weight_decay=0.05))
-    reference = REFERENCES[name]([{"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.05}, {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0}])
+    reference = REFERENCES[name](
+        [
+            {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+    )
 
     def step() -> None:
         optimisers.penalise()
@@ -64,7 +69,11 @@ def test_muon_takes_hidden_matrices_and_adam_the_rest() -> None:
     class Small(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.hidden, self.head = torch.nn.Embedding(9, 6), torch.nn.Linear(6, 6), torch.nn.Linear(6, 2)
+            self.embed, self.hidden, self.head = (
+                torch.nn.Embedding(9, 6),
+                torch.nn.Linear(6, 6),
+                torch.nn.Linear(6, 2),
+            )
 
     module = Small()
     optimisers = Optimisers(module, knobs(optimizer="muon", weight_decay=0.0))
@@ -90,18 +99,30 @@ def test_l1_pulls_weights_by_their_sign() -> None:
 
 # -- schedules
 def curve(**given: Any) -> list[float]:
-    return [rate(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given)) for step in range(100)]
+    return [
+        rate(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given))
+        for step in range(100)
+    ]
 
 
 def test_warm_up_by_share_or_by_steps() -> None:
     assert curve()[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
-    assert curve(warmup_steps=4, schedule="constant")[:6] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert curve(warmup_steps=4, schedule="constant")[:6] == pytest.approx(
+        [0.25, 0.5, 0.75, 1, 1, 1]
+    )
     assert curve(warmup_share=0.0)[0] == 1.0
 
 
 @pytest.mark.parametrize(
     ("schedule", "at_half", "at_end"),
-    [("constant", 1.0, 1.0), ("linear", 0.5, 1 / 90), ("cosine", 0.5, 0.000305), ("exponential", 0.1**0.5, 0.1 ** (89 / 90)), ("step", 0.1, 0.01), ("one_cycle", 0.50005, 0.000405)],
+    [
+        ("constant", 1.0, 1.0),
+        ("linear", 0.5, 1 / 90),
+        ("cosine", 0.5, 0.000305),
+        ("exponential", 0.1**0.5, 0.1 ** (89 / 90)),
+        ("step", 0.1, 0.01),
+        ("one_cycle", 0.50005, 0.000405),
+    ],
 )
 def test_schedules_end_where_they_should(schedule: str, at_half: float, at_end: float) -> None:
     values = curve(schedule=schedule)
@@ -117,13 +138,30 @@ def test_one_cycle_begins_at_a_25th() -> None:
 
 
 def test_a_plateau_lowers_the_rate_of_what_follows(reviews: Mill, tmp_path: Path) -> None:
-    assert rate(50, 100, knobs(schedule="plateau", schedule_factor=0.5), reductions=2) == pytest.approx(0.025)
-    same: dict[str, Any] = {"epochs": 4, "patience": 4, "learning_rate": 1e-9, "warmup_share": 0.0}  # nothing is ever gained
+    assert rate(
+        50, 100, knobs(schedule="plateau", schedule_factor=0.5), reductions=2
+    ) == pytest.approx(0.025)
+    same: dict[str, Any] = {
+        "epochs": 4,
+        "patience": 4,
+        "learning_rate": 1e-9,
+        "warmup_share": 0.0,
+    }  # nothing is ever gained
     moved = {}
     for schedule, factor in (("constant", 0.1), ("plateau", 0.5)):
-        given = reviews.spec(tmp_path / schedule, optimizer="sgd", momentum=0.0, weight_decay=0.0, schedule=schedule, schedule_factor=factor, **same)
+        given = reviews.spec(
+            tmp_path / schedule,
+            optimizer="sgd",
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule=schedule,
+            schedule_factor=factor,
+            **same,
+        )
         moved[schedule] = fit(given).curve
-    assert [row["validation_macro_f1"] for row in moved["constant"]] == [row["validation_macro_f1"] for row in moved["plateau"]]
+    assert [row["validation_macro_f1"] for row in moved["constant"]] == [
+        row["validation_macro_f1"] for row in moved["plateau"]
+    ]
 
 
 # -- averages
@@ -143,8 +181,13 @@ def test_an_average_follows_the_weights_and_is_swapped_in_and_out() -> None:
 
 def test_what_is_judged_and_kept_is_the_average(reviews: Mill, tmp_path: Path) -> None:
     given: dict[str, Any] = {"epochs": 2, "patience": 9, "learning_rate": 0.02}
-    plain, averaged = fit(reviews.spec(tmp_path / "plain", **given)), fit(reviews.spec(tmp_path / "ema", ema=0.9, **given))
-    assert [row["train_loss"] for row in plain.curve] == pytest.approx([row["train_loss"] for row in averaged.curve])  # training itself is the same
+    plain, averaged = (
+        fit(reviews.spec(tmp_path / "plain", **given)),
+        fit(reviews.spec(tmp_path / "ema", ema=0.9, **given)),
+    )
+    assert [row["train_loss"] for row in plain.curve] == pytest.approx(
+        [row["train_loss"] for row in averaged.curve]
+    )  # training itself is the same
     assert plain.curve != averaged.curve
     one, two = load_file(plain.weights), load_file(averaged.weights)
     assert any(not torch.equal(one[name], two[name]) for name in one)
@@ -188,14 +231,19 @@ def test_the_fp16_scale_shrinks_on_overflow_and_grows_again() -> None:
     twin.restore(precision.state())
     assert twin.state() == precision.state()
     precision.restore({"scale": 1.0, "finite": 0})
-    assert not precision.overflowed(finite=False)  # no scale is left to blame: the learning itself has failed
+    assert not precision.overflowed(
+        finite=False
+    )  # no scale is left to blame: the learning itself has failed
     assert Precision("fp32", torch.device("cpu")).scale == 1.0
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_half_precision_learns_what_single_does(reviews: Mill, tmp_path: Path, name: str) -> None:
     given: dict[str, Any] = {"epochs": 4, "patience": 4}
-    single, half = fit(reviews.spec(tmp_path / "fp32", "transformer", precision="fp32", **given)), fit(reviews.spec(tmp_path / name, "transformer", precision=name, **given))
+    single, half = (
+        fit(reviews.spec(tmp_path / "fp32", "transformer", precision="fp32", **given)),
+        fit(reviews.spec(tmp_path / name, "transformer", precision=name, **given)),
+    )
     assert half.curve[-1]["train_loss"] == pytest.approx(single.curve[-1]["train_loss"], abs=0.05)
     assert half.curve[-1]["train_loss"] < half.curve[0]["train_loss"] * 0.9
     assert all(tensor.dtype == torch.float32 for tensor in load_file(half.weights).values())

@@ -12,8 +12,15 @@ from components.engine.data import Rows, in_order, load_encoder, plan
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=700), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
-def test_every_row_once_in_batches_of_like_size(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=700),
+    st.integers(1, 64),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+def test_every_row_once_in_batches_of_like_size(
+    lengths: list[int], size: int, seed: int, epoch: int
+) -> None:
     batches = plan(np.array(lengths), size, seed, epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     sizes = {len(batch) for batch in batches}
@@ -27,7 +34,9 @@ def test_every_row_once_in_batches_of_like_size(lengths: list[int], size: int, s
 def test_epochs_and_seeds_differ(other: tuple[int, int]) -> None:
     lengths = np.full(100, 7)
     first, second = plan(lengths, 10, 1, 0), plan(lengths, 10, *other)
-    assert [sorted(batch.tolist()) for batch in first] != [sorted(batch.tolist()) for batch in second]
+    assert [sorted(batch.tolist()) for batch in first] != [
+        sorted(batch.tolist()) for batch in second
+    ]
 
 
 def test_rows_of_like_length_are_together() -> None:
@@ -47,7 +56,9 @@ def test_validation_takes_every_row_once() -> None:
 
 
 def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: Mill) -> None:
-    rows = Rows(reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task))
+    rows = Rows(
+        reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task)
+    )
     stored = reviews.rows("tokens", "train")
     batch = rows.batch([5, 0, 200])
     for i, row in enumerate((5, 0, 200)):

@@ -33,20 +33,33 @@ def work(rank: int, spec: FitSpec, meeting: str, pause: float) -> None:
     torch.set_num_threads(1)
     right = ClassificationLearning.loss
 
-    def slow(self: ClassificationLearning, module: torch.nn.Module, batch: object, objective: object) -> object:
+    def slow(
+        self: ClassificationLearning, module: torch.nn.Module, batch: object, objective: object
+    ) -> object:
         time.sleep(pause)
         return right(self, module, batch, objective)  # type: ignore[arg-type]
 
     ClassificationLearning.loss = slow  # type: ignore[method-assign,assignment]
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{meeting}",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=60),
+    )
     fit(spec)
 
 
 def start(spec: FitSpec, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
     context = get_context("forkserver")  # its server imports torch once, not every worker
-    context.set_forkserver_preload(["components.engine.loop", "components.tasks.classification.loss", "mill"])
-    group = [context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True) for rank in range(WORLD)]
+    context.set_forkserver_preload(
+        ["components.engine.loop", "components.tasks.classification.loss", "mill"]
+    )
+    group = [
+        context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True)
+        for rank in range(WORLD)
+    ]
     for process in group:
         process.start()
     return group
@@ -68,8 +81,20 @@ def newest(spec: FitSpec) -> str:
 @pytest.mark.timeout(120 + 60 * KILLS)
 def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("SEED", "11")))
-    mill = Mill.make(tmp_path / "mill", sentences(240), tokenize={"vocabulary_size": 600, "max_length": 48}).all()
-    spec = mill.spec(tmp_path / "calm", "transformer", workers=WORLD, epochs=max(4, KILLS), patience=10_000, batch_size=16, checkpoint_steps=2, ema=0.9, optimizer="adamw")
+    mill = Mill.make(
+        tmp_path / "mill", sentences(240), tokenize={"vocabulary_size": 600, "max_length": 48}
+    ).all()
+    spec = mill.spec(
+        tmp_path / "calm",
+        "transformer",
+        workers=WORLD,
+        epochs=max(4, KILLS),
+        patience=10_000,
+        batch_size=16,
+        checkpoint_steps=2,
+        ema=0.9,
+        optimizer="adamw",
+    )
     end(start(spec, tmp_path / "meeting-calm", 0.0))
     calm = finished(spec)
     assert calm is not None
@@ -77,11 +102,19 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     stormy, kills, attempt = replace(spec, state=tmp_path / "stormy"), 0, 0
     while finished(stormy) is None:
         group, before = start(stormy, tmp_path / f"meeting-{attempt}", 0.02), newest(stormy)
-        while kills < KILLS and newest(stormy) == before and any(process.is_alive() for process in group):
+        while (
+            kills < KILLS
+            and newest(stormy) == before
+            and any(process.is_alive() for process in group)
+        ):
             time.sleep(0.01)
         time.sleep(chance.random() * 0.4)
         # One of three kills is of all at once, as when the driver dies, with which Ray ends its workers.
-        alive = [worker.pid for worker in (group if chance.random() < 1 / 3 else [chance.choice(group)]) if worker.is_alive() and worker.pid]
+        alive = [
+            worker.pid
+            for worker in (group if chance.random() < 1 / 3 else [chance.choice(group)])
+            if worker.is_alive() and worker.pid
+        ]
         if kills < KILLS and alive:
             for pid in alive:
                 os.kill(pid, signal.SIGKILL)

@@ -22,14 +22,21 @@ from components.engine.spec import Fitted
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """CPUs that nobody holds, beside half a one on another node, where no worker fits."""
     room = {"CPU": 1.5}
-    monkeypatch.setattr(trainer, "available_resources_per_node", lambda: {"a": room, "b": {"CPU": 0.5}})
+    monkeypatch.setattr(
+        trainer, "available_resources_per_node", lambda: {"a": room, "b": {"CPU": 0.5}}
+    )
     monkeypatch.setattr(trainer, "_LOOK_S", 0.0)
     monkeypatch.setattr(trainer, "_TELL_S", 0.0)
     return room
 
 
 def policy(workers: int | tuple[int, int], said: list[str], wait_s: float) -> trainer.Room:
-    return trainer.Room(ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}), None, wait_s, said.append)
+    return trainer.Room(
+        ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+        None,
+        wait_s,
+        said.append,
+    )
 
 
 def test_all_are_waited_for_and_fewer_begin_only_where_they_may(free: dict[str, float]) -> None:
@@ -47,13 +54,19 @@ def test_all_are_waited_for_and_fewer_begin_only_where_they_may(free: dict[str, 
 
 def test_more_are_taken_when_there_is_room_again(free: dict[str, float]) -> None:
     elastic = policy((1, 3), [], 60.0)
-    young, old = (SimpleNamespace(num_workers=1, start_time=time.monotonic() - age) for age in (1, 1000))
+    young, old = (
+        SimpleNamespace(num_workers=1, start_time=time.monotonic() - age) for age in (1, 1000)
+    )
     assert isinstance(elastic.make_decision_for_running_worker_group(young, None), NoopDecision)
     assert elastic.make_decision_for_running_worker_group(old, None).num_workers == 2
     full = SimpleNamespace(num_workers=3, start_time=0.0)
-    assert isinstance(policy((1, 3), [], 60.0).make_decision_for_running_worker_group(full, None), NoopDecision)
+    assert isinstance(
+        policy((1, 3), [], 60.0).make_decision_for_running_worker_group(full, None), NoopDecision
+    )
     free["CPU"] = 0.0
-    assert isinstance(policy((1, 3), [], 60.0).make_decision_for_running_worker_group(old, None), NoopDecision)
+    assert isinstance(
+        policy((1, 3), [], 60.0).make_decision_for_running_worker_group(old, None), NoopDecision
+    )
 
 
 def test_losses_are_borne_as_long_as_there_are_new_checkpoints(tmp_path: Path) -> None:
@@ -69,16 +82,30 @@ def test_losses_are_borne_as_long_as_there_are_new_checkpoints(tmp_path: Path) -
 
 def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
     restarts = trainer.Restarts(None, distributed._Patience(tmp_path))
-    wrong = WorkerGroupError("worker 0 failed", {0: RuntimeError("gloo: timed out"), 1: InputError("the loss is nan", where="train.learning_rate")})
+    wrong = WorkerGroupError(
+        "worker 0 failed",
+        {
+            0: RuntimeError("gloo: timed out"),
+            1: InputError("the loss is nan", where="train.learning_rate"),
+        },
+    )
     assert restarts.make_decision(wrong) == FailureDecision.RAISE
-    full = ControllerError(trainer.NoRoom("the cluster had room for 1 of 2 workers for 600 s", where="train.workers"))
+    full = ControllerError(
+        trainer.NoRoom("the cluster had room for 1 of 2 workers for 600 s", where="train.workers")
+    )
     assert restarts.make_decision(full) == FailureDecision.RAISE
-    assert restarts.make_decision(ControllerError(WorkerGroupStartupTimeoutError(2))) == FailureDecision.RETRY
+    assert (
+        restarts.make_decision(ControllerError(WorkerGroupStartupTimeoutError(2)))
+        == FailureDecision.RETRY
+    )
     cause = distributed._cause(full)
     assert isinstance(cause, EnvironmentFault)
     assert cause.where == "train.workers"
 
 
 def test_the_number_of_workers_is_told() -> None:
-    rows = [{"epoch": float(epoch), "workers": workers} for epoch, workers in enumerate((2.0, 2.0, 1.0, 1.0, 2.0), 1)]
+    rows = [
+        {"epoch": float(epoch), "workers": workers}
+        for epoch, workers in enumerate((2.0, 2.0, 1.0, 1.0, 2.0), 1)
+    ]
     assert Fitted(Path(), rows, rows[0], 2, 1).workers == "2, from epoch 3 on 1, from epoch 5 on 2"

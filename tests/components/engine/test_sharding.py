@@ -26,37 +26,70 @@ from components.engine.params import FitParams
 from components.engine.sharding import parts
 from components.engine.spec import FitSpec
 
-KNOBS: dict[str, Any] = {"epochs": 2, "batch_size": 48, "ema": 0.9, "micro_batch_tokens": 80, "checkpoint_steps": 2, "l1": 1e-5, "workers": 2}
+KNOBS: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 48,
+    "ema": 0.9,
+    "micro_batch_tokens": 80,
+    "checkpoint_steps": 2,
+    "l1": 1e-5,
+    "workers": 2,
+}
 
 
 def held(learner: Supervised) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
-    moments = [value for part in learner.optimisers.parts.values() for each in part.state.values() for value in each.values() if value.numel() > 1]
+    moments = [
+        value
+        for part in learner.optimisers.parts.values()
+        for each in part.state.values()
+        for value in each.values()
+        if value.numel() > 1
+    ]
     means = learner.average._means if learner.average else []
     return sum(each.numel() for each in parts([*learner.module.parameters(), *means, *moments]))
 
 
-def work(rank: int, folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None) -> None:
+def work(
+    rank: int, folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None
+) -> None:
     """One of two workers: one fit after the other; the last is cut off by the death of a worker."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / meeting}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
     made: list[Supervised] = []
     steps: list[int] = []
     make, step = loop.make_learner, Supervised.step
     loop.make_learner = lambda *given: made.append(make(*given)) or made[-1]
     for name, spec in specs.items():
         if kill_at and rank == 1 and name == "stormy":
-            Supervised.step = lambda *given: steps.append(1) or (os.kill(os.getpid(), signal.SIGKILL) if len(steps) > kill_at else None) or step(*given)  # type: ignore[method-assign]
+            Supervised.step = lambda *given: (
+                steps.append(1)
+                or (os.kill(os.getpid(), signal.SIGKILL) if len(steps) > kill_at else None)
+                or step(*given)
+            )  # type: ignore[method-assign]
         fit(spec)
         if rank == 0:
             (folder / f"{name}.json").write_text(json.dumps(held(made[-1])))
 
 
-def group(folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None = None) -> list[int | None]:
+def group(
+    folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None = None
+) -> list[int | None]:
     """Exit codes of two workers."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["components.engine.loop", "torch.distributed.fsdp", "torch.distributed.tensor"])  # once for all
-    workers = [context.Process(target=work, args=(rank, folder, meeting, specs, kill_at), daemon=True) for rank in range(2)]
+    context.set_forkserver_preload(
+        ["components.engine.loop", "torch.distributed.fsdp", "torch.distributed.tensor"]
+    )  # once for all
+    workers = [
+        context.Process(target=work, args=(rank, folder, meeting, specs, kill_at), daemon=True)
+        for rank in range(2)
+    ]
     for each in workers:
         each.start()
     for each in workers:
@@ -69,7 +102,11 @@ def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> 
     def spec(name: str, **knobs: Any) -> FitSpec:
         return reviews.spec(tmp_path / name, "transformer", {"dropout": 0.0}, **KNOBS, **knobs)
 
-    specs = {"copied": spec("copied"), "calm": spec("calm", sharding="fsdp"), "stormy": spec("stormy", sharding="fsdp")}
+    specs = {
+        "copied": spec("copied"),
+        "calm": spec("calm", sharding="fsdp"),
+        "stormy": spec("stormy", sharding="fsdp"),
+    }
     assert group(tmp_path, "one", specs, kill_at=8)[1] == -signal.SIGKILL
     copied, calm = finished(specs["copied"]), finished(specs["calm"])
     assert copied and calm and not finished(specs["stormy"])
@@ -77,7 +114,9 @@ def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> 
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-5
     for one, two in zip(copied.curve, calm.curve, strict=True):
         assert two == pytest.approx(one, abs=1e-5)
-    all_of_it, part = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("copied", "calm"))
+    all_of_it, part = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("copied", "calm")
+    )
     assert part < 0.51 * all_of_it
 
     shutil.copytree(tmp_path / "stormy", tmp_path / "alone")
@@ -92,13 +131,36 @@ def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(300)
-def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(borrowed: Mill, reviews: Mill, tmp_path: Path) -> None:
+def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(
+    borrowed: Mill, reviews: Mill, tmp_path: Path
+) -> None:
     # given adapters and all weights of a pretrained encoder, copied and sharded, and masked pretraining of ours
-    knobs: dict[str, Any] = {"epochs": 2, "patience": 2, "batch_size": 48, "workers": 2, "checkpoint_steps": 50}
-    ways = {"lora": {"way": "lora", "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0}}, "full": {"way": "full"}, "head": {"way": "head"}}
-    specs = {way: borrowed.spec(tmp_path / way, "pretrained", config, **knobs) for way, config in ways.items()}
-    specs |= {f"{way}-sharded": borrowed.spec(tmp_path / f"{way}-sharded", "pretrained", ways[way], **knobs, sharding="fsdp") for way in ("lora", "full")}
-    specs["masked"] = replace(reviews.spec(tmp_path / "masked", "transformer", **{**knobs, "epochs": 4, "patience": 4}), masked=0.15)
+    knobs: dict[str, Any] = {
+        "epochs": 2,
+        "patience": 2,
+        "batch_size": 48,
+        "workers": 2,
+        "checkpoint_steps": 50,
+    }
+    ways = {
+        "lora": {"way": "lora", "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0}},
+        "full": {"way": "full"},
+        "head": {"way": "head"},
+    }
+    specs = {
+        way: borrowed.spec(tmp_path / way, "pretrained", config, **knobs)
+        for way, config in ways.items()
+    }
+    specs |= {
+        f"{way}-sharded": borrowed.spec(
+            tmp_path / f"{way}-sharded", "pretrained", ways[way], **knobs, sharding="fsdp"
+        )
+        for way in ("lora", "full")
+    }
+    specs["masked"] = replace(
+        reviews.spec(tmp_path / "masked", "transformer", **{**knobs, "epochs": 4, "patience": 4}),
+        masked=0.15,
+    )
 
     # when two workers fit them
     assert group(tmp_path, "ways", specs) == [0, 0]

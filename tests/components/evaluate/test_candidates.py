@@ -22,18 +22,28 @@ METRIC = base.judge(TEXT).metrics[0]
 
 def row(name: str, validation: float, test: float, latency: float = 1.0) -> dict[str, Any]:
     figures = {"macro_f1": validation, "accuracy": 1 - validation}
-    return {"name": name, "validation": figures, "test": {"macro_f1": test, "accuracy": test}, "latency_ms": {"p50": latency, "p95": 9.0}}
+    return {
+        "name": name,
+        "validation": figures,
+        "test": {"macro_f1": test, "accuracy": test},
+        "latency_ms": {"p50": latency, "p95": 9.0},
+    }
 
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_a_candidate_better_on_test_but_worse_on_validation_loses(turn: int) -> None:
-    rows = [row("lucky", 0.80, 0.95, 0.1), row("honest", 0.81, 0.70, 9.0), row("last", 0.5, 0.99)][::turn]
+    rows = [row("lucky", 0.80, 0.95, 0.1), row("honest", 0.81, 0.70, 9.0), row("last", 0.5, 0.99)][
+        ::turn
+    ]
     assert choose(rows, METRIC)["name"] == "honest"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_of_equals_the_faster_wins(turn: int) -> None:
-    assert choose([row("slow", 0.8, 0.9, 2.0), row("fast", 0.8, 0.1, 1.0)][::turn], METRIC)["name"] == "fast"
+    assert (
+        choose([row("slow", 0.8, 0.9, 2.0), row("fast", 0.8, 0.1, 1.0)][::turn], METRIC)["name"]
+        == "fast"
+    )
 
 
 def test_a_figure_that_should_be_small_is_chosen_small() -> None:
@@ -44,7 +54,14 @@ def test_a_figure_that_should_be_small_is_chosen_small() -> None:
 
 
 def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) -> None:
-    for name in ("trained/network", "trained/classical", "trained/no-bundle", "tuned/network", "compressed/pruned", "compressed/int8"):
+    for name in (
+        "trained/network",
+        "trained/classical",
+        "trained/no-bundle",
+        "tuned/network",
+        "compressed/pruned",
+        "compressed/int8",
+    ):
         (tmp_path / name).mkdir(parents=True)
         if name != "trained/no-bundle":
             (tmp_path / name / CARD).write_text("{}")
@@ -60,13 +77,23 @@ def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) ->
 
 def test_a_candidate_is_measured_on_its_own_answers(reviews: Mill, network: Path) -> None:
     judge, predictor = base.judge(TEXT), load(network)
-    validation, test = (list(judge.cases(read_table(reviews.root / "clean", split))) for split in ("validation", "test"))
+    validation, test = (
+        list(judge.cases(read_table(reviews.root / "clean", split)))
+        for split in ("validation", "test")
+    )
     params = EvaluateParams(resamples=100, latency_queries=20, throughput_batch=8)
     found = assess("trained", network, "models/trained/network", validation, test, params, seed=7)
     for split, cases in (("validation", validation), ("test", test)):
-        right = [answer.label == case.truth for answer, case in zip(predictor.predict([case.query for case in cases]), cases, strict=True)]
+        right = [
+            answer.label == case.truth
+            for answer, case in zip(
+                predictor.predict([case.query for case in cases]), cases, strict=True
+            )
+        ]
         assert found.row[split]["accuracy"] == pytest.approx(np.mean(right))
-    assert [answer.label for answer in found.answers] == [answer.label for answer in predictor.predict([case.query for case in test])]
+    assert [answer.label for answer in found.answers] == [
+        answer.label for answer in predictor.predict([case.query for case in test])
+    ]
     low, high = found.row["test_interval"]["accuracy"]
     assert low <= found.row["test"]["accuracy"] <= high
     assert found.row["bundle_sha256"] == sha256(network / CARD)

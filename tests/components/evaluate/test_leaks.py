@@ -22,8 +22,12 @@ def job(mill: Mill) -> Job:
 
 def inject(mill: Mill, rows: list[dict[str, Any]], split: str) -> None:
     """Add rows to a split of clean, behind its back."""
-    parts = {name: read_table(mill.root / "clean", name) for name in ("train", "validation", "test")}
-    parts[split] = pa.concat_tables([parts[split], pa.Table.from_pylist(rows, schema=parts[split].schema)])
+    parts = {
+        name: read_table(mill.root / "clean", name) for name in ("train", "validation", "test")
+    }
+    parts[split] = pa.concat_tables(
+        [parts[split], pa.Table.from_pylist(rows, schema=parts[split].schema)]
+    )
     write_table(mill.root / "clean", parts)
 
 
@@ -32,11 +36,26 @@ def test_there_is_none_after_clean(reviews: Mill, bars: Mill) -> None:
     assert leaked_rows(job(bars)) == 0
 
 
-@pytest.mark.parametrize(("source", "target", "leaks"), [("train", "test", 3), ("train", "validation", 3), ("validation", "test", 3), ("test", "train", 3), ("train", "train", 0)])
-def test_an_injected_leak_is_found_in_any_dress(tmp_path: Path, source: str, target: str, leaks: int) -> None:
+@pytest.mark.parametrize(
+    ("source", "target", "leaks"),
+    [
+        ("train", "test", 3),
+        ("train", "validation", 3),
+        ("validation", "test", 3),
+        ("test", "train", 3),
+        ("train", "train", 0),
+    ],
+)
+def test_an_injected_leak_is_found_in_any_dress(
+    tmp_path: Path, source: str, target: str, leaks: int
+) -> None:
     mill = Mill.make(tmp_path, sentences(120)).clean()
     one, two, three, *_ = mill.rows("clean", source)
-    dressed = [one, {**two, "text": two["text"].upper() + " ..."}, {**three, "text": html.escape("“" + " ".join(three["text"]) + "”")}]
+    dressed = [
+        one,
+        {**two, "text": two["text"].upper() + " ..."},
+        {**three, "text": html.escape("“" + " ".join(three["text"]) + "”")},
+    ]
     inject(mill, dressed, target)
     assert leaked_rows(job(mill)) == leaks
 
@@ -61,8 +80,14 @@ def test_the_naive_split_claims_more_and_says_how_many_rows_leaked(tmp_path: Pat
 
 def test_the_naive_split_knows_merged_classes(tmp_path: Path) -> None:
     rows = sentences(120)
-    rows += [{"text": f"{row['text']} {name}", "label": name} for name, some in (("中评", rows[:8]), ("neutral", rows[8:16])) for row in some]
-    mill = Mill.make(tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0, "test_share": 0.3}).clean()
+    rows += [
+        {"text": f"{row['text']} {name}", "label": name}
+        for name, some in (("中评", rows[:8]), ("neutral", rows[8:16]))
+        for row in some
+    ]
+    mill = Mill.make(
+        tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0, "test_share": 0.3}
+    ).clean()
     claim = naive_claim(job(mill), mill.manifest()["classes"], honest=0.5)
     assert claim["test_rows"] == int(136 * 0.3)  # none was left out
     assert 0 < claim["naive"] <= 1
@@ -70,5 +95,10 @@ def test_the_naive_split_knows_merged_classes(tmp_path: Path) -> None:
 
 
 def test_the_naive_split_of_a_handful_of_rows_has_a_test_row(tmp_path: Path) -> None:
-    mill = Mill.make(tmp_path, sentences(8), clean={"min_rows_per_class": 3}, train={"classical": {"min_documents": 1}}).clean()
+    mill = Mill.make(
+        tmp_path,
+        sentences(8),
+        clean={"min_rows_per_class": 3},
+        train={"classical": {"min_documents": 1}},
+    ).clean()
     assert naive_claim(job(mill), ["好评", "差评"], honest=0.5)["test_rows"] == 1

@@ -55,7 +55,10 @@ def huge(width: int, height: int) -> bytes:
     """The head of a PNG that claims a size."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 100)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (chunk, data, b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in (chunk, data, b"IEND")
+    )
 
 
 @pytest.mark.parametrize("side", [int(MAX_PIXELS**0.5) + 1, 12_000, 60_000])
@@ -66,7 +69,21 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
     assert caught.value.reason == "too_large"
 
 
-@pytest.mark.parametrize("value", [None, "text", b"", b"GIF89a", b"%PDF-1.4", b"RIFF\0\0\0\0WEBPVP8X", png(GREY)[:40], png(GREY)[:80], b"\x89PNG\r\n\x1a\n"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "text",
+        b"",
+        b"GIF89a",
+        b"%PDF-1.4",
+        b"RIFF\0\0\0\0WEBPVP8X",
+        png(GREY)[:40],
+        png(GREY)[:80],
+        b"\x89PNG\r\n\x1a\n",
+    ],
+    ids=repr,
+)
 def test_what_is_no_picture_is_rejected(value: object) -> None:
     with pytest.raises(Reject) as caught:
         Image().normalise(value)
@@ -81,7 +98,9 @@ def test_broken_pictures_are_rejected_and_never_crash() -> None:
         for at in rng.integers(len(content), size=3):
             content[at] = int(rng.integers(256))
         try:
-            assert decode(Image().normalise(bytes(content[: int(rng.integers(1, len(content) + 1))])), 1).shape == (8, 8, 1)
+            assert decode(
+                Image().normalise(bytes(content[: int(rng.integers(1, len(content) + 1))])), 1
+            ).shape == (8, 8, 1)
         except Reject as error:
             assert error.reason in ("not_an_image", "too_large")
 
@@ -96,7 +115,9 @@ def test_only_clean_refuses_one_flat_colour() -> None:
 
 def test_equal_pixels_have_one_key_whatever_the_file() -> None:
     field = Image()
-    assert field.key(field.normalise(png(GREY))) == field.key(field.normalise(png(np.repeat(GREY[:, :, None], 3, axis=2))))
+    assert field.key(field.normalise(png(GREY))) == field.key(
+        field.normalise(png(np.repeat(GREY[:, :, None], 3, axis=2)))
+    )
     other = GREY.copy()
     other[0, 0] ^= 1
     assert field.key(png(GREY)) != field.key(png(other))
@@ -110,7 +131,11 @@ def test_similar_is_symmetric_and_tells_noise_from_another_picture() -> None:
     paler = png((decode(images[0], 1)[:, :, 0] * 0.7).astype(np.uint8))
     assert 0.1 < field.similar(images[0], paler) < 0.9
     assert field.similar(images[0], paler) == pytest.approx(field.similar(paler, images[0]))
-    noisy = png(np.clip(decode(images[0], 1)[:, :, 0].astype(int) + RNG.integers(-3, 4, (8, 8)), 0, 255).astype(np.uint8))
+    noisy = png(
+        np.clip(
+            decode(images[0], 1)[:, :, 0].astype(int) + RNG.integers(-3, 4, (8, 8)), 0, 255
+        ).astype(np.uint8)
+    )
     assert field.similar(images[0], images[0]) == 1
     assert field.similar(images[0], noisy) > 0.85
 
@@ -120,7 +145,9 @@ def test_near_duplicates_share_a_band() -> None:
     for row in pictures(200):
         pixels = decode(row["image"], 1)[:, :, 0].astype(int)
         noisy = png(np.clip(pixels + rng.integers(-3, 4, (8, 8)), 0, 255).astype(np.uint8))
-        shared += bool((np.asarray(field.signature(row["image"])) == np.asarray(field.signature(noisy))).any())
+        shared += bool(
+            (np.asarray(field.signature(row["image"])) == np.asarray(field.signature(noisy))).any()
+        )
     assert shared >= 198
 
 
@@ -227,7 +254,9 @@ def test_one_bit_a_pixel_is_black_and_white() -> None:
         (np.linspace(-5, 5, 64, dtype=np.float32), np.linspace(0, 255, 64)),
     ],
 )
-def test_levels_of_other_ranges_are_read_by_their_range(levels: np.ndarray, expected: np.ndarray) -> None:
+def test_levels_of_other_ranges_are_read_by_their_range(
+    levels: np.ndarray, expected: np.ndarray
+) -> None:
     content = encoded(Pillow.fromarray(levels.reshape(8, 8)), "TIFF")
     assert np.abs(decode(content, 1)[:, :, 0].ravel() - expected).max() <= 1.5
 
@@ -289,7 +318,10 @@ def test_fit_keeps_squeezes_or_cuts() -> None:
     wide = Pillow.new("L", (40, 20), 200)
     wide.paste(0, (0, 0, 10, 20))
     content = encoded(wide, "PNG")
-    by_fit = {fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0] for fit in ("squeeze", "pad", "crop")}
+    by_fit = {
+        fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0]
+        for fit in ("squeeze", "pad", "crop")
+    }
     # A quarter is dark when all is squeezed, the middle square has none of it.
     assert (by_fit["squeeze"] < 100).mean() == pytest.approx(0.25, abs=0.05)
     assert by_fit["crop"][:, 2:].min() == 200

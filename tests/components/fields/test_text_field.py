@@ -55,7 +55,9 @@ FRAGMENTS = [
     "ﬁ",
 ]
 FRAGMENTS += [" ", "\u200b", "\u0301", "\u3000", "\n", "\x00", "\x85", "\ufeff", "\ud800"]
-ANYTHING = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
+ANYTHING = st.one_of(
+    st.text(max_size=40), st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
+)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,16 @@ def test_normalise(raw: str, clean: str) -> None:
         ("<p class='x' id=y data-z hidden>c</p>", "c"),
         ('<a href="http://x.org/?q=1&r=2" target=_blank>link</a>', "link"),
         ('<img alt="a > b" src=x.png/>', ""),
-        ('<font color="red" size=+1>old</font><center>and</center><marquee>gone</marquee>', "old and gone"),
+        (
+            '<font color="red" size=+1>old</font><center>and</center><marquee>gone</marquee>',
+            "old and gone",
+        ),
         ("<!DOCTYPE html><html><body>x</body></html>", "x"),
         ("<?xml version='1.0'?><![CDATA[raw text]]>", "raw text"),
-        ("a<script>if (a < b) { alert('<b>') }</script>b<style type='text/css'>p { color: red }</style>c", "a b c"),
+        (
+            "a<script>if (a < b) { alert('<b>') }</script>b<style type='text/css'>p { color: red }</style>c",
+            "a b c",
+        ),
         ("<table><tr><td width=100%>1</td></tr></table>", "1"),
         ('Hello,<o:p></o:p> <st1:place w:st="on">Rome</st1:place>', "Hello, Rome"),
         ("<![if !IE]>x<![endif]>", "x"),
@@ -148,7 +156,20 @@ def test_sequences_of_emoji_and_joined_letters_stay_whole(text: str) -> None:
     assert Text().normalise(text) == unicodedata.normalize("NFKC", text)
 
 
-@pytest.mark.parametrize("text", ["\u200da", "a\u200db", "好\u200c好", "😀\u200d", "😀\u200dx", "x\U000e0067", "م\u200c\u200c", "\u200d😀", "م\u200c،"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u200da",
+        "a\u200db",
+        "好\u200c好",
+        "😀\u200d",
+        "😀\u200dx",
+        "x\U000e0067",
+        "م\u200c\u200c",
+        "\u200d😀",
+        "م\u200c،",
+    ],
+)
 def test_other_invisible_characters_go(text: str) -> None:
     assert not set(Text().normalise(text)) & {"\u200c", "\u200d", "\U000e0067"}
 
@@ -220,7 +241,11 @@ def test_normalised_text_stays_as_it_is_and_holds_no_control(raw: str, longest: 
     except Reject:
         return
     assert len(once) <= longest
-    assert not [char for char in once if unicodedata.category(char).startswith("C") and char not in "\u200c\u200d"]
+    assert not [
+        char
+        for char in once
+        if unicodedata.category(char).startswith("C") and char not in "\u200c\u200d"
+    ]
     assert "  " not in once
     assert once == once.strip()
     try:
@@ -303,11 +328,19 @@ def variations(count: int) -> list[tuple[str, str]]:
     alphabet = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
     pairs: list[tuple[str, str]] = []
     while len(pairs) < count:
-        text = "".join(rng.choice(alphabet if len(pairs) % 2 else list("abcdefghijklmnopqrstuvwxyz "), int(rng.integers(40, 160))))
+        text = "".join(
+            rng.choice(
+                alphabet if len(pairs) % 2 else list("abcdefghijklmnopqrstuvwxyz "),
+                int(rng.integers(40, 160)),
+            )
+        )
         other = list(text)
         for at in rng.choice(len(other), int(rng.integers(1, 4)), replace=False):
             other[at] = "x"
-        if comparable(text) != comparable("".join(other)) and field.similar(text, "".join(other)) >= 0.85:
+        if (
+            comparable(text) != comparable("".join(other))
+            and field.similar(text, "".join(other)) >= 0.85
+        ):
             pairs.append((text, "".join(other)))
     return pairs
 
@@ -321,7 +354,9 @@ def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
 
 
 def test_a_signature_is_of_the_content_not_of_its_dress() -> None:
-    np.testing.assert_array_equal(Text().signature("Very good, 很好!"), Text().signature("very GOOD 很 好"))
+    np.testing.assert_array_equal(
+        Text().signature("Very good, 很好!"), Text().signature("very GOOD 很 好")
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -383,8 +418,15 @@ def test_what_is_lost_is_measured() -> None:
 
 def test_the_line_names_rows_share_and_knob() -> None:
     line = Text(max_characters=2000).tell("cut", Summary(3228, 4640, 58.0, 100.0, {}))
-    assert line == "3,228 of 4,640 texts cut at 2,000 characters (58% of their characters lost): clean.max_characters"
-    assert Title().tell("cut", Summary(3, 3, 1e-6, 1.0, {})).startswith("all 3 titles cut at 100,000 characters (less than 1%")
+    assert (
+        line
+        == "3,228 of 4,640 texts cut at 2,000 characters (58% of their characters lost): clean.max_characters"
+    )
+    assert (
+        Title()
+        .tell("cut", Summary(3, 3, 1e-6, 1.0, {}))
+        .startswith("all 3 titles cut at 100,000 characters (less than 1%")
+    )
 
 
 def test_words_with_combining_signs_are_one_piece() -> None:

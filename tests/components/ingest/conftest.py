@@ -53,7 +53,10 @@ class Result:
     @property
     def quarantine(self) -> list[tuple[str, str]]:
         """(origin, reason) of each rejected row."""
-        return [(row["origin"], row["reason"]) for row in read_table(self.root / "raw" / "quarantine").to_pylist()]
+        return [
+            (row["origin"], row["reason"])
+            for row in read_table(self.root / "raw" / "quarantine").to_pylist()
+        ]
 
     @property
     def notes(self) -> str:
@@ -83,7 +86,19 @@ def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ingest:
     def run(task: str = "words", out: str = "out", **section: Any) -> Result:
         params = IngestParams.model_validate(section)
         folder = tmp_path / out
-        stage.run(Job("ingest", task, 7, tmp_path, params, {}, {}, {"raw": folder / "raw", "report": folder / "report.json"}, folder / "state"))
+        stage.run(
+            Job(
+                "ingest",
+                task,
+                7,
+                tmp_path,
+                params,
+                {},
+                {},
+                {"raw": folder / "raw", "report": folder / "report.json"},
+                folder / "state",
+            )
+        )
         return Result(folder)
 
     return run

@@ -28,7 +28,9 @@ CHINESE = "这个酒店真不错，房间很大，服务员态度也很好。下
         ("Отличная гостиница, очень понравилось.\n", "cp1251", "cp1251"),
     ],
 )
-def test_detects_what_a_text_was_written_in(tmp_path: Path, text: str, written: str, expected: str) -> None:
+def test_detects_what_a_text_was_written_in(
+    tmp_path: Path, text: str, written: str, expected: str
+) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode(written))
     found = detect(path, "auto", "a.txt")
@@ -49,7 +51,9 @@ def test_a_character_across_two_reads_is_no_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("padding", "offset"), [(b"", 96), (b"\n" * (1 << 20), 96 + (1 << 20))])
-def test_names_the_byte_that_breaks_utf8_rather_than_guess(tmp_path: Path, padding: bytes, offset: int) -> None:
+def test_names_the_byte_that_breaks_utf8_rather_than_guess(
+    tmp_path: Path, padding: bytes, offset: int
+) -> None:
     path = tmp_path / "a.txt"
     good = CHINESE.encode()[:-1]
     path.write_bytes(padding + good + b"\xff" + good * 20)

@@ -26,7 +26,10 @@ def files(path: str, **more: Any) -> dict[str, Any]:
 
 
 def test_csv_with_quotes_newlines_numbers_and_nothing(tmp_path: Path, ingest: Ingest) -> None:
-    (tmp_path / "a.csv").write_text('text,label\n"one, ""two""\nthree",1.0\n好,2\nbad,1,2\n,1\nno label,NaN\n\nlast,2', encoding="utf-8")
+    (tmp_path / "a.csv").write_text(
+        'text,label\n"one, ""two""\nthree",1.0\n好,2\nbad,1,2\n,1\nno label,NaN\n\nlast,2',
+        encoding="utf-8",
+    )
     result = ingest(source=files("a.csv"))
     assert [(row["text"], row["label"], row["origin"]) for row in result.rows] == [
         ('one, "two"\nthree', "1", "a.csv:2"),
@@ -39,7 +42,10 @@ def test_csv_with_quotes_newlines_numbers_and_nothing(tmp_path: Path, ingest: In
 
 def test_semicolons_and_a_mark_of_byte_order(tmp_path: Path, ingest: Ingest) -> None:
     (tmp_path / "a.csv").write_text("text; label\na, b;x\nc;y\n", encoding="utf-16")
-    assert [(row["text"], row["label"]) for row in ingest(source=files("a.csv")).rows] == [("a, b", "x"), ("c", "y")]
+    assert [(row["text"], row["label"]) for row in ingest(source=files("a.csv")).rows] == [
+        ("a, b", "x"),
+        ("c", "y"),
+    ]
 
 
 def test_a_megabyte_in_one_row_is_set_aside(tmp_path: Path, ingest: Ingest) -> None:
@@ -57,10 +63,18 @@ def test_a_quote_that_nothing_closes_is_named(tmp_path: Path, ingest: Ingest) ->
 
 
 def test_tsv_takes_quotes_as_they_are_meant(tmp_path: Path, ingest: Ingest) -> None:
-    (tmp_path / "plain.tsv").write_text('text\tlabel\n"Great" film\t1\nsaid "no\t2\n', encoding="utf-8")
+    (tmp_path / "plain.tsv").write_text(
+        'text\tlabel\n"Great" film\t1\nsaid "no\t2\n', encoding="utf-8"
+    )
     (tmp_path / "quoted.tsv").write_text('text\tlabel\n"Great\tfilm"\t1\nno\t2\n', encoding="utf-8")
-    assert [row["text"] for row in ingest(source=files("plain.tsv")).rows] == ['"Great" film', 'said "no']
-    assert [row["text"] for row in ingest(source=files("quoted.tsv"), out="b").rows] == ["Great\tfilm", "no"]
+    assert [row["text"] for row in ingest(source=files("plain.tsv")).rows] == [
+        '"Great" film',
+        'said "no',
+    ]
+    assert [row["text"] for row in ingest(source=files("quoted.tsv"), out="b").rows] == [
+        "Great\tfilm",
+        "no",
+    ]
 
 
 def test_jsonl_sets_aside_what_is_no_record(tmp_path: Path, ingest: Ingest) -> None:
@@ -76,14 +90,34 @@ def test_jsonl_sets_aside_what_is_no_record(tmp_path: Path, ingest: Ingest) -> N
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     result = ingest(source=files("a.jsonl"))
-    assert [(row["text"], row["label"]) for row in result.rows] == [("a", "1"), ("b\u2028c", "true"), ("d", None)]
-    assert result.quarantine == [("a.jsonl:2", "malformed_json"), ("a.jsonl:3", "not_an_object"), ("a.jsonl:4", "broken_unicode"), ("a.jsonl:5", "not_text")]
+    assert [(row["text"], row["label"]) for row in result.rows] == [
+        ("a", "1"),
+        ("b\u2028c", "true"),
+        ("d", None),
+    ]
+    assert result.quarantine == [
+        ("a.jsonl:2", "malformed_json"),
+        ("a.jsonl:3", "not_an_object"),
+        ("a.jsonl:4", "broken_unicode"),
+        ("a.jsonl:5", "not_text"),
+    ]
 
 
-def test_parquet_with_floats_for_labels_and_columns_of_other_names(tmp_path: Path, ingest: Ingest) -> None:
-    pq.write_table(pa.table({"review": ["a", "b", "c"], "stars": [1.0, None, 2.0], "who": [7, 7, 8]}), tmp_path / "a.parquet")
-    result = ingest(source=files("a.parquet"), columns={"text": "review", "label": "stars", "group": "who"})
-    assert [(row["text"], row["label"], row["group"], row["origin"]) for row in result.rows] == [("a", "1", "7", "a.parquet:1"), ("b", None, "7", "a.parquet:2"), ("c", "2", "8", "a.parquet:3")]
+def test_parquet_with_floats_for_labels_and_columns_of_other_names(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    pq.write_table(
+        pa.table({"review": ["a", "b", "c"], "stars": [1.0, None, 2.0], "who": [7, 7, 8]}),
+        tmp_path / "a.parquet",
+    )
+    result = ingest(
+        source=files("a.parquet"), columns={"text": "review", "label": "stars", "group": "who"}
+    )
+    assert [(row["text"], row["label"], row["group"], row["origin"]) for row in result.rows] == [
+        ("a", "1", "7", "a.parquet:1"),
+        ("b", None, "7", "a.parquet:2"),
+        ("c", "2", "8", "a.parquet:3"),
+    ]
 
 
 def test_parquet_that_is_none(tmp_path: Path, ingest: Ingest) -> None:
@@ -97,7 +131,11 @@ def test_a_text_file_per_class_with_names_for_them(tmp_path: Path, ingest: Inges
     (tmp_path / "d" / "pos.txt").write_text("一\n\n二\r\n", encoding="gb18030")
     (tmp_path / "d" / "neg.txt").write_text("three", encoding="utf-8")
     result = ingest(source=files("d", classes={"pos": "好评"}))
-    assert [(row["text"], row["label"], row["origin"]) for row in result.rows] == [("three", "neg", "neg.txt:1"), ("一", "好评", "pos.txt:1"), ("二", "好评", "pos.txt:3")]
+    assert [(row["text"], row["label"], row["origin"]) for row in result.rows] == [
+        ("three", "neg", "neg.txt:1"),
+        ("一", "好评", "pos.txt:1"),
+        ("二", "好评", "pos.txt:3"),
+    ]
     with pytest.raises(InputError, match="did you mean 'pos'"):
         ingest(source=files("d", classes={"poss": "x"}), out="b")
 
@@ -124,7 +162,11 @@ def test_folders_of_pictures_with_splits_by_name(tmp_path: Path, ingest: Ingest)
 
 
 def test_folders_of_texts_with_one_that_cannot_be_read(tmp_path: Path, ingest: Ingest) -> None:
-    for name, content in (("a/1.txt", b"one"), ("a/2.txt", b"\xff\x00\xfe\x01\x81"), ("b/1.txt", "二\n三".encode())):
+    for name, content in (
+        ("a/1.txt", b"one"),
+        ("a/2.txt", b"\xff\x00\xfe\x01\x81"),
+        ("b/1.txt", "二\n三".encode()),
+    ):
         (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / name).write_bytes(content)
     result = ingest(source=files("d"))
@@ -138,8 +180,15 @@ def test_a_folder_of_tables_ignores_what_lies_beside(tmp_path: Path, ingest: Ing
     (tmp_path / "d" / "test.jsonl").write_text(json.dumps({"text": "c", "label": 1}))
     (tmp_path / "d" / "README.txt").write_text("hello")
     result = ingest(source=files("d"))
-    assert [(row["text"], row["split"]) for row in result.rows] == [("c", "test"), ("a", "train"), ("b", "train")]
-    assert [row["text"] for row in ingest(source=files("d", glob="*.csv"), out="b").rows] == ["a", "b"]
+    assert [(row["text"], row["split"]) for row in result.rows] == [
+        ("c", "test"),
+        ("a", "train"),
+        ("b", "train"),
+    ]
+    assert [row["text"] for row in ingest(source=files("d", glob="*.csv"), out="b").rows] == [
+        "a",
+        "b",
+    ]
 
 
 def test_photos_are_no_outliers_and_long_texts_are() -> None:

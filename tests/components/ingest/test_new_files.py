@@ -28,9 +28,21 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         for number in range(4):
-            self.put(f"b{number}.csv", [(f"text {number} {row}", "ab"[row % 2]) for row in range(30)])
-        self.path("c.jsonl").write_text("".join(json.dumps({"text": f"行 {i}", "label": "ab"[i % 2]}, ensure_ascii=False) + "\n" for i in range(40)) + "broken\n", encoding="gb18030")
-        pq.write_table(pa.table({"text": ["one", None, "three"], "label": ["a", "b", "a"]}), self.path("d.parquet"))
+            self.put(
+                f"b{number}.csv", [(f"text {number} {row}", "ab"[row % 2]) for row in range(30)]
+            )
+        self.path("c.jsonl").write_text(
+            "".join(
+                json.dumps({"text": f"行 {i}", "label": "ab"[i % 2]}, ensure_ascii=False) + "\n"
+                for i in range(40)
+            )
+            + "broken\n",
+            encoding="gb18030",
+        )
+        pq.write_table(
+            pa.table({"text": ["one", None, "three"], "label": ["a", "b", "a"]}),
+            self.path("d.parquet"),
+        )
 
     def path(self, name: str) -> Path:
         path = self.root / "source" / name
@@ -38,15 +50,36 @@ class Source:
         return path
 
     def put(self, name: str, rows: list[tuple[str, ...]], header: str = "text,label") -> None:
-        self.path(name).write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", encoding="utf-8")
+        self.path(name).write_text(
+            "\n".join([header, *(",".join(row) for row in rows)]) + "\n", encoding="utf-8"
+        )
 
     def ingest(self, out: str, memo: bool, task: str = "words", **section: Any) -> dict[str, str]:
         """SHA-256 of every output."""
-        params = IngestParams.model_validate({"source": {"kind": "files", "path": "source"}, **section})
+        params = IngestParams.model_validate(
+            {"source": {"kind": "files", "path": "source"}, **section}
+        )
         place = self.root / f"{out}-{time.monotonic_ns()}"
         outputs = {"raw": place / "raw", "report": place / "report.json"}
-        stage.run(Job("ingest", task, 7, self.root, params, {}, {}, outputs, place / "state", memo=self.root / "memo" / "code" if memo else None))
-        return {file.relative_to(place).as_posix(): sha256(file) for file in place.rglob("*") if file.is_file() and "state" not in file.parts}
+        stage.run(
+            Job(
+                "ingest",
+                task,
+                7,
+                self.root,
+                params,
+                {},
+                {},
+                outputs,
+                place / "state",
+                memo=self.root / "memo" / "code" if memo else None,
+            )
+        )
+        return {
+            file.relative_to(place).as_posix(): sha256(file)
+            for file in place.rglob("*")
+            if file.is_file() and "state" not in file.parts
+        }
 
 
 CHANGES: dict[str, Callable[[Source], object]] = {
@@ -55,13 +88,21 @@ CHANGES: dict[str, Callable[[Source], object]] = {
     "a file in the middle": lambda source: source.put("b1x.csv", [("new", "a")]),
     "a file is gone": lambda source: source.path("b1.csv").unlink(),
     "rows are gone": lambda source: source.put("b1.csv", [("text 1 0", "a")]),
-    "labels changed": lambda source: source.path("b2.csv").write_text(source.path("b2.csv").read_text().replace(",a", ",z")),
+    "labels changed": lambda source: source.path("b2.csv").write_text(
+        source.path("b2.csv").read_text().replace(",a", ",z")
+    ),
     "a file was rewritten with its size and time": lambda source: rewritten(source.path("b0.csv")),
     "a file was renamed": lambda source: source.path("b3.csv").rename(source.path("a3.csv")),
     "a file grew": lambda source: appended(source.path("b3.csv"), "one more,b\n"),
-    "two files with the same bytes": lambda source: source.path("z.csv").write_bytes(source.path("b0.csv").read_bytes()),
-    "ids that occur in two files": lambda source: [source.put(name, [("same id", "a", "i1")], "text,label,id") for name in ("x.csv", "y.csv")],
-    "a file in another encoding": lambda source: source.path("e.csv").write_text("text,label\n很好的酒店,a\n", encoding="gb18030"),
+    "two files with the same bytes": lambda source: source.path("z.csv").write_bytes(
+        source.path("b0.csv").read_bytes()
+    ),
+    "ids that occur in two files": lambda source: [
+        source.put(name, [("same id", "a", "i1")], "text,label,id") for name in ("x.csv", "y.csv")
+    ],
+    "a file in another encoding": lambda source: source.path("e.csv").write_text(
+        "text,label\n很好的酒店,a\n", encoding="gb18030"
+    ),
     "names that say the split": lambda source: by_split(source),
 }
 
@@ -142,13 +183,18 @@ WRITES: dict[str, Callable[[Source], object]] = {
     "a file comes": lambda source: source.put("a.csv", [("late", "b")]),
     "a file goes": lambda source: source.path("b1.csv").unlink(),
     "a file is replaced by one of its size": lambda source: (
-        source.path("new").write_bytes(source.path("b3.csv").read_bytes().replace(b"text 3", b"TEXT 3")) and source.path("new").replace(source.path("b3.csv"))
+        source.path("new").write_bytes(
+            source.path("b3.csv").read_bytes().replace(b"text 3", b"TEXT 3")
+        )
+        and source.path("new").replace(source.path("b3.csv"))
     ),
 }
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_source_that_is_written_to_while_it_is_read_is_refused_and_not_remembered(source: Source, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+def test_a_source_that_is_written_to_while_it_is_read_is_refused_and_not_remembered(
+    source: Source, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
     def reader(unit: Any, wanted: Any, used: set[str]) -> formats.Found:
         if unit.name == "c.jsonl":
             WRITES[write](source)

@@ -24,18 +24,34 @@ def profile() -> dict[str, Any]:
     """Of 1,500 made-up reviews, half Chinese, half English; the model says one class in two, and is right nine times in ten."""
     texts = [row["text"] for row in sentences(1500)]
     told = profile_of({"text": texts}, {"text": Text()}, CLEAN)
-    return told | {"predictions": predictions_of(["好评", "差评"] * 200, [0.6 + i / 1000 for i in range(400)], [i % 10 != 0 for i in range(400)])}
+    return told | {
+        "predictions": predictions_of(
+            ["好评", "差评"] * 200,
+            [0.6 + i / 1000 for i in range(400)],
+            [i % 10 != 0 for i in range(400)],
+        )
+    }
 
 
 class Traffic:
     """Asks and answers, and leaves them to a log."""
 
     def __init__(self, folder: Path, profile: dict[str, Any]) -> None:
-        self.folder, self.profile, self.logs, self.now = folder, profile, list[RequestLog](), 1_000_000.0
+        self.folder, self.profile, self.logs, self.now = (
+            folder,
+            profile,
+            list[RequestLog](),
+            1_000_000.0,
+        )
 
     def log(self, replica: str = "0", **params: Any) -> RequestLog:
         """A replica's log; its clock stands still unless it is told."""
-        made = RequestLog(self.folder, MonitorParams(**({"rows_per_s": 10_000.0} | params)), replica, lambda: self.now)
+        made = RequestLog(
+            self.folder,
+            MonitorParams(**({"rows_per_s": 10_000.0} | params)),
+            replica,
+            lambda: self.now,
+        )
         self.logs.append(made)
         return made
 
@@ -47,7 +63,12 @@ class Traffic:
     def ask(self, log: RequestLog, *texts: str, id_: str = "a" * 32, version: str = "1") -> None:
         """One request."""
         queries = [judge(TEXT).Query(text=text) for text in texts]
-        self.recorder(log, version).note(id_, queries, [Answer(label="好评", probability=0.9, probabilities={"差评": 0.1, "好评": 0.9})] * len(texts))
+        self.recorder(log, version).note(
+            id_,
+            queries,
+            [Answer(label="好评", probability=0.9, probabilities={"差评": 0.1, "好评": 0.9})]
+            * len(texts),
+        )
 
 
 @pytest.fixture

@@ -25,12 +25,34 @@ def test_undrifted_windows_raise_no_more_alarms_than_the_level_says() -> None:
     rng = np.random.default_rng(3)
     alarms = 0
     for _ in range(60):
-        draw = {"a": rng.poisson(70, 1900), "b": rng.choice(["x", "y", "z", "rare"], 1900, p=[0.5, 0.3, 0.199, 0.001]), "c": rng.random((1900, 10)) < 0.05}
+        draw = {
+            "a": rng.poisson(70, 1900),
+            "b": rng.choice(["x", "y", "z", "rare"], 1900, p=[0.5, 0.3, 0.199, 0.001]),
+            "c": rng.random((1900, 10)) < 0.05,
+        }
         words = [[f"w{place}" for place in np.flatnonzero(row)] for row in draw["c"]]
         counts = {f"w{place}": int(draw["c"][:1500, place].sum()) for place in range(10)}
-        fields = {"a": numbers(draw["a"][:1500].astype(float).tolist()), "b": names(draw["b"][:1500].tolist()), "c": {"kind": "words", "rows": 1500, "counts": counts}}
-        window = {"a": draw["a"][1500:].astype(float).tolist(), "b": draw["b"][1500:].tolist(), "c": words[1500:]}
-        found = compare({"fields": fields, "predictions": predictions_of(["x"] * 500, [None] * 500, (rng.random(500) < 0.9).tolist())}, window, CHANCE, (int((rng.random(400) < 0.9).sum()), 400))
+        fields = {
+            "a": numbers(draw["a"][:1500].astype(float).tolist()),
+            "b": names(draw["b"][:1500].tolist()),
+            "c": {"kind": "words", "rows": 1500, "counts": counts},
+        }
+        window = {
+            "a": draw["a"][1500:].astype(float).tolist(),
+            "b": draw["b"][1500:].tolist(),
+            "c": words[1500:],
+        }
+        found = compare(
+            {
+                "fields": fields,
+                "predictions": predictions_of(
+                    ["x"] * 500, [None] * 500, (rng.random(500) < 0.9).tolist()
+                ),
+            },
+            window,
+            CHANCE,
+            (int((rng.random(400) < 0.9).sum()), 400),
+        )
         alarms += any(each.drifted for each in found)
     assert stats.binom.sf(alarms - 1, 60, CHANCE) > 0.001
 
@@ -43,25 +65,45 @@ def test_english_into_a_chinese_model_is_found_and_told(profile: dict[str, Any])
 
 
 def test_like_traffic_is_not_drift(profile: dict[str, Any]) -> None:
-    assert not [each for each in compare(profile, columns(profile, [row["text"] for row in sentences(200, 9)]), 0.01) if each.drifted]
+    assert not [
+        each
+        for each in compare(
+            profile, columns(profile, [row["text"] for row in sentences(200, 9)]), 0.01
+        )
+        if each.drifted
+    ]
 
 
-def test_new_words_are_drift_though_lengths_and_script_are_the_same(profile: dict[str, Any]) -> None:
+def test_new_words_are_drift_though_lengths_and_script_are_the_same(
+    profile: dict[str, Any],
+) -> None:
     rng = np.random.default_rng(0)
     usual = [row["text"] for row in sentences(200, 9)]
-    strange = ["".join(rng.permutation(list("龘靐齉爩鱻麤龗灪吁龖厵")))[: len(text)] if text[0] > "\u3400" else text for text in usual]
-    found = {each.field for each in compare(profile, columns(profile, strange), 0.01) if each.drifted}
+    strange = [
+        "".join(rng.permutation(list("龘靐齉爩鱻麤龗灪吁龖厵")))[: len(text)]
+        if text[0] > "\u3400"
+        else text
+        for text in usual
+    ]
+    found = {
+        each.field for each in compare(profile, columns(profile, strange), 0.01) if each.drifted
+    }
     assert "text.unknown" in found
 
 
 def test_the_model_that_answers_otherwise_is_drift(profile: dict[str, Any]) -> None:
-    window = {"prediction.label": ["好评"] * 90 + ["差评"] * 110, "prediction.probability": [0.8] * 200}
+    window = {
+        "prediction.label": ["好评"] * 90 + ["差评"] * 110,
+        "prediction.probability": [0.8] * 200,
+    }
     found = {each.field: each.drifted for each in compare(profile, window, 0.01)}
     assert found == {"prediction.label": False, "prediction.probability": True}
 
 
 @pytest.mark.parametrize(("right", "drifted"), [(90, False), (83, False), (70, True), (100, False)])
-def test_only_a_fall_of_accuracy_is_drift(profile: dict[str, Any], right: int, drifted: bool) -> None:
+def test_only_a_fall_of_accuracy_is_drift(
+    profile: dict[str, Any], right: int, drifted: bool
+) -> None:
     (found,) = compare(profile, {}, 0.01, (right, 100))
     assert (found.field, found.drifted) == ("accuracy", drifted)
     assert found.change == f"90.0% -> {right / 100:.1%}"
@@ -69,7 +111,9 @@ def test_only_a_fall_of_accuracy_is_drift(profile: dict[str, Any], right: int, d
 
 def test_accuracy_is_fishers_exact_test(profile: dict[str, Any]) -> None:
     (found,) = compare(profile, {}, 0.01, (80, 100))
-    assert found.p == pytest.approx(stats.fisher_exact([[80, 20], [360, 40]], alternative="less").pvalue)
+    assert found.p == pytest.approx(
+        stats.fisher_exact([[80, 20], [360, 40]], alternative="less").pvalue
+    )
 
 
 def test_a_shift_is_found_nearly_as_surely_as_by_scipys_test() -> None:
@@ -81,7 +125,10 @@ def test_a_shift_is_found_nearly_as_surely_as_by_scipys_test() -> None:
 
 def test_a_few_strange_numbers_are_found_where_the_middle_does_not_move() -> None:
     rng = np.random.default_rng(2)
-    before, now = rng.normal(size=4000), np.concatenate([rng.normal(size=475), rng.normal(3, 0.3, 25)])
+    before, now = (
+        rng.normal(size=4000),
+        np.concatenate([rng.normal(size=475), rng.normal(3, 0.3, 25)]),
+    )
     (found,) = compare({"fields": {"a": numbers(before.tolist())}}, {"a": now.tolist()}, 0.01)
     assert found.p < 1e-5 < 1e-3 < stats.ks_2samp(before, now).pvalue
 
@@ -90,17 +137,24 @@ def test_the_tests_of_the_ends_keep_the_level() -> None:
     rng, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         drawn = rng.exponential(size=1800).round(2)
-        alarms += compare({"fields": {"a": numbers(drawn[:1500].tolist())}}, {"a": drawn[1500:].tolist()}, CHANCE)[0].drifted
+        alarms += compare(
+            {"fields": {"a": numbers(drawn[:1500].tolist())}}, {"a": drawn[1500:].tolist()}, CHANCE
+        )[0].drifted
     assert stats.binom.sf(alarms - 1, 200, CHANCE) > 0.001
 
 
 def test_a_value_that_training_never_had_is_seen() -> None:
-    (found,) = compare({"fields": {"a": names(["x"] * 900 + ["y"] * 100)}}, {"a": ["x"] * 80 + ["new"] * 20}, 0.01)
+    (found,) = compare(
+        {"fields": {"a": names(["x"] * 900 + ["y"] * 100)}}, {"a": ["x"] * 80 + ["new"] * 20}, 0.01
+    )
     assert found.drifted
     assert "new 0.0% -> 20.0%" in found.change
 
 
-@pytest.mark.parametrize("known", [names(["x"] * 100), numbers([3.0] * 100), {"kind": "words", "rows": 100, "counts": {}}])
+@pytest.mark.parametrize(
+    "known",
+    [names(["x"] * 100), numbers([3.0] * 100), {"kind": "words", "rows": 100, "counts": {}}],
+)
 def test_a_field_that_says_nothing_says_nothing(known: dict[str, Any]) -> None:
     value = {"names": "x", "numbers": 3.0, "words": []}[known["kind"]]
     (found,) = compare({"fields": {"a": known}}, {"a": [value] * 50}, 0.01)
@@ -117,6 +171,8 @@ def test_training_looks_no_more_familiar_than_new_rows_of_its_kind(profile: dict
     rng = np.random.default_rng(4)
     syllables = [chr(0x4E00 + i) for i in range(1500)]
     made = ["".join(rng.choice(syllables, 12)) for _ in range(900)]
-    told = profile_of({"text": made[:700]}, {"text": Text()}, {"min_characters": 2, "max_characters": 2000})
+    told = profile_of(
+        {"text": made[:700]}, {"text": Text()}, {"min_characters": 2, "max_characters": 2000}
+    )
     found = {each.field: each for each in compare(told, columns(told, made[700:]), 0.01)}
     assert found["text.unknown"].p > 0.001

@@ -21,7 +21,11 @@ def test_labels_of_two_replicas_are_one_list(tmp_path: Path) -> None:
     other.add(label(2))
     one.add(label(1))
     assert [each.id[-1] for each in Box(tmp_path, 10).labels()] == ["1", "2"]
-    assert (one.refuses(label(2).key), other.refuses(label(1).key), one.refuses(label(3).key)) == ("labelled", "labelled", None)
+    assert (one.refuses(label(2).key), other.refuses(label(1).key), one.refuses(label(3).key)) == (
+        "labelled",
+        "labelled",
+        None,
+    )
 
 
 def test_no_more_wait_than_may_until_a_person_has_looked(tmp_path: Path) -> None:
@@ -40,7 +44,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     box = Box(tmp_path, 100)
     box.add(label(0))
     size = next(tmp_path.iterdir()).stat().st_size
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="cannot be written"):

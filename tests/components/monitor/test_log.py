@@ -25,8 +25,19 @@ def test_a_row_holds_facts_and_no_text(traffic) -> None:
     traffic.ask(log, "房间很干净，电话13812345678", "the hotel was noisy")
     log.flush()
     first, second = rows(traffic.folder)
-    assert (first["id"], first["item"], second["item"], first["version"], first["prediction"], first["probability"]) == ("a" * 32, 0, 1, "1", "好评", 0.9)
-    assert (first["text.length"], first["text.script"], second["text.script"]) == (19.0, "han", "latin")
+    assert (
+        first["id"],
+        first["item"],
+        second["item"],
+        first["version"],
+        first["prediction"],
+        first["probability"],
+    ) == ("a" * 32, 0, 1, "1", "好评", 0.9)
+    assert (first["text.length"], first["text.script"], second["text.script"]) == (
+        19.0,
+        "han",
+        "latin",
+    )
     assert "hotel" in second["text.words"]
     assert first["input"] is None
     assert b"1381" not in b"".join(path.read_bytes() for path in traffic.folder.iterdir())
@@ -58,7 +69,9 @@ def test_a_queue_that_nobody_empties_costs_rows_and_is_counted(traffic, monkeypa
     log = traffic.log()
     log._ending.set()
     log._thread.join()
-    asked = Asked("b" * 32, 0, 1.0, "1", lambda: {"text": "好"}, traffic.recorder(log)._profiler, "好评", 0.9)
+    asked = Asked(
+        "b" * 32, 0, 1.0, "1", lambda: {"text": "好"}, traffic.recorder(log)._profiler, "好评", 0.9
+    )
     for _ in range(2300):
         log.put(asked)
     waiting = len(log._queue)
@@ -119,14 +132,22 @@ def test_days_count_without_traffic_and_behind_young_parts(traffic, monkeypatch)
 def test_a_full_disk_costs_rows_and_nothing_else(traffic) -> None:
     log = traffic.log()
     traffic.ask(log, *[row["text"] for row in sentences(200)], id_="0" * 32)
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         log.flush()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert (log.dropped["disk"], log.written, rows(traffic.folder), list(traffic.folder.iterdir())) == (200, 0, [], [])
+    assert (
+        log.dropped["disk"],
+        log.written,
+        rows(traffic.folder),
+        list(traffic.folder.iterdir()),
+    ) == (200, 0, [], [])
     traffic.ask(log, "好", id_="1" * 32)
     log.flush()
     assert [row["id"] for row in rows(traffic.folder)] == ["1" * 32]
@@ -144,7 +165,9 @@ def test_two_replicas_and_one_that_started_again_write_side_by_side(traffic) -> 
     again = traffic.log("svc#model#aa")
     traffic.ask(again, "好的", id_=f"{3:032d}", version="2")
     again.flush()
-    assert sorted(row["id"] for row in rows(traffic.folder)) == [f"{n:032d}" for n in (0, 1, 2, 10, 11, 12)]
+    assert sorted(row["id"] for row in rows(traffic.folder)) == [
+        f"{n:032d}" for n in (0, 1, 2, 10, 11, 12)
+    ]
     assert [row["version"] for row in rows(traffic.folder, "2")] == ["2"]
 
 
@@ -168,4 +191,7 @@ def test_a_full_part_is_followed_by_another(traffic) -> None:
         traffic.now += 1
         traffic.ask(log, *["好"] * 700, id_=f"{number:032d}")
         log.flush()
-    assert sorted(pq.read_metadata(path).num_rows for path in traffic.folder.glob(PART)) == [700, 2100]
+    assert sorted(pq.read_metadata(path).num_rows for path in traffic.folder.glob(PART)) == [
+        700,
+        2100,
+    ]

@@ -27,9 +27,32 @@ VOCABULARY, LONGEST = 50, 20
 
 def counting(textcnn: TextCNNConfig | None = None) -> Counted:
     """With a table of what occurs in a few rows, those below among them."""
-    module = Counted(CountedConfig(n=4, ends=4, min_documents=1, rows=900, textcnn=textcnn), VOCABULARY, 3)
-    rows = [row for lengths in ((1, 2, 3, 5, 9, LONGEST), (1, 4, 11), (1,), (3,), (2, 1), (1, 5, 13, 8, 2), (LONGEST,) * 3) for row in rows_of(*lengths)]
-    module.count(iter([{"ids": torch.cat([*rows, torch.arange(1, 13)]), "lengths": torch.tensor([*(len(row) for row in rows), 12])}]))
+    module = Counted(
+        CountedConfig(n=4, ends=4, min_documents=1, rows=900, textcnn=textcnn), VOCABULARY, 3
+    )
+    rows = [
+        row
+        for lengths in (
+            (1, 2, 3, 5, 9, LONGEST),
+            (1, 4, 11),
+            (1,),
+            (3,),
+            (2, 1),
+            (1, 5, 13, 8, 2),
+            (LONGEST,) * 3,
+        )
+        for row in rows_of(*lengths)
+    ]
+    module.count(
+        iter(
+            [
+                {
+                    "ids": torch.cat([*rows, torch.arange(1, 13)]),
+                    "lengths": torch.tensor([*(len(row) for row in rows), 12]),
+                }
+            ]
+        )
+    )
     torch.nn.init.normal_(module.wide.weight)
     return module
 
@@ -38,10 +61,18 @@ BUILDS: dict[str, Any] = {
     "ngrams": lambda: Ngrams(NgramsConfig(n=4, buckets=70, width=16), VOCABULARY, 3),
     "counted": counting,
     "counted and textcnn": lambda: counting(TextCNNConfig(width=8, channels=5, kernels=[1, 2])),
-    "textcnn": lambda: TextCNN(TextCNNConfig(width=8, channels=[5, 6, 7, 4], kernels=[1, 2, 3, 4]), VOCABULARY, 3),
-    "lstm": lambda: Recurrent(RecurrentConfig(width=12, hidden=10, layers=2, attention=6), VOCABULARY, 3),
-    "gru": lambda: Recurrent(RecurrentConfig(cell="gru", width=12, hidden=[10, 7], attention=6), VOCABULARY, 3),
-    "transformer": lambda: Transformer(TransformerConfig(width=16, layers=2, heads=4, feedforward=24), VOCABULARY, 3, LONGEST),
+    "textcnn": lambda: TextCNN(
+        TextCNNConfig(width=8, channels=[5, 6, 7, 4], kernels=[1, 2, 3, 4]), VOCABULARY, 3
+    ),
+    "lstm": lambda: Recurrent(
+        RecurrentConfig(width=12, hidden=10, layers=2, attention=6), VOCABULARY, 3
+    ),
+    "gru": lambda: Recurrent(
+        RecurrentConfig(cell="gru", width=12, hidden=[10, 7], attention=6), VOCABULARY, 3
+    ),
+    "transformer": lambda: Transformer(
+        TransformerConfig(width=16, layers=2, heads=4, feedforward=24), VOCABULARY, 3, LONGEST
+    ),
 }
 PACKED = [name for name, architecture in MODELS.architectures.items() if architecture.packs]
 every = pytest.mark.parametrize("name", BUILDS)
@@ -78,21 +109,30 @@ def test_padding_does_not_change_answers(name: str) -> None:
         for row, answer in zip(rows, together, strict=True):
             alone = module(row[None], torch.ones(1, len(row)))[0]
             torch.testing.assert_close(alone, answer, atol=1e-5, rtol=1e-5)
-    assert together.std(dim=0).min() > 0.1  # the answers differ, or the comparison would say nothing
+    assert (
+        together.std(dim=0).min() > 0.1
+    )  # the answers differ, or the comparison would say nothing
 
 
 @every
 def test_what_stands_in_the_padding_is_not_read(name: str) -> None:
     module, batch = built(name), padded(rows_of(1, 4, 11))
-    noisy = torch.where(batch["mask"] > 0, batch["ids"], torch.randint(1, VOCABULARY, batch["ids"].shape))
+    noisy = torch.where(
+        batch["mask"] > 0, batch["ids"], torch.randint(1, VOCABULARY, batch["ids"].shape)
+    )
     with torch.no_grad():
-        torch.testing.assert_close(module(noisy, batch["mask"]), module(**batch), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            module(noisy, batch["mask"]), module(**batch), atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", PACKED)
 def test_packed_rows_answer_and_learn_as_padded_ones(name: str) -> None:
     rows = rows_of(1, 2, 2, 3, 9, 9, 1, LONGEST)
-    forms = {"padded": padded(rows), "packed": {"ids": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])}}
+    forms = {
+        "padded": padded(rows),
+        "packed": {"ids": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])},
+    }
     answers, gradients = {}, {}
     for form, batch in forms.items():
         module = built(name)
@@ -101,7 +141,9 @@ def test_packed_rows_answer_and_learn_as_padded_ones(name: str) -> None:
         gradients[form] = {key: parameter.grad for key, parameter in module.named_parameters()}
     torch.testing.assert_close(answers["packed"], answers["padded"], atol=1e-5, rtol=1e-5)
     for key, gradient in gradients["padded"].items():
-        torch.testing.assert_close(gradients["packed"][key], gradient, atol=1e-4, rtol=1e-4, msg=key)
+        torch.testing.assert_close(
+            gradients["packed"][key], gradient, atol=1e-4, rtol=1e-4, msg=key
+        )
         assert gradient is not None, key
         assert gradient.abs().max() > 1e-4, key
 
@@ -111,7 +153,9 @@ def test_the_order_of_tokens_counts(name: str) -> None:
     torch.manual_seed(1)
     module, ids = BUILDS[name]().eval(), torch.arange(1, 13)[None]
     with torch.no_grad():
-        assert not torch.allclose(module(ids, torch.ones(1, 12)), module(ids.flip(1), torch.ones(1, 12)), atol=1e-4)
+        assert not torch.allclose(
+            module(ids, torch.ones(1, 12)), module(ids.flip(1), torch.ones(1, 12)), atol=1e-4
+        )
 
 
 @functools.cache
@@ -122,14 +166,18 @@ def runtime(name: str) -> Any:
     from components.compress.quantize import export
     from components.tasks.base import Graph
 
-    graph = Graph(built(name), {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"])
+    graph = Graph(
+        built(name), {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"]
+    )
     example = {key: value.numpy() for key, value in padded(rows_of(3, 7, LONGEST)).items()}
     return onnxruntime.InferenceSession(export(graph, example), providers=["CPUExecutionProvider"])
 
 
 @every
 @pytest.mark.parametrize("lengths", [(1,), (3,), (2, 1), (1, 5, 13, 8, 2), (LONGEST,) * 3])
-def test_the_exported_graph_computes_the_same_for_other_shapes(name: str, lengths: tuple[int, ...]) -> None:
+def test_the_exported_graph_computes_the_same_for_other_shapes(
+    name: str, lengths: tuple[int, ...]
+) -> None:
     batch = {key: value[:, : max(lengths)] for key, value in padded(rows_of(*lengths)).items()}
     with torch.no_grad():
         expected = built(name)(**batch)
@@ -139,7 +187,9 @@ def test_the_exported_graph_computes_the_same_for_other_shapes(name: str, length
 
 def test_an_n_gram_is_the_same_wherever_it_stands_and_has_its_own_row() -> None:
     module = Ngrams(NgramsConfig(n=3, buckets=100_003, width=4), VOCABULARY, 2)
-    pairs = torch.cartesian_prod(torch.arange(1, VOCABULARY), torch.arange(1, VOCABULARY))  # every pair of tokens, each a row
+    pairs = torch.cartesian_prod(
+        torch.arange(1, VOCABULARY), torch.arange(1, VOCABULARY)
+    )  # every pair of tokens, each a row
     buckets = module.grams(pairs, torch.arange(2))[:, 1, 1]
     assert len(set(buckets.tolist())) > 0.98 * len(pairs)
     assert buckets.min() >= VOCABULARY
@@ -151,8 +201,14 @@ def test_an_n_gram_is_the_same_wherever_it_stands_and_has_its_own_row() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (lambda: TextCNNConfig(channels=[8, 8], kernels=[1, 2, 3]), "2 numbers of filters for 3 kernels"),
-        (lambda: RecurrentConfig(hidden=[8, 8, 8], layers=2), r"hidden has 3 widths, but 2 layer\(s\) of two directions take 4"),
+        (
+            lambda: TextCNNConfig(channels=[8, 8], kernels=[1, 2, 3]),
+            "2 numbers of filters for 3 kernels",
+        ),
+        (
+            lambda: RecurrentConfig(hidden=[8, 8, 8], layers=2),
+            r"hidden has 3 widths, but 2 layer\(s\) of two directions take 4",
+        ),
         (lambda: RecurrentConfig(hidden=0), "hidden must be at least 1"),
     ],
 )

@@ -24,16 +24,62 @@ from components.nets.textcnn.net import TextCNN, TextCNNSurgery
 from components.nets.transformer.config import TransformerConfig
 from components.nets.transformer.net import Transformer, TransformerSurgery
 
-TEXT = {"ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)), "mask": torch.ones(5, 9).tril(4)}
-BERT = {"model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 16}
+TEXT = {
+    "ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)),
+    "mask": torch.ones(5, 9).tril(4),
+}
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 16,
+}
 NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
-    "ngrams": (NgramsConfig(n=3, buckets=60, width=16), NgramsSurgery(), lambda config: Ngrams(config, 40, 3), TEXT),
-    "lstm": (RecurrentConfig(width=8, hidden=10, layers=2, attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
-    "gru": (RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12), RecurrentSurgery(), lambda config: Recurrent(config, 40, 3), TEXT),
-    "counted": (CountedConfig(rows=60, textcnn=TextCNNConfig(width=8, channels=12, kernels=[1, 2])), CountedSurgery(), lambda config: Counted(config, 40, 3), TEXT),
-    "textcnn": (TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]), TextCNNSurgery(), lambda config: TextCNN(config, 40, 3), TEXT),
-    "transformer": (TransformerConfig(width=16, layers=2, heads=4, feedforward=24), TransformerSurgery(), lambda config: Transformer(config, 40, 3, 9), TEXT),
-    "pretrained": (PretrainedConfig(), PretrainedSurgery(), lambda config: Pretrained(config, BERT, 3), TEXT),
+    "ngrams": (
+        NgramsConfig(n=3, buckets=60, width=16),
+        NgramsSurgery(),
+        lambda config: Ngrams(config, 40, 3),
+        TEXT,
+    ),
+    "lstm": (
+        RecurrentConfig(width=8, hidden=10, layers=2, attention=12),
+        RecurrentSurgery(),
+        lambda config: Recurrent(config, 40, 3),
+        TEXT,
+    ),
+    "gru": (
+        RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12),
+        RecurrentSurgery(),
+        lambda config: Recurrent(config, 40, 3),
+        TEXT,
+    ),
+    "counted": (
+        CountedConfig(rows=60, textcnn=TextCNNConfig(width=8, channels=12, kernels=[1, 2])),
+        CountedSurgery(),
+        lambda config: Counted(config, 40, 3),
+        TEXT,
+    ),
+    "textcnn": (
+        TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]),
+        TextCNNSurgery(),
+        lambda config: TextCNN(config, 40, 3),
+        TEXT,
+    ),
+    "transformer": (
+        TransformerConfig(width=16, layers=2, heads=4, feedforward=24),
+        TransformerSurgery(),
+        lambda config: Transformer(config, 40, 3, 9),
+        TEXT,
+    ),
+    "pretrained": (
+        PretrainedConfig(),
+        PretrainedSurgery(),
+        lambda config: Pretrained(config, BERT, 3),
+        TEXT,
+    ),
     "convnet": (
         ConvNetConfig(channels=[8, 12], hidden=20),
         ConvNetSurgery(),
@@ -55,7 +101,14 @@ def whole(name: str) -> torch.nn.Module:
     torch.manual_seed(3)
     config, _, build, _ = NETS[name]
     module: torch.nn.Module = build(config)
-    state = {key: torch.rand_like(value) + 0.5 if "running_var" in key else torch.randn_like(value) * 0.4 if value.is_floating_point() else value for key, value in module.state_dict().items()}
+    state = {
+        key: torch.rand_like(value) + 0.5
+        if "running_var" in key
+        else torch.randn_like(value) * 0.4
+        if value.is_floating_point()
+        else value
+        for key, value in module.state_dict().items()
+    }
     module.load_state_dict(state)
     return module.eval()
 
@@ -71,7 +124,9 @@ def test_cut_equals_zeroed(name: str, share: float) -> None:
 
     state = {key: value.clone() for key, value in module.state_dict().items()}
     for dim in surgery.dims(module):
-        lost = set(range(dim.size)) - set(select(dim, score(dim, module.state_dict()), share).tolist())
+        lost = set(range(dim.size)) - set(
+            select(dim, score(dim, module.state_dict()), share).tolist()
+        )
         for key, axis, first, per_unit in dim.places:
             for unit in lost:
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
@@ -79,8 +134,12 @@ def test_cut_equals_zeroed(name: str, share: float) -> None:
     zeroed.load_state_dict(state)
     with torch.no_grad():
         torch.testing.assert_close(smaller(**inputs), zeroed(**inputs), atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(smaller(**inputs), module(**inputs), atol=1e-2)  # something was lost
-    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in module.parameters())
+        assert not torch.allclose(
+            smaller(**inputs), module(**inputs), atol=1e-2
+        )  # something was lost
+    assert sum(p.numel() for p in smaller.parameters()) < sum(
+        p.numel() for p in module.parameters()
+    )
 
 
 @each

@@ -8,6 +8,17 @@ from components.core.bundles import Card, write_bundle
 
 
 def make_bundle(folder: Path, seed: int) -> Path:
-    card = Card(task="any", runtime="numpy", architecture="linear", config={}, classes=["负", "正"], seed=seed, data_hash="d", params_hash="p", origin=["train"], versions={"numpy": "2"})
+    card = Card(
+        task="any",
+        runtime="numpy",
+        architecture="linear",
+        config={},
+        classes=["负", "正"],
+        seed=seed,
+        data_hash="d",
+        params_hash="p",
+        origin=["train"],
+        versions={"numpy": "2"},
+    )
     write_bundle(folder, card, {"weights.safetensors": b"\0" * 8, "encoder/words.json": b"{}"})
     return folder

@@ -37,32 +37,56 @@ def filled(root: Path, bundle: Path) -> Path:
 def facts(root: Path) -> dict[str, object]:
     """What a person would miss."""
     opened = store.client(root)
-    run = next(one for one in opened.search_runs([store.experiment(opened, root, "default")]) if one.info.run_name == "train")
+    run = next(
+        one
+        for one in opened.search_runs([store.experiment(opened, root, "default")])
+        if one.info.run_name == "train"
+    )
     folder = fetch(root, "default", "champion", root / "into")
     return {
         "run": run.info.run_id,
-        "loss": [(point.step, point.value, point.timestamp) for point in opened.get_metric_history(run.info.run_id, "loss")],
-        "bundle": sorted((path.relative_to(folder).as_posix(), path.read_bytes()) for path in folder.rglob("*") if path.is_file()),
+        "loss": [
+            (point.step, point.value, point.timestamp)
+            for point in opened.get_metric_history(run.info.run_id, "loss")
+        ],
+        "bundle": sorted(
+            (path.relative_to(folder).as_posix(), path.read_bytes())
+            for path in folder.rglob("*")
+            if path.is_file()
+        ),
         "within": folder.is_relative_to(root.resolve()),
         "history": history(root, "default"),
         "reports": [item.path for item in opened.list_artifacts(run.info.run_id, "reports")],
     }
 
 
-def test_what_was_backed_up_comes_back_elsewhere(filled: Path, template: Path, tmp_path: Path) -> None:
+def test_what_was_backed_up_comes_back_elsewhere(
+    filled: Path, template: Path, tmp_path: Path
+) -> None:
     held = backup(filled, tmp_path / "b.zip")
-    assert (held.rows["metrics"], held.rows["model_versions"], held.missing) == (5, 1, 0) and held.rows["runs"] == len(store.client(filled).search_runs(["1"]))
+    assert (held.rows["metrics"], held.rows["model_versions"], held.missing) == (
+        5,
+        1,
+        0,
+    ) and held.rows["runs"] == len(store.client(filled).search_runs(["1"]))
     before = facts(filled)
-    for other in (shutil.copytree(template, tmp_path / "其他"), tmp_path / "empty"):  # a store without runs, and none at all
+    for other in (
+        shutil.copytree(template, tmp_path / "其他"),
+        tmp_path / "empty",
+    ):  # a store without runs, and none at all
         restored = restore(other, tmp_path / "b.zip")
         assert restored.rows == held.rows and restored.files == held.files
         assert facts(other) == before and before["within"]
-        run = store.client(other).create_run(store.experiment(store.client(other), other, "default"))
+        run = store.client(other).create_run(
+            store.experiment(store.client(other), other, "default")
+        )
         assert run.info.artifact_uri.startswith(str(other.resolve()))
         assert not [path.name for path in (other / "mlflow").iterdir() if path.name.startswith(".")]
 
 
-def test_a_store_that_holds_something_is_replaced_only_when_told(filled: Path, tmp_path: Path) -> None:
+def test_a_store_that_holds_something_is_replaced_only_when_told(
+    filled: Path, tmp_path: Path
+) -> None:
     backup(filled, tmp_path / "b.zip")
     opened, before = store.client(filled), facts(filled)
     extra = opened.create_run(store.experiment(opened, filled, "default"), run_name="later")
@@ -116,13 +140,20 @@ def test_a_snapshot_is_of_one_moment_while_runs_are_written(filled: Path, tmp_pa
     restore(tmp_path / "other", tmp_path / "b.zip")
     restored = store.client(tmp_path / "other")
     a, b = ({point.step for point in restored.get_metric_history(run, key)} for key in "ab")
-    assert a == b and a and a < {point.step for point in opened.get_metric_history(run, "a")} | {10**9}
+    assert (
+        a == b and a and a < {point.step for point in opened.get_metric_history(run, "a")} | {10**9}
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "name", "extra", "database", "other"])
-def test_a_backup_that_is_not_whole_is_refused_and_changes_nothing(filled: Path, tmp_path: Path, damage: str) -> None:
+def test_a_backup_that_is_not_whole_is_refused_and_changes_nothing(
+    filled: Path, tmp_path: Path, damage: str
+) -> None:
     backup(filled, tmp_path / "b.zip")
-    before, listing = facts(filled), sorted(path.name for path in (filled / "mlflow" / "artifacts").iterdir())
+    before, listing = (
+        facts(filled),
+        sorted(path.name for path in (filled / "mlflow" / "artifacts").iterdir()),
+    )
     damaged = tmp_path / "d.zip"
     if damage == "cut":
         damaged.write_bytes((tmp_path / "b.zip").read_bytes()[:-2000])
@@ -132,8 +163,13 @@ def test_a_backup_that_is_not_whole_is_refused_and_changes_nothing(filled: Path,
         rewrite(tmp_path / "b.zip", damaged, damage)
     with pytest.raises(InputError):
         restore(filled, damaged, replace=True)
-    assert facts(filled) == before and sorted(path.name for path in (filled / "mlflow" / "artifacts").iterdir()) == listing
-    assert not (tmp_path / "repo" / "evil").exists() and not [path for path in (filled / "mlflow").iterdir() if path.name.startswith(".")]
+    assert (
+        facts(filled) == before
+        and sorted(path.name for path in (filled / "mlflow" / "artifacts").iterdir()) == listing
+    )
+    assert not (tmp_path / "repo" / "evil").exists() and not [
+        path for path in (filled / "mlflow").iterdir() if path.name.startswith(".")
+    ]
 
 
 def rewrite(source: Path, target: Path, damage: str) -> None:
@@ -146,7 +182,12 @@ def rewrite(source: Path, target: Path, damage: str) -> None:
             if damage == "database" and name == "mlflow.db":
                 content = content[:5000] + b"\0" * 9000 + content[14000:]
             if damage == "name":
-                name, content = (name.replace("reports/", "../../../evil/"), content.replace(b"reports/", b"../../../evil/") if name == "manifest.json" else content)
+                name, content = (
+                    name.replace("reports/", "../../../evil/"),
+                    content.replace(b"reports/", b"../../../evil/")
+                    if name == "manifest.json"
+                    else content,
+                )
             new.writestr(name, content)
         if damage == "extra":
             new.writestr("artifacts/extra", b"")
@@ -170,15 +211,22 @@ backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), replace=True)
 
 
 @pytest.mark.parametrize("moment", ["extract", "before", "after"])
-def test_a_kill_leaves_the_old_store_or_the_new_one(filled: Path, tmp_path: Path, moment: str) -> None:
+def test_a_kill_leaves_the_old_store_or_the_new_one(
+    filled: Path, tmp_path: Path, moment: str
+) -> None:
     backup(filled, tmp_path / "b.zip")
     before = facts(filled)
     release(filled, "default", 1, [], mode="auto", who="test", why="again")
     store.client(filled).set_registered_model_tag("default", "later", "yes")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(filled), str(tmp_path / "b.zip"), moment], cwd=Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(filled), str(tmp_path / "b.zip"), moment],
+        cwd=Path(__file__).parents[3],
+    )
     assert done.returncode == -signal.SIGKILL
     assert facts(filled) == before
-    assert ("later" in store.client(filled).get_registered_model("default").tags) == (moment != "after")
+    assert ("later" in store.client(filled).get_registered_model("default").tags) == (
+        moment != "after"
+    )
     restore(filled, tmp_path / "b.zip", replace=True)  # and the next one clears up
     assert facts(filled) == before and len(list((filled / "mlflow" / "artifacts").iterdir())) == 1
     assert not list((filled / "mlflow").glob(".*"))
@@ -189,7 +237,9 @@ def test_a_kill_within_sqlites_copy_is_rolled_back(filled: Path, tmp_path: Path)
     large = tmp_path / "large.db"
     shutil.copyfile(filled / "mlflow" / "mlflow.db", large)
     with sqlite3.connect(large) as connection:
-        connection.execute("CREATE TABLE filler AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000) SELECT x, hex(randomblob(500)) AS y FROM n")
+        connection.execute(
+            "CREATE TABLE filler AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000) SELECT x, hex(randomblob(500)) AS y FROM n"
+        )
     code = (
         "import os, signal, sqlite3, sys\n"
         "source, target = (sqlite3.connect(path) for path in sys.argv[1:])\n"
@@ -197,12 +247,16 @@ def test_a_kill_within_sqlites_copy_is_rolled_back(filled: Path, tmp_path: Path)
         "source.backup(target, pages=200, progress=step)\n"
     )
     before = facts(filled)
-    done = subprocess.run([sys.executable, "-c", code, str(large), str(filled / "mlflow" / "mlflow.db")])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(large), str(filled / "mlflow" / "mlflow.db")]
+    )
     assert done.returncode == -signal.SIGKILL
     assert facts(filled) == before
 
 
-def test_nothing_to_back_up_and_a_server_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_back_up_and_a_server_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="nothing to back up"):
         backup(tmp_path, tmp_path / "b.zip")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -210,7 +264,9 @@ def test_nothing_to_back_up_and_a_server_are_told(tmp_path: Path, monkeypatch: p
         backup(tmp_path, tmp_path / "b.zip")
 
 
-def test_a_locked_store_is_not_restored_over(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_store_is_not_restored_over(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backup(filled, tmp_path / "b.zip")
     before = facts(filled)
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.2)

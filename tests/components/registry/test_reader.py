@@ -21,14 +21,20 @@ from tests.components.registry.test_review import kept
 
 
 @pytest.fixture(params=["sqlite", "rest"])
-def filled(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def filled(
+    request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A store of either kind with two versions, released in turn, and one that was only registered."""
     if request.param == "rest":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("mlflow_server"))
-    first, later = ([Gate("champion", passed, against=number)] for passed, number in ((None, None), (True, 1)))
+    first, later = (
+        [Gate("champion", passed, against=number)] for passed, number in ((None, None), (True, 1))
+    )
     kept(root, 1, first, "+" * 60 + "-" * 40)
     kept(root, 2, later, "+" * 90 + "-" * 10)
-    register(root, "default", make_bundle(root.parent / "third", 3), None, {"title": "第三"}, "a page")
+    register(
+        root, "default", make_bundle(root.parent / "third", 3), None, {"title": "第三"}, "a page"
+    )
     for number in (1, 2):
         approve(root, "default", number, GateParams(), who="李", why="好")
     return root
@@ -37,9 +43,18 @@ def filled(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.Monke
 def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
     shelf = look(filled, "default")
     assert shelf == reader._by_client(filled, "default") and shelf is not None
-    assert [each.number for each in shelf.versions] == [1, 2, 3] and shelf.version(3).tags["title"] == "第三"
-    assert shelf.version(2).aliases == ("champion",) and shelf.aliases == {"champion": 2, "previous": 1, "challenger": 3}
-    assert len(shelf.params) == 2 and [each.who for each in history(filled, "default")] == ["李", "李"]
+    assert [each.number for each in shelf.versions] == [1, 2, 3] and shelf.version(3).tags[
+        "title"
+    ] == "第三"
+    assert shelf.version(2).aliases == ("champion",) and shelf.aliases == {
+        "champion": 2,
+        "previous": 1,
+        "challenger": 3,
+    }
+    assert len(shelf.params) == 2 and [each.who for each in history(filled, "default")] == [
+        "李",
+        "李",
+    ]
     # and what is built on it works there too: answers kept with versions, verified bundles, a rollback
     verify(filled, shelf.version(3))
     assert rollback(filled, "default", who="李", why="back").before == 2
@@ -52,8 +67,12 @@ def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
 def test_reading_takes_no_heavy_library(root: Path) -> None:
     register(root, "default", make_bundle(root.parent / "b", 1), None, {})
     code = "import sys; from pathlib import Path; from components.registry.reader import look; look(Path(sys.argv[1]), 'default'); print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
-    assert not {"mlflow", "sqlalchemy", "torch", "ray", "pandas", "numpy"} & set(done.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
+    )
+    assert not {"mlflow", "sqlalchemy", "torch", "ray", "pandas", "numpy"} & set(
+        done.stdout.split()
+    )
 
 
 def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:

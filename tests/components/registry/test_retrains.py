@@ -11,8 +11,25 @@ from components.registry.log import LONGEST
 from components.registry.retrains import Retrain, _text, cut, settled
 
 
-def made(source: str, outcome: str = "refused", before: int | None = 1, after: int | None = 1) -> Retrain:
-    return Retrain(source + outcome, "test", outcome, "", "", "", {}, "", "code", "params", source, 0, before=before, after=after)
+def made(
+    source: str, outcome: str = "refused", before: int | None = 1, after: int | None = 1
+) -> Retrain:
+    return Retrain(
+        source + outcome,
+        "test",
+        outcome,
+        "",
+        "",
+        "",
+        {},
+        "",
+        "code",
+        "params",
+        source,
+        0,
+        before=before,
+        after=after,
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,29 +38,68 @@ def made(source: str, outcome: str = "refused", before: int | None = 1, after: i
         ([], ""),
         ([made("a")], "a"),
         ([made("a"), made("b")], "ab"),  # back to what was refused before
-        ([made("a", "failed"), made("b", "killed"), made("c", "stopped"), made("d", "source refused")], ""),
+        (
+            [
+                made("a", "failed"),
+                made("b", "killed"),
+                made("c", "stopped"),
+                made("d", "source refused"),
+            ],
+            "",
+        ),
         ([made("a", "promoted", None, 1), made("b")], "ab"),
-        ([made("a"), made("b", "promoted", 1, 2), made("c")], "bc"),  # a was compared with version 1
-        ([made("a", "promoted", 1, 2), made("b", "promoted", 2, 3), made("a", "unchanged", 3, 3)], "ab"),
+        (
+            [made("a"), made("b", "promoted", 1, 2), made("c")],
+            "bc",
+        ),  # a was compared with version 1
+        (
+            [
+                made("a", "promoted", 1, 2),
+                made("b", "promoted", 2, 3),
+                made("a", "unchanged", 3, 3),
+            ],
+            "ab",
+        ),
         ([made("a"), made("b", "failed", 1, 2)], ""),  # a person has released meanwhile
     ],
 )
-def test_what_went_all_the_way_is_settled_until_the_champion_changes(past: list[Retrain], known: str) -> None:
-    assert "".join(source for source in "abcd" if settled(past, ("code", "params", source))) == known
+def test_what_went_all_the_way_is_settled_until_the_champion_changes(
+    past: list[Retrain], known: str
+) -> None:
+    assert (
+        "".join(source for source in "abcd" if settled(past, ("code", "params", source))) == known
+    )
 
 
-SURVEY = {f"{number}. How much do you agree that {'the service was quick and the staff were kind' * 3}?": "text" for number in range(60)}
+SURVEY = {
+    f"{number}. How much do you agree that {'the service was quick and the staff were kind' * 3}?": "text"
+    for number in range(60)
+}
 
 
 @pytest.mark.parametrize(
-    "columns", [{"text": "string"}, SURVEY, SURVEY | {"answers": f"struct<{', '.join(f'answer{n}: string' for n in range(800))}>"}, {'"' * 300 + str(n): "\\" * 99 for n in range(99)}]
+    "columns",
+    [
+        {"text": "string"},
+        SURVEY,
+        SURVEY | {"answers": f"struct<{', '.join(f'answer{n}: string' for n in range(800))}>"},
+        {'"' * 300 + str(n): "\\" * 99 for n in range(99)},
+    ],
 )
-def test_a_record_fits_whatever_its_columns_are_and_still_tells_them_apart(columns: dict[str, str]) -> None:
-    text = _text(replace(made("a"), columns=columns, trigger="t" * 5000, detail="d" * 5000, cursor="c" * 5000))
+def test_a_record_fits_whatever_its_columns_are_and_still_tells_them_apart(
+    columns: dict[str, str],
+) -> None:
+    text = _text(
+        replace(
+            made("a"), columns=columns, trigger="t" * 5000, detail="d" * 5000, cursor="c" * 5000
+        )
+    )
     kept = Retrain.read(json.loads(text))
     names = list(columns)[:60]
     assert len(text) <= LONGEST and len(kept.columns) == len(names)
-    assert kept.columns == cut({name: columns[name] for name in names}, kept.width) and (kept.width == 0) == (columns == {"text": "string"})
+    assert kept.columns == cut({name: columns[name] for name in names}, kept.width) and (
+        kept.width == 0
+    ) == (columns == {"text": "string"})
     for name in names:  # a change at the very end of a name or of a type
         assert cut({name + "?": columns[name]}, kept.width).keys().isdisjoint(kept.columns)
         assert cut({name: columns[name] + ">"}, kept.width).items().isdisjoint(kept.columns.items())

@@ -28,22 +28,44 @@ class Stage:
         self.journal, self.shown = Journal(self.state / "journal.jsonl"), list[Mapping[str, Any]]()
 
     def run(self, body: Callable[[Tracker], None], token: str = "one", **more: Any) -> None:
-        given: dict[str, Any] = {"tags": {"git_commit": "abc"}, "params": {"train.epochs": 3}, **more}
-        with track(self.root, "default", self.name, token, self.journal.path, self.state / "tracking.json", show=self.shown.append, **given) as tracker:
+        given: dict[str, Any] = {
+            "tags": {"git_commit": "abc"},
+            "params": {"train.epochs": 3},
+            **more,
+        }
+        with track(
+            self.root,
+            "default",
+            self.name,
+            token,
+            self.journal.path,
+            self.state / "tracking.json",
+            show=self.shown.append,
+            **given,
+        ) as tracker:
             body(tracker)
 
 
 def runs(root: Path, name: str) -> list[Any]:
     opened = store.client(root)
-    return [run for run in opened.search_runs([store.experiment(opened, root, "default")]) if run.info.run_name == name]
+    return [
+        run
+        for run in opened.search_runs([store.experiment(opened, root, "default")])
+        if run.info.run_name == name
+    ]
 
 
 def curve(root: Path, name: str, key: str) -> list[tuple[int, float]]:
     (run,) = runs(root, name)
-    return sorted((point.step, point.value) for point in store.client(root).get_metric_history(run.info.run_id, key))
+    return sorted(
+        (point.step, point.value)
+        for point in store.client(root).get_metric_history(run.info.run_id, key)
+    )
 
 
-def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(root: Path, tmp_path: Path) -> None:
+def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(
+    root: Path, tmp_path: Path
+) -> None:
     stage = Stage(root, "tune")
     report = tmp_path / "报告.html"
     report.write_text("<p>好</p>", encoding="utf-8")
@@ -61,12 +83,21 @@ def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(root:
     stage.run(body)
     (parent,), (run,), (trial,) = runs(root, "default"), runs(root, "tune"), runs(root, "trial-2")
     assert parent.data.tags["gristmill.run"] == "one"
-    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id and trial.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert (
+        run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        and trial.data.tags["mlflow.parentRunId"] == run.info.run_id
+    )
     assert {one.info.status for one in (parent, run, trial)} == {"FINISHED"}
-    assert run.data.params == {"train.epochs": "3"} and trial.data.params == {"width": "64"} and trial.data.metrics == {"accuracy_1": 0.5}
+    assert (
+        run.data.params == {"train.epochs": "3"}
+        and trial.data.params == {"width": "64"}
+        and trial.data.metrics == {"accuracy_1": 0.5}
+    )
     assert run.data.tags["git_commit"] == parent.data.tags["git_commit"] == "abc"
     assert curve(root, "tune", "validation/loss") == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
-    assert [item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")] == ["reports/报告.html"]
+    assert [
+        item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")
+    ] == ["reports/报告.html"]
     assert [event["kind"] for event in stage.shown] == ["say", "progress"]
 
 
@@ -82,9 +113,18 @@ def test_ctrl_c_kills_the_run_and_what_came_of_the_pipeline_stands_in_its_own(ro
     (parent,), (stopped,) = runs(root, "default"), runs(root, "serve")
     assert (parent.info.status, stopped.info.status) == ("KILLED", "KILLED")
     serve = Stage(root, "serve")
-    serve.run(lambda _: serve.journal.result({"winner": "int8", "version": 3, "decision": "promoted"}, {"test_macro_f1": 0.85, "test_accuracy": 0.86}))
+    serve.run(
+        lambda _: serve.journal.result(
+            {"winner": "int8", "version": 3, "decision": "promoted"},
+            {"test_macro_f1": 0.85, "test_accuracy": 0.86},
+        )
+    )
     (parent,) = runs(root, "default")
-    assert {key: parent.data.tags[key] for key in ("winner", "version", "decision")} == {"winner": "int8", "version": "3", "decision": "promoted"}
+    assert {key: parent.data.tags[key] for key in ("winner", "version", "decision")} == {
+        "winner": "int8",
+        "version": "3",
+        "decision": "promoted",
+    }
     assert parent.data.metrics == {"test_macro_f1": 0.85, "test_accuracy": 0.86}
 
 
@@ -98,7 +138,10 @@ def test_stages_of_one_pipeline_run_share_a_parent_and_those_of_another_do_not(r
     Stage(root, "evaluate").run(lambda _: None, token="two")
     parents = {run.data.tags["gristmill.run"]: run for run in runs(root, "default")}
     below = {name: runs(root, name)[0] for name in ("clean", "train", "evaluate")}
-    assert {name: run.data.tags["mlflow.parentRunId"] for name, run in below.items()} == {name: parents[token].info.run_id for name, token in (("clean", "one"), ("train", "one"), ("evaluate", "two"))}
+    assert {name: run.data.tags["mlflow.parentRunId"] for name, run in below.items()} == {
+        name: parents[token].info.run_id
+        for name, token in (("clean", "one"), ("train", "one"), ("evaluate", "two"))
+    }
     assert [below[name].info.status for name in below] == ["FINISHED", "FAILED", "FINISHED"]
     assert (parents["one"].info.status, parents["two"].info.status) == ("FAILED", "FINISHED")
 
@@ -141,11 +184,16 @@ def test_a_killed_stage_goes_on_with_its_run_and_no_point_is_there_twice(root: P
     stage.run(body, token="two", tags={})
     # then it is the same run with each point once, and its trials are still one each
     assert curve(root, "train", "loss") == [(step, float(step)) for step in range(written + 20)]
-    assert curve(root, "trial-0", "loss") == [(step, float(step)) for step in range(min(written, 100))]
+    assert curve(root, "trial-0", "loss") == [
+        (step, float(step)) for step in range(min(written, 100))
+    ]
     assert runs(root, "train")[0].info.status == "FINISHED"
     # and the stages that follow join its parent
     Stage(root, "evaluate").run(lambda _: None, token="two")
-    assert runs(root, "evaluate")[0].data.tags["mlflow.parentRunId"] == runs(root, "default")[0].info.run_id
+    assert (
+        runs(root, "evaluate")[0].data.tags["mlflow.parentRunId"]
+        == runs(root, "default")[0].info.run_id
+    )
 
 
 def test_lost_knowledge_of_how_far_it_was_makes_no_second_point(root: Path) -> None:
@@ -160,7 +208,12 @@ def test_lost_knowledge_of_how_far_it_was_makes_no_second_point(root: Path) -> N
         stage.run(body)
     saved = stage.state / "tracking.json"
     text = saved.read_text(encoding="utf-8")
-    saved.write_text(text.replace(f'"offset": {stage.journal.path.stat().st_size}', '"offset": 0').replace('"loss": 4', '"loss": -1'), encoding="utf-8")
+    saved.write_text(
+        text.replace(f'"offset": {stage.journal.path.stat().st_size}', '"offset": 0').replace(
+            '"loss": 4', '"loss": -1'
+        ),
+        encoding="utf-8",
+    )
     assert saved.read_text(encoding="utf-8") != text
     # when it goes on
     stage.run(lambda _: None)
@@ -183,7 +236,9 @@ def test_a_store_that_was_deleted_in_between_gets_the_whole_journal(root: Path) 
 
 def test_a_locked_database_delays_the_log_and_not_the_stage(root: Path) -> None:
     # given a database that someone else holds
-    holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None, check_same_thread=False)
+    holder = sqlite3.connect(
+        root / "mlflow" / "mlflow.db", isolation_level=None, check_same_thread=False
+    )
     holder.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(3.0, holder.close)
     release.start()
@@ -202,10 +257,14 @@ def test_a_locked_database_delays_the_log_and_not_the_stage(root: Path) -> None:
     release.join()
     # then it did not wait, and nothing is missing in the end
     assert took < 1.0
-    assert len(curve(root, "train", "loss")) == 20 and runs(root, "train")[0].info.status == "FINISHED"
+    assert (
+        len(curve(root, "train", "loss")) == 20 and runs(root, "train")[0].info.status == "FINISHED"
+    )
 
 
-def test_a_server_that_is_not_there_is_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     stage, identity = Stage(tmp_path), ["not asked"]
@@ -220,7 +279,9 @@ def test_a_server_that_is_not_there_is_one_warning(tmp_path: Path, monkeypatch: 
     assert stage.journal.path.is_file()
 
 
-def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_reaches_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_reaches_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given two stages that ran and ended, and whose folders are gone, while nothing answered
     report = tmp_path / "train.json"
     report.write_text("{}", encoding="utf-8")
@@ -246,14 +307,22 @@ def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_r
     (parent,) = runs(root, "default")
     for name in ("train", "tune"):
         (run,) = runs(root, name)
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id and run.info.status == "FINISHED" and run.data.params == {"train.epochs": "3"}
+        assert (
+            run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            and run.info.status == "FINISHED"
+            and run.data.params == {"train.epochs": "3"}
+        )
         assert curve(root, name, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
-        assert [item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")] == ["reports/train.json"]
+        assert [
+            item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")
+        ] == ["reports/train.json"]
     assert len(runs(root, "trial-1")) == 2 and parent.info.status == "FINISHED"
     assert outbox.waiting(root) == [] and outbox.catch_up(root) == []
 
 
-def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(root)
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -268,10 +337,15 @@ def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(root: Path, m
     assert subprocess.run([sys.executable, "-c", code, str(root)]).returncode == -signal.SIGKILL
     assert runs(root, "train")[0].info.status == "RUNNING"
     assert outbox.catch_up(root) == ["train of default"]
-    assert curve(root, "train", "loss") == [(7, 0.5)] and runs(root, "train")[0].info.status == "FINISHED"
+    assert (
+        curve(root, "train", "loss") == [(7, 0.5)]
+        and runs(root, "train")[0].info.status == "FINISHED"
+    )
 
 
-def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened, hang = mirror.Mirror.open, threading.Event()
 
     def hanging(self: mirror.Mirror, *_: Any) -> None:
@@ -291,7 +365,9 @@ def test_a_store_that_hangs_is_waited_for_no_longer_than_patience_and_told_later
     assert curve(root, "train", "loss") == [(1, 0.5)]
 
 
-def test_what_mlflow_refuses_does_not_wait_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_mlflow_refuses_does_not_wait_for_ever(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise TypeError("a mistake of ours")
 
@@ -304,7 +380,9 @@ def test_what_mlflow_refuses_costs_no_other_point(root: Path) -> None:
     stage = Stage(root)
 
     def body(_: Tracker) -> None:
-        stage.journal.params({"note": "长" * 9000, "train.epochs": 4})  # epochs were logged as 3 at the start
+        stage.journal.params(
+            {"note": "长" * 9000, "train.epochs": 4}
+        )  # epochs were logged as 3 at the start
         stage.journal.metrics({"loss": float("nan")}, 0)
         stage.journal._append({"kind": "metrics", "values": {"loss": "much"}, "step": 1})
         stage.journal._append({"kind": "metrics", "values": None})
@@ -312,13 +390,21 @@ def test_what_mlflow_refuses_costs_no_other_point(root: Path) -> None:
 
     stage.run(body)
     (run,) = runs(root, "train")
-    assert run.data.metrics["loss"] == 0.5 and run.data.params["train.epochs"] == "3" and len(run.data.params["note"]) == 6000
+    assert (
+        run.data.metrics["loss"] == 0.5
+        and run.data.params["train.epochs"] == "3"
+        and len(run.data.params["note"]) == 6000
+    )
     assert stage.shown == []
 
 
-def test_short_stages_leave_their_journals_to_the_one_that_needs_a_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_stages_leave_their_journals_to_the_one_that_needs_a_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = mirror.Mirror.open
-    monkeypatch.setattr(mirror.Mirror, "open", lambda *_: pytest.fail("a short stage opened the store"))
+    monkeypatch.setattr(
+        mirror.Mirror, "open", lambda *_: pytest.fail("a short stage opened the store")
+    )
     for name in ("clean", "train"):
         stage = Stage(root, name)
         stage.run(lambda _, stage=stage: stage.journal.metrics({"loss": 0.5}, 3), defer=60.0)
@@ -351,7 +437,11 @@ def test_a_short_stage_that_fails_is_written_at_once_with_those_before(root: Pat
     with pytest.raises(ValueError, match="no"):
         Stage(root, "train").run(fail, defer=60.0)
     assert outbox.waiting(root) == []
-    assert [runs(root, name)[0].info.status for name in ("clean", "train", "default")] == ["FINISHED", "FAILED", "FAILED"]
+    assert [runs(root, name)[0].info.status for name in ("clean", "train", "default")] == [
+        "FINISHED",
+        "FAILED",
+        "FAILED",
+    ]
 
 
 def test_a_stage_that_takes_longer_than_the_deferral_is_written_while_it_runs(root: Path) -> None:

@@ -12,25 +12,37 @@ from components.registry.release import release
 from components.registry.versions import fetch, register
 
 
-def test_the_store_is_embedded_unless_the_environment_names_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_embedded_unless_the_environment_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     assert store.tracking_uri(tmp_path) == "https://mlflow.example.com"
     assert store.database(tmp_path) is None and store.artifacts(tmp_path) is None
 
 
-def test_an_experiment_of_dvc_reports_to_the_workspace_that_it_was_copied_from(tmp_path: Path) -> None:
-    for copy in (".dvc/tmp/exps/tmpab12", ".dvc/tmp/exps/standalone/tmpab12", ".dvc/tmp/retrain/default"):
+def test_an_experiment_of_dvc_reports_to_the_workspace_that_it_was_copied_from(
+    tmp_path: Path,
+) -> None:
+    for copy in (
+        ".dvc/tmp/exps/tmpab12",
+        ".dvc/tmp/exps/standalone/tmpab12",
+        ".dvc/tmp/retrain/default",
+    ):
         assert store.database(tmp_path / copy) == store.database(tmp_path)
     assert store.home(tmp_path / ".dvc" / "tmp") == tmp_path / ".dvc" / "tmp"
 
 
-def test_a_path_with_signs_that_mean_something_in_a_uri_is_only_a_path(template: Path, tmp_path: Path) -> None:
+def test_a_path_with_signs_that_mean_something_in_a_uri_is_only_a_path(
+    template: Path, tmp_path: Path
+) -> None:
     root = shutil.copytree(template, tmp_path / "数 据 %20 #1 ?x=y")
     opened = store.client(root)
     store.experiment(opened, root, "default")
     with sqlite3.connect(root / "mlflow" / "mlflow.db") as connection:
-        rows = connection.execute("SELECT artifact_location FROM experiments WHERE name = 'default'").fetchall()
+        rows = connection.execute(
+            "SELECT artifact_location FROM experiments WHERE name = 'default'"
+        ).fetchall()
     assert rows == [(str(root / "mlflow" / "artifacts"),)]
 
 
@@ -43,7 +55,9 @@ def test_an_experiment_is_made_once_and_comes_back_after_it_was_deleted(root: Pa
 
 
 @pytest.mark.parametrize("moved", ["elsewhere/数据", "repo2", "repo/within"])
-def test_a_moved_repository_still_resolves_its_champion(root: Path, bundle: Path, tmp_path: Path, moved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_repository_still_resolves_its_champion(
+    root: Path, bundle: Path, tmp_path: Path, moved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given a released version
     version = register(root, "default", bundle, None, {})
     release(root, "default", version.number, [], mode="auto", who="test", why="first")
@@ -55,19 +69,30 @@ def test_a_moved_repository_still_resolves_its_champion(root: Path, bundle: Path
     # then our own look-up, MLflow's and the runs find the files; looking twice changes nothing
     for _ in range(2):
         folder = fetch(target, "default", "champion", tmp_path / "into")
-        assert folder.is_relative_to(target.resolve()) and (folder / "encoder" / "words.json").read_bytes() == b"{}"
+        assert (
+            folder.is_relative_to(target.resolve())
+            and (folder / "encoder" / "words.json").read_bytes() == b"{}"
+        )
     from mlflow.artifacts import download_artifacts
 
     with monkeypatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", store.tracking_uri(target))
-        assert (Path(download_artifacts(artifact_uri="models:/default@champion")) / "bundle.json").is_file()
+        assert (
+            Path(download_artifacts(artifact_uri="models:/default@champion")) / "bundle.json"
+        ).is_file()
     opened = store.client(target)
-    assert [item.path for item in opened.list_artifacts(version.run_id, "bundles")] == [f"bundles/{folder.name}"]
+    assert [item.path for item in opened.list_artifacts(version.run_id, "bundles")] == [
+        f"bundles/{folder.name}"
+    ]
     # and new runs are written to the new place
-    assert opened.create_run(store.experiment(opened, target, "default")).info.artifact_uri.startswith(str(target.resolve()))
+    assert opened.create_run(
+        store.experiment(opened, target, "default")
+    ).info.artifact_uri.startswith(str(target.resolve()))
 
 
-def test_a_locked_database_is_an_environment_fault_with_a_remedy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_an_environment_fault_with_a_remedy(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -94,9 +119,14 @@ def test_a_mistake_of_ours_is_not_called_an_environment_fault(root: Path) -> Non
         opened.get_run("0" * 32)
 
 
-def test_the_page_is_bound_to_loopback_and_a_server_has_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_bound_to_loopback_and_a_server_has_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = store.ui_command(root, 5050)
-    assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--port") + 1] == "5050"
+    assert (
+        command[command.index("--host") + 1] == "127.0.0.1"
+        and command[command.index("--port") + 1] == "5050"
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     with pytest.raises(EnvironmentFault, match=r"open https://mlflow\.example\.com"):
         store.ui_command(root, 5050)

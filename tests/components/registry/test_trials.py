@@ -18,11 +18,28 @@ from components.registry.trials import best_trials
 METRIC = "validation_recall@10"  # a name that MLflow does not take
 
 
-def searched(root: Path, token: str, rows: dict[str, tuple[dict[str, Any], list[float]]], task: str = "any", stage: str = "tune", pipeline: str = "default") -> None:
+def searched(
+    root: Path,
+    token: str,
+    rows: dict[str, tuple[dict[str, Any], list[float]]],
+    task: str = "any",
+    stage: str = "tune",
+    pipeline: str = "default",
+) -> None:
     """A search that logs trials: child -> values and curve."""
     state = root / ".state" / token
     journal = Journal(state / "journal.jsonl")
-    with track(root, pipeline, stage, token, journal.path, state / "mlflow.json", tags={"task": task}, params={"tune.epochs": 2}, show=print):
+    with track(
+        root,
+        pipeline,
+        stage,
+        token,
+        journal.path,
+        state / "mlflow.json",
+        tags={"task": task},
+        params={"tune.epochs": 2},
+        show=print,
+    ):
         for child, (values, curve) in rows.items():
             journal.params(values, child)
             for step, figure in enumerate(curve, 1):
@@ -36,16 +53,38 @@ def found(root: Path, goal: str = "max", **more: Any) -> list[trials.Told]:
 def test_the_best_trials_of_a_task_are_read_back_in_order(root: Path) -> None:
     # given two searches, one trial that failed at once, another task, another stage, another pipeline
     assert found(root) == []
-    values = {"architecture": "textcnn", "learning_rate": 0.00123456789012345, "nets.textcnn.kernels": [1, 2]}
-    searched(root, "one", {"trial-0000": (values, [0.9, 0.5]), "trial-0001": ({"a": 1}, [0.7]), "trial-0002": ({"a": 2}, [])})
-    searched(root, "two", {"trial-0000": ({"a": 3}, [0.4, 0.6]), "trial-0001": ({"a": 4}, [float("nan")])})
+    values = {
+        "architecture": "textcnn",
+        "learning_rate": 0.00123456789012345,
+        "nets.textcnn.kernels": [1, 2],
+    }
+    searched(
+        root,
+        "one",
+        {
+            "trial-0000": (values, [0.9, 0.5]),
+            "trial-0001": ({"a": 1}, [0.7]),
+            "trial-0002": ({"a": 2}, []),
+        },
+    )
+    searched(
+        root,
+        "two",
+        {"trial-0000": ({"a": 3}, [0.4, 0.6]), "trial-0001": ({"a": 4}, [float("nan")])},
+    )
     searched(root, "three", {"trial-0000": ({"a": 5}, [0.8])}, task="other")
     searched(root, "four", {"trial-0000": ({"a": 6}, [0.8])}, stage="compress")
     searched(root, "five", {"trial-0000": ({"a": 7}, [0.8])}, pipeline="elsewhere")
     # then those with a figure are there, by their last one, with values as text
     best = found(root)
-    assert [dict(trial.params) for trial in best] == [{"a": "1"}, {"a": "3"}, {path: str(value) for path, value in values.items()}]
-    assert [trial.params for trial in found(root, "min")] == [trial.params for trial in reversed(best)]
+    assert [dict(trial.params) for trial in best] == [
+        {"a": "1"},
+        {"a": "3"},
+        {path: str(value) for path, value in values.items()},
+    ]
+    assert [trial.params for trial in found(root, "min")] == [
+        trial.params for trial in reversed(best)
+    ]
     assert len({trial.search for trial in best}) == 2
     assert best[0].search == best[2].search
     # and of an experiment that was deleted none
@@ -60,7 +99,9 @@ def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store, "LOCK_SECONDS", 0.1)
         holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)

@@ -15,7 +15,14 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 _DEADLINE_S = 60
 
 
@@ -51,14 +58,22 @@ class Tab:
         """Show a page at a width, in pixels, to somebody who reads a language."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.tell(f"{domain}.enable")
-        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         self.tell("Emulation.setUserAgentOverride", userAgent="test", acceptLanguage=language)
         self.loaded.clear()
         self.tell("Page.navigate", url=url)
 
     def see(self, expression: str) -> Any:
         """The value of a piece of JavaScript."""
-        return self.tell("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
+        return self.tell(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )["result"].get("value")
 
     def wait(self, expression: str) -> None:
         """Until a piece of JavaScript is true."""
@@ -69,7 +84,11 @@ class Tab:
 
     def shoot(self, path: Path) -> None:
         """A picture of the whole page."""
-        path.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+        path.write_bytes(
+            base64.b64decode(
+                self.tell("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+            )
+        )
 
 
 @contextmanager
@@ -80,7 +99,17 @@ def tab(folder: Path) -> Iterator[Tab]:
         folder: for its profile.
     """
     assert CHROMIUM is not None
-    words = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
+    words = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={folder}",
+        "about:blank",
+    ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         told, until = folder / "DevToolsActivePort", time.monotonic() + _DEADLINE_S
@@ -88,7 +117,11 @@ def tab(folder: Path) -> Iterator[Tab]:
             assert time.monotonic() < until and process.poll() is None, "Chromium does not come up"
             time.sleep(0.02)
         port = told.read_text().split()[0]
-        page = next(each for each in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json() if each["type"] == "page")
+        page = next(
+            each
+            for each in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
+            if each["type"] == "page"
+        )
         with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
             yield Tab(socket)
     finally:

@@ -36,8 +36,12 @@ def model() -> ModelInfo:
 def client() -> Callable[..., TestClient]:
     """Makes a client of an app around a stub; without `with`, the app's shutdown is not run."""
 
-    def make(predictor: Stub | None = None, params: ServeParams | None = None, **options: Any) -> TestClient:
-        return TestClient(build_app(predictor or Stub(), MODEL, params, **options), raise_server_exceptions=False)
+    def make(
+        predictor: Stub | None = None, params: ServeParams | None = None, **options: Any
+    ) -> TestClient:
+        return TestClient(
+            build_app(predictor or Stub(), MODEL, params, **options), raise_server_exceptions=False
+        )
 
     return make
 

@@ -11,7 +11,9 @@ STUCK = "stuck"
 
 def metric(asked: Any, name: str, **options: Any) -> float:
     """The sum of a metric's series."""
-    values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", asked.get("/metrics", **options).text, re.MULTILINE)
+    values = re.findall(
+        rf"^{name}(?:{{[^}}]*}})? (\S+)$", asked.get("/metrics", **options).text, re.MULTILINE
+    )
     return sum(map(float, values))
 
 
@@ -19,5 +21,7 @@ def wait_for(asked: Any, name: str, value: float, **options: Any) -> None:
     """Until a metric has a value."""
     deadline = time.monotonic() + 30
     while metric(asked, name, **options) != value:
-        assert time.monotonic() < deadline, f"{name} is {metric(asked, name, **options)}, not {value}"
+        assert time.monotonic() < deadline, (
+            f"{name} is {metric(asked, name, **options)}, not {value}"
+        )
         time.sleep(0.005)

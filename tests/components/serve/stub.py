@@ -16,9 +16,20 @@ from components.tasks.classification.judge import Answer
 
 HASH = "ab" * 32
 CARD = Card(
-    task="text_classification", runtime="numpy", architecture="stub", config={}, classes=["差评", "好评"], seed=7, data_hash=HASH, params_hash="cd" * 32, origin=["train"], versions={"numpy": "2"}
+    task="text_classification",
+    runtime="numpy",
+    architecture="stub",
+    config={},
+    classes=["差评", "好评"],
+    seed=7,
+    data_hash=HASH,
+    params_hash="cd" * 32,
+    origin=["train"],
+    versions={"numpy": "2"},
 )
-MODEL = ModelInfo(name="stub", version="3", data_hash=HASH, bundle="ef" * 6, examples=[{"text": "质量很好"}])
+MODEL = ModelInfo(
+    name="stub", version="3", data_hash=HASH, bundle="ef" * 6, examples=[{"text": "质量很好"}]
+)
 
 
 class Stub:
@@ -43,7 +54,11 @@ class Stub:
 
     def _answer(self, text: str) -> Any:
         good = 0.9 if "好" in text or "good" in text else 0.2
-        return Answer(label="好评" if good > 0.5 else "差评", probability=max(good, 1 - good), probabilities={"差评": 1 - good, "好评": good})
+        return Answer(
+            label="好评" if good > 0.5 else "差评",
+            probability=max(good, 1 - good),
+            probabilities={"差评": 1 - good, "好评": good},
+        )
 
 
 class Stuck(Stub):

@@ -37,13 +37,22 @@ def test_many_items_are_answered_in_order_and_name_the_model(client):
     answer = client().post("/v1/predict", json={"inputs": [{"text": "很好"}, {"text": "坏了"}]})
     assert answer.status_code == 200
     assert [prediction["label"] for prediction in answer.json()["predictions"]] == ["好评", "差评"]
-    assert answer.json()["predictions"][0] == {"label": "好评", "probability": 0.9, "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9}, "abstained": False}
+    assert answer.json()["predictions"][0] == {
+        "label": "好评",
+        "probability": 0.9,
+        "probabilities": {"差评": pytest.approx(0.1), "好评": 0.9},
+        "abstained": False,
+    }
     assert answer.json()["model"] == REF
 
 
 def test_one_item_may_be_the_body_itself(client):
     answer = client().post("/v1/predict", json={"text": "good"})
-    assert (answer.status_code, len(answer.json()["predictions"]), answer.json()["model"]) == (200, 1, REF)
+    assert (answer.status_code, len(answer.json()["predictions"]), answer.json()["model"]) == (
+        200,
+        1,
+        REF,
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,22 +83,34 @@ def test_bad_bodies_are_refused_and_not_echoed(body, client):
 
 
 def test_bytes_that_are_no_utf8_are_refused(client):
-    assert client().post("/v1/predict", content=b'{"text": "\xff\xfe"}', headers=JSON).status_code == 422
+    assert (
+        client().post("/v1/predict", content=b'{"text": "\xff\xfe"}', headers=JSON).status_code
+        == 422
+    )
 
 
 def test_a_body_that_is_not_declared_as_json_is_refused(client):
-    answer = client().post("/v1/predict", content=json.dumps({"text": SECRET}), headers={"content-type": "text/plain"})
+    answer = client().post(
+        "/v1/predict", content=json.dumps({"text": SECRET}), headers={"content-type": "text/plain"}
+    )
     assert answer.status_code == 422
     assert "application/json" in answer.json()["detail"]
     assert SECRET not in answer.text
 
 
 def test_a_real_emoji_from_two_surrogates_is_fine(client):
-    assert client().post("/v1/predict", content='{"text": "good \\ud83d\\ude00"}', headers=JSON).status_code == 200
+    assert (
+        client()
+        .post("/v1/predict", content='{"text": "good \\ud83d\\ude00"}', headers=JSON)
+        .status_code
+        == 200
+    )
 
 
 def test_too_many_items_are_refused_and_the_limit_is_named(client):
-    answer = client(params=ServeParams(max_items=2)).post("/v1/predict", json={"inputs": [{"text": "a"}] * 3})
+    answer = client(params=ServeParams(max_items=2)).post(
+        "/v1/predict", json={"inputs": [{"text": "a"}] * 3}
+    )
     assert answer.status_code == 422
     assert "at most 2" in answer.json()["detail"][0]["msg"]
 
@@ -101,14 +122,32 @@ def test_a_body_over_a_mebibyte_is_too_large_whether_declared_or_streamed(client
         answer = client().post("/v1/predict", content=content, headers=JSON)
         assert (answer.status_code, answer.headers["x-content-type-options"]) == (413, "nosniff")
         assert "1048576" in answer.json()["detail"]
-    assert client().post("/v1/predict", content=b"x", headers=JSON | {"content-length": "99999999999"}).status_code == 413
-    assert client().post("/v1/predict", content=json.dumps({"text": "x" * 20_000}), headers=JSON).status_code == 200
+    assert (
+        client()
+        .post("/v1/predict", content=b"x", headers=JSON | {"content-length": "99999999999"})
+        .status_code
+        == 413
+    )
+    assert (
+        client()
+        .post("/v1/predict", content=json.dumps({"text": "x" * 20_000}), headers=JSON)
+        .status_code
+        == 200
+    )
 
 
 def test_a_rejected_item_is_named_by_its_index_and_not_quoted(client):
-    answer = client().post("/v1/predict", json={"inputs": [{"text": "a"}, {"text": "\t \t"}, {"text": "b"}, {"text": "  "}]})
+    answer = client().post(
+        "/v1/predict",
+        json={"inputs": [{"text": "a"}, {"text": "\t \t"}, {"text": "b"}, {"text": "  "}]},
+    )
     assert answer.status_code == 422
-    assert answer.json() == {"detail": [{"loc": ["body", "inputs", 1], "msg": "empty"}, {"loc": ["body", "inputs", 3], "msg": "empty"}]}
+    assert answer.json() == {
+        "detail": [
+            {"loc": ["body", "inputs", 1], "msg": "empty"},
+            {"loc": ["body", "inputs", 3], "msg": "empty"},
+        ]
+    }
 
 
 def test_a_bad_query_does_not_fail_other_requests_of_its_batch(client, stuck):
@@ -146,11 +185,15 @@ def test_the_model_describes_itself(client, model):
     assert facts["limits"] == {"items": 64, "body_bytes": 1 << 20, "characters": 20_000}
 
 
-@pytest.mark.parametrize(("titles", "asked"), [(["", ""], ["text"]), (["", "A title"], ["text", "title"])])
+@pytest.mark.parametrize(
+    ("titles", "asked"), [(["", ""], ["text"]), (["", "A title"], ["text", "title"])]
+)
 def test_the_page_asks_for_a_title_only_if_the_data_have_titles(titles, asked):
     facet = base.schema("text_classification")
     clean = facet.options["clean"]()
-    profile = profile_of({"text": ["good food", "bad food"], "title": titles}, facet.fields(clean), {})
+    profile = profile_of(
+        {"text": ["good food", "bad food"], "title": titles}, facet.fields(clean), {}
+    )
     schema = base.judge("text_classification").Query.model_json_schema()
     assert _filled(schema, profile) == asked
     # A bundle of an earlier version says nothing of its inputs.
@@ -159,8 +202,16 @@ def test_the_page_asks_for_a_title_only_if_the_data_have_titles(titles, asked):
 
 def test_health_docs_and_schema_are_open_and_the_rest_wants_the_key(client):
     asked = client(keys=Keyring([Key.of("ann", "s3cret")]))
-    assert [asked.get(path).status_code for path in ("/", "/docs", "/healthz", "/openapi.json", "/nothing")] == [200, 200, 200, 200, 404]
-    for headers in ({}, {"authorization": "Bearer s3cre"}, {"authorization": "Bearer s3cret "[:-2]}, {"authorization": "Basic s3cret"}):
+    assert [
+        asked.get(path).status_code
+        for path in ("/", "/docs", "/healthz", "/openapi.json", "/nothing")
+    ] == [200, 200, 200, 200, 404]
+    for headers in (
+        {},
+        {"authorization": "Bearer s3cre"},
+        {"authorization": "Bearer s3cret "[:-2]},
+        {"authorization": "Basic s3cret"},
+    ):
         assert asked.get("/v1/model", headers=headers).status_code == 401
         assert asked.get("/metrics", headers=headers).status_code == 401
         assert asked.post("/v1/predict", content="{", headers=headers | JSON).status_code == 401
@@ -171,9 +222,19 @@ def test_health_docs_and_schema_are_open_and_the_rest_wants_the_key(client):
 
 def test_the_schema_names_both_forms_of_a_request(client):
     schema = client().get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/v1/predict", "/v1/explain", "/v1/model", "/healthz", "/readyz"}
-    forms = schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
-    assert schema["paths"]["/v1/predict"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert set(schema["paths"]) == {
+        "/v1/predict",
+        "/v1/explain",
+        "/v1/model",
+        "/healthz",
+        "/readyz",
+    }
+    forms = schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]["oneOf"]
+    assert schema["paths"]["/v1/predict"]["post"]["responses"]["422"]["content"][
+        "application/json"
+    ]["schema"]["$ref"].endswith("/Problem")
     assert [form["$ref"].rsplit("/", 1)[1] for form in forms] == ["Inputs", "Query"]
 
 
@@ -195,14 +256,23 @@ def test_requests_are_counted_with_bounded_labels(client):
 def test_pages_run_their_own_code_only_and_load_nothing(path, client):
     answer = client().get(path)
     policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "unsafe" not in policy
+    assert (
+        "default-src 'none'" in policy
+        and "script-src 'sha256-" in policy
+        and "unsafe" not in policy
+    )
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//|\son\w+=|\sstyle=|@import|url\(""", answer.text)
+    assert not re.search(
+        r"""(?:src|href)=["']?(?:https?:)?//|\son\w+=|\sstyle=|@import|url\(""", answer.text
+    )
 
 
 def test_answers_carry_careful_headers(client):
     headers = client().get("/healthz").headers
-    assert (headers["x-content-type-options"], headers["content-security-policy"]) == ("nosniff", "default-src 'none'; frame-ancestors 'none'")
+    assert (headers["x-content-type-options"], headers["content-security-policy"]) == (
+        "nosniff",
+        "default-src 'none'; frame-ancestors 'none'",
+    )
 
 
 def test_a_client_may_not_send_more_pixels_than_the_service_takes(model, stub):

@@ -64,7 +64,15 @@ def test_a_busy_service_is_asked_again_with_the_key(server):
     assert json.loads(server.seen[0][1]) == {"inputs": [{"text": "好"}]}
 
 
-@pytest.mark.parametrize(("status", "kind", "words"), [(422, InputError, "422"), (413, InputError, "413"), (401, EnvironmentFault, "API key"), (500, EnvironmentFault, "500")])
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (422, InputError, "422"),
+        (413, InputError, "413"),
+        (401, EnvironmentFault, "API key"),
+        (500, EnvironmentFault, "500"),
+    ],
+)
 def test_a_refusal_is_told_and_not_tried_again(server, status, kind, words):
     server.statuses = [status]
     with pytest.raises(kind, match=words):

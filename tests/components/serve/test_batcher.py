@@ -86,11 +86,22 @@ def test_settling_finds_the_guilty_and_answers_the_rest():
 
     outcomes = settle(predict, list(range(9)))
     assert isinstance(outcomes[5], ValueError)
-    assert [outcome for outcome in outcomes if not isinstance(outcome, ValueError)] == [0, 2, 4, 6, 8, 12, 14, 16]
+    assert [outcome for outcome in outcomes if not isinstance(outcome, ValueError)] == [
+        0,
+        2,
+        4,
+        6,
+        8,
+        12,
+        14,
+        16,
+    ]
 
 
 def test_a_model_that_answers_too_few_is_an_error_and_not_a_shift():
-    assert all(isinstance(outcome, RuntimeError) for outcome in settle(lambda queries: queries[1:], [1, 2]))
+    assert all(
+        isinstance(outcome, RuntimeError) for outcome in settle(lambda queries: queries[1:], [1, 2])
+    )
 
 
 class Recording(Model):
@@ -111,7 +122,15 @@ class Recording(Model):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 9), st.integers(50, 800))
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(0, 3)),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(1, 9),
+    st.integers(50, 800),
+)
 def test_whatever_comes_when_each_question_gets_its_own_answer(asked, most, tokens):
     model = Recording()
 
@@ -122,19 +141,29 @@ def test_whatever_comes_when_each_question_gets_its_own_answer(asked, most, toke
 
     async def scenario():
         batcher = Batcher(model, most, tokens, 0.001)
-        outcomes = await asyncio.gather(*(client(batcher, queries, pauses) for queries, pauses in asked))
+        outcomes = await asyncio.gather(
+            *(client(batcher, queries, pauses) for queries, pauses in asked)
+        )
         assert batcher.waiting == 0
         batcher.close()
         return outcomes
 
     for (queries, _), outcomes in zip(asked, asyncio.run(scenario()), strict=True):
-        assert [outcome if query != 13 else str(outcome) for query, outcome in zip(queries, outcomes, strict=True)] == [query * 2 if query != 13 else "thirteen" for query in queries]
+        assert [
+            outcome if query != 13 else str(outcome)
+            for query, outcome in zip(queries, outcomes, strict=True)
+        ] == [query * 2 if query != 13 else "thirteen" for query in queries]
     for batch in model.batches:
         assert len(batch) <= most
         assert len(batch) == 1 or len(batch) * max(batch) <= tokens
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=80), st.data(), st.integers(1, 40), st.none() | st.integers(1, 5000))
+@given(
+    st.lists(st.integers(1, 500), min_size=1, max_size=80),
+    st.data(),
+    st.integers(1, 40),
+    st.none() | st.integers(1, 5000),
+)
 def test_a_window_holds_its_row_and_little_padding(costs, data, most, tokens):
     costs.sort()
     start = data.draw(st.integers(0, len(costs) - 1))
@@ -168,7 +197,12 @@ def test_rows_of_like_length_are_scored_together_and_the_oldest_first():
         await asyncio.gather(first, late)
 
     asyncio.run(scenario())
-    assert [sorted(batch) for batch in model.batches] == [[1], [9000, 9050, 9100], [10, 20], [30]]  # of two at once the pace knew nothing yet
+    assert [sorted(batch) for batch in model.batches] == [
+        [1],
+        [9000, 9050, 9100],
+        [10, 20],
+        [30],
+    ]  # of two at once the pace knew nothing yet
 
 
 def test_a_lone_client_never_waits_and_company_is_awaited_under_load(monkeypatch):
@@ -186,7 +220,11 @@ def test_a_lone_client_never_waits_and_company_is_awaited_under_load(monkeypatch
         for number in range(5):
             await batcher.ask([number])
         alone = list(waits)
-        batcher._expected, batcher._ended, batcher._latest_s = 4, time.monotonic(), 0.02  # four were answered just now, in 20 ms
+        batcher._expected, batcher._ended, batcher._latest_s = (
+            4,
+            time.monotonic(),
+            0.02,
+        )  # four were answered just now, in 20 ms
         await batcher.ask([1])
         return alone
 

@@ -21,7 +21,14 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is install
 SHOWN = os.environ.get("GRISTMILL_SCREENSHOTS")  # a folder, for a person who wants to look
 CASES = {
     "zh": ("zh-CN", "房间很干净,服务员也很热情,早餐好吃", "预测", "哪些字起了作用", "好评", "好"),
-    "en": ("en-US", "The room was clean and the staff were good to us.", "Predict", "What mattered", "好评", "good "),
+    "en": (
+        "en-US",
+        "The room was clean and the staff were good to us.",
+        "Predict",
+        "What mattered",
+        "好评",
+        "good ",
+    ),
 }
 
 
@@ -37,7 +44,9 @@ def serve() -> Iterator[Callable[[FastAPI], str]]:
     ends: list[Callable[[], None]] = []
 
     def start(app: FastAPI) -> str:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
@@ -72,12 +81,21 @@ def test_a_text_is_answered_with_bars_and_what_mattered(name, width, page, serve
     fill(page, text)
     page.wait("!document.getElementById('parts').hidden")
     assert page.see("document.getElementById('label').firstChild.textContent") == label
-    assert page.see("[...document.querySelectorAll('#bars li')].map((row) => row.innerText.split('\\n')[0])") == ["好评", "差评"]
-    assert page.see("parseFloat(document.querySelector('#bars .bar i').style.width)") == pytest.approx(90)
+    assert page.see(
+        "[...document.querySelectorAll('#bars li')].map((row) => row.innerText.split('\\n')[0])"
+    ) == ["好评", "差评"]
+    assert page.see(
+        "parseFloat(document.querySelector('#bars .bar i').style.width)"
+    ) == pytest.approx(90)
     assert page.see("document.querySelector('#parts h2').textContent") == heading
     assert page.see("document.getElementById('text').textContent") == text
     opacity = "(piece) => parseFloat(piece.style.background.split('/')[1])"
-    assert page.see(f"[...document.querySelectorAll('#text span')].sort((a, b) => ({opacity})(b) - ({opacity})(a))[0].textContent") == strongest
+    assert (
+        page.see(
+            f"[...document.querySelectorAll('#text span')].sort((a, b) => ({opacity})(b) - ({opacity})(a))[0].textContent"
+        )
+        == strongest
+    )
     facts = page.see("document.getElementById('facts').innerText")
     assert "stub" in facts and "3" in facts and " ms" in facts and "ef" * 6 in facts
     assert page.see("document.documentElement.scrollWidth") <= width
@@ -92,7 +110,9 @@ def test_a_service_with_a_key_asks_for_it_and_says_what_is_wrong(page, serve, st
     page.open(f"{url}/", 390, "en-US")
     page.wait("!document.getElementById('key').hidden")
     assert "wants an API key" in page.see("document.getElementById('problem').textContent")
-    page.see("document.getElementById('secret').value = 's3cret'; document.getElementById('secret').dispatchEvent(new Event('change'))")
+    page.see(
+        "document.getElementById('secret').value = 's3cret'; document.getElementById('secret').dispatchEvent(new Event('change'))"
+    )
     page.wait("document.getElementById('go').disabled === false")
     fill(page, "\t")
     assert "Enter something" in page.see("document.getElementById('problem').textContent")
@@ -100,7 +120,10 @@ def test_a_service_with_a_key_asks_for_it_and_says_what_is_wrong(page, serve, st
     page.wait("document.getElementById('problem').textContent.includes('could not answer')")
     fill(page, "<img src=x onerror=alert(1)> good")
     page.wait("!document.getElementById('parts').hidden")
-    assert page.see("document.getElementById('text').textContent") == "<img src=x onerror=alert(1)> good"
+    assert (
+        page.see("document.getElementById('text').textContent")
+        == "<img src=x onerror=alert(1)> good"
+    )
     assert page.see("document.querySelectorAll('#text img').length") == 0
 
 

@@ -13,18 +13,28 @@ def tally(requests: int, milliseconds: float, errors: int = 0, seed: int = 7) ->
     """Requests whose times scatter by a third around a median."""
     made, draw = Tally(), random.Random(seed)
     for number in range(requests):
-        made.count(500 if number < errors else 200, milliseconds / 1000 * draw.lognormvariate(0, 0.3))
+        made.count(
+            500 if number < errors else 200, milliseconds / 1000 * draw.lognormvariate(0, 0.3)
+        )
     return made
 
 
 def test_a_time_lies_below_the_edge_of_its_bucket_and_above_the_one_before() -> None:
     for seconds in (0.0002, 0.001, 0.0137, 0.25, 9.0):
-        assert milliseconds(bucket(seconds) - 1) < seconds * 1000 <= milliseconds(bucket(seconds)) * (1 + 1e-9)
+        assert (
+            milliseconds(bucket(seconds) - 1)
+            < seconds * 1000
+            <= milliseconds(bucket(seconds)) * (1 + 1e-9)
+        )
     assert (bucket(0.0), bucket(1e6)) == (0, 159)
 
 
 def test_two_equal_versions_are_never_told_apart() -> None:
-    assert [worse(tally(count, 10, seed=seed), tally(1000, 10, seed=seed + 100), PARAMS) for count in (10, 200, 1000) for seed in range(20)] == [None] * 60
+    assert [
+        worse(tally(count, 10, seed=seed), tally(1000, 10, seed=seed + 100), PARAMS)
+        for count in (10, 200, 1000)
+        for seed in range(20)
+    ] == [None] * 60
 
 
 def test_failures_send_it_back_only_beyond_what_the_old_version_has_too() -> None:
@@ -36,7 +46,9 @@ def test_failures_send_it_back_only_beyond_what_the_old_version_has_too() -> Non
     assert worse(tally(20, 10, errors=20), Tally(), PARAMS) is not None
 
 
-def test_slowness_sends_it_back_beyond_the_factor_and_only_if_the_old_version_was_asked_enough() -> None:
+def test_slowness_sends_it_back_beyond_the_factor_and_only_if_the_old_version_was_asked_enough() -> (
+    None
+):
     old = tally(1000, 10)
     reason = worse(tally(200, 40), old, PARAMS)
     assert reason is not None and "with the version before" in reason

@@ -36,11 +36,35 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.engine.save import save_numpy
     from components.tasks.base import baselines, schema
 
-    texts = {"好评": ["质量很好", "非常好吃", "服务很好 满意", "强烈推荐 好", "good food"], "差评": ["太差了", "质量很差", "难吃 失望", "差 退货", "bad food"]}
-    rows = pa.table({"text": [text for group in texts.values() for text in group], "label": [label for label, group in texts.items() for _ in group]})
+    texts = {
+        "好评": ["质量很好", "非常好吃", "服务很好 满意", "强烈推荐 好", "good food"],
+        "差评": ["太差了", "质量很差", "难吃 失望", "差 退货", "bad food"],
+    }
+    rows = pa.table(
+        {
+            "text": [text for group in texts.values() for text in group],
+            "label": [label for label, group in texts.items() for _ in group],
+        }
+    )
     facet, task = baselines("text_classification"), schema("text_classification")
-    arrays, files = facet.baselines["classical"].fit(rows, CLASSES, facet.options["train"].model_validate({}), task.options["clean"].model_validate({}), 7)
-    card = Card(task="text_classification", runtime="numpy", architecture="classical", config={}, classes=CLASSES, seed=7, data_hash=HASH, params_hash="cd" * 32, origin=["train"])
+    arrays, files = facet.baselines["classical"].fit(
+        rows,
+        CLASSES,
+        facet.options["train"].model_validate({}),
+        task.options["clean"].model_validate({}),
+        7,
+    )
+    card = Card(
+        task="text_classification",
+        runtime="numpy",
+        architecture="classical",
+        config={},
+        classes=CLASSES,
+        seed=7,
+        data_hash=HASH,
+        params_hash="cd" * 32,
+        origin=["train"],
+    )
     folder = tmp_path_factory.mktemp("model")
     save_numpy(folder, card, arrays, files)
     return folder
@@ -56,16 +80,39 @@ def cluster() -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv(KEY_VARIABLE, raising=False)
-        environment = {"env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}}
-        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="WARNING", log_to_driver=False, runtime_env=environment, _temp_dir=folder)
+        environment = {
+            "env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        }
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            logging_level="WARNING",
+            log_to_driver=False,
+            runtime_env=environment,
+            _temp_dir=folder,
+        )
         yield
         ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def options(version: str, **changes: Any) -> dict[str, Any]:
-    facts = ModelInfo(name="reviews", version=version, data_hash=HASH, bundle="cd" * 6, examples=[{"text": "很好"}])
-    return {"app_name": "reviews", "route_prefix": "/reviews", "host": "127.0.0.1", "port": 0, "params": ServeParams(), "model": facts} | changes
+    facts = ModelInfo(
+        name="reviews",
+        version=version,
+        data_hash=HASH,
+        bundle="cd" * 6,
+        examples=[{"text": "很好"}],
+    )
+    return {
+        "app_name": "reviews",
+        "route_prefix": "/reviews",
+        "host": "127.0.0.1",
+        "port": 0,
+        "params": ServeParams(),
+        "model": facts,
+    } | changes
 
 
 class Load:
@@ -78,7 +125,9 @@ class Load:
     def _run(self) -> None:
         with httpx.Client(trust_env=False, timeout=30) as client:
             while not self._stop.is_set():
-                answer = client.post(f"{self.url}/v1/predict", json={"inputs": [{"text": "很好"}] * 3})
+                answer = client.post(
+                    f"{self.url}/v1/predict", json={"inputs": [{"text": "很好"}] * 3}
+                )
                 self.seen.append((answer.status_code, answer.json()["model"]["version"]))
 
     def __enter__(self) -> Load:
@@ -109,16 +158,49 @@ def test_the_life_of_a_deployment(cluster, bundle, tmp_path):
     url = deploy(bundle, **options("1"))
     # when it is asked, well and badly
     answer = ask(url, [{"text": "很好"}, {"text": "很差"}])
-    post = {"url": f"{url}/v1/predict", "headers": {"content-type": "application/json"}, "trust_env": False, "timeout": 30}
-    statuses = {body[:12]: httpx.post(content=body, **post).status_code for body in ('{"text": "好"}', '{"text": ', '{"text": 5}', '{"text": "\\ud800"}', '{"text": "！"}')}
+    post = {
+        "url": f"{url}/v1/predict",
+        "headers": {"content-type": "application/json"},
+        "trust_env": False,
+        "timeout": 30,
+    }
+    statuses = {
+        body[:12]: httpx.post(content=body, **post).status_code
+        for body in (
+            '{"text": "好"}',
+            '{"text": ',
+            '{"text": 5}',
+            '{"text": "\\ud800"}',
+            '{"text": "！"}',
+        )
+    }
     large = httpx.post(content=json.dumps({"text": "x" * (16 << 20)}), **post)
     # then it answers, and refuses what it must
     assert [prediction["label"] for prediction in answer["predictions"]] == ["好评", "差评"]
-    assert answer["model"] == {"name": "reviews", "version": "1", "data_hash": HASH, "bundle": "cd" * 6}
+    assert answer["model"] == {
+        "name": "reviews",
+        "version": "1",
+        "data_hash": HASH,
+        "bundle": "cd" * 6,
+    }
     assert list(statuses.values()) == [200, 422, 422, 422, 422]
     assert large.status_code == 413
-    assert [httpx.get(url + path, trust_env=False).status_code for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/nothing")] == [200] * 7 + [404]
-    assert httpx.get(f"{url}/openapi.json", trust_env=False).json()["servers"] == [{"url": "/reviews"}]
+    assert [
+        httpx.get(url + path, trust_env=False).status_code
+        for path in (
+            "/",
+            "/docs",
+            "/openapi.json",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/v1/model",
+            "/nothing",
+        )
+    ] == [200] * 7 + [404]
+    assert httpx.get(f"{url}/openapi.json", trust_env=False).json()["servers"] == [
+        {"url": "/reviews"}
+    ]
 
     # when it is swapped under load, once with success and once with a bundle that was altered
     altered = shutil.copytree(bundle, tmp_path / "altered")
@@ -134,8 +216,18 @@ def test_the_life_of_a_deployment(cluster, bundle, tmp_path):
     assert healthy(url)["version"] == "2"
 
     # when a second application joins and both go
-    other = deploy(bundle, **options("9", app_name="other", route_prefix="/other", keys=Keyring([Key.of("ann", "s3cret")])))
-    assert [httpx.get(f"{other}/v1/model", headers={"authorization": f"Bearer {key}"}, trust_env=False).status_code for key in ("s3cret", "wrong")] == [200, 401]
+    other = deploy(
+        bundle,
+        **options(
+            "9", app_name="other", route_prefix="/other", keys=Keyring([Key.of("ann", "s3cret")])
+        ),
+    )
+    assert [
+        httpx.get(
+            f"{other}/v1/model", headers={"authorization": f"Bearer {key}"}, trust_env=False
+        ).status_code
+        for key in ("s3cret", "wrong")
+    ] == [200, 401]
     with pytest.raises(EnvironmentFault, match="already runs on port"):
         deploy(bundle, **options("9", port=1))
     remove("reviews")

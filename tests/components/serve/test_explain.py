@@ -18,7 +18,16 @@ RULES = judge("text_classification")
 def test_the_character_that_decides_weighs_most_and_the_answer_names_its_model(client, model):
     asked = client()
     answer = asked.post("/v1/explain", json={"text": "房间很好,下次再来"}).json()
-    assert [part["text"] for part in answer["parts"]] == ["房", "间", "很", "好,", "下", "次", "再", "来"]
+    assert [part["text"] for part in answer["parts"]] == [
+        "房",
+        "间",
+        "很",
+        "好,",
+        "下",
+        "次",
+        "再",
+        "来",
+    ]
     weights = {part["text"]: part["weight"] for part in answer["parts"]}
     assert weights.pop("好,") == pytest.approx(math.log(0.9 / 0.1) - math.log(0.2 / 0.8))
     assert set(weights.values()) == {0.0}
@@ -44,7 +53,12 @@ def test_a_long_text_costs_no_more_than_the_bound(client, stub):
 @pytest.mark.parametrize(("text", "status"), [(r" \t", 422), ("boom", 500), (r"\ud800", 422)])
 def test_what_cannot_be_answered_cannot_be_explained(text, status, client):
     body = f'{{"text": "{text}"}}'
-    assert client().post("/v1/explain", content=body, headers={"content-type": "application/json"}).status_code == status
+    assert (
+        client()
+        .post("/v1/explain", content=body, headers={"content-type": "application/json"})
+        .status_code
+        == status
+    )
 
 
 def test_it_can_be_switched_off(client):
@@ -59,7 +73,9 @@ def test_parts_are_the_whole_text_and_few_enough(text, limit):
     query = RULES.Query.model_construct(text=text, title="")
     parts = RULES.parts(query, limit)
     assert "".join(parts) == text and len(parts) <= limit and all(parts)
-    assert [len(each.text) for each in variants(RULES, query, parts)] == [len(text) - len(part) for part in parts]
+    assert [len(each.text) for each in variants(RULES, query, parts)] == [
+        len(text) - len(part) for part in parts
+    ]
 
 
 def test_support_has_no_end_in_infinity():

@@ -18,7 +18,10 @@ PARAMS = CanaryParams(share=0.25, requests=100, minutes=10, watch_minutes=1)
 
 
 def edition(number: int) -> Edition:
-    return Edition(bundle=Path(f"/bundles/{number}"), model=ModelInfo(name="m", version=str(number), data_hash="ab"))
+    return Edition(
+        bundle=Path(f"/bundles/{number}"),
+        model=ModelInfo(name="m", version=str(number), data_hash="ab"),
+    )
 
 
 def version(number: int) -> Version:
@@ -47,7 +50,11 @@ class Paper:
 
     def tell(self, plan: Plan) -> list[Report]:
         self.plan = plan
-        loaded = [each.version for each in (plan.stable, plan.challenger) if each and each.version not in self.failed]
+        loaded = [
+            each.version
+            for each in (plan.stable, plan.challenger)
+            if each and each.version not in self.failed
+        ]
         return [Report("r", self.process, plan.number, loaded, self.failed, self.tallies)]
 
     def keep(self, proven: Edition) -> None:
@@ -62,9 +69,13 @@ class World:
 
     def __init__(self, params: CanaryParams = PARAMS, stable: int = 1) -> None:
         self.paper, self.said, self.now = Paper(), [], 0.0
-        self.follower = Follower(edition(stable), self.paper, params, self.said.append, lambda: self.now)
+        self.follower = Follower(
+            edition(stable), self.paper, params, self.said.append, lambda: self.now
+        )
 
-    def tick(self, champion: int | None, seconds: float = 1.0, **tallies: tuple[int, int]) -> tuple[str, str | None, float]:
+    def tick(
+        self, champion: int | None, seconds: float = 1.0, **tallies: tuple[int, int]
+    ) -> tuple[str, str | None, float]:
         """One step; `v2=(requests, errors)`. Returns stable, challenger and the share as the replicas know them."""
         self.now += seconds
         self.paper.tallies = {name[1:]: Tally(*counts) for name, counts in tallies.items()}
@@ -86,7 +97,11 @@ def test_a_release_goes_by_a_share_then_all_then_alone(world: World) -> None:
     assert world.follower.busy
     assert world.tick(2, 59, v2=(500, 0)) == ("1", "2", 1)
     assert world.tick(2, 1, v2=(501, 1)) == ("2", None, 0)
-    assert (world.paper.kept, world.paper.records, world.follower.busy) == (["2"], [("2", "serving")], False)
+    assert (world.paper.kept, world.paper.records, world.follower.busy) == (
+        ["2"],
+        [("2", "serving")],
+        False,
+    )
 
 
 def test_a_service_that_nobody_asks_moves_by_the_clock(world: World) -> None:
@@ -95,13 +110,17 @@ def test_a_service_that_nobody_asks_moves_by_the_clock(world: World) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 700])
-def test_a_worse_version_goes_back_in_the_canary_and_under_watch_and_is_not_tried_again(world: World, seconds: float) -> None:
+def test_a_worse_version_goes_back_in_the_canary_and_under_watch_and_is_not_tried_again(
+    world: World, seconds: float
+) -> None:
     world.tick(2)
     world.tick(2, seconds)
     assert world.tick(2, v2=(20, 20)) == ("1", None, 0)
     assert world.tick(2) == ("1", None, 0)
     assert world.paper.records == [("2", "refused")]
-    assert any("20 of 20 requests failed" in line and "version 1 goes on" in line for line in world.said)
+    assert any(
+        "20 of 20 requests failed" in line and "version 1 goes on" in line for line in world.said
+    )
     # until the registry has named another
     world.tick(1)
     assert world.tick(2) == ("1", "2", 0.25)

@@ -31,7 +31,9 @@ def at_once(monkeypatch):
 def test_a_key_opens_under_its_name_and_no_other_does(file):
     one, two = keys.add(file, "one"), keys.add(file, "two")
     ring = Keyring(path=file)
-    assert [ring.owner(each) for each in (one, two, one[:-1], one + "x", NOBODY, "é", "\udce9")] == ["one", "two", None, None, None, None, None]
+    assert [
+        ring.owner(each) for each in (one, two, one[:-1], one + "x", NOBODY, "é", "\udce9")
+    ] == ["one", "two", None, None, None, None, None]
     assert ring.wanted and len(one) > 40 and one != two
 
 
@@ -39,12 +41,17 @@ def test_the_file_holds_hashes_with_salts_and_is_its_owners_alone(file):
     secret = keys.add(file, "one")
     text = file.read_text(encoding="utf-8")
     assert secret not in text and secret.removeprefix("gm_") not in text
-    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (
+        0o600,
+        0o700,
+    )
     assert Key.of("a", secret).sha256 != Key.of("a", secret).sha256
     assert secret.encode() not in pickle.dumps(Keyring(path=file))  # as it travels to a replica
 
 
-def test_a_running_service_learns_of_new_and_of_removed_keys_and_never_opens_by_losing_them(file, at_once):
+def test_a_running_service_learns_of_new_and_of_removed_keys_and_never_opens_by_losing_them(
+    file, at_once
+):
     ring = Keyring(path=file)
     assert not ring.wanted
     secret = keys.add(file, "one")
@@ -123,7 +130,12 @@ def test_the_command_shows_a_key_once_and_lists_names(file, monkeypatch):
 def test_metrics_name_the_key_and_never_tell_it(client, file):
     secret = keys.add(file, "ann")
     asked = client(keys=Keyring(path=file))
-    for headers in ({"authorization": f"Bearer {secret}"}, {"authorization": f"bearer {secret}"}, {"authorization": "Bearer wrong"}, {}):
+    for headers in (
+        {"authorization": f"Bearer {secret}"},
+        {"authorization": f"bearer {secret}"},
+        {"authorization": "Bearer wrong"},
+        {},
+    ):
         asked.post("/v1/predict", json={"text": "a"}, headers=headers)
     text = asked.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
     assert 'gristmill_key_requests_total{key="ann",replica="0"} 3.0' in text  # two, and this one

@@ -37,11 +37,23 @@ def label(asked, id_, label="差评", **more):
 def test_an_answer_is_logged_and_its_label_waits_for_review(client, watch):
     one = watch(keep_text=True)
     asked = client(monitored=one)
-    id_ = asked.post("/v1/predict", json={"inputs": [{"text": "很好"}, {"text": "不行"}]}).json()["id"]
+    id_ = asked.post("/v1/predict", json={"inputs": [{"text": "很好"}, {"text": "不行"}]}).json()[
+        "id"
+    ]
     given = label(asked, id_, item=1)
-    assert (given.status_code, given.json()) == (202, {"id": id_, "item": 1, "status": "waits for review"})
+    assert (given.status_code, given.json()) == (
+        202,
+        {"id": id_, "item": 1, "status": "waits for review"},
+    )
     (kept,) = one.box.waiting()
-    assert (kept.id, kept.item, kept.label, kept.prediction, kept.version, json.loads(kept.input)["text"]) == (id_, 1, "差评", "差评", "3", "不行")
+    assert (
+        kept.id,
+        kept.item,
+        kept.label,
+        kept.prediction,
+        kept.version,
+        json.loads(kept.input)["text"],
+    ) == (id_, 1, "差评", "差评", "3", "不行")
     assert [row["item"] for row in read_log(one.log.folder, "3").to_pylist()] == [0, 1]
     assert metric(asked, "gristmill_log_rows") == 2
 
@@ -77,12 +89,20 @@ def test_an_item_that_was_not_in_the_request_is_unknown(client, watch):
 def test_an_answer_has_one_label_and_no_more_wait_than_may(client, watch):
     asked = client(monitored=watch(feedback_rows=2))
     ids = [asked.post("/v1/predict", json={"text": "很好"}).json()["id"] for _ in range(3)]
-    assert [label(asked, id_, "好评").status_code for id_ in (ids[0], ids[0], ids[1], ids[2])] == [202, 409, 202, 503]
+    assert [label(asked, id_, "好评").status_code for id_ in (ids[0], ids[0], ids[1], ids[2])] == [
+        202,
+        409,
+        202,
+        503,
+    ]
 
 
 def test_an_answer_that_was_not_sampled_is_unknown(client, watch):
     asked = client(monitored=watch(sample=0.0))
-    assert label(asked, asked.post("/v1/predict", json={"text": "很好"}).json()["id"]).status_code == 404
+    assert (
+        label(asked, asked.post("/v1/predict", json={"text": "很好"}).json()["id"]).status_code
+        == 404
+    )
 
 
 def test_another_replica_takes_the_label(client, watch):
@@ -127,7 +147,10 @@ def test_a_part_that_is_written_twice_within_a_tick_is_read_twice(client, watch,
     asked, stat = client(monitored=one), type(one.folder).stat
     monkeypatch.setattr(type(one.folder), "stat", lambda path, **rest: Still(stat(path, **rest)))
     for _ in range(2):
-        assert label(asked, asked.post("/v1/predict", json={"text": "很好"}).json()["id"]).status_code == 202
+        assert (
+            label(asked, asked.post("/v1/predict", json={"text": "很好"}).json()["id"]).status_code
+            == 202
+        )
 
 
 class Still:
@@ -140,9 +163,13 @@ class Still:
         return getattr(self._told, name)
 
 
-def test_a_label_for_what_another_replica_has_not_logged_yet_is_asked_to_come_again(client, watch, monkeypatch):
+def test_a_label_for_what_another_replica_has_not_logged_yet_is_asked_to_come_again(
+    client, watch, monkeypatch
+):
     one, other = (client(monitored=watch(name), replica=name) for name in ("one", "other"))
-    monkeypatch.setattr("components.monitor.log.RequestLog.flush", lambda self: None)  # nothing is logged
+    monkeypatch.setattr(
+        "components.monitor.log.RequestLog.flush", lambda self: None
+    )  # nothing is logged
     id_ = one.post("/v1/predict", json={"text": "很好"}).json()["id"]
     early = label(other, id_)
     assert (early.status_code, early.headers["Retry-After"]) == (503, "2")
@@ -153,8 +180,14 @@ def test_a_label_for_what_another_replica_has_not_logged_yet_is_asked_to_come_ag
 
 def test_a_key_is_wanted_as_for_predict(client, watch):
     asked = client(monitored=watch(), keys=Keyring([Key.of("me", "secret")]))
-    assert (label(asked, "f" * 32).status_code, asked.get("/v1/monitor").status_code, asked.get("/monitor").status_code) == (401, 401, 200)
-    assert asked.get("/v1/monitor", headers={"Authorization": "Bearer secret"}).json() == {"model": {"name": "stub", "version": "3", "data_hash": "ab" * 32, "bundle": "ef" * 6}}
+    assert (
+        label(asked, "f" * 32).status_code,
+        asked.get("/v1/monitor").status_code,
+        asked.get("/monitor").status_code,
+    ) == (401, 401, 200)
+    assert asked.get("/v1/monitor", headers={"Authorization": "Bearer secret"}).json() == {
+        "model": {"name": "stub", "version": "3", "data_hash": "ab" * 32, "bundle": "ef" * 6}
+    }
 
 
 def test_a_log_that_cannot_be_written_stops_no_answer(client, watch, tmp_path):
@@ -169,9 +202,14 @@ def test_a_log_that_cannot_be_written_stops_no_answer(client, watch, tmp_path):
 
 
 def test_the_latest_look_is_on_the_gauges_and_in_json(client, watch, tmp_path):
-    findings = [{"field": name, "rows": 500, "p": p, "adjusted": p, "drifted": p < 0.01, "change": ""} for name, p in (("text.length", 0.4), ("text.script", 1e-9))]
+    findings = [
+        {"field": name, "rows": 500, "p": p, "adjusted": p, "drifted": p < 0.01, "change": ""}
+        for name, p in (("text.length", 0.4), ("text.script", 1e-9))
+    ]
     look = {"when": "now", "level": 0.01, "drift": ["text.script"], "findings": findings}
-    (tmp_path / LATEST).write_text(json.dumps({"version": 3, "windows": 7, "alarms": 1, "inputs": look}), encoding="utf-8")
+    (tmp_path / LATEST).write_text(
+        json.dumps({"version": 3, "windows": 7, "alarms": 1, "inputs": look}), encoding="utf-8"
+    )
     asked = client(monitored=watch())
     assert asked.get("/v1/monitor").json()["inputs"] == look
     text = asked.get("/metrics").text

@@ -17,7 +17,9 @@ from components.serve.app import build_app
 from components.serve.keys import Key, Keyring
 from components.serve.params import ServeParams
 
-FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 AUTH = {"Authorization": "Bearer s3cret"}
 
 
@@ -30,16 +32,29 @@ class Takes(Stub):
 
 def described(**options: Any) -> Any:
     """The API as it describes itself."""
-    app = build_app(Takes(), MODEL, ServeParams.model_validate({"max_items": 4, "limits": {"characters": 300}}), **options)
+    app = build_app(
+        Takes(),
+        MODEL,
+        ServeParams.model_validate({"max_items": 4, "limits": {"characters": 300}}),
+        **options,
+    )
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig())
 
 
 FREE, KEYED = described(), described(keys=Keyring([Key.of("ann", "s3cret")]))
-OPERATIONS = [(path, method) for path, methods in FREE.raw_schema["paths"].items() for method in methods]
+OPERATIONS = [
+    (path, method) for path, methods in FREE.raw_schema["paths"].items() for method in methods
+]
 
 
 def test_the_operations_are_those_that_a_client_needs() -> None:
-    assert sorted(OPERATIONS) == [("/healthz", "get"), ("/readyz", "get"), ("/v1/explain", "post"), ("/v1/model", "get"), ("/v1/predict", "post")]
+    assert sorted(OPERATIONS) == [
+        ("/healthz", "get"),
+        ("/readyz", "get"),
+        ("/v1/explain", "post"),
+        ("/v1/model", "get"),
+        ("/v1/predict", "post"),
+    ]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))

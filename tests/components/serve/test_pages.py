@@ -15,9 +15,14 @@ from components.tasks.base import tasks
 @pytest.mark.parametrize("name", ["page.html", "monitor.html"])
 def test_both_languages_say_the_same_words(name):
     text, _ = page(name)
-    english, chinese = (re.findall(r"(\w+): \"", block) for block in re.findall(r"^  (?:en|zh): \{\n(.*?)^  \},", text, re.DOTALL | re.MULTILINE))
+    english, chinese = (
+        re.findall(r"(\w+): \"", block)
+        for block in re.findall(r"^  (?:en|zh): \{\n(.*?)^  \},", text, re.DOTALL | re.MULTILINE)
+    )
     assert sorted(english) == sorted(chinese)
-    assert set(re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)) and {a or b for a, b in re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)} <= set(english)
+    assert set(re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)) and {
+        a or b for a, b in re.findall(r'say\("(\w+)"|data-say="(\w+)"', text)
+    } <= set(english)
 
 
 def test_the_page_knows_no_task():

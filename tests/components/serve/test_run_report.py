@@ -14,7 +14,9 @@ PAGE = "<main><!-- gates --><p>later</p><!-- end of gates --><p>the rest</p></ma
 
 
 def made(decision: Any, *gates: Gate, before: int | None = None) -> Release:
-    return Release(decision, 3, before, as_rows(gates), "auto", "stage", "why not", "2026-01-01T00:00:00")
+    return Release(
+        decision, 3, before, as_rows(gates), "auto", "stage", "why not", "2026-01-01T00:00:00"
+    )
 
 
 def test_names_each_gate_and_the_outcome() -> None:
@@ -24,7 +26,11 @@ def test_names_each_gate_and_the_outcome() -> None:
         Gate("champion", None, detail="none <yet>"),
     )
     page = with_gates(PAGE, "mine", made("refused", *gates, before=2))
-    assert page.startswith("<main>") and page.endswith("<p>the rest</p></main>") and "later" not in page
+    assert (
+        page.startswith("<main>")
+        and page.endswith("<p>the rest</p></main>")
+        and "later" not in page
+    )
     for part in (
         "It was not released: baseline refused.",
         "version 2 was champion",

@@ -34,7 +34,16 @@ from components.serve import stage
 from components.serve.params import ServeParams
 from components.tasks import base
 
-TAGS = {"pipeline": "default", "params_hash": "p" * 64, "params_file": "params.yaml", "git_commit": "c" * 40, "git_dirty": "true", "dvc_lock": "d" * 64, "run_id": "", "experiment": ""}
+TAGS = {
+    "pipeline": "default",
+    "params_hash": "p" * 64,
+    "params_file": "params.yaml",
+    "git_commit": "c" * 40,
+    "git_dirty": "true",
+    "dvc_lock": "d" * 64,
+    "run_id": "",
+    "experiment": "",
+}
 PATIENT = GateParams(latency_p95_ms=1e6)  # the machine may be busy
 FAST = EvaluateParams(resamples=100, latency_queries=20)
 
@@ -42,15 +51,35 @@ FAST = EvaluateParams(resamples=100, latency_queries=20)
 @pytest.fixture(scope="module")
 def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Bundles: the baseline, and one that learnt from 20 rows only."""
-    folder, train = tmp_path_factory.mktemp("candidates"), read_table(reviews.root / "clean", "train")
-    return {name: baseline(reviews, folder / name, rows) for name, rows in (("good", train), ("poor", train.slice(0, 20)))}
+    folder, train = (
+        tmp_path_factory.mktemp("candidates"),
+        read_table(reviews.root / "clean", "train"),
+    )
+    return {
+        name: baseline(reviews, folder / name, rows)
+        for name, rows in (("good", train), ("poor", train.slice(0, 20)))
+    }
 
 
 def baseline(mill: Mill, folder: Path, rows: pa.Table) -> Path:
     """A bundle that has learnt from these rows."""
     classes = mill.manifest()["classes"]
-    arrays, files = base.baselines(mill.task).baselines["classical"].fit(rows, classes, mill.sections["train"], mill.sections["clean"], 7)
-    card = Card(task=mill.task, runtime="numpy", architecture="classical", config={}, classes=classes, seed=7, data_hash="ab" * 32, params_hash="cd" * 32, origin=[folder.name])
+    arrays, files = (
+        base.baselines(mill.task)
+        .baselines["classical"]
+        .fit(rows, classes, mill.sections["train"], mill.sections["clean"], 7)
+    )
+    card = Card(
+        task=mill.task,
+        runtime="numpy",
+        architecture="classical",
+        config={},
+        classes=classes,
+        seed=7,
+        data_hash="ab" * 32,
+        params_hash="cd" * 32,
+        origin=[folder.name],
+    )
     save_numpy(folder, card, arrays, files)
     return folder
 
@@ -70,20 +99,52 @@ def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return shutil.copytree(template, tmp_path / "repo")
 
 
-def job_of(root: Path, reviews: Mill, bundle: Path, rules: RegistryParams | None = None, **tags: str) -> Job:
+def job_of(
+    root: Path, reviews: Mill, bundle: Path, rules: RegistryParams | None = None, **tags: str
+) -> Job:
     """A job of serve: what evaluate would have left for this winner."""
     judge = base.judge(reviews.task)
-    validation, test = (list(judge.cases(read_table(reviews.root / "clean", split))) for split in ("validation", "test"))
+    validation, test = (
+        list(judge.cases(read_table(reviews.root / "clean", split)))
+        for split in ("validation", "test")
+    )
     found = assess("network", bundle, "models/winner", validation, test, FAST, 7)
-    board = {"deciding_metric": "macro_f1", "goal": "max", "leaked_rows": 0, "candidates": [found.row | {"winner": True}, found.row | {"name": "classical", "winner": False, "baseline": True}]}
+    board = {
+        "deciding_metric": "macro_f1",
+        "goal": "max",
+        "leaked_rows": 0,
+        "candidates": [
+            found.row | {"winner": True},
+            found.row | {"name": "classical", "winner": False, "baseline": True},
+        ],
+    }
     data = root / "data"
     shutil.rmtree(data, ignore_errors=True)
     write_table(data / "answers", {"test": _answers(judge, found.answers, test)})
     (data / "leaderboard.json").write_text(to_json(board), encoding="utf-8")
-    (data / "evaluation.html").write_text("<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8")
-    inputs = {"clean": reviews.root / "clean", "winner": bundle, "answers": data / "answers", "leaderboard": data / "leaderboard.json", "evaluation": data / "evaluation.html"}
+    (data / "evaluation.html").write_text(
+        "<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8"
+    )
+    inputs = {
+        "clean": reviews.root / "clean",
+        "winner": bundle,
+        "answers": data / "answers",
+        "leaderboard": data / "leaderboard.json",
+        "evaluation": data / "evaluation.html",
+    }
     sections = {"serve": ServeParams(), "registry": rules or RegistryParams(gates=PATIENT)}
-    return Job("serve", reviews.task, 7, root, sections["serve"], sections, inputs, {"report": data / "serve.json", "html": data / "report.html"}, root / ".state", {**TAGS, **tags})
+    return Job(
+        "serve",
+        reviews.task,
+        7,
+        root,
+        sections["serve"],
+        sections,
+        inputs,
+        {"report": data / "serve.json", "html": data / "report.html"},
+        root / ".state",
+        {**TAGS, **tags},
+    )
 
 
 def shelf(root: Path) -> Shelf:
@@ -100,34 +161,86 @@ def said(job: Job) -> str:
     return job.journal.path.read_text(encoding="utf-8")
 
 
-def test_a_version_carries_its_card(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
+def test_a_version_carries_its_card(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+) -> None:
     stage.run(job_of(root, reviews, candidates["good"]))
-    assert report(root)["decision"] == "promoted" and set(report(root)["gates"]) == {"baseline", "champion", "slices", "latency", "size", "calibration", "leak", "service"}
+    assert report(root)["decision"] == "promoted" and set(report(root)["gates"]) == {
+        "baseline",
+        "champion",
+        "slices",
+        "latency",
+        "size",
+        "calibration",
+        "leak",
+        "service",
+    }
     tags = shelf(root).version(1).tags
-    told = {key: json.loads(tags[key]) for key in ("leaderboard_row", "environment", "signature", "input_example", "bundle_files", "params", "gates", "classes")}
-    assert {"python", "platform", "torch", "mlflow"} <= told["environment"].keys() and told["params"] == {"seed": 7, "registry.mode": "auto"}
-    assert "text" in told["signature"]["input"]["properties"] and "probabilities" in told["signature"]["output"]["properties"]
+    told = {
+        key: json.loads(tags[key])
+        for key in (
+            "leaderboard_row",
+            "environment",
+            "signature",
+            "input_example",
+            "bundle_files",
+            "params",
+            "gates",
+            "classes",
+        )
+    }
+    assert {"python", "platform", "torch", "mlflow"} <= told["environment"].keys() and told[
+        "params"
+    ] == {"seed": 7, "registry.mode": "auto"}
+    assert (
+        "text" in told["signature"]["input"]["properties"]
+        and "probabilities" in told["signature"]["output"]["properties"]
+    )
     base.judge(reviews.task).Query.model_validate(told["input_example"])
-    assert ("arrays.safetensors" in told["bundle_files"] and told["classes"] == ["好评", "差评"]) or set(told["classes"]) == {"好评", "差评"}
-    assert (tags["git_commit"], tags["dvc_lock"], tags["pipeline_params_hash"]) == ("c" * 40, "d" * 64, "p" * 64)
+    assert (
+        "arrays.safetensors" in told["bundle_files"] and told["classes"] == ["好评", "差评"]
+    ) or set(told["classes"]) == {"好评", "差评"}
+    assert (tags["git_commit"], tags["dvc_lock"], tags["pipeline_params_hash"]) == (
+        "c" * 40,
+        "d" * 64,
+        "p" * 64,
+    )
     page = store.client(root).get_model_version("default", "1").description
-    assert "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "") and "with changes that were not committed" in page and "| **network**" in page and len(page) < 5000
+    assert (
+        "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "")
+        and "with changes that were not committed" in page
+        and "| **network**" in page
+        and len(page) < 5000
+    )
 
 
-def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
+def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+) -> None:
     stage.run(job_of(root, reviews, candidates["good"]))
     job = job_of(root, reviews, candidates["poor"])
     stage.run(job)
     gates = {gate["name"]: gate for gate in history(root, "default")[-1].gates}
     page = (root / "data" / "report.html").read_text(encoding="utf-8")
-    assert "<b>It was not released: " in page and "champion refused" in page and "gristmill review show 2" in page and "to come" not in page
-    assert report(root)["decision"] == "refused" and gates["champion"]["against"] == 1 and "measured again" not in gates["champion"]["detail"]
+    assert (
+        "<b>It was not released: " in page
+        and "champion refused" in page
+        and "gristmill review show 2" in page
+        and "to come" not in page
+    )
+    assert (
+        report(root)["decision"] == "refused"
+        and gates["champion"]["against"] == 1
+        and "measured again" not in gates["champion"]["detail"]
+    )
     # run again it says the same, and records nothing
     stage.run(job)
     assert len(history(root, "default")) == 2 and shelf(root).aliases["champion"] == 1
 
 
-def test_a_champion_of_another_test_split_is_measured_again_on_this_one(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
+def test_a_champion_of_another_test_split_is_measured_again_on_this_one(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+) -> None:
     # given a champion that was measured on another split
     stage.run(job_of(root, reviews, candidates["poor"]))
     store.client(root).set_model_version_tag("default", "1", "test_hash", "0" * 64)
@@ -137,12 +250,18 @@ def test_a_champion_of_another_test_split_is_measured_again_on_this_one(root: Pa
     # then they were compared on the present one, and that is said and kept
     made, mine = history(root, "default")[-1], shelf(root).version(2).tags["test_hash"]
     note = "the test split has changed since version 1 was made, so it was measured again"
-    assert note in said(job) and note in next(gate["detail"] for gate in made.gates if gate["name"] == "champion")
+    assert note in said(job) and note in next(
+        gate["detail"] for gate in made.gates if gate["name"] == "champion"
+    )
     assert (made.decision, made.before) == ("promoted", 1), made
-    assert len(cases_of(root, shelf(root).version(1), mine).ids) == int(shelf(root).version(2).tags["test_cases"])
+    assert len(cases_of(root, shelf(root).version(1), mine).ids) == int(
+        shelf(root).version(2).tags["test_cases"]
+    )
 
 
-def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
+def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+) -> None:
     stage.run(job_of(root, reviews, candidates["poor"]))
     (Path(shelf(root).version(1).source) / "arrays.safetensors").write_bytes(b"rot")
     job = job_of(root, reviews, candidates["good"])
@@ -152,37 +271,70 @@ def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(root: Path, revi
 
 
 @pytest.mark.parametrize("count", [240, 480])
-def test_feedback_whose_labels_are_turned_round_replaces_no_champion(count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
+def test_feedback_whose_labels_are_turned_round_replaces_no_champion(
+    count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path
+) -> None:
     # given a champion, and feedback, as many rows as it has learnt from or more, that calls good what is bad
     stage.run(job_of(root, reviews, candidates["good"]))
     turned = {"差评": "好评", "好评": "差评"}
-    poison = [{"id": f"{base.FEEDBACK}{number}", "text": row["text"], "label": turned[row["label"]]} for number, row in enumerate(sentences(count, seed=9))]
+    poison = [
+        {"id": f"{base.FEEDBACK}{number}", "text": row["text"], "label": turned[row["label"]]}
+        for number, row in enumerate(sentences(count, seed=9))
+    ]
     split = freeze(reviews.root / "clean", reviews.task, reviews.sections["clean"], tmp_path)  # type: ignore[arg-type]
-    mill = Mill.make(tmp_path / "mill", [*sentences(240), *poison], clean={"frozen_split": str(split)}).clean()
+    mill = Mill.make(
+        tmp_path / "mill", [*sentences(240), *poison], clean={"frozen_split": str(split)}
+    ).clean()
     # when a retrain learns from both
-    stage.run(job_of(root, mill, baseline(mill, tmp_path / "poisoned", read_table(mill.root / "clean", "train"))))
+    stage.run(
+        job_of(
+            root,
+            mill,
+            baseline(mill, tmp_path / "poisoned", read_table(mill.root / "clean", "train")),
+        )
+    )
     # then a gate refuses it, whatever was drawn from the feedback to be tested on
     assert report(root)["gates"]["champion"] == "refused" and shelf(root).aliases["champion"] == 1
-    assert any(case.startswith(base.FEEDBACK) for case in cases_of(root, shelf(root).version(1), shelf(root).version(2).tags["test_hash"]).ids)
+    assert any(
+        case.startswith(base.FEEDBACK)
+        for case in cases_of(
+            root, shelf(root).version(1), shelf(root).version(2).tags["test_hash"]
+        ).ids
+    )
 
 
-def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(root: Path, reviews: Mill, candidates: Mapping[str, Path]) -> None:
+def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+) -> None:
     job = job_of(root, reviews, candidates["good"], RegistryParams(mode="review", gates=PATIENT))
     stage.run(job)
-    assert report(root)["decision"] == "waiting" and "champion" not in shelf(root).aliases and "gristmill review show 1" in said(job)
+    assert (
+        report(root)["decision"] == "waiting"
+        and "champion" not in shelf(root).aliases
+        and "gristmill review show 1" in said(job)
+    )
     for key, value in {"review.by": "王", "review.note": "好", "review": "approve"}.items():
         store.client(root).set_model_version_tag("default", "1", key, value)
     stage.run(replace(job, tags={**job.tags, "git_commit": "e" * 40}))
-    assert [(each.decision, each.who) for each in history(root, "default")] == [("waiting", "gristmill serve stage"), ("promoted", "王")]
-    assert report(root)["decision"] == "unchanged" and "from MLflow: version 1 promoted by 王" in said(job)
+    assert [(each.decision, each.who) for each in history(root, "default")] == [
+        ("waiting", "gristmill serve stage"),
+        ("promoted", "王"),
+    ]
+    assert report(root)[
+        "decision"
+    ] == "unchanged" and "from MLflow: version 1 promoted by 王" in said(job)
 
 
-def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path) -> None:
+def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(
+    root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path
+) -> None:
     job = replace(job_of(root, reviews, candidates["good"]), params=ServeParams(abstain=0.25))
     with pytest.raises(InputError, match=r"serve.abstain: 0.25: tells nothing of how sure"):
         stage.run(job)
     bundle = Path(shutil.copytree(candidates["good"], tmp_path / "told"))
-    add_to_profile(bundle, {KEY: abstention_table([0.9] * 100 + [0.5] * 100, [True] * 100 + [False] * 100)})
+    add_to_profile(
+        bundle, {KEY: abstention_table([0.9] * 100 + [0.5] * 100, [True] * 100 + [False] * 100)}
+    )
     job = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.25))
     stage.run(job)
     assert "serve.abstain: 0.25: answers below 90.0% are marked as not sure; on test " in said(job)

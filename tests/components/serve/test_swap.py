@@ -18,7 +18,9 @@ from components.serve.wire import ModelInfo
 
 
 def edition(number: int) -> Edition:
-    return Edition(bundle=Path("/b"), model=ModelInfo(name="m", version=str(number), data_hash="ab"))
+    return Edition(
+        bundle=Path("/b"), model=ModelInfo(name="m", version=str(number), data_hash="ab")
+    )
 
 
 class Houses:
@@ -60,7 +62,9 @@ def run(test: Callable[[Swap, httpx.AsyncClient, Houses], Awaitable[None]]) -> N
     async def whole() -> None:
         houses = Houses()
         swap = Swap(edition(1), houses)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=swap), base_url="http://swap") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=swap), base_url="http://swap"
+        ) as client:
             await test(swap, client, houses)
 
     asyncio.run(whole())
@@ -97,7 +101,11 @@ def test_what_they_answer_is_counted_from_the_challengers_coming() -> None:
             await client.post("/v1/predict", content=str(status))
         await client.get("/healthz")
         tallies = swap.follow(plan).tallies
-        assert (tallies["1"].requests, tallies["1"].errors, tallies["2"].requests) == (3, 2, 0)  # neither overload nor what the client did wrong
+        assert (tallies["1"].requests, tallies["1"].errors, tallies["2"].requests) == (
+            3,
+            2,
+            0,
+        )  # neither overload nor what the client did wrong
 
     run(test)
 

@@ -35,7 +35,9 @@ def test_imitation_is_hintons(temperature: float, weight: float) -> None:
     p, q = (log_softmax(logits / temperature) for logits in (TEACHER, STUDENT))
     soft = (np.exp(p) * (p - q)).sum() * temperature**2
     hard = -log_softmax(STUDENT)[np.arange(4), TARGET].sum()
-    loss = ClassificationLearning().imitate(torch.tensor(STUDENT), torch.tensor(TEACHER), BATCH, temperature, weight)
+    loss = ClassificationLearning().imitate(
+        torch.tensor(STUDENT), torch.tensor(TEACHER), BATCH, temperature, weight
+    )
     assert float(loss.total) == pytest.approx(weight * soft + (1 - weight) * hard)
     assert float(loss.count) == 4
 
@@ -53,7 +55,10 @@ def test_the_loss_is_a_sum_of_cross_entropies(smoothing: float) -> None:
 def test_tallies_of_parts_add_up_to_that_of_the_whole() -> None:
     learning = ClassificationLearning()
     whole = learning.tally(Fixed(), BATCH)
-    parts = [learning.tally(Fixed(), {name: value[rows] for name, value in BATCH.items()}) for rows in (slice(0, 1), slice(1, 4))]
+    parts = [
+        learning.tally(Fixed(), {name: value[rows] for name, value in BATCH.items()})
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
     for name, value in whole.items():
         torch.testing.assert_close(parts[0][name] + parts[1][name], value)
     figures = learning.summary({name: value.numpy() for name, value in whole.items()})
@@ -66,7 +71,11 @@ def turned(degrees: float, pixels: float, seed: int = 0) -> torch.Tensor:
     image = torch.zeros(3, 1, 9, 9)
     image[:, :, 4, 1:8] = 1
     rng = torch.Generator().manual_seed(seed)
-    return base.learning(IMAGE).transform({"pixels": image, "target": torch.zeros(3)}, rng, Online(rotate_degrees=degrees, shift_pixels=pixels))["pixels"]
+    return base.learning(IMAGE).transform(
+        {"pixels": image, "target": torch.zeros(3)},
+        rng,
+        Online(rotate_degrees=degrees, shift_pixels=pixels),
+    )["pixels"]
 
 
 def test_pictures_are_turned_and_shifted_as_far_as_asked_and_each_on_its_own() -> None:

@@ -17,7 +17,10 @@ FACET = base.defaults(IMAGE)
 
 def rows(count: int, height: int, width: int, colors: bool = False) -> list[dict[str, Any]]:
     shape = (height, width, 3) if colors else (height, width)
-    return [{"image": png(RNG.integers(0, 256, shape, dtype=np.uint8)), "label": "ab"[i % 2]} for i in range(count)]
+    return [
+        {"image": png(RNG.integers(0, 256, shape, dtype=np.uint8)), "label": "ab"[i % 2]}
+        for i in range(count)
+    ]
 
 
 def chosen(data: list[dict[str, Any]], total: int | None = None) -> dict[str, Any]:
@@ -86,7 +89,9 @@ def test_the_settings_are_valid_params() -> None:
             place = place.setdefault(name, {})
         place[names[-1]] = value
     for section in ("clean", "augment", "train"):
-        section_model(section, IMAGE).model_validate({**tree[section], **({"architecture": "convnet"} if section == "train" else {})})
+        section_model(section, IMAGE).model_validate(
+            {**tree[section], **({"architecture": "convnet"} if section == "train" else {})}
+        )
 
 
 def test_letters_are_never_mirrored_and_symmetric_pictures_are() -> None:

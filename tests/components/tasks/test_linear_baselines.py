@@ -29,13 +29,17 @@ from pipelines.params import section_model
 BASELINE = base.baselines(TEXT).baselines["classical"]
 
 
-def answers(task: str, name: str, rows: list[dict[str, Any]], classes: list[str], asked: list[Any]) -> list[Any]:
+def answers(
+    task: str, name: str, rows: list[dict[str, Any]], classes: list[str], asked: list[Any]
+) -> list[Any]:
     """Fit a baseline with default knobs and ask it."""
     train, clean = (section_model(stage, task).model_validate({}) for stage in ("train", "clean"))
     baseline, judge = base.baselines(task).baselines[name], base.judge(task)
     arrays, files = baseline.fit(pa.Table.from_pylist(rows), classes, train, clean, 7)
     column = "text" if task == TEXT else "image"
-    return list(judge.answers(baseline.scorer(arrays), baseline.featuriser(files)({column: asked}), classes))
+    return list(
+        judge.answers(baseline.scorer(arrays), baseline.featuriser(files)({column: asked}), classes)
+    )
 
 
 def probabilities(found: list[Any]) -> np.ndarray:
@@ -44,23 +48,47 @@ def probabilities(found: list[Any]) -> np.ndarray:
 
 def reviews(classes: int) -> list[dict[str, Any]]:
     rows = sentences(150)
-    return rows if classes == 2 else [{**row, "label": "中评"} if i % 5 == 0 else row for i, row in enumerate(rows)]
+    return (
+        rows
+        if classes == 2
+        else [{**row, "label": "中评"} if i % 5 == 0 else row for i, row in enumerate(rows)]
+    )
 
 
-def fit_text(rows: list[dict[str, Any]], names: list[str], validation: list[dict[str, Any]] | None = None, **params: Any) -> tuple[Any, Any]:
+def fit_text(
+    rows: list[dict[str, Any]],
+    names: list[str],
+    validation: list[dict[str, Any]] | None = None,
+    **params: Any,
+) -> tuple[Any, Any]:
     """Arrays and files of the classical baseline with these params."""
     train = section_model("train", TEXT).model_validate({"classical": params})
-    tables = [pa.Table.from_pylist(rows), None if validation is None else pa.Table.from_pylist(validation)]
-    return BASELINE.fit(tables[0], names, train, section_model("clean", TEXT).model_validate({}), 7, tables[1])
+    tables = [
+        pa.Table.from_pylist(rows),
+        None if validation is None else pa.Table.from_pylist(validation),
+    ]
+    return BASELINE.fit(
+        tables[0], names, train, section_model("clean", TEXT).model_validate({}), 7, tables[1]
+    )
 
 
 def logits(fitted: tuple[Any, Any], asked: dict[str, list[str]]) -> np.ndarray:
     """What it answers (n, c)."""
     arrays, files = fitted
-    return np.asarray(BASELINE.scorer(arrays)("forward", BASELINE.featuriser(files)(asked))["logits"])
+    return np.asarray(
+        BASELINE.scorer(arrays)("forward", BASELINE.featuriser(files)(asked))["logits"]
+    )
 
 
-ASKED = ["房间很干净 满意", "The ROOM was  noisy", "x", "饕餮", "酒店酒店酒店", "good!! 很好 very good", *(row["text"] for row in sentences(30, seed=9))]
+ASKED = [
+    "房间很干净 满意",
+    "The ROOM was  noisy",
+    "x",
+    "饕餮",
+    "酒店酒店酒店",
+    "good!! 很好 very good",
+    *(row["text"] for row in sentences(30, seed=9)),
+]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -72,19 +100,30 @@ def test_tfidf_is_scikit_learns(classes: int, analyzer: str) -> None:
     shared: dict[str, Any] = {"min_df": 2, "sublinear_tf": True}
     kinds = [{"analyzer": "char", "ngram_range": (1, 3)}]
     if analyzer == "word":
-        kinds = [{"analyzer": "char_wb", "ngram_range": (2, 3)}, {"ngram_range": (1, 2), "token_pattern": r"\w+|[^\w\s]"}]
-    union = make_pipeline(make_union(*[TfidfVectorizer(**shared, **kind) for kind in kinds]), Normalizer())
+        kinds = [
+            {"analyzer": "char_wb", "ngram_range": (2, 3)},
+            {"ngram_range": (1, 2), "token_pattern": r"\w+|[^\w\s]"},
+        ]
+    union = make_pipeline(
+        make_union(*[TfidfVectorizer(**shared, **kind) for kind in kinds]), Normalizer()
+    )
     features = union.fit_transform([row["text"] for row in rows])
     scores = []
     for name in names if classes > 2 else names[1:]:
-        model = LogisticRegression(C=4.0, solver="liblinear", dual=True, tol=1e-6, max_iter=9000).fit(features, [row["label"] == name for row in rows])
+        model = LogisticRegression(
+            C=4.0, solver="liblinear", dual=True, tol=1e-6, max_iter=9000
+        ).fit(features, [row["label"] == name for row in rows])
         scores.append(model.decision_function(union.transform(ASKED)))
 
     # when the baseline is fitted without a choice
-    found = logits(fit_text(rows, names, analyzer=analyzer, ngrams=3, min_documents=2, C=4.0), {"text": ASKED})
+    found = logits(
+        fit_text(rows, names, analyzer=analyzer, ngrams=3, min_documents=2, C=4.0), {"text": ASKED}
+    )
 
     # then the scores are the same, but for where the solvers stop
-    expected = np.stack(scores, 1) if classes > 2 else np.stack([np.zeros(len(ASKED)), scores[0]], 1)
+    expected = (
+        np.stack(scores, 1) if classes > 2 else np.stack([np.zeros(len(ASKED)), scores[0]], 1)
+    )
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
@@ -108,12 +147,17 @@ def test_the_kinds_of_n_grams_can_be_said() -> None:
     assert [block.analyzer for block in blocks_for("mixed", ["the room"], 4)] == ["char", "word"]
 
 
-def test_validation_chooses_the_strength_the_length_and_the_combination(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_chooses_the_strength_the_length_and_the_combination(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # given enough rows, so that validation alone chooses, and rows whose labels are partly wrong
     monkeypatch.setattr(baselines, "_FOLDED_ROWS", 0)
     rng = np.random.default_rng(5)
     names = ["好评", "差评"]
-    rows = [{**row, "label": names[int(rng.integers(2))]} if rng.random() < 0.3 else row for row in sentences(240)]
+    rows = [
+        {**row, "label": names[int(rng.integers(2))]} if rng.random() < 0.3 else row
+        for row in sentences(240)
+    ]
     train, validation = rows[:160], rows[160:]
     truth = np.array([names.index(row["label"]) for row in validation])
     asked = {"text": [row["text"] for row in validation]}
@@ -127,7 +171,9 @@ def test_validation_chooses_the_strength_the_length_and_the_combination(monkeypa
 
     # then the choice is the best of them, which the bundle records, and more choice is no worse
     chosen = right(models=["svm"], ngrams=3)
-    record = json.loads(fit_text(train, names, validation, models=["svm"], ngrams=3)[1]["tfidf.json"])["models"]
+    record = json.loads(
+        fit_text(train, names, validation, models=["svm"], ngrams=3)[1]["tfidf.json"]
+    )["models"]
     assert fixed[record["svm"]] == max(fixed.values())
     assert len(set(fixed.values())) > 1
     assert chosen == pytest.approx(max(fixed.values()))
@@ -142,7 +188,10 @@ def test_probabilities_are_sharpened_on_validation(monkeypatch: pytest.MonkeyPat
     fitted = fit_text(train, names, validation)
     scores = logits(fitted, {"text": [row["text"] for row in validation]})
     truth = [names.index(row["label"]) for row in validation]
-    loss = [log_loss(truth, softmax(scores * factor, axis=1), labels=[0, 1, 2]) for factor in (0.5, 1.0, 2.0)]
+    loss = [
+        log_loss(truth, softmax(scores * factor, axis=1), labels=[0, 1, 2])
+        for factor in (0.5, 1.0, 2.0)
+    ]
     assert loss[1] == min(loss)
 
 
@@ -160,33 +209,75 @@ def test_hundreds_of_classes_have_fewer_features(monkeypatch: pytest.MonkeyPatch
     assert arrays["coefficients"].shape == (3, 300)
     assert arrays["coefficients"].dtype == np.float16
     found = logits((arrays, files), {"text": [row["text"] for row in rows]}).argmax(1)
-    assert np.mean([["中评", "好评", "差评"][place] == row["label"] for place, row in zip(found, rows, strict=True)]) > 0.7
+    assert (
+        np.mean(
+            [
+                ["中评", "好评", "差评"][place] == row["label"]
+                for place, row in zip(found, rows, strict=True)
+            ]
+        )
+        > 0.7
+    )
 
 
 def test_weights_of_classes_can_be_balanced() -> None:
-    rows = [row for number, row in enumerate(sentences(200)) if row["label"] == "好评" or number % 8 == 0]
+    rows = [
+        row
+        for number, row in enumerate(sentences(200))
+        if row["label"] == "好评" or number % 8 == 0
+    ]
     names = sorted({row["label"] for row in rows})
     shares = []
     for weights in ("none", "balanced"):
         fitted = fit_text(rows, names, C=0.05, models=["logistic"], class_weights=weights)
-        shares.append((logits(fitted, {"text": [row["text"] for row in rows]}).argmax(1) == names.index("差评")).mean())
+        shares.append(
+            (
+                logits(fitted, {"text": [row["text"] for row in rows]}).argmax(1)
+                == names.index("差评")
+            ).mean()
+        )
     assert shares[1] > shares[0]
 
 
 def test_a_title_is_a_view_of_its_own() -> None:
     # given rows of which some have a title
-    rows = [{**row, "title": other["text"][:9] if number % 3 else ""} for number, (row, other) in enumerate(zip(sentences(150), sentences(150, seed=4), strict=True))]
-    asked = {"text": [row["text"] for row in sentences(20, seed=9)], "title": [row["text"][:12].strip() if i % 2 else "" for i, row in enumerate(sentences(20, seed=3))]}
+    rows = [
+        {**row, "title": other["text"][:9] if number % 3 else ""}
+        for number, (row, other) in enumerate(
+            zip(sentences(150), sentences(150, seed=4), strict=True)
+        )
+    ]
+    asked = {
+        "text": [row["text"] for row in sentences(20, seed=9)],
+        "title": [
+            row["text"][:12].strip() if i % 2 else "" for i, row in enumerate(sentences(20, seed=3))
+        ],
+    }
     names = sorted({row["label"] for row in rows})
 
     # when the same features are made by scikit-learn: each view of length 1, the text's weighted, rows of length 1 again
-    views = {name: TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True).fit([row[name] for row in rows]) for name in ("text", "title")}
+    views = {
+        name: TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True).fit(
+            [row[name] for row in rows]
+        )
+        for name in ("text", "title")
+    }
 
     def features(columns: dict[str, list[str]]) -> Any:
-        return normalize(hstack([views["text"].transform(columns["text"]) * 0.5, views["title"].transform(columns["title"])]).tocsr())
+        return normalize(
+            hstack(
+                [
+                    views["text"].transform(columns["text"]) * 0.5,
+                    views["title"].transform(columns["title"]),
+                ]
+            ).tocsr()
+        )
 
     model = LogisticRegression(C=4.0, solver="liblinear", dual=True, tol=1e-6, max_iter=9000)
-    model.fit(features({name: [row[name] for row in rows] for name in views}), [row["label"] for row in rows])
+    model.fit(
+        features({name: [row[name] for row in rows] for name in views}),
+        [row["label"] for row in rows],
+    )
 
     # then answers agree, and the title has a say
     fitted = fit_text(rows, names, analyzer="char", ngrams=3, min_documents=2, C=4.0)
@@ -201,20 +292,33 @@ def test_a_bundle_that_spells_its_n_grams_out_still_answers(titled: bool) -> Non
     rows = reviews(2)
     texts = [row["text"] for row in rows]
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
-    model = LogisticRegression(C=4.0).fit(vectorizer.fit_transform(texts), [int(row["label"] == "差评") for row in rows])
+    model = LogisticRegression(C=4.0).fit(
+        vectorizer.fit_transform(texts), [int(row["label"] == "差评") for row in rows]
+    )
     grams = vectorizer.get_feature_names_out().tolist()
     arrays = linear_arrays(model, 2) | {"idf": vectorizer.idf_.astype(np.float32)}
     facts: dict[str, Any] = {"vocabulary": grams, "ngrams": 3, "max_characters": 2000}
     if titled:
-        facts = {"vocabularies": {"text": grams, "title": ["好"]}, "ngrams": 3, "max_characters": 2000}
+        facts = {
+            "vocabularies": {"text": grams, "title": ["好"]},
+            "ngrams": 3,
+            "max_characters": 2000,
+        }
         arrays["idf"] = np.append(arrays["idf"], 1.0)
         arrays["coefficients"] = np.hstack([arrays["coefficients"], np.zeros((2, 1), np.float32)])
-        arrays |= {"view": np.repeat(np.arange(2, dtype=np.uint8), [len(grams), 1]), "weight": np.array([0.5, 1.0])}
+        arrays |= {
+            "view": np.repeat(np.arange(2, dtype=np.uint8), [len(grams), 1]),
+            "weight": np.array([0.5, 1.0]),
+        }
 
     # then it answers as scikit-learn does
     asked = {"text": texts[:9], "title": [""] * 9}
     found = logits((arrays, {"tfidf.json": json.dumps(facts).encode()}), asked)
-    np.testing.assert_allclose(found[:, 1] - found[:, 0], model.decision_function(vectorizer.transform(texts[:9])), atol=1e-4)
+    np.testing.assert_allclose(
+        found[:, 1] - found[:, 0],
+        model.decision_function(vectorizer.transform(texts[:9])),
+        atol=1e-4,
+    )
 
 
 def bars_as_arrays(rows: list[dict[str, Any]]) -> np.ndarray:
@@ -291,7 +395,9 @@ def test_bundles_of_plain_pixels_still_answer() -> None:
         "intercept": np.array([0.0, model.intercept_[0]], np.float32),
     }
     baseline = base.baselines(IMAGE).baselines["classical"]
-    batch = baseline.featuriser({"pixels.json": b'{"channels": 1, "size": 8}'})({"image": [row["image"] for row in rows]})
+    batch = baseline.featuriser({"pixels.json": b'{"channels": 1, "size": 8}'})(
+        {"image": [row["image"] for row in rows]}
+    )
     logits = baseline.scorer(arrays)("forward", batch)["logits"]
     np.testing.assert_allclose(logits[:, 1], model.decision_function(flat), atol=1e-4)
 
@@ -304,17 +410,28 @@ def test_the_trivial_one_answers_the_frequencies() -> None:
     np.testing.assert_allclose(probabilities(found), [counts / counts.sum()] * 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [["a class without a row", "好评", "差评"], ["好评", "差评", "随便"], ["中评", "好评", "差评", "无"]])
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["a class without a row", "好评", "差评"],
+        ["好评", "差评", "随便"],
+        ["中评", "好评", "差评", "无"],
+    ],
+)
 def test_a_class_without_a_train_row_is_never_answered(classes: list[str]) -> None:
     rows = reviews(len(classes) - 1)
     found = answers(TEXT, "classical", rows, classes, [row["text"] for row in rows])
     absent = next(name for name in classes if name not in {row["label"] for row in rows})
     assert max(answer.probabilities[absent] for answer in found) == 0
-    assert sum(answer.label == row["label"] for answer, row in zip(found, rows, strict=True)) > 0.75 * len(rows)
+    assert sum(
+        answer.label == row["label"] for answer, row in zip(found, rows, strict=True)
+    ) > 0.75 * len(rows)
 
 
 @pytest.mark.parametrize(("costly", "very", "fits"), [(10**9, 10**9, 75), (1, 10**9, 4), (1, 1, 1)])
-def test_a_large_problem_has_fewer_fits(costly: int, very: int, fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_problem_has_fewer_fits(
+    costly: int, very: int, fits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(baselines, "_COSTLY", costly)
     monkeypatch.setattr(baselines, "_VERY_COSTLY", very)
     fitted: list[str] = []
@@ -334,7 +451,9 @@ def test_folds_hold_each_row_once_and_each_class_alike() -> None:
     target = np.array([0] * 12 + [1] * 8 + [2] * 2)
     folds = classification.stratified_folds(target, 4, 7)
     assert sorted(np.concatenate(folds).tolist()) == list(range(22))
-    assert all(2 <= (target[rows] == 1).sum() <= 3 and (target[rows] == 0).sum() == 3 for rows in folds)
+    assert all(
+        2 <= (target[rows] == 1).sum() <= 3 and (target[rows] == 0).sum() == 3 for rows in folds
+    )
 
 
 def test_no_row_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,10 @@ CHINESE = "房间很干净，早餐也很好。"
 def settings(text: str, rows: int, classes: int = 2, repeats: int = 1) -> dict[str, Any]:
     """Values by path of a source of `rows` rows, of which 60 are read."""
     facet = base.defaults(TASK)
-    read = [{"text": f"{number} {text * repeats}", "label": f"c{number % classes}"} for number in range(max(60, classes))]
+    read = [
+        {"text": f"{number} {text * repeats}", "label": f"c{number % classes}"}
+        for number in range(max(60, classes))
+    ]
     found = facet.settings(facet.measure(iter(read), rows))
     assert all(isinstance(each, Setting) and each.reason for each in found)
     return {each.path: each.value for each in found}
@@ -39,7 +42,9 @@ def test_texts_are_whole_up_to_the_budget(repeats: int, characters: int) -> None
         (ENGLISH, 100, 50_000, 256),
     ],
 )
-def test_a_network_reads_the_95th_percentile_within_its_budget(text: str, repeats: int, rows: int, tokens: int) -> None:
+def test_a_network_reads_the_95th_percentile_within_its_budget(
+    text: str, repeats: int, rows: int, tokens: int
+) -> None:
     assert settings(text, rows, repeats=repeats)["tokenize.max_length"] == tokens
 
 

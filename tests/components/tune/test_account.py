@@ -10,10 +10,22 @@ from components.tune.study import Outcome, Trial, Watched
 
 def trial(number: int, epochs: int, outcome: Outcome) -> Trial:
     """With a figure per epoch."""
-    return Trial(number, {"learning_rate": 0.1}, [{"epoch": epoch + 1.0, "validation_f": epoch / 10} for epoch in range(epochs)], outcome)
+    return Trial(
+        number,
+        {"learning_rate": 0.1},
+        [{"epoch": epoch + 1.0, "validation_f": epoch / 10} for epoch in range(epochs)],
+        outcome,
+    )
 
 
-TRIALS = [trial(0, 4, "finished"), trial(1, 1, "stopped"), trial(2, 2, "stopped"), trial(3, 0, "failed"), trial(4, 1, "failed"), trial(5, 4, "finished")]
+TRIALS = [
+    trial(0, 4, "finished"),
+    trial(1, 1, "stopped"),
+    trial(2, 2, "stopped"),
+    trial(3, 0, "failed"),
+    trial(4, 1, "failed"),
+    trial(5, 4, "finished"),
+]
 
 
 def test_each_trial_ends_on_one_rung() -> None:
@@ -27,9 +39,16 @@ def test_each_trial_ends_on_one_rung() -> None:
 
 
 def test_the_account_holds_curves_and_the_forecast() -> None:
-    params = TuneParams.model_validate({"space": {"learning_rate": {"uniform": [0.0, 1.0]}}, "reduction_factor": 4, "epochs": 4})
+    params = TuneParams.model_validate(
+        {"space": {"learning_rate": {"uniform": [0.0, 1.0]}}, "reduction_factor": 4, "epochs": 4}
+    )
     told = account(TRIALS, params, Watched("validation_f", "max"), "epochs")
     assert told["forecast"] == "6 trials < 2 x reduction factor 4: ASHA will stop little"
-    assert told["trials"][2] == {"trial": 2, "params": {"learning_rate": 0.1}, "curve": [0.0, 0.1], "status": "stopped"}
+    assert told["trials"][2] == {
+        "trial": 2,
+        "params": {"learning_rate": 0.1},
+        "curve": [0.0, 0.1],
+        "status": "stopped",
+    }
     assert (told["watch"], told["goal"], told["ended_by"]) == ("validation_f", "max", "epochs")
     assert to_json(told)

@@ -23,28 +23,55 @@ SPACE = {"learning_rate": {"uniform": [1e-4, 1e-2]}}
 
 def run(root: Path, **knobs: Any) -> tuple[Job, str]:
     params = TuneParams.model_validate({"trials": 0, "space": SPACE, **knobs})
-    outputs = {"tuned": root / "models" / "tuned"} | {name: root / name for name in ("trials", "search", "report")}
-    job = Job("tune", "text_classification", 7, root, params, {}, {}, outputs, root / "state", {"params_file": "pipelines/a/params.yaml"})
+    outputs = {"tuned": root / "models" / "tuned"} | {
+        name: root / name for name in ("trials", "search", "report")
+    }
+    job = Job(
+        "tune",
+        "text_classification",
+        7,
+        root,
+        params,
+        {},
+        {},
+        outputs,
+        root / "state",
+        {"params_file": "pipelines/a/params.yaml"},
+    )
     stage.run(job)
     return job, job.journal.path.read_text(encoding="utf-8")
 
 
 def test_it_is_said_with_the_way_to_force_it(tmp_path: Path) -> None:
     _, journal = run(tmp_path)
-    assert "search skipped: tune.trials is 0. To force it, write tune.trials: 8 to pipelines/a/params.yaml" in journal
+    assert (
+        "search skipped: tune.trials is 0. To force it, write tune.trials: 8 to pipelines/a/params.yaml"
+        in journal
+    )
 
 
 def test_all_outputs_are_there_and_hold_no_candidate(tmp_path: Path) -> None:
     job, _ = run(tmp_path)
     assert [path.name for path in job.outputs["tuned"].iterdir()] == [NOTE]
     assert find({"tuned": job.outputs["tuned"]}) == {}
-    assert json.loads(job.outputs["search"].read_text(encoding="utf-8")) == {"skipped": "tune.trials is 0", "trials": []}
+    assert json.loads(job.outputs["search"].read_text(encoding="utf-8")) == {
+        "skipped": "tune.trials is 0",
+        "trials": [],
+    }
     assert json.loads(job.outputs["report"].read_text(encoding="utf-8"))["trials"] == 0
     with job.outputs["trials"].open(encoding="utf-8") as stream:
         assert list(csv.DictReader(stream)) == []
 
 
-@pytest.mark.parametrize("knobs", [{"warm_start": 3}, {"scheduler": "pbt"}, {"searcher": "grid", "space": {"batch_size": {"choice": [8, 16]}}}, {"time_budget_s": 1.0}])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"warm_start": 3},
+        {"scheduler": "pbt"},
+        {"searcher": "grid", "space": {"batch_size": {"choice": [8, 16]}}},
+        {"time_budget_s": 1.0},
+    ],
+)
 def test_whatever_else_the_section_says(tmp_path: Path, knobs: dict[str, Any]) -> None:
     _, journal = run(tmp_path, **knobs)
     assert "tune.trials is 0" in journal
@@ -68,4 +95,6 @@ outputs = {{name: root / name for name in ("tuned", "trials", "search", "report"
 stage.run(Job("tune", "text_classification", 7, root, params, {{}}, {{}}, outputs, root / "s"))
 sys.exit(any(name in sys.modules for name in ("torch", "ray.tune")))
 """
-    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+    )

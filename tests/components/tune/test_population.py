@@ -27,7 +27,11 @@ from pipelines.params import section_model
 
 Report = Callable[[Mapping[str, float]], None]
 WATCHED = Watched("validation_f", "max")
-SPACE = {"learning_rate": {"loguniform": [0.001, 1.0]}, "momentum": {"choice": [0.0, 0.5, 0.7, 0.9]}, "batch_size": {"choice": [32, 64]}}
+SPACE = {
+    "learning_rate": {"loguniform": [0.001, 1.0]},
+    "momentum": {"choice": [0.0, 0.5, 0.7, 0.9]},
+    "batch_size": {"choice": [32, 64]},
+}
 KNOBS = {"space": SPACE, "trials": 8, "epochs": 4, "perturb_epochs": 1, "scheduler": "pbt"}
 TRAIN = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
 
@@ -37,7 +41,13 @@ def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()
 
@@ -65,7 +75,13 @@ def climber(fails: Sequence[int] = ()) -> Callable[[FitSpec, Report], None]:
             report(row)
         (spec.state / "checkpoints").mkdir(exist_ok=True)
         for epoch in range(len(curve) + 1, spec.until + 1):
-            curve.append({"epoch": float(epoch), "validation_f": (curve[-1]["validation_f"] if curve else 0.0) + spec.knobs.learning_rate})
+            curve.append(
+                {
+                    "epoch": float(epoch),
+                    "validation_f": (curve[-1]["validation_f"] if curve else 0.0)
+                    + spec.knobs.learning_rate,
+                }
+            )
             (spec.state / "checkpoints" / f"step-{epoch:09d}.pt").write_text(json.dumps(curve))
             with (spec.state.parents[3] / "log").open("a") as stream:
                 stream.write(f"{int(spec.state.name)} {epoch}\n")
@@ -81,16 +97,38 @@ def run(root: Path, fails: Sequence[int] = (), **knobs: Any) -> Study:
     (root / "tokens").mkdir(exist_ok=True, parents=True)
     (root / "tokens" / "manifest.json").write_text("a")
     each = population(**knobs)
-    study = Study(Job("tune", TEXT, 7, root, each.params, {"train": TRAIN}, {"tokens": root / "tokens"}, {}, root / "tune" / "key"))
+    study = Study(
+        Job(
+            "tune",
+            TEXT,
+            7,
+            root,
+            each.params,
+            {"train": TRAIN},
+            {"tokens": root / "tokens"},
+            {},
+            root / "tune" / "key",
+        )
+    )
 
     def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
         return FitSpec(TEXT, root, "textcnn", {}, FitParams(**values), {}, 7, state)
 
-    search(study, asker(each.params, TRAIN, 7, WATCHED), spec_of, WATCHED, each.params, climber(fails), each)
+    search(
+        study,
+        asker(each.params, TRAIN, 7, WATCHED),
+        spec_of,
+        WATCHED,
+        each.params,
+        climber(fails),
+        each,
+    )
     return study
 
 
-def test_the_worst_go_on_from_the_best_and_a_killed_search_comes_to_the_same(tmp_path: Path, cluster: None) -> None:
+def test_the_worst_go_on_from_the_best_and_a_killed_search_comes_to_the_same(
+    tmp_path: Path, cluster: None
+) -> None:
     # when a population learns
     study, each = run(tmp_path / "whole"), population()
     trials = [study.trials[number] for number in range(32)]
@@ -102,13 +140,20 @@ def test_the_worst_go_on_from_the_best_and_a_killed_search_comes_to_the_same(tmp
         (row,), (before,) = trial.rows, trials[parents[trial.number] or 0].rows
         assert trial.outcome == "finished"
         assert row["epoch"] == trial.number // 8 + 1
-        assert row["validation_f"] == pytest.approx(before["validation_f"] + trial.values["learning_rate"])
+        assert row["validation_f"] == pytest.approx(
+            before["validation_f"] + trial.values["learning_rate"]
+        )
     # and of the states the last generation's are left, with the best one's weights
-    assert {int(path.parent.name) for path in study.state.glob("trials/*/best.safetensors")} == set(range(24, 32))
+    assert {int(path.parent.name) for path in study.state.glob("trials/*/best.safetensors")} == set(
+        range(24, 32)
+    )
     assert "PBT: 8 members in 4 stretches" in study.journal.path.read_text()
     told = account(trials, each.params, WATCHED, "trials", each)
     assert [rung["stopped"] for rung in told["rungs"]] == [2, 2, 2, 0]
-    assert [(rung["epoch"], rung["reached"], rung["went_on"], rung["finished"]) for rung in told["rungs"]][-2:] == [(3, 8, 6, 0), (4, 8, 0, 8)]
+    assert [
+        (rung["epoch"], rung["reached"], rung["went_on"], rung["finished"])
+        for rung in told["rungs"]
+    ][-2:] == [(3, 8, 6, 0), (4, 8, 0, 8)]
     assert {row["parent"] for row in told["trials"][:8]} == {None}
     assert sum(row["parent"] != row["trial"] - 8 for row in told["trials"][8:]) == 6
 
@@ -116,17 +161,23 @@ def test_the_worst_go_on_from_the_best_and_a_killed_search_comes_to_the_same(tmp
     run(tmp_path / "cut", total_epochs=20)
     again = run(tmp_path / "cut")
     # then it comes to the same, and what had ended was not run again
-    assert {number: (trial.values, trial.rows) for number, trial in again.trials.items()} == {trial.number: (trial.values, trial.rows) for trial in trials}
+    assert {number: (trial.values, trial.rows) for number, trial in again.trials.items()} == {
+        trial.number: (trial.values, trial.rows) for trial in trials
+    }
     cut = (tmp_path / "cut" / "log").read_text().splitlines()
     assert len(cut) == len(set(cut)) == 32
 
 
-def test_members_that_fail_are_replaced_and_a_population_that_fails_ends(tmp_path: Path, cluster: None) -> None:
+def test_members_that_fail_are_replaced_and_a_population_that_fails_ends(
+    tmp_path: Path, cluster: None
+) -> None:
     # given a population of which three fail in the first stretch, and all in the third of four
     fails = (0, 1, 2, 8, 9, 10, 11)
     study, each = run(tmp_path, fails, trials=4), population(trials=4)
     # then the one that is left is gone on from, and after the third nobody is
-    assert {number: trial.outcome for number, trial in sorted(study.trials.items())} == {number: "failed" if number in fails else "finished" for number in range(12)}
+    assert {number: trial.outcome for number, trial in sorted(study.trials.items())} == {
+        number: "failed" if number in fails else "finished" for number in range(12)
+    }
     trials = list(study.trials.values())
     assert [each.lineage(trials)[number] for number in range(4, 8)] == [3, 3, 3, 3]
     assert [trial.number for trial in each.candidates(trials)] == [3, 4, 5, 6, 7]
@@ -146,9 +197,15 @@ def test_a_population_follows_a_best_rate_that_changes(seed: int) -> None:
     # when members go on from others, in figures alone
     trials: dict[int, Trial] = {}
     for number in range(each.params.numbers):
-        parent, values = (each.born(number, trials) or (0, {})) if number >= 8 else (None, first[number])
-        figure = gained(values["learning_rate"], number // 8) + (0.0 if parent is None else trials[parent].rows[-1]["validation_f"])
-        trials[number] = Trial(number, values, [{"epoch": number // 8 + 1.0, "validation_f": figure}], "finished")
+        parent, values = (
+            (each.born(number, trials) or (0, {})) if number >= 8 else (None, first[number])
+        )
+        figure = gained(values["learning_rate"], number // 8) + (
+            0.0 if parent is None else trials[parent].rows[-1]["validation_f"]
+        )
+        trials[number] = Trial(
+            number, values, [{"epoch": number // 8 + 1.0, "validation_f": figure}], "finished"
+        )
     # then the best of them ends better than it would had each been left to itself
     alone = [sum(gained(values["learning_rate"], epoch) for epoch in range(30)) for values in first]
     assert max(trial.rows[-1]["validation_f"] for trial in trials.values()) > 1.2 * max(alone)
@@ -156,8 +213,16 @@ def test_a_population_follows_a_best_rate_that_changes(seed: int) -> None:
 
 def test_values_stay_in_the_space_and_what_cannot_change_is_the_donors() -> None:
     each = population()
-    values: list[dict[str, Any]] = [{"learning_rate": 0.9, "momentum": 0.0, "batch_size": 64}, {"learning_rate": 0.9, "momentum": 0.9, "batch_size": 32}]
-    trials = {number: Trial(number, values[number % 2], [{"epoch": 1.0, "validation_f": -number}], "finished") for number in range(8)}
+    values: list[dict[str, Any]] = [
+        {"learning_rate": 0.9, "momentum": 0.0, "batch_size": 64},
+        {"learning_rate": 0.9, "momentum": 0.9, "batch_size": 32},
+    ]
+    trials = {
+        number: Trial(
+            number, values[number % 2], [{"epoch": 1.0, "validation_f": -number}], "finished"
+        )
+        for number in range(8)
+    }
     seen = set()
     for seed in range(200):
         parent, new = Population(each.params, TRAIN, seed, WATCHED).born(15, trials) or (9, {})
@@ -175,7 +240,10 @@ def test_values_stay_in_the_space_and_what_cannot_change_is_the_donors() -> None
 @pytest.mark.parametrize(
     ("knobs", "says"),
     [
-        ({"searcher": "grid", "space": {"learning_rate": {"choice": [0.1, 0.2]}}}, "set searcher to random, not grid"),
+        (
+            {"searcher": "grid", "space": {"learning_rate": {"choice": [0.1, 0.2]}}},
+            "set searcher to random, not grid",
+        ),
         ({"trials": 1}, "needs two members"),
         ({"perturb_epochs": 4}, "two stretches"),
         ({"space": {"batch_size": {"choice": [32, 64]}}}, "may change while a net learns"),
@@ -191,7 +259,9 @@ def test_a_population_is_another_study_and_a_trial_more_of_the_rest_is_not() -> 
     assert "trials" in TuneParams.model_validate({"space": SPACE}).budget
 
 
-def test_a_fit_goes_on_from_anothers_end_with_values_of_its_own(reviews: Mill, tmp_path: Path) -> None:
+def test_a_fit_goes_on_from_anothers_end_with_values_of_its_own(
+    reviews: Mill, tmp_path: Path
+) -> None:
     from dataclasses import replace
 
     import torch
@@ -204,12 +274,23 @@ def test_a_fit_goes_on_from_anothers_end_with_values_of_its_own(reviews: Mill, t
     ends = {}
     for name, rate, momentum in (("same", 5e-3, 0.5), ("other", 5e-2, 0.9)):
         inherit(tmp_path / "a", tmp_path / name)
-        fit(replace(reviews.spec(tmp_path / name, **knobs | {"momentum": momentum, "learning_rate": rate}), until=2))
-        ends[name] = torch.load(sorted((tmp_path / name / "checkpoints").glob("*.pt"))[-1], weights_only=True)
+        fit(
+            replace(
+                reviews.spec(
+                    tmp_path / name, **knobs | {"momentum": momentum, "learning_rate": rate}
+                ),
+                until=2,
+            )
+        )
+        ends[name] = torch.load(
+            sorted((tmp_path / name / "checkpoints").glob("*.pt"))[-1], weights_only=True
+        )
     # then the first is where a fit of two epochs ends, and the second has its own values
     whole = fit(reviews.spec(tmp_path / "b", **knobs))
     assert ends["same"]["position"]["curve"] == whole.curve
     assert ends["other"]["position"]["curve"][:1] == first.curve
     assert ends["other"]["position"]["curve"] != whole.curve
-    assert {name: end["optimisers"]["all"]["param_groups"][0]["momentum"] for name, end in ends.items()} == {"same": 0.5, "other": 0.9}
+    assert {
+        name: end["optimisers"]["all"]["param_groups"][0]["momentum"] for name, end in ends.items()
+    } == {"same": 0.5, "other": 0.9}
     assert np.isfinite(ends["other"]["position"]["curve"][1]["train_loss"])

@@ -27,25 +27,62 @@ def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()
 
 
-def run(reviews: Mill, root: Path, work: Callable[[FitSpec, Callable[[Mapping[str, float]], None]], None] | None = None, **knobs: Any) -> Study:
+def run(
+    reviews: Mill,
+    root: Path,
+    work: Callable[[FitSpec, Callable[[Mapping[str, float]], None]], None] | None = None,
+    **knobs: Any,
+) -> Study:
     """A search over real fits of two workers each."""
     space = {"learning_rate": {"choice": [0.01, 1e-8, 0.005]}}
-    params = TuneParams.model_validate({"space": space, "trials": 3, "epochs": 2, "searcher": "grid", "scheduler": "asha", "workers_per_trial": 2, **knobs})
-    study = Study(Job("tune", TEXT, 7, root, params, {"train": reviews.sections["train"]}, {"tokens": reviews.root / "tokens"}, {}, root / "key"))
+    params = TuneParams.model_validate(
+        {
+            "space": space,
+            "trials": 3,
+            "epochs": 2,
+            "searcher": "grid",
+            "scheduler": "asha",
+            "workers_per_trial": 2,
+            **knobs,
+        }
+    )
+    study = Study(
+        Job(
+            "tune",
+            TEXT,
+            7,
+            root,
+            params,
+            {"train": reviews.sections["train"]},
+            {"tokens": reviews.root / "tokens"},
+            {},
+            root / "key",
+        )
+    )
 
     def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
         return reviews.spec(state, workers=2, epochs=2, **values)
 
-    search(study, asker(params, reviews.sections["train"], 7, WATCHED), spec_of, WATCHED, params, work)
+    search(
+        study, asker(params, reviews.sections["train"], 7, WATCHED), spec_of, WATCHED, params, work
+    )
     return study
 
 
-def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill, tmp_path: Path) -> None:
+def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
+    reviews: Mill, tmp_path: Path
+) -> None:
     # given a trial whose second worker dies in the first epoch, once
     log, died, room = tmp_path / "log", tmp_path / "died", tmp_path / "room"
 
@@ -64,19 +101,25 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill,
 
         real = memory.Parts.run
 
-        def cramped(parts: memory.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]) -> float:
+        def cramped(
+            parts: memory.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]
+        ) -> float:
             def limited(given: Any) -> float:
                 import torch
 
                 with room.open("a") as stream:
-                    stream.write(f"{os.getpid()} {max(int(lengths[each].sum()) for each in given)}\n")
+                    stream.write(
+                        f"{os.getpid()} {max(int(lengths[each].sum()) for each in given)}\n"
+                    )
                 if any(lengths[each].sum() > 400 for each in given):
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return step(given)
 
             return real(parts, rows, lengths, limited)
 
-        if spec.knobs.learning_rate == 0.005:  # and another one whose first worker has room for 60 tokens
+        if (
+            spec.knobs.learning_rate == 0.005
+        ):  # and another one whose first worker has room for 60 tokens
             memory.Parts.run = cramped  # type: ignore[assignment]
         try:
             _fit(spec, tell)
@@ -90,11 +133,21 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(reviews: Mill,
     told = [line.split() for line in log.read_text().splitlines()]
     assert len({process for name, process, _ in told if name == "0000"}) == 2
     assert {peers for *_, peers in told} == {"1"}
-    assert {number: (trial.outcome, trial.error, len(trial.rows)) for number, trial in study.trials.items() if number < 2} == {0: ("finished", "", 2), 1: ("stopped", "", 1)}
+    assert {
+        number: (trial.outcome, trial.error, len(trial.rows))
+        for number, trial in study.trials.items()
+        if number < 2
+    } == {0: ("finished", "", 2), 1: ("stopped", "", 1)}
     assert study.trials[2].outcome in ("finished", "stopped")
     parts = [tuple(map(int, line.split())) for line in room.read_text().splitlines()]
-    assert not study.trials[2].error and parts[0][1] > 400 >= parts[-1][1] and parts[0][0] != parts[-1][0]
+    assert (
+        not study.trials[2].error
+        and parts[0][1] > 400 >= parts[-1][1]
+        and parts[0][0] != parts[-1][0]
+    )
     from components.engine.loop import fit
 
     alone = fit(reviews.spec(tmp_path / "alone", workers=1, epochs=2, learning_rate=0.01))
-    assert [row["train_loss"] for row in study.trials[0].rows] == pytest.approx([row["train_loss"] for row in alone.curve], rel=0.1)
+    assert [row["train_loss"] for row in study.trials[0].rows] == pytest.approx(
+        [row["train_loss"] for row in alone.curve], rel=0.1
+    )

@@ -32,7 +32,13 @@ def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()
 
@@ -46,14 +52,44 @@ class Bench:
         (root / "tokens" / "manifest.json").write_text("a")
         self.train = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
 
-    def run(self, trick: Callable[[float, int], None] = lambda rate, epoch: None, **knobs: Any) -> tuple[str, Study]:
+    def run(
+        self, trick: Callable[[float, int], None] = lambda rate, epoch: None, **knobs: Any
+    ) -> tuple[str, Study]:
         """Search; `trick` is called with the learning rate before each epoch."""
-        params = TuneParams.model_validate({"space": SPACE, "trials": 4, "epochs": 3, "searcher": "random", "scheduler": "none", **knobs})
-        job = Job("tune", TEXT, 7, self.root, params, {"train": self.train}, {"tokens": self.root / "tokens"}, {}, self.root / "tune" / "key")
+        params = TuneParams.model_validate(
+            {
+                "space": SPACE,
+                "trials": 4,
+                "epochs": 3,
+                "searcher": "random",
+                "scheduler": "none",
+                **knobs,
+            }
+        )
+        job = Job(
+            "tune",
+            TEXT,
+            7,
+            self.root,
+            params,
+            {"train": self.train},
+            {"tokens": self.root / "tokens"},
+            {},
+            self.root / "tune" / "key",
+        )
         study, log = Study(job), self.root / "log"
 
         def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
-            return FitSpec(TEXT, self.root, "textcnn", {}, FitParams(learning_rate=values["learning_rate"]), {}, 7, state)
+            return FitSpec(
+                TEXT,
+                self.root,
+                "textcnn",
+                {},
+                FitParams(learning_rate=values["learning_rate"]),
+                {},
+                7,
+                state,
+            )
 
         def work(spec: FitSpec, report: Report) -> None:
             for epoch in range(1, params.epochs + 1):
@@ -63,11 +99,15 @@ class Bench:
                 trick(spec.knobs.learning_rate, epoch)
                 report({"epoch": float(epoch), "validation_f": spec.knobs.learning_rate})
 
-        return search(study, asker(params, self.train, 7, WATCHED), spec_of, WATCHED, params, work), study
+        return search(
+            study, asker(params, self.train, 7, WATCHED), spec_of, WATCHED, params, work
+        ), study
 
     def log(self) -> list[tuple[int, ...]]:
         """(trial, epoch, process) in the order run."""
-        return [tuple(map(int, line.split())) for line in (self.root / "log").read_text().splitlines()]
+        return [
+            tuple(map(int, line.split())) for line in (self.root / "log").read_text().splitlines()
+        ]
 
     def said(self) -> str:
         return (self.root / "tune/key/journal.jsonl").read_text()
@@ -85,7 +125,11 @@ def outcomes(study: Study) -> dict[int, Any]:
 def gone(processes: set[int]) -> bool:
     """Whether all of them end, within a moment."""
     deadline = time.monotonic() + 20
-    while left := [process for process in processes if psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE]:
+    while left := [
+        process
+        for process in processes
+        if psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    ]:
         if time.monotonic() > deadline:
             return not left
         time.sleep(0.2)
@@ -126,7 +170,9 @@ def test_other_schedulers_stop_the_worse(bench: Bench, scheduler: str) -> None:
     def slow_when_good(rate: float, epoch: int) -> None:
         time.sleep(0.05)
 
-    by, study = bench.run(slow_when_good, scheduler=scheduler, trials=8, epochs=4, searcher="optuna")
+    by, study = bench.run(
+        slow_when_good, scheduler=scheduler, trials=8, epochs=4, searcher="optuna"
+    )
     ends = outcomes(study)
     assert by == "trials"
     assert len(ends) == 8
@@ -140,7 +186,9 @@ def test_other_schedulers_stop_the_worse(bench: Bench, scheduler: str) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["hyperband", "median"])
-def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(bench: Bench, scheduler: str) -> None:
+def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(
+    bench: Bench, scheduler: str
+) -> None:
     def trick(rate: float, epoch: int) -> None:
         if rate < 0.5:
             raise ValueError("too low\nfor me")
@@ -165,7 +213,11 @@ def test_a_trial_that_hangs_is_ended_and_burns_no_cpu(bench: Bench) -> None:
     assert by == "trials"
     for number, trial in study.trials.items():
         assert trial.outcome == ("failed" if number in low else "finished")
-        assert trial.error == ("it reported nothing for 3 s (tune.trial_timeout_s) and was ended" if number in low else "")
+        assert trial.error == (
+            "it reported nothing for 3 s (tune.trial_timeout_s) and was ended"
+            if number in low
+            else ""
+        )
         assert len(trial.rows) == (1 if number in low else 3)
     assert len(bench.log()) == 2 * len(low) + 3 * (3 - len(low))  # none was begun again
     assert gone({process for trial, _, process in bench.log() if trial in low})
@@ -203,7 +255,9 @@ def test_budgets_end_a_search_and_more_of_it_goes_on(bench: Bench) -> None:
 
 def test_a_budget_of_time_ends_even_a_long_epoch(bench: Bench) -> None:
     began = time.monotonic()
-    by, study = bench.run(lambda rate, epoch: time.sleep(0.1 if epoch == 1 else 300), time_budget_s=20)
+    by, study = bench.run(
+        lambda rate, epoch: time.sleep(0.1 if epoch == 1 else 300), time_budget_s=20
+    )
     assert by == "time"
     assert time.monotonic() - began < 280  # the epoch
     assert outcomes(study) == dict.fromkeys(study.trials)
@@ -220,7 +274,9 @@ def test_a_search_that_finds_no_room_says_so(bench: Bench) -> None:
     squatter = Squatter.remote()
     ray.get(squatter.ready.remote())
     try:
-        with pytest.raises(EnvironmentFault, match=r"tune.pending_timeout_s: no trial could start for 2 s"):
+        with pytest.raises(
+            EnvironmentFault, match=r"tune.pending_timeout_s: no trial could start for 2 s"
+        ):
             bench.run(pending_timeout_s=2)
     finally:
         ray.kill(squatter)

@@ -42,15 +42,25 @@ def test_a_grid_is_all_allowed_combinations_once() -> None:
     grid = list(combinations(params("grid", COUNTED).space, TRAIN))
     # 2 kernels + 3 layers, times adam once and sgd with two momenta
     assert len(grid) == len({str(values) for values in grid}) == (2 + 3) * (1 + 2)
-    assert all(values["batch_size"] == 64 and ("momentum" in values) == (values["optimizer"] == "sgd") for values in grid)
-    assert {values["nets.transformer.layers"] for values in grid if values["architecture"] == "transformer"} == {1, 2, 3}
+    assert all(
+        values["batch_size"] == 64 and ("momentum" in values) == (values["optimizer"] == "sgd")
+        for values in grid
+    )
+    assert {
+        values["nets.transformer.layers"]
+        for values in grid
+        if values["architecture"] == "transformer"
+    } == {1, 2, 3}
 
     ask = asker(params("grid", COUNTED, trials=100), TRAIN, 7, WATCHED)
     assert [ask(number, []) for number in range(16)] == [*grid, None]
 
 
 def test_a_grid_over_real_numbers_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"searcher grid needs values that can be counted, and space.learning_rate, space.nets.transformer.dropout are ranges"):
+    with pytest.raises(
+        ValidationError,
+        match=r"searcher grid needs values that can be counted, and space.learning_rate, space.nets.transformer.dropout are ranges",
+    ):
         params("grid", MIXED)
 
 
@@ -62,7 +72,9 @@ def found(searcher: str, count: int, seed: int = 7) -> list[Trial]:
         assert values is not None
         row = {"epoch": 1.0, "validation_f": -abs(math.log10(values["learning_rate"]) + 3)}
         for trial in trials[-1:]:
-            trial.outcome = "failed" if number % 5 == 0 else "stopped" if number % 7 == 0 else "finished"
+            trial.outcome = (
+                "failed" if number % 5 == 0 else "stopped" if number % 7 == 0 else "finished"
+            )
         trials.append(Trial(number, values, [row]))
     return trials
 
@@ -71,18 +83,27 @@ def found(searcher: str, count: int, seed: int = 7) -> list[Trial]:
 def test_a_searcher_asks_the_same_again(searcher: str) -> None:
     trials = found(searcher, 14)
     assert [trial.values for trial in found(searcher, 14)] == [trial.values for trial in trials]
-    assert [trial.values for trial in found(searcher, 14, seed=8)] != [trial.values for trial in trials]
+    assert [trial.values for trial in found(searcher, 14, seed=8)] != [
+        trial.values for trial in trials
+    ]
     # a searcher that has just been made, as after a kill, goes on as the one before would have
-    before = [Trial(each.number, each.values, each.rows, each.outcome if each.number < 12 else None) for each in trials[:13]]
+    before = [
+        Trial(each.number, each.values, each.rows, each.outcome if each.number < 12 else None)
+        for each in trials[:13]
+    ]
     assert asker(params(searcher, MIXED), TRAIN, 7, WATCHED)(13, before) == trials[13].values
 
 
 def test_optuna_searches_where_it_has_found_more() -> None:
     def miss(trials: list[Trial]) -> float:
-        return sum(abs(math.log10(trial.values["learning_rate"]) + 3) for trial in trials) / len(trials)
+        return sum(abs(math.log10(trial.values["learning_rate"]) + 3) for trial in trials) / len(
+            trials
+        )
 
     trials = found("optuna", 50)
     assert miss(trials[25:]) < 0.75 * miss(found("random", 50)[25:])
     for trial in trials:  # the space is conditional for it too
-        assert ("nets.textcnn.kernels" in trial.values) == (trial.values["architecture"] == "textcnn")
+        assert ("nets.textcnn.kernels" in trial.values) == (
+            trial.values["architecture"] == "textcnn"
+        )
         assert trial.values["batch_size"] >= 4

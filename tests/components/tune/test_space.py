@@ -35,7 +35,9 @@ def space(tree: dict[str, Any]) -> Any:
 def test_a_trial_is_a_function_of_seed_and_number() -> None:
     first = [draw(space(SPACE), TRAIN, 7, number) for number in range(6)]
     backwards = dict(reversed(SPACE.items()))
-    assert [draw(space(backwards), TRAIN, 7, number) for number in reversed(range(6))] == first[::-1]
+    assert [draw(space(backwards), TRAIN, 7, number) for number in reversed(range(6))] == first[
+        ::-1
+    ]
     assert len({str(values) for values in first}) == 6
     assert draw(space(SPACE), TRAIN, 8, 0) != first[0]
 
@@ -43,20 +45,29 @@ def test_a_trial_is_a_function_of_seed_and_number() -> None:
 def test_draws_stay_in_the_space_and_leave_out_the_other_net() -> None:
     drawn = [draw(space(SPACE), TRAIN, 1, number) for number in range(200)]
     for values in drawn:
-        other = {"textcnn": "nets.transformer.layers", "transformer": "nets.textcnn.channels"}[values["architecture"]]
+        other = {"textcnn": "nets.transformer.layers", "transformer": "nets.textcnn.channels"}[
+            values["architecture"]
+        ]
         assert set(values) == set(SPACE) - {other}
         assert 1e-4 <= values["learning_rate"] <= 1e-2
         assert 0 <= values["label_smoothing"] <= 0.2
         assert values["batch_size"] in (32, 64)
         settled(TRAIN, values)
-    assert {values.get("nets.transformer.layers") for values in drawn} == {None, 1, 2, 3}  # both ends included
+    assert {values.get("nets.transformer.layers") for values in drawn} == {
+        None,
+        1,
+        2,
+        3,
+    }  # both ends included
     assert 40 < sum(values["architecture"] == "textcnn" for values in drawn) < 160
     logs = np.log10([values["learning_rate"] for values in drawn])
     assert 60 < (logs < -3).sum() < 140  # each order of magnitude as likely
 
 
 def test_without_a_choice_of_architecture_the_nets_of_train_are_drawn() -> None:
-    values = draw(space({key: value for key, value in SPACE.items() if key != "architecture"}), TRAIN, 1, 0)
+    values = draw(
+        space({key: value for key, value in SPACE.items() if key != "architecture"}), TRAIN, 1, 0
+    )
     assert "nets.textcnn.channels" in values
     assert "nets.transformer.layers" not in values
 
@@ -78,19 +89,67 @@ def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"lerning_rate": {"choice": [1e-3]}}, r"tune.space.lerning_rate: train has no 'lerning_rate' there.*; known: .*learning_rate"),
-        ({"nets.textcnn.chanels": {"int": [1, 2]}}, r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, .*kernels"),
-        ({"epochs.more": {"int": [1, 2]}}, r"tune.space.epochs.more: train has no 'more' there; known: nothing"),
-        ({"architecture": {"choice": ["textcnn", "rnn"]}}, r"tune.space.architecture: 'rnn': Input should be 'ngrams', 'textcnn', 'counted', 'recurrent', 'transformer' or 'pretrained'"),
-        ({"learning_rate": {"loguniform": [1e-3, 100]}}, r"tune.space.learning_rate: 100.0: .*less than or equal to 10"),
-        ({"batch_size": {"uniform": [32, 64]}}, r"tune.space.batch_size: 32.0: Input should be a valid integer"),
-        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimiser": ["sgd"]}}}, r"tune.space.momentum.when.optimiser: train has no 'optimiser' there .did you mean 'optimizer'"),
-        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgdd"]}}}, r"tune.space.momentum.when.optimizer: 'sgdd': Input should be"),
-        ({"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd"]}}}, r"when.optimizer: never holds: train.optimizer is 'adamw', and tune.space does not vary it"),
-        ({"optimizer": {"choice": ["adam", "sgd"]}, "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["muon"]}}}, r"momentum.when.optimizer: 'muon' is not in tune.space.optimizer"),
-        ({"batch_size": {"int": [32, 64]}, "momentum": {"uniform": [0.5, 0.9], "when": {"batch_size": [65]}}}, r"momentum.when.batch_size: 65 is not in tune.space.batch_size"),
-        ({"epochs": {"int": [1, 2], "when": {"patience": [1]}}, "patience": {"int": [1, 2], "when": {"epochs": [1]}}}, r"the conditions of epochs -> patience -> epochs go in a circle"),
-        ({"nets.transformer.heads": {"choice": [4, 5]}}, r"tune.space.nets.transformer.heads: 5: .*even multiple"),
+        (
+            {"lerning_rate": {"choice": [1e-3]}},
+            r"tune.space.lerning_rate: train has no 'lerning_rate' there.*; known: .*learning_rate",
+        ),
+        (
+            {"nets.textcnn.chanels": {"int": [1, 2]}},
+            r"tune.space.nets.textcnn.chanels: train has no 'chanels' there.*; known: channels, .*kernels",
+        ),
+        (
+            {"epochs.more": {"int": [1, 2]}},
+            r"tune.space.epochs.more: train has no 'more' there; known: nothing",
+        ),
+        (
+            {"architecture": {"choice": ["textcnn", "rnn"]}},
+            r"tune.space.architecture: 'rnn': Input should be 'ngrams', 'textcnn', 'counted', 'recurrent', 'transformer' or 'pretrained'",
+        ),
+        (
+            {"learning_rate": {"loguniform": [1e-3, 100]}},
+            r"tune.space.learning_rate: 100.0: .*less than or equal to 10",
+        ),
+        (
+            {"batch_size": {"uniform": [32, 64]}},
+            r"tune.space.batch_size: 32.0: Input should be a valid integer",
+        ),
+        (
+            {"momentum": {"uniform": [0.5, 0.9], "when": {"optimiser": ["sgd"]}}},
+            r"tune.space.momentum.when.optimiser: train has no 'optimiser' there .did you mean 'optimizer'",
+        ),
+        (
+            {"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgdd"]}}},
+            r"tune.space.momentum.when.optimizer: 'sgdd': Input should be",
+        ),
+        (
+            {"momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd"]}}},
+            r"when.optimizer: never holds: train.optimizer is 'adamw', and tune.space does not vary it",
+        ),
+        (
+            {
+                "optimizer": {"choice": ["adam", "sgd"]},
+                "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["muon"]}},
+            },
+            r"momentum.when.optimizer: 'muon' is not in tune.space.optimizer",
+        ),
+        (
+            {
+                "batch_size": {"int": [32, 64]},
+                "momentum": {"uniform": [0.5, 0.9], "when": {"batch_size": [65]}},
+            },
+            r"momentum.when.batch_size: 65 is not in tune.space.batch_size",
+        ),
+        (
+            {
+                "epochs": {"int": [1, 2], "when": {"patience": [1]}},
+                "patience": {"int": [1, 2], "when": {"epochs": [1]}},
+            },
+            r"the conditions of epochs -> patience -> epochs go in a circle",
+        ),
+        (
+            {"nets.transformer.heads": {"choice": [4, 5]}},
+            r"tune.space.nets.transformer.heads: 5: .*even multiple",
+        ),
     ],
 )
 def test_mistakes_are_named(tree: dict[str, Any], message: str) -> None:
@@ -100,7 +159,15 @@ def test_mistakes_are_named(tree: dict[str, Any], message: str) -> None:
 
 def test_a_right_space_has_no_mistakes_and_all_mistakes_come_at_once() -> None:
     assert check_space(space(SPACE), TRAIN) == []
-    assert len(check_space(space({"a": {"choice": [1]}, "b": {"choice": [1]}, "epochs": {"choice": [0, -1]}}), TRAIN)) == 4
+    assert (
+        len(
+            check_space(
+                space({"a": {"choice": [1]}, "b": {"choice": [1]}, "epochs": {"choice": [0, -1]}}),
+                TRAIN,
+            )
+        )
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,13 +198,29 @@ def test_the_grace_cannot_outlast_the_trials() -> None:
 
 
 def test_a_dimension_is_drawn_only_when_its_condition_holds() -> None:
-    tree = {"optimizer": {"choice": ["adam", "sgd"]}, "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd", "muon"]}}, "l1": {"uniform": [0.0, 0.1], "when": {"momentum": [0.9]}}}
-    drawn = [draw(space({key: tree[key] for key in ("optimizer", "momentum")}), TRAIN, 3, number) for number in range(40)]
-    assert {(values["optimizer"], "momentum" in values) for values in drawn} == {("adam", False), ("sgd", True)}
+    tree = {
+        "optimizer": {"choice": ["adam", "sgd"]},
+        "momentum": {"uniform": [0.5, 0.9], "when": {"optimizer": ["sgd", "muon"]}},
+        "l1": {"uniform": [0.0, 0.1], "when": {"momentum": [0.9]}},
+    }
+    drawn = [
+        draw(space({key: tree[key] for key in ("optimizer", "momentum")}), TRAIN, 3, number)
+        for number in range(40)
+    ]
+    assert {(values["optimizer"], "momentum" in values) for values in drawn} == {
+        ("adam", False),
+        ("sgd", True),
+    }
     # what is not drawn counts with train's own value, which for momentum is 0.9
-    assert all(("l1" in values) == ("momentum" not in values) for values in (draw(space(tree), TRAIN, 3, number) for number in range(40)))
+    assert all(
+        ("l1" in values) == ("momentum" not in values)
+        for values in (draw(space(tree), TRAIN, 3, number) for number in range(40))
+    )
 
 
 def test_a_dimension_is_written_down_as_a_person_wrote_it() -> None:
-    written = {"learning_rate": {"loguniform": (1e-4, 1e-2)}, "momentum": {"uniform": (0.5, 0.9), "when": {"optimizer": ["sgd"]}}}
+    written = {
+        "learning_rate": {"loguniform": (1e-4, 1e-2)},
+        "momentum": {"uniform": (0.5, 0.9), "when": {"optimizer": ["sgd"]}},
+    }
     assert TuneParams.model_validate({"space": written}).model_dump()["space"] == written

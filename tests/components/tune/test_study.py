@@ -24,8 +24,20 @@ def study(root: Path, key: str, data: str = "a", rate: float = 1e-3, **knobs: An
     """A study under a key, as the stage opens it."""
     (root / "tokens").mkdir(exist_ok=True)
     (root / "tokens" / "manifest.json").write_text(data)
-    train = section_model("train", TEXT).model_validate({"architecture": "textcnn", "learning_rate": rate})
-    job = Job("tune", TEXT, 7, root, TuneParams.model_validate({"space": SPACE, **knobs}), {"train": train}, {"tokens": root / "tokens"}, {}, root / "tune" / key)
+    train = section_model("train", TEXT).model_validate(
+        {"architecture": "textcnn", "learning_rate": rate}
+    )
+    job = Job(
+        "tune",
+        TEXT,
+        7,
+        root,
+        TuneParams.model_validate({"space": SPACE, **knobs}),
+        {"train": train},
+        {"tokens": root / "tokens"},
+        {},
+        root / "tune" / key,
+    )
     return Study(job)
 
 
@@ -45,7 +57,10 @@ def test_a_killed_search_is_read_again_whole(tmp_path: Path) -> None:
     again = study(tmp_path, "k1")
     assert again.trials == before.trials
     assert (again.spent, again.before) == (12.5, 2)
-    assert again.welcome(8) == "going on with study k1: 2 of 8 trials are finished already and are not run again; 6 more"
+    assert (
+        again.welcome(8)
+        == "going on with study k1: 2 of 8 trials are finished already and are not run again; 6 more"
+    )
 
 
 def test_a_finished_study_is_extended_and_its_folder_may_go(tmp_path: Path) -> None:
@@ -71,13 +86,21 @@ def test_a_new_study_says_what_was_changed(tmp_path: Path) -> None:
     filled(study(tmp_path, "k1")).close()
     assert study(tmp_path, "k2", epochs=5).welcome(8) == "a new study k2: tune.epochs changed"
     assert study(tmp_path, "k2", data="b").welcome(8) == "a new study k2: the data changed"
-    assert study(tmp_path, "k2", rate=0.1, searcher="optuna").welcome(8) == "a new study k2: train.learning_rate, tune.searcher changed"
-    assert study(tmp_path, "k2", trials=99, total_epochs=3).welcome(8) == "a new study k2: the code of net, loss or encoder changed"
+    assert (
+        study(tmp_path, "k2", rate=0.1, searcher="optuna").welcome(8)
+        == "a new study k2: train.learning_rate, tune.searcher changed"
+    )
+    assert (
+        study(tmp_path, "k2", trials=99, total_epochs=3).welcome(8)
+        == "a new study k2: the code of net, loss or encoder changed"
+    )
     # the newest one is what a person remembers, whether it came to its end or not
     filled(study(tmp_path, "k3", epochs=6))
     os.utime(tmp_path / "tune/k3/study.json", (2e9, 2e9))
     assert study(tmp_path, "k2", epochs=5).welcome(8) == "a new study k2: tune.epochs changed"
-    assert study(tmp_path, "k2", epochs=6, data="b").welcome(8) == "a new study k2: the data changed"
+    assert (
+        study(tmp_path, "k2", epochs=6, data="b").welcome(8) == "a new study k2: the data changed"
+    )
 
 
 def test_only_the_newest_studies_are_kept_and_no_checkpoints(tmp_path: Path) -> None:
@@ -92,7 +115,11 @@ def test_only_the_newest_studies_are_kept_and_no_checkpoints(tmp_path: Path) -> 
         (found.folder(0) / name).parent.mkdir(exist_ok=True)
         (found.folder(0) / name).write_text("0")
     found.clear(0)
-    assert {path.name for path in found.folder(0).iterdir()} == {"values.json", "rows.json", "outcome.json"}
+    assert {path.name for path in found.folder(0).iterdir()} == {
+        "values.json",
+        "rows.json",
+        "outcome.json",
+    }
 
 
 def test_a_row_that_is_known_is_not_added_again(tmp_path: Path) -> None:
@@ -104,7 +131,9 @@ def test_a_row_that_is_known_is_not_added_again(tmp_path: Path) -> None:
     assert len(found.trials[0].rows) == 1
 
 
-def test_what_is_written_behind_is_there_at_the_end_and_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_behind_is_there_at_the_end_and_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (before := study(tmp_path, "k1")).behind():
         filled(before)
     assert study(tmp_path, "k1").trials == before.trials
@@ -118,13 +147,31 @@ def test_what_is_written_behind_is_there_at_the_end_and_a_full_disk_is_told(tmp_
 
 
 ROW = {"epoch": 1.0, "validation_f": 0.5}
-TRIALS = [Trial(0, {"a": [1, 2]}, [ROW], "finished"), Trial(1, {"b": "x"}, [ROW, {"epoch": 2.0, "validation_f": 0.4}]), Trial(2, {"a": 1}), Trial(3, {}, [], "failed", "E: no")]
+TRIALS = [
+    Trial(0, {"a": [1, 2]}, [ROW], "finished"),
+    Trial(1, {"b": "x"}, [ROW, {"epoch": 2.0, "validation_f": 0.4}]),
+    Trial(2, {"a": 1}),
+    Trial(3, {}, [], "failed", "E: no"),
+]
 
 
 def test_what_a_budget_cut_counts_as_stopped_and_what_had_no_figure_not_at_all() -> None:
-    assert [(trial.number, trial.outcome) for trial in ended(TRIALS, "time")] == [(0, "finished"), (1, "stopped"), (3, "failed")]
-    assert [(trial.number, trial.outcome, trial.error) for trial in ended(TRIALS, "trials")][2] == (2, "failed", "it ended without a word")
-    assert table(ended(TRIALS, "epochs"), WATCHED).splitlines() == ["trial,validation_f,epochs,outcome,a,b", '0,0.5,1,finished,"[1, 2]",', "1,0.5,2,stopped,,x", "3,,0,failed,,"]
+    assert [(trial.number, trial.outcome) for trial in ended(TRIALS, "time")] == [
+        (0, "finished"),
+        (1, "stopped"),
+        (3, "failed"),
+    ]
+    assert [(trial.number, trial.outcome, trial.error) for trial in ended(TRIALS, "trials")][2] == (
+        2,
+        "failed",
+        "it ended without a word",
+    )
+    assert table(ended(TRIALS, "epochs"), WATCHED).splitlines() == [
+        "trial,validation_f,epochs,outcome,a,b",
+        '0,0.5,1,finished,"[1, 2]",',
+        "1,0.5,2,stopped,,x",
+        "3,,0,failed,,",
+    ]
 
 
 def test_the_winner_is_the_first_of_the_best() -> None:

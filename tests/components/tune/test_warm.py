@@ -22,7 +22,9 @@ from components.tune.warm import before, first_tried, fitting
 from pipelines.params import section_model
 
 WATCHED = Watched("validation_f", "max")
-TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn", "workers": 2})
+TRAIN: BaseModel = section_model("train", TEXT).model_validate(
+    {"architecture": "textcnn", "workers": 2}
+)
 SPACE: dict[str, Any] = {
     "architecture": {"choice": ["textcnn", "transformer"]},
     "learning_rate": {"loguniform": [1e-4, 1e-2]},
@@ -32,8 +34,21 @@ SPACE: dict[str, Any] = {
     "compile": {"choice": [True, False]},
     "warmup_steps": {"choice": [None, 5], "when": {"compile": [True]}},
 }
-CONVOLUTION: Values = {"architecture": "textcnn", "learning_rate": 0.00123456789, "batch_size": 64, "nets.textcnn.kernels": [1, 2, 3], "compile": False}
-ATTENTION: Values = {"architecture": "transformer", "learning_rate": 1e-4, "batch_size": 64, "nets.transformer.layers": 3, "compile": True, "warmup_steps": None}
+CONVOLUTION: Values = {
+    "architecture": "textcnn",
+    "learning_rate": 0.00123456789,
+    "batch_size": 64,
+    "nets.textcnn.kernels": [1, 2, 3],
+    "compile": False,
+}
+ATTENTION: Values = {
+    "architecture": "transformer",
+    "learning_rate": 1e-4,
+    "batch_size": 64,
+    "nets.transformer.layers": 3,
+    "compile": True,
+    "warmup_steps": None,
+}
 
 
 def texts(values: Values) -> dict[str, str]:
@@ -49,7 +64,9 @@ def params(**knobs: Any) -> TuneParams:
 def test_what_the_space_can_draw_is_read_as_it_was_drawn(values: Values) -> None:
     read = fitting(texts(values), params().space, TRAIN)
     assert read == values
-    assert {path: type(value) for path, value in (read or {}).items()} == {path: type(value) for path, value in values.items()}
+    assert {path: type(value) for path, value in (read or {}).items()} == {
+        path: type(value) for path, value in values.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,7 +84,9 @@ def test_what_the_space_can_draw_is_read_as_it_was_drawn(values: Values) -> None
         ({"batch_size": "2"}, "train refuses it"),
     ],
 )
-def test_what_the_space_cannot_draw_is_left_out(change: dict[str, str | None], left_out: str) -> None:
+def test_what_the_space_cannot_draw_is_left_out(
+    change: dict[str, str | None], left_out: str
+) -> None:
     told = {path: text for path, text in (texts(CONVOLUTION) | change).items() if text is not None}
     assert fitting(told, params().space, TRAIN) is None, left_out
 
@@ -87,7 +106,18 @@ class Store:
 
     def open(self, **knobs: Any) -> tuple[Study, list[Values]]:
         """A study, and what it tries first."""
-        job = Job("tune", TEXT, 7, self.root, params(**knobs), {"train": TRAIN}, {"tokens": self.root / "tokens"}, {}, self.root / "tune" / "key", {"pipeline": "default"})
+        job = Job(
+            "tune",
+            TEXT,
+            7,
+            self.root,
+            params(**knobs),
+            {"train": TRAIN},
+            {"tokens": self.root / "tokens"},
+            {},
+            self.root / "tune" / "key",
+            {"pipeline": "default"},
+        )
         study = Study(job)
         return study, first_tried(study, job, TRAIN, WATCHED)
 
@@ -104,12 +134,23 @@ def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def test_the_best_that_fit_are_tried_first_and_stay_the_same(earlier: Store) -> None:
     # given trials of three searches: one twice, two that do not fit, one more than is asked for
     third = CONVOLUTION | {"learning_rate": 0.002}
-    rows = [("s1", {"width": 1}), ("s1", CONVOLUTION), ("s2", CONVOLUTION), ("s2", {}), ("s3", ATTENTION), ("s3", third), ("s3", third | {"compile": True})]
+    rows = [
+        ("s1", {"width": 1}),
+        ("s1", CONVOLUTION),
+        ("s2", CONVOLUTION),
+        ("s2", {}),
+        ("s3", ATTENTION),
+        ("s3", third),
+        ("s3", third | {"compile": True}),
+    ]
     earlier.found = [Told(search, texts(values)) for search, values in rows]
     # when a study is new
     study, first = earlier.open()
     assert first == [CONVOLUTION, ATTENTION, third]
-    assert "warm start: 3 of the 5 best configurations of 3 earlier searches fit this space and are tried first" in earlier.said()
+    assert (
+        "warm start: 3 of the 5 best configurations of 3 earlier searches fit this space and are tried first"
+        in earlier.said()
+    )
     # then a kill, whether a trial was begun or not, and other earlier searches and knobs change nothing
     earlier.found = []
     assert earlier.open()[1] == first
@@ -141,7 +182,9 @@ def test_a_study_that_goes_on_is_not_altered(earlier: Store) -> None:
     assert "warm start: not in a study that goes on" in earlier.said()
 
 
-def test_without_anything_that_fits_a_search_begins_cold_and_says_so(earlier: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_anything_that_fits_a_search_begins_cold_and_says_so(
+    earlier: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(*_: Any) -> list[Told]:
         raise EnvironmentFault("the MLflow database cannot be used: database is locked", where="db")
 
@@ -154,11 +197,19 @@ def test_without_anything_that_fits_a_search_begins_cold_and_says_so(earlier: St
         shutil.rmtree(study.state)
         return said
 
-    assert "warm start: MLflow knows no earlier search of this task; the search begins cold" in cold()
+    assert (
+        "warm start: MLflow knows no earlier search of this task; the search begins cold" in cold()
+    )
     earlier.found = [Told("s", {"width": "1"})]
-    assert "warm start: none of the 1 best configurations of an earlier search fits this space; the search begins cold" in cold()
+    assert (
+        "warm start: none of the 1 best configurations of an earlier search fits this space; the search begins cold"
+        in cold()
+    )
     monkeypatch.setattr(warm, "best_trials", away)
-    assert "warm start: the MLflow database cannot be used: database is locked; the search begins cold" in cold()
+    assert (
+        "warm start: the MLflow database cannot be used: database is locked; the search begins cold"
+        in cold()
+    )
 
 
 def test_a_grid_takes_none(earlier: Store) -> None:
