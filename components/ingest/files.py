@@ -17,6 +17,7 @@ from components.ingest.compressed import inner_name, open_text
 from components.ingest.dialects import is_header_line
 from components.ingest.encodings import detect
 from components.ingest.formats import HEIC, IMAGES, LABEL_MARK
+from components.ingest.name_labels import mask_folders, name_labels, without_contents
 from components.ingest.params import FORMATS, Files
 from components.ingest.pictures import PictureIndex, names_pictures
 from components.ingest.rows import TABLES, Format, Record, Unit
@@ -65,6 +66,10 @@ _CHARACTERS = 1 << 18
 _TXT_LOOKED_AT = 20
 _RECORDS = 50
 _PICTURES_PER_TABLE = 10
+# Bytes of a text file, on average, above which its lines are the rows.
+_LARGE_TEXT = 50_000
+# Text files with numbers for names that are no classes.
+_MANY_NUMBERS = 11
 
 
 @dataclass
@@ -393,15 +398,20 @@ def _class_folders(files: Named, source: Files) -> Listing:
     folders: dict[PurePosixPath, list[Path]] = defaultdict(list)
     for name, path in files.items():
         folders[name.parent].append(path)
-    level = _split_level(list(folders))
-    # A folder of a split that has class folders is none of them: its own files have no place.
-    parents = {parent for folder in folders for parent in folder.parents}
     listing = Listing([])
+    if masks := mask_folders(folders):
+        folders = {folder: paths for folder, paths in folders.items() if folder not in masks}
+        listing.notes.append(f"left out, for they lie beside the pictures: {_some(masks)}")
+    places = without_contents(folders)
+    level = _split_level(list(places.values()))
+    # A folder of a split that has class folders is none of them: its own files have no place.
+    parents = {parent for folder in places.values() for parent in folder.parents}
     for folder, paths in folders.items():
-        split, label = _placed(folder, level)
-        label = source.classes.get(str(folder), source.classes.get(folder.name, label or ""))
-        nameless = label.casefold() in UNLABELLED and not _names(source.classes, folder.name)
-        unlabelled = nameless or (level is not None and not label and folder not in parents)
+        place = places[folder]
+        split, label = _placed(place, level)
+        label = source.classes.get(str(folder), source.classes.get(place.name, label or ""))
+        nameless = label.casefold() in UNLABELLED and not _names(source.classes, place.name)
+        unlabelled = nameless or (level is not None and not label and place not in parents)
         label = "" if nameless else label
         listing.units.append(
             Unit(
@@ -414,11 +424,28 @@ def _class_folders(files: Named, source: Files) -> Listing:
                 unlabelled,
             )
         )
+    _label_by_names(listing)
     if nameless_folders := [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]:
         listing.notes.append(
             f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}"
         )
     return listing
+
+
+def _label_by_names(listing: Listing) -> None:
+    """Label files by their own names where no folder is a class: cat.0.jpg, dog.0.jpg."""
+    if any(unit.label for unit in listing.units):
+        return
+    for number, unit in enumerate(listing.units):
+        labels = name_labels(unit.paths)
+        if unit.split == "test" or not labels:
+            continue
+        file_labels = tuple(labels.get(path) for path in unit.paths)
+        listing.units[number] = replace(unit, file_labels=file_labels, unlabelled=False)
+        first = next(iter(labels))
+        listing.notes.append(
+            f"no folder is a class: the labels are those in the file names, {first.name} is {labels[first]!r}"
+        )
 
 
 def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
@@ -500,12 +527,52 @@ def _texts(files: Named, texts: Named, source: Files) -> Listing:
         return _with_splits(
             Listing([_unit(name, path, source) for name, path in useful.items()], notes)
         )
+    if not source.classes and _is_flat(useful):
+        if labels := name_labels(list(useful.values())):
+            return _labelled_by_names(useful, labels, source, notes)
+        _check_not_numbered(useful, source)
     if all(len(name.parts) > 1 for name in useful):
         listing = _class_folders(
             {name: path for name, path in files.items() if len(name.parts) > 1}, source
         )
         return Listing(listing.units, notes + listing.notes)
     return _by_file(useful, source, notes)
+
+
+def _labelled_by_names(
+    texts: Named, labels: Mapping[Path, str], source: Files, notes: list[str]
+) -> Listing:
+    """Return the units of texts such as pos_1.txt: a row a file, or a row a line where files are large."""
+    size = sum(path.stat().st_size for path in texts.values())
+    if size <= _LARGE_TEXT * len(texts):
+        listing = _class_folders(texts, source)
+        return Listing(listing.units, notes + listing.notes)
+    units = [
+        replace(_unit(name, path, source), label=labels.get(path)) for name, path in texts.items()
+    ]
+    note = f"the labels are those in the file names, {units[0].name} is {units[0].label!r}"
+    return Listing([unit for unit in units if unit.label], [*notes, note])
+
+
+def _check_not_numbered(texts: Named, source: Files) -> None:
+    """Refuse texts whose names are nothing but numbers: they would be a class each.
+
+    Raises:
+        InputError: so it is.
+    """
+    names = [name.stem for name in texts]
+    if len(names) < _MANY_NUMBERS or not all(name.isdecimal() for name in names):
+        return
+    raise InputError(
+        f"has {len(names):,} texts whose names are numbers, and nothing says their labels",
+        where=source.path,
+        remedy="put the files into a folder for each class, or name them after it: good_1.txt",
+    )
+
+
+def _is_flat(names: Named) -> bool:
+    """Return whether all files lie in the source itself."""
+    return all(len(name.parts) == 1 for name in names)
 
 
 def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -210,20 +211,21 @@ def _check_texts(unit: Unit, wanted: Layout) -> None:
 
 
 def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Files of one class, a row a file; the row is the file's place by name."""
+    """Files of one class, or with a label in each name, a row a file; the row is the file's place by name."""
     text = wanted.input.type == pa.string()
     for row, path in enumerate(unit.paths, 1):
         size = path.stat().st_size
-        if unit.label is None and not unit.unlabelled:
+        label = unit.file_labels[row - 1] if unit.file_labels else unit.label
+        if label is None and not unit.unlabelled:
             yield Bad(row, "in_no_class_folder", path.name, path.name)
         elif (inner_name(path).suffix.lower() in IMAGES) == text:
             yield _refused_file(row, path, text=text)
         elif size > wanted.limit:
             yield Bad(row, "too_large", f"{path.name}: {size} bytes", path.name)
         elif not text:
-            yield Record(row, wanted.values(path.read_bytes(), unit.label), path.name)
+            yield Record(row, wanted.values(path.read_bytes(), label), path.name)
         else:
-            yield _text_file(row, path, unit, wanted, used)
+            yield _text_file(row, path, replace(unit, label=label), wanted, used)
 
 
 def _refused_file(row: int, path: Path, *, text: bool) -> Bad:

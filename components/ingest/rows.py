@@ -45,6 +45,8 @@ class Unit:
     column_names: tuple[str, ...] = ()
     # How a table of text is written, where it has been looked at.
     dialect: Dialect | None = None
+    # Of a folder that is no class: the label of each of its paths, where their names say it.
+    file_labels: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,7 @@ def _key(piece: Piece, digest: str) -> str:
                 unit.column_names,
                 unit.unlabelled,
                 unit.pictures,
+                unit.file_labels,
             ],
             "limit": wanted.limit,
             "columns": columns,
