@@ -20,12 +20,15 @@ DELIMITERS = ",;\t|"
 _WIDEST = 2**31 - 1
 _SAMPLE_CHARACTERS = 1 << 20
 _SAMPLE_ROWS = 2000
+_MOST_TITLES = 10
+_TITLE_SAMPLE = 200
 _CONSISTENT = 0.9
 _SEPARATOR = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
 _MARK = "\ufeff"
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060 \t"
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:.*)?|https?://\S+")
 _WORDS = re.compile(r"[^\W\d_]+")
+_DIGITS = re.compile(r"\d+")
 # Names that people give to columns. A cell of them is a name, unless the column has it as a value.
 _NAMES = """
     id idx index uid uuid guid no number text texts label labels class classes target category categories sentiment
@@ -69,6 +72,7 @@ def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
         head = stream.read(_SAMPLE_CHARACTERS)
     lines = [line.lstrip(_MARK) for line in io.StringIO(head, newline="")]
     skip, separator = _preamble(lines)
+    skip += _title_lines(lines[skip:], separator or DELIMITERS)
     body = lines[skip:]
     # The last line of a sample may be cut.
     if len(head) == _SAMPLE_CHARACTERS and len(body) > 1:
@@ -87,6 +91,52 @@ def clean_lines(stream: Iterable[str]) -> Iterator[str]:
     """Yield lines without the byte order marks that concatenated files have inside."""
     for line in stream:
         yield line.lstrip(_MARK) if line.startswith(_MARK) else line
+
+
+def is_title(line: str) -> bool:
+    """Return whether a line that was skipped before a table says something."""
+    return bool(line.strip(_INVISIBLE + "\r\n" + DELIMITERS)) and not _SEPARATOR.fullmatch(
+        line.strip(_INVISIBLE + "\r\n")
+    )
+
+
+def title_rows(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many rows with one filled cell stand above a table of several columns: a title, a date, a note.
+
+    A name of a column alone is no title: it is the header of a table of one column.
+    """
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+    start = next((place for place, count in enumerate(filled) if count > 1), 0)
+    if not 0 < start <= _MOST_TITLES or len(rows) - start < 2:
+        return 0
+    if any(_plain(cell).casefold() in NAMES for row in rows[:start] for cell in row):
+        return 0
+    wide = sum(count > 1 for count in filled[start:])
+    return start if wide >= _CONSISTENT * (len(rows) - start) else 0
+
+
+def _title_lines(lines: Sequence[str], delimiters: str) -> int:
+    """Return how many lines of a title or of comments come before a table, blank lines behind them included."""
+    first = lines[:_TITLE_SAMPLE]
+    found = 0
+    for delimiter in delimiters:
+        starts = []
+        rows = []
+        reader = csv.reader(first, delimiter=delimiter)
+        position = 0
+        try:
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    starts.append(position)
+                    rows.append([] if row[0].startswith("# ") else row)
+                position = reader.line_num
+        except csv.Error:
+            continue
+        count = title_rows(rows)
+        widths = {len(row) for row in rows[count:]}
+        if count and len(widths) == 1 and max(widths) > 1:
+            found = max(found, starts[count])
+    return found
 
 
 def fitted(values: Sequence[str], count: int) -> Sequence[str]:
@@ -148,7 +198,11 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     repeated = [
         bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)
     ]
-    if any(_is_name(cell) and not again for cell, again in zip(first, repeated, strict=True)):
+    named = [
+        _is_name(cell) and not again and not _is_one_of_a_series(cell, values)
+        for cell, again, values in zip(first, repeated, columns, strict=True)
+    ]
+    if any(named):
         return "header"
     if _is_counted(first):
         return "header"
@@ -182,6 +236,12 @@ def _is_name(cell: str) -> bool:
         return False
     known = [word in NAMES for word in words]
     return all(known) or (any(known) and " " not in cell)
+
+
+def _is_one_of_a_series(cell: str, values: Sequence[str]) -> bool:
+    """Return whether the values of a column are the cell with other numbers: user1, user2 below user0."""
+    word = _DIGITS.sub("", cell)
+    return word != cell and any(_DIGITS.sub("", value) == word for value in values)
 
 
 def is_header_line(line: str) -> bool:

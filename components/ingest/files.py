@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -64,6 +64,7 @@ _PREFERRED: tuple[Format, ...] = ("parquet", "csv", "tsv", "jsonl", "json", "xls
 _LINES = 1000
 _CHARACTERS = 1 << 18
 _TXT_LOOKED_AT = 20
+_SHARE_OF_TABS = 0.95
 _RECORDS = 50
 _PICTURES_PER_TABLE = 10
 # Bytes of a text file, on average, above which its lines are the rows.
@@ -634,10 +635,12 @@ def _text_kind(path: Path, encoding: str, where: str) -> Format:
         return "fasttext"
     if lines and _starts_json(lines[0].strip()):
         return "json"
-    tabs = {line.count("\t") for line in lines}
+    tabs = Counter(line.count("\t") for line in lines)
     if len(lines) > 1 and is_header_line(lines[0]):
-        return "tsv" if tabs != {0} else "csv"
-    return "tsv" if len(tabs) == 1 and tabs != {0} else "text"
+        return "csv" if set(tabs) == {0} else "tsv"
+    most, count = tabs.most_common(1)[0] if tabs else (0, 0)
+    # A line with a tab too many is set aside where it is read.
+    return "tsv" if most and count >= _SHARE_OF_TABS * len(lines) else "text"
 
 
 def _starts_json(line: str) -> bool:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from components.core.errors import InputError
 from components.ingest.columns import Layout
 from components.ingest.compressed import inner_name, is_compressed, open_text, read_bytes
-from components.ingest.dialects import Dialect, clean_lines, dialect_of, fitted
+from components.ingest.dialects import Dialect, clean_lines, dialect_of, fitted, is_title
 from components.ingest.encodings import detect
 from components.ingest.json_records import objects as objects
 from components.ingest.paths import with_paths
@@ -36,8 +36,9 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     check_columns(dialect.header, dialect.names, wanted, unit)
     with open_text(unit.paths[0], dialect.encoding, unit.name, newline="") as stream:
         lines = clean_lines(stream)
-        for _ in islice(lines, dialect.skip):
-            pass
+        for number, line in enumerate(islice(lines, dialect.skip), 1):
+            if is_title(line):
+                yield Bad(number, "above_the_table", line.strip()[:150])
         yield from _fitted_records(
             _numbered(lines, dialect, unit), dialect.names, dialect.header, dialect.delimiter
         )
@@ -123,11 +124,13 @@ def header(unit: Unit) -> list[str]:
 
 def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
     """The sheet of an Excel workbook; the row is that of the sheet."""
-    header, names, rows = sheet_rows(unit, wanted)
-    check_columns(header, names, wanted, unit)
-    yield from _fitted_records(
-        ((line, padded(row, len(names))) for line, row in rows), names, header, " | "
-    )
+    sheet = sheet_rows(unit, wanted)
+    names = sheet.names
+    check_columns(sheet.header, names, wanted, unit)
+    for line, row in sheet.titles:
+        yield Bad(line, "above_the_table", " ".join(str(cell) for cell in row if cell)[:150])
+    rows = ((line, padded(row, len(names))) for line, row in sheet.rows)
+    yield from _fitted_records(rows, names, sheet.header, " | ")
 
 
 def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001

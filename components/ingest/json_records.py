@@ -33,6 +33,7 @@ _HOLDERS = (
     "results",
 )
 _SHOWN_RECORDS = 100
+_PRODIGY = frozenset(("_input_hash", "_task_hash", "_session_id", "_view_id"))
 
 
 def objects(unit: Unit, wanted: Layout, used: set[str]) -> Iterator[Record | Bad]:
@@ -125,6 +126,10 @@ def _numbered(values: Iterable[Any]) -> Iterator[Record | Bad]:
 
 def _record(row: int, value: Any, text: str | None) -> Record | Bad:
     if isinstance(value, dict):
+        answer = value.get("answer")
+        # Prodigy keeps what an annotator refused beside what was accepted: its label is not the row's.
+        if answer in ("reject", "ignore") and not _PRODIGY.isdisjoint(value):
+            return Bad(row, f"annotator_{answer}", json.dumps(value, ensure_ascii=False)[:150])
         return Record(row, value)
     shown = json.dumps(value, ensure_ascii=False) if text is None else text
     return Bad(row, "not_an_object", shown[:150].strip())

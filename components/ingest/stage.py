@@ -201,8 +201,8 @@ def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
         return dialect_of(unit, wanted)
     if unit.format != "xlsx":
         return None
-    header, names, _ = sheet_rows(unit, wanted)
-    return Dialect("binary", "", quoted=False, skip=0, header=header, names=names)
+    sheet = sheet_rows(unit, wanted)
+    return Dialect("binary", "", quoted=False, skip=0, header=sheet.header, names=sheet.names)
 
 
 def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:

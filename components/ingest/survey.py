@@ -191,7 +191,7 @@ def _records(path: Path) -> int:
     if kind == ".json":
         return sum(1 for _ in objects(unit, Layout([], 1), set()))
     if kind in (".xlsx", ".xlsm"):
-        return sum(1 for _ in sheet_rows(unit, Layout([], 1))[2])
+        return sum(1 for _ in sheet_rows(unit, Layout([], 1)).rows)
     with open_bytes(path, path.name) as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
@@ -209,7 +209,7 @@ def _columns(unit: Unit) -> dict[str, str]:
     if unit.format in ("csv", "tsv"):
         return dict.fromkeys(formats.header(unit), "text")
     if unit.format == "xlsx":
-        return dict.fromkeys(sheet_rows(unit, Layout([], 1))[1], "text")
+        return dict.fromkeys(sheet_rows(unit, Layout([], 1)).names, "text")
     return dict.fromkeys(keys(unit, _OBJECTS), "any") if unit.format in ("jsonl", "json") else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, time
 from itertools import islice
 from typing import Any
@@ -12,17 +13,31 @@ from typing import Any
 from components.core.errors import InputError
 from components.ingest.columns import Layout
 from components.ingest.compressed import FREE_BYTES, MOST_TIMES, read_bytes
-from components.ingest.dialects import settle_names
+from components.ingest.dialects import settle_names, title_rows
 from components.ingest.rows import Unit
 
 _SAMPLE_ROWS = 2000
 _MAGIC = {b"\xd0\xcf\x11\xe0": "is an old or encrypted Excel file"}
 
 
-def sheet_rows(
-    unit: Unit, wanted: Layout
-) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
-    """Return whether the sheet has a header, the names of its columns, and its rows with their numbers.
+Row = tuple[int, list[Any]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The sheet of a workbook that holds the table."""
+
+    # Whether the first row names the columns.
+    header: bool
+    names: tuple[str, ...]
+    # Rows of one cell above the table, with their numbers.
+    titles: Sequence[Row]
+    # The rows of the table with their numbers, its header included.
+    rows: Iterator[Row]
+
+
+def sheet_rows(unit: Unit, wanted: Layout) -> Sheet:
+    """Return the sheet that holds the table.
 
     Args:
         unit: a workbook.
@@ -53,18 +68,20 @@ def sheet_rows(
         raise InputError(
             "has no sheet with rows", where=unit.name, remedy="put rows into its first sheet"
         )
-    name = _chosen(
-        unit,
-        list(sheets),
-        {title: [str(cell) for cell in next(_rows(sheet))[1]] for title, sheet in sheets.items()},
-        wanted,
-    )
-    first = next(_rows(sheets[name]))[1]
-    sample = [
-        [_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)
-    ]
-    header, names = settle_names(unit, [_shown(cell) for cell in first], sample, wanted)
-    return header, names, _rows(sheets[name])
+    tables = {title: _body(sheet) for title, sheet in sheets.items()}
+    first = {title: [str(cell) for cell in rows[0][1]] for title, (_, rows) in tables.items()}
+    name = _chosen(unit, list(sheets), first, wanted)
+    titles, rows = tables[name]
+    shown = [[_shown(cell) for cell in row] for _, row in rows]
+    header, names = settle_names(unit, shown[0], shown[1:], wanted)
+    return Sheet(header, names, titles, islice(_rows(sheets[name]), len(titles), None))
+
+
+def _body(sheet: Any) -> tuple[list[Row], list[Row]]:
+    """Return the rows of a title above the table, and the first rows of the table."""
+    rows = list(islice(_rows(sheet), _SAMPLE_ROWS))
+    count = title_rows([[_shown(cell) for cell in row] for _, row in rows])
+    return rows[:count], rows[count:]
 
 
 def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], wanted: Layout) -> str:

@@ -230,3 +230,25 @@ def test_lookup_and_flattened_are_inverse() -> None:
         and lookup(record, "e[3]") is None
         and lookup(record, "g.h") is None
     )
+
+
+def test_what_an_annotator_refused_is_no_row(tmp_path: Path, ingest: Ingest) -> None:
+    rows = [
+        {
+            "text": f"text {number}",
+            "label": ("A", "B")[number % 2],
+            "answer": answer,
+            "_task_hash": 1,
+        }
+        for number, answer in enumerate(["accept", "accept", "reject", "ignore"])
+    ]
+    # The same words in a column of another program say nothing.
+    rows.append({"text": "text 4", "label": "A", "answer": "reject"})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    result = ingest(source={"kind": "files", "path": "a.jsonl"})
+    assert [row["text"] for row in result.rows] == ["text 0", "text 1", "text 4"]
+    assert result.quarantine == [
+        ("a.jsonl:3", "annotator_reject"),
+        ("a.jsonl:4", "annotator_ignore"),
+    ]

@@ -50,6 +50,7 @@ def pairs(result: Result) -> list[tuple[str, str | None]]:
         ),
         (["How old are you in completed years?", "q"], [["31", "r"], ["45", "s"]], "header"),
         (["one", "two"], [["three", "four"]], "unclear"),
+        (["3", "user0"], [["1", "user1"], ["2", "user2"]], "row"),
         (["text", "label"], [], "header"),
         (
             ["question", "what is a kernel of a matrix"],
@@ -418,3 +419,49 @@ def test_long_questions_above_shorter_rows_are_a_header() -> None:
     rows = [[f"I do not know what number {number} means, sorry", "no"] for number in range(9)]
     assert header_verdict(first, rows) != "row"
     assert header_verdict(first[:2], rows) == "row"
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "Tickets of March\n",
+        '"Tickets, all of March"\n\n',
+        "# exported 2024-01-01\n# by a tool, for us\n",
+        "Tickets of March;;\n2024-01-01;;\n",
+    ],
+)
+def test_titles_above_a_table_are_set_aside(tmp_path: Path, ingest: Ingest, above: str) -> None:
+    mark = ";" if ";" in above else ","
+    rows = "".join(f"{text}{mark}{label}{mark}x\n" for text, label in REVIEWS)
+    (tmp_path / "a.csv").write_text(f"{above}text{mark}label{mark}more\n{rows}", encoding="utf-8")
+    result = ingest(source=files("a.csv"))
+    assert pairs(result) == REVIEWS
+    assert {reason for _, reason in result.quarantine} == {"above_the_table"}
+
+
+def test_a_title_above_the_table_of_a_workbook(tmp_path: Path, ingest: Ingest) -> None:
+    book = openpyxl.Workbook()
+    rows = [["Reviews 2024"], [], ["text", "label"], *(list(review) for review in REVIEWS)]
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    result = ingest(source=files("a.xlsx"))
+    assert pairs(result) == REVIEWS
+    assert result.quarantine == [("a.xlsx:1", "above_the_table")]
+
+
+def test_a_table_of_one_column_has_no_title(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "a.csv").write_text("text\nsome, words\nother, words\nno words\n")
+    with pytest.raises(InputError, match="has no column 'label'"):
+        ingest(source=files("a.csv"))
+
+
+def test_a_tab_too_many_in_one_line_is_no_reason_to_read_texts(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    lines = [f"{'ab'[number % 2]}\ttext {number}\n" for number in range(40)]
+    lines[7] = "a\ttext\tmore\n"
+    (tmp_path / "kw.txt").write_text("".join(lines))
+    result = ingest(source=files("kw.txt", column_names=["label", "text"]))
+    assert len(result.rows) == 39
+    assert result.quarantine == [("kw.txt:8", "wrong_number_of_fields")]
