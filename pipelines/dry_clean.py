@@ -157,8 +157,12 @@ def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
     rare = [name for name, rows in small.items() if rows < _LEAST]
     merged = sum(small[name] for name in rare)
     if merged < _LEAST:
-        what = f"{', '.join(map(repr, rare[:5]))} has {_rows(merged)}: {_LEAST} are needed"
-        remedy = f'bring more rows, or drop it: --labels "{rare[0]}="'
+        verb = "have together" if len(rare) > 1 else "has"
+        what = f"{', '.join(map(repr, rare[:5]))} {verb} {_rows(merged)}: {_LEAST} are needed"
+        remedy = "bring more rows of these classes"
+        # Two classes must be left.
+        if len(left) - len(rare) >= 2:
+            remedy += f', or drop them: --labels "{",".join(f"{name}=" for name in rare)}"'
         raise InputError(what, where="--data", remedy=remedy)
     why = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
     return [lowered, Setting("clean.small_classes", "merge", why)]

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from components.core.errors import GristmillError
 from components.ingest import files
 from components.ingest.columns import Layout, nearest
@@ -100,9 +102,22 @@ def choose_columns(
         columns[role] = _only(candidates, free, "--label", "the label", ask)
     taken = list(columns.values())
     inputs = [named.text] if named.text else _inputs(seen, wanted, taken)
+    if wanted.input.type == pa.binary() and not inputs:
+        raise GristmillError(
+            f"no column of this table holds pictures: there are {_first_names(seen)}",
+            where="--data",
+            remedy="give the folder that holds the table and the pictures that it names, "
+            "Parquet with the bytes of pictures, or a folder for each class",
+        )
     what = f"the {wanted.input.name}"
     column = _only(inputs, _free(seen, taken), "--text", what, ask)
     return {wanted.input.name: column, **columns}
+
+
+def _first_names(seen: SourceColumns) -> str:
+    names = list(seen.columns)
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"{', '.join(map(repr, names[:10]))}{more}"
 
 
 def _free(seen: SourceColumns, taken: Collection[str]) -> dict[str, ColumnSample]:

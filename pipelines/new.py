@@ -20,6 +20,7 @@ from components.ingest.columns import Layout, layout
 from components.ingest.params import FORMATS, Files, IngestParams
 from components.ingest.rows import TABLES
 from components.ingest.sample import SourceColumns, scan_columns
+from components.ingest.stage import known_remedy
 from components.tasks import base
 from components.tasks.base import Setting
 from pipelines import preview
@@ -49,6 +50,8 @@ RESERVED = (
     "retrains",
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# A name is part of file names and of MLflow's names.
+_LONGEST_NAME = 60
 _PART = ".new"
 _SET = "set on the command line"
 
@@ -144,8 +147,11 @@ def create(
 
 
 def _check_name(root: Path, name: str) -> None:
-    if not _NAME.fullmatch(name) or name in RESERVED:
+    if not _NAME.fullmatch(name) or name in RESERVED or len(name) > _LONGEST_NAME:
         taken = ": it is taken" if name in RESERVED else ""
+        if len(name) > _LONGEST_NAME:
+            taken = f": it has more than {_LONGEST_NAME} characters"
+            name = f"{name[:20]}…"
         raise GristmillError(
             f"{name!r} cannot be a pipeline's name{taken}",
             where="NAME",
@@ -333,6 +339,8 @@ def _check_rows(intake: Intake, path: str) -> None:
     first = f"; the first: {intake.refusals[0]}" if intake.refusals else ""
     what = f"none of the {intake.read:,} rows that were read can be used: {reasons}{first}"
     remedy = "name what the file holds: --format, --text, --label, --no-header"
+    if known := known_remedy(intake.refused):
+        remedy = known
     raise InputError(what, where=path, remedy=remedy)
 
 

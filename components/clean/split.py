@@ -74,7 +74,7 @@ def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) 
         raise InputError(
             f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split",
             where="clean",
-            remedy="bring more data, or set clean.small_classes: merge",
+            remedy="if its rows are much alike but no copies, set clean.near_duplicates: 1.0; else bring more data, or leave the class out with ingest.labels",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from pathlib import Path
 
 from components.core.errors import InputError
@@ -18,6 +19,21 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or name it .xlsx"),
+    (b"\x1f\x8b", "compressed by gzip", "add .gz to its name"),
+    (b"BZh", "compressed by bzip2", "add .bz2 to its name"),
+    (b"\xfd7zXZ\0", "compressed by xz", "add .xz to its name"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "add .zst to its name"),
+    (b"PAR1", "Parquet", "add .parquet to its name"),
+    (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file", "save it as .xlsx or CSV"),
+    (b"%PDF", "a PDF", "export the text as CSV or one .txt a class"),
+    (b"SQLite format 3", "an SQLite database", "set ingest.source.kind: sql, or export a CSV"),
+    (b"\x89PNG", "a picture", "take --task image_classification, and give the folder of pictures"),
+    (b"version https://git-lfs.", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+)
+# Of characters in text: none is unassigned or private, or half of a pair.
+_STRANGE = ("Cn", "Co", "Cs", "Cc")
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 _FEW = 100  # non-ASCII bytes below which statistics of a language say nothing
@@ -44,6 +60,7 @@ def detect(path: Path, wanted: str, where: str) -> str:
             remedy="set ingest.source.encoding to the file's encoding, or to auto",
         )
     head = _piece(path, 0, where)
+    _check_is_text(head, where)
     failed = _first_failure(path, "utf-8", where)
     for encoding in _guesses(path, head, failed, where):
         if _first_failure(path, encoding, where) is None:
@@ -65,6 +82,8 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
             return [encoding]
     if head.count(0) * 4 > len(head):  # every other byte of Latin text in UTF-16 is zero
         return ["utf-16-be" if head[:1] == b"\0" else "utf-16-le"]
+    if wide := _utf_16(head):
+        return [wide]
     if failed is None:
         return ["utf-8"]
     sample = _piece(path, max(0, failed - _SAMPLE // 2), where)
@@ -77,6 +96,37 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
     doubtful = sum(byte > 127 for byte in sample) < _FEW or (ranked and ranked[0] in _SINGLE)
     first = ["gb18030"] if doubtful and _decodes(_whole_lines(sample), "gb2312") else []
     return list(dict.fromkeys(first + ranked)) if ranked else []
+
+
+def _utf_16(head: bytes) -> str | None:
+    """Return the byte order of UTF-16 without a mark: its line ends have a zero byte on one side only.
+
+    Of Chinese few bytes are zero; but delimiters, digits and line ends are.
+    """
+    if b"\0" not in head or (len(head) % 2 and len(head) < _SAMPLE):
+        return None
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if min(even, odd) * 4 > max(even, odd):
+        return None
+    encoding = "utf-16-be" if even > odd else "utf-16-le"
+    text = head[: len(head) // 2 * 2].decode(encoding, "replace")
+    strange = sum(
+        unicodedata.category(character) in _STRANGE and not character.isspace()
+        for character in text
+    )
+    has_lines = "\n" in text or "\r" in text
+    return encoding if has_lines and strange * 100 <= len(text) else None
+
+
+def _check_is_text(head: bytes, where: str) -> None:
+    """Refuse files that are of another kind than their names say.
+
+    Raises:
+        InputError: an archive, a workbook, a picture, a pointer of Git LFS.
+    """
+    for magic, kind, remedy in _OTHER_KINDS:
+        if head.startswith(magic):
+            raise InputError(f"is no text: it is {kind}", where=where, remedy=remedy)
 
 
 def _damaged(sample: bytes) -> bool:

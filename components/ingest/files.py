@@ -36,6 +36,9 @@ SUFFIXES: Mapping[str, Format] = {
     ".pq": "parquet",
     ".txt": "text",
 }
+_EXPORT = (
+    "export it: texts as CSV, JSON lines or Parquet, pictures as PNG in a folder for each class"
+)
 _REMEDIES = {
     ".zip": "unpack it, and give the folder",
     ".tar": "unpack it, and give the folder",
@@ -46,6 +49,9 @@ _REMEDIES = {
     ".ods": "save it as .xlsx or CSV",
     ".heic": "convert it to JPEG or PNG",
     ".heif": "convert it to JPEG or PNG",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp"), "give the folder of the class folders"),
+    **dict.fromkeys((".npz", ".npy", ".mat", ".h5", ".hdf5", ".tfrecord"), _EXPORT),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".arff", ".pdf", ".doc", ".docx"), _EXPORT),
     ".feather": "write it as Parquet",
     ".pkl": "write it as Parquet or CSV: a pickle runs code when it is read",
     ".pickle": "write it as Parquet or CSV: a pickle runs code when it is read",

@@ -25,6 +25,9 @@ from components.ingest.workbooks import padded, sheet_rows
 IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 HEIC = (".heic", ".heif")
 LABEL_MARK = "__label__"
+# What Git keeps in place of a large file that was not fetched.
+_LFS = b"version https://git-lfs."
+_LFS_BYTES = 300
 Found = Iterator[Record | Bad]
 
 
@@ -221,6 +224,8 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
         label = unit.file_labels[row - 1] if unit.file_labels else unit.label
         if label is None and not unit.unlabelled:
             yield Bad(row, "in_no_class_folder", path.name, path.name)
+        elif size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
+            yield Bad(row, "git_lfs_pointer", f"{path.name}: git lfs pull fetches it", path.name)
         elif (inner_name(path).suffix.lower() in IMAGES) == text:
             yield _refused_file(row, path, text=text)
         elif size > wanted.limit:
@@ -234,7 +239,9 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
     if path.suffix.lower() in HEIC and not text:
         return Bad(row, "heic", f"{path.name}: HEIC is not read; convert it to JPEG", path.name)
-    return Bad(row, "not_text" if text else "not_an_image", path.name, path.name)
+    if text:
+        return Bad(row, "picture_for_a_text", path.name, path.name)
+    return Bad(row, "not_an_image", path.name, path.name)
 
 
 def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str]) -> Record | Bad:

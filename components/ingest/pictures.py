@@ -14,7 +14,8 @@ from components.core.errors import InputError
 from components.ingest.columns import PICTURE, Layout
 from components.ingest.rows import Bad, Record, Unit
 
-_SHARE = 0.8
+# Some of the pictures may not have been downloaded: their rows are set aside.
+_SHARE = 0.5
 
 
 class PictureIndex:

@@ -351,8 +351,10 @@ _NONE_USABLE = {
     "too_large": "raise ingest.max_bytes_per_value",
     "in_no_class_folder": "put the files into a folder for each class, or put a table beside them that lists file and label",
     "not_bytes": "set ingest.source.path to the folder that holds both the table and the pictures that it lists",
-    "several_labels": "write one label in each row: rows with several labels are not learned yet",
+    "several_labels": "write one label in each row: rows with several labels, and spans of a text, are not learned yet",
     "heic": "convert the pictures to JPEG or PNG",
+    "git_lfs_pointer": "fetch the files themselves: git lfs pull",
+    "picture_for_a_text": "take --task image_classification, or give a folder of texts",
 }
 
 
@@ -373,8 +375,13 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
 
 def remedy_for(reasons: Iterable[str]) -> str:
     """Return what to do where all rows are refused for these reasons."""
+    return known_remedy(reasons) or _MEND
+
+
+def known_remedy(reasons: Iterable[str]) -> str | None:
+    """Return what to do where all rows are refused for one reason that says it; None for others."""
     several = set(reasons)
-    return _NONE_USABLE.get(several.pop(), _MEND) if len(several) == 1 else _MEND
+    return _NONE_USABLE.get(several.pop()) if len(several) == 1 else None
 
 
 def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:

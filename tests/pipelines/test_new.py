@@ -615,3 +615,33 @@ def test_a_wide_table_shows_the_columns_that_matter(root: Path, tmp_path: Path) 
     lines = create(root, "a", TEXT, data)
     assert "  and 172 more columns" in lines
     assert sum(line.split()[1:2] == ["text"] for line in lines) == 1
+
+
+def test_a_name_has_an_end(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    with pytest.raises(GristmillError, match="more than 60 characters"):
+        create(root, "x" * 300, TEXT, data)
+
+
+def test_a_table_without_its_pictures_says_what_to_give(root: Path, tmp_path: Path) -> None:
+    rows = [[f"{number}.png", "ab"[number % 2]] for number in range(20)]
+    data = table(tmp_path / "labels.csv", ["file", "label"], rows)
+    with pytest.raises(GristmillError, match="no column of this table holds pictures") as caught:
+        create(root, "p", PICTURES, data)
+    assert "the folder that holds the table and the pictures" in caught.value.remedy
+
+
+def test_two_rows_of_two_classes_cannot_drop_one(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], [["a good day", "x"], ["a bad day", "y"]])
+    with pytest.raises(GristmillError, match="have together 2 usable rows") as caught:
+        create(root, "p", TEXT, data)
+    assert "--labels" not in caught.value.remedy
+
+
+def test_the_remedy_for_spans_is_that_of_their_reason(root: Path, tmp_path: Path) -> None:
+    rows = [{"text": sentence(n), "label": [[0, 3, "ORG"]]} for n in range(20)]
+    data = tmp_path / "a.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(GristmillError, match="several_labels") as caught:
+        create(root, "p", TEXT, data)
+    assert "spans of a text" in caught.value.remedy

@@ -67,7 +67,8 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
         lines.append(("to leave these rows out", f'--labels "{same}"'))
     if groups:
         example = groups[0]
-        same = f'--set ingest.label_case=fold, or --labels "{example[0]}={example[-1]}"'
+        renames = ",".join(f"{label}={example[-1]}" for label in example[:-1])
+        same = f'--set ingest.label_case=fold, or --labels "{renames}"'
         lines.append(("to make them one", same))
     return lines
 

@@ -116,4 +116,4 @@ def test_a_class_of_fewer_than_three_groups_is_refused_with_a_remedy(groups: int
         InputError, match=rf"class 'b' has only {groups} independent group"
     ) as caught:
         divide(rows)
-    assert "merge" in caught.value.remedy
+    assert "clean.near_duplicates: 1.0" in caught.value.remedy

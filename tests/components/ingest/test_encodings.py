@@ -74,5 +74,30 @@ def test_the_wrong_encoding_by_name_is_refused(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 8)
-    with pytest.raises(InputError, match="no encoding"):
+    with pytest.raises(InputError, match="is no text: it is a ZIP"):
         detect(path, "auto", "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_chinese_in_utf_16_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    text = "".join(f"今天天气很好，第{number}次来这里，一直开心\t正面\r\n" for number in range(40))
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode(encoding))
+    assert detect(path, "auto", "a.csv") == encoding
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b"PK\x03\x04\x14\0\x06\0", "name it .xlsx"),
+        (b"\x1f\x8b\x08\0", "add .gz"),
+        (b"%PDF-1.4\n", "export the text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, remedy: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is no text") as caught:
+        detect(path, "auto", "a.csv")
+    assert remedy in str(caught.value)
