@@ -99,23 +99,24 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
 
 
 def _utf_16(head: bytes) -> str | None:
-    """Return the byte order of UTF-16 without a mark: its line ends have a zero byte on one side only.
+    """Return the byte order of UTF-16 without a mark, as far as its line ends and characters show it.
 
-    Of Chinese few bytes are zero; but delimiters, digits and line ends are.
+    Of Chinese few bytes are zero, and on both sides: 一 is 4E 00.
     """
     if b"\0" not in head or (len(head) % 2 and len(head) < _SAMPLE):
         return None
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    if min(even, odd) * 4 > max(even, odd):
-        return None
-    encoding = "utf-16-be" if even > odd else "utf-16-le"
-    text = head[: len(head) // 2 * 2].decode(encoding, "replace")
-    strange = sum(
-        unicodedata.category(character) in _STRANGE and not character.isspace()
-        for character in text
-    )
-    has_lines = "\n" in text or "\r" in text
-    return encoding if has_lines and strange * 100 <= len(text) else None
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = head[: len(head) // 2 * 2].decode(encoding, "replace")
+        # A line end in the other byte order is the unassigned U+0A00.
+        ends = text.count("\n") + text.count("\r")
+        strange = sum(map(_is_strange, text))
+        if ends > text.count("\u0a00") and strange * 100 <= len(text):
+            return encoding
+    return None
+
+
+def _is_strange(character: str) -> bool:
+    return unicodedata.category(character) in _STRANGE and not character.isspace()
 
 
 def _check_is_text(head: bytes, where: str) -> None:
