@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.fields.base import Change, Reject, Summary
+
+_JOINTS = re.compile(r"[,;|/+，、；]")
 
 
 class Category:
@@ -64,3 +67,13 @@ class Category:
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
         return html.escape(str(value))
+
+
+def joined_labels(labels: Collection[str]) -> list[str]:
+    """Return labels that are made of other labels: toxic|rude beside toxic and rude."""
+    joined = []
+    for label in labels:
+        parts = [part.strip() for part in _JOINTS.split(label)]
+        if len(parts) > 1 and all(part in labels for part in parts):
+            joined.append(label)
+    return joined

@@ -115,9 +115,18 @@ def title_rows(rows: Sequence[Sequence[str]]) -> int:
     return start if wide >= _CONSISTENT * (len(rows) - start) else 0
 
 
+def _fits(lines: Sequence[str], delimiter: str) -> bool:
+    """Return whether the first line has several filled fields, and nearly all lines as many fields."""
+    filled = [cell for cell in (lines[0] if lines else "").split(delimiter) if cell.strip()]
+    return len(filled) > 1 and _consistency(lines, delimiter) >= _CONSISTENT
+
+
 def _title_lines(lines: Sequence[str], delimiters: str) -> int:
     """Return how many lines of a title or of comments come before a table, blank lines behind them included."""
     first = lines[:_TITLE_SAMPLE]
+    # Texts with &amp; inside have a ; too: a first line that fits the rest is no title.
+    if any(_fits(first, delimiter) for delimiter in delimiters):
+        return 0
     found = 0
     for delimiter in delimiters:
         starts = []

@@ -82,7 +82,7 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
             return [encoding]
     if head.count(0) * 4 > len(head):  # every other byte of Latin text in UTF-16 is zero
         return ["utf-16-be" if head[:1] == b"\0" else "utf-16-le"]
-    if wide := _utf_16(head):
+    if failed is not None and (wide := _utf_16(head)):
         return [wide]
     if failed is None:
         return ["utf-8"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from components.fields.category import joined_labels
 from components.ingest.columns import Layout
 
 _FEW_NUMBERS = 20
@@ -55,6 +56,10 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
     for label in [label for label in classes if label.casefold() in _NO_LABEL][:_MOST_SHOWN]:
         notes.append(
             f"the label {label!r} ({classes[label]:,} rows) may say that there is none: ingest.labels: {{{label!r}: null}}"
+        )
+    for label in joined_labels(classes)[:_MOST_SHOWN]:
+        notes.append(
+            f"the label {label!r} ({classes[label]:,} rows) may be several labels, but counts as a class of its own: ingest.labels: {{{label!r}: null}} leaves these rows out"
         )
     if is_scale(classes):
         notes.append(

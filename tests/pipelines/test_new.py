@@ -645,3 +645,12 @@ def test_the_remedy_for_spans_is_that_of_their_reason(root: Path, tmp_path: Path
     with pytest.raises(GristmillError, match="several_labels") as caught:
         create(root, "p", TEXT, data)
     assert "spans of a text" in caught.value.remedy
+
+
+def test_labels_that_join_others_are_shown(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews(labels=("x", "y", "x|y")))
+    lines = "\n".join(create(root, "p", TEXT, data))
+    assert "labels that may be several: x|y (20)" in " ".join(lines.split()).replace(
+        "x|y (20) ", "x|y (20)"
+    )
+    assert '--labels "x|y="' in lines

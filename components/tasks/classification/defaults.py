@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.core.errors import InputError
+from components.fields.category import joined_labels
 
 # A data set may have one class a row by mistake. Counting stops there.
 MOST_CLASSES = 100_000
@@ -65,6 +66,12 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
         lines.append(("labels that may mean none", told))
         same = ",".join(f"{label}=" for label in blank)
         lines.append(("to leave these rows out", f'--labels "{same}"'))
+    if joined := joined_labels(classes.counts):
+        told = ", ".join(f"{label} ({classes.counts[label]:,})" for label in joined[:_SHOWN])
+        lines.append(("labels that may be several", told))
+        same = ",".join(f"{label}=" for label in joined[:_SHOWN] if "," not in label)
+        if same:
+            lines.append(("to leave these rows out", f'--labels "{same}"'))
     if groups:
         example = groups[0]
         renames = ",".join(f"{label}={example[-1]}" for label in example[:-1])
@@ -107,7 +114,10 @@ def check_classes(classes: ClassCounts) -> None:
         raise InputError(what, where="--label", remedy="name the column of classes: --label COLUMN")
     if len(counts) == 1:
         what = f"has only the class {next(iter(counts))!r} in {labelled:,} rows"
-        remedy = "bring rows of another class, or name another column: --label COLUMN"
+        remedy = (
+            "bring rows of another class; of a table, name its column: --label COLUMN; "
+            "of texts, give a folder with a file for each class"
+        )
         raise InputError(what, where="--label", remedy=remedy)
     if is_scale(counts):
         numbers = sorted(float(label) for label in counts)

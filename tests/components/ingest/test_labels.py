@@ -186,3 +186,12 @@ def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None
     ]
     keys |= {_key(Piece(each, layout(roles, {}, 10), "k"), "digest") for each in units}
     assert len(keys) == len(rules) + len(units)
+
+
+def test_labels_that_join_others_are_said(tmp_path: Path, ingest: Ingest) -> None:
+    labels = ["rude", "toxic", "rude|toxic", "AC/DC"]
+    rows = "".join(f"text {number},{labels[number % 4]}\n" for number in range(12))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    notes = ingest(source={"kind": "files", "path": "a.csv"}).notes
+    assert "the label 'rude|toxic' (3 rows) may be several labels" in notes
+    assert "AC/DC" not in notes

@@ -465,3 +465,11 @@ def test_a_tab_too_many_in_one_line_is_no_reason_to_read_texts(
     result = ingest(source=files("kw.txt", column_names=["label", "text"]))
     assert len(result.rows) == 39
     assert result.quarantine == [("kw.txt:8", "wrong_number_of_fields")]
+
+
+def test_a_header_above_texts_with_entities_is_no_title(tmp_path: Path, ingest: Ingest) -> None:
+    rows = "".join(f"{text} &amp; more &lt;3,{label}\n" for text, label in REVIEWS)
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    result = ingest(source=files("a.csv"))
+    assert [row["label"] for row in result.rows] == [label for _, label in REVIEWS]
+    assert result.quarantine == []
