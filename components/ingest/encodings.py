@@ -29,7 +29,7 @@ _OTHER_KINDS = (
     (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file", "save it as .xlsx or CSV"),
     (b"%PDF", "a PDF", "export the text as CSV or one .txt a class"),
     (b"SQLite format 3", "an SQLite database", "set ingest.source.kind: sql, or export a CSV"),
-    (b"\x89PNG", "a picture", "take --task image_classification, and give the folder of pictures"),
+    (b"\x89PNG", "a picture", "take a task for pictures (gristmill tasks), and give their folder"),
     (b"version https://git-lfs.", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
 )
 # Of characters in text: none is unassigned or private, or half of a pair.

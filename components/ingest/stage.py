@@ -354,7 +354,7 @@ _NONE_USABLE = {
     "several_labels": "write one label in each row: rows with several labels, and spans of a text, are not learned yet",
     "heic": "convert the pictures to JPEG or PNG",
     "git_lfs_pointer": "fetch the files themselves: git lfs pull",
-    "picture_for_a_text": "take --task image_classification, or give a folder of texts",
+    "picture_for_a_text": "take a task for pictures (gristmill tasks), or give a folder of texts",
 }
 
 
