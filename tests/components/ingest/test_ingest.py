@@ -211,7 +211,7 @@ def test_refuses_a_package_or_a_file_that_is_not_there(
 def test_refuses_a_format_and_a_task_that_do_not_fit(tmp_path: Path, ingest: Ingest) -> None:
     (tmp_path / "a.docx").write_text("x")
     (tmp_path / "c.txt").write_text("x")
-    with pytest.raises(InputError, match=r"unknown suffix '\.docx'\n.*ingest.source.format"):
+    with pytest.raises(InputError, match=r"unknown suffix '\.docx'\n.*export it: texts as CSV"):
         ingest(source=files("a.docx"))
     with pytest.raises(InputError, match="holds pictures, but the task's input is 'text'"):
         ingest(source={"kind": "sklearn", "path": "c.txt", "dataset": "digits"})
