@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from components.core.errors import InputError
@@ -142,9 +143,7 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     A name of a column is none of the column's own values, no number above numbers, and no long text.
     """
     others = [row for row in rows if list(row) != list(first)]
-    columns = [
-        [_plain(row[place]) for row in others if place < len(row)] for place in range(len(first))
-    ]
+    columns = [_column(others, place) for place in range(len(first))]
     repeated = [
         bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)
     ]
@@ -155,10 +154,8 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     # A table of one column has too little to tell a repeated text from a name.
     if any(repeated) and len(first) > 1:
         return "row"
-    pairs = [
-        (cell, [value for value in values if value])
-        for cell, values in zip(first, columns, strict=True)
-    ]
+    filled = [list(filter(None, values)) for values in columns]
+    pairs = list(zip(first, filled, strict=True))
     if any(_is_number(cell) and _share_of_numbers(values) > 0.8 for cell, values in pairs):
         return "row"
     if any(_DATE.fullmatch(cell) or cell.startswith("__label__") for cell in first):
@@ -175,6 +172,11 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     return "unclear"
 
 
+def _column(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """Return the values of one column; a row that is too short has none."""
+    return [_plain(row[place]) for row in rows if place < len(row)]
+
+
 def _is_name(cell: str) -> bool:
     """Return whether a cell is a name of a column: words for that, or one such word in an identifier such as review_text."""
     words = [word.casefold() for word in _WORDS.findall(cell)]
@@ -186,10 +188,11 @@ def _is_name(cell: str) -> bool:
 
 def is_header_line(line: str) -> bool:
     """Return whether a line holds several names of columns and nothing else."""
-    return any(
-        mark in line and all(_is_name(_plain(cell.strip(' "'))) for cell in line.split(mark))
-        for mark in DELIMITERS
-    )
+    for mark in DELIMITERS:
+        cells = [_plain(cell.strip(' "')) for cell in line.split(mark)]
+        if len(cells) > 1 and all(map(_is_name, cells)):
+            return True
+    return False
 
 
 def _is_counted(first: Sequence[str]) -> bool:
@@ -228,7 +231,8 @@ def _width(text: str) -> int:
 def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the names of a header, with one for each column that has none."""
     names = _without_tail(plain)
-    if any(cell.strip() for row in rows for cell in row[len(names) : len(plain)]):
+    behind = chain.from_iterable(row[len(names) : len(plain)] for row in rows)
+    if any(cell.strip() for cell in behind):
         names = list(plain)
     if _has_row_names(len(names), rows):
         names = ["", *names]

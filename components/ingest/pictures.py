@@ -52,10 +52,12 @@ def names_pictures(records: Sequence[Record], index: PictureIndex) -> bool:
             if value not in (None, ""):
                 columns[name].append(value)
     # A number names a picture only where nothing else could be meant: 1.png is also the first row.
-    texts = [
-        values for values in columns.values() if all(isinstance(value, str) for value in values)
-    ]
+    texts = filter(_all_text, columns.values())
     return any(_share(values, index) >= _SHARE for values in texts)
+
+
+def _all_text(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _share(values: Sequence[Any], index: PictureIndex) -> float:

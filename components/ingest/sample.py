@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ class SourceColumns:
     @property
     def encodings(self) -> set[str]:
         """The text encodings of all units."""
-        return {encoding for unit in self.units for encoding in unit.encodings}
+        return set(chain.from_iterable(unit.encodings for unit in self.units))
 
 
 @dataclass
