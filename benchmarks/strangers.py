@@ -154,7 +154,9 @@ class Project:
         column = "text" if self.stranger.task == TEXT else "image"
         values = dict(zip(raw["id"].to_pylist(), raw[column].to_pylist(), strict=True))
         tables = {split: read_table(self._output("clean"), split) for split in SPLITS}
-        names = {label for table in tables.values() for label in table["label"].to_pylist()}
+        names: set[str] = set()
+        for table in tables.values():
+            names.update(table["label"].to_pylist())
         classes = sorted(names)
         index = {name: number for number, name in enumerate(classes)}
         parts = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,12 @@ def _thinned(units: Sequence[Unit], intake: Intake) -> list[Unit]:
     The first files of a folder would be of its first class.
     """
     folders = [unit for unit in units if unit.format == "folders"]
-    number = sum(len(unit.paths) for unit in folders)
+    paths = list(chain.from_iterable(unit.paths for unit in folders))
+    number = len(paths)
     if not number:
         return list(units)
     intake.total = number
-    size = sum(path.stat().st_size for unit in folders for path in unit.paths)
+    size = sum(path.stat().st_size for path in paths)
     step = max(-(-number // ROWS), -(-size // _BYTES))
     if step == 1:
         return list(units)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, product, starmap
 from pathlib import Path
 
 from components.core.errors import InputError
@@ -46,8 +47,8 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
         state: also its resumable state.
     """
     data = "data" if name == "default" else f"data/{name}"
-    outputs = sorted({path for stage in STAGES.values() for path in stage.outputs.values()})
-    paths = [Owned(f"{data}/{path}", f"an output of pipeline {name}") for path in outputs]
+    outputs = set(chain.from_iterable(stage.outputs.values() for stage in STAGES.values()))
+    paths = [Owned(f"{data}/{path}", f"an output of pipeline {name}") for path in sorted(outputs)]
     # reports/ and models/ hold outputs of several stages: nothing that a stage reads lies there.
     paths.append(Owned(f"{data}/reports", f"the reports of pipeline {name}"))
     paths.append(Owned(f"{data}/models", f"the models of pipeline {name}"))
@@ -77,13 +78,13 @@ def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str
     safe = f"{SAFE}/{name}/"
     for each in owned:
         places = {_lexical(root / each.path), _real(root / each.path)}
-        if any(_within(spelling, place) for spelling in spellings for place in places):
+        if any(starmap(_within, product(spellings, places))):
             way = f"move it to {safe} and name it there"
             loss = "what is there is deleted when the pipeline runs"
             return f"{path!r} lies in {each.path}, {each.owner}: {loss}; {way}"
     for each in owned:
         places = {_lexical(root / each.path), _real(root / each.path)}
-        if any(_within(place, spelling) for spelling in spellings for place in places):
+        if any(starmap(_within, product(places, spellings))):
             way = f"name a folder that holds the source alone, such as {safe}"
             return f"{path!r} holds {each.path}, {each.owner}: {way}"
     return None

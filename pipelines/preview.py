@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 from components.ingest.rows import Refusal, show
 from components.ingest.sample import SourceColumns
@@ -95,12 +97,21 @@ def refusals(found: Sequence[Refusal]) -> list[str]:
 
 def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
     """Return the first rows, as they will be learned from."""
-    if any(isinstance(value, bytes) for row in intake.examples for value in row.values()):
+    values = chain.from_iterable(row.values() for row in intake.examples)
+    if any(isinstance(value, bytes) for value in values):
         # Pictures cannot be shown as lines.
         return []
-    shown = [role for role in roles if any(row.get(role) is not None for row in intake.examples)]
-    cells = [[show({role: row.get(role)}) for role in shown] for row in intake.examples]
+    shown = [role for role in roles if _has_value(intake.examples, role)]
+    cells = [_cells(row, shown) for row in intake.examples]
     return ["the first rows", *table(shown, cells)]
+
+
+def _has_value(rows: Iterable[Mapping[str, Any]], role: str) -> bool:
+    return any(row.get(role) is not None for row in rows)
+
+
+def _cells(row: Mapping[str, Any], roles: Iterable[str]) -> list[str]:
+    return [show({role: row.get(role)}) for role in roles]
 
 
 def decisions(settings: Sequence[Setting]) -> list[str]:

@@ -117,16 +117,11 @@ def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path])
         EnvironmentFault: the disk is full or not writable.
     """
     paths = STAGES[stage].outputs
-    _write_record(
-        root,
-        data,
-        stage,
-        {
-            relative: _stat(path)
-            for name, twin in twins.items()
-            for relative, path in _files_below(twin, f"{data}/{paths[name]}")
-        },
-    )
+    stats: dict[str, Stat] = {}
+    for name, twin in twins.items():
+        for relative, path in _files_below(twin, f"{data}/{paths[name]}"):
+            stats[relative] = _stat(path)
+    _write_record(root, data, stage, stats)
 
 
 def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES) -> list[str]:

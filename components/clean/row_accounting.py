@@ -125,7 +125,9 @@ def quarantined(
     by_reason: dict[str, list[str]] = defaultdict(list)
     for entry in rejected:
         by_reason[entry["reason"]].append(entry["origin"])
-    knobs = {reason: knob for field in fields.values() for reason, knob in field.knobs.items()}
+    knobs: dict[str, str] = {}
+    for field in fields.values():
+        knobs |= field.knobs
     entries = []
     for reason, origins in sorted(by_reason.items()):
         knob = f": {knobs[reason]}" if reason in knobs else ""

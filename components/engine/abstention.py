@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,5 @@ def _is_table(table: Any) -> bool:
     columns = [table[name] for name in ("thresholds", "answered", "wrong")]
     if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return False
-    return bool(columns[0]) and all(
-        isinstance(value, int | float) for column in columns for value in column
-    )
+    values = chain.from_iterable(columns)
+    return bool(columns[0]) and all(isinstance(value, int | float) for value in values)

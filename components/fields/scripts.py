@@ -6,6 +6,7 @@ import bisect
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+from itertools import chain
 
 OTHER = "other"
 # First and last code point of the blocks that hold letters (Unicode 16, Blocks.txt).
@@ -50,11 +51,9 @@ _SIGNED = (
     (0x20D0, 0x20F0),
     (0xA8E0, 0xABFF),
 )
+_SIGNED_CODES = chain.from_iterable(range(first, last + 1) for first, last in _SIGNED)
 SIGNS = "".join(
-    chr(code)
-    for first, last in _SIGNED
-    for code in range(first, last + 1)
-    if unicodedata.category(chr(code))[0] == "M"
+    character for character in map(chr, _SIGNED_CODES) if unicodedata.category(character)[0] == "M"
 )
 _STARTS = [start for start, _, _ in _BLOCKS]
 # Japanese mixes kana with Han characters; Chinese has next to no kana.

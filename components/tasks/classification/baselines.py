@@ -288,9 +288,11 @@ def best_linear(
         factor = sharpness(problem, scores[kind])
         best[kind] = best[kind].scaled(factor)
         scores[kind] = scores[kind] * factor
-    groups = [group for size in range(len(best), 0, -1) for group in combinations(best, size)]
-    means = {group: np.mean([scores[kind] for kind in group], axis=0) for group in groups}
-    group = max(groups, key=lambda group: problem.score(means[group]))
+    means: dict[tuple[str, ...], NDArray[np.float64]] = {}
+    for size in range(len(best), 0, -1):
+        for group in combinations(best, size):
+            means[group] = np.mean([scores[kind] for kind in group], axis=0)
+    group = max(means, key=lambda group: problem.score(means[group]))
     weights = np.mean([best[kind].weights for kind in group], axis=0)
     intercept = np.mean([best[kind].intercept for kind in group], axis=0)
     mean = Linear(weights, intercept).scaled(sharpness(problem, means[group]))

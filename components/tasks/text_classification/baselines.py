@@ -237,10 +237,9 @@ class TfidfLinear:
         assert isinstance(clean, TextClean)
         params = options.classical
         vocabulary = _fit_vocabulary(rows, params, len(classes))
-        index = {name: place for place, name in enumerate(classes)}
         tables = [rows, rows.slice(0, 1) if validation is None else validation]
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
-        targets = [np.array([index[x] for x in table["label"].to_pylist()]) for table in tables]
+        targets = [_class_indices(table, classes) for table in tables]
 
         # Few rows choose together with validation; where a fit is costly they do not.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
@@ -326,6 +325,12 @@ class TfidfLinear:
             return {"logits": rows @ weights + arrays["intercept"]}
 
         return score
+
+
+def _class_indices(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class index of each row (n,)."""
+    index = {name: position for position, name in enumerate(classes)}
+    return np.array([index[label] for label in rows["label"].to_pylist()])
 
 
 def _columns(rows: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:

@@ -309,10 +309,14 @@ def _languages(texts: Sequence[str]) -> dict[str, float]:
 def _language(text: str) -> str:
     """Return the language whose common words are frequent in a text; "" if that is unclear."""
     words = Counter(text.lower().split())
-    hits = {name: sum(words[word] for word in own) for name, own in _COMMON_WORDS.items()}
+    hits = {name: _occurrences(words, common) for name, common in _COMMON_WORDS.items()}
     first, second = sorted(hits, key=lambda name: -hits[name])[:2]
     frequent = hits[first] >= _COMMON * words.total()
     return first if hits[first] and frequent and hits[first] >= 2 * hits[second] else ""
+
+
+def _occurrences(words: Counter[str], common: Sequence[str]) -> int:
+    return sum(words[word] for word in common)
 
 
 @lru_cache(maxsize=65_536)
