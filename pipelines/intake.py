@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from components.ingest import files
 from components.ingest.columns import Layout, layout
 from components.ingest.params import Files, IngestParams
-from components.ingest.rows import Refusal, Unit, shaped
+from components.ingest.rows import RefusedRow, Unit, shaped
 from components.ingest.sample import SourceColumns
 from components.ingest.stage import label_rules, prepared, records, unit_keys
 from components.tasks import base
@@ -35,7 +35,7 @@ class Intake:
     read: int = 0
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedRow] = field(default_factory=list)
     splits: Counter[str] = field(default_factory=Counter)
     encodings: set[str] = field(default_factory=set)
     # the first rows
@@ -92,7 +92,7 @@ def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Itera
         intake.refused.update(refused["reason"].to_pylist())
         room = _REFUSALS - len(intake.refusals)
         for row in refused.slice(0, room).to_pylist():
-            intake.refusals.append(Refusal(row["origin"], row["reason"], row["excerpt"]))
+            intake.refusals.append(RefusedRow(row["origin"], row["reason"], row["excerpt"]))
         intake.splits.update(split for split in table["split"].to_pylist() if split is not None)
         for row in table.to_pylist():
             if len(intake.examples) < 3:

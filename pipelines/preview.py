@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from components.ingest.rows import Refusal, show
+from components.ingest.rows import RefusedRow, show
 from components.ingest.sample import SourceColumns
 from components.tasks.base import Setting
 from pipelines.dry_clean import DryClean
@@ -89,7 +89,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in listed)
 
 
-def refusals(found: Sequence[Refusal]) -> list[str]:
+def refusals(found: Sequence[RefusedRow]) -> list[str]:
     """Return the first refused rows, with their lines."""
     lines = [f"  {one_line(str(each), 96)}" for each in found]
     return ["the first refused rows", *lines] if lines else []

@@ -64,7 +64,7 @@ class Entry:
         )
 
 
-class Account:
+class RowAccounting:
     """All that happened so far; each entry is printed as it comes.
 
     Args:

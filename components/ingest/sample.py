@@ -31,7 +31,7 @@ from components.ingest.rows import (
     TABLES,
     Format,
     Record,
-    Refusal,
+    RefusedRow,
     Unit,
     origin_of,
     settle_splits,
@@ -164,7 +164,7 @@ class SourceColumns:
     rows: int  # records and refusals
     complete: bool  # no more rows than these
     refused: int
-    refusals: list[Refusal]  # the first, with file and line
+    refusals: list[RefusedRow]  # the first, with file and line
     notes: list[str]  # for a person: what was left out, what was taken for a header
 
     @property
@@ -199,10 +199,10 @@ class Sample:
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
 
     @property
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[RefusedRow]:
         """The first refused rows."""
         first = self.quarantine.slice(0, _REFUSALS).to_pylist()
-        return [Refusal(row["origin"], row["reason"], row["excerpt"]) for row in first]
+        return [RefusedRow(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
 
 def scan_columns(
@@ -260,7 +260,7 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
         if not isinstance(item, Record):
             result.refused += 1
             if len(result.refusals) < _REFUSALS:
-                result.refusals.append(Refusal(origin_of(unit, item), item.reason, item.excerpt))
+                result.refusals.append(RefusedRow(origin_of(unit, item), item.reason, item.excerpt))
             continue
         values = flattened(item.values) if unit.format in _NESTED else item.values
         if len(result.examples) < 3:

@@ -30,8 +30,8 @@ from components.tasks.classification.baselines import (
     STRENGTHS,
     Kind,
     Linear,
+    LinearProblem,
     Prior,
-    Problem,
     best_linear,
     fit_linear,
     judged_scores,
@@ -247,9 +247,9 @@ class TfidfLinear:
         if rows.num_rows < _FOLDED_ROWS and not costly:
             folds = stratified_folds(targets[0], _FOLDS, seed)
 
-        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> Problem:
+        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> LinearProblem:
             matrices = [_matrix(counts, mask, kept) for counts in raw]
-            return Problem(
+            return LinearProblem(
                 features=matrices[0],
                 target=targets[0],
                 validation=matrices[1],
@@ -388,9 +388,9 @@ def _matrix(
 
 
 def _best_length(
-    found: Sequence[tuple[Problem, Vocabulary]],
+    found: Sequence[tuple[LinearProblem, Vocabulary]],
     params: Classical,
-) -> tuple[Problem, Vocabulary]:
+) -> tuple[LinearProblem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
     if len(found) == 1:
         return found[0]
@@ -404,7 +404,7 @@ def _best_length(
     return found[best]
 
 
-def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float]]:
+def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence[float]]:
     """Return the kinds of models and strengths to try: fewer of a large problem."""
     cost = _cost(problem.features.nnz, problem.classes)
     kinds = list(dict.fromkeys(params.models))
