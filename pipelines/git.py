@@ -89,4 +89,7 @@ def refusal_text(answer: GitOutput) -> str:
     """Return what git refused, what follows for a run, and git's own remedy."""
     reason = answer.error.splitlines()[0] if answer.owner_remedy else answer.error
     remedy = answer.owner_remedy or "gristmill doctor"
-    return f"git does not tell the commit of this checkout: {reason}\n    commit and changes are recorded as unknown. To mend it: {remedy}"
+    return (
+        f"git does not tell the commit of this checkout: {reason}\n    commit and changes are "
+        f"recorded as unknown. To mend it: {remedy}"
+    )

@@ -55,7 +55,9 @@ def choose_pipeline(
     others = other_champions(root, DEFAULT) if needs_model else []
     if others:
         typer.echo(
-            f"pipeline {DEFAULT} was taken; {', '.join(others)} {'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean another",
+            f"pipeline {DEFAULT} was taken; {', '.join(others)} "
+            f"{'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean "
+            "another",
             err=True,
         )
     return DEFAULT
@@ -104,7 +106,8 @@ def split_name(words: Sequence[str] | None, what: str, command: str) -> tuple[st
     if len(given) not in (1, 2):
         count = "no argument" if not given else f"{len(given)} arguments"
         raise InputError(
-            f"takes {what}, and before it the name of a pipeline if it is not default; it got {count}",
+            f"takes {what}, and before it the name of a pipeline if it is not default; "
+            f"it got {count}",
             where=command,
             remedy=f"gristmill {command} [NAME] {what}",
         )

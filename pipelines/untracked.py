@@ -160,11 +160,15 @@ def check_untracked(
     if not found:
         return
     count = "1 file" if len(found) == 1 else f"{len(found):,} files"
-    what = f"the next run would delete {count} that no run wrote or that a person changed: {listed(found)}"
+    what = (
+        f"the next run would delete {count} that no run wrote or that a person changed: "
+        f"{listed(found)}"
+    )
     raise InputError(
         what,
         where=data,
-        remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; then: {again}",
+        remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; "
+        f"then: {again}",
     )
 
 

@@ -156,7 +156,8 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
             f"ingest_{reason}",
             len(origins),
             total,
-            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as {reason} ({_first(origins)})",
+            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as "
+            f"{reason} ({_first(origins)})",
             removes=True,
         )
         for reason, origins in sorted(by_reason.items())
@@ -170,11 +171,17 @@ def dropped(
     total, entries = len(fates), []
     duplicates = int((fates == DUPLICATE).sum())
     if duplicates:
-        message = f"{duplicates:,} of {total:,} rows dropped as duplicates of a row that stays ({equality})"
+        message = (
+            f"{duplicates:,} of {total:,} rows dropped as duplicates of a row that stays "
+            f"({equality})"
+        )
         entries.append(Entry("duplicate", duplicates, total, message, removes=True))
     conflicting = np.flatnonzero(fates == CONFLICTING)
     if len(conflicting):
-        message = f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels ({_conflicts(rows, conflicting)}): clean.conflicts"
+        message = (
+            f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels "
+            f"({_conflicts(rows, conflicting)}): clean.conflicts"
+        )
         entries.append(Entry("conflicting_labels", len(conflicting), total, message, removes=True))
     often = np.flatnonzero(fates == BOILERPLATE)
     if len(often):
@@ -184,7 +191,10 @@ def dropped(
             f"{name}: {counts[place]:,} times"
             for name, place in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
         )
-        message = f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs {params.boilerplate} times or more ({examples}): clean.boilerplate"
+        message = (
+            f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs "
+            f"{params.boilerplate} times or more ({examples}): clean.boilerplate"
+        )
         entries.append(Entry("boilerplate", len(often), total, message, removes=True))
     return entries
 
@@ -195,7 +205,10 @@ def merged(classes: Mapping[str, str], rows: int, of: int, least: int) -> list[E
         return []
     names = ", ".join(_printable(name) for name in sorted(classes)[:10])
     more = ", …" if len(classes) > 10 else ""
-    message = f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having fewer than {least} rows: clean.small_classes"
+    message = (
+        f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
+        f"fewer than {least} rows: clean.small_classes"
+    )
     return [Entry("merged_classes", rows, of, message)]
 
 
@@ -216,7 +229,10 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
 
 def leaking(count: int, of: int) -> list[Entry]:
     """Return how many rows are similar to one of a split that must not change."""
-    message = f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: clean.near_duplicates"
+    message = (
+        f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
+        "clean.near_duplicates"
+    )
     return [Entry("leaking", count, of, message, removes=True)] if count else []
 
 
@@ -230,13 +246,16 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
         if len(names) > 1:
             shown = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
             lines.append(
-                f"labels alike but for case, width or spaces count as different classes ({shown}): ingest.label_case: fold, or ingest.labels"
+                "labels alike but for case, width or spaces count as different classes "
+                f"({shown}): ingest.label_case: fold, or ingest.labels"
             )
     for name in sorted(counts):
         if _folded(name) in _MISSING:
             shown = _printable(name)
             lines.append(
-                f"the label {shown!r} of {counts[name]:,} rows counts as a class; if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: null}}"
+                f"the label {shown!r} of {counts[name]:,} rows counts as a class; "
+                f"if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: "
+                f"null}}"
             )
     return lines
 

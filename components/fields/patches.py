@@ -1,4 +1,5 @@
-"""Features of pictures for a linear model: histograms of gradients, and how patches answer to filters.
+"""Features of pictures for a linear model: histograms of gradients, and how patches answer to
+filters.
 
 The histograms are those of Dalal and Triggs (2005). The filters are whitened random patches with
 soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All of it is numpy.

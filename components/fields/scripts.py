@@ -38,8 +38,8 @@ _BLOCKS = (
     (0x20000, 0x3FFFF, "han"),
 )
 # Blocks of scripts that write vowels, tones or accents as signs of their own, for character
-# classes of regular expressions:
-# Python's \w lacks them, and a word of Hindi or Thai would fall apart at each.
+# classes of regular expressions: Python's \w lacks them, and a word of Hindi or Thai would fall
+# apart at each.
 _SIGNED = (
     (0x0300, 0x036F),
     (0x0483, 0x0489),

@@ -1,4 +1,6 @@
-"""How a table of text is written: its delimiter, its quotes, and whether its first line names the columns."""
+"""How a table of text is written: its delimiter, its quotes, and whether its first line names the
+columns.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,12 @@ _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:.*)?|https?://\S+
 _WORDS = re.compile(r"[^\W\d_]+")
 # Names that people give to columns. A cell of them is a name, unless the column has it as a value.
 _NAMES = """
-    id idx index uid uuid guid no number text texts label labels class classes target category categories sentiment
-    content contents review reviews sentence sentences title headline body comment comments message messages tweet
-    post document doc question answer query utterance intent topic tag tags name date time timestamp score rating
-    stars polarity emotion split fold group user username author lang language source url link file filename image
-    img path description summary subject abstract
+    id idx index uid uuid guid no number text texts label labels class classes target category
+    categories sentiment content contents review reviews sentence sentences title headline body
+    comment comments message messages tweet post document doc question answer query utterance intent
+    topic tag tags name date time timestamp score rating stars polarity emotion split fold group
+    user username author lang language source url link file filename image img path description
+    summary subject abstract
     文本 内容 评论 标签 类别 分类 情感 标题 正文 句子 编号 序号 评分 星级 日期 时间 用户 作者 来源 问题 回答 意图
     图片 文件 文件名 描述 摘要
 """
@@ -116,7 +119,10 @@ def settle_names(
     if unit.column_names:
         width = len(_without_tail(plain))
         if len(unit.column_names) != width:
-            what = f"has {width} columns, but ingest.source.column_names names {len(unit.column_names)}"
+            what = (
+                f"has {width} columns, but ingest.source.column_names names "
+                f"{len(unit.column_names)}"
+            )
             raise InputError(what, where=unit.name, remedy="name each column, from left to right")
         return header, unit.column_names
     if not header:
@@ -140,7 +146,8 @@ def _is_header(
 def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdict:
     """Return whether a record names the columns of those that follow, as far as it can be told.
 
-    A name of a column is none of the column's own values, no number above numbers, and no long text.
+    A name of a column is none of the column's own values, no number above numbers, and no long
+    text.
     """
     others = [row for row in rows if list(row) != list(first)]
     columns = [_column(others, place) for place in range(len(first))]
@@ -178,7 +185,9 @@ def _column(rows: Sequence[Sequence[str]], place: int) -> list[str]:
 
 
 def _is_name(cell: str) -> bool:
-    """Return whether a cell is a name of a column: words for that, or one such word in an identifier such as review_text."""
+    """Return whether a cell is a name of a column: words for that, or one such word in an
+    identifier such as review_text.
+    """
     words = [word.casefold() for word in _WORDS.findall(cell)]
     if not words or len(words) > 3 or len(cell) > 30:
         return False
@@ -222,7 +231,9 @@ def _is_long(cell: str, values: Sequence[str]) -> bool:
 
 
 def _width(text: str) -> int:
-    """Return the columns that a text takes on a terminal: a Han character says as much as a few letters."""
+    """Return the columns that a text takes on a terminal: a Han character says as much as a few
+    letters.
+    """
     return sum(
         2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text[:1000]
     )
@@ -247,7 +258,9 @@ def _without_tail(names: Sequence[str]) -> list[str]:
 
 
 def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether all rows begin with a number of their own that the header does not name, as R writes them."""
+    """Return whether all rows begin with a number of their own that the header does not name, as R
+    writes them.
+    """
     if len(rows) < 2 or any(len(row) != count + 1 for row in rows):
         return False
     first = [row[0] for row in rows]
@@ -321,7 +334,9 @@ def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> Iterator[lis
 
 
 def _is_quoted(unit: Unit, encoding: str, delimiter: str) -> bool:
-    """Return whether the quotes of a TSV are quotes: many are written without any, and theirs belong to the text."""
+    """Return whether the quotes of a TSV are quotes: many are written without any, and theirs
+    belong to the text.
+    """
     with open_text(unit.paths[0], encoding, unit.name, newline="") as stream:
         try:
             for _ in csv.reader(stream, delimiter=delimiter, strict=True):

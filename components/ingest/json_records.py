@@ -200,7 +200,9 @@ def _as_object(item: Any) -> Any:
 
 
 def _by_column(value: dict[str, Any]) -> Iterator[Any]:
-    """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else the object itself."""
+    """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else
+    the object itself.
+    """
     held = list(value.values())
     if (
         held

@@ -18,7 +18,9 @@ _SHARE = 0.8
 
 
 class PictureIndex:
-    """Pictures by the names that a table may give them: a path, a file name, a file name without suffix."""
+    """Pictures by the names that a table may give them: a path, a file name, a file name without
+    suffix.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
@@ -28,7 +30,9 @@ class PictureIndex:
             self._by_stem[path.stem].append(path)
 
     def matches(self, value: Any) -> list[Path]:
-        """Return the pictures that a value may name; one of the same folders comes before others."""
+        """Return the pictures that a value may name; one of the same folders comes before
+        others.
+        """
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             return []
         name = PurePosixPath(str(value).strip().replace("\\", "/"))

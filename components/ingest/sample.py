@@ -3,7 +3,8 @@
 Two steps, because a task's columns may not be known yet:
 
     columns = scan_columns(params.source, root)     # the columns as the source has them
-    sample = read_sample(params, roles, root)       # rows as ingest would write them, once columns are chosen
+    # Rows as ingest would write them, once columns are chosen:
+    sample = read_sample(params, roles, root)
 """
 
 from __future__ import annotations
@@ -244,7 +245,10 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
         if unit.header is False:
             names.setdefault(unit.columns, []).append(unit.name)
     return [
-        f"without a header: {some(files)}; its columns are called {', '.join(columns)} (ingest.source.column_names)"
+        (
+            f"without a header: {some(files)}; its columns are called {', '.join(columns)} "
+            "(ingest.source.column_names)"
+        )
         for columns, files in names.items()
     ]
 

@@ -40,7 +40,9 @@ _SET = re.compile(r"(set|data|ing)$")
 
 
 def split_of(name: str) -> str | None:
-    """Return the canonical split that a name says as one of its words; None for none, and for two."""
+    """Return the canonical split that a name says as one of its words; None for none, and for
+    two.
+    """
     folded = name.strip().casefold()
     if folded in CANONICAL:
         return CANONICAL[folded]

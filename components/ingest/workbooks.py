@@ -22,7 +22,8 @@ _MAGIC = {b"\xd0\xcf\x11\xe0": "is an old or encrypted Excel file"}
 def sheet_rows(
     unit: Unit, wanted: Layout
 ) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
-    """Return whether the sheet has a header, the names of its columns, and its rows with their numbers.
+    """Return whether the sheet has a header, the names of its columns, and its rows with their
+    numbers.
 
     Args:
         unit: a workbook.

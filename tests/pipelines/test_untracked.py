@@ -19,10 +19,14 @@ from pipelines.untracked import CACHED_REPORTS, check_untracked, record_outputs,
 DVC = """
 stages:
   ingest:
-    cmd: python -c "import pathlib as p; f = p.Path('data/raw'); f.mkdir(parents=True); (f / 'a').write_text('a'); (f / 'b').write_text('b')"
+    cmd: >-
+      python -c "import pathlib as p; f = p.Path('data/raw'); f.mkdir(parents=True);
+      (f / 'a').write_text('a'); (f / 'b').write_text('b')"
     outs: [data/raw]
   tune:
-    cmd: python -c "import pathlib as p; f = p.Path('data/reports'); f.mkdir(); (f / 'trials.csv').write_text('t'); (f / 'tune.json').write_text('{}')"
+    cmd: >-
+      python -c "import pathlib as p; f = p.Path('data/reports'); f.mkdir();
+      (f / 'trials.csv').write_text('t'); (f / 'tune.json').write_text('{}')"
     outs: [data/reports/trials.csv]
     metrics: [{data/reports/tune.json: {cache: false}}]
 """
@@ -30,7 +34,9 @@ stages:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose outputs DVC has written, with a lock and a cache and without records of ours."""
+    """A project whose outputs DVC has written, with a lock and a cache and without records of
+    ours.
+    """
     root = tmp_path_factory.mktemp("dvc") / "p"
     root.mkdir()
     (root / "dvc.yaml").write_text(DVC)
@@ -63,7 +69,8 @@ def test_what_dvc_wrote_is_known_and_written_down(root: Path) -> None:
     assert found(root) == []
     shutil.rmtree(root / ".dvc")
     (root / "dvc.lock").unlink()
-    # The files that were compared with the cache are in the records now; the report that DVC does not cache, too.
+    # The files that were compared with the cache are in the records now; the report that DVC does
+    # not cache, too.
     assert found(root) == []
 
 

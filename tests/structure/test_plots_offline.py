@@ -16,10 +16,18 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / ".dvc" / "plots.html"
 # As much of a browser as the script of the page uses.
 DOM = """
-const made = (name) => ({ name, children: [], attributes: {}, style: {}, textContent: "", gone: false,
-  setAttribute(key, value) { this.attributes[key] = String(value); }, append(...each) { this.children.push(...each); }, remove() { this.gone = true; } });
+const made = (name) => ({
+  name, children: [], attributes: {}, style: {}, textContent: "", gone: false,
+  setAttribute(key, value) { this.attributes[key] = String(value); },
+  append(...each) { this.children.push(...each); },
+  remove() { this.gone = true; },
+});
 const places = {};
-globalThis.document = { createElement: made, createElementNS: (_, name) => made(name), querySelector: (selector) => places[selector] ??= made("div") };
+globalThis.document = {
+  createElement: made,
+  createElementNS: (_, name) => made(name),
+  querySelector: (selector) => places[selector] ??= made("div"),
+};
 """
 SHOW = """
 for (const [selector, spec] of specs) vegaEmbed(selector, spec);

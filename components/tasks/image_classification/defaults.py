@@ -447,7 +447,8 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
     if plain < 1.3 * most + 10:
         return (
             False,
-            "whether mirrored pictures keep their class cannot be told: --set augment.online.flip=true",
+            "whether mirrored pictures keep their class cannot be told: --set "
+            "augment.online.flip=true",
         )
     figures = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
     kept = mirrored >= _KEPT * plain

@@ -77,8 +77,8 @@ def test_text_files_named_after_splits_are_tables_without_header(
     assert set(result.classes) == set(labels)
     assert result.splits == {"train": 36, "validation": 6, "test": 6}
     assert (
-        "without a header (ingest.source.header): cnews.test.txt, cnews.train.txt, cnews.val.txt; its columns: label, text"
-        in result.notes
+        "without a header (ingest.source.header): cnews.test.txt, cnews.train.txt, "
+        "cnews.val.txt; its columns: label, text" in result.notes
     )
     with pytest.raises(
         InputError, match=r"looks like a row, not like a header\n.*ingest.source.column_names"
@@ -106,7 +106,8 @@ def test_plain_text_files_named_after_splits_are_refused(tmp_path: Path, ingest:
     write(tmp_path, {"d/train.txt": "a b\nc\n", "d/test.txt": "e\n"})
     with pytest.raises(
         InputError,
-        match=r"named after splits, and their lines have no label: test.txt, train.txt\n.*a tab between them",
+        match=r"named after splits, and their lines have no label: test.txt, train.txt\n"
+        r".*a tab between them",
     ):
         ingest(source=files("d"))
 
@@ -134,7 +135,8 @@ def test_test_pictures_without_classes_have_no_label(tmp_path: Path, ingest: Ing
     )
     result = ingest(task="pictures", source=files("d"))
     assert result.classes == {"cats": 4, "dogs": 4}
-    # Only train has labels, so that the other splits are made of it; what has none stays in its own.
+    # Only train has labels, so that the other splits are made of it; what has none stays in its
+    # own.
     assert result.splits == {None: 8, "test": 3}
     assert {row["origin"] for row in result.rows if row["label"] is None} == {
         f"test/{number}.png" for number in range(3)

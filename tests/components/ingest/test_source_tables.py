@@ -1,4 +1,6 @@
-"""Tables of text and workbooks: headers that are there or not, delimiters, and what Excel and pandas leave behind."""
+"""Tables of text and workbooks: headers that are there or not, delimiters, and what Excel and
+pandas leave behind.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,8 @@ def test_a_table_without_a_header_keeps_its_first_row(tmp_path: Path, ingest: In
     )
     with pytest.raises(
         InputError,
-        match="has no column 'text'; its columns: 'column_1', 'column_2'; its first line looks like a row",
+        match="has no column 'text'; its columns: 'column_1', 'column_2'; "
+        "its first line looks like a row",
     ):
         ingest(source=files("a.csv"), out="c")
     with pytest.raises(InputError, match=r"has 2 columns, but ingest.source.column_names names 3"):

@@ -95,7 +95,9 @@ def test_the_settings_are_valid_params() -> None:
 
 
 def test_letters_are_never_mirrored_and_symmetric_pictures_are() -> None:
-    """A bar at the left edge is one class, at the right edge the other: mirrored they change places."""
+    """A bar at the left edge is one class, at the right edge the other: mirrored they change
+    places.
+    """
     sided = []
     for number in range(120):
         pixels = RNG.integers(0, 60, (16, 16))
