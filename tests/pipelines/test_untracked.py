@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -162,12 +163,9 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 
 def test_the_reports_that_dvc_caches_are_those_of_dvc_yaml() -> None:
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
-    cached = {
-        out.partition("/")[2]
-        for stage in stages.values()
-        for out in stage.get("outs", ())
-        if isinstance(out, str)
-    }
-    outputs = {path for stage in STAGES.values() for path in stage.outputs.values()}
+    cached = set()
+    for stage in stages.values():
+        cached |= {out.partition("/")[2] for out in stage.get("outs", ()) if isinstance(out, str)}
+    outputs = set(chain.from_iterable(stage.outputs.values() for stage in STAGES.values()))
     assert {path for path in cached if path.endswith(".json")} == CACHED_REPORTS
     assert {path for path in outputs if not path.endswith(".json")} <= cached

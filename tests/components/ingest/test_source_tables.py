@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -396,7 +397,7 @@ def test_a_table_alone_has_names_and_no_pictures(tmp_path: Path, ingest: Ingest)
 
 
 def test_a_table_beside_class_folders_is_left_out(tmp_path: Path, ingest: Ingest) -> None:
-    draw(tmp_path / "d", *(f"{label}/{number}.png" for label in "ab" for number in range(6)))
+    draw(tmp_path / "d", *(f"{label}/{number}.png" for label, number in product("ab", range(6))))
     (tmp_path / "d" / "about.csv").write_text("name,value\nmade,2024\nby,me\n")
     result = ingest(task="pictures", source=files("d"))
     assert (
