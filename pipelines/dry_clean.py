@@ -46,13 +46,13 @@ class DryClean:
     @property
     def conflicts(self) -> int:
         """Return the rows whose inputs are equal and whose labels are not."""
-        return sum(each.total() for each in self.labels_of.values() if len(each) > 1)
+        return sum(counts.total() for counts in self.labels_of.values() if len(counts) > 1)
 
     @property
     def duplicates(self) -> int:
         """Return the rows that repeat one with the same label."""
-        agreeing = [each for each in self.labels_of.values() if len(each) == 1]
-        return sum(each.total() - 1 for each in agreeing)
+        agreeing = [counts for counts in self.labels_of.values() if len(counts) == 1]
+        return sum(counts.total() - 1 for counts in agreeing)
 
     def targets(self, boilerplate: int) -> Counter[str]:
         """Return the rows of each target that are left without repetitions and conflicts.

@@ -25,8 +25,8 @@ class GitOutput:
     @property
     def owner_remedy(self) -> str:
         """Git's own command to trust a checkout of another user; "" where that is not the fault."""
-        found = _REMEDY.search(self.error)
-        return found[0].strip() if found else ""
+        match = _REMEDY.search(self.error)
+        return match[0].strip() if match else ""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def checkout(root: Path) -> Checkout:
         return Checkout("", "false") if no_repository else Checkout("unknown", "unknown", top)
     head = run_git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     # What the run itself writes (locks, reports) does not make the tree dirty.
-    own = (":(exclude)*dvc.lock", ":(exclude)data")
-    status = run_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *own)
+    excluded = (":(exclude)*dvc.lock", ":(exclude)data")
+    status = run_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
     if status.code:
         return Checkout(head.out, "unknown", status)
     return Checkout(head.out, "true" if status.out else "false")

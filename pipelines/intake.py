@@ -90,8 +90,8 @@ def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Itera
         table, refused = shaped(chunk, wanted, unit, key)
         intake.read += len(chunk)
         intake.refused.update(refused["reason"].to_pylist())
-        room = _REFUSALS - len(intake.refusals)
-        for row in refused.slice(0, room).to_pylist():
+        limit = _REFUSALS - len(intake.refusals)
+        for row in refused.slice(0, limit).to_pylist():
             intake.refusals.append(RefusedRow(row["origin"], row["reason"], row["excerpt"]))
         intake.splits.update(split for split in table["split"].to_pylist() if split is not None)
         for row in table.to_pylist():

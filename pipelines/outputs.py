@@ -73,20 +73,20 @@ def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str
     for other in dict.fromkeys([*pipeline_names(root), name]):
         owned += output_paths(other, state=state)
     owned += [Owned(folder, owner) for folder, owner in _INTERNAL.items()]
-    given = root / path
-    spellings = {_lexical(given), _real(given)}
+    target = root / path
+    spellings = {_lexical(target), _real(target)}
     safe = f"{SAFE}/{name}/"
-    for each in owned:
-        places = {_lexical(root / each.path), _real(root / each.path)}
+    for output in owned:
+        places = {_lexical(root / output.path), _real(root / output.path)}
         if any(starmap(_within, product(spellings, places))):
             way = f"move it to {safe} and name it there"
             loss = "what is there is deleted when the pipeline runs"
-            return f"{path!r} lies in {each.path}, {each.owner}: {loss}; {way}"
-    for each in owned:
-        places = {_lexical(root / each.path), _real(root / each.path)}
+            return f"{path!r} lies in {output.path}, {output.owner}: {loss}; {way}"
+    for output in owned:
+        places = {_lexical(root / output.path), _real(root / output.path)}
         if any(starmap(_within, product(places, spellings))):
             way = f"name a folder that holds the source alone, such as {safe}"
-            return f"{path!r} holds {each.path}, {each.owner}: {way}"
+            return f"{path!r} holds {output.path}, {output.owner}: {way}"
     return None
 
 
@@ -118,9 +118,9 @@ def check_new_outputs(root: Path, name: str) -> None:
     Raises:
         InputError: something lies where it would write, or another pipeline reads from there.
     """
-    found = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
-    if found:
-        what = f"there are files already where pipeline {name} would write: {listed(found)}"
+    files = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
+    if files:
+        what = f"there are files already where pipeline {name} would write: {listed(files)}"
         raise InputError(
             what,
             where="NAME",
@@ -134,9 +134,9 @@ def check_new_outputs(root: Path, name: str) -> None:
 
 
 def _overlaps(root: Path, name: str, source: str) -> bool:
-    places = [_real(root / each.path) for each in output_paths(name)]
-    given = _real(root / source)
-    return any(_within(given, place) or _within(place, given) for place in places)
+    places = [_real(root / output.path) for output in output_paths(name)]
+    target = _real(root / source)
+    return any(_within(target, path) or _within(path, target) for path in places)
 
 
 def _source_of(root: Path, name: str) -> str | None:

@@ -96,8 +96,8 @@ class _DvcKnowledge:
             return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.cache))
         size = path.stat().st_size
         if digest and size > _LARGE:
-            kept = self.object(digest)
-            return kept.is_file() and kept.stat().st_size == size
+            cached_file = self.object(digest)
+            return cached_file.is_file() and cached_file.stat().st_size == size
         if size > _LARGE:
             return False
         content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -156,13 +156,13 @@ def check_untracked(
     Raises:
         InputError: there are such files; names them.
     """
-    found = untracked(root, data, lock, stages)
-    if not found:
+    files = untracked(root, data, lock, stages)
+    if not files:
         return
-    count = "1 file" if len(found) == 1 else f"{len(found):,} files"
+    count = "1 file" if len(files) == 1 else f"{len(files):,} files"
     what = (
         f"the next run would delete {count} that no run wrote or that a person changed: "
-        f"{listed(found)}"
+        f"{listed(files)}"
     )
     raise InputError(
         what,
@@ -219,8 +219,8 @@ def _files_below(path: Path, relative: str) -> Iterator[tuple[str, Path]]:
 
 
 def _stat(path: Path) -> Stat:
-    found = path.lstat()
-    return found.st_size, found.st_mtime_ns
+    stat = path.lstat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _record_file(root: Path, data: str, stage: str) -> Path:

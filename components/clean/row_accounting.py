@@ -58,8 +58,8 @@ class Entry:
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest and the report hold."""
-        found = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
-        return found | (
+        entry = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
+        return entry | (
             {"share_lost": round(self.share_lost, 6)} if self.share_lost is not None else {}
         )
 
@@ -93,26 +93,26 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
     details: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for changes, count in rows.changes():
         for column, kinds in json.loads(changes).items():
-            for kind, (taken, before, detail) in kinds.items():
-                place = (column, kind)
-                counts[place] += count
-                lost[place] += taken * count
-                whole[place] += before * count
-                details[place][detail] += count
+            for kind, (amount, before, detail) in kinds.items():
+                key = (column, kind)
+                counts[key] += count
+                lost[key] += amount * count
+                whole[key] += before * count
+                details[key][detail] += count
     entries = []
     for column, kind in sorted(counts):
-        place = (column, kind)
+        key = (column, kind)
         summary = Summary(
-            counts[place], total, lost[place], whole[place], dict(details[place].most_common())
+            counts[key], total, lost[key], whole[key], dict(details[key].most_common())
         )
         message = fields[column].tell(kind, summary)
         entries.append(
             Entry(
                 f"{column}_{kind}",
-                counts[place],
+                counts[key],
                 total,
                 message,
-                share_lost=lost[place] / whole[place],
+                share_lost=lost[key] / whole[key],
             )
         )
     return entries
@@ -125,14 +125,14 @@ def quarantined(
     by_reason: dict[str, list[str]] = defaultdict(list)
     for entry in rejected:
         by_reason[entry["reason"]].append(entry["origin"])
-    knobs: dict[str, str] = {}
+    remedies: dict[str, str] = {}
     for field in fields.values():
-        knobs |= field.knobs
+        remedies |= field.knobs
     entries = []
     for reason, origins in sorted(by_reason.items()):
-        knob = f": {knobs[reason]}" if reason in knobs else ""
+        remedy = f": {remedies[reason]}" if reason in remedies else ""
         message = (
-            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){knob}"
+            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){remedy}"
         )
         entries.append(Entry(reason, len(origins), rows, message, removes=True))
     return entries
@@ -188,8 +188,8 @@ def dropped(
         _, first, counts = np.unique(rows.equal[often], return_index=True, return_counts=True)
         common = np.argsort(-counts, kind="stable")[:_EXAMPLES]
         examples = ", ".join(
-            f"{name}: {counts[place]:,} times"
-            for name, place in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
+            f"{name}: {counts[index]:,} times"
+            for name, index in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
         )
         message = (
             f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs "
@@ -244,17 +244,17 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
     lines = []
     for names in alike.values():
         if len(names) > 1:
-            shown = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
+            listed = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
             lines.append(
                 "labels alike but for case, width or spaces count as different classes "
-                f"({shown}): ingest.label_case: fold, or ingest.labels"
+                f"({listed}): ingest.label_case: fold, or ingest.labels"
             )
     for name in sorted(counts):
         if _folded(name) in _MISSING:
-            shown = _printable(name)
+            label = _printable(name)
             lines.append(
-                f"the label {shown!r} of {counts[name]:,} rows counts as a class; "
-                f"if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: "
+                f"the label {label!r} of {counts[name]:,} rows counts as a class; "
+                f"if it means none: ingest.labels: {{{json.dumps(label, ensure_ascii=False)}: "
                 f"null}}"
             )
     return lines

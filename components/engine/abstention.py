@@ -69,15 +69,15 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
     )
     level = _LEVEL / _STARTS
     for start in starts:
-        place = start
+        index = start
         # The sequence goes on while it holds; the one before it, with more answers, has
         # already failed.
         while (
-            place < len(thresholds) and upper_bound(wrong[place], answered[place], level) <= share
+            index < len(thresholds) and upper_bound(wrong[index], answered[index], level) <= share
         ):
-            place += 1
-        if place > start:
-            return float(thresholds[place - 1])
+            index += 1
+        if index > start:
+            return float(thresholds[index - 1])
     return math.inf
 
 
@@ -148,11 +148,11 @@ def coverage_report(
     chosen = np.unique(ends[np.searchsorted(ends, wanted)])
     curve = [
         {
-            "coverage": (place + 1) / len(ranked),
-            "accuracy": 1 - int(wrong[place]) / (place + 1),
-            "threshold": float(ranked[place]),
+            "coverage": (index + 1) / len(ranked),
+            "accuracy": 1 - int(wrong[index]) / (index + 1),
+            "threshold": float(ranked[index]),
         }
-        for place in chosen.tolist()
+        for index in chosen.tolist()
     ]
     shares = []
     for stated in _SHARES:

@@ -64,10 +64,10 @@ _JAPANESE = 0.2
 def script_of(char: str) -> str:
     """Return the script of a letter; "other" of one without a name here."""
     code = ord(char)
-    place = bisect.bisect_right(_STARTS, code) - 1
-    if place < 0:
+    position = bisect.bisect_right(_STARTS, code) - 1
+    if position < 0:
         return OTHER
-    _, end, name = _BLOCKS[place]
+    _, end, name = _BLOCKS[position]
     return name if code <= end else OTHER
 
 

@@ -126,7 +126,7 @@ def settle_names(
             raise InputError(what, where=unit.name, remedy="name each column, from left to right")
         return header, unit.column_names
     if not header:
-        return False, tuple(f"column_{place}" for place in range(1, len(first) + 1))
+        return False, tuple(f"column_{number}" for number in range(1, len(first) + 1))
     return True, _header_names(plain, rows)
 
 
@@ -150,7 +150,7 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     text.
     """
     others = [row for row in rows if list(row) != list(first)]
-    columns = [_column(others, place) for place in range(len(first))]
+    columns = [_column(others, index) for index in range(len(first))]
     repeated = [
         bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)
     ]
@@ -179,9 +179,9 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     return "unclear"
 
 
-def _column(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+def _column(rows: Sequence[Sequence[str]], index: int) -> list[str]:
     """Return the values of one column; a row that is too short has none."""
-    return [_plain(row[place]) for row in rows if place < len(row)]
+    return [_plain(row[index]) for row in rows if index < len(row)]
 
 
 def _is_name(cell: str) -> bool:
@@ -207,7 +207,7 @@ def is_header_line(line: str) -> bool:
 def _is_counted(first: Sequence[str]) -> bool:
     """Return whether the cells count from 0, as pandas names columns that have no names."""
     named = list(first[1:]) if first and not first[0] else list(first)
-    return len(named) > 1 and named == [str(place) for place in range(len(named))]
+    return len(named) > 1 and named == [str(index) for index in range(len(named))]
 
 
 def _is_number(cell: str) -> bool:
@@ -247,14 +247,14 @@ def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[
         names = list(plain)
     if _has_row_names(len(names), rows):
         names = ["", *names]
-    return tuple(name or f"column_{place}" for place, name in enumerate(names, 1))
+    return tuple(name or f"column_{number}" for number, name in enumerate(names, 1))
 
 
 def _without_tail(names: Sequence[str]) -> list[str]:
-    kept = list(names)
-    while kept and not kept[-1]:
-        kept.pop()
-    return kept
+    shorter = list(names)
+    while shorter and not shorter[-1]:
+        shorter.pop()
+    return shorter
 
 
 def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
@@ -286,10 +286,10 @@ def _preamble(lines: Sequence[str]) -> tuple[int, str | None]:
 
 
 def _blank(lines: Sequence[str], start: int) -> int:
-    place = start
-    while place < len(lines) and not lines[place].strip(_INVISIBLE + "\r\n" + DELIMITERS):
-        place += 1
-    return place
+    index = start
+    while index < len(lines) and not lines[index].strip(_INVISIBLE + "\r\n" + DELIMITERS):
+        index += 1
+    return index
 
 
 def _delimiter(unit: Unit, lines: Sequence[str]) -> str:

@@ -126,8 +126,8 @@ def _numbered(values: Iterable[Any]) -> Iterator[Record | Bad]:
 def _record(row: int, value: Any, text: str | None) -> Record | Bad:
     if isinstance(value, dict):
         return Record(row, value)
-    shown = json.dumps(value, ensure_ascii=False) if text is None else text
-    return Bad(row, "not_an_object", shown[:150].strip())
+    excerpt = json.dumps(value, ensure_ascii=False) if text is None else text
+    return Bad(row, "not_an_object", excerpt[:150].strip())
 
 
 @dataclass
@@ -196,7 +196,7 @@ def _as_object(item: Any) -> Any:
     """Return a record of values without names as one with names."""
     if not isinstance(item, list):
         return item
-    return {f"column_{place}": value for place, value in enumerate(item, 1)}
+    return {f"column_{number}": value for number, value in enumerate(item, 1)}
 
 
 def _by_column(value: dict[str, Any]) -> Iterator[Any]:

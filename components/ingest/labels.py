@@ -49,10 +49,10 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
     if missing := rows[wanted.target.name].null_count:
         notes.append(f"{missing:,} rows have no label: clean.unlabelled says what becomes of them")
     for group in alike_labels(classes)[:_MOST_SHOWN]:
-        shown = ", ".join(f"{label!r} ({classes[label]:,} rows)" for label in group)
+        listed = ", ".join(f"{label!r} ({classes[label]:,} rows)" for label in group)
         renames = ", ".join(f"{label}: {group[0]}" for label in group[1:])
         notes.append(
-            f"labels that differ only in case: {shown}; "
+            f"labels that differ only in case: {listed}; "
             f"ingest.label_case: fold makes them one, or ingest.labels: {{{renames}}}"
         )
     for label in [label for label in classes if label.casefold() in _NO_LABEL][:_MOST_SHOWN]:

@@ -86,24 +86,24 @@ def with_pictures(
 
 
 def _read(record: Record, value: Any, index: PictureIndex, limit: int) -> Record | Bad:
-    found = index.matches(value)
-    if not found:
+    matches = index.matches(value)
+    if not matches:
         return Bad(record.row, "no_such_picture", str(value))
-    if len(found) > 1:
+    if len(matches) > 1:
         return Bad(
             record.row,
             "several_pictures",
-            f"{value} may be {found[0].parent.name} or {found[1].parent.name}",
+            f"{value} may be {matches[0].parent.name} or {matches[1].parent.name}",
         )
-    size = found[0].stat().st_size
+    size = matches[0].stat().st_size
     if size > limit:
-        return Bad(record.row, "too_large", f"{found[0].name}: {size} bytes")
+        return Bad(record.row, "too_large", f"{matches[0].name}: {size} bytes")
     try:
-        content = found[0].read_bytes()
+        content = matches[0].read_bytes()
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}",
             where=str(value),
             remedy="see that the file may be read",
         ) from None
-    return replace(record, values={**record.values, PICTURE: content}, picture=found[0].name)
+    return replace(record, values={**record.values, PICTURE: content}, picture=matches[0].name)

@@ -40,21 +40,21 @@ def with_gates(page: str, pipeline: str, made: Release) -> str:
     return before + _section(pipeline, made) + after
 
 
-def _section(pipeline: str, made: Release) -> str:
-    gates = from_rows(made.gates)
+def _section(pipeline: str, release: Release) -> str:
+    gates = from_rows(release.gates)
     refused = (
         ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False)
-        or made.why
+        or release.why
     )
-    outcome = _OUTCOMES.get(made.decision, made.decision).format(
-        version=made.version, refused=refused
+    outcome = _OUTCOMES.get(release.decision, release.decision).format(
+        version=release.version, refused=refused
     )
     before = (
-        f" Before it, version {made.before} was champion."
-        if made.before and made.before != made.version
+        f" Before it, version {release.before} was champion."
+        if release.before and release.before != release.version
         else ""
     )
-    review = f"gristmill review show{argument(pipeline)} {made.version}"
+    review = f"gristmill review show{argument(pipeline)} {release.version}"
     command = f"<code>{escape(review)}</code>"
     return "\n".join(
         [

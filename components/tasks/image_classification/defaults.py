@@ -450,9 +450,9 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
             "whether mirrored pictures keep their class cannot be told: --set "
             "augment.online.flip=true",
         )
-    figures = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
-    kept = mirrored >= _KEPT * plain
-    return kept, f"the nearest mean finds the class of {figures}"
+    shares = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
+    keeps_class = mirrored >= _KEPT * plain
+    return keeps_class, f"the nearest mean finds the class of {shares}"
 
 
 def _means(
