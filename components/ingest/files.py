@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from components.core.errors import InputError
@@ -395,7 +395,7 @@ def _class_folders(files: Named, source: Files) -> Listing:
         folders[name.parent].append(path)
     level = _split_level(list(folders))
     # A folder of a split that has class folders is none of them: its own files have no place.
-    parents = {parent for folder in folders for parent in folder.parents}
+    parents = set(chain.from_iterable(folder.parents for folder in folders))
     listing = Listing([])
     for folder, paths in folders.items():
         split, label = _placed(folder, level)

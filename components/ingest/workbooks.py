@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, time
 from itertools import islice
 from typing import Any
@@ -22,7 +22,8 @@ _MAGIC = {b"\xd0\xcf\x11\xe0": "is an old or encrypted Excel file"}
 def sheet_rows(
     unit: Unit, wanted: Layout
 ) -> tuple[bool, tuple[str, ...], Iterator[tuple[int, list[Any]]]]:
-    """Return whether the sheet has a header, the names of its columns, and its rows with their numbers.
+    """Return whether the sheet has a header, the names of its columns, and its rows with their
+    numbers.
 
     Args:
         unit: a workbook.
@@ -53,27 +54,36 @@ def sheet_rows(
         raise InputError(
             "has no sheet with rows", where=unit.name, remedy="put rows into its first sheet"
         )
-    name = _chosen(
-        unit,
-        list(sheets),
-        {title: [str(cell) for cell in next(_rows(sheet))[1]] for title, sheet in sheets.items()},
-        wanted,
-    )
-    first = next(_rows(sheets[name]))[1]
-    sample = [
-        [_shown(cell) for cell in row] for _, row in islice(_rows(sheets[name]), 1, _SAMPLE_ROWS)
-    ]
-    header, names = settle_names(unit, [_shown(cell) for cell in first], sample, wanted)
+    firsts = {title: next(_rows(sheet))[1] for title, sheet in sheets.items()}
+    name = _chosen(unit, firsts, wanted)
+    first, *sample = [_shown_row(row) for _, row in islice(_rows(sheets[name]), _SAMPLE_ROWS)]
+    header, names = settle_names(unit, first, sample, wanted)
     return header, names, _rows(sheets[name])
 
 
-def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], wanted: Layout) -> str:
+def _shown_row(row: Sequence[Any]) -> list[str]:
+    return [_shown(cell) for cell in row]
+
+
+def _chosen(unit: Unit, firsts: Mapping[str, Sequence[Any]], wanted: Layout) -> str:
+    """Return the title of the sheet to read: the only one, or the only one with all columns.
+
+    Args:
+        unit: the workbook.
+        firsts: title -> the first row of the sheet.
+        wanted: the columns to read.
+
+    Raises:
+        InputError: several sheets could be meant.
+    """
+    titles = list(firsts)
     if len(titles) == 1:
         return titles[0]
-    required = [column.source for column in wanted.columns if column.must]
-    fitting = [
-        title for title in titles if required and all(name in first[title] for name in required)
-    ]
+    required = {column.source for column in wanted.columns if column.must}
+    fitting = []
+    for title, first in firsts.items():
+        if required and required <= set(map(str, first)):
+            fitting.append(title)
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(map(repr, titles))
