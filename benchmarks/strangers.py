@@ -71,9 +71,11 @@ class Project:
         self.stranger = stranger
         self.data = data
         self.pipeline = f"stranger-{stranger.name}"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
+        }
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self.environment = {**kept, "PYTHONPATH": str(root), "PATH": path}
+        self.environment = {**environment, "PYTHONPATH": str(root), "PATH": path}
 
     def clone(self) -> str:
         """Clone the repository and return the commit."""
@@ -154,7 +156,9 @@ class Project:
         column = "text" if self.stranger.task == TEXT else "image"
         values = dict(zip(raw["id"].to_pylist(), raw[column].to_pylist(), strict=True))
         tables = {split: read_table(self._output("clean"), split) for split in SPLITS}
-        names = {label for table in tables.values() for label in table["label"].to_pylist()}
+        names: set[str] = set()
+        for table in tables.values():
+            names.update(table["label"].to_pylist())
         classes = sorted(names)
         index = {name: number for number, name in enumerate(classes)}
         parts = {}
@@ -180,9 +184,9 @@ def wrong_columns(options: Sequence[str], columns: Mapping[str, str]) -> list[st
     wrong = []
     for option, expected in zip(options[::2], options[1::2], strict=True):
         role = option.removeprefix("--")
-        taken = columns.get(role, role)
-        if taken != expected:
-            wrong.append(f"{role}: {taken} instead of {expected}")
+        chosen = columns.get(role, role)
+        if chosen != expected:
+            wrong.append(f"{role}: {chosen} instead of {expected}")
     return wrong
 
 
@@ -261,10 +265,10 @@ def compare(
 
 def results_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the results that are kept, by the name of the set."""
-    kept = {}
+    results = {}
     for path in sorted((folder / "results").glob("*.json")):
-        kept[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-    return kept
+        results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return results
 
 
 def left_to_do(names: Sequence[str], kept: Mapping[str, Any], again: bool) -> list[str]:
@@ -310,13 +314,13 @@ def misread(stranger: Stranger, classes: int, test_rows: int) -> list[str]:
 
     Clean may remove a tenth of a canonical split as duplicates of other rows.
     """
-    found = []
+    differences = []
     if classes != stranger.classes:
-        found.append(f"{classes} classes instead of {stranger.classes}")
+        differences.append(f"{classes} classes instead of {stranger.classes}")
     expected = stranger.test_rows
     if expected is not None and not 0.9 * expected <= test_rows <= expected:
-        found.append(f"{test_rows:,} test rows instead of the canonical {expected:,}")
-    return found
+        differences.append(f"{test_rows:,} test rows instead of the canonical {expected:,}")
+    return differences
 
 
 def fit_yardstick(stranger: Stranger, parts: Mapping[str, Part]) -> Yardstick:
@@ -433,10 +437,10 @@ def table_row(name: str, result: Mapping[str, Any]) -> str:
 
 def notes(result: Mapping[str, Any]) -> str:
     """Return what `new` had to be told, what it guessed wrong, and what was misread."""
-    found = list(result["new"]["wrong"])
-    if result["new"]["options"] and not found:
-        found.append("asked for " + " ".join(result["new"]["options"]))
-    return "; ".join([*found, *result["misread"]])
+    remarks = list(result["new"]["wrong"])
+    if result["new"]["options"] and not remarks:
+        remarks.append("asked for " + " ".join(result["new"]["options"]))
+    return "; ".join([*remarks, *result["misread"]])
 
 
 def selected(names: Sequence[str]) -> list[Stranger]:

@@ -18,8 +18,9 @@ import subprocess
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,9 @@ def sampled(rows: list[Any], limit: int) -> list[Any]:
     return [rows[index] for index in sorted(chosen)]
 
 
-def write_csv(path: Path, header: list[str], rows: list[list[str]], delimiter: str = ",") -> None:
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
+) -> None:
     """Write a table with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = io.StringIO(newline="")
@@ -209,9 +212,8 @@ def slovene_comments(archive: Path, target: Path) -> None:
     """Write a CSV of comments in Slovene with the topic of the article."""
     header, rows = orange_table(member(archive, r"slo-opinion-corpus\.tab$"))
     names = ("ID", "CreatedDateTimeUtc", "User", "Category", "Content")
-    keep = [header.index(name) for name in names]
-    chosen = [[row[index] for index in keep] for row in rows]
-    write_csv(target / "comments.csv", [header[index] for index in keep], chosen, delimiter=";")
+    chosen = itemgetter(*(header.index(name) for name in names))
+    write_csv(target / "comments.csv", names, map(chosen, rows), delimiter=";")
 
 
 def film_reviews(archive: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from components.clean.rows import inputs_of, target_of
 from components.core.errors import InputError
 from components.fields.base import Reject
-from components.ingest.rows import Refusal
+from components.ingest.rows import RefusedRow
 from components.tasks import base
 from components.tasks.base import Setting
 
@@ -34,7 +34,7 @@ class DryClean:
     # whether each row of the source was looked at
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedRow] = field(default_factory=list)
     # SHA-256 of the inputs -> rows by label
     labels_of: dict[bytes, Counter[str]] = field(default_factory=dict)
 
@@ -46,13 +46,13 @@ class DryClean:
     @property
     def conflicts(self) -> int:
         """Return the rows whose inputs are equal and whose labels are not."""
-        return sum(each.total() for each in self.labels_of.values() if len(each) > 1)
+        return sum(counts.total() for counts in self.labels_of.values() if len(counts) > 1)
 
     @property
     def duplicates(self) -> int:
         """Return the rows that repeat one with the same label."""
-        agreeing = [each for each in self.labels_of.values() if len(each) == 1]
-        return sum(each.total() - 1 for each in agreeing)
+        agreeing = [counts for counts in self.labels_of.values() if len(counts) == 1]
+        return sum(counts.total() - 1 for counts in agreeing)
 
     def targets(self, boilerplate: int) -> Counter[str]:
         """Return the rows of each target that are left without repetitions and conflicts.
@@ -109,7 +109,7 @@ def _look(
         if label is not None:
             dry.refused[reject.reason] += 1
             if len(dry.refusals) < _REFUSALS:
-                dry.refusals.append(Refusal(row["origin"], reject.reason, reject.detail))
+                dry.refusals.append(RefusedRow(row["origin"], reject.reason, reject.detail))
         return
     key = hashlib.sha256(base.row_key(fields, inputs, values).encode()).digest()
     dry.labels_of.setdefault(key, Counter())[label] += 1

@@ -15,7 +15,7 @@ _REMEDY = re.compile(r"git config --global --add safe\.directory \S.*")
 
 
 @dataclass(frozen=True)
-class Answer:
+class GitOutput:
     """What a git command printed."""
 
     code: int
@@ -25,8 +25,8 @@ class Answer:
     @property
     def owner_remedy(self) -> str:
         """Git's own command to trust a checkout of another user; "" where that is not the fault."""
-        found = _REMEDY.search(self.error)
-        return found[0].strip() if found else ""
+        match = _REMEDY.search(self.error)
+        return match[0].strip() if match else ""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Checkout:
 
     commit: str  # "" without a repository or a commit, "unknown" where git refuses to tell
     dirty: Literal["true", "false", "unknown"]
-    refusal: Answer | None = None
+    refusal: GitOutput | None = None
 
 
 def run_git(
@@ -43,7 +43,7 @@ def run_git(
     *words: str,
     env: Mapping[str, str] | None = None,
     timeout_s: float | None = _PATIENCE_S,
-) -> Answer:
+) -> GitOutput:
     """Run a git command and return what it printed.
 
     Args:
@@ -64,10 +64,10 @@ def run_git(
             timeout=timeout_s,
         )
     except FileNotFoundError:
-        return Answer(127, "", "git is not installed")
+        return GitOutput(127, "", "git is not installed")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Answer(126, "", str(error))
-    return Answer(done.returncode, done.stdout.strip(), done.stderr.strip())
+        return GitOutput(126, "", str(error))
+    return GitOutput(done.returncode, done.stdout.strip(), done.stderr.strip())
 
 
 def checkout(root: Path) -> Checkout:
@@ -78,15 +78,18 @@ def checkout(root: Path) -> Checkout:
         return Checkout("", "false") if no_repository else Checkout("unknown", "unknown", top)
     head = run_git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     # What the run itself writes (locks, reports) does not make the tree dirty.
-    own = (":(exclude)*dvc.lock", ":(exclude)data")
-    status = run_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *own)
+    excluded = (":(exclude)*dvc.lock", ":(exclude)data")
+    status = run_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
     if status.code:
         return Checkout(head.out, "unknown", status)
     return Checkout(head.out, "true" if status.out else "false")
 
 
-def refusal_text(answer: Answer) -> str:
+def refusal_text(answer: GitOutput) -> str:
     """Return what git refused, what follows for a run, and git's own remedy."""
     reason = answer.error.splitlines()[0] if answer.owner_remedy else answer.error
     remedy = answer.owner_remedy or "gristmill doctor"
-    return f"git does not tell the commit of this checkout: {reason}\n    commit and changes are recorded as unknown. To mend it: {remedy}"
+    return (
+        f"git does not tell the commit of this checkout: {reason}\n    commit and changes are "
+        f"recorded as unknown. To mend it: {remedy}"
+    )

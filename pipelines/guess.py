@@ -100,8 +100,8 @@ def choose_columns(
             candidates = [_in_words(seen, candidates)]
         free = _free(seen, [named.text] if named.text else [])
         columns[role] = _only(candidates, free, "--label", "the label", ask)
-    taken = list(columns.values())
-    inputs = [named.text] if named.text else _inputs(seen, wanted, taken)
+    used = list(columns.values())
+    inputs = [named.text] if named.text else _inputs(seen, wanted, used)
     if wanted.input.type == pa.binary() and not inputs:
         raise GristmillError(
             f"no column of this table holds pictures: there are {_first_names(seen)}",
@@ -110,7 +110,7 @@ def choose_columns(
             "Parquet with the bytes of pictures, or a folder for each class",
         )
     what = f"the {wanted.input.name}"
-    column = _only(inputs, _free(seen, taken), "--text", what, ask)
+    column = _only(inputs, _free(seen, used), "--text", what, ask)
     return {wanted.input.name: column, **columns}
 
 
@@ -120,7 +120,7 @@ def _first_names(seen: SourceColumns) -> str:
     return f"{', '.join(map(repr, names[:10]))}{more}"
 
 
-def _free(seen: SourceColumns, taken: Collection[str]) -> dict[str, ColumnSample]:
+def _free(seen: SourceColumns, used: Collection[str]) -> dict[str, ColumnSample]:
     # An id may be the name of a picture.
     hidden = {
         name for name in _NO_INPUT if name in seen.columns and not seen.columns[name].is_picture
@@ -128,7 +128,7 @@ def _free(seen: SourceColumns, taken: Collection[str]) -> dict[str, ColumnSample
     return {
         name: column
         for name, column in seen.columns.items()
-        if name not in hidden and name not in taken
+        if name not in hidden and name not in used
     }
 
 
@@ -152,10 +152,10 @@ def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
     return [name for name, column in free.items() if is_class_like(column)]
 
 
-def _inputs(seen: SourceColumns, wanted: Layout, taken: Collection[str]) -> list[str]:
+def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[str]:
     """Return the columns that may hold the input: the longest, and those nearly as long."""
     kind = wanted.input.type
-    free = {name: each for name, each in _free(seen, taken).items() if each.kind == kind}
+    free = {name: each for name, each in _free(seen, used).items() if each.kind == kind}
     if wanted.input.name in free:
         return [wanted.input.name]
     longest = max((column.mean for column in free.values()), default=0.0)
@@ -179,11 +179,11 @@ def _only(
     if candidates:
         could = f"{what} could be {' or '.join(map(repr, candidates))}"
         raise GristmillError(could, where="--data", remedy=f"say which: {option} COLUMN")
-    told = ": no column is left for it"
+    reason = ": no column is left for it"
     if choices:
-        told = f": there are {', '.join(map(repr, choices))}"
+        reason = f": there are {', '.join(map(repr, choices))}"
     raise GristmillError(
-        f"which column holds {what} cannot be told{told}",
+        f"which column holds {what} cannot be told{reason}",
         where="--data",
         remedy=f"say which: {option} COLUMN",
     )

@@ -1,4 +1,6 @@
-"""Stages on little data run in their own process: for a few hundred rows, Ray's start takes longer than the work."""
+"""Stages on little data run in their own process: for a few hundred rows, Ray's start takes longer
+than the work.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _EARLY = ("train", "evaluate")
 
 
 def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
-    """Return whether a stage does without Ray. It depends on params and data alone, and the outputs have the same bytes either way.
+    """Return whether a stage does without Ray.
+
+    It depends on params and data alone, and the outputs have the same bytes either way.
 
     Args:
         params: of the pipeline.
@@ -52,7 +56,10 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
 
 
 def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
-    """Begin to start Ray while a stage works that needs none, for the stage that will. It ends with its owner, as if that stage had started it."""
+    """Begin to start Ray while a stage works that needs none, for the stage that will.
+
+    It ends with its owner, as if that stage had started it.
+    """
     if stage not in _EARLY or owner.pid == os.getpid():
         return
     words = [sys.executable, "-m", "pipelines.in_process", str(root), json.dumps(owner.pid)]
@@ -67,7 +74,10 @@ def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
 
 
 def execute_here(job: Job) -> None:
-    """Run the component. Libraries that it loads have one thread, as Ray gives them in the task of a stage."""
+    """Run the component.
+
+    Libraries that it loads have one thread, as Ray gives them in the task of a stage.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     importlib.import_module(f"components.{job.stage}.stage").run(job)
 
@@ -89,7 +99,9 @@ def _input_rows(stage: str, data: Path) -> int | None:
 
 
 def _source_rows(source: Any, root: Path, limit: int) -> int | None:
-    """Return about how many rows files hold, by their size; None for a source that is no file, or more than `limit`."""
+    """Return about how many rows files hold, by their size; None for a source that is no file, or
+    more than `limit`.
+    """
     if source.kind != "files":
         return None
     size, most = 0, limit * _BYTES_PER_ROW

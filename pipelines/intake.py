@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from components.ingest import files
 from components.ingest.columns import Layout, layout
 from components.ingest.params import Files, IngestParams
-from components.ingest.rows import Refusal, Unit, shaped
+from components.ingest.rows import RefusedRow, Unit, shaped
 from components.ingest.sample import SourceColumns
 from components.ingest.stage import label_rules, prepared, records, unit_keys
 from components.tasks import base
@@ -35,7 +35,7 @@ class Intake:
     read: int = 0
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedRow] = field(default_factory=list)
     splits: Counter[str] = field(default_factory=Counter)
     encodings: set[str] = field(default_factory=set)
     # the first rows
@@ -90,9 +90,9 @@ def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Itera
         table, refused = shaped(chunk, wanted, unit, key)
         intake.read += len(chunk)
         intake.refused.update(refused["reason"].to_pylist())
-        room = _REFUSALS - len(intake.refusals)
-        for row in refused.slice(0, room).to_pylist():
-            intake.refusals.append(Refusal(row["origin"], row["reason"], row["excerpt"]))
+        limit = _REFUSALS - len(intake.refusals)
+        for row in refused.slice(0, limit).to_pylist():
+            intake.refusals.append(RefusedRow(row["origin"], row["reason"], row["excerpt"]))
         intake.splits.update(split for split in table["split"].to_pylist() if split is not None)
         for row in table.to_pylist():
             if len(intake.examples) < 3:
@@ -108,11 +108,12 @@ def _thinned(units: Sequence[Unit], intake: Intake) -> list[Unit]:
     The first files of a folder would be of its first class.
     """
     folders = [unit for unit in units if unit.format == "folders"]
-    number = sum(len(unit.paths) for unit in folders)
+    paths = list(chain.from_iterable(unit.paths for unit in folders))
+    number = len(paths)
     if not number:
         return list(units)
     intake.total = number
-    size = sum(path.stat().st_size for unit in folders for path in unit.paths)
+    size = sum(path.stat().st_size for path in paths)
     step = max(-(-number // ROWS), -(-size // _BYTES))
     if step == 1:
         return list(units)

@@ -49,13 +49,15 @@ def choose_pipeline(
     Raises:
         InputError: argument and option name two pipelines.
     """
-    given = explicit_pipeline(name, pipeline)
-    if given:
-        return given
+    explicit = explicit_pipeline(name, pipeline)
+    if explicit:
+        return explicit
     others = other_champions(root, DEFAULT) if needs_model else []
     if others:
         typer.echo(
-            f"pipeline {DEFAULT} was taken; {', '.join(others)} {'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean another",
+            f"pipeline {DEFAULT} was taken; {', '.join(others)} "
+            f"{'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean "
+            "another",
             err=True,
         )
     return DEFAULT
@@ -100,15 +102,16 @@ def split_name(words: Sequence[str] | None, what: str, command: str) -> tuple[st
     Raises:
         InputError: there are none, or too many.
     """
-    given = list(words or ())
-    if len(given) not in (1, 2):
-        count = "no argument" if not given else f"{len(given)} arguments"
+    arguments = list(words or ())
+    if len(arguments) not in (1, 2):
+        count = "no argument" if not arguments else f"{len(arguments)} arguments"
         raise InputError(
-            f"takes {what}, and before it the name of a pipeline if it is not default; it got {count}",
+            f"takes {what}, and before it the name of a pipeline if it is not default; "
+            f"it got {count}",
             where=command,
             remedy=f"gristmill {command} [NAME] {what}",
         )
-    return (given[0], given[1]) if len(given) == 2 else (None, given[0])
+    return (arguments[0], arguments[1]) if len(arguments) == 2 else (None, arguments[0])
 
 
 def version_number(text: str, command: str) -> int:

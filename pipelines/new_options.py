@@ -22,7 +22,7 @@ def parse_settings(given: Sequence[str], task: str) -> list[Setting]:
     Raises:
         ParamsError: no equals sign, no such section, or a value that is not YAML.
     """
-    return [_setting(each, task) for each in given]
+    return [_setting(text, task) for text in given]
 
 
 def _setting(given: str, task: str) -> Setting:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, product, starmap
 from pathlib import Path
 
 from components.core.errors import InputError
@@ -46,8 +47,8 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
         state: also its resumable state.
     """
     data = "data" if name == "default" else f"data/{name}"
-    outputs = sorted({path for stage in STAGES.values() for path in stage.outputs.values()})
-    paths = [Owned(f"{data}/{path}", f"an output of pipeline {name}") for path in outputs]
+    outputs = set(chain.from_iterable(stage.outputs.values() for stage in STAGES.values()))
+    paths = [Owned(f"{data}/{path}", f"an output of pipeline {name}") for path in sorted(outputs)]
     # reports/ and models/ hold outputs of several stages: nothing that a stage reads lies there.
     paths.append(Owned(f"{data}/reports", f"the reports of pipeline {name}"))
     paths.append(Owned(f"{data}/models", f"the models of pipeline {name}"))
@@ -72,20 +73,20 @@ def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str
     for other in dict.fromkeys([*pipeline_names(root), name]):
         owned += output_paths(other, state=state)
     owned += [Owned(folder, owner) for folder, owner in _INTERNAL.items()]
-    given = root / path
-    spellings = {_lexical(given), _real(given)}
+    target = root / path
+    spellings = {_lexical(target), _real(target)}
     safe = f"{SAFE}/{name}/"
-    for each in owned:
-        places = {_lexical(root / each.path), _real(root / each.path)}
-        if any(_within(spelling, place) for spelling in spellings for place in places):
+    for output in owned:
+        places = {_lexical(root / output.path), _real(root / output.path)}
+        if any(starmap(_within, product(spellings, places))):
             way = f"move it to {safe} and name it there"
             loss = "what is there is deleted when the pipeline runs"
-            return f"{path!r} lies in {each.path}, {each.owner}: {loss}; {way}"
-    for each in owned:
-        places = {_lexical(root / each.path), _real(root / each.path)}
-        if any(_within(place, spelling) for spelling in spellings for place in places):
+            return f"{path!r} lies in {output.path}, {output.owner}: {loss}; {way}"
+    for output in owned:
+        places = {_lexical(root / output.path), _real(root / output.path)}
+        if any(starmap(_within, product(places, spellings))):
             way = f"name a folder that holds the source alone, such as {safe}"
-            return f"{path!r} holds {each.path}, {each.owner}: {way}"
+            return f"{path!r} holds {output.path}, {output.owner}: {way}"
     return None
 
 
@@ -117,9 +118,9 @@ def check_new_outputs(root: Path, name: str) -> None:
     Raises:
         InputError: something lies where it would write, or another pipeline reads from there.
     """
-    found = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
-    if found:
-        what = f"there are files already where pipeline {name} would write: {listed(found)}"
+    files = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
+    if files:
+        what = f"there are files already where pipeline {name} would write: {listed(files)}"
         raise InputError(
             what,
             where="NAME",
@@ -133,9 +134,9 @@ def check_new_outputs(root: Path, name: str) -> None:
 
 
 def _overlaps(root: Path, name: str, source: str) -> bool:
-    places = [_real(root / each.path) for each in output_paths(name)]
-    given = _real(root / source)
-    return any(_within(given, place) or _within(place, given) for place in places)
+    places = [_real(root / output.path) for output in output_paths(name)]
+    target = _real(root / source)
+    return any(_within(target, path) or _within(path, target) for path in places)
 
 
 def _source_of(root: Path, name: str) -> str | None:

@@ -87,28 +87,28 @@ class OwnParams:
             ParamsError: the path leads through something that is no mapping.
         """
         *parents, last = setting.path.split(".")
-        place = self.tree
+        node = self.tree
         for number in range(len(parents)):
             rest = ".".join([*parents[number:], last])
             # The search space has dotted keys.
-            if rest in place:
+            if rest in node:
                 parents, last = parents[:number], rest
                 break
-            place = self._below(place, parents[: number + 1])
-        before, value = place.get(last), setting.value
+            node = self._below(node, parents[: number + 1])
+        before, value = node.get(last), setting.value
         if value is None and isinstance(before, Mapping):
             self._skipped[setting.path] = before
         if value == {}:
             # --set compress.distill={} asks for what was skipped, as it was before.
             value = self._skipped.get(setting.path, {})
-        place[last] = value
+        node[last] = value
         for path in [path for path in self.reasons if path.startswith(f"{setting.path}.")]:
             del self.reasons[path]
         self.reasons[setting.path] = setting.reason
 
-    def _below(self, place: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    def _below(self, node: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
         dotted = ".".join(path)
-        below = place.get(path[-1], {})
+        below = node.get(path[-1], {})
         if below is None:
             below = self._skipped.get(dotted, {})
             self.reasons.pop(dotted, None)
@@ -118,8 +118,8 @@ class OwnParams:
                 where="--set",
                 remedy="look the key up in the root's params.yaml",
             )
-        place[path[-1]] = dict(below)
-        return place[path[-1]]  # type: ignore[no-any-return]
+        node[path[-1]] = dict(below)
+        return node[path[-1]]  # type: ignore[no-any-return]
 
     def complete(self, source: str) -> dict[str, Any]:
         """Return the tree with every default written out.
@@ -192,7 +192,7 @@ def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable
             lines += _entry(section, value, "", comments.get(section, ""))
             continue
         # What the data decided comes first.
-        decided = {key: each for key, each in value.items() if _has_comment(reasons, section, key)}
+        decided = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
         ordered = {**decided, **{key: value[key] for key in value if key not in decided}}
         lines += ["", f"{section}:", *_block(ordered, section, comments, "  ")]
     return "\n".join(lines) + "\n"
@@ -201,7 +201,7 @@ def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable
 def _has_comment(comments: Mapping[str, str], section: str, key: str) -> bool:
     """Return whether a key or one below it has a comment."""
     path = f"{section}.{key}"
-    return any(each == path or each.startswith(f"{path}.") for each in comments)
+    return any(comment == path or comment.startswith(f"{path}.") for comment in comments)
 
 
 def _block(
@@ -215,7 +215,7 @@ def _block(
     for key, value in mapping.items():
         inner = f"{path}.{key}"
         entry = _entry(str(key), value, indent, comments.get(inner, ""))
-        commented = any(each.startswith(f"{inner}.") for each in comments)
+        commented = any(comment.startswith(f"{inner}.") for comment in comments)
         if isinstance(value, Mapping) and value and (commented or len(entry[-1]) > _WIDTH):
             head = f"{indent}{scalar(str(key))}:"
             lines += _with_comment(head, indent, comments.get(inner, ""))
@@ -244,7 +244,7 @@ def _with_comment(line: str, indent: str, comment: str) -> list[str]:
 def _flow(value: Any) -> str:
     """Return a value on one line."""
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{scalar(str(key))}: {_flow(each)}" for key, each in value.items())
+        pairs = ", ".join(f"{scalar(str(key))}: {_flow(item)}" for key, item in value.items())
         return f"{{{pairs}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_flow, value))}]"

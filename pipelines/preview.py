@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
-from components.ingest.rows import Refusal, show
+from components.ingest.rows import RefusedRow, show
 from components.ingest.sample import SourceColumns
 from components.tasks.base import Setting
 from pipelines.dry_clean import DryClean
@@ -44,8 +46,8 @@ def columns_table(
     """
     rows: list[tuple[str, ...]] = []
     telling = {*roles, *notes}
-    shown = sorted(seen.columns, key=lambda name: name not in telling)[:_COLUMNS]
-    for name in [name for name in seen.columns if name in shown]:
+    names = sorted(seen.columns, key=lambda name: name not in telling)[:_COLUMNS]
+    for name in [name for name in seen.columns if name in names]:
         column = seen.columns[name]
         examples = [each[name] for each in seen.examples if each.get(name) not in (None, "")]
         example = show({name: examples[0]}) if examples else ""
@@ -55,7 +57,7 @@ def columns_table(
     if not any(row[-1] for row in rows):
         header.pop()
         rows = [row[:-1] for row in rows]
-    hidden = len(seen.columns) - len(shown)
+    hidden = len(seen.columns) - len(names)
     return [*table(header, rows), *([f"  and {hidden:,} more columns"] if hidden else [])]
 
 
@@ -75,8 +77,8 @@ def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
     if dry.refused:
         lines.append((f"refused by clean{among}", _reasons(dry.refused)))
     if dry.conflicts:
-        told = f"{dry.conflicts:,}{among}"
-        lines.append(("equal inputs with different labels", f"{told}: clean.conflicts"))
+        counts = f"{dry.conflicts:,}{among}"
+        lines.append(("equal inputs with different labels", f"{counts}: clean.conflicts"))
     if dry.duplicates:
         lines.append(("repeated rows", f"{dry.duplicates:,}{among}: one of each stays"))
     return lines
@@ -87,20 +89,29 @@ def _reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in listed)
 
 
-def refusals(found: Sequence[Refusal]) -> list[str]:
+def refusals(found: Sequence[RefusedRow]) -> list[str]:
     """Return the first refused rows, with their lines."""
-    lines = [f"  {one_line(str(each), 96)}" for each in found]
+    lines = [f"  {one_line(str(row), 96)}" for row in found]
     return ["the first refused rows", *lines] if lines else []
 
 
 def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
     """Return the first rows, as they will be learned from."""
-    if any(isinstance(value, bytes) for row in intake.examples for value in row.values()):
+    values = chain.from_iterable(row.values() for row in intake.examples)
+    if any(isinstance(value, bytes) for value in values):
         # Pictures cannot be shown as lines.
         return []
-    shown = [role for role in roles if any(row.get(role) is not None for row in intake.examples)]
-    cells = [[show({role: row.get(role)}) for role in shown] for row in intake.examples]
+    shown = [role for role in roles if _has_value(intake.examples, role)]
+    cells = [_cells(row, shown) for row in intake.examples]
     return ["the first rows", *table(shown, cells)]
+
+
+def _has_value(rows: Iterable[Mapping[str, Any]], role: str) -> bool:
+    return any(row.get(role) is not None for row in rows)
+
+
+def _cells(row: Mapping[str, Any], roles: Iterable[str]) -> list[str]:
+    return [show({role: row.get(role)}) for role in roles]
 
 
 def decisions(settings: Sequence[Setting]) -> list[str]:
@@ -151,9 +162,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE)
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         # The first column holds names, which must stay whole to be of use.
-        drawn.add_column(Text(one_line(name, _CELL)), no_wrap=not place, overflow="fold")
+        drawn.add_column(Text(one_line(name, _CELL)), no_wrap=not index, overflow="fold")
     for row in rows:
         drawn.add_row(*[Text(one_line(cell, _CELL)) for cell in row])
     written = io.StringIO()

@@ -42,58 +42,28 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     from pipelines.in_process import execute_here, runs_in_process
     from pipelines.lock import only_one
     from pipelines.storage import check_storage
-    from pipelines.untracked import check_untracked, record_outputs
+    from pipelines.untracked import record_outputs
     from pipelines.watch import Watcher
 
     started = time.monotonic()
     params = load(root / params_file, shown=params_file)
     stage, data = STAGES[name], root / params.pipeline.data
     inputs = {each: data / path for each, path in stage.inputs.items()}
-    for path in inputs.values():
-        if not path.exists():
-            raise InputError(
-                "is missing: an earlier stage writes it",
-                where=str(path.relative_to(root)),
-                remedy=repro(params, name),
-            )
+    _check_inputs(root, params, name, inputs)
     outputs = {each: data / path for each, path in stage.outputs.items()}
     state, memo = state_folder(root, params, name, inputs), memo_folder(root, params, name)
-    for folder in (state, memo) if fresh else ():
-        if folder:
-            shutil.rmtree(folder.parent, ignore_errors=True)
+    if fresh:
+        _discard(state, memo)
     alone = runs_in_process(params, name, data, root)
     work = execute_here if alone else _run_as_task
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
-        # DVC has deleted this stage's outputs already, but not those of the stages behind it.
-        behind = list(STAGES)[list(STAGES).index(name) :]
-        check_untracked(
-            root,
-            params.name,
-            params.pipeline.data,
-            (root / params.pipeline.params).with_name("dvc.lock"),
-            again=repro(params, name),
-            stages=behind,
-        )
+        _check_outputs(root, params, name)
         code = checkout(root)
         tags = run_tags(root, params, name, code)
-        job = Job(
-            name,
-            params.task,
-            params.seed,
-            root,
-            params.sections[name],
-            {each: params.sections[each] for each in stage.sections},
-            inputs,
-            {},
-            state,
-            tags,
-            memo,
-        )
-        shown = {
-            f"{name}.{key}": value
-            for key, value in _flat(params.sections[name].model_dump(mode="json")).items()
-        }
+        # Outputs and tags are added below, when their temporary paths and the run's id are known.
+        job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
+        shown = _flat(params.sections[name].model_dump(mode="json"), f"{name}.")
         with (
             Watcher(name) as watcher,
             track(
@@ -126,6 +96,72 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     shutil.rmtree(state, ignore_errors=True)
     clear_others(state)
     watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
+
+
+def _job(
+    root: Path,
+    params: Params,
+    stage: str,
+    *,
+    inputs: Mapping[str, Path],
+    state: Path,
+    memo: Path | None,
+) -> Job:
+    """Return the job of a stage, without outputs and tags."""
+    return Job(
+        stage=stage,
+        task=params.task,
+        seed=params.seed,
+        root=root,
+        params=params.sections[stage],
+        sections={each: params.sections[each] for each in STAGES[stage].sections},
+        inputs=inputs,
+        outputs={},
+        state=state,
+        memo=memo,
+    )
+
+
+def _check_inputs(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> None:
+    """Refuse to start a stage before the stages that write its inputs.
+
+    Raises:
+        InputError: an input is missing.
+    """
+    for path in inputs.values():
+        if not path.exists():
+            raise InputError(
+                "is missing: an earlier stage writes it",
+                where=str(path.relative_to(root)),
+                remedy=repro(params, stage),
+            )
+
+
+def _check_outputs(root: Path, params: Params, stage: str) -> None:
+    """Refuse to delete files that no run wrote.
+
+    DVC has deleted this stage's outputs already, but not those of the stages behind it.
+
+    Raises:
+        InputError: such a file lies in an output.
+    """
+    from pipelines.untracked import check_untracked
+
+    check_untracked(
+        root,
+        params.name,
+        params.pipeline.data,
+        (root / params.pipeline.params).with_name("dvc.lock"),
+        again=repro(params, stage),
+        stages=list(STAGES)[list(STAGES).index(stage) :],
+    )
+
+
+def _discard(state: Path, memo: Path | None) -> None:
+    """Delete the resumable state of a stage, and what it remembers of earlier runs."""
+    for folder in (state, memo):
+        if folder:
+            shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 @contextmanager

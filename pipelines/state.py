@@ -9,6 +9,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from components.core.bundles import CARD
@@ -66,7 +67,7 @@ def code_digest(root: Path, task: str) -> str:
         root / "components" / name
         for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")
     ]
-    found = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    found = chain.from_iterable(sorted(folder.rglob("*.py")) for folder in folders)
     files = [file for file in found if file.name != _DEFAULTS]
     trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()

@@ -1,4 +1,6 @@
-"""What is printed reaches any terminal: characters that its encoding lacks become question marks."""
+"""What is printed reaches any terminal: characters that its encoding lacks become question
+marks.
+"""
 
 from __future__ import annotations
 

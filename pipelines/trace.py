@@ -81,7 +81,9 @@ def _answered(root: Path, what: str, pipeline: str | None) -> Clue | None:
     if not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},{_ID}}}", id_) or (item and not item.isdigit()):
         return None
     names = [pipeline] if pipeline else pipeline_names(root)
-    found = {(each.id, name): each for name in names for each in _logged(root, name, id_)}
+    found: dict[tuple[str, str], LoggedAnswer] = {}
+    for name in names:
+        found |= {(each.id, name): each for each in _logged(root, name, id_)}
     if len(found) > 1:
         raise InputError(
             f"{len(found)} answers have an id that begins with {id_}",

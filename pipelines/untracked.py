@@ -96,8 +96,8 @@ class _DvcKnowledge:
             return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.cache))
         size = path.stat().st_size
         if digest and size > _LARGE:
-            kept = self.object(digest)
-            return kept.is_file() and kept.stat().st_size == size
+            cached_file = self.object(digest)
+            return cached_file.is_file() and cached_file.stat().st_size == size
         if size > _LARGE:
             return False
         content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -117,16 +117,11 @@ def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path])
         EnvironmentFault: the disk is full or not writable.
     """
     paths = STAGES[stage].outputs
-    _write_record(
-        root,
-        data,
-        stage,
-        {
-            relative: _stat(path)
-            for name, twin in twins.items()
-            for relative, path in _files_below(twin, f"{data}/{paths[name]}")
-        },
-    )
+    stats: dict[str, Stat] = {}
+    for name, twin in twins.items():
+        for relative, path in _files_below(twin, f"{data}/{paths[name]}"):
+            stats[relative] = _stat(path)
+    _write_record(root, data, stage, stats)
 
 
 def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES) -> list[str]:
@@ -161,15 +156,19 @@ def check_untracked(
     Raises:
         InputError: there are such files; names them.
     """
-    found = untracked(root, data, lock, stages)
-    if not found:
+    files = untracked(root, data, lock, stages)
+    if not files:
         return
-    count = "1 file" if len(found) == 1 else f"{len(found):,} files"
-    what = f"the next run would delete {count} that no run wrote or that a person changed: {listed(found)}"
+    count = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    what = (
+        f"the next run would delete {count} that no run wrote or that a person changed: "
+        f"{listed(files)}"
+    )
     raise InputError(
         what,
         where=data,
-        remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; then: {again}",
+        remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; "
+        f"then: {again}",
     )
 
 
@@ -220,8 +219,8 @@ def _files_below(path: Path, relative: str) -> Iterator[tuple[str, Path]]:
 
 
 def _stat(path: Path) -> Stat:
-    found = path.lstat()
-    return found.st_size, found.st_mtime_ns
+    stat = path.lstat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _record_file(root: Path, data: str, stage: str) -> Path:

@@ -58,13 +58,13 @@ class Entry:
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest and the report hold."""
-        found = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
-        return found | (
+        entry = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
+        return entry | (
             {"share_lost": round(self.share_lost, 6)} if self.share_lost is not None else {}
         )
 
 
-class Account:
+class RowAccounting:
     """All that happened so far; each entry is printed as it comes.
 
     Args:
@@ -93,26 +93,26 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
     details: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for changes, count in rows.changes():
         for column, kinds in json.loads(changes).items():
-            for kind, (taken, before, detail) in kinds.items():
-                place = (column, kind)
-                counts[place] += count
-                lost[place] += taken * count
-                whole[place] += before * count
-                details[place][detail] += count
+            for kind, (amount, before, detail) in kinds.items():
+                key = (column, kind)
+                counts[key] += count
+                lost[key] += amount * count
+                whole[key] += before * count
+                details[key][detail] += count
     entries = []
     for column, kind in sorted(counts):
-        place = (column, kind)
+        key = (column, kind)
         summary = Summary(
-            counts[place], total, lost[place], whole[place], dict(details[place].most_common())
+            counts[key], total, lost[key], whole[key], dict(details[key].most_common())
         )
         message = fields[column].tell(kind, summary)
         entries.append(
             Entry(
                 f"{column}_{kind}",
-                counts[place],
+                counts[key],
                 total,
                 message,
-                share_lost=lost[place] / whole[place],
+                share_lost=lost[key] / whole[key],
             )
         )
     return entries
@@ -125,12 +125,14 @@ def quarantined(
     by_reason: dict[str, list[str]] = defaultdict(list)
     for entry in rejected:
         by_reason[entry["reason"]].append(entry["origin"])
-    knobs = {reason: knob for field in fields.values() for reason, knob in field.knobs.items()}
+    remedies: dict[str, str] = {}
+    for field in fields.values():
+        remedies |= field.knobs
     entries = []
     for reason, origins in sorted(by_reason.items()):
-        knob = f": {knobs[reason]}" if reason in knobs else ""
+        remedy = f": {remedies[reason]}" if reason in remedies else ""
         message = (
-            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){knob}"
+            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){remedy}"
         )
         entries.append(Entry(reason, len(origins), rows, message, removes=True))
     return entries
@@ -154,7 +156,8 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
             f"ingest_{reason}",
             len(origins),
             total,
-            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as {reason} ({_first(origins)})",
+            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as "
+            f"{reason} ({_first(origins)})",
             removes=True,
         )
         for reason, origins in sorted(by_reason.items())
@@ -168,21 +171,30 @@ def dropped(
     total, entries = len(fates), []
     duplicates = int((fates == DUPLICATE).sum())
     if duplicates:
-        message = f"{duplicates:,} of {total:,} rows dropped as duplicates of a row that stays ({equality})"
+        message = (
+            f"{duplicates:,} of {total:,} rows dropped as duplicates of a row that stays "
+            f"({equality})"
+        )
         entries.append(Entry("duplicate", duplicates, total, message, removes=True))
     conflicting = np.flatnonzero(fates == CONFLICTING)
     if len(conflicting):
-        message = f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels ({_conflicts(rows, conflicting)}): clean.conflicts"
+        message = (
+            f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels "
+            f"({_conflicts(rows, conflicting)}): clean.conflicts"
+        )
         entries.append(Entry("conflicting_labels", len(conflicting), total, message, removes=True))
     often = np.flatnonzero(fates == BOILERPLATE)
     if len(often):
         _, first, counts = np.unique(rows.equal[often], return_index=True, return_counts=True)
         common = np.argsort(-counts, kind="stable")[:_EXAMPLES]
         examples = ", ".join(
-            f"{name}: {counts[place]:,} times"
-            for name, place in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
+            f"{name}: {counts[index]:,} times"
+            for name, index in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
         )
-        message = f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs {params.boilerplate} times or more ({examples}): clean.boilerplate"
+        message = (
+            f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs "
+            f"{params.boilerplate} times or more ({examples}): clean.boilerplate"
+        )
         entries.append(Entry("boilerplate", len(often), total, message, removes=True))
     return entries
 
@@ -193,7 +205,10 @@ def merged(classes: Mapping[str, str], rows: int, of: int, least: int) -> list[E
         return []
     names = ", ".join(_printable(name) for name in sorted(classes)[:10])
     more = ", …" if len(classes) > 10 else ""
-    message = f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having fewer than {least} rows: clean.small_classes"
+    message = (
+        f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
+        f"fewer than {least} rows: clean.small_classes"
+    )
     return [Entry("merged_classes", rows, of, message)]
 
 
@@ -214,7 +229,10 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
 
 def leaking(count: int, of: int) -> list[Entry]:
     """Return how many rows are similar to one of a split that must not change."""
-    message = f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: clean.near_duplicates"
+    message = (
+        f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
+        "clean.near_duplicates"
+    )
     return [Entry("leaking", count, of, message, removes=True)] if count else []
 
 
@@ -226,15 +244,18 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
     lines = []
     for names in alike.values():
         if len(names) > 1:
-            shown = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
+            listed = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
             lines.append(
-                f"labels alike but for case, width or spaces count as different classes ({shown}): ingest.label_case: fold, or ingest.labels"
+                "labels alike but for case, width or spaces count as different classes "
+                f"({listed}): ingest.label_case: fold, or ingest.labels"
             )
     for name in sorted(counts):
         if _folded(name) in _MISSING:
-            shown = _printable(name)
+            label = _printable(name)
             lines.append(
-                f"the label {shown!r} of {counts[name]:,} rows counts as a class; if it means none: ingest.labels: {{{json.dumps(shown, ensure_ascii=False)}: null}}"
+                f"the label {label!r} of {counts[name]:,} rows counts as a class; "
+                f"if it means none: ingest.labels: {{{json.dumps(label, ensure_ascii=False)}: "
+                f"null}}"
             )
     return lines
 

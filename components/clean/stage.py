@@ -54,7 +54,7 @@ def run(job: Job) -> None:
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
 
     rejected = rejected_rows(raw, pool, schema)
-    log = row_accounting.Account(job.journal)
+    log = row_accounting.RowAccounting(job.journal)
     log.add(row_accounting.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
     log.add(row_accounting.quarantined(rejected, raw.num_rows, schema.fields(params)))
     log.add(row_accounting.changed(rows, schema.fields(params)))
@@ -191,7 +191,7 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
 
 
 def _settled(
-    rows: Usable, params: CleanParams, log: row_accounting.Account
+    rows: Usable, params: CleanParams, log: row_accounting.RowAccounting
 ) -> tuple[NDArray[np.int8], dict[str, str]]:
     """Which rows stay, and the classes that were merged for having too few of them."""
     fates = _superfluous(rows, params)

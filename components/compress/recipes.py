@@ -24,7 +24,10 @@ from components.tasks import base
 
 
 def make(name: str, job: Job, parent: Path, out: Path) -> None:
-    """Write the bundle of one recipe: pruned, int8 or distilled. Where the parent cannot be pruned, nothing is written."""
+    """Write the bundle of one recipe: pruned, int8 or distilled.
+
+    Where the parent cannot be pruned, nothing is written.
+    """
     card, _ = read_bundle(parent)
     {"pruned": _prune, "int8": _quantize, "distilled": _distil}[name](job, parent, card, out)
 
@@ -53,7 +56,8 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     module = load_module(parent)
     if not architecture.surgery().dims(module):
         job.journal.say(
-            f"pruned: left out, for nothing is known that can be cut out of this {card.architecture}"
+            "pruned: left out, for nothing is known that can be cut out of this "
+            f"{card.architecture}"
         )
         return
     config, weights = cut(
@@ -84,7 +88,8 @@ def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
         .architectures[card.architecture]
         .graphs(load_module(parent))["forward"]
     )
-    # The longest and the shortest row: an example with padding in it, so that no axis looks constant.
+    # The longest and the shortest row: an example with padding in it, so that no axis looks
+    # constant.
     fp32 = export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])))
     content = int8(fp32, rows, knobs.calibration_rows, job.seed)
     save_onnx(

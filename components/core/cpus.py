@@ -1,4 +1,6 @@
-"""How many CPUs this process may use: a container's quota and a mask of `taskset` count, the machine's number does not."""
+"""How many CPUs this process may use: a container's quota and a mask of `taskset` count, the
+machine's number does not.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ class CpuLimits:
 
     @property
     def usable(self) -> int:
-        """The whole CPUs that may be busy at once, at least 1. A part of a CPU is no place for a process, so it is not counted."""
+        """The whole CPUs that may be busy at once, at least 1.
+
+        A part of a CPU is no place for a process, so it is not counted.
+        """
         if self.override:
             return self.override
         share = math.floor(self.quota) if self.quota is not None else self.affinity
@@ -69,7 +74,8 @@ def usable_cpus() -> int:
 def thread_settings(limits: CpuLimits, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that keep the threads of numeric libraries within the limits.
 
-    What the environment sets already is left out: it wins. The libraries know affinity themselves, so without a lower limit there is nothing to set.
+    What the environment sets already is left out: it wins. The libraries know affinity themselves,
+    so without a lower limit there is nothing to set.
     """
     if limits.usable >= limits.affinity:
         return {}
@@ -77,7 +83,9 @@ def thread_settings(limits: CpuLimits, environment: Mapping[str, str]) -> dict[s
 
 
 def _quotas(proc: Path) -> Iterator[float]:
-    """The quotas, in CPUs, of the control groups that this process lies in, from its own up to the root that it sees."""
+    """The quotas, in CPUs, of the control groups that this process lies in, from its own up to the
+    root that it sees.
+    """
     groups = _lines(proc / "cgroup")
     for line in _lines(proc / "mountinfo"):
         before, _, after = line.partition(" - ")
@@ -97,7 +105,9 @@ def _quotas(proc: Path) -> Iterator[float]:
 
 
 def _path_of(groups: list[str], second: bool) -> str | None:
-    """The path of this process's group in the hierarchy of version 2, or in that of version 1 which controls CPUs."""
+    """The path of this process's group in the hierarchy of version 2, or in that of version 1 which
+    controls CPUs.
+    """
     for line in groups:
         controllers, _, path = line.partition(":")[2].partition(":")
         if second and not controllers:
@@ -108,7 +118,9 @@ def _path_of(groups: list[str], second: bool) -> str | None:
 
 
 def _relative(path: str, root: str) -> PurePosixPath:
-    """The group's path below the mount: a container often sees only its own part of the tree, as the root."""
+    """The group's path below the mount: a container often sees only its own part of the tree, as
+    the root.
+    """
     inner = PurePosixPath(path)
     inner = inner.relative_to(root) if inner.is_relative_to(root) else inner
     return PurePosixPath(*(part for part in inner.parts if part not in ("/", "..")))

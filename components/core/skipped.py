@@ -1,4 +1,6 @@
-"""Steps that params switch off: what is said of them, and the note that stands in place of their results."""
+"""Steps that params switch off: what is said of them, and the note that stands in place of their
+results.
+"""
 
 from __future__ import annotations
 

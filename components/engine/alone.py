@@ -1,6 +1,7 @@
 """One worker without Ray Train: a Ray task runs the loop.
 
-Ray Train's start costs more than many a short fit takes. The checkpoints of the loop are the state here too, and errors are answered alike.
+Ray Train's start costs more than many a short fit takes. The checkpoints of the loop are the state
+here too, and errors are answered alike.
 """
 
 from __future__ import annotations

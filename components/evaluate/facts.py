@@ -66,9 +66,8 @@ def gather(
             "equality": clean["equality"],
         },
         account=[
-            {"stage": stage, **entry}
-            for stage, entries in (("clean", clean["account"]), ("tokenize", tokens["account"]))
-            for entry in entries
+            *({"stage": "clean", **entry} for entry in clean["account"]),
+            *({"stage": "tokenize", **entry} for entry in tokens["account"]),
         ],
         quarantine=_quarantine(job.inputs["clean"] / "quarantine"),
         splits=clean["splits"],

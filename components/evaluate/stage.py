@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.engine import measure
 from components.engine.abstention import KEY, abstention_table, coverage_report
-from components.evaluate.candidates import BASELINE, assess, choose, find
+from components.evaluate.candidates import BASELINE, Measured, assess, choose, find
 from components.evaluate.facts import gather
 from components.evaluate.leak import leaked_rows, naive_claim
 from components.evaluate.params import EvaluateParams
@@ -36,27 +37,7 @@ def run(job: Job) -> None:
         for split in ("validation", "test")
     )
     bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
-    measured = {}
-    for number, (name, bundle) in enumerate(bundles.items()):
-        job.journal.progress(number, len(bundles), f"candidates ({name})")
-        measured[name] = assess(
-            name,
-            bundle,
-            str(bundle.relative_to(bundle.parents[2])),
-            validation,
-            test,
-            params,
-            job.seed,
-        )
-        job.journal.metrics(
-            {
-                f"validation_{key}": value
-                for key, value in measured[name].row["validation"].items()
-                if value is not None
-            },
-            step=0,
-            child=name,
-        )
+    measured = _measured(job, bundles, validation, test)
     rows = [each.row for each in measured.values()]
     winner = choose(rows, judge.metrics[0])
     for row in rows:
@@ -104,25 +85,56 @@ def run(job: Job) -> None:
         ),
     )
     write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
-    pairs = [
-        "actual,predicted",
-        *(
-            f"{_quoted(case.truth)},{_quoted(answer.label)}"
-            for answer, case in zip(answers, test, strict=True)
-        ),
-    ]
-    write_atomic(job.outputs["confusion"], "\n".join(pairs) + "\n")
+    write_atomic(job.outputs["confusion"], _confusion_csv(answers, test))
     write_report(job.outputs["html"], facts)
     figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
     job.journal.result({"winner": winner["name"]}, figures)
-    metric = judge.metrics[0].name
+    _say(job, judge.metrics[0].name, winner, leaked, leak)
+
+
+def _measured(
+    job: Job,
+    bundles: Mapping[str, Path],
+    validation: Sequence[base.Case[Any]],
+    test: Sequence[base.Case[Any]],
+) -> dict[str, Measured]:
+    """Return what each candidate reaches, by its name, and log its validation metrics."""
+    measured = {}
+    for number, (name, bundle) in enumerate(bundles.items()):
+        job.journal.progress(number, len(bundles), f"candidates ({name})")
+        shown = str(bundle.relative_to(bundle.parents[2]))
+        candidate = assess(name, bundle, shown, validation, test, job.params, job.seed)
+        measured[name] = candidate
+        metrics = {
+            f"validation_{key}": value
+            for key, value in candidate.row["validation"].items()
+            if value is not None
+        }
+        job.journal.metrics(metrics, step=0, child=name)
+    return measured
+
+
+def _confusion_csv(answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> str:
+    """Return actual and predicted classes as CSV, for DVC's confusion matrix."""
+    lines = ["actual,predicted"]
+    for answer, case in zip(answers, cases, strict=True):
+        lines.append(f"{_quoted(case.truth)},{_quoted(answer.label)}")
+    return "\n".join(lines) + "\n"
+
+
+def _say(
+    job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
+) -> None:
+    """Print the winner, and what a naive split would have claimed."""
     low, high = winner["test_interval"][metric]
-    interval = f"{params.confidence:.0%} interval {low:.4f} to {high:.4f}"
+    interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"
     job.journal.say(
-        f"winner: {winner['name']}, chosen on validation; test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows"
+        f"winner: {winner['name']}, chosen on validation; "
+        f"test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows"
     )
     job.journal.say(
-        f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; honest is {leak['honest']:.4f}"
+        f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; "
+        f"honest is {leak['honest']:.4f}"
     )
 
 

@@ -89,8 +89,8 @@ def document_frequencies(
     keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for chunk in _chunks(texts):
         pairs, _ = _runs(np.sort(_pairs(chunk, blocks)))
-        found, documents = _runs(np.sort(pairs & _KEY_MASK))
-        keys, counts = _merge(keys, counts, found, documents)
+        distinct, documents = _runs(np.sort(pairs & _KEY_MASK))
+        keys, counts = _merge(keys, counts, distinct, documents)
         if len(keys) > _MOST_KEYS:
             keys, counts = keys[counts > 1], counts[counts > 1]
     return keys, counts
@@ -112,9 +112,9 @@ def gram_counts(
     for chunk in _chunks(texts):
         pairs, seen = _runs(np.sort(_pairs(chunk, blocks)))
         keys = pairs & _KEY_MASK
-        place = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
-        known = vocabulary[place] == keys if len(vocabulary) else np.zeros(len(keys), bool)
-        columns.append(place[known])
+        position = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
+        known = vocabulary[position] == keys if len(vocabulary) else np.zeros(len(keys), bool)
+        columns.append(position[known])
         counts.append(seen[known])
         lengths.append(np.bincount(pairs[known] >> _KEY_BITS, minlength=len(chunk)))
     if not columns:
@@ -168,10 +168,10 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
     lengths = np.array([len(text) + 2 for text in texts])
     document = np.repeat(np.arange(len(texts)), lengths)
     sums, inverse = _polynomial(codes.astype(np.uint64) + np.uint64(1))
-    found = []
+    pairs = []
     for block in blocks:
         if block.analyzer == "word":
-            found += list(_words(block, codes, document, sums, inverse))
+            pairs += list(_words(block, codes, document, sums, inverse))
             continue
         # Of char the spaces at the ends are no part of the text.
         inside = np.ones(len(codes), bool)
@@ -191,8 +191,8 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
                 valid &= document[start] == document[start + n - 1]
             start = start[valid]
             hashed = (sums[start + n] - sums[start]) * inverse[start]
-            found.append(_pair(document[start], block.kind(n), hashed))
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+            pairs.append(_pair(document[start], block.kind(n), hashed))
+    return np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
 
 
 def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -230,8 +230,8 @@ def _words(
     inverse: NDArray[np.uint64],
 ) -> Iterator[Integers]:
     """Yield the n-grams of words and marks."""
-    distinct, place = np.unique(codes, return_inverse=True)
-    group = np.array([_group(int(code)) for code in distinct])[place]
+    distinct, inverse_index = np.unique(codes, return_inverse=True)
+    group = np.array([_group(int(code)) for code in distinct])[inverse_index]
     # A word goes on while its letters do; a mark stands alone.
     continues = (group[1:] == 2) & (group[:-1] == 2)
     starts = np.flatnonzero((group > 0) & np.concatenate([[True], ~continues]))

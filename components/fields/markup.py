@@ -7,13 +7,15 @@ import re
 # Elements of HTML, obsolete ones too. Anything else in angle brackets is text: an address, a type
 # parameter, a comparison.
 _ELEMENTS = """
-a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink blockquote body br button
-canvas caption center cite code col colgroup command content data datalist dd del details dfn dialog dir div dl dt element em
-embed fencedframe fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html i
-iframe image img input ins isindex kbd keygen label legend li link listing main map mark marquee math menu menuitem meta meter
-multicol nav nextid nobr noembed noframes noscript object ol optgroup option output p param picture plaintext portal pre
-progress q rb rbc rp rt rtc ruby s samp script search section select shadow slot small source spacer span strike strong style
-sub summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video wbr xmp
+a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink
+blockquote body br button canvas caption center cite code col colgroup command content data datalist
+dd del details dfn dialog dir div dl dt element em embed fencedframe fieldset figcaption figure font
+footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html i iframe image img input ins
+isindex kbd keygen label legend li link listing main map mark marquee math menu menuitem meta meter
+multicol nav nextid nobr noembed noframes noscript object ol optgroup option output p param picture
+plaintext portal pre progress q rb rbc rp rt rtc ruby s samp script search section select shadow
+slot small source spacer span strike strong style sub summary sup svg table tbody td template
+textarea tfoot th thead time title tr track tt u ul var video wbr xmp
 """
 # These do nothing without an attribute. A bare one stands for something: `cp <source> <target>`,
 # `List<Object>`.
@@ -35,14 +37,14 @@ _NEED_ATTRIBUTES = frozenset(
 )
 # Attributes that need no value; of any other name without one the brackets are text: `<b and c>`.
 _BOOLEAN = """
-allowfullscreen async autofocus autoplay checked compact contenteditable controls declare default defer disabled download
-formnovalidate hidden inert ismap itemscope loop multiple muted nohref nomodule noresize noshade novalidate nowrap open
-playsinline readonly required reversed selected
+allowfullscreen async autofocus autoplay checked compact contenteditable controls declare default
+defer disabled download formnovalidate hidden inert ismap itemscope loop multiple muted nohref
+nomodule noresize noshade novalidate nowrap open playsinline readonly required reversed selected
 """
 
-# All quantifiers are possessive and no part of a tag reaches beyond the next "<": each character
-# is looked at a fixed
-# number of times, whatever a client sends. Quoted values may hold ">", which ends no tag there.
+# All quantifiers are possessive and no part of a tag reaches beyond the next "<": each character is
+# looked at a fixed number of times, whatever a client sends. Quoted values may hold ">", which ends
+# no tag there.
 _NAMES = "|".join(sorted(_ELEMENTS.split(), key=len, reverse=True))
 _VALUE = r"""(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>`][^\s<>]*+)"""
 _WITH_VALUE = rf"""[^\s"'<>/=]++\s*+=\s*+{_VALUE}"""
@@ -59,7 +61,11 @@ _COMMENT = r"<!--(?:(?!<!--).)*?-->"
 _CDATA = r"<!\[CDATA\[(?P<cdata>(?:(?!<!\[CDATA\[).)*?)\]\]>"
 # What stands between these two tags is nothing that a reader sees. The next opening of the same
 # kind ends the search.
-_UNSEEN = r"<(?P<unseen>script|style|svg)(?=[\s/>])[^<>]*+>(?:(?!<(?P=unseen)[\s/>]).)*?</(?P=unseen)\s*+>"
+_UNSEEN = (
+    r"<(?P<unseen>script|style|svg)(?=[\s/>])[^<>]*+>"
+    r"(?:(?!<(?P=unseen)[\s/>]).)*?"
+    r"</(?P=unseen)\s*+>"
+)
 _TAG = re.compile(
     "|".join((_UNSEEN, _OPENING, _CLOSING, _COMMENT, _CDATA, _DECLARATION)),
     re.DOTALL | re.IGNORECASE,

@@ -1,4 +1,5 @@
-"""Features of pictures for a linear model: histograms of gradients, and how patches answer to filters.
+"""Features of pictures for a linear model: histograms of gradients, and how patches answer to
+filters.
 
 The histograms are those of Dalal and Triggs (2005). The filters are whitened random patches with
 soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All of it is numpy.
@@ -141,9 +142,9 @@ def _gradients(pixels: Floats) -> Floats:
     gray = pixels.mean(axis=3)
     down, right = np.gradient(gray, axis=(1, 2))
     strength = np.hypot(right, down)
-    place = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * _BINS
-    lower = np.floor(place)
-    share = place - lower
+    position = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * _BINS
+    lower = np.floor(position)
+    share = position - lower
     histogram = np.zeros((*gray.shape, _BINS), np.float32)
     index = np.indices(gray.shape)
     below = lower.astype(int) % _BINS

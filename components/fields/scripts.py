@@ -6,6 +6,7 @@ import bisect
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+from itertools import chain
 
 OTHER = "other"
 # First and last code point of the blocks that hold letters (Unicode 16, Blocks.txt).
@@ -37,8 +38,8 @@ _BLOCKS = (
     (0x20000, 0x3FFFF, "han"),
 )
 # Blocks of scripts that write vowels, tones or accents as signs of their own, for character
-# classes of regular expressions:
-# Python's \w lacks them, and a word of Hindi or Thai would fall apart at each.
+# classes of regular expressions: Python's \w lacks them, and a word of Hindi or Thai would fall
+# apart at each.
 _SIGNED = (
     (0x0300, 0x036F),
     (0x0483, 0x0489),
@@ -50,11 +51,9 @@ _SIGNED = (
     (0x20D0, 0x20F0),
     (0xA8E0, 0xABFF),
 )
+_SIGNED_CODES = chain.from_iterable(range(first, last + 1) for first, last in _SIGNED)
 SIGNS = "".join(
-    chr(code)
-    for first, last in _SIGNED
-    for code in range(first, last + 1)
-    if unicodedata.category(chr(code))[0] == "M"
+    character for character in map(chr, _SIGNED_CODES) if unicodedata.category(character)[0] == "M"
 )
 _STARTS = [start for start, _, _ in _BLOCKS]
 # Japanese mixes kana with Han characters; Chinese has next to no kana.
@@ -65,10 +64,10 @@ _JAPANESE = 0.2
 def script_of(char: str) -> str:
     """Return the script of a letter; "other" of one without a name here."""
     code = ord(char)
-    place = bisect.bisect_right(_STARTS, code) - 1
-    if place < 0:
+    position = bisect.bisect_right(_STARTS, code) - 1
+    if position < 0:
         return OTHER
-    _, end, name = _BLOCKS[place]
+    _, end, name = _BLOCKS[position]
     return name if code <= end else OTHER
 
 

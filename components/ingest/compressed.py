@@ -1,4 +1,6 @@
-"""Compressed files, opened as the bytes that are in them; one that expands without end is refused."""
+"""Compressed files, opened as the bytes that are in them; one that expands without end is
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How a table of text is written: its delimiter, its quotes, and whether its first line names the columns."""
+"""How a table of text is written: its delimiter, its quotes, and whether its first line names the
+columns.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from components.core.errors import InputError
@@ -31,11 +34,12 @@ _WORDS = re.compile(r"[^\W\d_]+")
 _DIGITS = re.compile(r"\d+")
 # Names that people give to columns. A cell of them is a name, unless the column has it as a value.
 _NAMES = """
-    id idx index uid uuid guid no number text texts label labels class classes target category categories sentiment
-    content contents review reviews sentence sentences title headline body comment comments message messages tweet
-    post document doc question answer query utterance intent topic tag tags name date time timestamp score rating
-    stars polarity emotion split fold group user username author lang language source url link file filename image
-    img path description summary subject abstract
+    id idx index uid uuid guid no number text texts label labels class classes target category
+    categories sentiment content contents review reviews sentence sentences title headline body
+    comment comments message messages tweet post document doc question answer query utterance intent
+    topic tag tags name date time timestamp score rating stars polarity emotion split fold group
+    user username author lang language source url link file filename image img path description
+    summary subject abstract
     文本 内容 评论 标签 类别 分类 情感 标题 正文 句子 编号 序号 评分 星级 日期 时间 用户 作者 来源 问题 回答 意图
     图片 文件 文件名 描述 摘要
 """
@@ -174,11 +178,14 @@ def settle_names(
     if unit.column_names:
         width = len(_without_tail(plain))
         if len(unit.column_names) != width:
-            what = f"has {width} columns, but ingest.source.column_names names {len(unit.column_names)}"
+            what = (
+                f"has {width} columns, but ingest.source.column_names names "
+                f"{len(unit.column_names)}"
+            )
             raise InputError(what, where=unit.name, remedy="name each column, from left to right")
         return header, unit.column_names
     if not header:
-        return False, tuple(f"column_{place}" for place in range(1, len(first) + 1))
+        return False, tuple(f"column_{number}" for number in range(1, len(first) + 1))
     return True, _header_names(plain, rows)
 
 
@@ -198,12 +205,11 @@ def _is_header(
 def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdict:
     """Return whether a record names the columns of those that follow, as far as it can be told.
 
-    A name of a column is none of the column's own values, no number above numbers, and no long text.
+    A name of a column is none of the column's own values, no number above numbers, and no long
+    text.
     """
     others = [row for row in rows if list(row) != list(first)]
-    columns = [
-        [_plain(row[place]) for row in others if place < len(row)] for place in range(len(first))
-    ]
+    columns = [_column(others, index) for index in range(len(first))]
     repeated = [
         bool(cell) and cell in set(values) for cell, values in zip(first, columns, strict=True)
     ]
@@ -218,10 +224,8 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     # A table of one column has too little to tell a repeated text from a name.
     if any(repeated) and len(first) > 1:
         return "row"
-    pairs = [
-        (cell, [value for value in values if value])
-        for cell, values in zip(first, columns, strict=True)
-    ]
+    filled = [list(filter(None, values)) for values in columns]
+    pairs = list(zip(first, filled, strict=True))
     if any(_is_number(cell) and _share_of_numbers(values) > 0.8 for cell, values in pairs):
         return "row"
     if any(_DATE.fullmatch(cell) or cell.startswith("__label__") for cell in first):
@@ -238,8 +242,15 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     return "unclear"
 
 
+def _column(rows: Sequence[Sequence[str]], index: int) -> list[str]:
+    """Return the values of one column; a row that is too short has none."""
+    return [_plain(row[index]) for row in rows if index < len(row)]
+
+
 def _is_name(cell: str) -> bool:
-    """Return whether a cell is a name of a column: words for that, or one such word in an identifier such as review_text."""
+    """Return whether a cell is a name of a column: words for that, or one such word in an
+    identifier such as review_text.
+    """
     words = [word.casefold() for word in _WORDS.findall(cell)]
     if not words or len(words) > 3 or len(cell) > 30:
         return False
@@ -255,16 +266,17 @@ def _is_one_of_a_series(cell: str, values: Sequence[str]) -> bool:
 
 def is_header_line(line: str) -> bool:
     """Return whether a line holds several names of columns and nothing else."""
-    return any(
-        mark in line and all(_is_name(_plain(cell.strip(' "'))) for cell in line.split(mark))
-        for mark in DELIMITERS
-    )
+    for mark in DELIMITERS:
+        cells = [_plain(cell.strip(' "')) for cell in line.split(mark)]
+        if len(cells) > 1 and all(map(_is_name, cells)):
+            return True
+    return False
 
 
 def _is_counted(first: Sequence[str]) -> bool:
     """Return whether the cells count from 0, as pandas names columns that have no names."""
     named = list(first[1:]) if first and not first[0] else list(first)
-    return len(named) > 1 and named == [str(place) for place in range(len(named))]
+    return len(named) > 1 and named == [str(index) for index in range(len(named))]
 
 
 def _is_number(cell: str) -> bool:
@@ -288,7 +300,9 @@ def _is_long(cell: str, values: Sequence[str]) -> bool:
 
 
 def _width(text: str) -> int:
-    """Return the columns that a text takes on a terminal: a Han character says as much as a few letters."""
+    """Return the columns that a text takes on a terminal: a Han character says as much as a few
+    letters.
+    """
     return sum(
         2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text[:1000]
     )
@@ -297,22 +311,25 @@ def _width(text: str) -> int:
 def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the names of a header, with one for each column that has none."""
     names = _without_tail(plain)
-    if any(cell.strip() for row in rows for cell in row[len(names) : len(plain)]):
+    behind = chain.from_iterable(row[len(names) : len(plain)] for row in rows)
+    if any(cell.strip() for cell in behind):
         names = list(plain)
     if _has_row_names(len(names), rows):
         names = ["", *names]
-    return tuple(name or f"column_{place}" for place, name in enumerate(names, 1))
+    return tuple(name or f"column_{number}" for number, name in enumerate(names, 1))
 
 
 def _without_tail(names: Sequence[str]) -> list[str]:
-    kept = list(names)
-    while kept and not kept[-1]:
-        kept.pop()
-    return kept
+    shorter = list(names)
+    while shorter and not shorter[-1]:
+        shorter.pop()
+    return shorter
 
 
 def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether all rows begin with a number of their own that the header does not name, as R writes them."""
+    """Return whether all rows begin with a number of their own that the header does not name, as R
+    writes them.
+    """
     if len(rows) < 2 or any(len(row) != count + 1 for row in rows):
         return False
     first = [row[0] for row in rows]
@@ -338,10 +355,10 @@ def _preamble(lines: Sequence[str]) -> tuple[int, str | None]:
 
 
 def _blank(lines: Sequence[str], start: int) -> int:
-    place = start
-    while place < len(lines) and not lines[place].strip(_INVISIBLE + "\r\n" + DELIMITERS):
-        place += 1
-    return place
+    index = start
+    while index < len(lines) and not lines[index].strip(_INVISIBLE + "\r\n" + DELIMITERS):
+        index += 1
+    return index
 
 
 def _delimiter(unit: Unit, lines: Sequence[str]) -> str:
@@ -386,7 +403,9 @@ def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> Iterator[lis
 
 
 def _is_quoted(unit: Unit, encoding: str, delimiter: str) -> bool:
-    """Return whether the quotes of a TSV are quotes: many are written without any, and theirs belong to the text."""
+    """Return whether the quotes of a TSV are quotes: many are written without any, and theirs
+    belong to the text.
+    """
     with open_text(unit.paths[0], encoding, unit.name, newline="") as stream:
         try:
             for _ in csv.reader(stream, delimiter=delimiter, strict=True):

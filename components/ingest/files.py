@@ -7,7 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from components.core.errors import InputError
@@ -412,7 +412,7 @@ def _class_folders(files: Named, source: Files) -> Listing:
     places = without_contents(folders)
     level = _split_level(list(places.values()))
     # A folder of a split that has class folders is none of them: its own files have no place.
-    parents = {parent for folder in places.values() for parent in folder.parents}
+    parents = set(chain.from_iterable(folder.parents for folder in places.values()))
     for folder, paths in folders.items():
         place = places[folder]
         split, label = _placed(place, level)

@@ -145,11 +145,7 @@ def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG00
         ) as file:
             names = file.schema_arrow.names
             wanted.check(_with_nested(names, wanted), unit.name)
-            columns = [
-                name
-                for name in names
-                if any(_reads(column.source, name) for column in wanted.columns)
-            ]
+            columns = [name for name in names if _is_read(name, wanted)]
             row = 0
             for batch in file.iter_batches(batch_size=4096, columns=columns or None):
                 for values in batch.to_pylist():
@@ -165,8 +161,17 @@ def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG00
 
 def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:
     """The columns of a file, with the paths that lead into one of them."""
-    paths = [column.source for column in wanted.columns if column.source not in names]
-    return [*names, *(path for path in paths if any(_reads(path, name) for name in names))]
+    with_nested = list(names)
+    for column in wanted.columns:
+        path = column.source
+        if path not in names and any(_reads(path, name) for name in names):
+            with_nested.append(path)
+    return with_nested
+
+
+def _is_read(name: str, wanted: Layout) -> bool:
+    """Return whether any column of the layout needs a column of the file."""
+    return any(_reads(column.source, name) for column in wanted.columns)
 
 
 def _reads(source: str, name: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, Any
 
 from components.core.errors import InputError
@@ -131,8 +131,8 @@ def _record(row: int, value: Any, text: str | None) -> Record | Bad:
         if answer in ("reject", "ignore") and not _PRODIGY.isdisjoint(value):
             return Bad(row, f"annotator_{answer}", json.dumps(value, ensure_ascii=False)[:150])
         return Record(row, value)
-    shown = json.dumps(value, ensure_ascii=False) if text is None else text
-    return Bad(row, "not_an_object", shown[:150].strip())
+    excerpt = json.dumps(value, ensure_ascii=False) if text is None else text
+    return Bad(row, "not_an_object", excerpt[:150].strip())
 
 
 @dataclass
@@ -166,14 +166,11 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
     splits = {held.key: split_of(held.key) for held in lists}
     if len(lists) > 1 and "train" in splits.values() and all(splits.values()):
         return _with_splits(lists)
-    named = [
-        held
-        for name in _HOLDERS
-        for held in lists
-        if held.key == name and isinstance(held.values[0], dict)
-    ]
-    if named or len(lists) == 1:
-        return (_as_object(item) for item in (named or lists)[0].values)
+    chosen = _usual_holder(lists)
+    if chosen is None and len(lists) == 1:
+        chosen = lists[0]
+    if chosen is not None:
+        return (_as_object(item) for item in chosen.values)
     if len(lists) > 1:
         names = ", ".join(repr(held.key) for held in lists)
         raise InputError(
@@ -182,6 +179,15 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
             remedy="write the list that is meant as a JSON array of its own",
         )
     return _by_column(value)
+
+
+def _usual_holder(lists: Sequence[_Held]) -> _Held | None:
+    """Return the list of objects under the first of the usual names, if there is one."""
+    by_name = {held.key: held for held in lists if isinstance(held.values[0], dict)}
+    for name in _HOLDERS:
+        if name in by_name:
+            return by_name[name]
+    return None
 
 
 def _with_splits(lists: Iterable[_Held]) -> Iterator[Any]:
@@ -195,11 +201,13 @@ def _as_object(item: Any) -> Any:
     """Return a record of values without names as one with names."""
     if not isinstance(item, list):
         return item
-    return {f"column_{place}": value for place, value in enumerate(item, 1)}
+    return {f"column_{number}": value for number, value in enumerate(item, 1)}
 
 
 def _by_column(value: dict[str, Any]) -> Iterator[Any]:
-    """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else the object itself."""
+    """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else
+    the object itself.
+    """
     held = list(value.values())
     if (
         held
@@ -208,11 +216,16 @@ def _by_column(value: dict[str, Any]) -> Iterator[Any]:
     ):
         return (dict(zip(value, row, strict=True)) for row in zip(*held, strict=True))
     if len(held) > 1 and all(isinstance(column, dict) for column in held):
-        inner: dict[str, None] = {key: None for column in held for key in column}
+        inner = dict.fromkeys(chain.from_iterable(held))
         if not all(key.isdecimal() for key in value) and all(key.isdecimal() for key in inner):
-            return ({name: column.get(key) for name, column in value.items()} for key in inner)
+            return (_row_of_columns(value, key) for key in inner)
         return ({"id": key, **record} for key, record in value.items())
     return iter([value])
+
+
+def _row_of_columns(columns: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the values that stand under one key of each column."""
+    return {name: column.get(key) for name, column in columns.items()}
 
 
 class _Values:

@@ -1,4 +1,6 @@
-"""What the labels of a source look like: alike but for case, words for nothing, numbers on a scale."""
+"""What the labels of a source look like: alike but for case, words for nothing, numbers on a
+scale.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,16 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
     if missing := rows[wanted.target.name].null_count:
         notes.append(f"{missing:,} rows have no label: clean.unlabelled says what becomes of them")
     for group in alike_labels(classes)[:_MOST_SHOWN]:
-        shown = ", ".join(f"{label!r} ({classes[label]:,} rows)" for label in group)
+        listed = ", ".join(f"{label!r} ({classes[label]:,} rows)" for label in group)
         renames = ", ".join(f"{label}: {group[0]}" for label in group[1:])
         notes.append(
-            f"labels that differ only in case: {shown}; ingest.label_case: fold makes them one, or ingest.labels: {{{renames}}}"
+            f"labels that differ only in case: {listed}; "
+            f"ingest.label_case: fold makes them one, or ingest.labels: {{{renames}}}"
         )
     for label in [label for label in classes if label.casefold() in _NO_LABEL][:_MOST_SHOWN]:
         notes.append(
-            f"the label {label!r} ({classes[label]:,} rows) may say that there is none: ingest.labels: {{{label!r}: null}}"
+            f"the label {label!r} ({classes[label]:,} rows) may say that there is none: "
+            f"ingest.labels: {{{label!r}: null}}"
         )
     for label in joined_labels(classes)[:_MOST_SHOWN]:
         notes.append(
@@ -63,13 +67,16 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
         )
     if is_scale(classes):
         notes.append(
-            f"the {len(classes):,} labels are numbers on a scale, and each is taken for a class of its own; put them into a few ranges first"
+            f"the {len(classes):,} labels are numbers on a scale, and each is taken for a class "
+            "of its own; put them into a few ranges first"
         )
     return notes
 
 
 def alike_labels(labels: Mapping[str, int]) -> list[list[str]]:
-    """Return groups of labels that differ only in capital letters, each with the most frequent first."""
+    """Return groups of labels that differ only in capital letters, each with the most frequent
+    first.
+    """
     groups: dict[str, list[str]] = {}
     for label in sorted(labels, key=lambda name: (-labels[name], name)):
         groups.setdefault(label.casefold(), []).append(label)

@@ -22,8 +22,8 @@ def is_path(name: str) -> bool:
 def lookup(record: Any, path: str, *, is_target: bool = False) -> Any:
     """Return the value at a path; ABSENT where a key is missing.
 
-    A key that contains dots comes before a path. The path of a target that ends in `[0]` gives the whole list where
-    that has more than one element, so that several labels are not taken for one.
+    A key that contains dots comes before a path. The path of a target that ends in `[0]` gives the
+    whole list where that has more than one element, so that several labels are not taken for one.
     """
     steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(path)]
     if is_target and len(steps) > 1 and steps[-1] == 0:

@@ -19,7 +19,9 @@ _SHARE = 0.5
 
 
 class PictureIndex:
-    """Pictures by the names that a table may give them: a path, a file name, a file name without suffix."""
+    """Pictures by the names that a table may give them: a path, a file name, a file name without
+    suffix.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
@@ -29,7 +31,9 @@ class PictureIndex:
             self._by_stem[path.stem].append(path)
 
     def matches(self, value: Any) -> list[Path]:
-        """Return the pictures that a value may name; one of the same folders comes before others."""
+        """Return the pictures that a value may name; one of the same folders comes before
+        others.
+        """
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             return []
         name = PurePosixPath(str(value).strip().replace("\\", "/"))
@@ -53,10 +57,12 @@ def names_pictures(records: Sequence[Record], index: PictureIndex) -> bool:
             if value not in (None, ""):
                 columns[name].append(value)
     # A number names a picture only where nothing else could be meant: 1.png is also the first row.
-    texts = [
-        values for values in columns.values() if all(isinstance(value, str) for value in values)
-    ]
+    texts = filter(_all_text, columns.values())
     return any(_share(values, index) >= _SHARE for values in texts)
+
+
+def _all_text(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _share(values: Sequence[Any], index: PictureIndex) -> float:
@@ -81,24 +87,24 @@ def with_pictures(
 
 
 def _read(record: Record, value: Any, index: PictureIndex, limit: int) -> Record | Bad:
-    found = index.matches(value)
-    if not found:
+    matches = index.matches(value)
+    if not matches:
         return Bad(record.row, "no_such_picture", str(value))
-    if len(found) > 1:
+    if len(matches) > 1:
         return Bad(
             record.row,
             "several_pictures",
-            f"{value} may be {found[0].parent.name} or {found[1].parent.name}",
+            f"{value} may be {matches[0].parent.name} or {matches[1].parent.name}",
         )
-    size = found[0].stat().st_size
+    size = matches[0].stat().st_size
     if size > limit:
-        return Bad(record.row, "too_large", f"{found[0].name}: {size} bytes")
+        return Bad(record.row, "too_large", f"{matches[0].name}: {size} bytes")
     try:
-        content = found[0].read_bytes()
+        content = matches[0].read_bytes()
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}",
             where=str(value),
             remedy="see that the file may be read",
         ) from None
-    return replace(record, values={**record.values, PICTURE: content}, picture=found[0].name)
+    return replace(record, values={**record.values, PICTURE: content}, picture=matches[0].name)

@@ -70,7 +70,7 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedRow:
     """A row that was set aside."""
 
     origin: str  # file:line, or the file of a folder

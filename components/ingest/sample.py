@@ -3,7 +3,8 @@
 Two steps, because a task's columns may not be known yet:
 
     columns = scan_columns(params.source, root)     # the columns as the source has them
-    sample = read_sample(params, roles, root)       # rows as ingest would write them, once columns are chosen
+    # Rows as ingest would write them, once columns are chosen:
+    sample = read_sample(params, roles, root)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from components.ingest.rows import (
     TABLES,
     Format,
     Record,
-    Refusal,
+    RefusedRow,
     Unit,
     origin_of,
     settle_splits,
@@ -164,7 +165,7 @@ class SourceColumns:
     rows: int  # records and refusals
     complete: bool  # no more rows than these
     refused: int
-    refusals: list[Refusal]  # the first, with file and line
+    refusals: list[RefusedRow]  # the first, with file and line
     notes: list[str]  # for a person: what was left out, what was taken for a header
 
     @property
@@ -175,7 +176,7 @@ class SourceColumns:
     @property
     def encodings(self) -> set[str]:
         """The text encodings of all units."""
-        return {encoding for unit in self.units for encoding in unit.encodings}
+        return set(chain.from_iterable(unit.encodings for unit in self.units))
 
 
 @dataclass
@@ -199,10 +200,10 @@ class Sample:
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
 
     @property
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[RefusedRow]:
         """The first refused rows."""
         first = self.quarantine.slice(0, _REFUSALS).to_pylist()
-        return [Refusal(row["origin"], row["reason"], row["excerpt"]) for row in first]
+        return [RefusedRow(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
 
 def scan_columns(
@@ -244,7 +245,10 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
         if unit.header is False:
             names.setdefault(unit.columns, []).append(unit.name)
     return [
-        f"without a header: {some(files)}; its columns are called {', '.join(columns)} (ingest.source.column_names)"
+        (
+            f"without a header: {some(files)}; its columns are called {', '.join(columns)} "
+            "(ingest.source.column_names)"
+        )
         for columns, files in names.items()
     ]
 
@@ -260,7 +264,7 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
         if not isinstance(item, Record):
             result.refused += 1
             if len(result.refusals) < _REFUSALS:
-                result.refusals.append(Refusal(origin_of(unit, item), item.reason, item.excerpt))
+                result.refusals.append(RefusedRow(origin_of(unit, item), item.reason, item.excerpt))
             continue
         values = flattened(item.values) if unit.format in _NESTED else item.values
         if len(result.examples) < 3:

@@ -40,24 +40,26 @@ _SET = re.compile(r"(set|data|ing)$")
 
 
 def split_of(name: str) -> str | None:
-    """Return the canonical split that a name says as one of its words; None for none, and for two."""
+    """Return the canonical split that a name says as one of its words; None for none, and for
+    two.
+    """
     folded = name.strip().casefold()
     if folded in CANONICAL:
         return CANONICAL[folded]
-    found = {
+    splits = {
         CANONICAL[word] for word in map(_plain_word, _WORDS.findall(name)) if word in CANONICAL
     }
-    return found.pop() if len(found) == 1 else None
+    return splits.pop() if len(splits) == 1 else None
 
 
 def without_split(name: str) -> str:
     """Return what a name says beside a split, for a person."""
-    kept = [
+    parts = [
         word
         for word in re.split(r"[-_.\s]+", name)
         if word and split_of(word) is None and word.casefold() not in ("set", "data")
     ]
-    return "_".join(kept)
+    return "_".join(parts)
 
 
 def _plain_word(word: str) -> str:

@@ -80,9 +80,10 @@ def run(job: Job) -> None:
     stamps = _stamps(params, job, found)
     accepted = files.feedback(params.feedback, job.root) if params.feedback else []
     told = accepted if params.seen else []  # DVC looks at the params, not at that folder
+    # Feedback has no ids, groups and splits of the source.
     named = {
         role: name for role, name in params.columns.items() if role not in ("id", "group", "split")
-    }  # which feedback has not from the source
+    }
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
     keys = unit_keys([unit.name for unit in (*found, *told)])
     memo = Memo(job.memo, job.journal.say)
@@ -92,25 +93,11 @@ def run(job: Job) -> None:
         memo,
         job.journal,
     )
-    if accepted:
-        job.journal.say(
-            f"{len(accepted)} files of feedback: "
-            + (
-                f"read as a retrain found them ({params.seen[:12]})"
-                if params.seen
-                else "left to gristmill retrain"
-            )
-        )
+    _say_feedback(job.journal, len(accepted), params.seen)
     for note in listing.notes:
         job.journal.say(note)
-    rows = (
-        pa.concat_tables([each.rows for each in parsed]) if parsed else wanted.schema.empty_table()
-    )
-    quarantine = (
-        pa.concat_tables([each.quarantine for each in parsed])
-        if parsed
-        else QUARANTINE.empty_table()
-    )
+    rows = _concatenated([each.rows for each in parsed], wanted.schema)
+    quarantine = _concatenated([each.quarantine for each in parsed], QUARANTINE)
     _check_rows(rows, quarantine, params.source.path)
     classes = _classes(rows, wanted, params.source.path)
     rows, note = settle_splits(rows, wanted.target.name if wanted.target else None, found)
@@ -142,14 +129,41 @@ def run(job: Job) -> None:
     }
     write_atomic(job.outputs["report"], to_json(report))
     memo.close()
-    if (
-        _stamps(
-            params,
-            job,
-            files.units(params.source, job.root) if isinstance(params.source, Files) else found,
-        )
-        != stamps
-    ):  # DVC would take the new source for what was read
+    _check_unchanged(params, job, found, stamps)
+
+
+def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return tables as one, which is empty where there are none."""
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _say_feedback(journal: Journal, number: int, seen: str | None) -> None:
+    """Print whether the files of feedback were read.
+
+    Args:
+        journal: where the line is printed.
+        number: of the files.
+        seen: the digest under which a retrain found them; none outside of a retrain.
+    """
+    if not number:
+        return
+    state = f"read as a retrain found them ({seen[:12]})" if seen else "left to gristmill retrain"
+    journal.say(f"{number} files of feedback: {state}")
+
+
+def _check_unchanged(
+    params: IngestParams, job: Job, found: Sequence[Unit], stamps: Sequence[tuple[Any, ...]]
+) -> None:
+    """Refuse a source that was written to since `stamps` were taken.
+
+    DVC would take the new source for what was read.
+
+    Raises:
+        InputError: a file is new, gone or another one.
+    """
+    if isinstance(params.source, Files):
+        found = files.units(params.source, job.root)
+    if _stamps(params, job, found) != stamps:
         raise InputError(
             "was written to while it was read",
             where=params.source.path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from itertools import islice
@@ -69,28 +69,44 @@ def sheet_rows(unit: Unit, wanted: Layout) -> Sheet:
             "has no sheet with rows", where=unit.name, remedy="put rows into its first sheet"
         )
     tables = {title: _body(sheet) for title, sheet in sheets.items()}
-    first = {title: [str(cell) for cell in rows[0][1]] for title, (_, rows) in tables.items()}
-    name = _chosen(unit, list(sheets), first, wanted)
+    firsts = {title: rows[0][1] for title, (_, rows) in tables.items()}
+    name = _chosen(unit, firsts, wanted)
     titles, rows = tables[name]
-    shown = [[_shown(cell) for cell in row] for _, row in rows]
-    header, names = settle_names(unit, shown[0], shown[1:], wanted)
+    first, *sample = [_shown_row(row) for _, row in rows]
+    header, names = settle_names(unit, first, sample, wanted)
     return Sheet(header, names, titles, islice(_rows(sheets[name]), len(titles), None))
 
 
 def _body(sheet: Any) -> tuple[list[Row], list[Row]]:
     """Return the rows of a title above the table, and the first rows of the table."""
     rows = list(islice(_rows(sheet), _SAMPLE_ROWS))
-    count = title_rows([[_shown(cell) for cell in row] for _, row in rows])
+    count = title_rows([_shown_row(row) for _, row in rows])
     return rows[:count], rows[count:]
 
 
-def _chosen(unit: Unit, titles: Sequence[str], first: dict[str, list[str]], wanted: Layout) -> str:
+def _shown_row(row: Sequence[Any]) -> list[str]:
+    return [_shown(cell) for cell in row]
+
+
+def _chosen(unit: Unit, firsts: Mapping[str, Sequence[Any]], wanted: Layout) -> str:
+    """Return the title of the sheet to read: the only one, or the only one with all columns.
+
+    Args:
+        unit: the workbook.
+        firsts: title -> the first row of the sheet.
+        wanted: the columns to read.
+
+    Raises:
+        InputError: several sheets could be meant.
+    """
+    titles = list(firsts)
     if len(titles) == 1:
         return titles[0]
-    required = [column.source for column in wanted.columns if column.must]
-    fitting = [
-        title for title in titles if required and all(name in first[title] for name in required)
-    ]
+    required = {column.source for column in wanted.columns if column.must}
+    fitting = []
+    for title, first in firsts.items():
+        if required and required <= set(map(str, first)):
+            fitting.append(title)
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(map(repr, titles))

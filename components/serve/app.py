@@ -62,10 +62,6 @@ def build_app(
         door,
         monitored.recorder(predictor.card, model.version) if monitored else None,
     )
-    limits = params.limits
-
-    def full() -> bool:
-        return max(batcher.waiting, door.inside) >= limits.queued_items
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,9 +81,26 @@ def build_app(
         lifespan=lifespan,
     )
     app.state.door = door
-    app.add_middleware(
-        BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s
-    )  # the last added is the outermost
+    _add_middleware(app, service, keys)
+    app.add_exception_handler(Exception, _broken)
+    app.include_router(open_routes(service))
+    guarded = [guarded_routes(service, keys.wanted, monitored.metrics if monitored else bytes)]
+    if monitored:
+        guarded.append(monitor_routes(service, monitored, keys.wanted))
+    for router in guarded:
+        app.router.routes.extend(posts(router, params.limits))
+        app.include_router(router)
+    return app
+
+
+def _add_middleware(app: FastAPI, service: Service, keys: Keyring) -> None:
+    """Add what a request passes before its route; the last added is the outermost."""
+    limits, meters, door = service.params.limits, service.meters, service.door
+
+    def full() -> bool:
+        return max(service.batcher.waiting, door.inside) >= limits.queued_items
+
+    app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)
     app.add_middleware(
         Guard,
         guarded=frozenset(_GUARDED),
@@ -98,15 +111,6 @@ def build_app(
         meters=meters,
     )
     app.add_middleware(Watch, meters=meters)
-    app.add_exception_handler(Exception, _broken)
-    app.include_router(open_routes(service))
-    guarded = [guarded_routes(service, keys.wanted, monitored.metrics if monitored else bytes)]
-    if monitored:
-        guarded.append(monitor_routes(service, monitored, keys.wanted))
-    for router in guarded:
-        app.router.routes.extend(posts(router, limits))
-        app.include_router(router)
-    return app
 
 
 async def _warm(service: Service) -> None:

@@ -18,6 +18,11 @@ _OUTCOMES = {
     "rejected": "It was not released: a person rejected version {version} before.",
     "experiment": "It is registered as version {version}; experiments are never released.",
 }
+_HEADER = (
+    '<thead><tr><th>gate</th><th class="left">verdict</th>'
+    "<th>value</th><th>interval</th><th>limit</th>"
+    '<th class="left">what was compared</th></tr></thead>'
+)
 
 
 def with_gates(page: str, pipeline: str, made: Release) -> str:
@@ -35,26 +40,27 @@ def with_gates(page: str, pipeline: str, made: Release) -> str:
     return before + _section(pipeline, made) + after
 
 
-def _section(pipeline: str, made: Release) -> str:
-    gates = from_rows(made.gates)
+def _section(pipeline: str, release: Release) -> str:
+    gates = from_rows(release.gates)
     refused = (
         ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False)
-        or made.why
+        or release.why
     )
-    outcome = _OUTCOMES.get(made.decision, made.decision).format(
-        version=made.version, refused=refused
+    outcome = _OUTCOMES.get(release.decision, release.decision).format(
+        version=release.version, refused=refused
     )
     before = (
-        f" Before it, version {made.before} was champion."
-        if made.before and made.before != made.version
+        f" Before it, version {release.before} was champion."
+        if release.before and release.before != release.version
         else ""
     )
-    review = f"gristmill review show{argument(pipeline)} {made.version}"
+    review = f"gristmill review show{argument(pipeline)} {release.version}"
+    command = f"<code>{escape(review)}</code>"
     return "\n".join(
         [
-            f"<p><b>{escape(outcome)}</b>{escape(before)} <code>{escape(review)}</code> shows its card.</p>",
+            f"<p><b>{escape(outcome)}</b>{escape(before)} {command} shows its card.</p>",
             '<div class="scroll"><table>',
-            '<thead><tr><th>gate</th><th class="left">verdict</th><th>value</th><th>interval</th><th>limit</th><th class="left">what was compared</th></tr></thead>',
+            _HEADER,
             "<tbody>",
             *_rows(gates),
             "</tbody></table></div>",
@@ -67,10 +73,15 @@ def _rows(gates: Sequence[Gate]) -> list[str]:
     for gate in gates:
         interval = f"{gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
         verdict = f"<b>{gate.verdict}</b>" if gate.passed is False else gate.verdict
-        cells = f'<td class="left">{verdict}</td><td>{_number(gate.value)}</td><td>{interval}</td><td>{_number(gate.limit)}</td>'
-        rows.append(
-            f'<tr><th>{escape(gate.name)}</th>{cells}<td class="left wrap">{escape(gate.detail)}</td></tr>'
-        )
+        cells = [
+            f"<th>{escape(gate.name)}</th>",
+            f'<td class="left">{verdict}</td>',
+            f"<td>{_number(gate.value)}</td>",
+            f"<td>{interval}</td>",
+            f"<td>{_number(gate.limit)}</td>",
+            f'<td class="left wrap">{escape(gate.detail)}</td>',
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
     return rows
 
 

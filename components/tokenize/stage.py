@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,10 @@ def run(job: Job) -> None:
         *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else []),
     ]
     rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
-    train = rows[
-        "train"
-    ]  # what augment adds is for learning: nobody sends texts with masks in them
-    rows["train"] = pa.concat_tables(
-        [train, read_table(job.inputs["augmented"], "train", ["id", *columns])]
-    )
+    # What augment adds is for learning: nobody sends texts with masks in them.
+    train = rows["train"]
+    augmented = read_table(job.inputs["augmented"], "train", ["id", *columns])
+    rows["train"] = pa.concat_tables([train, augmented])
     lent = (
         encoding.lender(job.params, job.root)
         if isinstance(encoding, base.BorrowsVocabulary)
@@ -67,60 +65,25 @@ def run(job: Job) -> None:
             job.sections["clean"],
         )
     files = dict(encoder.files())
-    pieces = [
-        (split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK)))
-        for split, table in rows.items()
-        for start in range(0, table.num_rows, _ROWS_PER_TASK)
-    ]
-    encoded: dict[str, list[pa.Table]] = {split: [] for split in splits}
-    losses: dict[str, list[NDArray[np.int64]]] = {split: [] for split in splits}
-    for number, ((split, _), (table, lost)) in enumerate(
-        zip(pieces, spread(encode, [piece for _, piece in pieces]), strict=True), 1
-    ):
-        encoded[split].append(table)
-        losses[split].append(lost)
-        job.journal.progress(number, len(pieces), "pieces")
-    parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
-    if any(parts[split].num_rows != rows[split].num_rows for split in splits):
-        raise AssertionError("an encoder must give one row for each row")
+    parts, losses = _encoded(job, files, rows)
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
     # What augment added behind the train rows is left out: its lengths are those of the rows it was made from.
     parts_of_source = {
         split: part.slice(0, train.num_rows) if split == "train" else part
         for split, part in parts.items()
     }
-    shortened = _shortened(
-        encoder,
-        parts_of_source,
-        {split: np.concatenate([np.empty(0, np.int64), *lost]) for split, lost in losses.items()},
-    )
-    fields = base.schema(job.task).fields(job.sections["clean"])
-    shaping = base.schema(job.task).options["clean"].model_fields
+    shortened = _shortened(encoder, parts_of_source, losses)
     facts = {
         "task": job.task,
         "classes": classes,
         "data_hash": sha256(job.inputs["clean"] / MANIFEST),
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "lengths": {
-            name: float(value)
-            for name, value in zip(
-                ("p5", "p50", "p95", "max"), np.percentile(lengths, [5, 50, 95, 100]), strict=True
-            )
-        }
-        | {"mean": float(lengths.mean())},
+        "lengths": _summary_of(lengths),
         "account": shortened,
         "histogram": {
             str(length): count for length, count in sorted(Counter(lengths.tolist()).items())
         },
-        "profile": profile_of(
-            {name: train[name].to_pylist() for name in inputs},
-            fields,
-            {
-                name: value
-                for name, value in job.sections["clean"].model_dump(mode="json").items()
-                if name in shaping
-            },
-        ),
+        "profile": _input_profile(job, {name: train[name].to_pylist() for name in inputs}),
     }
     if lent:
         facts["pretrained"] = {name: sha256(path) for name, path in lent.items()}
@@ -129,20 +92,69 @@ def run(job: Job) -> None:
     for name, path in lent.items():
         copy(path, job.outputs["tokens"] / PRETRAINED / name)
     write_table(job.outputs["tokens"], parts, facts)
+    _report(job, len(lengths), facts["lengths"], shortened)
+
+
+def _encoded(
+    job: Job, files: dict[str, bytes], rows: Mapping[str, pa.Table]
+) -> tuple[dict[str, pa.Table], dict[str, NDArray[np.int64]]]:
+    """Return the encoded rows of each split, and how much each row was cut (n,).
+
+    Args:
+        job: reports progress.
+        files: of the encoder.
+        rows: split -> rows.
+    """
+    pieces = []
+    for split, table in rows.items():
+        for start in range(0, table.num_rows, _ROWS_PER_TASK):
+            pieces.append((split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))))
+    encoded: dict[str, list[pa.Table]] = {split: [] for split in rows}
+    losses: dict[str, list[NDArray[np.int64]]] = {split: [np.empty(0, np.int64)] for split in rows}
+    results = spread(encode, [piece for _, piece in pieces])
+    for number, ((split, _), (table, lost)) in enumerate(zip(pieces, results, strict=True), 1):
+        encoded[split].append(table)
+        losses[split].append(lost)
+        job.journal.progress(number, len(pieces), "pieces")
+    parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
+    if any(parts[split].num_rows != rows[split].num_rows for split in rows):
+        raise AssertionError("an encoder must give one row for each row")
+    return parts, {split: np.concatenate(lost) for split, lost in losses.items()}
+
+
+def _summary_of(lengths: NDArray[np.int64]) -> dict[str, float]:
+    """Return percentiles and the mean of the lengths of rows (n,)."""
+    percentiles = np.percentile(lengths, [5, 50, 95, 100]).tolist()
+    summary = dict(zip(("p5", "p50", "p95", "max"), percentiles, strict=True))
+    return summary | {"mean": float(lengths.mean())}
+
+
+def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the profile of the inputs of train, with the params of clean that shape them."""
+    schema = base.schema(job.task)
+    params = job.sections["clean"].model_dump(mode="json")
+    shaping = schema.options["clean"].model_fields
+    shaped_by = {name: value for name, value in params.items() if name in shaping}
+    return profile_of(values, schema.fields(job.sections["clean"]), shaped_by)
+
+
+def _report(
+    job: Job, rows: int, lengths: Mapping[str, float], shortened: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the report and print what was encoded and what was cut."""
     cut = {"cut_rows": sum(entry["rows"] for entry in shortened)} if shortened else {}
     write_atomic(
         job.outputs["report"],
         to_json(
             {
-                "rows": len(lengths),
+                "rows": rows,
                 **cut,
-                **{f"length_{name}": value for name, value in facts["lengths"].items()},
+                **{f"length_{name}": value for name, value in lengths.items()},
             }
         ),
     )
-    job.journal.say(
-        f"{len(lengths):,} rows encoded, {facts['lengths']['mean']:.1f} tokens a row (95%: up to {facts['lengths']['p95']:.0f})"
-    )
+    mean, p95 = lengths["mean"], lengths["p95"]
+    job.journal.say(f"{rows:,} rows encoded, {mean:.1f} tokens a row (95%: up to {p95:.0f})")
     for entry in shortened:
         job.journal.say(entry["message"])
 

@@ -1,4 +1,6 @@
-"""git asked about checkouts: committed, changed, without git, of another user, with Chinese names."""
+"""git asked about checkouts: committed, changed, without git, of another user, with Chinese
+names.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,10 @@ def test_a_checkout_of_another_user_is_unknown_and_says_gits_own_remedy(reposito
 
 
 def test_names_of_files_are_read_under_any_locale(repository: Path) -> None:
-    code = "import sys, pathlib; from pipelines.git import checkout; print(checkout(pathlib.Path(sys.argv[1])).dirty)"
+    code = (
+        "import sys, pathlib; from pipelines.git import checkout; "
+        "print(checkout(pathlib.Path(sys.argv[1])).dirty)"
+    )
     for locale in ("C", "zh_CN.GBK", "de_DE.ISO-8859-1"):
         env = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
         (repository / "训练.py").write_text(locale, encoding="utf-8")

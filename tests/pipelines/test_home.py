@@ -12,7 +12,10 @@ import pytest
 
 
 def test_a_home_that_can_be_read_or_is_not_set_stays(tmp_path: Path) -> None:
-    code = "import os, pathlib; from pipelines.home import usable_home; usable_home(pathlib.Path('p')); print(os.environ.get('HOME'))"
+    code = (
+        "import os, pathlib; from pipelines.home import usable_home; "
+        "usable_home(pathlib.Path('p')); print(os.environ.get('HOME'))"
+    )
     env = {name: value for name, value in os.environ.items() if name != "HOME"}
     unset = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert (unset.stdout, unset.stderr) == ("None\n", "")

@@ -1,4 +1,6 @@
-"""The copy in which a retrain runs: what it takes from the project, and that it touches nothing outside."""
+"""The copy in which a retrain runs: what it takes from the project, and that it touches nothing
+outside.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def test_a_source_replaces_what_the_commit_had(tmp_path: Path) -> None:
 
 
 def test_a_link_that_leads_out_of_the_copy_is_left_alone(tmp_path: Path) -> None:
-    """A link in the repository, to a person's folder: the copy has the same link, and replacing what is behind it would delete the person's files."""
+    """A link in the repository, to a person's folder: the copy has the same link, and replacing
+    what is behind it would delete the person's files.
+    """
     root, copy, files = tmp_path / "root", tmp_path / "copy", tmp_path / "files"
     (files / "rows").mkdir(parents=True)
     (files / "rows" / "a.csv").write_text("mine")

@@ -17,7 +17,9 @@ from pipelines.names import choose_pipeline, split_name, version_number
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two pipelines besides the default one; commands only say what they were asked."""
+    """A project with two pipelines besides the default one; commands only say what they were
+    asked.
+    """
     for name in ("digits", "reviews"):
         (tmp_path / "pipelines" / name).mkdir(parents=True)
         (tmp_path / "pipelines" / name / "dvc.yaml").touch()

@@ -503,11 +503,10 @@ def test_pictures_without_a_class_are_counted_as_such(root: Path) -> None:
 
 
 def test_emoji_decide(root: Path, tmp_path: Path) -> None:
-    rows = [
-        [f"上周收到第{row}单的毛巾了{face}", label]
-        for row in range(30)
-        for face, label in (("👍", "正面"), ("😭", "负面"))
-    ]
+    rows = []
+    for row in range(30):
+        rows.append([f"上周收到第{row}单的毛巾了👍", "正面"])
+        rows.append([f"上周收到第{row}单的毛巾了😭", "负面"])
     lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
     assert not any("different labels" in line for line in lines)
     assert any("正面 (30), 负面 (30)" in line for line in lines)
@@ -610,7 +609,10 @@ def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Pat
 
 def test_a_wide_table_shows_the_columns_that_matter(root: Path, tmp_path: Path) -> None:
     header = [f"c{number}" for number in range(200)]
-    rows = [[*(row * number for number in range(200)), *reviews()[row]] for row in range(60)]
+    rows = []
+    for row, review in enumerate(reviews()[:60]):
+        rows.append([*(row * number for number in range(200)), *review])
+    assert len(rows) == 60
     data = table(tmp_path / "a.csv", [*header, "text", "label"], rows)
     lines = create(root, "a", TEXT, data)
     assert "  and 172 more columns" in lines

@@ -78,7 +78,8 @@ def test_next_is_to_serve_what_was_released(tmp_path: Path, shown: list[str]) ->
     show_summary(tmp_path, params("mine"), "gristmill run mine")
     assert (
         shown[-1]
-        == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   gristmill run mine"
+        == "next     gristmill serve mine   gristmill predict mine …   gristmill mlflow up   "
+        "gristmill run mine"
     )
 
 
@@ -120,7 +121,8 @@ def test_the_report_of_a_retrain_is_kept_and_writes_over_nothing(tmp_path: Path)
     made = Retrain("a1b2", "by hand", "promoted", "", "", "", "", {}, "", "", "", "", 0, version=3)
     assert keep_report(root, copy, params("mine"), made) == kept_report("mine", 3)
     assert (root / kept_report("mine", 3)).read_text() == "<p>report</p>"
-    # The same again is the same file; another report does not replace one that a person may have edited.
+    # The same again is the same file; another report does not replace one that a person may have
+    # edited.
     assert keep_report(root, copy, params("mine"), made) == kept_report("mine", 3)
     (root / kept_report("mine", 3)).write_text("<p>report</p> with my notes")
     assert keep_report(root, copy, params("mine"), made) == "data/retrains/mine/version-3-a1b2.html"

@@ -44,7 +44,11 @@ def test_what_the_terminal_cannot_show_is_replaced(env: dict[str, str], tmp_path
 
 
 def test_children_inherit_it() -> None:
-    code = "import subprocess, sys; from pipelines.terminal import print_anything; print_anything(); sys.exit(subprocess.run([sys.executable, '-c', 'print(chr(0x1F600))']).returncode)"
+    code = (
+        "import subprocess, sys; from pipelines.terminal import print_anything; "
+        "print_anything(); sys.exit(subprocess.run([sys.executable, '-c', "
+        "'print(chr(0x1F600))']).returncode)"
+    )
     env = os.environ | {"PYTHONIOENCODING": "gbk"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True)
     assert (done.returncode, done.stdout.strip()) == (0, b"?"), done.stderr

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ from pipelines.untracked import CACHED_REPORTS, check_untracked, record_outputs,
 DVC = """
 stages:
   ingest:
-    cmd: python -c "import pathlib as p; f = p.Path('data/raw'); f.mkdir(parents=True); (f / 'a').write_text('a'); (f / 'b').write_text('b')"
+    cmd: >-
+      python -c "import pathlib as p; f = p.Path('data/raw'); f.mkdir(parents=True);
+      (f / 'a').write_text('a'); (f / 'b').write_text('b')"
     outs: [data/raw]
   tune:
-    cmd: python -c "import pathlib as p; f = p.Path('data/reports'); f.mkdir(); (f / 'trials.csv').write_text('t'); (f / 'tune.json').write_text('{}')"
+    cmd: >-
+      python -c "import pathlib as p; f = p.Path('data/reports'); f.mkdir();
+      (f / 'trials.csv').write_text('t'); (f / 'tune.json').write_text('{}')"
     outs: [data/reports/trials.csv]
     metrics: [{data/reports/tune.json: {cache: false}}]
 """
@@ -30,7 +35,9 @@ stages:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose outputs DVC has written, with a lock and a cache and without records of ours."""
+    """A project whose outputs DVC has written, with a lock and a cache and without records of
+    ours.
+    """
     root = tmp_path_factory.mktemp("dvc") / "p"
     root.mkdir()
     (root / "dvc.yaml").write_text(DVC)
@@ -63,7 +70,8 @@ def test_what_dvc_wrote_is_known_and_written_down(root: Path) -> None:
     assert found(root) == []
     shutil.rmtree(root / ".dvc")
     (root / "dvc.lock").unlink()
-    # The files that were compared with the cache are in the records now; the report that DVC does not cache, too.
+    # The files that were compared with the cache are in the records now; the report that DVC does
+    # not cache, too.
     assert found(root) == []
 
 
@@ -155,12 +163,9 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 
 def test_the_reports_that_dvc_caches_are_those_of_dvc_yaml() -> None:
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
-    cached = {
-        out.partition("/")[2]
-        for stage in stages.values()
-        for out in stage.get("outs", ())
-        if isinstance(out, str)
-    }
-    outputs = {path for stage in STAGES.values() for path in stage.outputs.values()}
+    cached = set()
+    for stage in stages.values():
+        cached |= {out.partition("/")[2] for out in stage.get("outs", ()) if isinstance(out, str)}
+    outputs = set(chain.from_iterable(stage.outputs.values() for stage in STAGES.values()))
     assert {path for path in cached if path.endswith(".json")} == CACHED_REPORTS
     assert {path for path in outputs if not path.endswith(".json")} <= cached

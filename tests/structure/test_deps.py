@@ -73,9 +73,8 @@ def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task
 def test_dvc_does_not_see_what_chooses_params() -> None:
     lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
     assert f"components/tasks/*/{IGNORED}" in lines
-    assert not [
-        file for stage, task in CASES for file in files(stage, task) if file.endswith(f"/{IGNORED}")
-    ]
+    for stage, task in CASES:
+        assert not [file for file in files(stage, task) if file.endswith(f"/{IGNORED}")]
 
 
 @pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])

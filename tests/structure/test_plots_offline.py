@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / ".dvc" / "plots.html"
 # As much of a browser as the script of the page uses.
 DOM = """
-const made = (name) => ({ name, children: [], attributes: {}, style: {}, textContent: "", gone: false,
-  setAttribute(key, value) { this.attributes[key] = String(value); }, append(...each) { this.children.push(...each); }, remove() { this.gone = true; } });
+const made = (name) => ({
+  name, children: [], attributes: {}, style: {}, textContent: "", gone: false,
+  setAttribute(key, value) { this.attributes[key] = String(value); },
+  append(...each) { this.children.push(...each); },
+  remove() { this.gone = true; },
+});
 const places = {};
-globalThis.document = { createElement: made, createElementNS: (_, name) => made(name), querySelector: (selector) => places[selector] ??= made("div") };
+globalThis.document = {
+  createElement: made,
+  createElementNS: (_, name) => made(name),
+  querySelector: (selector) => places[selector] ??= made("div"),
+};
 """
 SHOW = """
 for (const [selector, spec] of specs) vegaEmbed(selector, spec);
@@ -96,9 +105,7 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
     script = text[text.index("<script>") + len("<script>") : text.index("</script>")]
     curve = [
         {"epoch": str(epoch), "loss": str(1 / (epoch + 1)), "rev": rev, "field": field}
-        for rev in ("main", "workspace")
-        for field in ("train", "validation")
-        for epoch in range(3)
+        for rev, field, epoch in product(("main", "workspace"), ("train", "validation"), range(3))
     ]
     pairs = [
         {"actual": actual, "predicted": predicted, "rev": "workspace"}
@@ -130,9 +137,8 @@ def test_it_draws_curves_matrices_and_falls_back_to_tables(tmp_path: Path) -> No
         and {line["attributes"]["stroke-dasharray"] for line in lines} == {"none", "8 5"}
         and len({line["attributes"]["stroke"] for line in lines}) == 2
     )
-    assert all(
-        "NaN" not in value for each in drawn["#curve"] for value in each["attributes"].values()
-    )
+    for each in drawn["#curve"]:
+        assert all("NaN" not in value for value in each["attributes"].values())
     counts = [each["textContent"] for each in drawn["#matrix"] if each["name"] == "title"]
     assert sorted(counts) == [
         "actual <b>, predicted <b>: 1",

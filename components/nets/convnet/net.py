@@ -27,11 +27,9 @@ class ConvNet(nn.Module):
     def __init__(self, config: ConvNetConfig, channels: int, size: int, outputs: int) -> None:
         super().__init__()
         depths = config.convolutions()
-        widths = [
-            width
-            for width, depth in zip(config.channels, depths, strict=True)
-            for _ in range(depth)
-        ]
+        widths: list[int] = []
+        for width, depth in zip(config.channels, depths, strict=True):
+            widths += [width] * depth
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise([channels, *widths])
         )

@@ -124,7 +124,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LinearProblem:
     """What a linear model is fitted to, and the rows that choose its params.
 
     Args:
@@ -153,7 +153,7 @@ class Problem:
         """Return the class indices of the rows that choose: those of the folds, then validation."""
         return np.concatenate([*(self.target[rows] for rows in self.folds), self.validation_target])
 
-    def without(self, rows: NDArray[np.int64]) -> Problem:
+    def without(self, rows: NDArray[np.int64]) -> LinearProblem:
         """Return the problem with fewer train rows."""
         rest = np.setdiff1d(np.arange(len(self.target)), rows)
         return replace(self, features=self.features[rest], target=self.target[rest], folds=())
@@ -185,7 +185,7 @@ def stratified_folds(
 
 
 def judged_scores(
-    problem: Problem,
+    problem: LinearProblem,
     kind: Kind,
     strength: float,
     model: Linear,
@@ -205,7 +205,7 @@ def judged_scores(
     return np.concatenate([*found, model.scores(problem.validation)])
 
 
-def fit_linear(problem: Problem, kind: Kind, strength: float) -> Linear:
+def fit_linear(problem: LinearProblem, kind: Kind, strength: float) -> Linear:
     """Fit each class against the rest, by LIBLINEAR (Fan et al. 2008).
 
     nb_svm is a linear SVM over features that are multiplied by the log-ratio of their counts in a
@@ -238,7 +238,7 @@ def fit_linear(problem: Problem, kind: Kind, strength: float) -> Linear:
     return model
 
 
-def _estimator(problem: Problem, kind: Kind, strength: float) -> Any:
+def _estimator(problem: LinearProblem, kind: Kind, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 
@@ -261,13 +261,13 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
     return np.asarray(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
 
 
-def sharpness(problem: Problem, scores: NDArray[np.float64]) -> float:
+def sharpness(problem: LinearProblem, scores: NDArray[np.float64]) -> float:
     """Return the factor of scores that gives the least loss (Guo et al. 2017)."""
     return float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor)))
 
 
 def best_linear(
-    problem: Problem,
+    problem: LinearProblem,
     strengths: Mapping[Kind, Sequence[float]],
 ) -> tuple[Linear, dict[str, float]]:
     """Return the linear model that is best on the rows that choose, and the strength of each part.
@@ -288,9 +288,11 @@ def best_linear(
         factor = sharpness(problem, scores[kind])
         best[kind] = best[kind].scaled(factor)
         scores[kind] = scores[kind] * factor
-    groups = [group for size in range(len(best), 0, -1) for group in combinations(best, size)]
-    means = {group: np.mean([scores[kind] for kind in group], axis=0) for group in groups}
-    group = max(groups, key=lambda group: problem.score(means[group]))
+    means: dict[tuple[str, ...], NDArray[np.float64]] = {}
+    for size in range(len(best), 0, -1):
+        for group in combinations(best, size):
+            means[group] = np.mean([scores[kind] for kind in group], axis=0)
+    group = max(means, key=lambda group: problem.score(means[group]))
     weights = np.mean([best[kind].weights for kind in group], axis=0)
     intercept = np.mean([best[kind].intercept for kind in group], axis=0)
     mean = Linear(weights, intercept).scaled(sharpness(problem, means[group]))

@@ -62,8 +62,8 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
     for group in groups[:_SHOWN]:
         lines.append(("labels that look alike", " | ".join(group)))
     if blank := [label for label in classes.counts if _means_none(label)]:
-        told = ", ".join(f"{label} ({classes.counts[label]:,})" for label in blank)
-        lines.append(("labels that may mean none", told))
+        listed = ", ".join(f"{label} ({classes.counts[label]:,})" for label in blank)
+        lines.append(("labels that may mean none", listed))
         same = ",".join(f"{label}=" for label in blank)
         lines.append(("to leave these rows out", f'--labels "{same}"'))
     if joined := joined_labels(classes.counts):

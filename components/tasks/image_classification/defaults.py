@@ -64,7 +64,7 @@ _LAST_SIDE = 7
 
 
 @dataclass(frozen=True)
-class Network:
+class ConvNetShape:
     """A ConvNet for pictures of one size.
 
     Args:
@@ -112,7 +112,7 @@ class Network:
         return rows * epochs * self.multiplications / _MULTIPLICATIONS_PER_SECOND
 
 
-def epochs_for(network: Network, rows: int) -> int:
+def epochs_for(network: ConvNetShape, rows: int) -> int:
     """Return the epochs that so many train rows need, or as many as the budget allows."""
     wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
     allowed = int(FIT_SECONDS / max(network.seconds(rows, 1), 1e-9))
@@ -128,14 +128,16 @@ def largest_side(side: int, colors: int, rows: int) -> int:
         rows: of train.
     """
     for candidate in _SIDES:
-        network = Network(candidate, colors)
+        network = ConvNetShape(candidate, colors)
         wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
         if candidate <= side and network.seconds(rows, wanted) <= FIT_SECONDS:
             return candidate
     return min(side, _SIDES[-1])
 
 
-def training_settings(network: Network, rows: int, flips: tuple[bool, str]) -> Sequence[Setting]:
+def training_settings(
+    network: ConvNetShape, rows: int, flips: tuple[bool, str]
+) -> Sequence[Setting]:
     """Return how a network is trained, searched and compressed.
 
     Args:
@@ -153,7 +155,7 @@ def training_settings(network: Network, rows: int, flips: tuple[bool, str]) -> S
     ]
 
 
-def _augment(network: Network, rows: int, flips: tuple[bool, str]) -> list[Setting]:
+def _augment(network: ConvNetShape, rows: int, flips: tuple[bool, str]) -> list[Setting]:
     shift = round(network.size / 14, 1)
     degrees = 8.0
     zoom = 0.1
@@ -173,7 +175,7 @@ def _augment(network: Network, rows: int, flips: tuple[bool, str]) -> list[Setti
     ]
 
 
-def _training(network: Network, rows: int, epochs: int) -> list[Setting]:
+def _training(network: ConvNetShape, rows: int, epochs: int) -> list[Setting]:
     # Steps must be many enough: a small data set has small batches.
     batch = 32
     rate = 2e-3
@@ -224,7 +226,7 @@ def _search(rows: int, epochs: int, seconds: float) -> list[Setting]:
     ]
 
 
-def _compress(network: Network, rows: int, epochs: int, seconds: float) -> list[Setting]:
+def _compress(network: ConvNetShape, rows: int, epochs: int, seconds: float) -> list[Setting]:
     if rows < _FEW_ROWS:
         why = f"{rows:,} train rows: the network is small and quick already"
         recipes = ("prune", "quantize", "distill")
@@ -402,7 +404,7 @@ def _train_rows(measured: ImageMeasurements) -> int:
 def _network(measured: ImageMeasurements) -> list[Setting]:
     """Return the network, epochs, transforms, the search and the compression."""
     chosen = {setting.path: setting.value for setting in _pixels(measured)}
-    network = Network(chosen["clean.size"], chosen["clean.channels"])
+    network = ConvNetShape(chosen["clean.size"], chosen["clean.channels"])
     return list(training_settings(network, _train_rows(measured), measured.flips))
 
 
@@ -445,11 +447,12 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
     if plain < 1.3 * most + 10:
         return (
             False,
-            "whether mirrored pictures keep their class cannot be told: --set augment.online.flip=true",
+            "whether mirrored pictures keep their class cannot be told: --set "
+            "augment.online.flip=true",
         )
-    figures = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
-    kept = mirrored >= _KEPT * plain
-    return kept, f"the nearest mean finds the class of {figures}"
+    shares = f"{plain / count:.0%} of pictures and {mirrored / count:.0%} of mirrored ones"
+    keeps_class = mirrored >= _KEPT * plain
+    return keeps_class, f"the nearest mean finds the class of {shares}"
 
 
 def _means(

@@ -30,8 +30,8 @@ from components.tasks.classification.baselines import (
     STRENGTHS,
     Kind,
     Linear,
+    LinearProblem,
     Prior,
-    Problem,
     best_linear,
     fit_linear,
     judged_scores,
@@ -237,10 +237,9 @@ class TfidfLinear:
         assert isinstance(clean, TextClean)
         params = options.classical
         vocabulary = _fit_vocabulary(rows, params, len(classes))
-        index = {name: place for place, name in enumerate(classes)}
         tables = [rows, rows.slice(0, 1) if validation is None else validation]
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
-        targets = [np.array([index[x] for x in table["label"].to_pylist()]) for table in tables]
+        targets = [_class_indices(table, classes) for table in tables]
 
         # Few rows choose together with validation; where a fit is costly they do not.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
@@ -248,9 +247,9 @@ class TfidfLinear:
         if rows.num_rows < _FOLDED_ROWS and not costly:
             folds = stratified_folds(targets[0], _FOLDS, seed)
 
-        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> Problem:
+        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> LinearProblem:
             matrices = [_matrix(counts, mask, kept) for counts in raw]
-            return Problem(
+            return LinearProblem(
                 features=matrices[0],
                 target=targets[0],
                 validation=matrices[1],
@@ -328,6 +327,12 @@ class TfidfLinear:
         return score
 
 
+def _class_indices(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class index of each row (n,)."""
+    index = {name: position for position, name in enumerate(classes)}
+    return np.array([index[label] for label in rows["label"].to_pylist()])
+
+
 def _columns(rows: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:
     """Return the texts of the views that are features."""
     empty = [""] * rows.num_rows
@@ -383,9 +388,9 @@ def _matrix(
 
 
 def _best_length(
-    found: Sequence[tuple[Problem, Vocabulary]],
+    found: Sequence[tuple[LinearProblem, Vocabulary]],
     params: Classical,
-) -> tuple[Problem, Vocabulary]:
+) -> tuple[LinearProblem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
     if len(found) == 1:
         return found[0]
@@ -399,7 +404,7 @@ def _best_length(
     return found[best]
 
 
-def _strengths(problem: Problem, params: Classical) -> dict[Kind, Sequence[float]]:
+def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence[float]]:
     """Return the kinds of models and strengths to try: fewer of a large problem."""
     cost = _cost(problem.features.nnz, problem.classes)
     kinds = list(dict.fromkeys(params.models))

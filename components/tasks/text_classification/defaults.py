@@ -94,7 +94,9 @@ class Lengths:
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Lengths:
         """Return the percentiles of some lengths."""
-        p50, p95, p99 = (int(np.ceil(each)) for each in np.percentile(lengths or [0], (50, 95, 99)))
+        p50, p95, p99 = (
+            int(np.ceil(value)) for value in np.percentile(lengths or [0], (50, 95, 99))
+        )
         return cls(p50=p50, p95=p95, p99=p99, max=max(lengths, default=0))
 
     def __str__(self) -> str:
@@ -154,11 +156,11 @@ class TextDefaults:
             lengths.append(len(text))
             titles += bool(row.get("title"))
             # Reservoir sampling (Vitter 1985): files are often sorted by class.
-            place = len(sample) if len(sample) < _SAMPLE else int(rng.integers(len(lengths)))
-            if place == len(sample):
+            index = len(sample) if len(sample) < _SAMPLE else int(rng.integers(len(lengths)))
+            if index == len(sample):
                 sample.append(text[:_CHARACTERS])
-            elif place < _SAMPLE:
-                sample[place] = text[:_CHARACTERS]
+            elif index < _SAMPLE:
+                sample[index] = text[:_CHARACTERS]
         units = [len(_UNIT.findall(text)) for text in sample]
         return TextMeasurements(
             total=total,
@@ -309,10 +311,14 @@ def _languages(texts: Sequence[str]) -> dict[str, float]:
 def _language(text: str) -> str:
     """Return the language whose common words are frequent in a text; "" if that is unclear."""
     words = Counter(text.lower().split())
-    hits = {name: sum(words[word] for word in own) for name, own in _COMMON_WORDS.items()}
+    hits = {name: _occurrences(words, common) for name, common in _COMMON_WORDS.items()}
     first, second = sorted(hits, key=lambda name: -hits[name])[:2]
     frequent = hits[first] >= _COMMON * words.total()
     return first if hits[first] and frequent and hits[first] >= 2 * hits[second] else ""
+
+
+def _occurrences(words: Counter[str], common: Sequence[str]) -> int:
+    return sum(words[word] for word in common)
 
 
 @lru_cache(maxsize=65_536)

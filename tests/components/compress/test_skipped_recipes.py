@@ -89,10 +89,13 @@ def test_skipping_needs_no_torch(tmp_path: Path) -> None:
     import subprocess
 
     program = (
-        "import sys; from pathlib import Path; from components.compress import stage; from components.compress.params import CompressParams; "
+        "import sys; from pathlib import Path; from components.compress import stage; "
+        "from components.compress.params import CompressParams; "
         "from components.core.job import Job; root = Path(sys.argv[1]); "
-        "params = CompressParams.model_validate({'prune': None, 'quantize': None, 'distill': None}); "
-        "stage.run(Job('compress', 't', 7, root, params, {}, {}, {'compressed': root / 'c', 'report': root / 'r'}, root / 's')); "
+        "params = CompressParams.model_validate({'prune': None, 'quantize': None, 'distill': "
+        "None}); "
+        "stage.run(Job('compress', 't', 7, root, params, {}, {}, {'compressed': root / 'c', "
+        "'report': root / 'r'}, root / 's')); "
         "sys.exit('torch' in sys.modules)"
     )
     assert (

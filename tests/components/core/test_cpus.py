@@ -1,4 +1,6 @@
-"""CPUs that a process may use: quotas of nested control groups of both versions, affinity, and what the environment says."""
+"""CPUs that a process may use: quotas of nested control groups of both versions, affinity, and what
+the environment says.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ class Groups:
 
     def first(self, path: str, root: str = "/") -> None:
         """Version 1, with version 2 beside it without controllers, as systemd does it."""
-        mounts = f"31 23 0:27 {root} {self._escaped} rw - cgroup cgroup rw,cpu,cpuacct\n32 23 0:28 / /nowhere rw - cgroup2 none rw\n"
+        mounts = (
+            f"31 23 0:27 {root} {self._escaped} rw - cgroup cgroup rw,cpu,cpuacct\n32 23 0:28 / "
+            "/nowhere rw - cgroup2 none rw\n"
+        )
         self._write(f"5:memory:/other\n4:cpu,cpuacct:{path}\n0::/\n", mounts)
 
     def quota(self, path: str, text: str) -> None:
@@ -147,7 +152,10 @@ def test_the_environment_wins_if_it_is_a_number(text: str, override: int | None)
 
 def test_a_mask_of_affinity_counts() -> None:
     cpu = min(os.sched_getaffinity(0))
-    program = f"import os; os.sched_setaffinity(0, {{{cpu}}}); from components.core.cpus import usable_cpus; print(usable_cpus())"
+    program = (
+        f"import os; os.sched_setaffinity(0, {{{cpu}}}); "
+        "from components.core.cpus import usable_cpus; print(usable_cpus())"
+    )
     given = {name: value for name, value in os.environ.items() if name != OVERRIDE}
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=given

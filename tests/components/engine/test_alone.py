@@ -1,4 +1,6 @@
-"""A fit on one worker is a Ray task: the bytes are those of the loop alone, and a worker that dies is replaced as long as that helps."""
+"""A fit on one worker is a Ray task: the bytes are those of the loop alone, and a worker that dies
+is replaced as long as that helps.
+"""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def test_case_is_kept_and_shown_with_a_remedy(tmp_path: Path, ingest: Ingest) ->
     result = ingest(source=SOURCE)
     assert result.classes == {"Positive": 2, "positive": 6, "POSITIVE": 1, "negative": 1, "n/a": 1}
     assert (
-        "labels that differ only in case: 'positive' (6 rows), 'Positive' (2 rows), 'POSITIVE' (1 rows); ingest.label_case: fold"
-        in result.notes
+        "labels that differ only in case: 'positive' (6 rows), 'Positive' (2 rows), 'POSITIVE' "
+        "(1 rows); ingest.label_case: fold" in result.notes
     )
     assert (
         "the label 'n/a' (1 rows) may say that there is none: ingest.labels: {'n/a': null}"

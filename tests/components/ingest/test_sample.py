@@ -34,7 +34,10 @@ def sample(root: Path, task: str = "words", rows: int = 1000, **section: Any) ->
     return read_sample(IngestParams.model_validate(section), TASKS[task].roles, root, rows)
 
 
-MESSY = "\ufefftext,label,stars\none,Good,1\ntwo,good,5\n\ntext,label,stars\nthree,n/a,3\nfour,,2\nsix,BAD,2\n,bad,1\nfive,bad,1,1\n"
+MESSY = (
+    "\ufefftext,label,stars\none,Good,1\ntwo,good,5\n\ntext,label,stars\nthree,n/a,3\nfour,,2\n"
+    "six,BAD,2\n,bad,1\nfive,bad,1,1\n"
+)
 
 
 def test_a_sample_is_what_ingest_writes(tmp_path: Path, ingest: Ingest) -> None:
@@ -93,7 +96,10 @@ def test_a_header_that_is_none_is_shown(tmp_path: Path) -> None:
     columns = scan(tmp_path, "a.csv")
     assert columns.units[0].header is False and columns.units[0].columns == ("column_1", "column_2")
     assert columns.notes == [
-        "without a header: a.csv; its columns are called column_1, column_2 (ingest.source.column_names)"
+        (
+            "without a header: a.csv; its columns are called column_1, column_2 "
+            "(ingest.source.column_names)"
+        )
     ]
     assert columns.examples[0] == {"column_1": "x", "column_2": "some text 0"}
     assert scan(tmp_path, "a.csv", header=True).units[0].header is True

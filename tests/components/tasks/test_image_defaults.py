@@ -9,7 +9,7 @@ import pytest
 from mill import IMAGE, pictures, png
 
 from components.tasks import base
-from components.tasks.image_classification.defaults import Network, epochs_for, largest_side
+from components.tasks.image_classification.defaults import ConvNetShape, epochs_for, largest_side
 
 RNG = np.random.default_rng(0)
 FACET = base.defaults(IMAGE)
@@ -56,7 +56,7 @@ def test_several_aspect_ratios_are_padded() -> None:
 
 @pytest.mark.parametrize("size", [8, 13, 16, 25, 28, 32, 48, 64, 96, 128, 512])
 def test_the_network_fits_any_size(size: int) -> None:
-    network = Network(size, 3)
+    network = ConvNetShape(size, 3)
     config = base.models(IMAGE).architectures["convnet"].Config.model_validate(network.config)
     assert network.multiplications > 0
     assert size // 2 ** (len(network.config["channels"]) - 1) >= 3
@@ -64,7 +64,7 @@ def test_the_network_fits_any_size(size: int) -> None:
 
 
 def test_epochs_follow_rows_within_the_budget() -> None:
-    network = Network(28, 1)
+    network = ConvNetShape(28, 1)
     epochs = [epochs_for(network, rows) for rows in (100, 1_000, 8_000, 54_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert network.seconds(54_000, epochs[-1]) <= 1_300
@@ -95,7 +95,9 @@ def test_the_settings_are_valid_params() -> None:
 
 
 def test_letters_are_never_mirrored_and_symmetric_pictures_are() -> None:
-    """A bar at the left edge is one class, at the right edge the other: mirrored they change places."""
+    """A bar at the left edge is one class, at the right edge the other: mirrored they change
+    places.
+    """
     sided = []
     for number in range(120):
         pixels = RNG.integers(0, 60, (16, 16))

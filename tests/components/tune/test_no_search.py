@@ -45,8 +45,8 @@ def run(root: Path, **knobs: Any) -> tuple[Job, str]:
 def test_it_is_said_with_the_way_to_force_it(tmp_path: Path) -> None:
     _, journal = run(tmp_path)
     assert (
-        "search skipped: tune.trials is 0. To force it, write tune.trials: 8 to pipelines/a/params.yaml"
-        in journal
+        "search skipped: tune.trials is 0. To force it, write tune.trials: 8 to "
+        "pipelines/a/params.yaml" in journal
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def test_text_files_named_after_splits_are_tables_without_header(
     assert set(result.classes) == set(labels)
     assert result.splits == {"train": 36, "validation": 6, "test": 6}
     assert (
-        "without a header (ingest.source.header): cnews.test.txt, cnews.train.txt, cnews.val.txt; its columns: label, text"
-        in result.notes
+        "without a header (ingest.source.header): cnews.test.txt, cnews.train.txt, "
+        "cnews.val.txt; its columns: label, text" in result.notes
     )
     with pytest.raises(
         InputError, match=r"looks like a row, not like a header\n.*ingest.source.column_names"
@@ -106,7 +107,8 @@ def test_plain_text_files_named_after_splits_are_refused(tmp_path: Path, ingest:
     write(tmp_path, {"d/train.txt": "a b\nc\n", "d/test.txt": "e\n"})
     with pytest.raises(
         InputError,
-        match=r"named after splits, and their lines have no label: test.txt, train.txt\n.*a tab between them",
+        match=r"named after splits, and their lines have no label: test.txt, train.txt\n"
+        r".*a tab between them",
     ):
         ingest(source=files("d"))
 
@@ -115,7 +117,7 @@ def test_plain_text_files_named_after_splits_are_refused(tmp_path: Path, ingest:
     "form", ["{label}.{split}.txt", "{split}/{label}.txt", "{split}_{label}.txt"]
 )
 def test_a_text_file_per_class_and_split(tmp_path: Path, ingest: Ingest, form: str) -> None:
-    names = [(label, split) for label in ("pos", "neg") for split in ("train", "test")]
+    names = list(product(("pos", "neg"), ("train", "test")))
     write(
         tmp_path / "d",
         {form.format(label=label, split=split): f"{label} {split}\n" for label, split in names},
@@ -129,12 +131,13 @@ def test_a_text_file_per_class_and_split(tmp_path: Path, ingest: Ingest, form: s
 def test_test_pictures_without_classes_have_no_label(tmp_path: Path, ingest: Ingest) -> None:
     draw(
         tmp_path / "d",
-        *(f"train/{label}/{number}.png" for label in ("cats", "dogs") for number in range(4)),
+        *(f"train/{label}/{number}.png" for label, number in product(("cats", "dogs"), range(4))),
         *(f"test/{number}.png" for number in range(3)),
     )
     result = ingest(task="pictures", source=files("d"))
     assert result.classes == {"cats": 4, "dogs": 4}
-    # Only train has labels, so that the other splits are made of it; what has none stays in its own.
+    # Only train has labels, so that the other splits are made of it; what has none stays in its
+    # own.
     assert result.splits == {None: 8, "test": 3}
     assert {row["origin"] for row in result.rows if row["label"] is None} == {
         f"test/{number}.png" for number in range(3)
@@ -148,8 +151,7 @@ def test_mails_in_folders_of_split_and_class(tmp_path: Path, ingest: Ingest) -> 
             tmp_path / "imdb",
             {
                 f"{split}/{label}/{number}_9.txt": f"{split} {label} {number}"
-                for label in ("pos", "neg")
-                for number in range(2)
+                for label, number in product(("pos", "neg"), range(2))
             },
         )
     write(
@@ -182,9 +184,7 @@ def test_splits_stand_at_any_level(
 ) -> None:
     names = [
         form.format(split=split, label=label, number=number)
-        for split in ("train", "test")
-        for label in classes
-        for number in range(2)
+        for split, label, number in product(("train", "test"), classes, range(2))
     ]
     draw(tmp_path / "d", *names)
     result = ingest(task="pictures", source=files("d"))
@@ -195,7 +195,7 @@ def test_splits_stand_at_any_level(
 def test_a_class_may_be_called_train(tmp_path: Path, ingest: Ingest) -> None:
     draw(
         tmp_path / "d",
-        *(f"{label}/{number}.png" for label in ("bus", "car", "train") for number in range(2)),
+        *(f"{label}/{number}.png" for label, number in product(("bus", "car", "train"), range(2))),
     )
     result = ingest(task="pictures", source=files("d"))
     assert result.classes == {"bus": 2, "car": 2, "train": 2} and result.splits == {None: 6}

@@ -1,4 +1,6 @@
-"""Tables of text and workbooks: headers that are there or not, delimiters, and what Excel and pandas leave behind."""
+"""Tables of text and workbooks: headers that are there or not, delimiters, and what Excel and
+pandas leave behind.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +85,8 @@ def test_a_table_without_a_header_keeps_its_first_row(tmp_path: Path, ingest: In
     )
     with pytest.raises(
         InputError,
-        match="has no column 'text'; its columns: 'column_1', 'column_2'; its first line looks like a row",
+        match="has no column 'text'; its columns: 'column_1', 'column_2'; "
+        "its first line looks like a row",
     ):
         ingest(source=files("a.csv"), out="c")
     with pytest.raises(InputError, match=r"has 2 columns, but ingest.source.column_names names 3"):
@@ -394,7 +398,7 @@ def test_a_table_alone_has_names_and_no_pictures(tmp_path: Path, ingest: Ingest)
 
 
 def test_a_table_beside_class_folders_is_left_out(tmp_path: Path, ingest: Ingest) -> None:
-    draw(tmp_path / "d", *(f"{label}/{number}.png" for label in "ab" for number in range(6)))
+    draw(tmp_path / "d", *(f"{label}/{number}.png" for label, number in product("ab", range(6))))
     (tmp_path / "d" / "about.csv").write_text("name,value\nmade,2024\nby,me\n")
     result = ingest(task="pictures", source=files("d"))
     assert (
