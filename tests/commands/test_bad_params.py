@@ -161,19 +161,16 @@ def test_a_ray_address_that_does_not_answer(kept: Project) -> None:
 
 
 def test_what_dvc_itself_refuses_is_no_bug_of_ours(kept: Project) -> None:
-    # given another pipeline whose params cannot be read: DVC looks at all of them
-    folder = kept.root / "pipelines/broken"
-    folder.mkdir()
-    (folder / "params.yaml").write_text("task: [")
-    (folder / "dvc.yaml").write_bytes((kept.root / "dvc.yaml").read_bytes())
+    # given a dvc.yaml that DVC cannot read
+    stages = kept.root / "pipelines/kept/dvc.yaml"
+    before = stages.read_bytes()
+    stages.write_bytes(before.replace(b"stages:", b"stages: ["))
     try:
         done = kept.gristmill("run", "kept")
     finally:
-        (folder / "params.yaml").unlink()
-        (folder / "dvc.yaml").unlink()
-        folder.rmdir()
+        stages.write_bytes(before)
     assert done.code == 4
-    assert "pipelines/broken/params.yaml" in done.error
+    assert "pipelines/kept/dvc.yaml" in done.error
     assert (
         done.error.splitlines()[-1]
         == "the run stopped in DVC itself, which says above what to mend; what was finished is kept. To go on: gristmill run kept"
