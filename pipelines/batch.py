@@ -25,7 +25,7 @@ from components.core.spread import spread
 from components.ingest.rows import Format
 from pipelines.batch_input import Asked, asked, count_rows, kind_of, pieces
 from pipelines.batch_output import check_holds, column_names, join
-from pipelines.batch_worker import ANSWER, Model, Piece, score
+from pipelines.batch_worker import ANSWER, Model, Piece, first_queries, score
 from pipelines.cluster import attached
 from pipelines.lock import only_one
 from pipelines.outputs import path_mistake
@@ -93,8 +93,7 @@ def predict_file(
     if out.exists() and out.samefile(source):
         raise InputError("is the file that is read", where="--out", remedy="name another file")
     _check_out(root, name, out, kind, replace_out)
-    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        wanted, model = _subject(root, name, column, version, Path(scratch))
+    wanted, model = _subject(root, name, source, column, version)
     digest = sha256(source)
     key = hashlib.sha256(
         to_json(
@@ -168,40 +167,41 @@ class _Made:
 
 
 def _subject(
-    root: Path, name: str, column: str | None, version: int | None, scratch: Path
+    root: Path, name: str, source: Path, column: str | None, version: int | None
 ) -> tuple[Asked, Model]:
-    """The column that is asked, and the model with its bytes: verified by whoever loads it."""
-    from components.core.bundles import CARD
-    from components.registry.versions import fetch
+    """Return the columns that are asked, and the model with its verified files.
+
+    The model has answered a first row of the source in a child process, where it could neither
+    hang nor fill memory.
+    """
+    from components.core.bundles import read_bundle
+    from components.core.confined import Confined
+    from components.engine.predict import first_answers
+    from components.registry.versions import fetch_registered
     from components.tasks import base
 
-    path = files_of(root, name)[0]
-    params = load(path, shown=path.relative_to(root).as_posix())
-    number = version or released(root, name)[1].number
-    ingest = params.sections["ingest"]
-    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-    wanted = asked(
-        base.schema(params.task).roles,
-        column,
-        ingest.columns,  # type: ignore[attr-defined]
-        ingest.max_bytes_per_value,  # type: ignore[attr-defined]
-    )
-    bundle = fetch(root, params.name, number, scratch)
-    files = {
-        path.relative_to(bundle).as_posix(): path.read_bytes()
-        for path in sorted(bundle.rglob("*"))
-        if path.is_file()
-    }
-    if CARD not in files:
-        raise InputError(
-            f"holds no {CARD}", where=str(bundle), remedy="take another version: gristmill status"
+    # It starts while the registry is asked.
+    with (
+        Confined(first_answers) as child,
+        tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
+    ):
+        path = files_of(root, name)[0]
+        params = load(path, shown=path.relative_to(root).as_posix())
+        number = version or released(root, name)[1].number
+        ingest = params.sections["ingest"]
+        settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+        wanted = asked(
+            base.schema(params.task).roles,
+            column,
+            ingest.columns,  # type: ignore[attr-defined]
+            ingest.max_bytes_per_value,  # type: ignore[attr-defined]
         )
-    return wanted, Model(
-        hashlib.sha256(files[CARD]).hexdigest(),
-        f"{params.name} version {number}",
-        [files],
-        settings.abstain,
-    )
+        bundle = fetch_registered(root, params.name, number, Path(scratch))
+        queries = first_queries(params.task, wanted, next(pieces(source, wanted), None))
+        child.call(bundle.folder, str(bundle.folder), bundle.digest, settings.abstain, queries)
+        card, files = read_bundle(bundle.folder, bundle.digest)
+    called = f"{params.name} version {number}"
+    return wanted, Model(bundle.digest, called, card, [files], settings.abstain)
 
 
 def _score(root: Path, batch: Batch, kind: Format) -> _Made:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from components.core.cards import Card
 from components.core.errors import InputError
 from components.fields.base import Reject
-from components.ingest.columns import Column
+from components.ingest.columns import Column, Layout
 from components.tasks import base
 from pipelines.batch_input import Rows, raw_values
 
@@ -30,6 +31,7 @@ class Model:
 
     digest: str  # of the card, which holds the hashes of the files
     name: str  # NAME version N
+    card: Card
     files: Sequence[
         Any
     ]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
@@ -60,9 +62,8 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
     for row in range(len(reasons)):
         if reasons[row] is None:
             try:
-                queries[row] = _query(
-                    predictor, piece, {name: column[row] for name, column in values.items()}
-                )
+                raw = {name: column[row] for name, column in values.items()}
+                queries[row] = _query(piece.model.card.task, piece.columns, piece.limit, raw)
             except Reject as reject:
                 reasons[row] = reject.reason
     answers: list[Any] = [None] * len(reasons)
@@ -78,20 +79,33 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
     return piece.number, _joined(piece, predictor.card.data_hash, answers, reasons)
 
 
-def _query(predictor: Predictor, piece: Piece, values: Mapping[str, Any]) -> Any:
+def first_queries(task: str, wanted: Layout, rows: Rows | None) -> list[str]:
+    """Return the first query that can be made of some rows, as JSON, in a list; else an empty one."""
+    if rows is None:
+        return []
+    head = Rows(rows.originals.slice(0, _BATCH), rows.broken[:_BATCH])
+    values = {column.name: raw_values(head, column) for column in wanted.columns}
+    for row, reason in enumerate(head.broken):
+        if reason is None:
+            raw = {name: column[row] for name, column in values.items()}
+            with suppress(Reject):
+                return [_query(task, wanted.columns, wanted.limit, raw).model_dump_json()]
+    return []
+
+
+def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str, Any]) -> Any:
+    """Return the query of one row. Raises `Reject`."""
     from pydantic import ValidationError
 
-    roles = {role.name: role for role in base.schema(predictor.card.task).roles}
-    inputs = {
-        column.name: column.convert(values[column.name], piece.limit) for column in piece.columns
-    }
+    roles = {role.name: role for role in base.schema(task).roles}
+    inputs = {column.name: column.convert(values[column.name], limit) for column in columns}
     for name, value in inputs.items():
         if value is None:
             if roles[name].required:
                 raise Reject(f"no_{name}")
             inputs[name] = roles[name].field.normalise(None)
     try:
-        return predictor.judge.query(inputs)
+        return base.judge(task).query(inputs)
     except ValidationError as error:
         raise Reject(error.errors()[0]["type"]) from None
 
@@ -155,19 +169,14 @@ def _loaded(model: Model) -> Predictor:
 
 
 def _load(model: Model) -> Predictor:
-    from components.engine.predict import load
+    from components.engine.predict import predictor_of
 
     (files,) = model.files
     if not isinstance(files, Mapping):
         import ray
 
         files = ray.get(files)
-    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        for name, content in files.items():
-            path = Path(scratch) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return load(Path(scratch), model.abstain)
+    return predictor_of(model.card, files, Path(model.name), model.abstain)
 
 
 _HELD: dict[tuple[str, float | None], Predictor] = {}

@@ -122,10 +122,11 @@ def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
 @cache
 def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
     from components.core.bundles import read_bundle
-    from components.registry.versions import fetch
+    from components.registry.versions import fetch_registered
 
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        return read_bundle(fetch(root, pipeline, number, Path(scratch)))[0].profile
+        bundle = fetch_registered(root, pipeline, number, Path(scratch))
+        return read_bundle(bundle.folder, bundle.digest)[0].profile
 
 
 def _latest(folder: Path) -> dict[str, Any]:

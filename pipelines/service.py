@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.markup import escape
@@ -123,44 +123,64 @@ def _say(text: str) -> None:
 
 
 def answer(root: Path, name: str, argument: str) -> None:
-    """Ask the champion one thing, in this process.
+    """Ask the champion one thing, in a child process: what comes from the registry may hang or crash.
 
     Raises:
         InputError: no champion, or a query that it cannot take.
+        BundleError: the champion's files are not those that were registered, or do not answer.
     """
     from pydantic import ValidationError
 
-    from components.engine.predict import load as load_bundle
+    from components.core.confined import Confined
+    from components.engine.predict import first_answers
     from components.fields.base import Reject
-    from components.registry.versions import fetch
+    from components.registry.versions import fetch_registered
+    from components.tasks import base
 
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
-    params, leading = released(root, name)
-    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        predictor = load_bundle(
-            fetch(root, params.name, leading.number, Path(scratch)), settings.abstain
+    # It starts while the registry is asked.
+    with (
+        Confined(first_answers) as child,
+        tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
+    ):
+        params, leading = released(root, name)
+        settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+        judge = base.judge(params.task)
+        bundle = fetch_registered(root, params.name, leading.number, Path(scratch))
+        try:
+            query = judge.read(argument).model_dump_json()
+        except (Reject, ValidationError, OSError) as error:
+            raise _unanswerable(argument, _reason(error)) from None
+        told = child.call(
+            bundle.folder, str(bundle.folder), bundle.digest, settings.abstain, [query]
         )
-    try:
-        given = predictor.predict([predictor.judge.read(argument)])[0]
-    except (Reject, ValidationError, OSError) as error:
-        reason = (
-            error.reason
-            if isinstance(error, Reject)
-            else error.strerror
-            if isinstance(error, OSError)
-            else error.errors()[0]["msg"]
-        )
-        raise InputError(
-            f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else"
-        ) from None
+    if "rejected" in told:
+        raise _unanswerable(argument, told["rejected"])
+    given: Any = judge.Answer.model_validate(told["answers"][0])
     if given.abstained:
-        console.print(_not_sure(predictor.least_confidence, settings.abstain))
+        console.print(_not_sure(told["least_confidence"], settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
     console.print(
-        f"[dim]{escape(params.name)} version {leading.number}, {escape(predictor.card.title)}, data {predictor.card.data_hash[:12]}[/dim]"
+        f"[dim]{escape(params.name)} version {leading.number}, {escape(told['title'])}, data {escape(told['data_hash'][:12])}[/dim]"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a query was refused before it was asked."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"]
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return str(getattr(error, "reason", error))
+
+
+def _unanswerable(argument: str, reason: str) -> InputError:
+    return InputError(
+        f"{argument[:60]!r} cannot be answered: {reason}", remedy="ask something else"
     )
 
 

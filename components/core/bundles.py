@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import importlib.metadata
-import json
+import os
+import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from contextlib import suppress
+from dataclasses import asdict
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
 
-from components.core.errors import InputError
-from components.core.files import sha256, to_json, write_atomic
+from components.core.cards import (
+    CARD,
+    FORMAT,
+    MOST_BYTES,
+    MOST_CARD_BYTES,
+    REMEDY,
+    Card,
+    CardFile,
+    check_card,
+    parse_card,
+)
+from components.core.errors import BundleError, printable
+from components.core.files import to_json, write_atomic
 
-FORMAT = 1
-CARD = "bundle.json"
-Runtime = Literal["torch", "onnx", "numpy"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """Content facts of a model: whatever changes with the commit, the clock or the run is an MLflow tag instead."""
-
-    task: str
-    runtime: Runtime
-    architecture: str  # of the net, or the baseline's name
-    config: Mapping[str, Any]
-    classes: Sequence[str]
-    seed: int
-    data_hash: str  # SHA-256 of clean's manifest
-    params_hash: str
-    origin: Sequence[str]  # the steps that made it, e.g. ["train", "prune"]
-    profile: Mapping[str, Any] = field(default_factory=dict)  # what the training inputs looked like
-    versions: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
-
-    @property
-    def title(self) -> str:
-        """What to call it in a table."""
-        return f"{self.architecture} ({' + '.join(self.origin)})"
-
-    @property
-    def quantized(self) -> bool:
-        """Whether it rounds to whole numbers on the way, which makes steps of what differs in the last bit."""
-        return "int8" in self.origin
+__all__ = [
+    "CARD",
+    "FORMAT",
+    "Card",
+    "add_to_profile",
+    "bundle_bytes",
+    "library_versions",
+    "read_bundle",
+    "read_card",
+    "shown_size",
+    "write_bundle",
+]
 
 
 def library_versions(
@@ -54,65 +50,154 @@ def library_versions(
 
 
 def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
-    """Write a bundle: its files first, the card with their hashes last.
+    """Write a bundle: its files first, the card with their hashes and sizes last.
 
     Args:
         folder: created.
         card: facts of the model.
         files: relative name ("weights.safetensors", "encoder/tokenizer.json") -> bytes.
+
+    Raises:
+        BundleError: the card would be refused when it is read.
     """
-    hashes = {}
+    facts = asdict(card) | {
+        "versions": dict(card.versions) or library_versions(),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sizes": {name: len(content) for name, content in files.items()},
+    }
+    check_card(facts, folder / CARD)
     for name, content in sorted(files.items()):
-        write_atomic(folder / _contained(name), content)
-        hashes[name] = sha256(folder / name)
-    facts = asdict(card) | {"versions": dict(card.versions) or library_versions(), "files": hashes}
+        write_atomic(folder / name, content)
     write_atomic(folder / CARD, to_json(facts))
 
 
 def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
     """Say more in a bundle's card of what the model saw; its files stay as they are."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = read_card(folder).model_dump(exclude_none=True)
     card["profile"] |= facts
     write_atomic(folder / CARD, to_json(card))
 
 
-def read_bundle(folder: Path) -> tuple[Card, dict[str, bytes]]:
-    """Verify a bundle and return its card and its files' bytes.
+def read_card(folder: Path, registered: str | None = None) -> CardFile:
+    """Verify the card of a bundle and return it, without a look at the files.
+
+    Args:
+        folder: of the bundle.
+        registered: the SHA-256 of the card that the registry holds; None: nobody registered it.
 
     Raises:
-        InputError: no bundle, another format, a file missing, altered, or outside the folder.
+        BundleError: it is missing, not the registered one, or not valid.
     """
-    remedy = "dvc repro makes it anew; or take another version: gristmill status"
+    content = _read(folder, CARD, MOST_CARD_BYTES)
+    if registered is not None and hashlib.sha256(content).hexdigest() != registered:
+        raise BundleError(
+            "is not the card that was registered: its SHA-256 differs",
+            where=str(folder / CARD),
+            remedy="take another version: gristmill status",
+        )
+    return parse_card(content, folder / CARD)
+
+
+def read_bundle(folder: Path, registered: str | None = None) -> tuple[Card, dict[str, bytes]]:
+    """Verify a bundle and return its card and the bytes of its files.
+
+    Each file is read once: what was verified is what is used. Nothing in it is parsed.
+
+    Args:
+        folder: of the bundle.
+        registered: the SHA-256 of the card that the registry holds; None: nobody registered it.
+
+    Raises:
+        BundleError: the card is not valid or not the registered one, or a file is missing, altered,
+            too large, not a regular file, or outside the folder.
+    """
+    card = read_card(folder, registered)
+    files: dict[str, bytes] = {}
+    room = MOST_BYTES
+    for name, expected in card.files.items():
+        size = None if card.sizes is None else card.sizes[name]
+        files[name] = _read(folder, name, room if size is None else size, expected, size)
+        room -= len(files[name])
+    return card.card, files
+
+
+def _read(
+    folder: Path, name: str, most: int, expected: str | None = None, size: int | None = None
+) -> bytes:
+    """Return the bytes of one file of a bundle.
+
+    Args:
+        folder: of the bundle.
+        name: below it.
+        most: bytes that are read at most.
+        expected: SHA-256 of the file; None: unknown.
+        size: exact number of bytes; None: unknown.
+
+    Raises:
+        BundleError: see `read_bundle`.
+    """
+    path = folder / name
     try:
-        facts = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        hashes = dict(facts.pop("files"))
-        if facts.get("format") != FORMAT:
-            raise InputError(
-                f"has bundle format {facts.get('format')!r}, this gristmill reads {FORMAT}",
-                where=str(folder),
-                remedy=remedy,
-            )
-        card = Card(**facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"is not a bundle: {CARD} cannot be read ({type(error).__name__}: {error})",
-            where=str(folder),
-            remedy=remedy,
-        ) from None
-    files = {}
-    for name, expected in hashes.items():
-        path = folder / _contained(name)
-        content = (
-            path.read_bytes() if path.is_file() else None
-        )  # read once: what is verified is what is used
-        if content is None or hashlib.sha256(content).hexdigest() != expected:
-            raise InputError(
-                "is missing or was altered: its SHA-256 is not the one in the card",
-                where=str(path),
-                remedy=remedy,
-            )
-        files[name] = content
-    return card, files
+        # A FIFO would wait for a writer without O_NONBLOCK.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(_real(folder, path), flags), "rb") as stream:
+            return _read_verified(stream, most, expected, size)
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+    except (ValueError, RuntimeError) as error:
+        what = printable(str(error))
+    raise BundleError(what, where=str(path), remedy=REMEDY)
+
+
+def _read_verified(
+    stream: BufferedReader, most: int, expected: str | None, size: int | None
+) -> bytes:
+    """Return the content of an open file, see `_read`. Raises `ValueError` where it is another."""
+    facts = os.fstat(stream.fileno())
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("is not a regular file")
+    if size is not None and facts.st_size != size:
+        raise ValueError(f"was altered: it has {facts.st_size:,} bytes, its card says {size:,}")
+    if facts.st_size > most:
+        raise ValueError(f"has {facts.st_size:,} bytes, more than the {most:,} that are read")
+    altered = "was altered: its SHA-256 is not the one in the card"
+    # Without a stated size, a file is hashed in small parts before it is held whole.
+    if size is None and expected and hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+        raise ValueError(altered)
+    stream.seek(0)
+    content = stream.read(facts.st_size + 1)
+    if len(content) != facts.st_size:
+        raise ValueError("was changed while it was read")
+    if expected and hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(altered)
+    return content
+
+
+def _real(folder: Path, path: Path) -> Path:
+    """Return where a file of a bundle lies: in its folder, or in DVC's cache, to which DVC may link.
+
+    Raises:
+        OSError, ValueError, RuntimeError: it is missing, behind a circle of links, or elsewhere.
+    """
+    real, home = path.resolve(strict=True), folder.resolve()
+    if real.is_relative_to(home):
+        return real
+    if any(real.is_relative_to(cache) for cache in _dvc_caches(home)):
+        return real
+    raise ValueError("is a link that leads out of the bundle")
+
+
+def _dvc_caches(folder: Path) -> list[Path]:
+    """Return the folders where DVC keeps the outputs of the project around a folder."""
+    for parent in folder.parents:
+        settings = parent / ".dvc"
+        if (settings / "config").is_file():
+            config = configparser.ConfigParser(interpolation=None, strict=False)
+            with suppress(configparser.Error, ValueError):
+                config.read([settings / "config", settings / "config.local"], encoding="utf-8")
+            told = config.get("cache", "dir", fallback="cache")
+            return [(settings / told).resolve()]
+    return []
 
 
 def bundle_bytes(folder: Path) -> int:
@@ -132,12 +217,3 @@ def shown_size(size: float) -> str:
             number = size / scale
             return f"{number:.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
     return f"{size:.0f} B"
-
-
-def _contained(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise InputError(
-            f"names a file outside the bundle: {name!r}", remedy="do not use this bundle"
-        )
-    return path

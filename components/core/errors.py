@@ -36,6 +36,10 @@ class InputError(GristmillError):
     """Data that cannot be used: missing, empty, malformed (exit 2)."""
 
 
+class BundleError(InputError):
+    """A model's files that cannot be trusted or cannot be read (exit 2)."""
+
+
 class ParamsError(GristmillError):
     """Params that do not validate (exit 2)."""
 
@@ -50,3 +54,14 @@ class EnvironmentFault(GristmillError):
     """The machine or the cluster is not able: port taken, disk full, no answer (exit 4)."""
 
     exit_code = 4
+
+
+def brief(error: BaseException) -> str:
+    """Return the class of an error and the first line of what it says, for a message."""
+    lines = str(error).strip().splitlines() or [""]
+    return printable(f"{type(error).__name__}: {lines[0][:300]}".removesuffix(": "))
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of characters that are not printable."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

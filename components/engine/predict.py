@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from components.core.bundles import Card, read_bundle
+from components.core.bundles import CARD, Card, read_bundle, read_card
+from components.core.cards import MOST_BYTES, REMEDY
+from components.core.confined import MEMORY, limit_memory
+from components.core.errors import BundleError, GristmillError, brief, printable
 from components.engine.abstention import threshold_of
+from components.fields.base import Reject
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 
 WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
 
-
+Known = TypeVar("Known")
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -76,6 +81,8 @@ class Predictor:
         """One answer per row; at least one row. Raises `Reject`."""
         columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
         answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
+        if len(answers) != len(rows):
+            raise BundleError(f"gives {len(answers)} answers to {len(rows)} questions")
         return (
             [self._or_unsure(answer) for answer in answers]
             if self.least_confidence is not None
@@ -103,71 +110,216 @@ class Predictor:
             self.predict([query])
 
 
-def load(folder: Path, abstain: float | None = None) -> Predictor:
+def load(folder: Path, abstain: float | None = None, registered: str | None = None) -> Predictor:
     """Verify a bundle and make it answer.
 
     Args:
         folder: of the bundle.
         abstain: the stated error (`serve.abstain`) above which answers are marked as not sure; None: none is.
+        registered: the SHA-256 of its card that the registry holds; None: nobody registered it.
 
     Raises:
-        InputError: the bundle is not whole (see `components.core.bundles.read_bundle`), or its card does not tell where to abstain.
+        BundleError: it is not whole (see `components.core.bundles.read_bundle`), or no library can read a file of it.
+        InputError: its card does not tell where to abstain.
     """
-    predictor = _load(folder)
+    card, files = read_bundle(folder, registered)
+    return predictor_of(card, files, folder, abstain)
+
+
+def predictor_of(
+    card: Card, files: Mapping[str, bytes], folder: Path, abstain: float | None = None
+) -> Predictor:
+    """Make a bundle answer that `read_bundle` has verified. See `load`."""
+    with _reading(folder):
+        predictor = _predictor(card, files, folder)
     if abstain is not None:
         predictor.least_confidence = threshold_of(
-            predictor.card.profile, abstain, f"serve.abstain: {abstain:g}"
+            card.profile, abstain, f"serve.abstain: {abstain:g}"
         )
     return predictor
 
 
-def _load(folder: Path) -> Predictor:
-    """Return a predictor that answers everything. Raises `InputError`."""
-    card, files = read_bundle(folder)
-    own = {
-        name.removeprefix("encoder/"): content
-        for name, content in files.items()
-        if name.startswith("encoder/")
-    }
+def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
+    """Return a predictor that answers everything. Raises `BundleError`."""
+    _check_task(card, folder)
     if card.runtime == "numpy":
-        from safetensors.numpy import load as load_arrays
-
-        baseline = base.baselines(card.task).baselines[card.architecture]
-        return Predictor(
-            card, baseline.featuriser(own), baseline.scorer(load_arrays(files[ARRAYS]))
-        )
-    encoder = base.encoding(card.task).load(own)
+        return _baseline(card, files, folder)
+    architecture = _known(base.models(card.task).architectures, card, folder)
+    encoder = _encoder(card, files, folder)
     if card.runtime == "onnx":
-        return Predictor(card, encoder.collate, onnx_scorer(files[GRAPH]), encoder.rows)
-    packs = base.models(card.task).architectures[card.architecture].packs
-    return Predictor(
-        card,
-        encoder.pack if packs else encoder.collate,
-        torch_scorer(_module(card, files)),
-        encoder.rows,
-    )
+        with _reading(folder / GRAPH):
+            scorer = onnx_scorer(files[GRAPH])
+    else:
+        scorer = torch_scorer(_module(card, files, folder))
+    join = encoder.pack if card.runtime == "torch" and architecture.packs else encoder.collate
+    return Predictor(card, join, _only_numbers(scorer, card, folder), encoder.rows)
+
+
+def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
+    from safetensors.numpy import load as load_arrays
+
+    baseline = _known(base.baselines(card.task).baselines, card, folder)
+    with _reading(folder / "encoder"):
+        featurise = baseline.featuriser(_encoder_files(files))
+    with _reading(folder / ARRAYS):
+        arrays = load_arrays(files[ARRAYS])
+        for name, values in arrays.items():
+            _check_finite(name, bool(np.isfinite(values).all()), folder / ARRAYS)
+        scorer = baseline.scorer(arrays)
+    return Predictor(card, featurise, _only_numbers(scorer, card, folder))
 
 
 def load_module(folder: Path) -> Any:
-    """The network of a torch bundle, in evaluation mode."""
+    """Return the network of a torch bundle, in evaluation mode. Raises `BundleError`."""
     card, files = read_bundle(folder)
-    return _module(card, files)
+    _check_task(card, folder)
+    return _module(card, files, folder)
 
 
-def _module(card: Card, files: Mapping[str, bytes]) -> Any:
+def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
+    import torch
     from safetensors.torch import load as load_tensors
 
-    architecture = base.models(card.task).architectures[card.architecture]
-    encoder = base.encoding(card.task).load(
-        {
-            name.removeprefix("encoder/"): content
-            for name, content in files.items()
-            if name.startswith("encoder/")
-        }
-    )
-    module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
-    module.load_state_dict(load_tensors(files[WEIGHTS]))
+    architecture = _known(base.models(card.task).architectures, card, folder)
+    encoder = _encoder(card, files, folder)
+    with _reading(folder / CARD):
+        module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
+    with _reading(folder / WEIGHTS):
+        tensors = load_tensors(files[WEIGHTS])
+        for name, values in tensors.items():
+            _check_finite(name, bool(torch.isfinite(values).all()), folder / WEIGHTS)
+        module.load_state_dict(tensors)
     return module.eval().requires_grad_(False)
+
+
+def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
+    with _reading(folder / "encoder"):
+        encoder = base.encoding(card.task).load(_encoder_files(files))
+        if list(encoder.classes) != list(card.classes):
+            raise BundleError(
+                "has other classes than the card", where=str(folder / "encoder"), remedy=REMEDY
+            )
+    return encoder
+
+
+def _encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    prefix = "encoder/"
+    return {
+        name.removeprefix(prefix): content
+        for name, content in files.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_task(card: Card, folder: Path) -> None:
+    if card.task not in base.tasks():
+        raise BundleError(
+            f"is of task {card.task!r}, which is not one of {', '.join(base.tasks())}",
+            where=str(folder / CARD),
+            remedy=REMEDY,
+        )
+
+
+def _known(architectures: Mapping[str, Known], card: Card, folder: Path) -> Known:
+    if card.architecture not in architectures:
+        raise BundleError(
+            f"is of architecture {card.architecture!r}, which runtime {card.runtime} of "
+            f"{card.task} does not have",
+            where=str(folder / CARD),
+            remedy=REMEDY,
+        )
+    return architectures[card.architecture]
+
+
+def _check_finite(name: str, finite: bool, path: Path) -> None:
+    if not finite:
+        raise BundleError(
+            f"holds NaN or infinity in {printable(name)[:100]!r}, so no answer would be a number",
+            where=str(path),
+            remedy=REMEDY,
+        )
+
+
+def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
+    """Return a scorer that refuses answers which are no numbers, or not one for each class."""
+
+    def score(graph: str, batch: Arrays) -> Arrays:
+        outputs = scorer(graph, batch)
+        logits = outputs["logits"]
+        what = ""
+        if logits.ndim != 2 or logits.shape[1] != len(card.classes):
+            what = f"answers with shape {logits.shape}, not with {len(card.classes)} classes a row"
+        elif np.isnan(logits).any() or np.isposinf(logits).any():
+            what = "answers with NaN or infinity: its weights are no use"
+        if what:
+            raise BundleError(what, where=str(folder), remedy=REMEDY)
+        return outputs
+
+    return score
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises of a file into a `BundleError` that names it.
+
+    The Rust of tokenizers panics with a `BaseException`.
+    """
+    try:
+        yield
+        return
+    except (GristmillError, KeyboardInterrupt, SystemExit, MemoryError, Reject):
+        raise
+    except KeyError as error:
+        what = f"lacks {printable(str(error))[:100]}"
+    except BaseException as error:
+        what = f"cannot be read: {brief(error)}"
+    raise BundleError(what, where=str(path), remedy=REMEDY)
+
+
+def first_answers(
+    folder: str, registered: str | None, abstain: float | None, queries: Sequence[str]
+) -> dict[str, Any]:
+    """Load a bundle and answer, for `components.core.confined.Confined`.
+
+    Args:
+        folder: of the bundle.
+        registered: the SHA-256 of its card that the registry holds.
+        abstain: see `load`.
+        queries: as JSON.
+
+    Returns:
+        {"answers", "title", "data_hash", "least_confidence"}; {"rejected": reason} of a query that
+        has no content of use.
+
+    Raises:
+        BundleError: see `load`; or it does not answer.
+    """
+    where = Path(folder)
+    allow_for(where, registered)
+    predictor = load(where, abstain, registered)
+    try:
+        with _reading(where):
+            asked = [predictor.judge.Query.model_validate_json(query) for query in queries]
+            answers = predictor.predict(asked)
+    except Reject as reject:
+        return {"rejected": reject.reason}
+    return {
+        "answers": [answer.model_dump(mode="json") for answer in answers],
+        "title": predictor.card.title,
+        "data_hash": predictor.card.data_hash,
+        "least_confidence": predictor.least_confidence,
+    }
+
+
+def allow_for(folder: Path, registered: str | None) -> None:
+    """Raise the memory limit of a process to what a large bundle needs.
+
+    Its files are held as they are, as tensors and as the network's parameters, one after another.
+    """
+    names = read_card(folder, registered).files
+    size = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
+    if 4 * size > MEMORY and size <= MOST_BYTES:
+        limit_memory(4 * size)
 
 
 def torch_scorer(module: Any) -> Scorer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,17 @@ from components.registry.store import client, experiment, reached, tracking_uri,
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["BUNDLE", "Version", "cases_of", "champion", "fetch", "keep_cases", "register", "verify"]
+__all__ = [
+    "BUNDLE",
+    "Version",
+    "cases_of",
+    "champion",
+    "fetch",
+    "fetch_registered",
+    "keep_cases",
+    "register",
+    "verify",
+]
 BUNDLE = "bundle_sha256"
 
 
@@ -126,9 +138,7 @@ def verify(root: Path, version: Version) -> None:
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         try:
             folder = fetch(root, version.pipeline, version.number, Path(scratch))
-            read_bundle(folder)
-            if sha256(folder / CARD) != version.tags.get(BUNDLE):
-                raise InputError("is not the card that was registered", where=str(folder / CARD))
+            read_bundle(folder, version.tags.get(BUNDLE, ""))
         except InputError as error:
             remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{argument(version.pipeline)}"
             raise GateError(
@@ -156,7 +166,20 @@ def champion(root: Path, pipeline: str) -> Version | None:
 
 
 def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
-    """The folder of a version's bundle: where it lies if that is on this machine, else a copy in `into`. Unverified: `read_bundle` does that.
+    """Return the folder of a version's bundle, see `fetch_registered`. Raises `GristmillError`."""
+    return fetch_registered(root, pipeline, which, into).folder
+
+
+@dataclass(frozen=True)
+class RegisteredBundle:
+    """A version's files at hand, not verified yet: `read_bundle` takes both and does that."""
+
+    folder: Path
+    digest: str  # SHA-256 of the card that was registered; empty where the registry lost it
+
+
+def fetch_registered(root: Path, pipeline: str, which: str | int, into: Path) -> RegisteredBundle:
+    """Return a version's bundle: where it lies if that is on this machine, else a copy in `into`.
 
     Args:
         root: the project.
@@ -180,22 +203,22 @@ def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
                 f"the registry has no {which!r} of {pipeline!r}",
                 remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
             )
+        digest = found.tags.get(BUNDLE, "")
         if Path(found.source).is_absolute():
-            if not (Path(found.source) / CARD).is_file():
+            if not os.path.lexists(Path(found.source) / CARD):
                 raise InputError(
                     f"the files of version {found.version} of {pipeline!r} are gone",
                     where=found.source,
                     remedy="take another version: gristmill status",
                 )
-            return Path(found.source)
+            return RegisteredBundle(Path(found.source), digest)
         from mlflow.artifacts import download_artifacts
 
         into.mkdir(parents=True, exist_ok=True)
-        return Path(
-            download_artifacts(
-                artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)
-            )
+        copy = download_artifacts(
+            artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)
         )
+        return RegisteredBundle(Path(copy), digest)
 
 
 def _keep(

@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from components.core.bundles import CARD, read_bundle
+from components.core.confined import Confined
 from components.core.errors import GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table
 from components.engine import measure
 from components.engine.abstention import outcome, threshold_of
-from components.engine.predict import load
+from components.engine.predict import first_answers, load
 from components.registry.cases import Cases
 from components.registry.gates import Gate, Rival, as_rows, from_rows, judge_gates
 from components.registry.params import RegistryParams
 from components.registry.reader import Version, argument
 from components.registry.release import Release, release
 from components.registry.review import pick_up
-from components.registry.versions import champion, fetch, keep_cases, register
+from components.registry.versions import champion, fetch_registered, keep_cases, register
 from components.serve import card
 from components.serve.agreement import tolerance
 from components.serve.ask import ask
@@ -174,14 +175,15 @@ def _rival(job: Job, mine: Cases) -> Rival | None:
     judge = base.judge(job.task)
     asked = list(judge.cases(read_table(job.inputs["clean"], "test")))
     try:
-        theirs = card.compared(
-            asked,
-            measure.answer(
-                load(fetch(job.root, leading.pipeline, leading.number, job.state / "champion")),
-                asked,
-            ),
-            judge,
+        bundle = fetch_registered(
+            job.root, leading.pipeline, leading.number, job.state / "champion"
         )
+        # In a child first: what comes from the registry may hang or crash.
+        with Confined(first_answers) as child:
+            query = asked[0].query.model_dump_json()
+            child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
+        predictor = load(bundle.folder, registered=bundle.digest)
+        theirs = card.compared(asked, measure.answer(predictor, asked), judge)
     except (
         GristmillError,
         ValueError,

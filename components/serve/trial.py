@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from components.core.confined import MEMORY, limit_memory
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.serve.agreement import tolerance
 from components.serve.plan import Edition
@@ -30,7 +31,9 @@ def try_out(edition: Edition, latency_ms: float) -> float:
     import ray
 
     try:
-        pending = ray.remote(num_cpus=0, max_retries=0)(examined).remote(edition)
+        # The process ends with the task: its memory limit is for nobody else.
+        task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_examined_within_limits)
+        pending = task.remote(edition)
         taken: float = ray.get(pending, timeout=_TRIAL_S)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
@@ -55,6 +58,14 @@ def try_out(edition: Edition, latency_ms: float) -> float:
             f"95 % of its answers take {taken:.1f} ms, above {latency_ms:g}", where=edition.version
         )
     return taken
+
+
+def _examined_within_limits(edition: Edition) -> float:
+    from components.engine.predict import allow_for
+
+    limit_memory(MEMORY)
+    allow_for(edition.bundle, None)
+    return examined(edition)
 
 
 def examined(edition: Edition) -> float:
