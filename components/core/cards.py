@@ -150,12 +150,17 @@ def check_card(tree: Any, where: Path) -> CardFile:
         _check_tree(tree, 0)
         return CardFile.model_validate(tree)
     except ValidationError as error:
-        mistake = error.errors(include_url=False)[0]
-        position = ".".join(printable(str(part)[:100]) for part in mistake["loc"]) or "the card"
-        what = f"is not a valid card: {position}: {mistake['msg']}"
+        what = f"is not a valid card: {first_mistake(error)}"
     except ValueError as error:
         what = f"is not a valid card: {error}"
     raise BundleError(what, where=str(where), remedy=REMEDY)
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return where the first mistake stands and what it is, in one line."""
+    mistake = error.errors(include_url=False)[0]
+    position = ".".join(printable(str(part)[:100]) for part in mistake["loc"])
+    return f"{position or 'all of it'}: {printable(mistake['msg'])}"
 
 
 def _check_tree(value: Any, depth: int) -> None:

@@ -31,6 +31,7 @@ from components.core.errors import (
 SECONDS = 60.0
 # Bytes beyond what the process holds before it begins. Torch and a small network take 0.2 GiB.
 MEMORY = 1400 << 20
+_REMEDY = "take another version: gristmill status"
 _READY_S = 120.0
 _MOST_ANSWER_BYTES = 64 << 20
 _KINDS = {kind.__name__: kind for kind in (BundleError, InputError, EnvironmentFault, ParamsError)}
@@ -106,11 +107,10 @@ class Confined:
             if "value" in found:
                 return found["value"]
             if "error" in found:
-                kind, *told = found["error"]
-                raise _KINDS[kind](told[0], where=told[1], remedy=told[2])
-            what = self._bound()
-        remedy = "take another version: gristmill status"
-        raise BundleError(what, where=str(where), remedy=remedy)
+                kind, what, place, remedy = found["error"]
+                raise _KINDS[kind](what, where=place or str(where), remedy=remedy or _REMEDY)
+            what = f"needs too much memory: {self._bound()}"
+        raise BundleError(what, where=str(where), remedy=_REMEDY)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._is_ready = False

@@ -57,9 +57,9 @@ class EnvironmentFault(GristmillError):
 
 
 def brief(error: BaseException) -> str:
-    """Return the class of an error and the first line of what it says, for a message."""
-    lines = str(error).strip().splitlines() or [""]
-    return printable(f"{type(error).__name__}: {lines[0][:300]}".removesuffix(": "))
+    """Return the class of an error and the beginning of what it says, in one line."""
+    said = " ".join(str(error).split())[:300]
+    return printable(f"{type(error).__name__}: {said}".removesuffix(": "))
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from components.core.bundles import CARD, Card, read_bundle, read_card
-from components.core.cards import MOST_BYTES, REMEDY
+from components.core.cards import MOST_BYTES, REMEDY, first_mistake
 from components.core.confined import MEMORY, limit_memory
-from components.core.errors import BundleError, GristmillError, brief, printable
+from components.core.errors import BundleError, GristmillError, ParamsError, brief, printable
 from components.engine.abstention import threshold_of
 from components.fields.base import Reject
 from components.tasks import base
@@ -22,6 +24,8 @@ from components.tasks.base import Arrays, Scorer
 WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
 
 Known = TypeVar("Known")
+# In what torch and ONNX Runtime say when an allocation fails.
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|bad allocation|allocate memory|Failed to allocate")
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -82,7 +86,8 @@ class Predictor:
         columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
         answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
         if len(answers) != len(rows):
-            raise BundleError(f"gives {len(answers)} answers to {len(rows)} questions")
+            what = f"gives {len(answers)} answers to {len(rows)} questions"
+            raise BundleError(what, remedy=REMEDY)
         return (
             [self._or_unsure(answer) for answer in answers]
             if self.least_confidence is not None
@@ -259,7 +264,7 @@ def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path, failure: str = "cannot be read") -> Iterator[None]:
     """Turn whatever a library raises of a file into a `BundleError` that names it.
 
     The Rust of tokenizers panics with a `BaseException`.
@@ -267,12 +272,18 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
         return
+    except ParamsError as error:
+        what = printable(error.what)
     except (GristmillError, KeyboardInterrupt, SystemExit, MemoryError, Reject):
         raise
     except KeyError as error:
         what = f"lacks {printable(str(error))[:100]}"
+    except ValidationError as error:
+        what = f"{failure}: {first_mistake(error)}"
     except BaseException as error:
-        what = f"cannot be read: {brief(error)}"
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError from None
+        what = f"{failure}: {brief(error)}"
     raise BundleError(what, where=str(path), remedy=REMEDY)
 
 
@@ -298,7 +309,7 @@ def first_answers(
     allow_for(where, registered)
     predictor = load(where, abstain, registered)
     try:
-        with _reading(where):
+        with _reading(where, "does not answer"):
             asked = [predictor.judge.Query.model_validate_json(query) for query in queries]
             answers = predictor.predict(asked)
     except Reject as reject:

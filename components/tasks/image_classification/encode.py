@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from components.core.files import to_json
 from components.core.params import Strict
-from components.fields.image import Image, decode
+from components.fields.image import Fit, Image, decode
 from components.tasks.base import Arrays
 from components.tasks.image_classification.schema import ImageClean
 
 
 class ImageTokenize(Strict):
     """No knobs."""
+
+
+class ImageFacts(Strict):
+    """What stands in encoder.json."""
+
+    classes: list[str] = Field(min_length=1)
+    channels: Literal[1, 3]
+    size: int = Field(ge=1, le=4096)
+    fit: Fit = "squeeze"
+    mean: list[float] = Field(min_length=1, max_length=3)
+    deviation: list[float] = Field(min_length=1, max_length=3)
 
 
 class ImageEncoder:
@@ -117,8 +127,9 @@ class ImageEncoding:
         return ImageEncoder(facts)
 
     def load(self, files: Mapping[str, bytes]) -> ImageEncoder:
-        """From the files of a bundle or of tokens/."""
-        return ImageEncoder(json.loads(files["encoder.json"]))
+        """Return the encoder of a bundle or of tokens/. Raises pydantic's `ValidationError`."""
+        facts = ImageFacts.model_validate_json(files["encoder.json"])
+        return ImageEncoder(facts.model_dump(exclude_unset=True))
 
 
 ENCODING = ImageEncoding()

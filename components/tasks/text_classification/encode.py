@@ -40,6 +40,16 @@ class TextTokenize(Strict):
     )
 
 
+class TextFacts(Strict):
+    """What stands in encoder.json."""
+
+    classes: list[str] = Field(min_length=1)
+    max_length: int = Field(ge=1, le=1_000_000)
+    max_characters: int = Field(ge=1, le=100_000_000)
+    network: dict[str, Any] | None = None
+    pad: int = Field(0, ge=0, lt=2**31)
+
+
 class TextEncoder:
     """A fitted vocabulary and the class names.
 
@@ -306,8 +316,9 @@ class TextEncoding:
             ) from None
 
     def load(self, files: Mapping[str, bytes]) -> TextEncoder:
-        """From the files of a bundle or of tokens/."""
-        return TextEncoder(files["tokenizer.json"].decode(), json.loads(files["encoder.json"]))
+        """Return the encoder of a bundle or of tokens/. Raises pydantic's `ValidationError`."""
+        facts = TextFacts.model_validate_json(files["encoder.json"])
+        return TextEncoder(files["tokenizer.json"].decode(), facts.model_dump(exclude_unset=True))
 
 
 ENCODING = TextEncoding()
