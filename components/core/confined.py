@@ -28,7 +28,7 @@ from components.core.errors import (
     brief,
 )
 
-SECONDS = 60.0
+SECONDS = 120.0
 # Bytes beyond what the process holds before it begins. Torch and a small network take 0.2 GiB.
 MEMORY = 1400 << 20
 _REMEDY = "take another version: gristmill status"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from components.core.confined import MEMORY, limit_memory
+from components.core.confined import MEMORY, SECONDS, limit_memory
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.serve.agreement import tolerance
 from components.serve.plan import Edition
 
-_TRIAL_S = 120.0
 _ROUNDS = 10
 
 
@@ -34,7 +33,7 @@ def try_out(edition: Edition, latency_ms: float) -> float:
         # The process ends with the task: its memory limit is for nobody else.
         task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_examined_within_limits)
         pending = task.remote(edition)
-        taken: float = ray.get(pending, timeout=_TRIAL_S)
+        taken: float = ray.get(pending, timeout=SECONDS)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         raise (
@@ -47,7 +46,7 @@ def try_out(edition: Edition, latency_ms: float) -> float:
     except ray.exceptions.GetTimeoutError:
         ray.cancel(pending, force=True)
         raise InputError(
-            f"it does not load and answer within {_TRIAL_S:.0f} s", where=edition.version
+            f"it does not load and answer within {SECONDS:.0f} s", where=edition.version
         ) from None
     except ray.exceptions.RayError as error:
         raise EnvironmentFault(

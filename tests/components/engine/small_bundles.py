@@ -43,15 +43,20 @@ def encoder_files() -> dict[str, bytes]:
 def torch_bundle(folder: Path, architecture: str = "textcnn", config: Any = TINY) -> Path:
     """A network with the weights that it was drawn with."""
     import torch
-    from safetensors.torch import save
 
     torch.manual_seed(7)
     net = base.models(TEXT).architectures[architecture]
     module = net.build(net.Config.model_validate(config), text_encoder())
-    weights = save({name: value.contiguous() for name, value in module.state_dict().items()})
-    files = {WEIGHTS: weights, **encoder_files()}
+    files = {WEIGHTS: weights_of(module), **encoder_files()}
     write_bundle(folder, card("torch", architecture, config), files)
     return folder
+
+
+def weights_of(module: Any) -> bytes:
+    """The weights of a network as safetensors."""
+    from safetensors.torch import save
+
+    return bytes(save({name: value.contiguous() for name, value in module.state_dict().items()}))
 
 
 def graph(body: Any = None, **changes: Any) -> bytes:

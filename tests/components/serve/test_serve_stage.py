@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from mill import Mill, sentences
 
 from components.clean.frozen import freeze
-from components.core.bundles import Card, add_to_profile
+from components.core.bundles import CARD, Card, add_to_profile
 from components.core.errors import InputError
 from components.core.files import to_json
 from components.core.job import Job
@@ -259,11 +259,25 @@ def test_a_champion_of_another_test_split_is_measured_again_on_this_one(
     )
 
 
+def rotten(folder: Path) -> None:
+    (folder / "arrays.safetensors").write_bytes(b"rot")
+
+
+def exchanged(folder: Path) -> None:
+    """The bundle agrees with itself, and not with what was registered."""
+    content = (folder / CARD).read_text(encoding="utf-8")
+    (folder / CARD).write_text(content.replace('"seed": 7', '"seed": 8'), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [rotten, exchanged])
 def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+    root: Path,
+    reviews: Mill,
+    candidates: Mapping[str, Path],
+    change: Callable[[Path], None],
 ) -> None:
     stage.run(job_of(root, reviews, candidates["poor"]))
-    (Path(shelf(root).version(1).source) / "arrays.safetensors").write_bytes(b"rot")
+    change(Path(shelf(root).version(1).source))
     job = job_of(root, reviews, candidates["good"])
     stage.run(job)
     assert report(root)["gates"]["champion"] == "refused" and shelf(root).aliases["champion"] == 1
