@@ -80,7 +80,7 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
 
 
 def first_queries(task: str, wanted: Layout, rows: Rows | None) -> list[str]:
-    """Return the first query that can be made of some rows, as JSON, in a list; else an empty one."""
+    """Return the first query that can be made of some rows, as a list of JSON; or an empty list."""
     if rows is None:
         return []
     head = Rows(rows.originals.slice(0, _BATCH), rows.broken[:_BATCH])

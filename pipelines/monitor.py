@@ -122,11 +122,14 @@ def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
 @cache
 def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
     from components.core.bundles import read_bundle
+    from components.monitor.profile import profiler_of
     from components.registry.versions import fetch_registered
 
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         bundle = fetch_registered(root, pipeline, number, Path(scratch))
-        return read_bundle(bundle.folder, bundle.digest)[0].profile
+        card = read_bundle(bundle.folder, bundle.digest)[0]
+        profiler_of(card.task, card.profile)
+        return card.profile
 
 
 def _latest(folder: Path) -> dict[str, Any]:

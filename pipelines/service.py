@@ -123,7 +123,7 @@ def _say(text: str) -> None:
 
 
 def answer(root: Path, name: str, argument: str) -> None:
-    """Ask the champion one thing, in a child process: what comes from the registry may hang or crash.
+    """Ask the champion one thing, in a child process: what comes from the registry may hang.
 
     Raises:
         InputError: no champion, or a query that it cannot take.
@@ -162,9 +162,10 @@ def answer(root: Path, name: str, argument: str) -> None:
         console.print(_not_sure(told["least_confidence"], settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
         console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
-    console.print(
-        f"[dim]{escape(params.name)} version {leading.number}, {escape(told['title'])}, data {escape(told['data_hash'][:12])}[/dim]"
-    )
+    title = escape(told["title"])
+    data_hash = escape(told["data_hash"][:12])
+    version = f"{escape(params.name)} version {leading.number}"
+    console.print(f"[dim]{version}, {title}, data {data_hash}[/dim]")
 
 
 def _reason(error: Exception) -> str:

@@ -174,7 +174,7 @@ def _read_verified(
 
 
 def _real(folder: Path, path: Path) -> Path:
-    """Return where a file of a bundle lies: in its folder, or in DVC's cache, to which DVC may link.
+    """Return where a file of a bundle lies: in its folder, or in DVC's cache, where DVC may link.
 
     Raises:
         OSError, ValueError, RuntimeError: it is missing, behind a circle of links, or elsewhere.

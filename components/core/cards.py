@@ -35,7 +35,10 @@ _NAME_OF_FILE = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*")
 
 @dataclass(frozen=True)
 class Card:
-    """Content facts of a model: whatever changes with the commit, the clock or the run is an MLflow tag instead."""
+    """Describe the content of a model.
+
+    Whatever changes with the commit, the clock or the run is an MLflow tag instead.
+    """
 
     task: str
     runtime: Runtime
@@ -52,17 +55,21 @@ class Card:
 
     @property
     def title(self) -> str:
-        """What to call it in a table."""
+        """Return what to call it in a table."""
         return f"{self.architecture} ({' + '.join(self.origin)})"
 
     @property
     def quantized(self) -> bool:
-        """Whether it rounds to whole numbers on the way, which makes steps of what differs in the last bit."""
+        """Return whether it computes in whole numbers, which makes steps of what hardly differs."""
         return "int8" in self.origin
 
 
 def contained(name: str) -> str:
-    """Return the name of a file of a bundle, unchanged. Raises `ValueError` for one that leaves it."""
+    """Return the name of a file of a bundle, unchanged.
+
+    Raises:
+        ValueError: it leaves the bundle.
+    """
     if len(name) > 200 or not _NAME_OF_FILE.fullmatch(name):
         raise ValueError(f"names a file outside the bundle: {name[:200]!r}")
     return name
@@ -105,7 +112,7 @@ class CardFile(Strict):
 
     @property
     def card(self) -> Card:
-        """What it says of the model."""
+        """Return what it says of the model."""
         return Card(**self.model_dump(exclude={"files", "sizes"}))
 
 
@@ -117,7 +124,8 @@ def parse_card(content: bytes, where: Path) -> CardFile:
         where: the file, for messages.
 
     Raises:
-        BundleError: no JSON, a key twice, nested too deeply, a number that is none, another format, or not the schema.
+        BundleError: it is no JSON, holds a key twice or a number that is none, is nested too
+            deeply, is of another format, or does not follow the schema.
     """
     try:
         tree = json.loads(

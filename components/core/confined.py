@@ -39,7 +39,7 @@ _CODE = "from components.core.confined import answer_calls; answer_calls()"
 
 
 class Confined:
-    """A child process that calls one function as often as it is asked, and is replaced when it dies.
+    """A child process that calls one function, again and again; a new one follows when it dies.
 
     It starts, and imports the module of the function, as soon as this object is made.
 
@@ -73,7 +73,7 @@ class Confined:
 
     @property
     def pid(self) -> int:
-        """The process id of the child."""
+        """Return the process id of the child."""
         return self._process.pid
 
     def call(self, where: Path, *values: Any) -> Any:
@@ -150,7 +150,9 @@ class Confined:
         """Return one line of the child's.
 
         Raises:
-            TimeoutError, EOFError, OverflowError: it did not come, the child is gone, it is too long.
+            TimeoutError: it did not come.
+            EOFError: the child is gone.
+            OverflowError: it is too long.
         """
         assert self._process.stdout
         deadline = time.monotonic() + seconds
@@ -189,7 +191,7 @@ class Confined:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process take so many bytes beyond what it holds now, wherever its libraries get them.
+    """Let this process take so many bytes beyond what it holds now.
 
     Counted are private pages that can be written to, which torch and ONNX Runtime do not reserve
     ahead: their address space is several times as large. An allocation beyond the limit fails.

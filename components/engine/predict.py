@@ -124,7 +124,8 @@ def load(folder: Path, abstain: float | None = None, registered: str | None = No
         registered: the SHA-256 of its card that the registry holds; None: nobody registered it.
 
     Raises:
-        BundleError: it is not whole (see `components.core.bundles.read_bundle`), or no library can read a file of it.
+        BundleError: it is not whole (see `components.core.bundles.read_bundle`), or no library
+            can read a file of it.
         InputError: its card does not tell where to abstain.
     """
     card, files = read_bundle(folder, registered)

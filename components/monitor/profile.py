@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.cards import CARD, REMEDY
+from components.core.errors import BundleError, brief
 from components.fields.base import Field, Reject
 from components.monitor import embedding, rarity
 from components.monitor.embedding import Space, cloud
@@ -187,6 +189,19 @@ class Profiler:
             if column in self._spaces and vector is not None:
                 told[f"{column}.embedding"] = self._spaces[column].at(vector)
         return {name: fact for name, fact in told.items() if name in self._told}
+
+
+def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
+    """Return the profiler of a bundle's card.
+
+    Raises:
+        BundleError: the profile is not one that `profile_of` makes.
+    """
+    try:
+        return Profiler(task, profile)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"holds a profile of the training rows that cannot be read: {brief(error)}"
+        raise BundleError(what, where=CARD, remedy=REMEDY) from None
 
 
 def _places(pieces: Iterable[str]) -> NDArray[np.int64]:

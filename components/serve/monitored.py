@@ -21,7 +21,7 @@ from components.core.params import Strict
 from components.monitor.feedback import Box, Label
 from components.monitor.log import FLUSH_S, Index, Recorder, RequestLog
 from components.monitor.params import MonitorParams
-from components.monitor.profile import Profiler
+from components.monitor.profile import profiler_of
 from components.serve import ids
 from components.serve.guard import BUCKET
 from components.serve.limits import soon
@@ -78,7 +78,7 @@ class Monitored(Collector):
         """What a version's app tells the log."""
         rules = judge(card.task)
         return Recorder(
-            self.log, version, Profiler(card.task, card.profile), rules.columns, rules.confidence
+            self.log, version, profiler_of(card.task, card.profile), rules.columns, rules.confidence
         )
 
     def latest(self) -> dict[str, Any]:

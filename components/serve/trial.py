@@ -74,9 +74,12 @@ def examined(edition: Edition) -> float:
         InputError: they are not, or the bundle is not whole.
     """
     from components.engine.predict import load
+    from components.monitor.profile import profiler_of
     from components.tasks.base import judge
 
     predictor = load(edition.bundle)
+    # Replicas describe what they are asked with it.
+    profiler_of(predictor.card.task, predictor.card.profile)
     queries = [
         judge(predictor.card.task).Query.model_validate(example)
         for example in edition.model.examples

@@ -1,4 +1,4 @@
-"""A version whose files were exchanged for others that agree with themselves: every command compares them with the hash that was registered."""
+"""Exchanged files of a version agree with themselves, and not with the registered hash."""
 
 from __future__ import annotations
 

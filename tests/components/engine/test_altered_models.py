@@ -1,4 +1,4 @@
-"""Bundles that agree with themselves and hold what no library can read, or what harms: each is a `BundleError`."""
+"""Bundles that agree with themselves and hold what no library can read, or what harms."""
 
 from __future__ import annotations
 
@@ -466,10 +466,8 @@ for _key, _value in (
     ("dropout", 2),
     ("odd", 1),
 ):
-    LIES[f"config {_key}={_value!r}"] = (
-        "torch",
-        lambda f, key=_key, value=_value: edit_card(f, config=TINY | {key: value}),  # type: ignore[misc]
-    )
+    _told = TINY | {_key: _value}
+    LIES[f"config {_key}={_value!r}"] = ("torch", lambda f, told=_told: edit_card(f, config=told))
 
 
 def put(name: str, content: bytes) -> Change:
@@ -491,7 +489,7 @@ def corpus() -> dict[str, tuple[str, Change]]:
     for name, change in (TOKENIZERS | ENCODERS).items():
         made[f"onnx: {name}"] = ("onnx", change)
     for name, make in ONNX.items():
-        made[f"graph: {name}"] = ("onnx", lambda folder, make=make: exchange(folder, GRAPH, make()))  # type: ignore[misc]
+        made[f"graph: {name}"] = ("onnx", lambda f, make=make: exchange(f, GRAPH, make()))
     return made
 
 

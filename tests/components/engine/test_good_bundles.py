@@ -1,4 +1,4 @@
-"""Good bundles open and answer in a child process: all runtimes, moved, copied, and as they were written before sizes."""
+"""Good bundles open in a child process: of all runtimes, wherever they lie, however old."""
 
 from __future__ import annotations
 
