@@ -199,9 +199,9 @@ def _subject(
         bundle = fetch_registered(root, params.name, number, Path(scratch))
         queries = first_queries(params.task, wanted, next(pieces(source, wanted), None))
         child.call(bundle.folder, str(bundle.folder), bundle.digest, settings.abstain, queries)
-        card, files = read_bundle(bundle.folder, bundle.digest)
+        verified = read_bundle(bundle.folder, bundle.digest)
     called = f"{params.name} version {number}"
-    return wanted, Model(bundle.digest, called, card, [files], settings.abstain)
+    return wanted, Model(bundle.digest, called, [verified], settings.abstain)
 
 
 def _score(root: Path, batch: Batch, kind: Format) -> _Made:
@@ -261,7 +261,7 @@ def _is_whole(part: Path, rows: int) -> bool:
 def _shared(model: Model) -> Model:
     import ray
 
-    return replace(model, files=[ray.put(model.files[0])])
+    return replace(model, bundle=[ray.put(model.bundle[0])])
 
 
 def _in_flight() -> int:

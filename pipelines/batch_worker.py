@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from components.core.cards import Card
 from components.core.errors import InputError
 from components.fields.base import Reject
 from components.ingest.columns import Column, Layout
@@ -27,14 +26,12 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Model:
-    """What a worker loads: a bundle's files by name, where Ray runs below a reference to them, else the files themselves."""
+    """What a worker loads: a bundle as `read_bundle` verified it, or a reference to that in Ray."""
 
     digest: str  # of the card, which holds the hashes of the files
     name: str  # NAME version N
-    card: Card
-    files: Sequence[
-        Any
-    ]  # one item; within a sequence, so that Ray hands the reference over and fetches it only where it is needed
+    # One item, (card, files). In a sequence Ray hands a reference over as it is.
+    bundle: Sequence[Any]
     abstain: float | None = None  # of section `serve`
 
 
@@ -63,7 +60,7 @@ def score(piece: Piece) -> tuple[int, pa.Table]:
         if reasons[row] is None:
             try:
                 raw = {name: column[row] for name, column in values.items()}
-                queries[row] = _query(piece.model.card.task, piece.columns, piece.limit, raw)
+                queries[row] = _query(predictor.card.task, piece.columns, piece.limit, raw)
             except Reject as reject:
                 reasons[row] = reject.reason
     answers: list[Any] = [None] * len(reasons)
@@ -171,12 +168,13 @@ def _loaded(model: Model) -> Predictor:
 def _load(model: Model) -> Predictor:
     from components.engine.predict import predictor_of
 
-    (files,) = model.files
-    if not isinstance(files, Mapping):
+    (bundle,) = model.bundle
+    if not isinstance(bundle, tuple):
         import ray
 
-        files = ray.get(files)
-    return predictor_of(model.card, files, Path(model.name), model.abstain)
+        bundle = ray.get(bundle)
+    card, files = bundle
+    return predictor_of(card, files, Path(model.name), model.abstain)
 
 
 _HELD: dict[tuple[str, float | None], Predictor] = {}

@@ -33,6 +33,7 @@ SECONDS = 120.0
 MEMORY = 1400 << 20
 _REMEDY = "take another version: gristmill status"
 _READY_S = 120.0
+_END_S = 10.0
 _MOST_ANSWER_BYTES = 64 << 20
 _KINDS = {kind.__name__: kind for kind in (BundleError, InputError, EnvironmentFault, ParamsError)}
 _CODE = "from components.core.confined import answer_calls; answer_calls()"
@@ -175,7 +176,11 @@ class Confined:
 
     def _end(self) -> str:
         """Return how the child ended."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def _kill(self) -> None:
@@ -196,11 +201,17 @@ def limit_memory(more: int) -> None:
     Counted are private pages that can be written to, which torch and ONNX Runtime do not reserve
     ahead: their address space is several times as large. An allocation beyond the limit fails.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = psutil.Process().memory_info().data + more
+    held = psutil.Process().memory_info()
+    # Only Linux tells, and only Linux keeps to the limit.
+    _limit(resource.RLIMIT_DATA, getattr(held, "data", held.vms) + more)
+
+
+def _limit(kind: int, value: int) -> None:
+    """Set a limit of this process, at most as high as it may be."""
+    _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, hard))
 
 
 def answer_calls() -> None:
@@ -222,7 +233,7 @@ def _limit_processor(seconds: float) -> None:
     """End this process after the time of one call on all processors, should its parent be gone."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     limit = usage.ru_utime + usage.ru_stime + seconds * (os.cpu_count() or 1) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (int(limit), resource.RLIM_INFINITY))
+    _limit(resource.RLIMIT_CPU, int(limit))
 
 
 def _outcome(work: Callable[..., Any], values: list[Any]) -> dict[str, Any]:
