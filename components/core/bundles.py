@@ -65,17 +65,33 @@ def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "sizes": {name: len(content) for name, content in files.items()},
     }
-    check_card(facts, folder / CARD)
+    text = _card_text(facts, folder / CARD)
     for name, content in sorted(files.items()):
         write_atomic(folder / name, content)
-    write_atomic(folder / CARD, to_json(facts))
+    write_atomic(folder / CARD, text)
 
 
 def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Say more in a bundle's card of what the model saw; its files stay as they are."""
-    card = read_card(folder).model_dump(exclude_none=True)
+    """Say more in a bundle's card of what the model saw; its files stay as they are.
+
+    Raises:
+        BundleError: the card is not valid, or would not be.
+    """
+    card = read_card(folder).model_dump()
+    if card["sizes"] is None:
+        del card["sizes"]
     card["profile"] |= facts
-    write_atomic(folder / CARD, to_json(card))
+    write_atomic(folder / CARD, _card_text(card, folder / CARD))
+
+
+def _card_text(card: Mapping[str, Any], where: Path) -> bytes:
+    """Return the bytes of a card. Raises `BundleError` where they would be refused."""
+    check_card(card, where)
+    text = to_json(card).encode("utf-8")
+    if len(text) > MOST_CARD_BYTES:
+        what = f"would have {len(text):,} bytes, more than the {MOST_CARD_BYTES:,} that are read"
+        raise BundleError(what, where=str(where), remedy="use fewer or shorter class names")
+    return text
 
 
 def read_card(folder: Path, registered: str | None = None) -> CardFile:

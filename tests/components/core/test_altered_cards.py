@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.core.bundles import CARD, Card, read_bundle, write_bundle
+from components.core.bundles import CARD, Card, add_to_profile, read_bundle, write_bundle
 from components.core.errors import BundleError
 from components.core.files import sha256
 
@@ -304,6 +304,21 @@ def test_a_bundle_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="twice"):
         write_bundle(tmp_path / "bundle", card, FILES)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_card_that_would_be_too_large_is_not_written(bundle: Path) -> None:
+    before = (bundle / CARD).read_bytes()
+    with pytest.raises(BundleError, match="more than the"):
+        add_to_profile(bundle, {"known": "x" * (9 << 20)})
+    with pytest.raises(BundleError, match="nested"):
+        add_to_profile(bundle, {"a": json.loads("[" * 20 + "]" * 20)})
+    assert (bundle / CARD).read_bytes() == before
+
+
+def test_the_profile_grows_also_in_bundles_from_before_sizes(bundle: Path) -> None:
+    fields(sizes=...)(bundle)
+    add_to_profile(bundle, {"a": None, "b": [1.5]})
+    assert read_bundle(bundle)[0].profile == {"a": None, "b": [1.5]}
 
 
 def test_there_are_many() -> None:
