@@ -71,7 +71,10 @@ class Predictor:
     def prepare(self, queries: Sequence[Any]) -> list[Prepared]:
         """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
         raw = self.judge.columns(queries)
-        columns = self._encode(raw) if self._encode else raw
+        columns = raw
+        if self._encode:
+            with _panics_as_errors():
+                columns = self._encode(raw)
         rows = [
             {name: column[place] for name, column in columns.items()}
             for place in range(len(queries))
@@ -262,6 +265,17 @@ def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
         return outputs
 
     return score
+
+
+@contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Turn a panic of Rust, which is a `BaseException` and would end a server, into an error."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise BundleError(f"does not answer: {brief(error)}", remedy=REMEDY) from None
 
 
 @contextmanager

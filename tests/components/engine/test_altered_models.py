@@ -558,6 +558,14 @@ def test_what_a_library_says_names_the_file(whole: Mapping[str, Path], tmp_path:
         assert ("NaN or infinity" in caught.value.what) == (name in (WEIGHTS, ARRAYS))
 
 
+def test_a_panic_when_asked_is_an_error(whole: Mapping[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(whole["onnx"], tmp_path / "bundle")
+    TOKENIZERS["a post-processor of unknown tokens"](folder)
+    predictor = load(folder)
+    with pytest.raises(BundleError, match="does not answer: PanicException"):
+        predictor.predict([predictor.judge.read("酒店")])
+
+
 def test_the_children_answer_on_and_took_no_more_than_two_gibibytes(
     whole: Mapping[str, Path], child: Confined, hasty: Confined
 ) -> None:
