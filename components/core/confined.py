@@ -32,7 +32,7 @@ SECONDS = 120.0
 # Bytes beyond what the process holds before it begins. Torch and a small network take 0.2 GiB.
 MEMORY = 1400 << 20
 _REMEDY = "take another version: gristmill status"
-_READY_S = 120.0
+_READY_S = 300.0
 _END_S = 10.0
 _MOST_ANSWER_BYTES = 64 << 20
 _KINDS = {kind.__name__: kind for kind in (BundleError, InputError, EnvironmentFault, ParamsError)}

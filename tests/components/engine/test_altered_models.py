@@ -566,15 +566,14 @@ def test_a_panic_when_asked_is_an_error(whole: Mapping[str, Path], tmp_path: Pat
         predictor.predict([predictor.judge.read("酒店")])
 
 
-def test_the_children_answer_on_and_took_no_more_than_two_gibibytes(
-    whole: Mapping[str, Path], child: Confined, hasty: Confined
+def test_the_child_answers_on_and_none_took_more_than_two_gibibytes(
+    whole: Mapping[str, Path], child: Confined
 ) -> None:
     for folder in whole.values():
         assert ask(child, folder)["answers"][0]["label"] in ("差评", "好评")
-    assert ask(hasty, whole["onnx"])
-    peaks = [peak(child.pid), peak(hasty.pid)]
-    peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
-    assert max(peaks) < _MOST_BYTES
+    # Of all children that have ended.
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    assert max(peak(child.pid), ended) < _MOST_BYTES
     assert len(ALL) + len(ENDLESS) >= 150
 
 
