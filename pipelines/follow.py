@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -174,9 +175,11 @@ class Home:
         Raises:
             InputError: the file or the copy is not what was kept.
         """
-        if not self.proven.exists():
+        if not os.path.lexists(self.proven):
             return None
         try:
+            if not self.proven.is_file():
+                raise InputError("it is no regular file")
             edition = Edition.model_validate_json(self.proven.read_bytes())
             model, name = edition.model, edition.bundle.name
             if model.name != self.pipeline or not _COPY.fullmatch(name):

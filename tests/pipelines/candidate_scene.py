@@ -71,9 +71,9 @@ def card_with(**changes: Any) -> bytes:
 class Scene:
     """Version 1 in service, and a follower of the registry; time passes when it is told to."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kind: type[Home] = Home) -> None:
         self.root, self.said, self.now = root, list[str](), 0.0
-        self.home = Home(root, "default", ServeParams())
+        self.home = kind(root, "default", ServeParams())
         self.first = self.home.wait_for(register(root, 1), preflight=False)
         self.home.keep(self.first)
         self.follower = self.restart()
@@ -92,6 +92,12 @@ class Scene:
             return bool(self.home._notes) or self.follower.busy
 
         assert wait_until(is_decided, seconds), "neither loaded nor refused"
+
+    def offer_good(self) -> None:
+        """Name a version that has no fault: it must be taken up."""
+        self.home._notes.clear()
+        self.offer(register(self.root, 3))
+        assert self.served == ("1", "3")
 
     @property
     def served(self) -> tuple[str, str | None]:
