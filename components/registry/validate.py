@@ -117,7 +117,7 @@ def storable(text: str, longest: int = 1000) -> str:
 def quoted(value: object) -> str:
     """Return the start of a value for a message, in ASCII, so that nothing in it acts."""
     text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _refuse_constant(name: str) -> None:
