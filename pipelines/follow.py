@@ -189,8 +189,9 @@ class Home:
             if not model.bundle or card.data_hash != model.data_hash:
                 raise InputError("its data hash is not that of the copy", where=str(copy))
         except Exception as error:
+            why = describe(candidate.as_fault(error))
             raise InputError(
-                f"the copy that was served last cannot be used: {describe(candidate.as_fault(error))}",
+                f"the copy that was served last cannot be used: {why}",
                 where=str(self.proven),
                 remedy=f"the next champion that is served replaces it; or remove {self.proven}",
             ) from None
@@ -249,9 +250,7 @@ def begin(
         if known is None or first is known:
             raise
         why = describe(error)
-        say(
-            f"version {known.version} is served, as before, for the champion is not to be had: {why}"
-        )
+        say(f"version {known.version} is served, as before, not the champion: {why}")
         first = known
         if leading:
             refused = _refused(home, leading, error)
@@ -295,7 +294,11 @@ def _champion(home: Home, leading: Version | None, known: Edition | None) -> Edi
 
 
 def _refused(home: Home, leading: Version, error: GristmillError) -> str | None:
-    """Write down why the champion is not served. Returns its number, if it is not to be tried again."""
+    """Write down why the champion is not served.
+
+    Returns:
+        Its number, if it is not to be tried again.
+    """
     number = str(leading.number)
     if isinstance(error, EnvironmentFault):
         home.record(number, "waiting", describe(error))

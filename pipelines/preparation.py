@@ -167,7 +167,7 @@ def _read(code: int, answer: str) -> Edition:
 
 
 def main() -> None:
-    """Prepare the candidate that standard input names, and say on standard output what came of it."""
+    """Prepare the candidate that standard input names; write what came of it to standard output."""
     answer_to = os.dup(1)
     # Libraries print what they like, but not into the answer.
     os.dup2(2, 1)

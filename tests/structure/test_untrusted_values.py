@@ -1,4 +1,4 @@
-"""Values from MLflow in paths and filters, and deletions: only through the functions made for it."""
+"""Values from MLflow in paths and filters, and deletions: only by the functions for that."""
 
 from __future__ import annotations
 
