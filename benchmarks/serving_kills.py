@@ -71,6 +71,11 @@ def main(bundle: Path) -> None:
         kills = [kill(service.root, answers, int(share * REQUESTS)) for share in ROUNDS]
         thread.join()
         seconds = time.monotonic() - began
+        report(answers, kills, seconds)
+
+
+def report(answers: list[load.Answer], kills: list[dict[str, object]], seconds: float) -> None:
+    """Print what came of the requests, and which were lost."""
     lost = [(index, each) for index, each in enumerate(answers) if each.status != 200]
     row = {
         "requests": len(answers),
@@ -81,7 +86,7 @@ def main(bundle: Path) -> None:
         "seconds": round(seconds, 1),
         "slowest_s": round(max(each.seconds for each in answers), 2),
     }
-    print(json.dumps(row, indent=2, ensure_ascii=False))
+    print(json.dumps(row, indent=2, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":
