@@ -443,8 +443,10 @@ def _answers(url: str) -> bool:
 
 
 def test_a_restart_with_a_champion_that_is_no_good_serves_the_last_copy(served: Served) -> None:
-    served.release(3)
-    served.says("version 3 serves alone")
+    with Load(served.url, 1) as load:
+        served.release(3)
+        served.says("version 3 serves alone", seconds=300)
+    assert load.failed == []
     served.process.terminate()
     assert served.process.wait(90) == 0
     back = climbing_hash(served, served.versions[0])
