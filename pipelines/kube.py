@@ -44,4 +44,5 @@ def application(args: Mapping[str, Any]) -> Application:
             remedy=f"set {KEY_VARIABLE} from a secret",
         )
     settings: Any = params.sections["serve"]
-    return application(Home(root(), params.name, settings).prepare(leading), None, settings, keys)
+    home = Home(root(), params.name, settings)
+    return application(home.wait_for(leading, preflight=False), None, settings, keys)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 import stat
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import atomic, sync_tree, to_json
+from components.core.files import atomic, remove_tree, sync_tree, to_json
 from components.registry import store
 
 DATABASE, MANIFEST, FILES = "mlflow.db", "manifest.json", "artifacts/"
@@ -114,7 +113,7 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
             arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
             for left in home.glob(".restored-*"):  # by a kill
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left, within=home)
             try:
                 _extract(source, facts["files"], scratch, archive)
                 _readdress(scratch / DATABASE, arrived, home, archive)
@@ -125,13 +124,13 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
                 _exchange(scratch / DATABASE, home / DATABASE)
             except BaseException:
                 if not _names(home / DATABASE, arrived):
-                    shutil.rmtree(arrived, ignore_errors=True)
+                    remove_tree(arrived, within=home)
                 raise
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                remove_tree(scratch, within=home)
         for other in arrived.parent.iterdir():
             if other != arrived:
-                shutil.rmtree(other, ignore_errors=True)
+                remove_tree(other, within=arrived.parent)
     return Contents(
         {name: facts["rows"][name] for name in _COUNTED},
         len(facts["files"]) - 1,

@@ -321,7 +321,8 @@ def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was
     project.labelled(ids[:20], right=False)
     assert project.look()["alarms"] == 2
     store = client(project.root)
-    copied = store.create_model_version("default", source=str(project.root / "bundle"))
+    first = store.get_model_version("default", "1")
+    copied = store.create_model_version("default", source=first.source, tags=first.tags)
     store.set_registered_model_alias("default", "champion", copied.version)
     told = project.look()
     assert (told["version"], told["windows"], told["alarms"]) == (2, 0, 0)
