@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from components.clean.rows import USABLE, clean_row, inputs_of, pool_schema, row
 from components.clean.usable import Usable, usable_rows
 from components.core.errors import InputError
 from components.core.memo import Memo
-from components.ingest.rows import RefusedRow
+from components.ingest.rows import RefusedRow, Unit, settle_splits
 from components.tasks import base
 from components.tasks.base import Setting
 
@@ -116,6 +116,22 @@ def watched(
             first.size += sum(len(row[name] or "") for name in inputs)
             first.rows.append(row)
         yield row
+
+
+def settle_first(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
+    """Give the rows the splits that ingest gives them, once it has seen which of them have labels.
+
+    Args:
+        first: rows as they were read.
+        task: its id.
+        units: of the source.
+    """
+    target = target_of(base.schema(task))
+    columns = {name: [row[name] for row in first.rows] for name in (target, "split")}
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    settled, _ = settle_splits(table, target, units)
+    splits = settled["split"].to_pylist()
+    first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
 
 
 def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> DryClean:
@@ -224,16 +240,53 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
         return []
     if not dry.compared:
         params = params.model_copy(update={"near_duplicates": 1.0})
+    rows = _usable(dry, task)
+    fates = settle_rows(rows, params).fates
+    kept = np.flatnonzero(fates == STAYS)
+    labels = [rows.names[label] for label in rows.labels[kept].tolist()]
+    groups = group_rows(task, params, seed, rows, kept, Memo(None, print))
+    if not dry.whole:
+        return _alike_classes(dry, labels, groups.names, params.min_rows_per_class)
     try:
-        _divide(dry, task, params, seed)
+        check_classes(labels, params, [])
+        splits, leaking = split_rows(rows, kept, groups, labels, params)
+        train = [
+            label
+            for position, (label, split) in enumerate(zip(labels, splits, strict=True))
+            if split == "train" and position not in leaking
+        ]
+        check_train(train, labels)
     except InputError as error:
-        if not dry.whole:
-            return [f"of the first {dry.looked:,} rows: {error.what}; more rows may mend it"]
-        remedy = _as_options(error.remedy or "")
-        raise InputError(
-            f"clean would refuse it: {error.what}", where="--data", remedy=remedy
-        ) from None
+        what = f"clean would refuse it: {error.what}"
+        raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None
     return []
+
+
+def _alike_classes(
+    dry: DryClean,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    least: int,
+) -> list[str]:
+    """Return a remark about each class whose rows are nearly all alike, as far as rows were seen.
+
+    Args:
+        dry: what clean made of the rows.
+        labels: of the rows that stay.
+        groups: of the rows that stay.
+        least: rows of a class below which nothing is said.
+    """
+    counts = Counter(labels)
+    kinds = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    remarks = []
+    for label, count in sorted(counts.items()):
+        if count >= least and kinds[label] < _LEAST:
+            remarks.append(
+                f"of the first {dry.looked:,} rows, the {count:,} of {label!r} are near-duplicates "
+                f"of each other. clean refuses the class if all of its rows are: "
+                "--set clean.near_duplicates=1.0"
+            )
+    return remarks
 
 
 def _as_options(remedy: str) -> str:
@@ -245,27 +298,6 @@ def _as_options(remedy: str) -> str:
     for params, option in options.items():
         remedy = remedy.replace(params, option)
     return remedy
-
-
-def _divide(dry: DryClean, task: str, params: CleanParams, seed: int) -> None:
-    """Settle, group and split the rows.
-
-    Raises:
-        InputError: a class is too small, or a split has none of its rows.
-    """
-    rows = _usable(dry, task)
-    fates = settle_rows(rows, params).fates
-    kept = np.flatnonzero(fates == STAYS)
-    labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    check_classes(labels, params, [])
-    groups = group_rows(task, params, seed, rows, kept, Memo(None, print))
-    splits, leaking = split_rows(rows, kept, groups, labels, params)
-    train = [
-        label
-        for position, (label, split) in enumerate(zip(labels, splits, strict=True))
-        if split == "train" and position not in leaking
-    ]
-    check_train(train, labels)
 
 
 def _usable(dry: DryClean, task: str) -> Usable:

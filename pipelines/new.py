@@ -30,6 +30,7 @@ from pipelines.dry_clean import (
     check_division,
     clean_rows,
     repeated_inputs,
+    settle_first,
     small_targets,
     watched,
 )
@@ -302,8 +303,7 @@ def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
         return False
     source["header"] = False
     draft.reasons["ingest.source.header"] = "the first line is a row like the others"
-    names = ", ".join(one_line(name) for name in seen.columns)
-    seen.notes.append(f"the first line is taken for a row: the columns are {names}")
+    seen.notes.append("the first line is taken for a row: --header if it names the columns")
     has_header = False
     if wizard is not None:
         first = [str(value) for value in seen.examples[0].values()]
@@ -362,6 +362,7 @@ def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     measured = base.defaults(draft.task).measure(watched(rows, draft.task, first), total)
     _check_rows(intake, draft.source.path)
     first.whole = first.whole and intake.whole
+    settle_first(first, draft.task, intake.units)
     return intake, first, measured
 
 

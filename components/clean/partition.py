@@ -173,6 +173,8 @@ def split_rows(
             params.validation_share,
             0.001,
             groups.draws,
+            # A class with one group stays in train: test rows it has of its own.
+            least=1,
         )
         for position, split in zip(train, drawn, strict=True):
             splits[position] = "train" if split == "train" else "validation"
