@@ -18,7 +18,7 @@ from components.ingest.columns import Layout, nearest
 from components.ingest.params import Files
 from components.ingest.rows import Record
 from components.ingest.sample import ColumnSample, SourceColumns
-from components.ingest.stage import READERS
+from components.ingest.stage import read_unit
 
 _FEW = 1_000
 _SHORT = 50
@@ -151,15 +151,10 @@ def is_class_like(column: ColumnSample) -> bool:
 
 def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
     """Return the columns that may hold the label."""
-    free = _free(seen, [text] if text else [])
-    if role in free:
-        return [role]
-    for tier in _LABELS:
-        short = {name: column for name, column in free.items() if column.values and not column.long}
-        named = [name for name in short if name.casefold() in tier]
-        if named:
-            return named
-    could_be = {name: column for name, column in free.items() if is_class_like(column)}
+    named = named_labels(seen, role, text)
+    if named:
+        return named
+    could_be = _class_like(seen, text)
     likely = _likely(could_be)
     if len(likely) == 1 < len(could_be):
         others = ", ".join(repr(name) for name in could_be if name not in likely)
@@ -167,6 +162,35 @@ def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
             f"{likely[0]!r} is taken for the label; --label COLUMN names another: {others}"
         )
     return likely
+
+
+def named_labels(seen: SourceColumns, role: str, text: str | None = None) -> list[str]:
+    """Return the columns whose names say that they hold the label.
+
+    Args:
+        seen: the columns.
+        role: the name of the task's target.
+        text: the column of the input, where it is known.
+    """
+    free = _free(seen, [text] if text else [])
+    if role in free:
+        return [role]
+    short = {name: column for name, column in free.items() if column.values and not column.long}
+    for tier in _LABELS:
+        named = [name for name in short if name.casefold() in tier]
+        if named:
+            return named
+    return []
+
+
+def label_candidates(seen: SourceColumns) -> list[str]:
+    """Return the columns that may hold the label, by what they hold."""
+    return _likely(_class_like(seen, None))
+
+
+def _class_like(seen: SourceColumns, text: str | None) -> dict[str, ColumnSample]:
+    free = _free(seen, [text] if text else [])
+    return {name: column for name, column in free.items() if is_class_like(column)}
 
 
 def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
@@ -252,7 +276,7 @@ def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]
     """Yield the first records of tables, under the names of the source."""
     anything = Layout([], 2**31)
     for unit in files.units(source, root):
-        for item in islice(READERS[unit.format](unit, anything, set()), most):
+        for item in islice(read_unit(unit, anything, set()), most):
             most -= 1
             if isinstance(item, Record):
                 yield item.values

@@ -17,6 +17,7 @@ from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.params import validate
 from components.ingest import files
 from components.ingest.columns import Layout, layout
+from components.ingest.derived_columns import FILE_LABEL
 from components.ingest.params import FORMATS, Files, IngestParams
 from components.ingest.rows import TABLES
 from components.ingest.sample import SourceColumns, scan_columns
@@ -36,6 +37,7 @@ from pipelines.dry_clean import (
 )
 from pipelines.guess import Wanted, choose_columns, column_notes
 from pipelines.intake import Intake, count_rows, rows_of
+from pipelines.label_forms import LabelForm, class_files, label_form
 from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
 from pipelines.own_params import OwnParams, check_task, render, start
@@ -253,6 +255,8 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     seen = _scan(draft, layout(roles, {}, 2**31))
     if _settle_header(draft, seen, wizard):
         seen = _scan(draft, layout(roles, {}, 2**31))
+    if _settle_label_form(draft, seen, said):
+        seen = _scan(draft, layout(roles, {}, 2**31))
     _choose(draft, seen, said, wizard)
     wanted = layout(roles, draft.ingest.columns, draft.ingest.max_bytes_per_value)
     facet = base.defaults(task)
@@ -314,6 +318,30 @@ def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
         draft.reasons["ingest.source.header"] = "asked"
     draft.ingest = _ingest(draft.section)
     return has_header
+
+
+def _settle_label_form(draft: _Draft, seen: SourceColumns, said: NewOptions) -> bool:
+    """Write down how to read a label that is no column. Returns whether that adds a column."""
+    target = layout(base.schema(draft.task).roles, {}, 2**31).target
+    if target is None or not seen.is_table:
+        return False
+    columns = draft.section["columns"]
+    label = said.label or columns.get(target.name)
+    if label == FILE_LABEL and not draft.source.classes:
+        classes = class_files(draft.source, draft.root, seen)
+        form = LabelForm({"classes": classes}, FILE_LABEL, _SET) if classes else None
+    elif label:
+        return False
+    else:
+        form = label_form(draft.source, draft.root, seen, target.name)
+    if form is None:
+        return False
+    for key, value in form.settings.items():
+        draft.section["source"][key] = value
+        draft.reasons[f"ingest.source.{key}"] = form.reason
+    columns[target.name] = form.column
+    draft.ingest = _ingest(draft.section)
+    return bool(form.settings)
 
 
 def _choose(draft: _Draft, seen: SourceColumns, said: NewOptions, wizard: Wizard | None) -> None:
