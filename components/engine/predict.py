@@ -121,14 +121,19 @@ def load(folder: Path, abstain: float | None = None) -> Predictor:
     return predictor
 
 
-def _load(folder: Path) -> Predictor:
-    """Return a predictor that answers everything. Raises `InputError`."""
-    card, files = read_bundle(folder)
-    own = {
+def encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the encoder files of a bundle, by their own names."""
+    return {
         name.removeprefix("encoder/"): content
         for name, content in files.items()
         if name.startswith("encoder/")
     }
+
+
+def _load(folder: Path) -> Predictor:
+    """Return a predictor that answers everything. Raises `InputError`."""
+    card, files = read_bundle(folder)
+    own = encoder_files(files)
     if card.runtime == "numpy":
         from safetensors.numpy import load as load_arrays
 
