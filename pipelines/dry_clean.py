@@ -127,8 +127,9 @@ def settle_first(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
         units: of the source.
     """
     target = target_of(base.schema(task))
-    columns = {name: [row[name] for row in first.rows] for name in (target, "split")}
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    labels = pa.array([row[target] for row in first.rows], pa.string())
+    splits_read = pa.array([row["split"] for row in first.rows], pa.string())
+    table = pa.table({target: labels, "split": splits_read})
     settled, _ = settle_splits(table, target, units)
     splits = settled["split"].to_pylist()
     first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]

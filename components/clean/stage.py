@@ -53,15 +53,14 @@ def run(job: Job) -> None:
     log.add(row_accounting.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
     settled = settle_rows(rows, params)
-    fates, merged = settled.fates, dict(settled.merged)
-    least = params.min_rows_per_class
-    log.add(row_accounting.merged(merged, settled.small, settled.stayed, least))
+    fates = settled.fates
+    log.add(row_accounting.merged(settled, params))
     kept = np.flatnonzero(fates == STAYS)
     equality = schema.fields(params)[inputs_of(schema)[0]].equality
     log.add(row_accounting.dropped(rows, fates, params, equality))
     grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
-    groups = grouped.names
     log.add(row_accounting.grouped(grouped.pairs, len(kept)))
+    groups = grouped.names
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
     for line in row_accounting.doubtful_labels(Counter(labels)):
         job.journal.say(line)
@@ -106,19 +105,25 @@ def run(job: Job) -> None:
         "filtered": reasons[REASONS[BOILERPLATE]],
         "deduplicated": int((fates == DUPLICATE).sum()) + len(leaking) + twice,
     }
-    if books["rows_in"] != sum(value for name, value in books.items() if name != "rows_in"):
-        raise AssertionError(f"the books of clean do not balance: {books}")
+    _check_books(books)
     facts = {
         "books": books,
         "reasons": dict(sorted(reasons.items())),
         "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
-        "merged_classes": merged,
+        "merged_classes": dict(settled.merged),
         "account": [entry.facts() for entry in log.entries],
         **_counted(parts, sorted(set(labels)), target_of(schema)),
     }
     _write(job, parts | unlabelled, facts, rejected)
     memo.close()
+
+
+def _check_books(books: Mapping[str, int]) -> None:
+    """Check that each row is kept, quarantined, filtered or a duplicate."""
+    outcomes = sum(value for name, value in books.items() if name != "rows_in")
+    if books["rows_in"] != outcomes:
+        raise AssertionError(f"the books of clean do not balance: {books}")
 
 
 def _roomy(raw: pa.Table, schema: base.Schema) -> pa.Table:
