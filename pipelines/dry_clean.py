@@ -1,28 +1,51 @@
-"""What clean would do with the first rows of a source: the same fields, the same keys."""
+"""What clean would do with the first rows of a source: the same code, the same params."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
+import numpy as np
+import pyarrow as pa
 
-from components.clean.rows import inputs_of, target_of
+from components.clean.duplicates import STAYS
+from components.clean.params import CleanParams
+from components.clean.partition import (
+    check_classes,
+    check_train,
+    group_rows,
+    settle_rows,
+    split_rows,
+)
+from components.clean.pool import Pool
+from components.clean.rows import USABLE, clean_row, inputs_of, pool_schema, row_wise, target_of
+from components.clean.usable import Usable, usable_rows
 from components.core.errors import InputError
-from components.fields.base import Reject
-from components.ingest.rows import RefusedRow
+from components.core.memo import Memo
+from components.ingest.rows import RefusedRow, Unit, settle_splits
 from components.tasks import base
 from components.tasks.base import Setting
 
 # Beyond this the first rows stand for all: cleaning takes longer than reading.
 _ROWS = 20_000
 _BYTES = 30_000_000
+# Beyond this near-duplicates are not looked for: it takes as long as cleaning.
+_COMPARED_BYTES = 10_000_000
 _REFUSALS = 5
 # clean refuses a smaller limit: one row each for train, validation and test
 _LEAST = 3
+
+
+@dataclass
+class FirstRows:
+    """Raw rows that are kept for a look."""
+
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    size: int = 0
+    # whether each row of the source is kept
+    whole: bool = True
 
 
 @dataclass
@@ -30,13 +53,18 @@ class DryClean:
     """Rows that were cleaned for a look, and what became of them."""
 
     looked: int = 0
-    size: int = 0
     # whether each row of the source was looked at
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
     refusals: list[RefusedRow] = field(default_factory=list)
     # SHA-256 of the inputs -> rows by label
     labels_of: dict[bytes, Counter[str]] = field(default_factory=dict)
+    # rows that can be used, as clean has them before it divides them
+    usable: list[dict[str, Any]] = field(default_factory=list)
+    # their places in the source, and the source's own group keys
+    origins: list[tuple[str, str | None]] = field(default_factory=list)
+    # whether near-duplicates can be told
+    compared: bool = True
 
     @property
     def often(self) -> dict[bytes, Counter[str]]:
@@ -71,48 +99,71 @@ class DryClean:
 def watched(
     rows: Iterable[Mapping[str, Any]],
     task: str,
-    options: BaseModel,
-    dry: DryClean,
+    first: FirstRows,
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows as they are, after a look at what clean makes of them.
+    """Yield the rows as they are, and keep the first of them.
 
     Args:
         rows: raw rows.
         task: its id.
-        options: the section `clean`.
-        dry: is brought up to date on the way.
+        first: is filled on the way.
     """
-    schema = base.schema(task)
-    fields, inputs, target = schema.fields(options), inputs_of(schema), target_of(schema)
+    inputs = inputs_of(base.schema(task))
     for row in rows:
-        if dry.looked >= _ROWS or dry.size >= _BYTES:
-            dry.whole = False
+        if len(first.rows) >= _ROWS or first.size >= _BYTES:
+            first.whole = False
         else:
-            dry.looked += 1
-            dry.size += sum(len(row[name] or "") for name in inputs)
-            _look(row, fields, inputs, target, dry)
+            first.size += sum(len(row[name] or "") for name in inputs)
+            first.rows.append(row)
         yield row
 
 
-def _look(
-    row: Mapping[str, Any],
-    fields: Mapping[str, Any],
-    inputs: list[str],
-    target: str,
-    dry: DryClean,
-) -> None:
-    label = row[target]
-    try:
-        values = {name: fields[name].clean(row[name]) for name in inputs}
-        label = fields[target].clean(label)
-    except Reject as reject:
-        if label is not None:
-            dry.refused[reject.reason] += 1
+def settle_first(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
+    """Give the rows the splits that ingest gives them, once it has seen which of them have labels.
+
+    Args:
+        first: rows as they were read.
+        task: its id.
+        units: of the source.
+    """
+    target = target_of(base.schema(task))
+    labels = pa.array([row[target] for row in first.rows], pa.string())
+    splits_read = pa.array([row["split"] for row in first.rows], pa.string())
+    table = pa.table({target: labels, "split": splits_read})
+    settled, _ = settle_splits(table, target, units)
+    splits = settled["split"].to_pylist()
+    first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
+
+
+def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> DryClean:
+    """Return what clean makes of rows.
+
+    Args:
+        first: raw rows.
+        task: its id.
+        params: the section `clean`.
+        seed: of the pipeline.
+    """
+    schema = base.schema(task)
+    fields = schema.fields(params)
+    target = target_of(schema)
+    dry = DryClean(len(first.rows), first.whole, compared=first.size <= _COMPARED_BYTES)
+    alone = row_wise(params)
+    if not dry.compared:
+        alone = alone.model_copy(update={"near_duplicates": 1.0})
+    for row in first.rows:
+        cleaned = clean_row(row, fields, schema, alone, seed)
+        if cleaned["fate"] == USABLE:
+            labels = dry.labels_of.setdefault(cleaned["key"], Counter())
+            labels[cleaned["target"]] += 1
+            dry.usable.append({**cleaned, "content": cleaned["key"]})
+            dry.origins.append((row["origin"], row["group"]))
+        elif row[target] is not None:
+            dry.refused[cleaned["fate"]] += 1
             if len(dry.refusals) < _REFUSALS:
-                dry.refusals.append(RefusedRow(row["origin"], reject.reason, reject.detail))
-        return
-    key = hashlib.sha256(base.row_key(fields, inputs, values).encode()).digest()
-    dry.labels_of.setdefault(key, Counter())[label] += 1
+                detail = cleaned.get("detail") or ""
+                dry.refusals.append(RefusedRow(row["origin"], cleaned["fate"], detail))
+    return dry
 
 
 def repeated_inputs(dry: DryClean) -> list[Setting]:
@@ -166,6 +217,103 @@ def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
         raise InputError(what, where="--data", remedy=remedy)
     why = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
     return [lowered, Setting("clean.small_classes", "merge", why)]
+
+
+def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> list[str]:
+    """Divide the rows as clean does, and refuse what it refuses.
+
+    Near-duplicates stay together, so that a class of many similar rows may be too small for
+    three splits.
+
+    Args:
+        dry: what clean made of the rows.
+        task: its id.
+        params: the section `clean`.
+        seed: of the pipeline.
+
+    Returns:
+        Remarks, where there are more rows than these.
+
+    Raises:
+        InputError: clean would refuse the rows.
+    """
+    if not dry.usable:
+        return []
+    if not dry.compared:
+        params = params.model_copy(update={"near_duplicates": 1.0})
+    rows = _usable(dry, task)
+    fates = settle_rows(rows, params).fates
+    kept = np.flatnonzero(fates == STAYS)
+    labels = [rows.names[label] for label in rows.labels[kept].tolist()]
+    groups = group_rows(task, params, seed, rows, kept, Memo(None, print))
+    if not dry.whole:
+        return _alike_classes(dry, labels, groups.names, params.min_rows_per_class)
+    try:
+        check_classes(labels, params, [])
+        splits, leaking = split_rows(rows, kept, groups, labels, params)
+        train = [
+            label
+            for position, (label, split) in enumerate(zip(labels, splits, strict=True))
+            if split == "train" and position not in leaking
+        ]
+        check_train(train, labels)
+    except InputError as error:
+        what = f"clean would refuse it: {error.what}"
+        raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None
+    return []
+
+
+def _alike_classes(
+    dry: DryClean,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    least: int,
+) -> list[str]:
+    """Return a remark about each class whose rows are nearly all alike, as far as rows were seen.
+
+    Args:
+        dry: what clean made of the rows.
+        labels: of the rows that stay.
+        groups: of the rows that stay.
+        least: rows of a class below which nothing is said.
+    """
+    counts = Counter(labels)
+    kinds = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    remarks = []
+    for label, count in sorted(counts.items()):
+        if count >= least and kinds[label] < _LEAST:
+            remarks.append(
+                f"of the first {dry.looked:,} rows, the {count:,} of {label!r} are near-duplicates "
+                f"of each other. clean refuses the class if all of its rows are: "
+                "--set clean.near_duplicates=1.0"
+            )
+    return remarks
+
+
+def _as_options(remedy: str) -> str:
+    """Return what to do as options of the command, where a remedy names params."""
+    options = {
+        "set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0",
+        "with ingest.labels": "with --labels CLASS=",
+    }
+    for params, option in options.items():
+        remedy = remedy.replace(params, option)
+    return remedy
+
+
+def _usable(dry: DryClean, task: str) -> Usable:
+    """Return the rows in the form in which clean has them."""
+    schema = base.schema(task)
+    contents = pa.Table.from_pylist(dry.usable, schema=pool_schema(schema))
+    count = contents.num_rows
+    raw = {
+        # ingest gives rows with one id ids of their own.
+        "id": pa.array([str(number) for number in range(count)], pa.string()),
+        "origin": pa.array([origin for origin, _ in dry.origins], pa.string()),
+        "group": pa.array([group for _, group in dry.origins], pa.string()),
+    }
+    pool = Pool(contents, np.arange(count))
+    return usable_rows(pa.table(raw), pool, schema)
 
 
 def _too_few(dry: DryClean, left: Mapping[str, int]) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from components.ingest.columns import Layout, nearest
 from components.ingest.params import Files
 from components.ingest.rows import Record
 from components.ingest.sample import ColumnSample, SourceColumns
-from components.ingest.stage import READERS
+from components.ingest.stage import read_unit
 
 _FEW = 1_000
 _SHORT = 50
@@ -38,6 +39,15 @@ _LABELS = (
         "评分",
     ),
 )
+# Words for what comes with a text. Where no other column can be the label, they are not looked at.
+_METADATA_WORDS = """
+    language lang locale country place location city region source client device platform url link
+    episode season chapter page section year month day weekday hour date time version
+    语言 国家 地点 城市 来源 平台 章节 页码 年 月 日 日期
+"""
+_METADATA = frozenset(_METADATA_WORDS.split())
+_NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Z]+")
+_LINKS = ("http://", "https://", "www.")
 _NO_INPUT = ("id", "group", "split")
 # Rows in which pairs of columns are compared.
 _COMPARED = 20_000
@@ -141,15 +151,71 @@ def is_class_like(column: ColumnSample) -> bool:
 
 def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
     """Return the columns that may hold the label."""
+    named = named_labels(seen, role, text)
+    if named:
+        return named
+    could_be = _class_like(seen, text)
+    likely = _likely(could_be)
+    if len(likely) == 1 < len(could_be):
+        others = ", ".join(repr(name) for name in could_be if name not in likely)
+        seen.notes.append(
+            f"{likely[0]!r} is taken for the label; --label COLUMN names another: {others}"
+        )
+    return likely
+
+
+def named_labels(seen: SourceColumns, role: str, text: str | None = None) -> list[str]:
+    """Return the columns whose names say that they hold the label.
+
+    Args:
+        seen: the columns.
+        role: the name of the task's target.
+        text: the column of the input, where it is known.
+    """
     free = _free(seen, [text] if text else [])
     if role in free:
         return [role]
+    short = {name: column for name, column in free.items() if column.values and not column.long}
     for tier in _LABELS:
-        short = {name: column for name, column in free.items() if column.values and not column.long}
         named = [name for name in short if name.casefold() in tier]
         if named:
             return named
-    return [name for name, column in free.items() if is_class_like(column)]
+    return []
+
+
+def label_candidates(seen: SourceColumns) -> list[str]:
+    """Return the columns that may hold the label, by what they hold."""
+    return _likely(_class_like(seen, None))
+
+
+def _class_like(seen: SourceColumns, text: str | None) -> dict[str, ColumnSample]:
+    free = _free(seen, [text] if text else [])
+    return {name: column for name, column in free.items() if is_class_like(column)}
+
+
+def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
+    """Return the columns that are no links, mostly filled, and not named as what comes with a text.
+
+    A rule that leaves no column is not followed.
+    """
+    rules: list[Callable[[ColumnSample], bool]] = [
+        lambda column: not any(value.startswith(_LINKS) for value in column.values),
+        lambda column: column.filled * 2 > fullest,
+        lambda column: not _is_metadata(column),
+    ]
+    fullest = max((column.filled for column in columns.values()), default=0)
+    left = dict(columns)
+    for rule in rules:
+        left = {name: column for name, column in left.items() if rule(column)} or left
+    return list(left)
+
+
+def _is_metadata(column: ColumnSample) -> bool:
+    """Return whether a column is named as what comes with texts, or says yes or no to a question."""
+    words = [word.casefold() for word in _NAME_WORDS.findall(column.name)]
+    if words and words[0] in ("is", "has"):
+        return True
+    return not _METADATA.isdisjoint(words)
 
 
 def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[str]:
@@ -210,7 +276,7 @@ def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]
     """Yield the first records of tables, under the names of the source."""
     anything = Layout([], 2**31)
     for unit in files.units(source, root):
-        for item in islice(READERS[unit.format](unit, anything, set()), most):
+        for item in islice(read_unit(unit, anything, set()), most):
             most -= 1
             if isinstance(item, Record):
                 yield item.values

@@ -38,6 +38,7 @@ class Intake:
     refusals: list[RefusedRow] = field(default_factory=list)
     splits: Counter[str] = field(default_factory=Counter)
     encodings: set[str] = field(default_factory=set)
+    units: list[Unit] = field(default_factory=list)
     # the first rows
     examples: list[dict[str, Any]] = field(default_factory=list)
 
@@ -68,6 +69,7 @@ def rows_of(
     roles = base.schema(task).roles
     wanted = layout(roles, params.columns, params.max_bytes_per_value, label_rules(params))
     units = _thinned(files.units(params.source, root), intake)
+    intake.units = units
     keys = unit_keys([unit.name for unit in units])
     for unit in units:
         yield from _rows_of_unit(unit, wanted, keys[unit.name], intake)

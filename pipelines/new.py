@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from components.core.files import remove_tree
 from components.core.params import validate
 from components.ingest import files
 from components.ingest.columns import Layout, layout
+from components.ingest.derived_columns import FILE_LABEL
 from components.ingest.params import FORMATS, Files, IngestParams
 from components.ingest.rows import TABLES
 from components.ingest.sample import SourceColumns, scan_columns
@@ -25,9 +26,19 @@ from components.ingest.stage import known_remedy
 from components.tasks import base
 from components.tasks.base import Setting
 from pipelines import preview
-from pipelines.dry_clean import DryClean, repeated_inputs, small_targets, watched
+from pipelines.dry_clean import (
+    DryClean,
+    FirstRows,
+    check_division,
+    clean_rows,
+    repeated_inputs,
+    settle_first,
+    small_targets,
+    watched,
+)
 from pipelines.guess import Wanted, choose_columns, column_notes
 from pipelines.intake import Intake, count_rows, rows_of
+from pipelines.label_forms import LabelForm, class_files, label_form
 from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
 from pipelines.own_params import OwnParams, check_task, render, start
@@ -245,21 +256,24 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     seen = _scan(draft, layout(roles, {}, 2**31))
     if _settle_header(draft, seen, wizard):
         seen = _scan(draft, layout(roles, {}, 2**31))
+    if _settle_label_form(draft, seen, said):
+        seen = _scan(draft, layout(roles, {}, 2**31))
     _choose(draft, seen, said, wizard)
     wanted = layout(roles, draft.ingest.columns, draft.ingest.max_bytes_per_value)
     facet = base.defaults(task)
-    intake, dry, measured = _read(draft, seen)
+    intake, first, measured = _read(draft, seen)
     if _folds(draft, facet.describe(measured), wizard):
-        intake, dry, measured = _read(draft, seen)
+        intake, first, measured = _read(draft, seen)
     facet.check(measured)
     own = start(root, task, draft.name, draft.section)
     own.reasons |= draft.reasons
     decided = list(facet.settings(measured))
-    if "clean.boilerplate" not in [setting.path for setting in decided]:
-        decided += repeated_inputs(dry)
-    for setting in decided:
+    for setting in [*decided, *(replace(setting, reason=_SET) for setting in draft.settings)]:
         own.apply(setting)
-    decided += _apply_own(draft, own, dry)
+    clean = _clean_params(own)
+    dry = clean_rows(first, task, clean, own.tree["seed"])
+    decided += _apply_cleaned(draft, own, dry, {setting.path for setting in decided})
+    remarks = check_division(dry, task, _clean_params(own), own.tree["seed"])
     tree = _complete(own)
     names = {column.source: column.name for column in wanted.columns}
     notes = column_notes(draft.source, root, seen, wanted) if seen.is_table else {}
@@ -273,7 +287,7 @@ def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[li
     fixed = {setting.path for setting in draft.settings}
     lines += preview.decisions([each for each in decided if each.path not in fixed])
     lines += preview.skipped([*decided, *draft.settings])
-    return lines + [f"note: {line}" for line in facet.losses(measured, tree)], own
+    return lines + [f"note: {line}" for line in [*facet.losses(measured, tree), *remarks]], own
 
 
 def _scan(draft: _Draft, wanted: Layout) -> SourceColumns:
@@ -294,8 +308,7 @@ def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
         return False
     source["header"] = False
     draft.reasons["ingest.source.header"] = "the first line is a row like the others"
-    names = ", ".join(one_line(name) for name in seen.columns)
-    seen.notes.append(f"the first line is taken for a row: the columns are {names}")
+    seen.notes.append("the first line is taken for a row: --header if it names the columns")
     has_header = False
     if wizard is not None:
         first = [str(value) for value in seen.examples[0].values()]
@@ -306,6 +319,30 @@ def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
         draft.reasons["ingest.source.header"] = "asked"
     draft.ingest = _ingest(draft.section)
     return has_header
+
+
+def _settle_label_form(draft: _Draft, seen: SourceColumns, said: NewOptions) -> bool:
+    """Write down how to read a label that is no column. Returns whether that adds a column."""
+    target = layout(base.schema(draft.task).roles, {}, 2**31).target
+    if target is None or not seen.is_table:
+        return False
+    columns = draft.section["columns"]
+    label = said.label or columns.get(target.name)
+    if label == FILE_LABEL and not draft.source.classes:
+        classes = class_files(draft.source, draft.root, seen)
+        form = LabelForm({"classes": classes}, FILE_LABEL, _SET) if classes else None
+    elif label:
+        return False
+    else:
+        form = label_form(draft.source, draft.root, seen, target.name)
+    if form is None:
+        return False
+    for key, value in form.settings.items():
+        draft.section["source"][key] = value
+        draft.reasons[f"ingest.source.{key}"] = form.reason
+    columns[target.name] = form.column
+    draft.ingest = _ingest(draft.section)
+    return bool(form.settings)
 
 
 def _choose(draft: _Draft, seen: SourceColumns, said: NewOptions, wizard: Wizard | None) -> None:
@@ -345,15 +382,17 @@ def _check_rows(intake: Intake, path: str) -> None:
     raise InputError(what, where=path, remedy=remedy)
 
 
-def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, DryClean, Any]:
-    """Read, clean and measure the rows."""
-    intake, dry = Intake(), DryClean()
-    clean = section_model("clean", draft.task)()
+def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
+    """Read and measure the rows."""
+    intake = Intake()
+    first = FirstRows()
     rows = rows_of(draft.ingest, draft.task, draft.root, intake)
     total = count_rows(draft.source, draft.root, seen)
-    measured = base.defaults(draft.task).measure(watched(rows, draft.task, clean, dry), total)
+    measured = base.defaults(draft.task).measure(watched(rows, draft.task, first), total)
     _check_rows(intake, draft.source.path)
-    return intake, dry, measured
+    first.whole = first.whole and intake.whole
+    settle_first(first, draft.task, intake.units)
+    return intake, first, measured
 
 
 def _folds(draft: _Draft, described: Sequence[tuple[str, str]], wizard: Wizard | None) -> bool:
@@ -370,16 +409,44 @@ def _folds(draft: _Draft, described: Sequence[tuple[str, str]], wizard: Wizard |
     return True
 
 
-def _apply_own(draft: _Draft, own: OwnParams, dry: DryClean) -> list[Setting]:
-    """Apply --set, then what clean needs for small classes unless that was set."""
-    for setting in draft.settings:
-        own.apply(replace(setting, reason=_SET))
-    clean: Any = section_model("clean", draft.task).model_validate(own.tree["clean"])
-    least = small_targets(dry, clean.boilerplate, clean.min_rows_per_class)
+def _clean_params(own: OwnParams) -> Any:
+    """Return the section `clean`.
+
+    Raises:
+        ParamsError: --set has a mistake.
+    """
+    try:
+        return validate(section_model("clean", own.task), own.tree["clean"], "clean")
+    except ParamsError as error:
+        raise ParamsError(error.what, remedy="mend the --set options") from None
+
+
+def _apply_cleaned(
+    draft: _Draft,
+    own: OwnParams,
+    dry: DryClean,
+    decided: Collection[str],
+) -> list[Setting]:
+    """Apply what clean needs for these rows, unless it was set.
+
+    Args:
+        draft: the pipeline.
+        own: its params.
+        dry: what clean made of the first rows.
+        decided: paths that the data decided already.
+    """
     fixed = {setting.path for setting in draft.settings}
-    added = [setting for setting in least if setting.path not in fixed]
-    for setting in added:
-        own.apply(setting)
+    added = []
+    if "clean.boilerplate" not in {*decided, *fixed}:
+        added = repeated_inputs(dry)
+        for setting in added:
+            own.apply(setting)
+    clean = _clean_params(own)
+    least = small_targets(dry, clean.boilerplate, clean.min_rows_per_class)
+    for setting in least:
+        if setting.path not in fixed:
+            own.apply(setting)
+            added.append(setting)
     return added
 
 

@@ -164,9 +164,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     drawn = Table(box=box.SIMPLE)
     for index, name in enumerate(header):
         # The first column holds names, which must stay whole to be of use.
-        drawn.add_column(Text(one_line(name, _CELL)), no_wrap=not index, overflow="fold")
+        drawn.add_column(Text(_cell(name)), no_wrap=not index, overflow="fold")
     for row in rows:
-        drawn.add_row(*[Text(one_line(cell, _CELL)) for cell in row])
+        drawn.add_row(*[Text(_cell(cell)) for cell in row])
     written = io.StringIO()
     Console(file=written, width=100, color_system=None).print(drawn)
     return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]
+
+
+def _cell(text: str) -> str:
+    """Return a text that is no wider than a cell; a Han character takes two columns."""
+    from rich.cells import cell_len, set_cell_size
+
+    line = one_line(text, _CELL)
+    if cell_len(line) <= _CELL:
+        return line
+    return set_cell_size(line, _CELL - 1).rstrip() + "…"

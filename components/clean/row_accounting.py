@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from components.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.clean.params import CleanParams
+from components.clean.partition import SettledRows
 from components.clean.usable import Usable
 from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
@@ -199,17 +200,18 @@ def dropped(
     return entries
 
 
-def merged(classes: Mapping[str, str], rows: int, of: int, least: int) -> list[Entry]:
+def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
     """Return which classes were merged for having few rows."""
+    classes = settled.merged
     if not classes:
         return []
     names = ", ".join(_printable(name) for name in sorted(classes)[:10])
     more = ", …" if len(classes) > 10 else ""
     message = (
         f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
-        f"fewer than {least} rows: clean.small_classes"
+        f"fewer than {params.min_rows_per_class} rows: clean.small_classes"
     )
-    return [Entry("merged_classes", rows, of, message)]
+    return [Entry("merged_classes", settled.small, settled.stayed, message)]
 
 
 def grouped(pairs: int, rows: int) -> list[Entry]:

@@ -121,14 +121,28 @@ def clean_piece(piece: Piece) -> pa.Table:
     wanted = pool_schema(schema)
     own = pa.schema([field for field in wanted if field.name != "content"])
     fields = schema.fields(piece.params)
-    return pa.Table.from_pylist(
-        [_clean(row, fields, schema, piece) for row in piece.rows.to_pylist()], schema=own
-    )
+    cleaned = [
+        clean_row(row, fields, schema, piece.params, piece.seed) for row in piece.rows.to_pylist()
+    ]
+    return pa.Table.from_pylist(cleaned, schema=own)
 
 
-def _clean(
-    row: Mapping[str, Any], fields: Mapping[str, Any], schema: base.Schema, piece: Piece
+def clean_row(
+    row: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    schema: base.Schema,
+    params: CleanParams,
+    seed: int,
 ) -> dict[str, Any]:
+    """Return a row of `pool_schema` but for `content`.
+
+    Args:
+        row: of the columns of `content`.
+        fields: of all columns.
+        schema: of the task.
+        params: of `row_wise`.
+        seed: of the split.
+    """
     inputs, target = inputs_of(schema), target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
@@ -137,14 +151,14 @@ def _clean(
         except Reject as error:
             if (
                 error.reason != "no_label"
-                or piece.params.unlabelled != "keep"
+                or params.unlabelled != "keep"
                 or not may_be_learnt(row["split"])
             ):
                 raise
             return {
                 "fate": UNLABELLED,
                 "changes": _changes(row, values, fields),
-                **_kept(values, fields, piece.seed),
+                **_kept(values, fields, seed),
             }
         split = _own_split(row["split"])
     except Reject as error:
@@ -152,11 +166,11 @@ def _clean(
     found = {
         "fate": USABLE,
         "changes": _changes(row, values, fields),
-        **_kept(values, fields, piece.seed),
+        **_kept(values, fields, seed),
         "target": label,
         "split": split,
     }
-    if piece.params.near_duplicates < 1:
+    if params.near_duplicates < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
             found[f"bands.{name}"] = None if bands is None else bands.tobytes()

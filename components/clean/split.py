@@ -22,6 +22,7 @@ def stratified(
     validation: float,
     test: float,
     draws: Mapping[str, bytes],
+    least: int = 3,
 ) -> list[str]:
     """Give every row a split; rows of one group share it.
 
@@ -34,6 +35,7 @@ def stratified(
         validation: share of the rows of each class.
         test: likewise.
         draws: of each group.
+        least: splits in which each class must be.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
@@ -63,13 +65,13 @@ def stratified(
         ]
         given[order] = _assign(sizes[order].tolist(), total, validation, test)
     splits: list[str] = given[group_of].tolist()
-    _check(groups, labels, splits)
+    _check(groups, labels, splits, least)
     return splits
 
 
-def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> None:
+def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str], least: int) -> None:
     found = Counter(label for label, _ in set(zip(labels, splits, strict=True)))
-    if poor := sorted(name for name, count in found.items() if count < 3):
+    if poor := sorted(name for name, count in found.items() if count < least):
         own = len({group for group, label in zip(groups, labels, strict=True) if label == poor[0]})
         raise InputError(
             f"class {poor[0]!r} has only {own} independent group(s) of rows, too few for one in each split",

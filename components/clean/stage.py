@@ -8,29 +8,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from components.clean import row_accounting
-from components.clean.duplicates import (
-    BOILERPLATE,
-    DUPLICATE,
-    OWN_SPLITS,
-    REASONS,
-    STAYS,
-    Clusters,
-    Rows,
-    settle_equal,
-    similar_rows,
-)
+from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS
 from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
+from components.clean.partition import (
+    check_classes,
+    check_train,
+    group_rows,
+    settle_rows,
+    split_rows,
+)
 from components.clean.pool import gather
-from components.clean.rows import inputs_of, row_wise_key, target_of
-from components.clean.split import stratified
+from components.clean.rows import inputs_of, target_of
 from components.clean.unlabelled import settle
 from components.clean.usable import Usable, rejected_rows, usable_rows
-from components.clean.verdicts import Verdicts
-from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.memo import Memo
@@ -59,16 +52,19 @@ def run(job: Job) -> None:
     log.add(row_accounting.quarantined(rejected, raw.num_rows, schema.fields(params)))
     log.add(row_accounting.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
-    fates, merged = _settled(rows, params, log)
+    settled = settle_rows(rows, params)
+    fates = settled.fates
+    log.add(row_accounting.merged(settled, params))
     kept = np.flatnonzero(fates == STAYS)
     equality = schema.fields(params)[inputs_of(schema)[0]].equality
     log.add(row_accounting.dropped(rows, fates, params, equality))
-    groups, draws, pairs = _groups(job, rows, kept, memo)
-    log.add(row_accounting.grouped(pairs, len(kept)))
+    grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
+    log.add(row_accounting.grouped(grouped.pairs, len(kept)))
+    groups = grouped.names
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
     for line in row_accounting.doubtful_labels(Counter(labels)):
         job.journal.say(line)
-    _check_classes(labels, params, log.entries)
+    check_classes(labels, params, [entry.message for entry in log.entries if entry.removes])
     if frozen:
         held, ids = frozen.held(rows.keys(kept)), rows.ids()
         fed = {
@@ -84,7 +80,7 @@ def run(job: Job) -> None:
             for position, group in enumerate(groups)
         ]
     else:
-        held, (splits, leaking) = {}, _split(rows, kept, groups, labels, params, draws)
+        held, (splits, leaking) = {}, split_rows(rows, kept, grouped, labels, params)
 
     places = np.array(
         sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys)))
@@ -109,19 +105,25 @@ def run(job: Job) -> None:
         "filtered": reasons[REASONS[BOILERPLATE]],
         "deduplicated": int((fates == DUPLICATE).sum()) + len(leaking) + twice,
     }
-    if books["rows_in"] != sum(value for name, value in books.items() if name != "rows_in"):
-        raise AssertionError(f"the books of clean do not balance: {books}")
+    _check_books(books)
     facts = {
         "books": books,
         "reasons": dict(sorted(reasons.items())),
-        "near_duplicate_pairs": pairs,
+        "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
-        "merged_classes": merged,
+        "merged_classes": dict(settled.merged),
         "account": [entry.facts() for entry in log.entries],
         **_counted(parts, sorted(set(labels)), target_of(schema)),
     }
     _write(job, parts | unlabelled, facts, rejected)
     memo.close()
+
+
+def _check_books(books: Mapping[str, int]) -> None:
+    """Check that each row is kept, quarantined, filtered or a duplicate."""
+    outcomes = sum(value for name, value in books.items() if name != "rows_in")
+    if books["rows_in"] != outcomes:
+        raise AssertionError(f"the books of clean do not balance: {books}")
 
 
 def _roomy(raw: pa.Table, schema: base.Schema) -> pa.Table:
@@ -190,157 +192,6 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
     return frozen
 
 
-def _settled(
-    rows: Usable, params: CleanParams, log: row_accounting.RowAccounting
-) -> tuple[NDArray[np.int8], dict[str, str]]:
-    """Which rows stay, and the classes that were merged for having too few of them."""
-    fates = _superfluous(rows, params)
-    merged = _small_classes(rows, fates, params)
-    if merged:
-        small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & (fates == STAYS)
-        log.add(
-            row_accounting.merged(
-                merged, int(small.sum()), int((fates == STAYS).sum()), params.min_rows_per_class
-            )
-        )
-        rows.rename(merged)
-        fates = _superfluous(rows, params)
-    return fates, merged
-
-
-def _superfluous(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
-    """Rows that go, and why: duplicates, conflicts, boilerplate. Canonical evaluation rows are nobody's furniture."""
-    fates = settle_equal(rows.equal, rows.labels, rows.splits, params.conflicts)
-    if params.boilerplate:
-        often = np.bincount(rows.equal)[rows.equal] >= params.boilerplate
-        fates[often & (rows.splits < OWN_SPLITS.index("validation"))] = BOILERPLATE
-    return fates
-
-
-def _groups(
-    job: Job, rows: Usable, kept: Rows, memo: Memo
-) -> tuple[list[str], dict[str, bytes], int]:
-    """The group of each row that stays: near-duplicates share one, and rows with the source's own group key. And the draw of each group, and the number of pairs of the former."""
-    schema, params = base.schema(job.task), job.params
-    clusters = Clusters(len(kept))
-    pairs = 0
-    if schema.split.near_duplicates and params.near_duplicates < 1:
-        verdicts = Verdicts(
-            rows, kept, schema.fields(params), memo, row_wise_key(job.task, params, job.seed)
-        )
-        bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
-        pairs = similar_rows(
-            bands,
-            lambda name, one, other: (
-                verdicts.similarity(name, one, other) >= params.near_duplicates
-            ),
-            clusters,
-        )
-        verdicts.keep()
-    first: dict[str, int] = {}
-    for position, group in rows.groups(kept):
-        clusters.join(first.setdefault(group, position), position)
-    named, drawn = (
-        rows.column("group", kept[clusters.roots()]),
-        rows.column("draw", kept[clusters.roots()]),
-    )
-    return named, dict(zip(named, drawn, strict=True)), pairs
-
-
-def _split(
-    rows: Usable,
-    kept: Rows,
-    groups: Sequence[str],
-    labels: Sequence[str],
-    params: CleanParams,
-    draws: Mapping[str, bytes],
-) -> tuple[list[str], set[int]]:
-    """The source's own splits where it has them, else ours. Returns splits and the positions of train rows that leak into a canonical split."""
-    own = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
-    if not any(own):
-        return stratified(groups, labels, params.validation_share, params.test_share, draws), set()
-    splits = [split or "train" for split in own]
-    if "test" not in splits:
-        raise InputError(
-            "the source's split column names no test rows",
-            where="ingest.columns.split",
-            remedy="map no split column, so that one is made",
-        )
-    reserved = {group for group, split in zip(groups, splits, strict=True) if split != "train"}
-    leaking = {i for i, split in enumerate(splits) if split == "train" and groups[i] in reserved}
-    if "validation" not in splits:
-        train = [i for i, split in enumerate(splits) if split == "train" and i not in leaking]
-        for i, split in zip(
-            train,
-            stratified(
-                [groups[i] for i in train],
-                [labels[i] for i in train],
-                params.validation_share,
-                0.001,
-                draws,
-            ),
-            strict=True,
-        ):
-            splits[i] = "validation" if split != "train" else "train"
-    return splits, leaking
-
-
-def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams) -> dict[str, str]:
-    """Return the classes that are merged into `other`, by rule."""
-    counts = np.bincount(rows.labels[fates == STAYS], minlength=len(rows.names)).tolist()
-    small = sorted(
-        name
-        for name, count in zip(rows.names, counts, strict=True)
-        if 0 < count < params.min_rows_per_class
-    )
-    if params.small_classes == "refuse" or not small:
-        return {}
-    return dict.fromkeys(small, "other")
-
-
-def _check_classes(
-    labels: Sequence[str], params: CleanParams, entries: Sequence[row_accounting.Entry]
-) -> None:
-    """Refuse classes that cannot be learned, and say what took their rows.
-
-    Raises:
-        InputError: fewer than two classes are left, or one has too few rows.
-    """
-    counts = Counter(labels)
-    if len(counts) < 2:
-        left = (
-            f"only one class is left after cleaning: {next(iter(counts))}; a classifier needs two"
-            if counts
-            else "no row is left after cleaning"
-        )
-        causes = [entry.message for entry in entries if entry.removes]
-        why = "".join(f"\n     {cause}" for cause in causes)
-        raise InputError(
-            f"{left}{why}",
-            where="clean",
-            remedy="change the params that these lines name, bring rows of another class, or check ingest.columns.label",
-        )
-    small = {
-        name: count for name, count in sorted(counts.items()) if count < params.min_rows_per_class
-    }
-    if small:
-        raise InputError(
-            f"classes with fewer than {params.min_rows_per_class} usable rows: {small}",
-            where="clean.min_rows_per_class",
-            remedy=f"bring more rows, or lower clean.min_rows_per_class{', or set clean.small_classes: merge' if params.small_classes == 'refuse' else ''}",
-        )
-
-
-def _check_train(labels: Sequence[str], classes: Sequence[str]) -> None:
-    """The source's own splits may hold a class back."""
-    if missing := sorted(set(classes) - set(labels)):
-        raise InputError(
-            f"no train row is left of: {', '.join(missing)}",
-            where="ingest.columns.split",
-            remedy="bring train rows of it that validation and test do not hold, or map no split column",
-        )
-
-
 def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) -> pa.Table:
     facts = {
         "split": pa.array([split] * rows.num_rows, pa.string()),
@@ -358,7 +209,7 @@ def _counted(parts: Mapping[str, pa.Table], classes: Sequence[str], target: str)
         InputError: train has none of one.
     """
     counts = {split: Counter(part[target].to_pylist()) for split, part in parts.items()}
-    _check_train(list(counts["train"]), classes)
+    check_train(list(counts["train"]), classes)
     return {
         "classes": classes,
         "splits": {split: {name: own[name] for name in classes} for split, own in counts.items()},

@@ -169,7 +169,7 @@ def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor
 
     baseline = _known(base.baselines(card.task).baselines, card, folder)
     with _reading(folder / "encoder"):
-        featurise = baseline.featuriser(_encoder_files(files))
+        featurise = baseline.featuriser(bundled_encoder_files(files))
     with _reading(folder / ARRAYS):
         arrays = load_arrays(files[ARRAYS])
         for name, values in arrays.items():
@@ -203,7 +203,7 @@ def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
 
 def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     with _reading(folder / "encoder"):
-        encoder = base.encoding(card.task).load(_encoder_files(files))
+        encoder = base.encoding(card.task).load(bundled_encoder_files(files))
         if list(encoder.classes) != list(card.classes):
             raise BundleError(
                 "has other classes than the card", where=str(folder / "encoder"), remedy=REMEDY
@@ -211,7 +211,7 @@ def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     return encoder
 
 
-def _encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+def bundled_encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     prefix = "encoder/"
     return {
         name.removeprefix(prefix): content

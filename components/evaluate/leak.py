@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from components.core.bundles import Card
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.engine import measure
-from components.engine.predict import Predictor
+from components.engine.predict import Predictor, bundled_encoder_files
 from components.evaluate.candidates import BASELINE
 from components.tasks import base
 
@@ -32,8 +33,20 @@ def leaked_rows(job: Job) -> int:
     return leaked
 
 
-def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
-    """What the classical baseline would have scored on a random split of the rows before deduplication.
+def naive_claim(
+    job: Job,
+    classes: list[str],
+    honest: float,
+    fitted: Mapping[str, bytes],
+) -> dict[str, Any]:
+    """Return what the classical baseline scores on a random split of the rows before deduplication.
+
+    Args:
+        job: evaluate.
+        classes: of the winner.
+        honest: accuracy of the classical baseline.
+        fitted: its files. What it chose on validation is taken here too: both claims are of the
+            same model, and this one is fitted once.
 
     Returns:
         {"honest", "naive": accuracies, "leaked_rows", "test_rows"}; leaked: test rows whose equal stands in train.
@@ -52,12 +65,17 @@ def naive_claim(job: Job, classes: list[str], honest: float) -> dict[str, Any]:
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
     shares: Any = job.sections["clean"]
     cut = max(1, int(rows.num_rows * shares.test_share))
-    # The baseline chooses on validation rows here too: both claims are of the same model.
     second = cut + max(1, int(rows.num_rows * shares.validation_share))
     test, validation, train = (rows.take(part) for part in np.split(order, [cut, second]))
     baseline = base.baselines(job.task).baselines[BASELINE]
     arrays, files = baseline.fit(
-        train, classes, job.sections["train"], job.sections["clean"], job.seed, validation
+        train,
+        classes,
+        job.sections["train"],
+        job.sections["clean"],
+        job.seed,
+        validation,
+        bundled_encoder_files(fitted),
     )
     predictor = Predictor(
         Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]),

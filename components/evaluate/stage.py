@@ -54,9 +54,8 @@ def run(job: Job) -> None:
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
     classes = list(read_bundle(bundles[winner["name"]])[0].classes)
-    leak = naive_claim(
-        job, classes, next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
-    )
+    honest = next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
+    leak = naive_claim(job, classes, honest, read_bundle(bundles[BASELINE])[1])
     answers = measured[winner["name"]].answers
     table = _abstention(judge, measured[winner["name"]].before, validation)
     coverage = _coverage(judge, table, answers, test)

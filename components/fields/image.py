@@ -126,8 +126,10 @@ def _upright(value: bytes, channels: int, size: int | None) -> Pillow.Image:
             if size and picture.width * picture.height > _DRAFT_PIXELS:
                 picture.draft(None, (_DRAFT_FACTOR * size, _DRAFT_FACTOR * size))
             picture.load()
-            turned = _turned(picture)
-            return _on_white(_eight_bits(turned)).convert("L" if channels == 1 else "RGB")
+            opaque = _on_white(_eight_bits(_turned(picture)))
+            mode = "L" if channels == 1 else "RGB"
+            # Pillow copies a picture that has the mode already: 400 MB of 100 megapixels.
+            return opaque if opaque.mode == mode else opaque.convert(mode)
         except (*_BROKEN, _library().DecompressionBombError) as error:
             raise Reject("not_an_image", type(error).__name__) from None
 

@@ -9,7 +9,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
@@ -28,6 +28,10 @@ _TITLE_SAMPLE = 200
 _CONSISTENT = 0.9
 _SEPARATOR = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
 _MARK = "\ufeff"
+# Backslashes before a quote.
+_ESCAPES = re.compile(r'(\\+)"')
+# More tables of one source are not compared with each other.
+_MOST_SHARED = 100
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060 \t"
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:.*)?|https?://\S+")
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -57,6 +61,8 @@ class Dialect:
     skip: int  # lines before the first record
     header: bool
     names: tuple[str, ...]  # of the columns
+    # Whether a quote inside a quoted text is written as \\", as Spark does.
+    escaped: bool = False
 
 
 def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
@@ -82,19 +88,105 @@ def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
     if len(head) == _SAMPLE_CHARACTERS and len(body) > 1:
         body = body[:-1]
     delimiter = separator or _delimiter(unit, body)
-    quoted = unit.format == "csv" or _is_quoted(unit, encoding, delimiter)
+    escaped = _is_escaped(unit, body, separator)
+    if escaped:
+        body = [doubled_quotes(line) for line in body]
+        delimiter = separator or _delimiter(unit, body)
+    quoted = unit.format == "csv" or _is_quoted(unit, encoding, delimiter, escaped=escaped)
     records = list(_records(body, delimiter, quoted))
     if not records:
         return Dialect(encoding, delimiter, quoted, skip, header=True, names=())
     first, rows = records[0], records[1:]
     header, names = settle_names(unit, first, rows, wanted)
-    return Dialect(encoding, delimiter, quoted, skip, header, names)
+    return Dialect(encoding, delimiter, quoted, skip, header, names, escaped and quoted)
 
 
-def clean_lines(stream: Iterable[str]) -> Iterator[str]:
-    """Yield lines without the byte order marks that concatenated files have inside."""
+def clean_lines(stream: Iterable[str], *, escaped: bool = False) -> Iterator[str]:
+    """Yield lines without the byte order marks that concatenated files have inside.
+
+    Args:
+        stream: the lines.
+        escaped: whether quotes are escaped by backslashes; they are doubled then.
+    """
     for line in stream:
-        yield line.lstrip(_MARK) if line.startswith(_MARK) else line
+        plain = line.lstrip(_MARK) if line.startswith(_MARK) else line
+        yield doubled_quotes(plain) if escaped else plain
+
+
+def doubled_quotes(line: str) -> str:
+    """Return a line of Spark's CSV with "" in the place of \\".
+
+    Backslashes count in front of a quote alone: two of them are one, and an odd one escapes the
+    quote. All others belong to the text.
+    """
+    return _ESCAPES.sub(_doubled, line) if "\\" in line else line
+
+
+def _doubled(match: re.Match[str]) -> str:
+    count = len(match[1])
+    quote = '""' if count % 2 else '"'
+    return "\\" * (count // 2) + quote
+
+
+def _is_escaped(unit: Unit, lines: Sequence[str], separator: str | None) -> bool:
+    """Return whether a table can be read only if its quotes are escaped by backslashes."""
+    if not any(_ESCAPES.search(line) for line in lines):
+        return False
+    doubled = [doubled_quotes(line) for line in lines]
+    plain = _quoting_errors(lines, separator or _delimiter(unit, lines))
+    return _quoting_errors(doubled, separator or _delimiter(unit, doubled)) < plain
+
+
+def _quoting_errors(lines: Sequence[str], delimiter: str) -> int:
+    """Return how many records are quoted wrongly, or have more or fewer fields than the first.
+
+    The last record is not looked at: a sample may have cut it.
+    """
+    errors = 0
+    width = 0
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            record = next(reader)
+        except StopIteration:
+            return errors
+        except csv.Error as error:
+            if "end of data" in str(error):
+                return errors
+            errors += 1
+            continue
+        width = width or len(record)
+        errors += bool(record) and len(record) != width
+
+
+def with_shared_headers(units: Sequence[Unit]) -> list[Unit]:
+    """Return tables where one without a header has the names of those that have one.
+
+    Args:
+        units: of one source.
+    """
+    looked_at = [unit for unit in units if _may_share(unit)]
+    if not 2 <= len(looked_at) <= _MOST_SHARED:
+        return list(units)
+    dialects = {unit.name: dialect_of(unit) for unit in looked_at}
+    headers = {each.names for each in dialects.values() if each.header}
+    if len(headers) != 1:
+        return list(units)
+    names = headers.pop()
+    shared = []
+    for unit in units:
+        dialect = dialects.get(unit.name)
+        if dialect and not dialect.header and len(dialect.names) == len(names):
+            shared.append(replace(unit, header=False, column_names=names))
+        else:
+            shared.append(unit)
+    return shared
+
+
+def _may_share(unit: Unit) -> bool:
+    """Return whether nothing is said yet of the header of a table that is not empty."""
+    unsaid = unit.header == "auto" and not unit.column_names
+    return unit.format in ("csv", "tsv") and unsaid and unit.paths[0].stat().st_size > 0
 
 
 def is_title(line: str) -> bool:
@@ -402,13 +494,14 @@ def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> Iterator[lis
         return
 
 
-def _is_quoted(unit: Unit, encoding: str, delimiter: str) -> bool:
+def _is_quoted(unit: Unit, encoding: str, delimiter: str, *, escaped: bool) -> bool:
     """Return whether the quotes of a TSV are quotes: many are written without any, and theirs
     belong to the text.
     """
     with open_text(unit.paths[0], encoding, unit.name, newline="") as stream:
         try:
-            for _ in csv.reader(stream, delimiter=delimiter, strict=True):
+            lines = clean_lines(stream, escaped=escaped)
+            for _ in csv.reader(lines, delimiter=delimiter, strict=True):
                 pass
         except csv.Error:
             return False

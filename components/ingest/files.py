@@ -14,7 +14,8 @@ from components.core.errors import InputError
 from components.ingest import formats
 from components.ingest.columns import Layout, nearest
 from components.ingest.compressed import inner_name, open_text
-from components.ingest.dialects import is_header_line
+from components.ingest.derived_columns import with_class_names
+from components.ingest.dialects import is_header_line, with_shared_headers
 from components.ingest.encodings import detect
 from components.ingest.formats import HEIC, IMAGES, LABEL_MARK
 from components.ingest.name_labels import mask_folders, name_labels, without_contents
@@ -126,9 +127,19 @@ def list_source(source: Files, root: Path) -> Listing:
     listing = _in_folder(place, source) if place.is_dir() else Listing([_single(place, source)])
     _check_classes(source.classes, listing.units)
     listing.units = [
-        replace(unit, header=source.header, column_names=tuple(source.column_names))
+        replace(
+            unit,
+            header=source.header,
+            column_names=tuple(source.column_names),
+            sheet=source.sheet,
+            one_hot=tuple(source.one_hot),
+            is_class=_names(source.classes, unit.name),
+        )
         for unit in listing.units
     ]
+    listing.units, remarks = with_class_names(listing.units, place if place.is_dir() else None)
+    listing.notes += remarks
+    listing.units = with_shared_headers(listing.units)
     return listing
 
 
@@ -279,6 +290,11 @@ def _suffix(name: PurePosixPath | Path) -> str:
 
 def _stem(name: PurePosixPath) -> str:
     return inner_name(Path(name)).stem
+
+
+def table_stem(name: PurePosixPath) -> str:
+    """Return the name of a file without its folders, suffix and compression."""
+    return _stem(name)
 
 
 def _is_beside(name: PurePosixPath) -> bool:
@@ -673,7 +689,7 @@ def _check_classes(classes: Mapping[str, str], found: Sequence[Unit]) -> None:
     known = {
         each
         for unit in found
-        if unit.format in ("text", "folders")
+        if unit.format in ("text", "folders", *TABLES)
         for each in (unit.name, PurePosixPath(unit.name).name, PurePosixPath(unit.name).stem)
     }
     for name in classes:

@@ -38,7 +38,7 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     used.add(dialect.encoding)
     check_columns(dialect.header, dialect.names, wanted, unit)
     with open_text(unit.paths[0], dialect.encoding, unit.name, newline="") as stream:
-        lines = clean_lines(stream)
+        lines = clean_lines(stream, escaped=dialect.escaped)
         for number, line in enumerate(islice(lines, dialect.skip), 1):
             if is_title(line):
                 yield Bad(number, "above_the_table", line.strip()[:150])

@@ -18,6 +18,8 @@ _PROGRAM_WORDS = """
     图片 照片 文件 文档
 """
 _NO_LABELS = frozenset(_PROGRAM_WORDS.split())
+_WORDS_OF_EXPORTS = "chunk batch export dump table sheet all output result results"
+_NO_CLASS_FILES = frozenset(_WORDS_OF_EXPORTS.split())
 _LEAST_SHARE = 0.95
 _MOST_LABELS = 1000
 _CONTENT_WORDS = (
@@ -43,6 +45,14 @@ def name_labels(paths: Sequence[Path]) -> dict[Path, str]:
     if any(word in _NO_LABELS or split_of(word) for word in words):
         return {}
     return labels
+
+
+def is_class_name(stem: str) -> bool:
+    """Return whether the name of a file may be that of a class: no split, no number, no word of programs."""
+    words = re.split(r"[\s._\-]+", stem.casefold())
+    if not stem or any(character.isdigit() for character in stem) or split_of(stem):
+        return False
+    return (_NO_LABELS | _NO_CLASS_FILES).isdisjoint(words)
 
 
 def _word(stem: str) -> str | None:

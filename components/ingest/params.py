@@ -128,9 +128,15 @@ class Files(Strict):
     column_names: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = (
         Field(default_factory=list)
     )
-    classes: Annotated[dict[str, str], Words] = Field(
-        default_factory=dict
-    )  # text: file name or stem -> label; folders: folder -> label; else the name itself
+    # Of a workbook: the sheet to read; null: the only one with rows, or with the columns.
+    sheet: Annotated[str, Field(min_length=1), BeforeValidator(_word)] | None = None
+    # Of a table with a column of 0 and 1 for each class: these columns; label: one_hot names the one with a 1.
+    one_hot: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = Field(
+        default_factory=list
+    )
+    # text: file name or stem -> label; folders: folder -> label; else the name itself.
+    # tables: file name or stem -> file_label, a column that is added to its rows.
+    classes: Annotated[dict[str, str], Words] = Field(default_factory=dict)
 
 
 class Package(Strict):

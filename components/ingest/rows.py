@@ -47,6 +47,14 @@ class Unit:
     dialect: Dialect | None = None
     # Of a folder that is no class: the label of each of its paths, where their names say it.
     file_labels: tuple[str | None, ...] = ()
+    # Of a table: the columns that are 1 in the rows of their class and else 0.
+    one_hot: tuple[str, ...] = ()
+    # Of a table: whether all its rows have its label.
+    is_class: bool = False
+    # Column -> names of the classes that its numbers stand for.
+    class_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # Of a workbook: the sheet to read.
+    sheet: str | None = None
 
 
 @dataclass(frozen=True)

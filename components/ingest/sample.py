@@ -39,9 +39,9 @@ from components.ingest.rows import (
     shaped,
 )
 from components.ingest.stage import (
-    READERS,
     label_rules,
     prepared,
+    read_unit,
     records,
     refusal_notes,
     remedy_for,
@@ -256,7 +256,7 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
 def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> None:
     encodings, before = set[str](), result.rows
     unit, wanted = prepared(unit, wanted)
-    reader = READERS[unit.format](unit, wanted, encodings)
+    reader = read_unit(unit, wanted, encodings)
     pictures = PictureIndex(unit.paths[1:]) if unit.pictures else None
     names: dict[str, None] = dict.fromkeys(unit.dialect.names) if unit.dialect else {}
     for item in islice(reader, rows - result.rows):

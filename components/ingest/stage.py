@@ -19,6 +19,7 @@ from components.core.spread import spread
 from components.core.tables import write_table
 from components.ingest import files, formats, package, shards, sklearn
 from components.ingest.columns import LabelRules, Layout, layout
+from components.ingest.derived_columns import read_layout, with_derived
 from components.ingest.dialects import Dialect, dialect_of
 from components.ingest.files import Listing
 from components.ingest.labels import label_notes
@@ -190,8 +191,14 @@ def list_units(params: IngestParams, root: Path) -> Listing:
 
 def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
     """Read a unit: its records, and what is none."""
-    found = READERS[unit.format](unit, wanted, used)
+    found = read_unit(unit, wanted, used)
     return with_pictures(found, unit, wanted) if unit.pictures else found
+
+
+def read_unit(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
+    """Read a unit, without the pictures that it names."""
+    found = READERS[unit.format](unit, read_layout(unit, wanted), used)
+    return with_derived(found, unit)
 
 
 def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
@@ -206,7 +213,7 @@ def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
         ]
         wanted = replace(wanted, columns=columns)
     if unit.paths and unit.paths[0].stat().st_size:
-        return replace(unit, dialect=_dialect(unit, wanted)), wanted
+        return replace(unit, dialect=_dialect(unit, read_layout(unit, wanted))), wanted
     return unit, wanted
 
 
@@ -309,6 +316,10 @@ def _key(piece: Piece, digest: str) -> str:
                 unit.unlabelled,
                 unit.pictures,
                 unit.file_labels,
+                unit.one_hot,
+                unit.is_class,
+                unit.class_names,
+                unit.sheet,
             ],
             "limit": wanted.limit,
             "columns": columns,

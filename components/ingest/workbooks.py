@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from components.core.errors import InputError
-from components.ingest.columns import Layout
+from components.ingest.columns import Layout, nearest
 from components.ingest.compressed import FREE_BYTES, MOST_TIMES, read_bytes
 from components.ingest.dialects import settle_names, title_rows
 from components.ingest.rows import Unit
@@ -100,6 +101,8 @@ def _chosen(unit: Unit, firsts: Mapping[str, Sequence[Any]], wanted: Layout) -> 
         InputError: several sheets could be meant.
     """
     titles = list(firsts)
+    if unit.sheet is not None:
+        return _named_sheet(unit, titles, unit.sheet)
     if len(titles) == 1:
         return titles[0]
     required = {column.source for column in wanted.columns if column.must}
@@ -110,11 +113,30 @@ def _chosen(unit: Unit, firsts: Mapping[str, Sequence[Any]], wanted: Layout) -> 
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(map(repr, titles))
+    rows = "rows"
+    if len({tuple(map(str, first)) for first in firsts.values()}) == 1:
+        rows = "rows and the same header"
     raise InputError(
-        f"has {len(titles)} sheets with rows: {names}",
+        f"has {len(titles)} sheets with {rows}: {names}",
         where=unit.name,
-        remedy="keep the sheet that is meant in a workbook of its own, or save it as CSV",
+        remedy="set ingest.source.sheet to one of them (gristmill new: "
+        f"--set ingest.source.sheet={shlex.quote(titles[0])}), or save each as a CSV",
     )
+
+
+def _named_sheet(unit: Unit, titles: Sequence[str], name: str) -> str:
+    """Return the title of the sheet that params name.
+
+    Raises:
+        InputError: there is none with rows.
+    """
+    if name not in titles:
+        raise InputError(
+            f"has no sheet {name!r} with rows{nearest(name, titles)}",
+            where=unit.name,
+            remedy=f"set ingest.source.sheet to one of {', '.join(map(repr, titles))}",
+        )
+    return name
 
 
 def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:

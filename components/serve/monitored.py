@@ -239,8 +239,11 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
         responses={401: PROBLEMS[401]} if guarded else {},
     )
     async def looked() -> dict[str, Any]:
+        # Of this replica alone: /metrics has those of all.
+        answers = service.meters.answers() if service.params.abstain is not None else None
         return {
             "model": service.model.ref.model_dump(),
+            "answers": answers,
             **await asyncio.to_thread(monitored.latest),
         }
 

@@ -133,7 +133,8 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
         queries = body.inputs if hasattr(body, "inputs") else [body]
         outcomes = await _ask(service, request, queries)
         _refuse(outcomes)
-        service.meters.predicted(len(outcomes))
+        unsure = sum(getattr(outcome, "abstained", False) for outcome in outcomes)
+        service.meters.predicted(len(outcomes), unsure)
         if service.recorder:
             service.recorder.note(request.scope[ID], queries, outcomes)
         return told({"predictions": outcomes, "model": service.model.ref, "id": request.scope[ID]})

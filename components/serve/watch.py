@@ -26,6 +26,7 @@ _REASONS = {
     500: "broken",
     504: "timeout",
 }
+_SURENESS = {True: "sure", False: "not_sure"}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -75,6 +76,16 @@ class Meters:
             **own,
         )
         self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **own)
+        self._answers = Counter(
+            "gristmill_answers",
+            "Answers, by whether they are sure (serve.abstain)",
+            ["sure", "replica"],
+            **own,
+        )
+        # Both series are there from the start, so that a share can be computed.
+        self._by_sureness = {
+            sure: self._answers.labels(name, replica) for sure, name in _SURENESS.items()
+        }
         self._batch_items = Histogram(
             "gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own
         )
@@ -102,9 +113,25 @@ class Meters:
         """Add one request that was let in."""
         self._keys.labels(key, self.replica).inc()
 
-    def predicted(self, items: int) -> None:
-        """Add the items of one answered request."""
+    def predicted(self, items: int, unsure: int = 0) -> None:
+        """Add the items of one answered request.
+
+        Args:
+            items: all of them.
+            unsure: those whose answer is marked as not sure.
+        """
         self._items.labels(self.replica).inc(items)
+        self._by_sureness[True].inc(items - unsure)
+        self._by_sureness[False].inc(unsure)
+
+    def answers(self) -> dict[str, int]:
+        """Return the answers of this replica since its start, by whether they are sure."""
+        samples = next(iter(self._answers.collect())).samples
+        return {
+            sample.labels["sure"]: int(sample.value)
+            for sample in samples
+            if sample.name.endswith("_total")
+        }
 
     def scored(self, items: int, seconds: float) -> None:
         """Add one batch."""

@@ -285,6 +285,7 @@ class Baseline(Protocol):
         clean: BaseModel,
         seed: int,
         validation: pa.Table | None = None,
+        chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return arrays (they go to arrays.safetensors) and encoder files, from train rows of clean.
 
@@ -296,6 +297,7 @@ class Baseline(Protocol):
             seed: of every random choice.
             validation: rows that choose what the params leave open, such as the strength of a
                 penalty. They never become training rows. None: the stated defaults are taken.
+            chosen: encoder files of an earlier fit, whose choices are taken: nothing is chosen anew.
         """
 
     def featuriser(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,8 +53,8 @@ def table(
 
 def sentence(number: int) -> str:
     """A text that no other number has."""
-    start = number % len(WORDS)
-    return " ".join([*WORDS[start:], *WORDS[:start], f"guest{number}"])
+    words = random.Random(number).choices(WORDS, k=len(WORDS))
+    return " ".join([*words, f"guest{number}"])
 
 
 def reviews(number: int = 60, labels: Sequence[Any] = (1, 2, 3)) -> list[list[Any]]:
@@ -322,7 +323,7 @@ def test_what_clean_would_refuse_is_not_promised(root: Path, tmp_path: Path) -> 
 
 def test_frequent_short_answers_are_no_boilerplate(root: Path, tmp_path: Path) -> None:
     rows = [*reviews(60, ("long", "other")), *[["thank you so much", "thanks"]] * 15]
-    rows += [[f"thanks for help number {row}", "thanks"] for row in range(20)]
+    rows += [[f"thanks {sentence(row + 100)}", "thanks"] for row in range(20)]
     create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
     assert made(root, "a")[0]["clean"]["boilerplate"] == 0
 
@@ -466,7 +467,8 @@ def test_a_table_without_a_header_is_seen_and_written_down(root: Path, tmp_path:
     lines = create(root, "a", TEXT, data)
     tree, text = made(root, "a")
     assert any("classes: 2 in 60 rows" in line for line in lines)
-    assert "note: the first line is taken for a row: the columns are column_1, column_2" in lines
+    assert "note: the first line is taken for a row: --header if it names the columns" in lines
+    assert any("its columns are called column_1, column_2" in line for line in lines)
     assert "header: false  # the first line is a row like the others" in text
     wizard = Answers(False, True)
     create(root, "b", TEXT, data, wizard=wizard)
@@ -599,11 +601,14 @@ def test_the_map_of_labels() -> None:
 
 def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Path) -> None:
     german = "der gast und die lampe ist nicht in zimmer"
+    alike = NewOptions(settings=["clean.near_duplicates=1.0"])
     rows = [[f"{german} {row}", row % 2] for row in range(60)]
-    lines = create(root, "a", TEXT, table(tmp_path / "a.csv", ["text", "label"], rows))
+    data = table(tmp_path / "a.csv", ["text", "label"], rows)
+    lines = create(root, "a", TEXT, data, options=alike)
     assert any("languages, by common words: German 100%" in line for line in lines)
     rows = [[f"zelo lepo mesto, hvala lepa sosed {row}", row % 2] for row in range(60)]
-    lines = create(root, "b", TEXT, table(tmp_path / "b.csv", ["text", "label"], rows))
+    data = table(tmp_path / "b.csv", ["text", "label"], rows)
+    lines = create(root, "b", TEXT, data, options=alike)
     assert not any("languages, by common words" in line for line in lines)
 
 

@@ -30,6 +30,7 @@ class Prior:
         clean: BaseModel,  # noqa: ARG002
         seed: int,  # noqa: ARG002
         validation: pa.Table | None = None,  # noqa: ARG002
+        chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Log-frequencies, add-one smoothed."""
         counts = Counter(rows["label"].to_pylist())
@@ -297,3 +298,21 @@ def best_linear(
     intercept = np.mean([best[kind].intercept for kind in group], axis=0)
     mean = Linear(weights, intercept).scaled(sharpness(problem, means[group]))
     return mean, {kind: chosen[kind] for kind in group}
+
+
+def mean_linear(problem: LinearProblem, strengths: Mapping[Kind, float]) -> Linear:
+    """Return the mean of linear models of given kinds and strengths.
+
+    The rows that choose only make the scores of the kinds comparable.
+
+    Args:
+        problem: whose rows.
+        strengths: C by kind.
+    """
+    models = []
+    for kind, strength in strengths.items():
+        model = fit_linear(problem, kind, strength)
+        models.append(model.scaled(sharpness(problem, model.scores(problem.validation))))
+    weights = np.mean([model.weights for model in models], axis=0)
+    intercept = np.mean([model.intercept for model in models], axis=0)
+    return Linear(weights, intercept)

@@ -59,6 +59,7 @@ class PatchLinear:
         clean: BaseModel,
         seed: int,
         validation: pa.Table | None = None,
+        chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit multinomial logistic regression on standardized features."""
         assert isinstance(options, ImageClassical)
@@ -73,20 +74,29 @@ class PatchLinear:
         # A feature that hardly varies stays small.
         scale = table.std(axis=0) + 0.01 * table.std()
         targets = np.array([index[name] for name in train["label"].to_pylist()])
+        strength = options.classical.C
+        if chosen is not None:
+            strength = json.loads(chosen[_FACTS]).get("C")
         held_out = None
-        if validation is not None and validation.num_rows:
+        if strength is None and validation is not None and validation.num_rows:
             part = _subsample(validation, options.classical.rows, rng)
             seen = features(_pixels(part["image"].to_pylist(), clean.channels), bank)
             truth = np.array([index[name] for name in part["label"].to_pylist()])
             held_out = ((seen - center) / scale, truth)
-        model = _fitted((table - center) / scale, targets, options.classical.C, held_out, seed)
+        model = _fitted((table - center) / scale, targets, strength, held_out, seed)
         arrays = linear_arrays(model, len(classes))
         # The standardization becomes part of the weights.
         arrays["coefficients"] = (arrays["coefficients"] / scale).astype(np.float32)
         arrays["intercept"] = (arrays["intercept"] - arrays["coefficients"] @ center).astype(
             np.float32
         )
-        facts = {"channels": clean.channels, "size": clean.size, "fit": clean.fit}
+        facts = {
+            "channels": clean.channels,
+            "size": clean.size,
+            "fit": clean.fit,
+            # For the record, and for a fit on other rows.
+            "C": float(model.C),
+        }
         return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
 
     def featuriser(

@@ -35,6 +35,7 @@ from components.tasks.classification.baselines import (
     best_linear,
     fit_linear,
     judged_scores,
+    mean_linear,
     stratified_folds,
 )
 from components.tasks.text_classification.schema import TextClean
@@ -231,6 +232,7 @@ class TfidfLinear:
         clean: BaseModel,
         seed: int,
         validation: pa.Table | None = None,
+        chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit TF-IDF and linear models of it. Without validation rows logistic regression alone."""
         assert isinstance(options, TextClassical)
@@ -244,7 +246,7 @@ class TfidfLinear:
         # Few rows choose together with validation; where a fit is costly they do not.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
         folds: list[NDArray[np.int64]] = []
-        if rows.num_rows < _FOLDED_ROWS and not costly:
+        if rows.num_rows < _FOLDED_ROWS and not costly and chosen is None:
             folds = stratified_folds(targets[0], _FOLDS, seed)
 
         def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> LinearProblem:
@@ -260,6 +262,11 @@ class TfidfLinear:
                 folds=folds,
             )
 
+        if chosen is not None:
+            content = json.loads(chosen[_FILE])
+            kept, mask = vocabulary.up_to(_longest_of(content))
+            model = mean_linear(problem_of(mask, kept), content["models"])
+            return _arrays(model, kept), kept.files(clean.max_characters, content["models"])
         if validation is None:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
             strength = params.C or _middle(STRENGTHS["logistic"])
@@ -325,6 +332,12 @@ class TfidfLinear:
             return {"logits": rows @ weights + arrays["intercept"]}
 
         return score
+
+
+def _longest_of(content: Mapping[str, Any]) -> int:
+    """Return the characters of the longest n-gram of a fit, by its encoder file."""
+    lengths = [int(longest) for analyzer, _, longest in content["blocks"] if analyzer != "word"]
+    return max(lengths)
 
 
 def _class_indices(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -328,3 +331,33 @@ def test_fit_keeps_squeezes_or_cuts() -> None:
     # Padded: the picture in the middle rows, the color of its border around.
     assert (by_fit["pad"][:5] == 200).all()
     assert (by_fit["pad"][6:14, :4] < 50).all()
+
+
+_PEAK = """
+import io, resource, sys
+from PIL import Image as Pillow
+from components.fields.image import Image
+Pillow.new("RGB", (8, 8)).resize((4, 4))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+field = Image(3, 64)
+for name in sys.argv[1:]:
+    with open(name, "rb") as stream:
+        field.normalise(stream.read())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize(("suffix", "most"), [("jpg", 40), ("png", 260)])
+def test_large_pictures_one_after_another_take_the_memory_of_one(
+    tmp_path: Path,
+    suffix: str,
+    most: float,
+) -> None:
+    """36 megapixels are 144 MB in Pillow; of a JPEG an eighth of each side is decoded."""
+    small = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    picture = Pillow.fromarray(small).resize((6000, 6000), Pillow.Resampling.NEAREST)
+    picture.save(tmp_path / f"a.{suffix}", compress_level=1)
+    names = [str(tmp_path / f"a.{suffix}")] * 3
+    command = [sys.executable, "-c", _PEAK, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < most

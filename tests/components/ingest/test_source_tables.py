@@ -322,9 +322,15 @@ def test_a_workbook_of_several_sheets(tmp_path: Path, ingest: Ingest) -> None:
     assert pairs(ingest(source=files("a.xlsx"))) == [("a", "x"), ("b", "y")]
     workbook(tmp_path / "b.xlsx", [["text", "label"], ["a", "x"]], [["text", "label"], ["b", "y"]])
     with pytest.raises(
-        InputError, match=r"b.xlsx: has 2 sheets with rows: 'Sheet', 'Sheet1'\n.*keep the sheet"
+        InputError,
+        match=r"b.xlsx: has 2 sheets with rows and the same header: 'Sheet', 'Sheet1'\n.*source.sheet",
     ):
         ingest(source=files("b.xlsx"), out="b")
+    workbook(tmp_path / "c.xlsx", [["text", "label"]], [["text", "label"], ["b", "y"], ["c", "x"]])
+    chosen = ingest(source=files("c.xlsx", sheet="Sheet1"), out="c")
+    assert pairs(chosen) == [("b", "y"), ("c", "x")]
+    with pytest.raises(InputError, match=r"no sheet 'sheet1' with rows \(did you mean 'Sheet1'"):
+        ingest(source=files("b.xlsx", sheet="sheet1"), out="d")
 
 
 @pytest.mark.parametrize(

@@ -473,3 +473,19 @@ def test_no_row_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.Mo
     fit_text(rows[:90], ["好评", "差评"], rows[90:])
     assert found["seen"] > 0.9
     assert found["folds"] < 0.75
+
+
+def test_a_fit_that_takes_the_choices_of_another_is_the_same() -> None:
+    train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
+    rows, validation = (pa.Table.from_pylist(sentences(90, seed=seed)) for seed in (1, 2))
+    names = sorted(set(rows["label"].to_pylist()))
+    arrays, files = BASELINE.fit(rows, names, train, clean, 7, validation)
+    again, same = BASELINE.fit(rows, names, train, clean, 7, validation, files)
+    assert same == files
+    assert set(again) == set(arrays)
+    asked = {"text": validation["text"].to_pylist()}
+    found = []
+    for each in (arrays, again):
+        scores = BASELINE.scorer(each)("forward", BASELINE.featuriser(files)(asked))["logits"]
+        found.append(scores.argmax(1).tolist())
+    assert found[0] == found[1]
