@@ -16,10 +16,23 @@ from typing import Any
 import psutil
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import staged
 from components.core.job import Job
+from pipelines import interrupt
 from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
+from pipelines.processes import end_with_parent
+from pipelines.results import (
+    Result,
+    discard_result,
+    discard_scratch,
+    drop_locked_results,
+    find_result,
+    keep_only_result,
+    keep_result,
+    make_twins,
+    publish_result,
+    result_key,
+)
 from pipelines.stages import STAGES
 from pipelines.state import clear_others, memo_folder, note, state_folder
 
@@ -28,6 +41,8 @@ _SHORT_S = 20.0
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
     """Run a stage in its own process, as DVC calls it.
+
+    A result that an earlier run computed, but that `dvc.lock` does not name, is taken as it is.
 
     Args:
         root: of the project, absolute.
@@ -39,14 +54,15 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         GristmillError: whatever a person can mend.
     """
     from components.registry.runs import track
-    from pipelines.in_process import execute_here, runs_in_process
+    from pipelines.gitignore import check_not_in_git, ignore_outputs
+    from pipelines.in_process import runs_in_process
     from pipelines.lock import only_one
-    from pipelines.storage import check_storage
-    from pipelines.untracked import record_outputs
     from pipelines.watch import Watcher
 
     started = time.monotonic()
     params = load(root / params_file, shown=params_file)
+    interrupt.resume_with(repro(params, name))
+    _end_with_dvc()
     stage, data = STAGES[name], root / params.pipeline.data
     inputs = {each: data / path for each, path in stage.inputs.items()}
     _check_inputs(root, params, name, inputs)
@@ -55,47 +71,104 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     if fresh:
         _discard(state, memo)
     alone = runs_in_process(params, name, data, root)
-    work = execute_here if alone else _run_as_task
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         _check_outputs(root, params, name)
-        code = checkout(root)
-        tags = run_tags(root, params, name, code)
-        # Outputs and tags are added below, when their temporary paths and the run's id are known.
-        job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
-        shown = _flat(params.sections[name].model_dump(mode="json"), f"{name}.")
-        with (
-            Watcher(name) as watcher,
-            track(
-                root,
-                params.name,
-                name,
-                run_token(),
-                job.journal.path,
-                state / "mlflow.json",
-                tags=tags,
-                params=shown,
-                show=watcher.show,
-                defer=_deferral(),
-            ) as tracker,
-            staged(outputs, state / "out") as twins,
-            _ray(root, name, alone),
-        ):
-            if code.refusal and _first_of_run(root, "git-refused"):
-                watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
-            if not alone:
-                check_storage(params.cluster.storage, root)
-            run_id = tracker.run_id() or "" if stage.registers else ""
-            began = time.monotonic()
-            work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
-            worked = time.monotonic() - began
-            record_outputs(root, params.pipeline.data, name, twins)
-            tracker.log_files(
-                *(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html"))
-            )
-    shutil.rmtree(state, ignore_errors=True)
+        check_not_in_git(root, params.pipeline.data, [name], again=repro(params, name))
+        ignore_outputs(root, params.pipeline.data)
+        result, key = _earlier_result(root, params, name, state)
+        is_new = result is None
+        watcher = Watcher(name)
+        if result is None or not result.is_tracked:
+            code = checkout(root)
+            tags = run_tags(root, params, name, code)
+            # Outputs and tags are added below, when their temporary paths and the run's id are known.
+            job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
+            shown = _flat(params.sections[name].model_dump(mode="json"), f"{name}.")
+            with (
+                watcher,
+                track(
+                    root,
+                    params.name,
+                    name,
+                    run_token(),
+                    job.journal.path,
+                    state / "mlflow.json",
+                    tags=tags,
+                    params=shown,
+                    show=watcher.show,
+                    defer=_deferral(),
+                ) as tracker,
+            ):
+                if code.refusal and _first_of_run(root, "git-refused"):
+                    watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
+                if result is None:
+                    with _ray(root, name, alone):
+                        if not alone:
+                            from pipelines.storage import check_storage
+
+                            check_storage(params.cluster.storage, root)
+                        run_id = tracker.run_id() or "" if stage.registers else ""
+                        job = replace(job, tags={**tags, "run_id": run_id})
+                        result = _compute(job, outputs, key, alone)
+                _publish(root, params, name, result, outputs)
+                tracker.log_files(
+                    *(
+                        path
+                        for path in outputs.values()
+                        if path.suffix in (".json", ".csv", ".html")
+                    )
+                )
+            result.mark_tracked()
+        else:
+            _publish(root, params, name, result, outputs)
+    keep_only_result(state)
     clear_others(state)
-    watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
+    how = "without Ray" if alone else ""
+    if not is_new:
+        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result.ended))
+        how = f"computed before: dvc.lock does not name the result of {ended} yet"
+    watcher.done(time.monotonic() - started, result.work_s, how)
+
+
+def _earlier_result(
+    root: Path, params: Params, stage: str, state: Path
+) -> tuple[Result | None, str]:
+    """Return the result of an earlier run that `dvc.lock` does not name, and the key of results."""
+    if not os.environ.get("GRISTMILL_RUN"):
+        # A release is not made up from a result that DVC has seen already.
+        running = "" if STAGES[stage].registers else stage
+        drop_locked_results(root, params, running=running)
+    key = result_key(root, params, stage)
+    discard_scratch(state)
+    if _is_forced():
+        discard_result(state)
+    return find_result(state, key), key
+
+
+def _compute(job: Job, outputs: Mapping[str, Path], key: str, alone: bool) -> Result:
+    """Run the component of a stage, and keep what it wrote."""
+    from pipelines.in_process import execute_here
+
+    work = execute_here if alone else _run_as_task
+    twins = make_twins(job.state, outputs)
+    began = time.monotonic()
+    try:
+        work(replace(job, outputs=twins))
+        return keep_result(job.state, key, job.root, outputs, time.monotonic() - began)
+    finally:
+        discard_scratch(job.state)
+
+
+def _publish(
+    root: Path, params: Params, stage: str, result: Result, outputs: Mapping[str, Path]
+) -> None:
+    from pipelines.untracked import record_outputs
+
+    def record(twins: Mapping[str, Path]) -> None:
+        record_outputs(root, params.pipeline.data, stage, twins)
+
+    publish_result(result, outputs, record)
 
 
 def _job(
@@ -213,13 +286,37 @@ def run_token() -> str:
     given = os.environ.get("GRISTMILL_RUN")
     if given:
         return given
-    for parent in psutil.Process().parents():
-        try:
-            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
-                return f"dvc-{parent.pid}-{parent.create_time():.0f}"
-        except psutil.Error:
-            continue
+    dvc = _dvc_process()
+    if dvc is not None:
+        return f"dvc-{dvc.pid}-{dvc.create_time():.0f}"
     return f"stage-{os.getpid()}-{psutil.Process().create_time():.0f}"
+
+
+def _dvc_process() -> psutil.Process | None:
+    """Return the dvc process above this one."""
+    for parent in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
+                return parent
+    return None
+
+
+def _end_with_dvc() -> None:
+    """Have the kernel send SIGTERM to this process when the dvc that called it has ended."""
+    dvc = _dvc_process()
+    if dvc is not None and dvc.pid == os.getppid():
+        end_with_parent()
+
+
+def _is_forced() -> bool:
+    """Return whether a person told dvc to run stages that have not changed: `dvc repro -f`."""
+    dvc = _dvc_process()
+    with suppress(psutil.Error):
+        for word in dvc.cmdline() if dvc else ():
+            is_short = word.startswith("-") and not word.startswith("--")
+            if word == "--force" or (is_short and "f" in word):
+                return True
+    return False
 
 
 def _first_of_run(root: Path, name: str) -> bool:
