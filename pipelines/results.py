@@ -205,12 +205,10 @@ def drop_locked_results(root: Path, params: Params, *, running: str = "") -> Non
         running: a stage whose result stays, because DVC has just called it.
     """
     lock = (root / params.pipeline.params).with_name("dvc.lock")
-    results = [
-        result
-        for stage in STAGES
-        if stage != running
-        for result in _results_of(root / params.pipeline.data / STATE / stage)
-    ]
+    results: list[Result] = []
+    for stage in STAGES:
+        if stage != running:
+            results += _results_of(root / params.pipeline.data / STATE / stage)
     if not results:
         return
     hashes = _locked_hashes(lock)

@@ -22,6 +22,7 @@ from pipelines import interrupt
 from pipelines.failure import last_failure
 from pipelines.gitignore import check_not_in_git, ignore_outputs
 from pipelines.lock import only_one
+from pipelines.lock_file import restore_lock
 from pipelines.outputs import check_input_path
 from pipelines.params import Params, load
 from pipelines.processes import end_with_parent
@@ -69,6 +70,8 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        if restore_lock(root, params):
+            typer.echo("dvc.lock was cut off in the middle: it is as it was before that stage")
         check_untracked(
             root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again
         )

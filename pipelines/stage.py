@@ -9,9 +9,9 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -36,6 +36,10 @@ from pipelines.results import (
 from pipelines.stages import STAGES
 from pipelines.state import clear_others, memo_folder, note, state_folder
 
+if TYPE_CHECKING:
+    from components.registry.runs import Tracker
+    from pipelines.watch import Watcher
+
 _SHORT_S = 20.0
 
 
@@ -53,10 +57,10 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     Raises:
         GristmillError: whatever a person can mend.
     """
-    from components.registry.runs import track
     from pipelines.gitignore import check_not_in_git, ignore_outputs
     from pipelines.in_process import runs_in_process
     from pipelines.lock import only_one
+    from pipelines.lock_file import save_lock
     from pipelines.watch import Watcher
 
     started = time.monotonic()
@@ -76,59 +80,69 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         _check_outputs(root, params, name)
         check_not_in_git(root, params.pipeline.data, [name], again=repro(params, name))
         ignore_outputs(root, params.pipeline.data)
-        result, key = _earlier_result(root, params, name, state)
-        is_new = result is None
-        watcher = Watcher(name)
-        if result is None or not result.is_tracked:
-            code = checkout(root)
-            tags = run_tags(root, params, name, code)
-            # Outputs and tags are added below, when their temporary paths and the run's id are known.
-            job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
-            shown = _flat(params.sections[name].model_dump(mode="json"), f"{name}.")
-            with (
-                watcher,
-                track(
-                    root,
-                    params.name,
-                    name,
-                    run_token(),
-                    job.journal.path,
-                    state / "mlflow.json",
-                    tags=tags,
-                    params=shown,
-                    show=watcher.show,
-                    defer=_deferral(),
-                ) as tracker,
-            ):
-                if code.refusal and _first_of_run(root, "git-refused"):
-                    watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
-                if result is None:
-                    with _ray(root, name, alone):
-                        if not alone:
-                            from pipelines.storage import check_storage
-
-                            check_storage(params.cluster.storage, root)
-                        run_id = tracker.run_id() or "" if stage.registers else ""
-                        job = replace(job, tags={**tags, "run_id": run_id})
-                        result = _compute(job, outputs, key, alone)
-                _publish(root, params, name, result, outputs)
-                tracker.log_files(
-                    *(
-                        path
-                        for path in outputs.values()
-                        if path.suffix in (".json", ".csv", ".html")
-                    )
-                )
-            result.mark_tracked()
+        save_lock(root, params)
+        earlier, key = _earlier_result(root, params, name, state)
+        job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
+        call = _Call(root, params, job, outputs, key, alone, Watcher(name))
+        if earlier is not None and earlier.is_tracked:
+            result = earlier
+            _publish(call, result)
         else:
-            _publish(root, params, name, result, outputs)
+            result = _tracked(call, earlier)
     keep_only_result(state)
     clear_others(state)
     how = "without Ray" if alone else ""
-    if not is_new:
+    if earlier is not None:
         ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result.ended))
         how = f"computed before: dvc.lock does not name the result of {ended} yet"
-    watcher.done(time.monotonic() - started, result.work_s, how)
+    call.watcher.done(time.monotonic() - started, result.work_s, how)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a stage."""
+
+    root: Path
+    params: Params
+    # without outputs and tags, which are added when temporary paths and the id of the run are known
+    job: Job
+    outputs: Mapping[str, Path]
+    # of the result
+    key: str
+    alone: bool
+    watcher: Watcher
+
+
+def _tracked(call: _Call, result: Result | None) -> Result:
+    """Compute a result, if there is none yet, and publish it, while MLflow follows."""
+    from components.registry.runs import track
+
+    root, params, job = call.root, call.params, call.job
+    code = checkout(root)
+    tags = run_tags(root, params, job.stage, code)
+    with (
+        call.watcher,
+        track(
+            root,
+            params.name,
+            job.stage,
+            run_token(),
+            job.journal.path,
+            job.state / "mlflow.json",
+            tags=tags,
+            params=_flat(job.params.model_dump(mode="json"), f"{job.stage}."),
+            show=call.watcher.show,
+            defer=_deferral(),
+        ) as tracker,
+    ):
+        if code.refusal and _first_of_run(root, "git-refused"):
+            call.watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
+        result = result or _compute(call, tags, tracker)
+        _publish(call, result)
+        files = call.outputs.values()
+        tracker.log_files(*(path for path in files if path.suffix in (".json", ".csv", ".html")))
+    result.mark_tracked()
+    return result
 
 
 def _earlier_result(
@@ -146,29 +160,34 @@ def _earlier_result(
     return find_result(state, key), key
 
 
-def _compute(job: Job, outputs: Mapping[str, Path], key: str, alone: bool) -> Result:
+def _compute(call: _Call, tags: Mapping[str, str], tracker: Tracker) -> Result:
     """Run the component of a stage, and keep what it wrote."""
     from pipelines.in_process import execute_here
+    from pipelines.storage import check_storage
 
-    work = execute_here if alone else _run_as_task
-    twins = make_twins(job.state, outputs)
-    began = time.monotonic()
-    try:
-        work(replace(job, outputs=twins))
-        return keep_result(job.state, key, job.root, outputs, time.monotonic() - began)
-    finally:
-        discard_scratch(job.state)
+    job, stage = call.job, STAGES[call.job.stage]
+    work = execute_here if call.alone else _run_as_task
+    with _ray(call.root, job.stage, call.alone):
+        if not call.alone:
+            check_storage(call.params.cluster.storage, call.root)
+        run_id = tracker.run_id() or "" if stage.registers else ""
+        twins = make_twins(job.state, call.outputs)
+        began = time.monotonic()
+        try:
+            work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
+            seconds = time.monotonic() - began
+            return keep_result(job.state, call.key, call.root, call.outputs, seconds)
+        finally:
+            discard_scratch(job.state)
 
 
-def _publish(
-    root: Path, params: Params, stage: str, result: Result, outputs: Mapping[str, Path]
-) -> None:
+def _publish(call: _Call, result: Result) -> None:
     from pipelines.untracked import record_outputs
 
     def record(twins: Mapping[str, Path]) -> None:
-        record_outputs(root, params.pipeline.data, stage, twins)
+        record_outputs(call.root, call.params.pipeline.data, call.job.stage, twins)
 
-    publish_result(result, outputs, record)
+    publish_result(result, call.outputs, record)
 
 
 def _job(
