@@ -6,8 +6,10 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from components.core.errors import EnvironmentFault
+from components.core.files import write_atomic
 
 _ERRORS = {
     errno.ENOSPC,
@@ -26,6 +28,7 @@ _TEXTS = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 300
+_PROBE = 2**16  # bytes
 
 
 def disk_fault(error: BaseException) -> EnvironmentFault | None:
@@ -45,6 +48,20 @@ def disk_fault(error: BaseException) -> EnvironmentFault | None:
             line = next(line for line in str(cause).splitlines() if _TEXTS.search(line))
             return _fault(line.strip()[:_LONGEST])
     return None
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse to start what would fail for want of room, and could not even say so in its log.
+
+    Args:
+        folder: where it will write.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    write_atomic(probe, bytes(_PROBE))
+    probe.unlink()
 
 
 def _fault(reason: str, where: str = "") -> EnvironmentFault:

@@ -83,7 +83,7 @@ class OneStage:
     def run(self, *words: str, **env: str) -> tuple[int, str]:
         """Run a Python module to its end; returns its exit code and what it printed."""
         process = self.start(*words, **env)
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=900)
         return process.returncode, printed
 
     def computed(self) -> int:

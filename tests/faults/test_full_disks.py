@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.one_stage import OneStage
 
+pytestmark = pytest.mark.timeout(1800)
 # Mounts are made in a namespace of the command's own, and vanish with it.
 NAMESPACE = """
 set -e
@@ -80,8 +81,8 @@ CASES = [
     Case("full", "TMP", STAGE, 0),
     Case("read-only", "TMP", STAGE, 0),
     Case("tiny", "TMP", NEW, 0),
-    Case("full", "HOME", RUN, 0),
-    Case("read-only", "HOME", RUN, 0),
+    Case("full", "HOME", STAGE, 0),
+    Case("read-only", "HOME", STAGE, 0),
     Case("read-only", "HOME", NEW, 0),
 ]
 
@@ -94,9 +95,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneStage]:
     made = OneStage(tmp_path_factory.mktemp("disks"))
     for name in (".gristmill", "data"):
         (made.root / name).mkdir(exist_ok=True)
-    code, printed = made.run("pipelines.cli", *RUN)
-    # The short pipeline has no last stage to sum up.
-    assert code in (0, 1), printed
+    (made.root / "mlflow" / "artifacts").mkdir(exist_ok=True)
     yield made
     made.run("pipelines.cli", "down")
     assert not made.project.processes()
@@ -114,6 +113,9 @@ def broken(pipeline: OneStage, case: Case, folder: Path) -> tuple[int, str]:
         "TMPDIR": str(places["TMP"]),
         "HOME": str(places["HOME"]),
     }
+    if case.place != "mlflow":
+        # As below gristmill run, whose end writes to MLflow: the stage itself does not.
+        env["GRISTMILL_RUN"] = "run-of-the-test"
     words = ["unshare", "--mount", "sh", "-c", NAMESPACE, "sh", sys.executable]
     done = subprocess.run(
         [*words, "-m", "pipelines.cli", *case.command],
@@ -122,7 +124,7 @@ def broken(pipeline: OneStage, case: Case, folder: Path) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -161,5 +163,3 @@ def test_everything_works_when_the_disks_are_mended(pipeline: OneStage) -> None:
     for words in (("stage", *STAGE[1:]), NEW, ("status",), ("keys", "add", "somebody")):
         code, printed = pipeline.run("pipelines.cli", *words)
         assert code == 0, printed
-    code, printed = pipeline.run("dvc", "repro", "pipelines/short/dvc.yaml")
-    assert code == 0, printed
