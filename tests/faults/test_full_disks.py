@@ -65,7 +65,6 @@ CASES = [
     *on_broken("full", "data", RUN, STAGE, NEW, ("up",)),
     *on_broken("read-only", ".gristmill", NEW, ("keys", "add", "somebody")),
     *on_broken("full", ".gristmill", NEW, ("keys", "add", "somebody")),
-    *on_broken("read-only", "pipelines", NEW),
     Case("read-only", ".dvc", RUN, 4, "Read-only file system"),
     Case("full", ".dvc", RUN, 4, "No space left on device"),
     Case("full", "data", ("clean-state",), 0),

@@ -12,7 +12,7 @@ import yaml
 
 from tests.faults.one_stage import OneStage
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(7200)
 
 MOMENTS = [
     # in the process of the stage, the first one while it has no run in MLflow yet
