@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from components.core.errors import GristmillError, InputError
-from pipelines import feedback, review
+from pipelines import feedback, interrupt, review
+from pipelines.disk import disk_fault
 from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
 from pipelines.names import Name, Pipeline, choose_pipeline, split_name
@@ -367,16 +370,50 @@ def main() -> None:
     print_anything()
     named_user()
     usable_home(root())
+    interrupt.install()
+    try:
+        _run_app()
+    except GristmillError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _stopped()
+    except SystemExit as end:
+        if end.code != interrupt.EXIT_CODE or not interrupt.is_pending():
+            raise
+        _stopped()
+    except Exception as error:
+        fault = disk_fault(error)
+        if fault is None:
+            raise
+        fail(fault)
+
+
+def _run_app() -> None:
     try:
         app()
-    except GristmillError as error:
+    finally:
+        # A full disk behind a redirection shows here, while it can still be told.
         sys.stdout.flush()
-        # File names and columns that it names may hold sequences that a terminal obeys.
-        message = printable_lines(f"error: {error}")
+
+
+def _stopped() -> NoReturn:
+    """End the process as one that was told to end."""
+    interrupt.tell()
+    raise SystemExit(interrupt.EXIT_CODE) from None
+
+
+def fail(error: GristmillError) -> NoReturn:
+    """End the process with the message and the exit code of an error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What cannot be printed is dropped, or the interpreter would stumble over it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # File names and columns that it names may hold sequences that a terminal obeys.
+    message = printable_lines(f"error: {error}")
+    with suppress(OSError):
         typer.secho(message, fg="red" if sys.stderr.isatty() else None, err=True)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

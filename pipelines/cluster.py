@@ -19,6 +19,7 @@ import psutil
 
 from components.core.errors import EnvironmentFault
 from pipelines.connect import connected, joined
+from pipelines.disk import check_writable
 from pipelines.lock import only_one, this_command
 from pipelines.processes import Identity, alive, identify, send, wait_until
 from pipelines.supervise import Record, end, environment, load, lock_path, record_path
@@ -189,7 +190,7 @@ def _launch(root: Path, owner: Identity | None, code: Path) -> Record:
         "store": store_options(),
     }
     log = record_path(root).with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(log.parent)
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "pipelines.supervise", json.dumps(order)],

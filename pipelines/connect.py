@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ def connected(
         _reread_environment()
         import ray
 
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, logging_level="WARNING", log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -38,6 +41,7 @@ def connected(
                 where=address,
                 remedy=remedy,
             ) from error
+        _handle_sigterm(handler)
         try:
             yield
         finally:
@@ -48,6 +52,20 @@ def connected(
             if name in before:
                 os.environ[name] = before[name]
         _reread_environment()
+
+
+def _handle_sigterm(handler: Any) -> None:
+    """Take SIGTERM back from Ray.
+
+    Its handler in C++ prints a stack trace, and aborts a process that needs more than three
+    seconds to end.
+
+    Args:
+        handler: the one before Ray's; the default gives way to the handler that Ray has in Python.
+    """
+    if threading.current_thread() is threading.main_thread():
+        handler = handler if callable(handler) else signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _reread_environment() -> None:

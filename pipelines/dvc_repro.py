@@ -6,12 +6,16 @@ outputs of another because it was copied, would stop all pipelines.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from components.core.files import write_atomic
+
 _FILE = "dvc.yaml"
+_LOCK = "dvc.lock"
 
 
 def is_foreign(root: Path, target: Path, path: Path) -> bool:
@@ -50,12 +54,33 @@ def restrict(root: Path, target: Path) -> None:
     index.collect_files = restricted
 
 
+def dump_locks_whole() -> None:
+    """Have DVC in this process write a lock file whole or not at all.
+
+    DVC empties the file before it has made the text, so a kill would leave half a lock.
+    """
+    from dvc.utils.serialize import _common
+
+    dump: Callable[..., None] = _common._dump_data
+
+    def dump_whole(path: Any, data: Any, dumper: Callable[..., None], **options: Any) -> None:
+        if Path(path).name != _LOCK:
+            dump(path, data, dumper, **options)
+            return
+        text = io.StringIO()
+        dumper(data, text)
+        write_atomic(Path(path), text.getvalue())
+
+    _common._dump_data = dump_whole
+
+
 def main() -> None:
     """Run `dvc` with the arguments of this process; the last is the pipeline's dvc.yaml."""
     from dvc.cli import main as dvc
 
     root = Path.cwd()
     restrict(root, root / sys.argv[-1])
+    dump_locks_whole()
     sys.exit(dvc(sys.argv[1:]))
 
 

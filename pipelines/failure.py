@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import GristmillError
+from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import to_json, write_atomic
+from pipelines.disk import disk_fault
 
 
 def _path(root: Path) -> Path:
@@ -23,13 +24,7 @@ def remembered(root: Path, params: str, stage: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = (
-            error.exit_code
-            if isinstance(error, GristmillError)
-            else 130
-            if isinstance(error, KeyboardInterrupt)
-            else 1
-        )
+        code = _exit_code(error)
         with suppress(Exception):  # a full disk must not hide the error itself
             write_atomic(
                 _path(root),
@@ -43,6 +38,14 @@ def remembered(root: Path, params: str, stage: str) -> Iterator[None]:
                 ),
             )
         raise
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, GristmillError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 1 if disk_fault(error) is None else EnvironmentFault.exit_code
 
 
 def last_failure(root: Path, run: str) -> dict[str, Any] | None:

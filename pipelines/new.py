@@ -36,6 +36,7 @@ from pipelines.dry_clean import (
     small_targets,
     watched,
 )
+from pipelines.gitignore import ignore_outputs
 from pipelines.guess import Wanted, choose_columns, column_notes
 from pipelines.intake import Intake, count_rows, rows_of
 from pipelines.label_forms import LabelForm, class_files, label_form
@@ -496,7 +497,7 @@ $ gristmill retrain {name}  # later, when there are new data
 An experiment with other values:
 
 ```console
-$ git add pipelines/{name} && git commit -m "Add pipeline {name}"
+$ git add pipelines/{name} data/{name} && git commit -m "Add pipeline {name}"
 $ dvc exp run pipelines/{name}/dvc.yaml -S 'pipelines/{name}/params.yaml:train.epochs=2'
 $ dvc exp show
 ```
@@ -521,6 +522,7 @@ def _publish(draft: _Draft, params: str) -> None:
         _check(part / "params.yaml", name)
         shutil.copyfile(dvc, part / "dvc.yaml")
         (root / "pipelines").mkdir(exist_ok=True)
+        ignore_outputs(root, f"data/{name}")
         part.rename(root / "pipelines" / name)
     finally:
         remove_tree(part, within=root / ".gristmill")

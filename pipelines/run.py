@@ -18,20 +18,28 @@ import typer
 from rich.markup import escape
 
 from components.core.errors import EnvironmentFault, InputError, ParamsError
+from pipelines import interrupt
 from pipelines.failure import last_failure
+from pipelines.gitignore import check_not_in_git, ignore_outputs
 from pipelines.lock import only_one
+from pipelines.lock_file import restore_lock
 from pipelines.outputs import check_input_path
 from pipelines.params import Params, load
+from pipelines.processes import end_with_parent
 from pipelines.project import FRESH
 from pipelines.pull import pull_first
+from pipelines.results import drop_results
+from pipelines.stages import STAGES
 from pipelines.summary import show_summary
 from pipelines.untracked import check_untracked
 from pipelines.watch import console
 
-_PATIENCE_S = 5.0
+_LOOK_S = 0.3
+_PATIENCE_S = 2.0
+# A stage ends by itself before.
+_KILL_S = interrupt.GRACE_S + 1.0
 # A run of nothing new has ended by then.
 _RUN_WORKS_S = 15.0
-_AGAIN_S = 15.0  # an interrupt that comes while a stage loads a library may be lost there, and DVC itself passes over it
 
 
 def files_of(root: Path, name: str) -> tuple[Path, Path]:
@@ -62,11 +70,15 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     again = "gristmill run" if name == "default" else f"gristmill run {name}"
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        if restore_lock(root, params):
+            typer.echo("dvc.lock was cut off in the middle: it is as it was before that stage")
         check_untracked(
             root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again
         )
+        check_not_in_git(root, params.pipeline.data, STAGES, again=again)
         pull_first(root, params)
         _check_source(root, params)
+        ignore_outputs(root, params.pipeline.data)
         from pipelines import account  # after what is wrong was told, for it reads tables
 
         close = account.begin(root, params)
@@ -89,10 +101,14 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             dvc_file.relative_to(root).as_posix(),
         ]
         _import_mlflow_later()
+        code = None
         try:
             code = _follow(words, root, environment)
         finally:
-            _write_to_mlflow(root)
+            # A run that was stopped ends soon: the next one writes what waits, and Ray's supervisor
+            # sees that nobody needs it.
+            if code != interrupt.EXIT_CODE:
+                _write_to_mlflow(root)
             _release_cluster(root)
     if code:
         failed = last_failure(root, token)
@@ -113,6 +129,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             if code == 130
             else EnvironmentFault.exit_code
         )
+    drop_results(root, params)
     show_summary(root, params, again)
     close(time.monotonic() - started)
     console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
@@ -120,44 +137,45 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
 
 
 def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
-    """Run DVC to its end. Ctrl-C and SIGTERM reach it and the stage, which tidy up; we wait for that."""
+    """Run DVC to its end; Ctrl-C and SIGTERM end it and the stage within seconds."""
+    signals: list[int] = []
     ours = signal.getsignal(signal.SIGINT)
-    if (
-        ours is signal.SIG_IGN
-    ):  # a script's background job ignores it, and so would all that it starts: nobody could stop a stage
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(words, cwd=root, env=environment)
     if ours is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, ours)
-    stopped = False
+        # A script's background job ignores it, and so would all that it starts: nobody could stop
+        # a stage.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(words, cwd=root, env=environment, preexec_fn=end_with_parent)
 
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        for each in psutil.Process(process.pid).children(recursive=True):
-            with suppress(psutil.Error, ProcessLookupError):
-                if (
-                    os.getpgid(each.pid) == os.getpgrp()
-                ):  # Ray and its supervisor have sessions of their own, and end when we have gone
-                    each.send_signal(signal.SIGINT)
+    def note(number: int, _: object) -> None:
+        signals.append(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ours is signal.SIG_IGN else note)
     try:
-        while True:
-            try:
-                code = process.wait(_AGAIN_S)
-                return 130 if stopped else code
-            except subprocess.TimeoutExpired:
-                if stopped:
-                    stop()
-            except KeyboardInterrupt:
-                stopped = True
-                with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                    process.wait(_PATIENCE_S)  # a terminal has told them itself
-                    continue
-                stop()
+        code = _wait(process, signals)
+        return interrupt.EXIT_CODE if signals else code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, ours if number == signal.SIGINT else handler)
+
+
+def _wait(process: subprocess.Popen[bytes], signals: list[int]) -> int:
+    """Wait for DVC; signals that come meanwhile are passed on, and then enforced."""
+    began = 0.0
+    # What to do, and when: seconds after the first signal.
+    steps: list[tuple[float, signal.Signals]] = []
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(_LOOK_S)
+        if signals and not began:
+            began = time.monotonic()
+            # A terminal has told all of them itself. A signal that comes while a stage loads a
+            # library may be lost there, and DVC itself passes over it.
+            first = _PATIENCE_S if signals[0] == signal.SIGINT else 0.0
+            steps = [(first, signal.SIGINT), (_KILL_S, signal.SIGKILL)]
+        if steps and time.monotonic() - began >= steps[0][0]:
+            interrupt.signal_group(steps.pop(0)[1])
 
 
 def _check_source(root: Path, params: Params) -> None:

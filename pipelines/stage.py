@@ -8,25 +8,45 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import remove_tree, staged
+from components.core.files import remove_tree
 from components.core.job import Job
+from pipelines import interrupt
 from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
+from pipelines.processes import end_with_parent
+from pipelines.results import (
+    Result,
+    discard_result,
+    discard_scratch,
+    drop_locked_results,
+    find_result,
+    keep_only_result,
+    keep_result,
+    make_twins,
+    publish_result,
+    result_key,
+)
 from pipelines.stages import STAGES
 from pipelines.state import clear_others, memo_folder, note, state_folder
+
+if TYPE_CHECKING:
+    from components.registry.runs import Tracker
+    from pipelines.watch import Watcher
 
 _SHORT_S = 20.0
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
     """Run a stage in its own process, as DVC calls it.
+
+    A result that an earlier run computed, but that `dvc.lock` does not name, is taken as it is.
 
     Args:
         root: of the project, absolute.
@@ -37,15 +57,16 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     Raises:
         GristmillError: whatever a person can mend.
     """
-    from components.registry.runs import track
-    from pipelines.in_process import execute_here, runs_in_process
+    from pipelines.gitignore import check_not_in_git, ignore_outputs
+    from pipelines.in_process import runs_in_process
     from pipelines.lock import only_one
-    from pipelines.storage import check_storage
-    from pipelines.untracked import record_outputs
+    from pipelines.lock_file import save_lock
     from pipelines.watch import Watcher
 
     started = time.monotonic()
     params = load(root / params_file, shown=params_file)
+    interrupt.resume_with(repro(params, name))
+    _end_with_dvc()
     stage, data = STAGES[name], root / params.pipeline.data
     inputs = {each: data / path for each, path in stage.inputs.items()}
     _check_inputs(root, params, name, inputs)
@@ -54,47 +75,119 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     if fresh:
         _discard(state, memo)
     alone = runs_in_process(params, name, data, root)
-    work = execute_here if alone else _run_as_task
     note(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         _check_outputs(root, params, name)
-        code = checkout(root)
-        tags = run_tags(root, params, name, code)
-        # Outputs and tags are added below, when their temporary paths and the run's id are known.
+        check_not_in_git(root, params.pipeline.data, [name], again=repro(params, name))
+        ignore_outputs(root, params.pipeline.data)
+        save_lock(root, params)
+        earlier, key = _earlier_result(root, params, name, state)
         job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
-        shown = _flat(params.sections[name].model_dump(mode="json"), f"{name}.")
-        with (
-            Watcher(name) as watcher,
-            track(
-                root,
-                params.name,
-                name,
-                run_token(),
-                job.journal.path,
-                state / "mlflow.json",
-                tags=tags,
-                params=shown,
-                show=watcher.show,
-                defer=_deferral(),
-            ) as tracker,
-            staged(outputs, state / "out") as twins,
-            _ray(root, name, alone),
-        ):
-            if code.refusal and _first_of_run(root, "git-refused"):
-                watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
-            if not alone:
-                check_storage(params.cluster.storage, root)
-            run_id = tracker.run_id() or "" if stage.registers else ""
-            began = time.monotonic()
-            work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
-            worked = time.monotonic() - began
-            record_outputs(root, params.pipeline.data, name, twins)
-            tracker.log_files(
-                *(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html"))
-            )
-    remove_tree(state, within=state.parent)
+        call = _Call(root, params, job, outputs, key, alone, Watcher(name))
+        if earlier is not None and earlier.is_tracked:
+            result = earlier
+            _publish(call, result)
+        else:
+            result = _tracked(call, earlier)
+    keep_only_result(state)
     clear_others(state)
-    watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
+    how = "without Ray" if alone else ""
+    if earlier is not None:
+        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result.ended))
+        how = f"computed before: dvc.lock does not name the result of {ended} yet"
+    call.watcher.done(time.monotonic() - started, result.work_s, how)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a stage."""
+
+    root: Path
+    params: Params
+    # without outputs and tags, which are added when temporary paths and the id of the run are known
+    job: Job
+    outputs: Mapping[str, Path]
+    # of the result
+    key: str
+    alone: bool
+    watcher: Watcher
+
+
+def _tracked(call: _Call, result: Result | None) -> Result:
+    """Compute a result, if there is none yet, and publish it, while MLflow follows."""
+    from components.registry.runs import track
+
+    root, params, job = call.root, call.params, call.job
+    code = checkout(root)
+    tags = run_tags(root, params, job.stage, code)
+    with (
+        call.watcher,
+        track(
+            root,
+            params.name,
+            job.stage,
+            run_token(),
+            job.journal.path,
+            job.state / "mlflow.json",
+            tags=tags,
+            params=_flat(job.params.model_dump(mode="json"), f"{job.stage}."),
+            show=call.watcher.show,
+            defer=_deferral(),
+        ) as tracker,
+    ):
+        if code.refusal and _first_of_run(root, "git-refused"):
+            call.watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
+        result = result or _compute(call, tags, tracker)
+        _publish(call, result)
+        files = call.outputs.values()
+        tracker.log_files(*(path for path in files if path.suffix in (".json", ".csv", ".html")))
+    result.mark_tracked()
+    return result
+
+
+def _earlier_result(
+    root: Path, params: Params, stage: str, state: Path
+) -> tuple[Result | None, str]:
+    """Return the result of an earlier run that `dvc.lock` does not name, and the key of results."""
+    if not os.environ.get("GRISTMILL_RUN"):
+        # A release is not made up from a result that DVC has seen already.
+        running = "" if STAGES[stage].registers else stage
+        drop_locked_results(root, params, running=running)
+    key = result_key(root, params, stage)
+    discard_scratch(state)
+    if _is_forced():
+        discard_result(state)
+    return find_result(state, key), key
+
+
+def _compute(call: _Call, tags: Mapping[str, str], tracker: Tracker) -> Result:
+    """Run the component of a stage, and keep what it wrote."""
+    from pipelines.in_process import execute_here
+    from pipelines.storage import check_storage
+
+    job, stage = call.job, STAGES[call.job.stage]
+    work = execute_here if call.alone else _run_as_task
+    with _ray(call.root, job.stage, call.alone):
+        if not call.alone:
+            check_storage(call.params.cluster.storage, call.root)
+        run_id = tracker.run_id() or "" if stage.registers else ""
+        twins = make_twins(job.state, call.outputs)
+        began = time.monotonic()
+        try:
+            work(replace(job, outputs=twins, tags={**tags, "run_id": run_id}))
+            seconds = time.monotonic() - began
+            return keep_result(job.state, call.key, call.root, call.outputs, seconds)
+        finally:
+            discard_scratch(job.state)
+
+
+def _publish(call: _Call, result: Result) -> None:
+    from pipelines.untracked import record_outputs
+
+    def record(twins: Mapping[str, Path]) -> None:
+        record_outputs(call.root, call.params.pipeline.data, call.job.stage, twins)
+
+    publish_result(result, call.outputs, record)
 
 
 def _job(
@@ -212,13 +305,37 @@ def run_token() -> str:
     given = os.environ.get("GRISTMILL_RUN")
     if given:
         return given
-    for parent in psutil.Process().parents():
-        try:
-            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
-                return f"dvc-{parent.pid}-{parent.create_time():.0f}"
-        except psutil.Error:
-            continue
+    dvc = _dvc_process()
+    if dvc is not None:
+        return f"dvc-{dvc.pid}-{dvc.create_time():.0f}"
     return f"stage-{os.getpid()}-{psutil.Process().create_time():.0f}"
+
+
+def _dvc_process() -> psutil.Process | None:
+    """Return the dvc process above this one."""
+    for parent in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
+                return parent
+    return None
+
+
+def _end_with_dvc() -> None:
+    """Have the kernel send SIGTERM to this process when the dvc that called it has ended."""
+    dvc = _dvc_process()
+    if dvc is not None and dvc.pid == os.getppid():
+        end_with_parent()
+
+
+def _is_forced() -> bool:
+    """Return whether a person told dvc to run stages that have not changed: `dvc repro -f`."""
+    dvc = _dvc_process()
+    with suppress(psutil.Error):
+        for word in dvc.cmdline() if dvc else ():
+            is_short = word.startswith("-") and not word.startswith("--")
+            if word == "--force" or (is_short and "f" in word):
+                return True
+    return False
 
 
 def _first_of_run(root: Path, name: str) -> bool:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from components.core.bundles import CARD
 from components.core.files import sha256
 from pipelines.cluster import describe
+from pipelines.results import is_only_result
 from pipelines.state import leftovers
 from pipelines.watch import console
 
@@ -48,6 +49,8 @@ def show_status(root: Path) -> None:
             f"mlflow    {len(unsent)} stages wait to be written there: the next stage does it, or gristmill mlflow catch-up"
         )
     for folder, size in leftovers(root):
+        if is_only_result(folder):
+            continue
         console.print(
             f"unfinished {folder.relative_to(root)} ({size / 1e6:.1f} MB): a run with the same data, params and code goes on there; gristmill clean-state discards it"
         )

@@ -104,6 +104,11 @@ class _DvcKnowledge:
         return content == digest or self.object(content).is_file()
 
 
+def is_cached(path: str) -> bool:
+    """Return whether DVC keeps the content of an output, named by its path below the data folder."""
+    return not path.endswith(".json") or path in CACHED_REPORTS
+
+
 def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path]) -> None:
     """Write down what a stage is about to publish: a rename changes neither size nor time.
 
@@ -183,7 +188,7 @@ def _untracked_of_stage(root: Path, data: str, stage: str, dvc: _DvcKnowledge) -
     verified: dict[str, Stat] = {}
     unknown: list[str] = []
     for path in STAGES[stage].outputs.values():
-        cached = not path.endswith(".json") or path in CACHED_REPORTS
+        cached = is_cached(path)
         for relative, file in _files_below(root / data / path, f"{data}/{path}"):
             try:
                 stat = _stat(file)

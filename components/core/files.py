@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -107,40 +107,3 @@ def sync_tree(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-
-
-@contextmanager
-def staged(targets: dict[str, Path], scratch: Path) -> Iterator[dict[str, Path]]:
-    """Give each target a temporary twin; on a clean exit they are synced and renamed into place, else nothing changes.
-
-    Args:
-        targets: name -> final path (file or folder).
-        scratch: a folder on the same file system, emptied before and after.
-    """
-    remove_tree(scratch, within=scratch.parent)
-    scratch.mkdir(parents=True)
-    twins = {name: scratch / name / path.name for name, path in targets.items()}
-    for twin in twins.values():
-        twin.parent.mkdir()
-    try:
-        yield twins
-        missing = [str(targets[name]) for name, twin in twins.items() if not twin.exists()]
-        if missing:
-            raise RuntimeError(f"the stage did not write {', '.join(missing)}")
-        sync_tree(scratch)
-        _publish([(twin, targets[name], scratch / f"{name}.old") for name, twin in twins.items()])
-    finally:
-        remove_tree(scratch, within=scratch.parent)
-
-
-def _publish(moves: list[tuple[Path, Path, Path]]) -> None:
-    """Rename each twin to its target, the old one aside; if one cannot be, all old ones come back."""
-    with ExitStack() as undo:
-        for twin, target, old in moves:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if os.path.lexists(target):
-                target.replace(old)
-                undo.callback(old.replace, target)
-            twin.replace(target)
-            undo.callback(target.replace, twin)
-        undo.pop_all()

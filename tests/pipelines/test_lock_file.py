@@ -1,0 +1,44 @@
+"""A dvc.lock that a kill has cut off comes back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.lock_file import restore_lock, save_lock
+from pipelines.params import load
+
+PARAMS = load(Path(__file__).resolve().parents[2] / "params.yaml")
+WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: a\n"
+
+
+@pytest.mark.parametrize("left", [0, 10, len(WHOLE) - 1])
+def test_a_lock_that_is_cut_off_comes_back(tmp_path: Path, left: int) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(WHOLE)
+    save_lock(tmp_path, PARAMS)
+    lock.write_text(WHOLE[:left])
+    # The copy of a stage that starts now would be half a lock: it stays as it is.
+    save_lock(tmp_path, PARAMS)
+    assert restore_lock(tmp_path, PARAMS)
+    assert lock.read_text() == WHOLE
+    assert not restore_lock(tmp_path, PARAMS)
+
+
+def test_a_lock_that_is_whole_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    assert not restore_lock(tmp_path, PARAMS)
+    lock.write_text(WHOLE)
+    save_lock(tmp_path, PARAMS)
+    lock.write_text(f"{WHOLE}<<<<<<< a merge of git\n")
+    assert not restore_lock(tmp_path, PARAMS)
+    assert "<<<" in lock.read_text()
+
+
+def test_without_a_copy_only_an_empty_lock_goes(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("a person's text")
+    assert not restore_lock(tmp_path, PARAMS) and lock.is_file()
+    lock.write_text("")
+    assert restore_lock(tmp_path, PARAMS) and not lock.exists()
