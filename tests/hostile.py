@@ -67,3 +67,8 @@ RAW = re.compile(
     "\u206a-\u206f\ufeff\u034f\u115f\u1160\u3164\uffa0\ufff9-\ufffb\ud800-\udfff\ue000-\uf8ff"
     "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
 )
+
+
+def raw_in(shown: str) -> re.Match[str] | None:
+    """Return the first character that must not be shown; tags within the flag are no data."""
+    return RAW.search(shown.replace(READABLE["flag"], ""))
