@@ -87,7 +87,7 @@ def message_lines(text: str) -> str:
     return _limited(terminal_lines(text[: _LONGEST + 1]), len(text))
 
 
-def markdown(text: str, width: int = 300) -> str:
+def markdown(text: str, width: int = 100) -> str:
     """Return a value as plain words in Markdown, also within a cell of a table.
 
     Character references are the one notation that CommonMark, GFM and Showdown, which MLflow's
