@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import typer
-from rich.markup import escape
 
 from components.core.errors import EnvironmentFault, InputError, ParamsError
+from pipelines.console import console
 from pipelines.failure import last_failure
 from pipelines.lock import only_one
 from pipelines.outputs import check_input_path
@@ -25,8 +24,8 @@ from pipelines.params import Params, load
 from pipelines.project import FRESH
 from pipelines.pull import pull_first
 from pipelines.summary import show_summary
+from pipelines.terminal import print_line
 from pipelines.untracked import check_untracked
-from pipelines.watch import console
 
 _PATIENCE_S = 5.0
 # A run of nothing new has ended by then.
@@ -103,7 +102,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             if code == 130
             else " in DVC itself, which says above what to mend"
         )
-        typer.secho(
+        print_line(
             f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True
         )
         return (
@@ -115,7 +114,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         )
     show_summary(root, params, again)
     close(time.monotonic() - started)
-    console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
+    console.print(f"{again} took {time.monotonic() - started:.1f} s", style="dim")
     return 0
 
 
@@ -198,7 +197,7 @@ def _write_to_mlflow(root: Path) -> None:
     try:
         catch_up(root)
     except Exception as error:  # results never depend on MLflow
-        typer.secho(
+        print_line(
             f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.",
             err=True,
         )
