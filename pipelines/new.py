@@ -415,7 +415,7 @@ def _readme(draft: _Draft) -> str:
     return f"""# Pipeline {name}
 
 - Task: `{draft.task}`
-- Source: {escapes.markdown(draft.source.path, 400)}
+- Source: {escapes.markdown_code(draft.source.path)}
 
 Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
 `dvc.yaml` is a copy of the project's: edit `params.yaml` alone.

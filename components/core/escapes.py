@@ -35,6 +35,7 @@ _FLAG = re.compile(
     "(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)"
     "\U000e007f)"
 )
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _SPACES = re.compile(r"(?:\r\n|[ \t\n])+")
 # Characters of one log line or message.
 _LONGEST = 20_000
@@ -79,7 +80,7 @@ def one_line(text: str, width: int = 60) -> str:
 
 def log_line(text: str) -> str:
     """Return a message as one line of a log: no line break in it forges another one."""
-    return _limited(terminal(text[: _LONGEST + 1]), len(text))
+    return _limited(_line(text[: _LONGEST + 1]), len(text))
 
 
 def message_lines(text: str) -> str:
@@ -95,6 +96,18 @@ def markdown(text: str, width: int = 100) -> str:
     between backticks: do not put the result there.
     """
     return _MARKDOWN.sub(_reference, one_line(text, width))
+
+
+def markdown_code(text: str) -> str:
+    """Return a value as code in Markdown, such as a path; not for a cell of a table.
+
+    A span of code ends at as many backticks as it began with.
+    """
+    code = log_line(text)
+    runs = [len(run) for run in re.findall(r"`+", code)]
+    fence = "`" * (max(runs, default=0) + 1)
+    space = " " if runs else ""
+    return f"{fence}{space}{code}{space}{fence}"
 
 
 def html(text: str) -> str:
@@ -187,6 +200,8 @@ def _spelled(text: str) -> str:
 
 
 def _code(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
     code = ord(character)
     if code < 0x100:
         return f"\\x{code:02x}"

@@ -13,6 +13,7 @@ const SEEN = [
 const UNSEEN = `[\\p{C}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}]|(?<=${MARK}{4})${MARK}`;
 const CHARACTERS = new RegExp(`(${SEEN})|${UNSEEN}`, "gu");
 function spelled(character) {
+  if (character === "\r") return "\\r";
   const code = character.codePointAt(0);
   const [letter, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
   return "\\" + letter + code.toString(16).padStart(digits, "0");

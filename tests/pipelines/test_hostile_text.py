@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from components.core.bundles import Card, write_bundle
-from components.core.errors import GristmillError
+from components.core.errors import GristmillError, InputError
+from components.core.job import Journal
+from components.ingest.files import list_source
+from components.ingest.params import Files
 from components.monitor.feedback import Box, Label
 from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate, GateParams, as_rows
@@ -211,6 +214,24 @@ def test_a_new_pipeline_from_hostile_names_is_described_as_text(
         written = (project / "pipelines" / "mine" / name).read_text(encoding="utf-8")
         assert not raw_in(written), ascii(written)
     assert "[nope].csv" in command("new", "other", *words)
+
+
+def test_file_names_in_another_encoding_are_refused_by_name(tmp_path: Path) -> None:
+    for label in ("好评", "差评"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.txt").write_text("a room with a view")
+    (tmp_path / "差评").rename(tmp_path / os.fsdecode("差评".encode("gbk")))
+    with pytest.raises(InputError) as caught:
+        list_source(Files(kind="files", path=str(tmp_path)), tmp_path)
+    assert "1 of 2 files have names that are not UTF-8, such as \\udcb2" in caught.value.what
+
+
+def test_a_journal_takes_any_text(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for text in TEXTS.values():
+        journal.say(text)
+    lines = journal.path.read_text(encoding="utf-8").split("\n")[:-1]
+    assert [json.loads(line)["text"] for line in lines] == list(TEXTS.values())
 
 
 @pytest.mark.parametrize("name", TEXTS)

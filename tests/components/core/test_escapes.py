@@ -10,6 +10,7 @@ import unicodedata
 from xml.etree import ElementTree as ET
 
 import pytest
+from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 from components.core import escapes
@@ -70,7 +71,7 @@ def test_a_message_has_a_limit() -> None:
 
 def test_no_line_break_forges_a_line_of_a_log() -> None:
     assert escapes.log_line("user\n12:00:00 approved by root") == (
-        r"user\x0a12:00:00 approved by root"
+        r"user\n12:00:00 approved by root"
     )
 
 
@@ -88,6 +89,15 @@ def test_markdown_says_what_the_text_said() -> None:
         assert html.unescape(escapes.markdown(HOSTILE[name], 300)) == HOSTILE[name]
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_code_in_markdown_is_one_span(name: str) -> None:
+    shown = escapes.markdown_code(HOSTILE[name])
+    assert not raw_in(shown)
+    tokens = MarkdownIt("commonmark").parseInline(f"Source: {shown}")[0].children
+    assert tokens is not None
+    assert [token.type for token in tokens] == ["text", "code_inline"]
+
+
 def test_html_is_text() -> None:
     assert escapes.html("<b>\n'\"&\x1b") == "&lt;b&gt;\n&#x27;&quot;&amp;\\x1b"
 
@@ -101,7 +111,7 @@ def test_a_label_of_a_plot_is_xml() -> None:
 
 def test_chat_mentions_nobody() -> None:
     assert escapes.chat("<!channel> & <http://evil|x>\nb") == (
-        r"&lt;!channel&gt; &amp; &lt;http://evil|x&gt;\x0ab"
+        r"&lt;!channel&gt; &amp; &lt;http://evil|x&gt;\nb"
     )
 
 
