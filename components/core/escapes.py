@@ -115,6 +115,14 @@ def html(text: str) -> str:
     return _html.escape(terminal_lines(text))
 
 
+def script(text: str) -> str:
+    """Return a value that another program copies into a script element as a JSON string.
+
+    `dvc plots show` does so. JSON does not escape what ends the element, such as `</script>`.
+    """
+    return re.sub(r"<(?=[/!s])", r"<\\", terminal(text), flags=re.IGNORECASE)
+
+
 def svg(text: str) -> str:
     """Return a label of a plot: XML forbids most control characters, even as references.
 

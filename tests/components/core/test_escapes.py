@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import shlex
 import sys
 import unicodedata
@@ -100,6 +101,14 @@ def test_code_in_markdown_is_one_span(name: str) -> None:
 
 def test_html_is_text() -> None:
     assert escapes.html("<b>\n'\"&\x1b") == "&lt;b&gt;\n&#x27;&quot;&amp;\\x1b"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_value_ends_a_script(name: str) -> None:
+    for text in (HOSTILE[name], f"</script>{HOSTILE[name]}<!-- <SCRIPT </ScRiPt>"):
+        shown = json.dumps(escapes.script(text))
+        assert not re.search(r"</|<!|<script", shown, re.IGNORECASE) and not raw_in(shown)
+    assert escapes.script("a < b, <b>c") == "a < b, <b>c"
 
 
 def test_a_label_of_a_plot_is_xml() -> None:
