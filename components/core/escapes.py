@@ -83,6 +83,14 @@ def log_line(text: str) -> str:
     return _limited(_line(text[: _LONGEST + 1]), len(text))
 
 
+def log_block(text: str) -> str:
+    """Return a message of several lines for a log, such as a traceback.
+
+    The lines after the first are indented, so that none of them looks like a message.
+    """
+    return message_lines(text).replace("\n", "\n    ")
+
+
 def message_lines(text: str) -> str:
     """Return a message of several lines, limited as log lines are."""
     return _limited(terminal_lines(text[: _LONGEST + 1]), len(text))

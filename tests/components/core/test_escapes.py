@@ -19,7 +19,7 @@ from components.core.errors import InputError
 from tests.hostile import HOSTILE, READABLE, raw_in
 
 LINES = [escapes.terminal, escapes.one_line, escapes.log_line, escapes.markdown, escapes.chat]
-BLOCKS = [escapes.terminal_lines, escapes.message_lines, escapes.html]
+BLOCKS = [escapes.terminal_lines, escapes.message_lines, escapes.log_block, escapes.html]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
