@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
 from pathlib import Path
 
-from rich.markup import escape
-
 from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
@@ -20,13 +18,13 @@ from components.registry.reader import look
 from components.registry.retrains import DONE, Retrain, record, retrains, settled
 from components.registry.store import home
 from pipelines import isolate
+from pipelines.console import console
 from pipelines.inputs import made_with
 from pipelines.ledger import champion, now
 from pipelines.params import Params
-from pipelines.watch import console
 
 RUN = "gristmill run"  # the trigger of such a record
-_UNKNOWN = "[dim]gristmill retrain will not know of this run: {}[/dim]"
+_UNKNOWN = "gristmill retrain will not know of this run: {}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Account:
             if made.outcome in DONE and not settled(retrains(shelf) if shelf else [], made.inputs):
                 record(self.root, self.params.name, made)
         except GristmillError as error:
-            console.print(_UNKNOWN.format(escape(error.what)))
+            console.print(_UNKNOWN.format(error.what), style="dim")
 
     def _ended(self, seconds: float) -> Retrain:
         data = self.root / self.params.pipeline.data
@@ -111,7 +109,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
             )
     except GristmillError as error:
         why = error.what
-        return lambda _: console.print(_UNKNOWN.format(escape(why)))
+        return lambda _: console.print(_UNKNOWN.format(why), style="dim")
     return Account(root, params, made, found, _served(root, params)).close
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.markup import escape
 
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
@@ -26,13 +25,14 @@ from pipelines.batch_input import Asked, asked, count_rows, kind_of, pieces
 from pipelines.batch_output import check_holds, column_names, join
 from pipelines.batch_worker import ANSWER, Model, Piece, first_queries, score
 from pipelines.cluster import attached
+from pipelines.console import console
 from pipelines.lock import only_one
 from pipelines.outputs import path_mistake
 from pipelines.params import load
 from pipelines.run import files_of
 from pipelines.service import released
 from pipelines.state import BATCH, note
-from pipelines.watch import Watcher, console
+from pipelines.watch import Watcher
 
 if TYPE_CHECKING:
     from components.serve.params import ServeParams
@@ -152,9 +152,7 @@ def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: fl
     )
     rate = f", {new / made.seconds:,.0f} rows/s while scoring" if new else ""
     before = f", {made.kept:,} of them earlier" if made.kept else ""
-    console.print(
-        f"{made.rows:,} rows{before}{without} by {escape(model)} in {seconds:.1f} s{rate}: {escape(str(out))}"
-    )
+    console.print(f"{made.rows:,} rows{before}{without} by {model} in {seconds:.1f} s{rate}: {out}")
 
 
 @dataclass

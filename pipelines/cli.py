@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
+from components.core import escapes
 from components.core.errors import GristmillError, InputError
 from pipelines import feedback, interrupt, review
 from pipelines.disk import disk_fault
@@ -17,12 +21,42 @@ from pipelines.home import named_user, usable_home
 from pipelines.keys import keys_app
 from pipelines.names import Name, Pipeline, choose_pipeline, split_name
 from pipelines.outputs import pipeline_names
-from pipelines.printable import printable_lines
 from pipelines.project import FRESH, root, task_ids
-from pipelines.terminal import print_anything
+from pipelines.terminal import (
+    print_anything,
+    print_crash,
+    print_error,
+    print_line,
+    print_verbatim,
+)
 from pipelines.tracking import app as tracking
 
+
+class EscapedGroup(TyperGroup):
+    """The commands. What Typer says of a wrong word quotes it, and a shell's `*` gives any name."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Return the context of a call."""
+        with _escaped_usage():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with _escaped_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _escaped_usage() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        error.message = escapes.log_line(error.message)
+        raise
+
+
 app = typer.Typer(
+    cls=EscapedGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -153,7 +187,7 @@ def schedule(
     if print_ is not None:
         from pipelines.timers import show
 
-        typer.echo(show(print_, root(), name, times, on_drift), nl=False)
+        print_verbatim(show(print_, root(), name, times, on_drift))
         return
     from pipelines.schedule import keep_watch
 
@@ -164,7 +198,7 @@ def schedule(
 def tasks() -> None:
     """List the tasks that a pipeline can have."""
     for name, what in task_ids().items():
-        typer.echo(f"{name}: {what}")
+        print_line(f"{name}: {what}")
 
 
 @app.command()
@@ -212,7 +246,7 @@ def new(
     )
     wizard = Wizard() if is_interactive() and not yes else None
     for line in create(root(), name, task, data, options=options, wizard=wizard):
-        typer.echo(line)
+        print_line(line)
 
 
 @app.command()
@@ -220,7 +254,7 @@ def up() -> None:
     """Start a local Ray that stays until `gristmill down`."""
     from pipelines.cluster import start
 
-    typer.echo(f"Ray runs at {start(root(), None).address}; gristmill down ends it")
+    print_line(f"Ray runs at {start(root(), None).address}; gristmill down ends it")
 
 
 @app.command()
@@ -228,7 +262,7 @@ def down() -> None:
     """Stop the local Ray of this project."""
     from pipelines.cluster import stop
 
-    typer.echo("Ray is stopped" if stop(root()) else "no Ray of this project runs")
+    print_line("Ray is stopped" if stop(root()) else "no Ray of this project runs")
 
 
 @app.command()
@@ -362,12 +396,13 @@ def clean_state() -> None:
     from pipelines.state import discard_leftovers
 
     for line in discard_leftovers(root()):
-        typer.echo(line)
+        print_line(line)
 
 
 def main() -> None:
     """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
     print_anything()
+    sys.excepthook = print_crash
     named_user()
     usable_home(root())
     interrupt.install()
@@ -409,10 +444,8 @@ def fail(error: GristmillError) -> NoReturn:
     except OSError:
         # What cannot be printed is dropped, or the interpreter would stumble over it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # File names and columns that it names may hold sequences that a terminal obeys.
-    message = printable_lines(f"error: {error}")
     with suppress(OSError):
-        typer.secho(message, fg="red" if sys.stderr.isatty() else None, err=True)
+        print_error(error)
     raise SystemExit(error.exit_code) from None
 
 

@@ -100,9 +100,9 @@ def examine(root: Path) -> list[Finding]:
 
 def render(findings: Sequence[Finding]) -> int:
     """Print the findings as a table. Returns the exit code: 4 when any is bad, else 0."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from pipelines.console import ValueConsole, styled
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -110,12 +110,10 @@ def render(findings: Sequence[Finding]) -> int:
     table.add_column(overflow="fold")
     styles = {"ok": "green", "warn": "yellow", "bad": "bold red"}
     for finding in findings:
-        table.add_row(
-            Text(finding.ok, styles[finding.ok]),
-            finding.name,
-            Text(finding.detail + (f"\n-> {finding.remedy}" if finding.remedy else "")),
-        )
-    Console().print(table)
+        table.add_row(styled((finding.ok, styles[finding.ok])), finding.name, finding.detail)
+        if finding.remedy:
+            table.add_row("", "", f"-> {finding.remedy}")
+    ValueConsole().print(table)
     return 4 if any(finding.ok == "bad" for finding in findings) else 0
 
 

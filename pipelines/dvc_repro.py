@@ -7,15 +7,20 @@ outputs of another because it was copied, would stop all pipelines.
 from __future__ import annotations
 
 import io
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from components.core import escapes
 from components.core.files import write_atomic
 
 _FILE = "dvc.yaml"
 _LOCK = "dvc.lock"
+# The colors that DVC gives its own words.
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def is_foreign(root: Path, target: Path, path: Path) -> bool:
@@ -74,6 +79,35 @@ def dump_locks_whole() -> None:
     _common._dump_data = dump_whole
 
 
+class EscapedRecord(logging.LogRecord):
+    """A message of DVC: it quotes names of files, stages and outputs as they are."""
+
+    def getMessage(self) -> str:
+        """Return the message as a terminal may show it."""
+        return escaped(super().getMessage())
+
+
+def escaped(text: str) -> str:
+    """Return a text of DVC without its colors, and with nothing else that a terminal obeys."""
+    return escapes.terminal_lines(_COLOR.sub("", text))
+
+
+def escape_output() -> None:
+    """Have DVC in this process escape what it prints: messages, causes of errors and hints."""
+    from dvc import logger
+    from dvc.ui import Console
+
+    causes: Callable[[BaseException], Iterator[str]] = logger._iter_causes
+    write: Callable[..., None] = Console.write
+
+    def write_escaped(console: Console, *objects: object, **options: Any) -> None:
+        write(console, *[escaped(str(each)) for each in objects], **options)
+
+    logging.setLogRecordFactory(EscapedRecord)
+    logger._iter_causes = lambda error: (escaped(cause) for cause in causes(error))
+    Console.write = write_escaped
+
+
 def main() -> None:
     """Run `dvc` with the arguments of this process; the last is the pipeline's dvc.yaml."""
     from dvc.cli import main as dvc
@@ -81,6 +115,7 @@ def main() -> None:
     root = Path.cwd()
     restrict(root, root / sys.argv[-1])
     dump_locks_whole()
+    escape_output()
     sys.exit(dvc(sys.argv[1:]))
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.core import escapes
 from components.core.errors import InputError
 from components.monitor.feedback import Box, Key, Label
 from pipelines.lock import only_one
 from pipelines.names import Name, Pipeline, choose_pipeline
 from pipelines.outputs import pipeline_names
 from pipelines.project import root
+from pipelines.terminal import print_line
 
 if TYPE_CHECKING:
     from pipelines.params import Params
@@ -35,6 +37,8 @@ Which = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
 _SHORT = 12
+# Columns of a text in the list; a client may send a long one.
+_LONGEST_CELL = 200
 
 
 @feedback_app.command("list")
@@ -43,15 +47,14 @@ def list_(
 ) -> None:
     """What waits for review, the oldest first."""
     from rich.table import Table
-    from rich.text import Text
 
-    from pipelines.watch import console
+    from pipelines.console import console, styled
 
     params, box = _open(choose_pipeline(root(), name, pipeline))
     with _reviewing(params, box):
         waiting = box.waiting()
     if not waiting:
-        typer.echo("no label waits for review")
+        print_line("no label waits for review")
         return
     table = Table(box=None, pad_edge=False)
     for name in ("answer", "came (UTC)", "version", "answered", "label", "text"):
@@ -68,10 +71,10 @@ def list_(
         table.add_row(
             _name(each),
             came,
-            each.version,
-            Text(f"{each.prediction}{sure}"),
-            Text(each.label, style),
-            Text(shown[:200]),
+            escapes.one_line(each.version),
+            escapes.one_line(each.prediction, _LONGEST_CELL) + sure,
+            styled((escapes.one_line(each.label, _LONGEST_CELL), style)),
+            escapes.one_line(shown, _LONGEST_CELL),
         )
     console.print(table)
     other = sum(each.label != each.prediction for each in waiting)
@@ -101,7 +104,7 @@ def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
         _write(path.with_name(f".{path.name}"), [_record(params, each) for each in labels])
         box.decide([each.key for each in labels], "accepted", by)
         _finish(params, box)
-    typer.echo(f"{len(labels)} accepted by {by}: {path.relative_to(root())}")
+    print_line(f"{len(labels)} accepted by {by}: {path.relative_to(root())}")
 
 
 @feedback_app.command()
@@ -112,7 +115,7 @@ def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
     with _reviewing(params, box):
         labels = _chosen(box.waiting(), ids, all_)
         box.decide([each.key for each in labels], "rejected", by)
-    typer.echo(f"{len(labels)} rejected by {by}")
+    print_line(f"{len(labels)} rejected by {by}")
 
 
 def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:

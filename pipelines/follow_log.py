@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
+from pipelines.terminal import print_line
 
 _POLL_S = 0.2
 _RUNNING = re.compile(rb"^Running stage '(?:.*:)?([a-z]+)'")
@@ -45,7 +45,7 @@ def follow(
             over = process.poll() is not None
             *lines, rest = (rest + stream.read()).split(b"\n")
             for line in [*lines, *([rest] if over and rest else [])]:
-                typer.echo(line.decode("utf-8", "replace"))
+                print_line(line.decode("utf-8", "replace"))
                 if found := _ERROR.match(line):
                     error = error or found[1].decode("utf-8", "replace")[:_LONGEST]
                 if found := _RUNNING.match(line):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 from pathlib import Path
+
+from pipelines.terminal import print_line
 
 
 def named_user() -> None:
@@ -31,7 +32,7 @@ def usable_home(root: Path) -> None:
     try:
         instead.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"! HOME is {home}, which this user may not read; {error}", file=sys.stderr)
+        print_line(f"! HOME is {home}, which this user may not read; {error}", err=True)
         return
     os.environ["HOME"] = str(instead)
-    print(f"! HOME is {home}, which this user may not read: using {instead}", file=sys.stderr)
+    print_line(f"! HOME is {home}, which this user may not read: using {instead}", err=True)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import psutil
 
-from pipelines.printable import printable_lines
+from components.core.escapes import log_line
 
 EXIT_CODE = 130
 # Seconds to tidy up. Code in C, such as a long matrix product, does not see a signal in time.
@@ -60,7 +60,7 @@ def tell() -> None:
     if os.environ.get("GRISTMILL_RUN"):
         return
     command = _resume[0] if _resume else shlex.join(["gristmill", *sys.argv[1:]])[:_LONGEST]
-    text = printable_lines(f"stopped; what was finished is kept. To go on: {command}")
+    text = log_line(f"stopped; what was finished is kept. To go on: {command}")
     with suppress(OSError):
         os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="replace"))
 

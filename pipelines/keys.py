@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.project import root
+from pipelines.terminal import print_line, print_verbatim
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
 Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
@@ -28,11 +29,11 @@ def add(name: Name) -> None:
 
     path = _file()
     secret = keys.add(path, name)
-    typer.echo(
+    print_line(
         f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:",
         err=True,
     )
-    typer.echo(secret)
+    print_verbatim(secret)
 
 
 @keys_app.command("list")
@@ -42,9 +43,9 @@ def list_keys() -> None:
 
     found = keys.read(_file())
     for key in found:
-        typer.echo(f"{key.created}  {key.name}")
+        print_line(f"{key.created}  {key.name}")
     if not found:
-        typer.echo("there are no keys: gristmill keys add NAME", err=True)
+        print_line("there are no keys: gristmill keys add NAME", err=True)
 
 
 @keys_app.command()
@@ -53,7 +54,7 @@ def remove(name: Name) -> None:
     from components.serve import keys
 
     keys.remove(_file(), name)
-    typer.echo(f"removed {name}", err=True)
+    print_line(f"removed {name}", err=True)
 
 
 def _file() -> Path:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL
 
-import typer
-
 from components.core.errors import EnvironmentFault
 from components.core.files import to_json, write_atomic
 from components.registry.reader import look
@@ -19,6 +17,7 @@ from components.registry.retrains import Retrain, record
 from pipelines import cluster
 from pipelines.isolate import place
 from pipelines.processes import Identity, alive, family, send, wait_until
+from pipelines.terminal import print_line
 
 _GRACE_S = 10.0
 
@@ -71,13 +70,13 @@ class Ledger:
                     Retrain.read(json.loads(path.read_text(encoding="utf-8"))),
                 )
             except EnvironmentFault as fault:
-                typer.echo(
+                print_line(
                     f"the record of this retrain waits in {path.parent}: {fault.what}", err=True
                 )
                 return
             except Exception as fault:  # the registry does answer: it is so for ever, and must not hold up those behind it
                 path.replace(path.with_suffix(".refused"))
-                typer.echo(
+                print_line(
                     f"the registry does not take the record {path.with_suffix('.refused')}: {fault}",
                     err=True,
                 )

@@ -244,12 +244,11 @@ class Watchman(threading.Thread):
 
 def show(root: Path, params: Params) -> int:
     """Look, and print a table. Returns the exit code: 5 where the latest window of inputs or of labels had drifted, else 0."""
-    from rich.markup import escape
     from rich.table import Table
 
-    from pipelines.watch import console
+    from pipelines.console import console, styled
 
-    told = look(root, params, lambda text: console.print(escape(text), soft_wrap=True))
+    told = look(root, params, lambda text: console.print(text, soft_wrap=True))
     what = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}
     for kind, title in what.items():
         waits, size = told["waiting"][kind]
@@ -265,17 +264,17 @@ def show(root: Path, params: Params) -> int:
                 name, justify="right" if name in ("rows", "p (Holm)") else "left", overflow="fold"
             )
         for each in latest["findings"]:
-            mark = "[bold red]drift[/bold red]" if each["drifted"] else "[green]as before[/green]"
+            mark = ("drift", "bold red") if each["drifted"] else ("as before", "green")
             table.add_row(
-                escape(each["field"]),
+                each["field"],
                 f"{each['rows']:,}",
-                escape(each["change"]),
+                each["change"],
                 f"{each['adjusted']:.2g}",
-                mark,
+                styled(mark),
             )
-        console.print(
-            f"[bold]{title}[/bold], window that ended {latest['when']}, level {latest['level']:g}; {waits} of {size} answers of the next"
-        )
+        window = f", window that ended {latest['when']}, level {latest['level']:g}"
+        next_window = f"; {waits} of {size} answers of the next"
+        console.print(styled((title, "bold"), window, next_window))
         console.print(table)
     drifted = [field for kind in what for field in told.get(kind, {}).get("drift", [])]
     said = (
@@ -286,6 +285,6 @@ def show(root: Path, params: Params) -> int:
         else "not enough was asked yet"
     )
     console.print(
-        f"{escape(params.name)} version {told['version']}: {escape(said)}; {told['windows']} windows so far, {told['alarms']} with an alarm"
+        f"{params.name} version {told['version']}: {said}; {told['windows']} windows so far, {told['alarms']} with an alarm"
     )
     return DRIFTED if drifted else 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from components.core import escapes
 from components.core.errors import EnvironmentFault
 from components.monitor.drift import Finding
 from pipelines.notify import post
@@ -51,7 +52,7 @@ def tell(
             f"{field} ({change})" for field, change in changes.items()
         )
         message = {
-            "text": text,
+            "text": escapes.chat(text),
             "event": "drift",
             "pipeline": params.name,
             "version": version,

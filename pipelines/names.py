@@ -14,6 +14,7 @@ import typer
 from components.core.errors import GristmillError, InputError
 from components.registry.reader import look
 from pipelines.outputs import pipeline_names
+from pipelines.terminal import print_line
 
 DEFAULT = "default"
 Name = Annotated[
@@ -54,7 +55,7 @@ def choose_pipeline(
         return explicit
     others = other_champions(root, DEFAULT) if needs_model else []
     if others:
-        typer.echo(
+        print_line(
             f"pipeline {DEFAULT} was taken; {', '.join(others)} "
             f"{'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean "
             "another",

@@ -13,7 +13,9 @@ from typing import Any
 
 import psutil
 
+from components.core import escapes
 from components.core.errors import GristmillError, InputError, ParamsError
+from components.core.escapes import one_line
 from components.core.files import remove_tree
 from components.core.params import validate
 from components.ingest import files
@@ -44,7 +46,6 @@ from pipelines.new_options import label_map, parse_settings
 from pipelines.outputs import check_input_path, check_new_outputs
 from pipelines.own_params import OwnParams, check_task, render, start
 from pipelines.params import load, section_model
-from pipelines.printable import one_line, printable
 from pipelines.wizard import Wizard
 
 RESERVED = (
@@ -154,7 +155,7 @@ def create(
     return [
         *lines,
         f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
-        printable(f"the data stay at {draft.source.path}"),
+        f"the data stay at {draft.source.path}",
         f"next: gristmill run {name}",
     ]
 
@@ -483,7 +484,7 @@ def _readme(draft: _Draft) -> str:
     return f"""# Pipeline {name}
 
 - Task: `{draft.task}`
-- Source: `{printable(draft.source.path)}`
+- Source: {escapes.markdown_code(draft.source.path)}
 
 Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
 `dvc.yaml` is a copy of the project's: edit `params.yaml` alone.

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-import typer
-
+from components.core import escapes
 from components.registry.retrains import Retrain
+from pipelines.terminal import print_line
 
 _PATIENCE_S = 10.0
 
@@ -34,9 +34,10 @@ def tell(url: str | None, pipeline: str, made: Retrain) -> bool:
         + (f", version {made.version}" if made.version else "")
         + (f" ({made.detail})" if made.detail else "")
     )
-    trouble = post(url, {"text": text, "pipeline": pipeline, **asdict(made)})
+    message = {"text": escapes.chat(text), "pipeline": pipeline, **asdict(made)}
+    trouble = post(url, message)
     if trouble:
-        typer.echo(
+        print_line(
             f"the webhook at {urlsplit(url).hostname} did not take the message ({trouble}); the record is in gristmill history",
             err=True,
         )

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.core.errors import ParamsError
+from components.core.escapes import one_line
 from components.core.params import read_yaml, validate
 from components.tasks import base
 from components.tasks.base import Setting
 from pipelines.params import tree_model
-from pipelines.printable import one_line
 from pipelines.yaml_text import scalar
 
 _WIDTH = 100

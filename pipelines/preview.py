@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from components.core.escapes import one_line, terminal
 from components.ingest.rows import RefusedRow, show
 from components.ingest.sample import SourceColumns
 from components.tasks.base import Setting
+from pipelines.console import ValueConsole
 from pipelines.dry_clean import DryClean
 from pipelines.intake import ROWS, Intake
-from pipelines.printable import one_line, printable
 
 _CELL = 60
 _COLUMNS = 30
@@ -151,32 +152,20 @@ def _value(value: object) -> str:
 
 def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Return a line for each name and value."""
-    return [f"  {printable(name)}: {one_line(value, 400)}" for name, value in pairs]
+    return [f"  {terminal(name)}: {one_line(value, 400)}" for name, value in pairs]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table as lines. What a cell holds is no markup."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     drawn = Table(box=box.SIMPLE)
     for index, name in enumerate(header):
         # The first column holds names, which must stay whole to be of use.
-        drawn.add_column(Text(_cell(name)), no_wrap=not index, overflow="fold")
+        drawn.add_column(one_line(name, _CELL), no_wrap=not index, overflow="fold")
     for row in rows:
-        drawn.add_row(*[Text(_cell(cell)) for cell in row])
+        drawn.add_row(*[one_line(cell, _CELL) for cell in row])
     written = io.StringIO()
-    Console(file=written, width=100, color_system=None).print(drawn)
+    ValueConsole(file=written, width=100, color_system=None).print(drawn)
     return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]
-
-
-def _cell(text: str) -> str:
-    """Return a text that is no wider than a cell; a Han character takes two columns."""
-    from rich.cells import cell_len, set_cell_size
-
-    line = one_line(text, _CELL)
-    if cell_len(line) <= _CELL:
-        return line
-    return set_cell_size(line, _CELL - 1).rstrip() + "…"

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from hashlib import sha256 as digest_of
 from pathlib import Path
 
-import typer
-
 from components.core.errors import EnvironmentFault, ParamsError
 from components.ingest.params import IngestParams, Sql
 from components.ingest.pull import Pulled, pull
 from components.registry.store import home
 from pipelines.lock import only_one, this_command
 from pipelines.params import Params
+from pipelines.terminal import print_line
 
 
 def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
@@ -31,7 +30,7 @@ def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
             remedy="set it to sql, with url, table and cursor",
         )
     if not made.new:
-        typer.echo(f"nothing new: {made.mark.rows:,} rows are there, up to {made.mark.value}")
+        print_line(f"nothing new: {made.mark.rows:,} rows are there, up to {made.mark.value}")
 
 
 def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled | None:
@@ -50,7 +49,7 @@ def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled
     with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
         made = pull(source, root, from_scratch)
     if made.new:
-        typer.echo(
+        print_line(
             f"pulled {made.new:,} new rows into {source.path}: {made.mark.rows:,} rows, {source.cursor} up to {made.mark.value}"
         )
     return made

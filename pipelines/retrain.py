@@ -13,8 +13,6 @@ from hashlib import sha256 as digest_of
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import sha256, write_atomic
 from components.core.tables import MANIFEST
@@ -34,6 +32,7 @@ from pipelines.pull import pull_first
 from pipelines.run import files_of
 from pipelines.stages import REPORT
 from pipelines.summary import kept_report, review_command
+from pipelines.terminal import print_line
 
 _NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
 
@@ -57,7 +56,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
         ledger = Ledger(root, name)
         if killed := ledger.settle():
-            typer.echo(
+            print_line(
                 f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
             )
             notify.tell(params.retrain.webhook, name, killed)
@@ -85,18 +84,18 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
             pull_first(root, params)
             made, found, left_out = made_with(root, params, made)
             if before := settled(past, made.inputs):
-                typer.echo(
+                print_line(
                     _NOTHING.format(what=_kind(before), began=before.began, outcome=before.outcome)
                 )
                 return 0
             if left_out:
-                typer.echo(
+                print_line(
                     f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}"
                 )
             if (last := last_done(past)) and not accept_source:
                 _check_source(params, last, made)
             if first:
-                typer.echo(
+                print_line(
                     f"pipeline {name} has no model yet: this retrain trains from nothing, and there is no champion to compare with"
                 )
             isolate.check_room(root, params, found.bytes)
@@ -161,7 +160,7 @@ def _run(
     """The pipeline in the copy, and its record."""
     plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
     copy, there = isolate.make(root, params, made.commit, plan, split, feedback)
-    typer.echo(
+    print_line(
         f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}"
     )
     done = _in_copy(copy, params.name, ledger, made)
@@ -174,11 +173,11 @@ def _run(
     ledger.close(made)
     if made.outcome in DONE:
         isolate.remove(copy)
-    typer.echo(told(params.name, made))
+    print_line(told(params.name, made))
     if report:
-        typer.echo(f"report {report}")
+        print_line(f"report {report}")
     if made.version and made.outcome in ("waiting", "refused", "rejected"):
-        typer.echo(f"next: {review_command(params.name, made.version)}")
+        print_line(f"next: {review_command(params.name, made.version)}")
     notify.tell(params.retrain.webhook, params.name, made)
     return 0 if made.outcome in DONE else done.code if done.code > 0 else EnvironmentFault.exit_code
 
@@ -201,7 +200,7 @@ def keep_report(root: Path, copy: Path, params: Params, made: Retrain) -> str | 
             relative = f"{relative.removesuffix('.html')}-{made.id}.html"
         write_atomic(root / relative, content)
     except (OSError, EnvironmentFault) as error:
-        typer.echo(f"the report could not be kept: {error}", err=True)
+        print_line(f"the report could not be kept: {error}", err=True)
         return None
     return relative
 
@@ -293,7 +292,7 @@ def _refused(
     try:
         ledger.close(made)
     except EnvironmentFault as fault:  # the error itself is told all the same
-        typer.echo(f"this could not be recorded: {fault.what}", err=True)
+        print_line(f"this could not be recorded: {fault.what}", err=True)
     notify.tell(params.retrain.webhook, params.name, made)
 
 

@@ -16,6 +16,7 @@ from pipelines.names import (
     version_number,
 )
 from pipelines.project import root
+from pipelines.terminal import print_line
 
 if TYPE_CHECKING:
     from components.registry.gates import GateParams
@@ -176,7 +177,7 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
         load(path, shown=path.relative_to(root()).as_posix()).sections["registry"].gates  # type: ignore[attr-defined]
     )
     for made in pick_up(root(), pipeline, limits):
-        typer.echo(
+        print_line(
             f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})"
         )
     shelf = look(root(), pipeline)
@@ -193,10 +194,10 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
 def _tell(made: Release, pipeline: str) -> None:
     before = f"version {made.before}" if made.before else "none"
     if made.decision == "rejected":
-        typer.echo(
+        print_line(
             f"version {made.version} of {pipeline} is rejected by {made.who}; champion stays {before}"
         )
     else:
-        typer.echo(
+        print_line(
             f"version {made.version} of {pipeline} is champion now ({made.decision} by {made.who}); before: {before}"
         )

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.text import Text
 
 from components.core.errors import InputError
@@ -15,8 +14,8 @@ from components.registry.cases import Cases
 from components.registry.gates import Gate, GateParams, Rival, judge_champion
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.versions import BUNDLE, cases_of
+from pipelines.console import console, styled
 from pipelines.review_show import COLOURS, environment, facts, gates_of, grid, number
-from pipelines.watch import console
 
 
 def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) -> None:
@@ -38,9 +37,8 @@ def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) ->
             remedy=f"gristmill review show{argument(version.pipeline)} {version.number}",
         )
     other = shelf.version(leading)
-    console.print(
-        f"[bold]{escape(shelf.pipeline)} version {version.number}[/bold] beside the champion, version {leading}"
-    )
+    name = f"{shelf.pipeline} version {version.number}"
+    console.print(styled((name, "bold"), f" beside the champion, version {leading}"))
     console.print(
         facts([(f"version {each.number}", each.tags.get("title", "")) for each in (version, other)])
     )
@@ -57,9 +55,7 @@ def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) ->
             [
                 (
                     gate.name,
-                    Text.assemble(
-                        (gate.verdict, COLOURS[gate.verdict]), f" {gate.detail}{_bounds(gate)}"
-                    ),
+                    styled((gate.verdict, COLOURS[gate.verdict]), f" {gate.detail}{_bounds(gate)}"),
                 )
                 for gate in paired
             ]
@@ -117,9 +113,8 @@ def _spread(value: float | None, low: float | None, high: float | None) -> str:
 
 def _slices(mine: Cases, theirs: Cases, leading: int, own: int) -> None:
     if not mine.pairs(theirs):
-        console.print(
-            "[yellow]the two were not measured on the same test cases: the figures above are of different ones[/yellow]"
-        )
+        note = "the two were not measured on the same test cases: the figures above are of different ones"
+        console.print(note, style="yellow")
         return
     table = grid(
         "slice of the test cases", "cases", f"champion {leading}", f"version {own}", "won, lost"
@@ -147,8 +142,8 @@ def _gates(version: Version, other: Version) -> None:
 
 def _verdict(gate: Gate | None) -> Text:
     if gate is None:
-        return Text("not judged", "dim")
-    return Text.assemble(
+        return styled(("not judged", "dim"))
+    return styled(
         (gate.verdict, COLOURS[gate.verdict]),
         "" if gate.value is None else f" {number(gate.value)} of {number(gate.limit)}",
     )

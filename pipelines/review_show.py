@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +17,8 @@ from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
 from components.registry.verdicts import Gate, from_tag
+from pipelines.console import console, styled
 from pipelines.stages import STAGES
-from pipelines.watch import console
 
 WIDTH = 100
 COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
@@ -68,9 +67,9 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     from components.registry.versions import cases_of
 
     tags = version.tags
-    console.print(
-        f"[bold]{escape(version.pipeline)} version {version.number}[/bold]: {escape(tags.get('title', ''))}{_aliases(version)}"
-    )
+    name = f"{version.pipeline} version {version.number}"
+    title = tags.get("title", "")
+    console.print(styled((name, "bold"), f": {title}", (_aliases(version), "dim")))
     console.print(facts(_card(version)))
     gates = gates_of(version)
     if gates:
@@ -118,7 +117,7 @@ def grid(*columns: str) -> Table:
     )
     for column in columns:
         table.add_column(
-            Text(column),
+            column,
             overflow="fold",
             justify="right"
             if column in ("version", "cases", "value", "limit", "accuracy")
@@ -133,7 +132,7 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for name, value in rows:
-        table.add_row(name, value if isinstance(value, Text) else Text(value))
+        table.add_row(name, value)
     return table
 
 
@@ -202,11 +201,11 @@ def _gates(gates: Sequence[Gate]) -> Table:
         )
         table.add_row(
             gate.name,
-            Text(gate.verdict, COLOURS[gate.verdict]),
+            styled((gate.verdict, COLOURS[gate.verdict])),
             number(gate.value),
             interval,
             number(gate.limit),
-            Text(gate.detail),
+            gate.detail,
         )
     return table
 
@@ -229,8 +228,8 @@ def _decisions(decided: Sequence[Release]) -> Table:
             str(each.version),
             each.decision,
             move,
-            Text(each.who),
-            Text(each.why + more),
+            each.who,
+            each.why + more,
         )
     return table
 
@@ -248,10 +247,8 @@ def _show_retrain(made: Retrain) -> None:
         f", version {made.version}" if made.version else ""
     )
     console.print(
-        Text(
-            f"{head}; {champion}; {sum(made.seconds.values()):.0f} s",
-            "bold" if made.before != made.after else "",
-        ),
+        f"{head}; {champion}; {sum(made.seconds.values()):.0f} s",
+        style="bold" if made.before != made.after else None,
         soft_wrap=True,
     )
     stages = sorted(
@@ -268,7 +265,7 @@ def _show_retrain(made: Retrain) -> None:
         ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages),
     ):
         if told:
-            console.print(Text(f"    {told}", "dim"), soft_wrap=True)
+            console.print(f"    {told}", style="dim", soft_wrap=True)
 
 
 def _summary(gates: Sequence[Gate]) -> str:
@@ -290,7 +287,7 @@ def _accuracy(version: Version) -> str:
 
 
 def _aliases(version: Version) -> str:
-    return f" [dim]({', '.join(version.aliases)})[/dim]" if version.aliases else ""
+    return f" ({', '.join(version.aliases)})" if version.aliases else ""
 
 
 def _time(milliseconds: int) -> str:

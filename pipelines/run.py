@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import typer
-from rich.markup import escape
 
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from pipelines import interrupt
+from pipelines.console import console
 from pipelines.failure import last_failure
 from pipelines.gitignore import check_not_in_git, ignore_outputs
 from pipelines.lock import only_one
@@ -31,8 +30,8 @@ from pipelines.pull import pull_first
 from pipelines.results import drop_results
 from pipelines.stages import STAGES
 from pipelines.summary import show_summary
+from pipelines.terminal import print_line
 from pipelines.untracked import check_untracked
-from pipelines.watch import console
 
 _LOOK_S = 0.3
 _PATIENCE_S = 2.0
@@ -71,7 +70,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
         if restore_lock(root, params):
-            typer.echo("dvc.lock was cut off in the middle: it is as it was before that stage")
+            print_line("dvc.lock was cut off in the middle: it is as it was before that stage")
         check_untracked(
             root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again
         )
@@ -119,7 +118,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
             if code == 130
             else " in DVC itself, which says above what to mend"
         )
-        typer.secho(
+        print_line(
             f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True
         )
         return (
@@ -132,7 +131,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     drop_results(root, params)
     show_summary(root, params, again)
     close(time.monotonic() - started)
-    console.print(f"[dim]{escape(again)} took {time.monotonic() - started:.1f} s[/dim]")
+    console.print(f"{again} took {time.monotonic() - started:.1f} s", style="dim")
     return 0
 
 
@@ -216,7 +215,7 @@ def _write_to_mlflow(root: Path) -> None:
     try:
         catch_up(root)
     except Exception as error:  # results never depend on MLflow
-        typer.secho(
+        print_line(
             f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.",
             err=True,
         )

@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import to_json, write_atomic
 from pipelines.cron import Cron, local_zone
@@ -27,6 +25,7 @@ from pipelines.ledger import Ledger, champion
 from pipelines.lock import only_one
 from pipelines.processes import end_with_parent
 from pipelines.retrain import fresh, pulled
+from pipelines.terminal import print_line
 
 _AGAIN_S = 600.0  # after a failure: the machine may be able by then, and a source that grows by the minute must not fail by the minute
 _RESTLESS = 10  # looks, each of which found something else: it will not settle
@@ -203,7 +202,7 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         until = f"; next at {cron.after(local_now()):%Y-%m-%d %H:%M %Z}" if cron else ""
-        typer.echo(f"watching {name}{until}; Ctrl-C ends it")
+        print_line(f"watching {name}{until}; Ctrl-C ends it")
         rest = 0.0
         while not stop.wait(rest):
             rest = every
@@ -256,5 +255,5 @@ def run(root: Path, name: str, why: str, stop: threading.Event) -> int:
 def say(text: str) -> None:
     """A line with the time; where it goes may be full, or gone."""
     with suppress(OSError):
-        typer.echo(f"{local_now():%Y-%m-%d %H:%M:%S} {text}")
+        print_line(f"{local_now():%Y-%m-%d %H:%M:%S} {text}")
         sys.stdout.flush()

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from rich.markup import escape
 
 from components.core.errors import EnvironmentFault, InputError
+from pipelines.console import console, styled
 from pipelines.keys import keys_file
 from pipelines.lock import only_one
 from pipelines.params import Params, load
 from pipelines.run import files_of
-from pipelines.watch import console
 
 if TYPE_CHECKING:
     from components.registry.versions import Version
@@ -79,9 +78,8 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
 
             try:
                 first, refused, url = begin(home, leading, start, _say)
-                console.print(
-                    f"[bold]{escape(params.name)}[/bold] version {first.version} answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
-                )
+                where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
+                console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
                 Watchman(root, params, _say).start()
                 lead(home, first, refused, url, limits, _say)
             except KeyboardInterrupt:
@@ -119,7 +117,7 @@ def _ray_of_service(root: Path, name: str) -> Iterator[Path | None]:
 
 
 def _say(text: str) -> None:
-    console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", soft_wrap=True)
+    console.print(f"{time.strftime('%H:%M:%S')} {text}", soft_wrap=True)
 
 
 def answer(root: Path, name: str, argument: str) -> None:
@@ -161,11 +159,9 @@ def answer(root: Path, name: str, argument: str) -> None:
     if given.abstained:
         console.print(_not_sure(told["least_confidence"], settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
-        console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {escape(label)}")
-    title = escape(told["title"])
-    data_hash = escape(told["data_hash"][:12])
-    version = f"{escape(params.name)} version {leading.number}"
-    console.print(f"[dim]{version}, {title}, data {data_hash}[/dim]")
+        console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {label}")
+    model = f"{params.name} version {leading.number}, {told['title']}"
+    console.print(f"{model}, data {told['data_hash'][:12]}", style="dim")
 
 
 def _reason(error: Exception) -> str:

@@ -6,14 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from rich.markup import escape
-
 from components.core.bundles import CARD
 from components.core.files import sha256
 from pipelines.cluster import describe
+from pipelines.console import console, styled
 from pipelines.results import is_only_result
 from pipelines.state import leftovers
-from pipelines.watch import console
 
 
 def show_status(root: Path) -> None:
@@ -28,7 +26,7 @@ def show_status(root: Path) -> None:
         if ray
         else "none runs; stages start one when they need it"
     )
-    console.print(f"ray       {escape(address) + ' (RAY_ADDRESS)' if address else own}")
+    console.print(f"ray       {f'{address} (RAY_ADDRESS)' if address else own}")
     for params in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
         name = "default" if params.parent == root else params.parent.name
         leading = champion(root, name)
@@ -42,8 +40,10 @@ def show_status(root: Path) -> None:
         if winner.is_file() and (
             leading is None or leading.tags.get("bundle_sha256") != sha256(winner)
         ):
-            line += "; [yellow]the workspace's winner is another one[/yellow]" + _why(data)
-        console.print(f"{name:9} {line}")
+            other = styled(("the workspace's winner is another one", "yellow"), _why(data))
+            console.print(styled(f"{name:9} {line}; ", other))
+        else:
+            console.print(f"{name:9} {line}")
     if unsent := waiting(root):
         console.print(
             f"mlflow    {len(unsent)} stages wait to be written there: the next stage does it, or gristmill mlflow catch-up"

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from components.core.bundles import shown_size
 from components.registry.reader import argument
 from components.registry.store import home
+from pipelines.console import console
 from pipelines.params import Params
 from pipelines.project import RETRAINS
 from pipelines.stages import REPORT
-from pipelines.watch import console
 
 _RELEASED = ("promoted", "unchanged")
 
@@ -29,11 +28,11 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     console.print(_table(board))
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(
-        f"model    {escape(served['model'])} version {served['version']}: {served['decision']} ({gates})"
+        f"model    {served['model']} version {served['version']}: {served['decision']} ({gates})"
     )
     if report := _report(root, params, served["version"]):
-        console.print(f"report   {escape(report)}")
-    console.print(f"next     {escape(_next(params.name, served, again))}")
+        console.print(f"report   {report}")
+    console.print(f"next     {_next(params.name, served, again)}")
 
 
 def _report(root: Path, params: Params, version: int) -> str | None:

@@ -1,5 +1,7 @@
-"""What is printed reaches any terminal: characters that its encoding lacks become question
-marks.
+"""What commands print as plain text. It reaches any terminal, and no terminal obeys it.
+
+Characters that the encoding of a terminal lacks become question marks. Everything printed goes
+through `components.core.escapes`. Tables and colors are printed by `pipelines.console`.
 """
 
 from __future__ import annotations
@@ -7,6 +9,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
+from types import TracebackType
+
+import typer
+
+from components.core import escapes
+from components.core.errors import GristmillError
+
+_ERROR = "error: "
 
 
 def print_anything() -> None:
@@ -19,3 +30,40 @@ def print_anything() -> None:
         encoding = sys.stdout.encoding or "utf-8"
     # DVC, Ray and the stages inherit it.
     os.environ["PYTHONIOENCODING"] = f"{encoding}:replace"
+
+
+def print_line(text: object, *, err: bool = False) -> None:
+    """Print one line. A line break within a value is spelled out.
+
+    Args:
+        text: the line.
+        err: print to standard error.
+    """
+    typer.echo(escapes.log_line(str(text)), err=err)
+
+
+def print_verbatim(text: str) -> None:
+    """Print a file or a secret that this project made itself, to be copied byte by byte."""
+    typer.echo(text, nl=not text.endswith("\n"))
+
+
+def print_error(error: GristmillError) -> None:
+    """Print an error on standard error, in red on a terminal.
+
+    Each line of what happened begins below the first one. So no value that it quotes can begin
+    a line that looks like another error, or like a remedy.
+    """
+    lines = escapes.message_lines(error.what).split("\n")
+    where = f"{escapes.log_line(error.where)}: " if error.where else ""
+    text = _ERROR + where + f"\n{' ' * len(_ERROR)}".join(lines)
+    if error.remedy:
+        text += f"\n  -> {escapes.log_line(error.remedy)}"
+    typer.secho(text, fg="red" if sys.stderr.isatty() else None, err=True)
+
+
+def print_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the traceback of a bug: its message quotes values, too. For `sys.excepthook`."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    typer.echo(escapes.terminal_lines(text), err=True, nl=False)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from components.core import escapes
 from components.core.errors import InputError
 from pipelines.cron import Cron, local_zone, zone_name
 
@@ -47,10 +48,9 @@ def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) ->
 
 
 def _systemd(root: Path, name: str, calendar: str, why: str) -> str:
-    command = " ".join(
-        f'"{word}"' if " " in word else word
-        for word in (sys.executable, "-m", "pipelines.cli", "retrain", name, "--trigger", why)
-    )
+    words = (sys.executable, "-m", "pipelines.cli", "retrain", name, "--trigger", why)
+    command = " ".join(escapes.systemd_word(word) for word in words)
+    name = escapes.systemd_setting(name)
     unit = f"gristmill-retrain-{name}"
     return f"""\
 # /etc/systemd/system/{unit}.service
@@ -60,11 +60,11 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-User={_escaped(_user())}
-WorkingDirectory={_escaped(str(root))}
+User={escapes.systemd_setting(_user())}
+WorkingDirectory={escapes.systemd_setting(str(root))}
 # Secrets, one NAME=value a line, mode 600. The - lets the file be absent.
 EnvironmentFile=-/etc/gristmill/{name}.env
-ExecStart={_escaped(command)}
+ExecStart={command}
 TimeoutStopSec=120
 
 # /etc/systemd/system/{unit}.timer
@@ -91,18 +91,13 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
-
-
 def _kubernetes(name: str, line: str, why: str) -> str:
-    command = ", ".join(
-        f'"{word}"' for word in ("python", "-m", "pipelines.cli", "retrain", name, "--trigger", why)
-    )
-    unit = f"gristmill-retrain-{name.replace('_', '-')}"
+    words = ("python", "-m", "pipelines.cli", "retrain", name, "--trigger", why)
+    command = ", ".join(escapes.yaml_string(word) for word in words)
+    unit = escapes.yaml_string(f"gristmill-retrain-{name.replace('_', '-')}")
     zone = zone_name(local_zone())
     # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.
-    time_zone = f'\n  timeZone: "{zone}"' if zone else ""
+    time_zone = f"\n  timeZone: {escapes.yaml_string(zone)}" if zone else ""
     return f"""\
 # To be set: the image, which holds Python with this project's packages, and the claim, which holds the checkout with its data and .dvc/cache.
 apiVersion: batch/v1
@@ -110,7 +105,7 @@ kind: CronJob
 metadata:
   name: {unit}
 spec:
-  schedule: "{line}"{time_zone}
+  schedule: {escapes.yaml_string(line)}{time_zone}
   concurrencyPolicy: Forbid
   startingDeadlineSeconds: 86400
   jobTemplate:

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.text import Text
 
 from components.core.errors import InputError
 from components.monitor.feedback import Box
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, code_state, look
+from pipelines.console import console, styled
 from pipelines.names import DEFAULT, choose_pipeline
 from pipelines.outputs import pipeline_names
 from pipelines.project import STATE
 from pipelines.review_show import COLOURS, facts, gates_of, when
-from pipelines.watch import console
 
 if TYPE_CHECKING:
     from components.monitor.log import LoggedAnswer
@@ -193,9 +192,8 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
     tags, stand = version.tags, standing(records(shelf))
     given = f"answer {clue.answer} was given by " if clue.answer else ""
     served = ", the champion" if stand.champion == version.number else ""
-    console.print(
-        f"{escape(given)}[bold]{escape(version.pipeline)} version {version.number}[/bold]{served}: {escape(tags.get('title', ''))}"
-    )
+    name = f"{version.pipeline} version {version.number}"
+    console.print(styled(given, (name, "bold"), f"{served}: {tags.get('title', '')}"))
     told: list[tuple[str, str | Text]] = [
         ("data", f"{tags.get('data_hash', 'unknown')}  (SHA-256 of clean's manifest)"),
         ("code", code_state(tags)),
@@ -209,7 +207,7 @@ def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
         (
             "gates",
             Text("  ").join(
-                Text.assemble(f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict]))
+                styled(f"{gate.name} ", (gate.verdict, COLOURS[gate.verdict]))
                 for gate in gates_of(version)
             ),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.project import root
+from pipelines.terminal import print_line
 
 if TYPE_CHECKING:
     from components.registry.backup import Contents
@@ -33,9 +34,9 @@ def backup(
     from components.registry.backup import backup
 
     held = backup(root(), file)
-    typer.echo(f"{file}: {_shown(held)}")
+    print_line(f"{file}: {_shown(held)}")
     if held.missing:
-        typer.secho(f"! {held.missing} model versions have no files here any more", err=True)
+        print_line(f"! {held.missing} model versions have no files here any more", err=True)
 
 
 @app.command()
@@ -48,7 +49,7 @@ def restore(
     """Put a backup in the place of the embedded store."""
     from components.registry.backup import restore
 
-    typer.echo(f"restored {_shown(restore(root(), file, replace))}")
+    print_line(f"restored {_shown(restore(root(), file, replace))}")
 
 
 @app.command()
@@ -72,11 +73,11 @@ def move(
     from components.registry.move import move
 
     moved = move(root(), to, artifacts)
-    typer.echo(
+    print_line(
         f"{'were there already' if moved.again else 'copied'}, compared and equal: {', '.join(f'{name} {count:,}' for name, count in moved.rows.items())}"
     )
-    typer.echo(f"files read back and equal: {moved.files:,} ({moved.bytes / 1e6:.1f} MB)")
-    typer.echo(
+    print_line(f"files read back and equal: {moved.files:,} ({moved.bytes / 1e6:.1f} MB)")
+    print_line(
         "next: start the server there (mlflow/server.sh), then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was"
     )
 
@@ -87,7 +88,7 @@ def catch_up() -> None:
     from components.registry.outbox import catch_up
 
     written = catch_up(root())
-    typer.echo(f"written: {', '.join(written)}" if written else "nothing waits: all is written")
+    print_line(f"written: {', '.join(written)}" if written else "nothing waits: all is written")
 
 
 def _shown(held: Contents) -> str:

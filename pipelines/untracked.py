@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from components.core import escapes
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
 from pipelines.project import SAFE, STATE
@@ -180,7 +181,7 @@ def check_untracked(
 def listed(names: Sequence[str]) -> str:
     """Return the first names for a message, and how many there are besides."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(_printable(name) for name in names[:_SHOWN]) + more
+    return ", ".join(escapes.terminal(name) for name in names[:_SHOWN]) + more
 
 
 def _untracked_of_stage(root: Path, data: str, stage: str, dvc: _DvcKnowledge) -> list[str]:
@@ -244,7 +245,3 @@ def _read_record(root: Path, data: str, stage: str) -> dict[str, Stat]:
 def _write_record(root: Path, data: str, stage: str, files: Mapping[str, Stat]) -> None:
     rows = {path: list(stat) for path, stat in files.items()}
     write_atomic(_record_file(root, data, stage), to_json(rows))
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else ascii(name)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,10 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-# A pipe has no width of its own: wide enough for the tables.
-console = Console(
-    file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
-)
+from components.core import escapes
+from pipelines.console import console, styled
 
 
 class Watcher:
@@ -32,10 +27,10 @@ class Watcher:
         self.stage = stage
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn(f"[bold]{stage}[/bold]"),
+            TextColumn(stage, style="bold", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -59,18 +54,18 @@ class Watcher:
     def show(self, event: Mapping[str, Any]) -> None:
         """One event: `progress` moves the bar, `say` and `warning` print a line."""
         if event["kind"] == "progress":
+            what = escapes.one_line(str(event["what"]))
             if self._task is None:
-                self._task = self._progress.add_task(event["what"], total=event["total"])
+                self._task = self._progress.add_task(what, total=event["total"])
             self._progress.update(
-                self._task, completed=event["done"], total=event["total"], description=event["what"]
+                self._task, completed=event["done"], total=event["total"], description=what
             )
         else:
-            mark = "[yellow]![/yellow]" if event["kind"] == "warning" else " "
-            console.print(f"  {mark} {escape(str(event['text']))}")
+            mark = ("!", "yellow") if event["kind"] == "warning" else " "
+            console.print(styled("  ", mark, f" {event['text']}"))
 
     def done(self, seconds: float, work: float, how: str = "") -> None:
         """The last line of a stage: all its time, that of the component, and how it ran; the rest is imports, Ray and MLflow."""
         more = f", {how}" if how else ""
-        console.print(
-            f"  [green]✓[/green] [bold]{self.stage}[/bold] {seconds:.1f} s (work {work:.1f} s){more}"
-        )
+        took = f" {seconds:.1f} s (work {work:.1f} s){more}"
+        console.print(styled("  ", ("✓", "green"), " ", (self.stage, "bold"), took))

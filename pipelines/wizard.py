@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.printable import one_line
+from components.core import escapes
+from pipelines.terminal import print_line
 
 
 def is_interactive() -> bool:
@@ -20,22 +21,22 @@ class Wizard:
 
     def choose(self, question: str, choices: Sequence[str]) -> str:
         """Return one of the choices, by its number or its name."""
-        typer.echo(question)
+        print_line(question)
         for number, choice in enumerate(choices, 1):
-            typer.echo(f"  {number}  {one_line(choice)}")
+            print_line(f"  {number}  {escapes.one_line(choice)}")
         while True:
             answer = str(typer.prompt("number or name", default="1")).strip()
             if answer in choices:
                 return answer
             if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(choices):
                 return choices[int(answer) - 1]
-            typer.echo(f"answer a number from 1 to {len(choices)}, or one of the names")
+            print_line(f"answer a number from 1 to {len(choices)}, or one of the names")
 
     def agrees(self, question: str, default: bool) -> bool:
         """Return whether the person says yes."""
-        return typer.confirm(question, default=default)
+        return typer.confirm(escapes.log_line(question), default=default)
 
     def show(self, lines: Sequence[str]) -> None:
         """Show lines before a question about them."""
         for line in lines:
-            typer.echo(line)
+            print_line(line)

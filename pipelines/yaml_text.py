@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
+
+from components.core.escapes import yaml_string
 
 _PLAIN = re.compile(r"[^\W\d_][\w./+ -]*")
 # Words that YAML 1.1 or 1.2 takes for something else than text.
@@ -27,7 +28,7 @@ def scalar(value: Any) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, str):
-        return value if _is_plain(value) else _quoted(value)
+        return value if _is_plain(value) else yaml_string(value)
     raise TypeError(f"{type(value).__name__} has no YAML here")
 
 
@@ -47,16 +48,3 @@ def _is_plain(text: str) -> bool:
     if text.casefold() in _OTHER or text != text.strip() or not text.isprintable():
         return False
     return _PLAIN.fullmatch(text) is not None
-
-
-def _quoted(text: str) -> str:
-    """Return a text in double quotes; what is not printable is escaped."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(_escaped(character) for character in quoted)
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

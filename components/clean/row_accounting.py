@@ -17,6 +17,7 @@ from components.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Row
 from components.clean.params import CleanParams
 from components.clean.partition import SettledRows
 from components.clean.usable import Usable
+from components.core import escapes
 from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
@@ -205,7 +206,7 @@ def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
     classes = settled.merged
     if not classes:
         return []
-    names = ", ".join(_printable(name) for name in sorted(classes)[:10])
+    names = ", ".join(escapes.terminal(name) for name in sorted(classes)[:10])
     more = ", …" if len(classes) > 10 else ""
     message = (
         f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
@@ -246,16 +247,16 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
     lines = []
     for names in alike.values():
         if len(names) > 1:
-            listed = ", ".join(f"{_printable(name)!r} {counts[name]:,}" for name in names)
+            listed = ", ".join(f"'{escapes.terminal(name)}' {counts[name]:,}" for name in names)
             lines.append(
                 "labels alike but for case, width or spaces count as different classes "
                 f"({listed}): ingest.label_case: fold, or ingest.labels"
             )
     for name in sorted(counts):
         if _folded(name) in _MISSING:
-            label = _printable(name)
+            label = escapes.terminal(name)
             lines.append(
-                f"the label {label!r} of {counts[name]:,} rows counts as a class; "
+                f"the label '{label}' of {counts[name]:,} rows counts as a class; "
                 f"if it means none: ingest.labels: {{{json.dumps(label, ensure_ascii=False)}: "
                 f"null}}"
             )
@@ -281,7 +282,7 @@ def _conflicts(rows: Usable, conflicting: Rows) -> str:
         labels[key].add(rows.names[label])
     pairs = Counter(" and ".join(sorted(names)[:_EXAMPLES]) for names in labels.values())
     most = "; ".join(
-        f"{_printable(pair)}: {count:,}" for pair, count in pairs.most_common(_EXAMPLES)
+        f"{escapes.terminal(pair)}: {count:,}" for pair, count in pairs.most_common(_EXAMPLES)
     )
     examples = ", ".join(_names(rows, conflicting[np.sort(first)[:_EXAMPLES]]))
     return f"{most}; for example {examples}"
@@ -292,7 +293,7 @@ def _names(rows: Usable, chosen: Rows) -> list[str]:
     first = next(role.name for role in rows.schema.roles if role.role == "input")
     values = rows.values(first, chosen).to_pylist()
     return [
-        repr(_shortened(value)) if isinstance(value, str) else origin
+        f"'{_shortened(value)}'" if isinstance(value, str) else origin
         for value, origin in zip(values, rows.origins(chosen), strict=True)
     ]
 
@@ -300,15 +301,10 @@ def _names(rows: Usable, chosen: Rows) -> list[str]:
 def _first(origins: Sequence[str]) -> str:
     """Return the first few origins."""
     more = ", …" if len(origins) > _EXAMPLES else ""
-    return ", ".join(_printable(origin) for origin in origins[:_EXAMPLES]) + more
+    return ", ".join(escapes.terminal(origin) for origin in origins[:_EXAMPLES]) + more
 
 
 def _shortened(text: str) -> str:
     """Return the beginning of a text."""
-    plain = _printable(text)
+    plain = escapes.terminal(text)
     return plain if len(plain) <= _EXCERPT else plain[: _EXCERPT - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Return a text without characters that a terminal obeys."""
-    return "".join("�" if unicodedata.category(char)[0] == "C" else char for char in text)

@@ -25,7 +25,8 @@ from components.core.cards import (
     check_card,
     parse_card,
 )
-from components.core.errors import BundleError, printable
+from components.core.errors import BundleError
+from components.core.escapes import log_line
 from components.core.files import to_json, write_atomic
 
 __all__ = [
@@ -161,7 +162,7 @@ def _read(
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     except (ValueError, RuntimeError) as error:
-        what = printable(str(error))
+        what = log_line(str(error))
     raise BundleError(what, where=str(path), remedy=REMEDY)
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from components.core.errors import BundleError, brief, printable
+from components.core.errors import BundleError
+from components.core.escapes import brief, log_line
 from components.core.params import Strict
 
 FORMAT = 1
@@ -167,8 +168,8 @@ def check_card(tree: Any, where: Path) -> CardFile:
 def first_mistake(error: ValidationError) -> str:
     """Return where the first mistake stands and what it is, in one line."""
     mistake = error.errors(include_url=False)[0]
-    position = ".".join(printable(str(part)[:100]) for part in mistake["loc"])
-    return f"{position or 'all of it'}: {printable(mistake['msg'])}"
+    position = ".".join(log_line(str(part)[:100]) for part in mistake["loc"])
+    return f"{position or 'all of it'}: {log_line(mistake['msg'])}"
 
 
 def _check_tree(value: Any, depth: int) -> None:

@@ -25,8 +25,8 @@ from components.core.errors import (
     GristmillError,
     InputError,
     ParamsError,
-    brief,
 )
+from components.core.escapes import brief
 
 SECONDS = 120.0
 # Bytes beyond what the process holds before it begins. Torch and a small network take 0.2 GiB.

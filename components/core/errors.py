@@ -54,14 +54,3 @@ class EnvironmentFault(GristmillError):
     """The machine or the cluster is not able: port taken, disk full, no answer (exit 4)."""
 
     exit_code = 4
-
-
-def brief(error: BaseException) -> str:
-    """Return the class of an error and the beginning of what it says, in one line."""
-    said = " ".join(str(error).split())[:300]
-    return printable(f"{type(error).__name__}: {said}".removesuffix(": "))
-
-
-def printable(text: str) -> str:
-    """Return a text with escapes in place of characters that are not printable."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

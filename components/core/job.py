@@ -23,7 +23,8 @@ class Journal:
 
     def _append(self, event: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
+        # A lone surrogate becomes its JSON escape.
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(json.dumps({"time": time.time(), **event}, ensure_ascii=False) + "\n")
 
     def progress(self, done: float, total: float, what: str) -> None:

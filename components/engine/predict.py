@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from components.core.bundles import CARD, Card, read_bundle, read_card
 from components.core.cards import MOST_BYTES, REMEDY, first_mistake
 from components.core.confined import MEMORY, limit_memory
-from components.core.errors import BundleError, GristmillError, ParamsError, brief, printable
+from components.core.errors import BundleError, GristmillError, ParamsError
+from components.core.escapes import brief, log_line
 from components.engine.abstention import threshold_of
 from components.fields.base import Reject
 from components.tasks import base
@@ -243,7 +244,7 @@ def _known(architectures: Mapping[str, Known], card: Card, folder: Path) -> Know
 def _check_finite(name: str, finite: bool, path: Path) -> None:
     if not finite:
         raise BundleError(
-            f"holds NaN or infinity in {printable(name)[:100]!r}, so no answer would be a number",
+            f"holds NaN or infinity in {log_line(name)[:100]!r}, so no answer would be a number",
             where=str(path),
             remedy=REMEDY,
         )
@@ -288,11 +289,11 @@ def _reading(path: Path, failure: str = "cannot be read") -> Iterator[None]:
         yield
         return
     except ParamsError as error:
-        what = printable(error.what)
+        what = log_line(error.what)
     except (GristmillError, KeyboardInterrupt, SystemExit, MemoryError, Reject):
         raise
     except KeyError as error:
-        what = f"lacks {printable(str(error))[:100]}"
+        what = f"lacks {log_line(str(error))[:100]}"
     except ValidationError as error:
         what = f"{failure}: {first_mistake(error)}"
     except BaseException as error:

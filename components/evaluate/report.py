@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.core import escapes
 from components.core.bundles import shown_size
 from components.core.files import write_atomic
 from components.evaluate import plots, search_plots
@@ -90,6 +91,7 @@ def write_report(path: Path, facts: Facts) -> None:
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_visible,
         undefined=ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -240,6 +242,13 @@ def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
         for path, value in (trial.get("params") or {}).items()
         if path != "architecture" and not others & set(path.split("."))
     }
+
+
+def _visible(value: Any) -> Any:
+    """Return a value as the page shows it; HTML that is safe has been made visible before."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return escapes.terminal_lines(value)
+    return value
 
 
 def _setting(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from components.core import escapes
 from components.core.bundles import CARD, add_to_profile, read_bundle
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
@@ -215,4 +216,4 @@ def _metrics(winner: dict[str, object], leaked: int, leak: dict[str, object]) ->
 
 
 def _quoted(text: object) -> str:
-    return '"' + str(text).replace('"', '""') + '"'
+    return '"' + escapes.script(str(text)).replace('"', '""') + '"'

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.core import escapes
+
 SERIES = [f"s{number}" for number in range(8)]
 # Matplotlib knows no CSS variables: it draws in these stand-ins, and `_inline` puts `var(--name)` in their place.
 HEX = {
@@ -52,8 +54,8 @@ class Plot:
 
 
 def label(text: Any, limit: int = 26) -> str:
-    """A text fit to stand in a plot: no control characters (SVG allows none), not longer than `limit`."""
-    plain = "".join(char if unicodedata.category(char)[0] != "C" else "�" for char in str(text))
+    """Return a text fit to stand in a plot, not longer than `limit` characters."""
+    plain = escapes.svg(str(text)[: limit + 1])
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 

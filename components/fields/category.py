@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.core import escapes
 from components.fields.base import Change, Reject, Summary
 
 _JOINTS = re.compile(r"[,;|/+，、；]")
@@ -66,7 +66,7 @@ class Category:
 
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
-        return html.escape(str(value))
+        return escapes.html(str(value))
 
 
 def joined_labels(labels: Collection[str]) -> list[str]:

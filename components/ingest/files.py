@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
+from components.core import escapes
 from components.core.errors import InputError
 from components.ingest import formats
 from components.ingest.columns import Layout, nearest
@@ -182,6 +183,7 @@ def _in_folder(place: Path, source: Files) -> Listing:
             where=source.path,
             remedy="put files into it, or set ingest.source.glob",
         )
+    _check_encoding(files, source)
     if source.format == "folders":
         return _class_folders(files, source)
     if source.format != "auto":
@@ -209,6 +211,26 @@ def _files(place: Path, pattern: str) -> dict[PurePosixPath, Path]:
         for name, path in sorted(named.items())
         if not _is_junk(PurePosixPath(name))
     }
+
+
+def _check_encoding(files: Named, source: Files) -> None:
+    """Refuse names in another encoding than UTF-8: Parquet, JSON and DVC cannot hold them."""
+    wrong = [str(name) for name in files if not _is_utf8(str(name))]
+    if wrong:
+        raise InputError(
+            f"{len(wrong):,} of {len(files):,} files have names that are not UTF-8, such as "
+            f"{escapes.one_line(wrong[0])}",
+            where=source.path,
+            remedy="rename them; for names in GBK: convmv -f gbk -t utf-8 -r --notest FOLDER",
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(place: Path) -> Iterator[Path]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.cards import CARD, REMEDY
-from components.core.errors import BundleError, brief
+from components.core.errors import BundleError
+from components.core.escapes import brief
 from components.fields.base import Field, Reject
 from components.monitor import embedding, rarity
 from components.monitor.embedding import Space, cloud

@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+from components.core import escapes
 from components.core.errors import EnvironmentFault
 from components.serve.keys import KEY_VARIABLE
 
@@ -36,7 +37,8 @@ def inner(host: str) -> str:
     if _is_loopback(host):
         Path(listen).unlink(missing_ok=True)
         return host
-    Path(listen).write_text({"0.0.0.0": "*"}.get(host, host), encoding="utf-8")  # noqa: S104
+    address = escapes.haproxy_address({"0.0.0.0": "*"}.get(host, host))  # noqa: S104
+    Path(listen).write_text(address, encoding="utf-8")
     return "127.0.0.1"
 
 

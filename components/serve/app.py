@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from components.serve.batcher import Batcher
+from components.serve.escaped_logs import escape_logs
 from components.serve.guard import Bucket, Door, Guard
 from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
@@ -73,6 +74,7 @@ def build_app(
         if monitored:
             await asyncio.to_thread(monitored.log.flush)
 
+    escape_logs()
     app = FastAPI(
         title=f"Gristmill: {model.name}",
         version=model.version,

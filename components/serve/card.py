@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.core import escapes
 from components.core.bundles import library_versions, read_bundle, shown_size
 from components.core.job import Job
 from components.core.params import read_yaml
@@ -91,18 +92,18 @@ def page(
     """Markdown: what it is, its gates, the leaderboard, where it came from."""
     card, _ = read_bundle(job.inputs["winner"])
     where = [
-        ("data", f"`{card.data_hash[:12]}`"),
+        ("data", card.data_hash[:12]),
         ("code", code_state(job.tags, 12)),
-        ("params", f"`{job.tags['params_hash'][:12]}`"),
-        ("DVC lock", f"`{job.tags['dvc_lock'][:12]}`"),
+        ("params", job.tags["params_hash"][:12]),
+        ("DVC lock", job.tags["dvc_lock"][:12]),
     ]
+    title = escapes.markdown(str(winner["title"]))
+    name = escapes.markdown(str(winner["name"]))
     parts = [
-        [
-            f"**{winner['title']}**: `{winner['name']}`, winner of {len(board['candidates'])} candidates on validation."
-        ],
+        [f"**{title}**: {name}, winner of {len(board['candidates'])} candidates on validation."],
         ["| gate | verdict | value | limit | |", "|---|---|---|---|---|", *map(_gate, gates)],
         _leaderboard(board),
-        [", ".join(f"{name} {value}" for name, value in where) + "."],
+        [", ".join(f"{what} {escapes.markdown(value)}" for what, value in where) + "."],
         [
             "Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, then `review` = `approve` or `reject`."
         ],
@@ -191,27 +192,30 @@ def _gate(gate: Gate) -> str:
         else f"{gate.value:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None else "")
     )
     return _row(
-        gate.name,
+        escapes.markdown(gate.name),
         _MARKS[gate.verdict],
         value,
         "" if gate.limit is None else f"{gate.limit:.4g}",
-        gate.detail,
+        escapes.markdown(gate.detail, 300),
     )
 
 
 def _row(*cells: str) -> str:
+    """Return a row of a table; its cells are Markdown."""
     return "".join(f"| {cell}{_GAP} " for cell in cells) + "|"
 
 
 def _leaderboard(board: Mapping[str, Any]) -> list[str]:
     metric = board["deciding_metric"]
+    shown = escapes.markdown(metric)
     lines = [
-        f"| candidate | validation {metric} | test {metric} | interval | size | p95 ms |",
+        f"| candidate | validation {shown} | test {shown} | interval | size | p95 ms |",
         "|---|---|---|---|---|---|",
     ]
     for row in board["candidates"]:
         low, high = row["test_interval"][metric]
-        name = f"**{row['name']}**" if row["winner"] else row["name"]
+        name = escapes.markdown(row["name"])
+        name = f"**{name}**" if row["winner"] else name
         figures = (
             f"{row['validation'][metric]:.4f}",
             f"{row['test'][metric]:.4f}",

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.core import escapes
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import to_json
 
@@ -102,7 +103,8 @@ class Keyring:
                 if strict:
                     raise
                 _LOG.warning(
-                    "the keys file is passed over, the keys known before go on: %s", error
+                    "the keys file is passed over, the keys known before go on: %s",
+                    escapes.log_line(str(error)),
                 )  # half an edit must not turn every client away
             self._wanted = self._wanted or bool(self._filed)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from components.core import escapes
 from components.registry.log import Release
 from components.registry.reader import argument
 from components.registry.verdicts import Gate, from_rows
@@ -55,10 +55,10 @@ def _section(pipeline: str, release: Release) -> str:
         else ""
     )
     review = f"gristmill review show{argument(pipeline)} {release.version}"
-    command = f"<code>{escape(review)}</code>"
+    command = f"<code>{escapes.html(review)}</code>"
     return "\n".join(
         [
-            f"<p><b>{escape(outcome)}</b>{escape(before)} {command} shows its card.</p>",
+            f"<p><b>{escapes.html(outcome)}</b>{escapes.html(before)} {command} shows its card.</p>",
             '<div class="scroll"><table>',
             _HEADER,
             "<tbody>",
@@ -72,14 +72,15 @@ def _rows(gates: Sequence[Gate]) -> list[str]:
     rows = []
     for gate in gates:
         interval = f"{gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
-        verdict = f"<b>{gate.verdict}</b>" if gate.passed is False else gate.verdict
+        verdict = escapes.html(gate.verdict)
+        verdict = f"<b>{verdict}</b>" if gate.passed is False else verdict
         cells = [
-            f"<th>{escape(gate.name)}</th>",
+            f"<th>{escapes.html(gate.name)}</th>",
             f'<td class="left">{verdict}</td>',
             f"<td>{_number(gate.value)}</td>",
             f"<td>{interval}</td>",
             f"<td>{_number(gate.limit)}</td>",
-            f'<td class="left wrap">{escape(gate.detail)}</td>',
+            f'<td class="left wrap">{escapes.html(gate.detail)}</td>',
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return rows

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from components.core import escapes
 from components.engine.network import meet, place
 from components.engine.spec import FitSpec
 
@@ -82,7 +83,8 @@ class _Peer:
         try:
             _work(spec, rank, meeting, lambda _: _agree(True))
         except Exception as error:
-            print(f"worker {rank} of {spec.state.name}: {type(error).__name__}: {error}")
+            what = escapes.log_line(f"{type(error).__name__}: {error}")
+            print(f"worker {rank} of {spec.state.name}: {what}")
 
 
 def _work(

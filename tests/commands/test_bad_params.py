@@ -77,7 +77,8 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
     # then each is told in a line of its own, with file, path, value and the nearest name
     assert done.code == 2
     told = [
-        line.removeprefix("error: ")
+        # The lines after the first begin below it.
+        line.removeprefix("error: ").removeprefix("       ")
         for line in done.error.splitlines()
         if not line.startswith("import time:")
     ]

@@ -24,8 +24,8 @@ from components.registry.versions import register
 from components.tasks import base
 from pipelines import batch_input, batch_worker
 from pipelines.batch import predict_file
+from pipelines.console import console
 from pipelines.params import section_model
-from pipelines.watch import console
 from tests.commands.project import Project, reviews
 
 TASK, NAME = "text_classification", "scored"

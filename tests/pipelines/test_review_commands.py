@@ -26,7 +26,7 @@ from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate, GateParams, as_rows
 from components.registry.release import approve, release
 from components.registry.versions import keep_cases, register
-from pipelines import watch
+from pipelines import console as terminal
 from pipelines.cli import app
 from tests.structure.reach import ROOT
 
@@ -152,12 +152,12 @@ def project(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def run(*words: str, stdin: str | None = None) -> str:
     """What a command prints at 100 columns. Raises what `main` would turn into an exit code."""
-    shown, before = io.StringIO(), (watch.console.file, watch.console._width)
-    watch.console.file, watch.console.width = shown, 100
+    shown, before = io.StringIO(), (terminal.console.file, terminal.console._width)
+    terminal.console.file, terminal.console.width = shown, 100
     try:
         done = CliRunner().invoke(app, list(words), input=stdin, catch_exceptions=True)
     finally:
-        watch.console.file, watch.console._width = before
+        terminal.console.file, terminal.console._width = before
     if done.exception and not (isinstance(done.exception, SystemExit) and done.exception.code == 0):
         raise done.exception
     text = shown.getvalue() + done.output

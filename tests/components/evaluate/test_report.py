@@ -24,6 +24,8 @@ from components.evaluate.report import (
     size,
     write_report,
 )
+from components.fields.text import Text
+from tests import hostile
 
 HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\frac$]]>&\x0b'
 
@@ -405,7 +407,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         {**row, "name": HOSTILE + row["name"], "title": HOSTILE, "bundle": '"><script>'}
         for row in facts.leaderboard
     ]
-    hostile = replace(
+    hostile_facts = replace(
         facts,
         pipeline=HOSTILE,
         classes=[HOSTILE, "items"],
@@ -425,9 +427,32 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         mistakes=[{"shown": "safe", "truth": HOSTILE, "predicted": HOSTILE}],
         compression=[{"name": HOSTILE, "parent": HOSTILE}],
     )
-    seen = Page(render(tmp_path, hostile))
+    seen = Page(render(tmp_path, hostile_facts))
     assert "script" not in seen.tags and "img" not in seen.tags
     assert not [load for load in seen.loads if not load.startswith("#")]
+
+
+def test_the_page_shows_what_nobody_sees(tmp_path: Path) -> None:
+    text = " ".join(text[:60] for text in hostile.HOSTILE.values())
+    facts = replace(
+        reviews(),
+        pipeline=text,
+        classes=[text, "items"],
+        quarantine={text: [text]},
+        slices={text: {"n": 3, "accuracy": 0.5}},
+        mistakes=[{"shown": Text().show(text), "truth": text, "predicted": text}],
+        account=[{"stage": "clean", "what": "x", "rows": 1, "of": 2, "message": text}],
+    )
+    page = render(tmp_path, facts)
+    assert not hostile.raw_in(page)
+    assert r"\u202e" in page and r"\x1b]52;c" in page
+
+
+@pytest.mark.parametrize("name", hostile.READABLE)
+def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> None:
+    text = hostile.READABLE[name]
+    facts = Facts("bare", text, "", 0, [], "accuracy", [])
+    assert text in render(tmp_path, facts)
 
 
 def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Path) -> None:

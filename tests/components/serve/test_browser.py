@@ -8,14 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 from browser import CHROMIUM, Tab, tab
 from fastapi import FastAPI
+from stub import Stub
 
+from components.core import escapes
 from components.serve.app import build_app
 from components.serve.keys import Key, Keyring
+from components.tasks.classification.judge import Answer
+from tests.hostile import HOSTILE, READABLE, raw_in
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 SHOWN = os.environ.get("GRISTMILL_SCREENSHOTS")  # a folder, for a person who wants to look
@@ -134,3 +139,48 @@ def test_the_description_of_the_api_shows_each_path(page, serve, stub, model):
     assert page.see("document.documentElement.scrollWidth") <= 390
     assert "curl " in page.see("document.body.innerText")
     assert not page.complaints
+
+
+ANSWERED = ["a\u202eb|<script>alert(1)</script>", "[/nope]\x1b[2J\u200b\U000e0041"]
+
+
+class Named(Stub):
+    """Its classes are named by an enemy."""
+
+    def _answer(self, text: str) -> Any:
+        shares = dict(zip(ANSWERED, (0.8, 0.2), strict=True))
+        return Answer(label=ANSWERED[0], probability=0.8, probabilities=shares)
+
+
+def test_what_nobody_sees_is_spelled_out_on_the_page(page, serve, model):
+    page.complaints.clear()
+    name = "model\u202e\x1b"
+    ordinary = " ".join(READABLE.values())
+    examples = [{"text": "good\u2066\ufeff"}, {"text": ordinary}]
+    hostile = model.model_copy(update={"name": name, "examples": examples})
+    url = serve(build_app(Named(), hostile))
+    page.open(f"{url}/", 1200, "en-US")
+    page.wait("document.getElementById('go')?.disabled === false")
+    chips = page.see("[...document.querySelectorAll('#examples button')].map((b) => b.textContent)")
+    assert chips == [r"good\u2066\ufeff", ordinary]
+    fill(page, f"good {ordinary}")
+    page.wait("!document.getElementById('parts').hidden")
+    text = page.see("document.documentElement.innerText")
+    assert not raw_in(text), ascii(text)
+    assert r"a\u202eb|<script>alert(1)</script>" in text and r"model\u202e\x1b v3" in text
+    assert r"[/nope]\x1b[2J\u200b\U000e0041" in text
+    assert page.see("document.title") == r"model\u202e\x1b · Gristmill"
+    assert page.see("document.getElementById('text').textContent") == f"good {ordinary}"
+    assert not page.complaints
+    if SHOWN:
+        page.shoot(Path(SHOWN) / "page-hostile.png")
+
+
+def test_pages_spell_out_what_commands_do(page, serve, stub, model):
+    """The script of the pages and `components.core.escapes` agree on each text."""
+    page.open(f"{serve(build_app(stub(), model))}/docs", 390, "en-US")
+    page.wait("document.querySelectorAll('section h2').length === 5")
+    for name, text in (HOSTILE | READABLE).items():
+        shown = page.see(f"visible({json.dumps(text[:2000])})")
+        expected = "\n".join(escapes.terminal(line) for line in text[:2000].split("\n"))
+        assert shown == expected, name
