@@ -34,6 +34,8 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 LOCK_SECONDS = 10.0
+# names of the page of `gristmill mlflow up`: a page of another site cannot take one of them
+_PAGE_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
 
@@ -259,6 +261,8 @@ def ui_command(root: Path, port: int) -> list[str]:
         *where,
         "--host",
         "127.0.0.1",
+        "--allowed-hosts",
+        ",".join(f"{name}:{port}" for name in _PAGE_HOSTS),
         "--port",
         str(port),
         "--workers",
