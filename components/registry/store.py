@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from components.core.errors import EnvironmentFault, GristmillError
+from components.registry.damage import remedy_for
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,6 +89,9 @@ def client(root: Path) -> MlflowClient:
 
         if path and not path.is_file():
             _make(path)
+        elif path and path.stat().st_size == 0:
+            # SQLite takes it for a new database; this store is made whole, so it was cut off
+            raise sqlite3.DatabaseError("it is empty")
         settle(root)
         return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
 
@@ -203,15 +207,10 @@ def reached(root: Path) -> Iterator[None]:
                 where=tracking_uri(root),
                 remedy="check MLFLOW_TRACKING_URI and the server, then run the same command again",
             ) from error
-        remedy = (
-            "end the program that holds it"
-            if "locked" in str(error)
-            else "check that the folder is writable and the disk not full"
-        )
         raise EnvironmentFault(
             f"the MLflow database cannot be used: {reason}",
             where=str(path),
-            remedy=f"{remedy}, then run the same command again",
+            remedy=remedy_for(path, error),
         ) from error
 
 

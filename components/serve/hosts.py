@@ -28,7 +28,6 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PARAM = "serve.allowed_hosts"
 
 
-
 def _check_pattern(pattern: str) -> str:
     if pattern == _ANY_NAME or _is_address(pattern.strip("[]")):
         return pattern
