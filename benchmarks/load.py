@@ -30,11 +30,18 @@ def post(url: str, items: Sequence[dict[str, object]]) -> bytes:
 
 
 async def ask(
-    url: str, questions: Sequence[bytes], connections: int, going: Callable[[int], bool]
+    url: str,
+    questions: Sequence[bytes],
+    connections: int,
+    going: Callable[[int], bool],
+    answers: list[Answer] | None = None,
 ) -> list[Answer]:
-    """Ask in turn over keep-alive connections while `going(answers so far)`; a broken connection is noted and opened again."""
+    """Ask in turn over keep-alive connections while `going(answers so far)`; a broken connection is noted and opened again.
+
+    Answers are appended to the list that is given, so that others see them come.
+    """
     where = urlsplit(url)
-    answers: list[Answer] = []
+    answers = [] if answers is None else answers
     turn = 0
 
     async def client() -> None:
@@ -49,7 +56,7 @@ async def ask(
                     reader, writer = await asyncio.open_connection(where.hostname, where.port)
                 writer.write(questions[number])
                 status, body, stays = await _read(reader)
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError, IndexError):
                 status, body, stays = 0, b"", False
             ended = time.perf_counter()
             answers.append(Answer(number, status, body, ended - began, ended))

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -373,7 +374,7 @@ def table(folder: Path) -> None:
     kept = results_of(folder)
     print(markdown(COLUMNS))
     print(markdown(["---"] * len(COLUMNS)))
-    verdicts = []
+    measured = []
     for stranger in STRANGERS:
         result = kept.get(stranger.name)
         if result is None:
@@ -382,10 +383,21 @@ def table(folder: Path) -> None:
             reason = result["failed"].strip().splitlines()[-1]
             print(markdown([stranger.name, f"failed: {reason}", *[""] * (len(COLUMNS) - 2)]))
             continue
-        verdicts.append(result["verdict"])
+        measured.append(result)
         print(table_row(stranger.name, result))
-    counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in ("better", "tie", "worse"))
-    print(f"\n{len(verdicts)} sets: {counts}")
+    print(f"\n{totals(measured)}")
+
+
+def totals(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return in how many sets the winner is ahead, and in how many beyond noise."""
+    verdicts = Counter(result["verdict"] for result in results)
+    ahead = sum(result["difference"] > 0 for result in results)
+    behind = sum(result["difference"] < 0 for result in results)
+    equal = len(results) - ahead - behind
+    return (
+        f"{len(results)} sets. Accuracy: ahead in {ahead}, equal in {equal}, behind in {behind}. "
+        f"Beyond noise: better in {verdicts['better']}, worse in {verdicts['worse']}."
+    )
 
 
 COLUMNS = (

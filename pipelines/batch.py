@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from rich.markup import escape
 
 from components.core.errors import InputError
-from components.core.files import atomic, sha256, to_json
+from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.spread import spread
 from components.ingest.rows import Format
 from pipelines.batch_input import Asked, asked, count_rows, kind_of, pieces
@@ -121,7 +120,7 @@ def predict_file(
                     remedy="run the same command again when nothing writes to it",
                 )
             reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
-            shutil.rmtree(batch.state, ignore_errors=True)
+            remove_tree(batch.state, within=batch.state.parent)
         finally:
             lock.unlink(missing_ok=True)
     _tell(made, reasons, model.name, out, time.monotonic() - began)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
+import re
 import threading
 import time
 from collections import deque
@@ -12,23 +12,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-from components.core.bundles import CARD, read_bundle
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.core.files import sha256, write_atomic
+from components.core.files import remove_tree, write_atomic
 from components.registry.gates import GateParams
 from components.registry.review import pick_up
 from components.registry.store import client, reached
-from components.registry.versions import BUNDLE, Version, champion, fetch
+from components.registry.validate import storable
+from components.registry.versions import BUNDLE, Version, champion
+from components.serve import candidate
 from components.serve.ask import healthy
 from components.serve.board import Board
-from components.serve.follow import Follower
+from components.serve.follow import Follower, describe
 from components.serve.params import ServeParams
 from components.serve.plan import Edition, Plan, Report
-from components.serve.stage import info
 from components.serve.trial import try_out
+from pipelines.preparation import Preparation
 
 _BUSY_S = 0.5
+_START_S = 60.0
+_PREPARE_S = 1800.0
+_COPY = re.compile(r"\d+-[0-9a-f]{12}")
 
 
 class Registry:
@@ -48,23 +53,31 @@ class Registry:
 
     def _run(self) -> None:
         while True:
-            try:
-                self._look()
-            except EnvironmentFault as fault:
-                self._troubled(
-                    f"the registry does not answer, what is served goes on: {fault.what}"
-                )
-            except GristmillError as error:
-                self._troubled(str(error))
-            else:
-                self._troubled("")
+            self.look()
             time.sleep(self._home.params.poll_s)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look once. A request that cannot be read does not hide who is champion."""
+        steps = (self._pick_up, self._find_champion, self._home.write_notes)
+        troubles = [trouble for step in steps if (trouble := self._attempt(step))]
+        self._troubled("; ".join(dict.fromkeys(troubles)))
+
+    def _attempt(self, step: Callable[[], None]) -> str:
+        """Take a step. Returns what went wrong."""
+        try:
+            step()
+        except EnvironmentFault as fault:
+            return f"the registry does not answer, what is served goes on: {fault.what}"
+        except Exception as error:
+            return f"the registry cannot be read, what is served goes on: {describe(error)}"
+        return ""
+
+    def _pick_up(self) -> None:
         for made in pick_up(self._home.root, self._home.pipeline, self._limits):
             self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
+
+    def _find_champion(self) -> None:
         self.leading = champion(self._home.root, self._home.pipeline) or self.leading
-        self._home.write_notes()
 
     def _troubled(self, text: str) -> None:
         if text != self._trouble:
@@ -87,65 +100,109 @@ class Home:
         self.proven = self.folder / "proven.json"  # what was served last, for the next start
         self.board = Board(self.folder / "board")
         self._notes: deque[tuple[str, str]] = deque()
+        self._preparation: Preparation | None = None
 
-    def prepare(self, version: Version) -> Edition:
-        """See `components.serve.follow.Service`."""
-        wanted = version.tags.get(BUNDLE, "")
-        copy = self.folder / f"{version.number}-{wanted[:12]}"
-        if not (copy / CARD).is_file():
-            with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-                part = copy.with_name(f".{copy.name}.part")
-                shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(
-                    fetch(self.root, self.pipeline, version.number, Path(scratch)), part
-                )
-                shutil.rmtree(copy, ignore_errors=True)
-                part.rename(copy)
+    def prepare(self, version: Version, *, preflight: bool = True) -> Edition | None:
+        """See `components.serve.follow.Service`.
+
+        Args:
+            version: as the registry has it.
+            preflight: try it out, apart from all traffic.
+        """
+        if self._preparation and not self._preparation.is_of(version):
+            self._preparation.cancel()
+            self._preparation = None
+        if self._preparation is None:
+            tried = self._try_out if preflight else None
+            self._preparation = Preparation(self.root, version, self.folder, tried, _PREPARE_S)
         try:
-            if sha256(copy / CARD) != wanted:
-                raise InputError(
-                    f"its {CARD} is not the one that was registered: the SHA-256 differs",
-                    where=version.source,
-                    remedy="take another version: gristmill status",
-                )
-            read_bundle(copy)
-        except InputError:
-            shutil.rmtree(copy)  # the next time it is fetched anew
+            edition = self._preparation.result()
+        except GristmillError:
+            self._preparation = None
             raise
-        return Edition(
-            bundle=copy,
-            model=info(
-                self.pipeline, version.number, copy, json.loads(version.tags.get("examples", "[]"))
-            ),
-        )
+        if edition:
+            self._preparation = None
+        return edition
 
-    def try_out(self, edition: Edition) -> None:
-        """See `components.serve.follow.Service`."""
+    def wait_for(
+        self, version: Version, *, preflight: bool, patience_s: float | None = None
+    ) -> Edition:
+        """Prepare a version and wait until that is done.
+
+        Args:
+            version: as the registry has it.
+            preflight: try it out.
+            patience_s: None: as long as a preparation may take. It goes on behind that.
+
+        Raises:
+            InputError: it cannot be served.
+            EnvironmentFault: not now, or not in that time.
+        """
+        began = time.monotonic()
+        while (edition := self.prepare(version, preflight=preflight)) is None:
+            if patience_s is not None and time.monotonic() - began > patience_s:
+                raise EnvironmentFault(
+                    f"version {version.number} was not prepared within {patience_s:.0f} s"
+                )
+            time.sleep(0.05)
+        return edition
+
+    def _try_out(self, edition: Edition) -> None:
         try_out(edition, self.params.canary.latency_ms)
 
     def tell(self, plan: Plan) -> Sequence[Report]:
         """See `components.serve.follow.Service`."""
-        with suppress(OSError, EnvironmentFault):  # a full disk delays a release
-            self.board.post(plan)
+        self.post(plan)
         return self.board.reports()
+
+    def post(self, plan: Plan) -> None:
+        """Tell the replicas a plan; a full disk delays that."""
+        with suppress(OSError, EnvironmentFault):
+            self.board.post(plan)
 
     def keep(self, edition: Edition) -> None:
         """See `components.serve.follow.Service`; copies of other versions go."""
         write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
             if other.is_dir() and other not in (edition.bundle, self.board.folder):
-                shutil.rmtree(other, ignore_errors=True)
+                remove_tree(other, within=self.folder)
 
     def last(self) -> Edition | None:
-        """What was kept last, if anything."""
-        try:
-            return Edition.model_validate_json(self.proven.read_bytes())
-        except (OSError, ValueError):
-            return None
+        """Return what was kept last, once its copy is verified; None if nothing ever was.
 
-    def record(self, version: str, state: str, why: str) -> None:
+        Only the name of its folder is taken from the file, so that a project may be moved.
+
+        Raises:
+            InputError: the file or the copy is not what was kept.
+        """
+        if not os.path.lexists(self.proven):
+            return None
+        try:
+            if not self.proven.is_file():
+                raise InputError("it is no regular file")
+            edition = Edition.model_validate_json(self.proven.read_bytes())
+            model, name = edition.model, edition.bundle.name
+            if model.name != self.pipeline or not _COPY.fullmatch(name):
+                raise InputError(f"it is of {model.name!r}, copy {name!r}")
+            copy = self.folder / name
+            card = candidate.verify(copy, model.bundle)
+            if not model.bundle or card.data_hash != model.data_hash:
+                raise InputError("its data hash is not that of the copy", where=str(copy))
+        except Exception as error:
+            why = describe(candidate.as_fault(error))
+            raise InputError(
+                f"the copy that was served last cannot be used: {why}",
+                where=str(self.proven),
+                remedy=f"the next champion that is served replaces it; or remove {self.proven}",
+            ) from None
+        return edition.model_copy(update={"bundle": copy})
+
+    def record(
+        self, version: str, state: Literal["serving", "refused", "waiting"], why: str
+    ) -> None:
         """See `components.serve.follow.Service`: kept until the registry answers."""
-        told = {"state": state, "why": why, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        told = {"state": state, "why": storable(why), "when": when}
         self._notes.append((version, json.dumps(told, ensure_ascii=False)))
 
     def write_notes(self) -> None:
@@ -153,12 +210,18 @@ class Home:
 
         Raises:
             EnvironmentFault: the registry does not answer.
+            Exception: it refuses a note, which is dropped.
         """
         while self._notes:
-            with reached(self.root):
-                client(self.root).set_model_version_tag(
-                    self.pipeline, self._notes[0][0], "service", self._notes[0][1]
-                )
+            number, text = self._notes[0]
+            try:
+                with reached(self.root):
+                    client(self.root).set_model_version_tag(self.pipeline, number, "service", text)
+            except EnvironmentFault:
+                raise
+            except Exception:
+                self._notes.popleft()
+                raise
             self._notes.popleft()
 
 
@@ -177,30 +240,76 @@ def begin(
     Raises:
         InputError, EnvironmentFault: neither can be served.
     """
-    known = home.last()
+    known = _last(home, say)
     home.board.clear()
+    first, refused = None, None
     try:
-        if leading is None:
-            raise EnvironmentFault(
-                "the registry does not answer", where=home.pipeline, remedy="gristmill doctor"
-            )
-        first, refused = home.prepare(leading), None
-        home.board.post(Plan(stable=first))
-        url = start(first)
+        first = _champion(home, leading, known)
+        url = _start(home, first, start)
     except GristmillError as error:
-        if known is None or (leading and known.version == str(leading.number)):
+        if known is None or first is known:
             raise
-        say(
-            f"version {known.version} is served, as before, for the champion is not to be had: {error.what}"
-        )
-        first, refused = (
-            known,
-            str(leading.number) if leading and isinstance(error, InputError) else None,
-        )
-        home.board.post(Plan(stable=first))
-        url = start(first)
-    home.keep(first)
+        why = describe(error)
+        say(f"version {known.version} is served, as before, not the champion: {why}")
+        first = known
+        if leading:
+            refused = _refused(home, leading, error)
+        url = _start(home, first, start)
+    try:
+        home.keep(first)
+    except (EnvironmentFault, OSError) as error:
+        say(f"version {first.version} answers, but is not kept: {describe(error)}")
     return first, refused, url
+
+
+def _last(home: Home, say: Callable[[str], None]) -> Edition | None:
+    """Return what was kept last; what is no longer usable is said and passed over."""
+    try:
+        return home.last()
+    except InputError as error:
+        say(str(error))
+        return None
+
+
+def _champion(home: Home, leading: Version | None, known: Edition | None) -> Edition:
+    """Return the champion's copy; one that was never proven is tried out where there is another.
+
+    Raises:
+        InputError, EnvironmentFault: it cannot be had.
+    """
+    if leading is None:
+        raise EnvironmentFault(
+            "the registry does not say who it is",
+            where=f"pipeline {home.pipeline}",
+            remedy="gristmill doctor",
+        )
+    if known is None:
+        return home.wait_for(leading, preflight=False)
+    if (known.version, known.model.bundle) == (
+        str(leading.number),
+        leading.tags.get(BUNDLE, "")[: len(known.model.bundle)],
+    ):
+        return known
+    return home.wait_for(leading, preflight=True, patience_s=_START_S)
+
+
+def _refused(home: Home, leading: Version, error: GristmillError) -> str | None:
+    """Write down why the champion is not served.
+
+    Returns:
+        Its number, if it is not to be tried again.
+    """
+    number = str(leading.number)
+    if isinstance(error, EnvironmentFault):
+        home.record(number, "waiting", describe(error))
+        return None
+    home.record(number, "refused", describe(error))
+    return number
+
+
+def _start(home: Home, edition: Edition, start: Callable[[Edition], str]) -> str:
+    home.post(Plan(stable=edition))
+    return start(edition)
 
 
 def lead(
@@ -215,9 +324,11 @@ def lead(
     registry = Registry(home, limits, say)
     follower = Follower(first, home, home.params.canary, say)
     follower.refused = refused
-    up = True
+    up, trouble = True, ""
     while True:
-        follower.tick(registry.leading)
+        before, trouble = trouble, _step(follower, registry.leading)
+        if trouble not in ("", before):
+            say(f"what is served goes on, but the champion is not followed: {trouble}")
         answers = healthy(url) is not None
         if answers != up:
             say(
@@ -227,3 +338,12 @@ def lead(
             )
         up = answers
         time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))
+
+
+def _step(follower: Follower, wanted: Version | None) -> str:
+    """Take a step. Returns what went wrong: no mistake in following ends the service."""
+    try:
+        follower.tick(wanted)
+    except Exception as error:
+        return describe(error)
+    return ""

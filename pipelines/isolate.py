@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import sha256, to_json, write_atomic
+from components.core.files import remove_tree, sha256, to_json, write_atomic
 from components.ingest.params import Files, IngestParams, Sql
 from pipelines.frozen import pin
 from pipelines.git import run_git
@@ -186,9 +186,9 @@ def remove(copy: Path) -> None:
     if copy.exists():
         doomed = copy.with_name(f".{copy.name}.{os.getpid()}.gone")
         copy.rename(doomed)  # half a copy is none, whenever this is killed
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed, within=copy.parent)
     for other in copy.parent.glob(f".{copy.name}.*.gone"):
-        shutil.rmtree(other, ignore_errors=True)
+        remove_tree(other, within=copy.parent)
 
 
 def environment(copy: Path) -> dict[str, str]:
@@ -244,7 +244,7 @@ def _snapshot(root: Path, copy: Path, path: str | Path) -> None:
     if source.is_file():
         shutil.copy2(source, target)
         return
-    shutil.rmtree(target, ignore_errors=True)
+    remove_tree(target, within=copy)
     shutil.copytree(source, target, symlinks=False)
 
 

@@ -46,6 +46,6 @@ def application(args: Mapping[str, Any]) -> Application:
             remedy=f"set {KEY_VARIABLE} from a secret",
         )
     settings: Any = params.sections["serve"]
-    first = Home(root(), params.name, settings).prepare(leading)
+    first = Home(root(), params.name, settings).wait_for(leading, preflight=False)
     # probes of Kubernetes name the address of a pod
     return application(first, None, listening_on(settings, _ALL_INTERFACES), keys)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from components.core.errors import GristmillError, InputError, ParamsError
+from components.core.files import remove_tree
 from components.core.params import validate
 from components.ingest import files
 from components.ingest.columns import Layout, layout
@@ -455,7 +456,7 @@ def _publish(draft: _Draft, params: str) -> None:
         (root / "pipelines").mkdir(exist_ok=True)
         part.rename(root / "pipelines" / name)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part, within=root / ".gristmill")
 
 
 def _check(params: Path, name: str) -> None:
@@ -472,4 +473,4 @@ def clear_parts(root: Path) -> None:
         pid = part.name.split(".")[-2]
         with suppress(OSError):
             if not (pid.isdigit() and psutil.pid_exists(int(pid))):
-                shutil.rmtree(part)
+                remove_tree(part, within=part.parent, ignore_errors=False)

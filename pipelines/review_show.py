@@ -17,7 +17,7 @@ from components.core.bundles import shown_size
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
-from components.registry.verdicts import Gate, from_rows
+from components.registry.verdicts import Gate, from_tag
 from pipelines.stages import STAGES
 from pipelines.watch import console
 
@@ -102,7 +102,7 @@ def show_history(shelf: Shelf) -> None:
 
 def gates_of(version: Version) -> list[Gate]:
     """The gates as judged."""
-    return from_rows(json.loads(version.tags.get("gates", "[]")))
+    return from_tag(version.tags.get("gates", "[]"), f"version {version.number}, tag gates")
 
 
 def environment(version: Version) -> Mapping[str, str]:

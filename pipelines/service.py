@@ -211,7 +211,7 @@ def released(root: Path, name: str) -> tuple[Params, Version]:
 
 
 def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Version | None:
-    """Who is released. None: the registry does not answer, which is no matter where there is something to spare.
+    """Who is released. None: nobody can say, which is no matter where there is something to spare.
 
     Raises:
         InputError: nothing was released yet.
@@ -221,10 +221,13 @@ def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Ver
 
     try:
         leading = champion(root, params.name)
-    except EnvironmentFault:
-        if spare:
-            return None
-        raise
+    except Exception as error:
+        if not spare:
+            raise
+        _say(f"the registry does not say who is champion: {error}")
+        return None
+    if leading is None and spare:
+        return None
     if leading is None:
         again = "gristmill run" if name == "default" else f"gristmill run {name}"
         raise InputError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from typing import Any
 import psutil
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import staged
+from components.core.files import remove_tree, staged
 from components.core.job import Job
 from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
@@ -93,7 +92,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             tracker.log_files(
                 *(path for path in outputs.values() if path.suffix in (".json", ".csv", ".html"))
             )
-    shutil.rmtree(state, ignore_errors=True)
+    remove_tree(state, within=state.parent)
     clear_others(state)
     watcher.done(time.monotonic() - started, worked, "without Ray" if alone else "")
 
@@ -161,7 +160,7 @@ def _discard(state: Path, memo: Path | None) -> None:
     """Delete the resumable state of a stage, and what it remembers of earlier runs."""
     for folder in (state, memo):
         if folder:
-            shutil.rmtree(folder.parent, ignore_errors=True)
+            remove_tree(folder.parent, within=folder.parent.parent)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import ast
 import hashlib
 import json
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from itertools import chain
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault
-from components.core.files import sha256, to_json
+from components.core.files import remove_tree, sha256, to_json
 from components.core.memo import key_of
 from components.core.tables import MANIFEST
 from components.registry.store import home
@@ -108,7 +107,7 @@ def clear_others(state: Path) -> None:
     """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints. The records of finished searches stay; only --fresh discards them."""
     for other in state.parent.iterdir():
         if other not in (state, state.parent / STUDIES) and other.is_dir():
-            shutil.rmtree(other, ignore_errors=True)
+            remove_tree(other, within=state.parent)
 
 
 def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
@@ -135,7 +134,7 @@ def discard_leftovers(root: Path) -> Iterator[str]:
         name = folder.relative_to(root)
         try:
             with only_one(lock, folder.parent.name):
-                shutil.rmtree(folder)
+                remove_tree(folder, within=folder.parent, ignore_errors=False)
         except EnvironmentFault as fault:
             yield f"{name} stays: {fault.what}"
             continue

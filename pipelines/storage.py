@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault
+from components.core.files import remove_tree
 
 _WAIT_S = 60
 Write = Callable[[str, Path], None]
@@ -69,7 +69,7 @@ def unseen(nodes: Mapping[str, str], folder: Path, write: Write) -> list[str]:
             if not (folder / node).is_file() or (folder / node).read_text(encoding="utf-8") != node:
                 missing.append(name)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, within=folder.parent)
     return missing
 
 

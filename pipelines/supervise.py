@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 from components.core.cpus import cpu_limits, thread_settings
 from components.core.errors import EnvironmentFault
-from components.core.files import to_json, write_atomic
+from components.core.files import remove_tree, to_json, write_atomic
 from pipelines import haproxy
 from pipelines.lock import only_one
 from pipelines.processes import Identity, alive, end_with_parent, family, identify, send, wait_until
@@ -183,7 +182,7 @@ def end(record: Record) -> None:
         send(process, signal.SIGKILL)
     wait_until(lambda: not any(alive(process) for process in doomed), _GRACE_S)
     if Path(record.temp).name.startswith("gm-"):
-        shutil.rmtree(record.temp, ignore_errors=True)
+        remove_tree(Path(record.temp), within=Path(record.temp).parent)
 
 
 def _temp_folder() -> Path:
@@ -249,7 +248,7 @@ def main() -> None:
         if record:
             end(record)
             record.remove()
-        shutil.rmtree(temp, ignore_errors=True)
+        remove_tree(temp, within=temp.parent)
 
 
 if __name__ == "__main__":

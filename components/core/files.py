@@ -75,6 +75,32 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(stream, out)
 
 
+def remove_tree(folder: Path, within: Path, *, ignore_errors: bool = True) -> None:
+    """Delete a folder that lies inside another one. Of a link only the link is deleted.
+
+    Args:
+        folder: what to delete; nothing happens if it does not exist.
+        within: the folder that it must lie in, once all links and `..` are resolved.
+        ignore_errors: leave what cannot be deleted, and say nothing.
+
+    Raises:
+        ValueError: it lies elsewhere; nothing was deleted.
+        OSError: something cannot be deleted, and `ignore_errors` is off.
+    """
+    parent = folder.parent.resolve()
+    if folder.name in ("", "..") or not parent.is_relative_to(within.resolve()):
+        raise ValueError(f"{str(folder)!r} is not inside {str(within)!r}: nothing was deleted")
+    path = parent / folder.name
+    if not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=ignore_errors or not path.exists())
+        return
+    try:
+        path.unlink()
+    except OSError:
+        if not ignore_errors:
+            raise
+
+
 def sync_tree(folder: Path) -> None:
     """fsync every file below a folder, so that the rename that follows publishes bytes and not promises."""
     for path in folder.rglob("*"):
@@ -91,7 +117,7 @@ def staged(targets: dict[str, Path], scratch: Path) -> Iterator[dict[str, Path]]
         targets: name -> final path (file or folder).
         scratch: a folder on the same file system, emptied before and after.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove_tree(scratch, within=scratch.parent)
     scratch.mkdir(parents=True)
     twins = {name: scratch / name / path.name for name, path in targets.items()}
     for twin in twins.values():
@@ -104,7 +130,7 @@ def staged(targets: dict[str, Path], scratch: Path) -> Iterator[dict[str, Path]]
         sync_tree(scratch)
         _publish([(twin, targets[name], scratch / f"{name}.old") for name, twin in twins.items()])
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch, within=scratch.parent)
 
 
 def _publish(moves: list[tuple[Path, Path, Path]]) -> None:

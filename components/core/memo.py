@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.files import to_json
+from components.core.files import remove_tree, to_json
 
 _SUFFIX = ".arrow"
 _CODES = 2  # a working tree with edits and the HEAD that a retrain runs take turns
@@ -75,7 +74,7 @@ class Memo:
                 key=lambda path: path.stat().st_mtime_ns,
             )
             for other in others[: 1 - _CODES]:
-                shutil.rmtree(other, ignore_errors=True)
+                remove_tree(other, within=self._folder.parent)
 
     def _write(self, folder: Path, key: str, tables: Sequence[pa.Table]) -> None:
         """Not synced to the disk: a torn file is known by its name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.core.files import atomic, sync_tree, to_json
+from components.core.files import atomic, remove_tree, sync_tree, to_json
 from components.registry import store
 from components.registry.archive import (
     CHUNK,
@@ -123,7 +122,7 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
         home.mkdir(parents=True, exist_ok=True)
         with _alone(home):
             for folder in scratch_folders(home):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, within=home)
             arrived = home / "artifacts" / f"{_ARRIVED}{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
             try:
@@ -139,13 +138,13 @@ def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
                     _exchange(scratch / DATABASE, database)
             except BaseException:
                 if not _names(database, arrived):
-                    shutil.rmtree(arrived, ignore_errors=True)
+                    remove_tree(arrived, within=arrived.parent)
                 raise
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                remove_tree(scratch, within=home)
             for other in arrived.parent.iterdir():
                 if other != arrived:
-                    shutil.rmtree(other, ignore_errors=True)
+                    remove_tree(other, within=arrived.parent)
     rows = {name: manifest.rows[name] for name in COUNTED}
     return Contents(rows, len(manifest.files) - 1, manifest.bytes, manifest.missing)
 

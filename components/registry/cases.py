@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from components.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Cases:
@@ -44,8 +46,19 @@ class Cases:
 
     @staticmethod
     def from_json(text: str) -> Cases:
-        """Of `to_json`."""
-        return Cases(**json.loads(text))
+        """Parse what `to_json` wrote.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            return Cases(**json.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"the answers kept with the version cannot be read ({type(error).__name__})",
+                where="registry",
+                remedy="register it again from its data: gristmill run",
+            ) from None
 
 
 def name_of(ids: Sequence[str], truths: Sequence[str]) -> str:

@@ -11,11 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from components.core.errors import InputError
 from components.registry.reader import LOG, PLACE, Shelf, look
 from components.registry.store import experiment
+from components.registry.validate import json_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,11 +86,28 @@ def records(shelf: Shelf) -> list[Release]:
     """All decisions, oldest first."""
     old = [value for key, value in sorted(shelf.tags.items()) if key.startswith(_OLD)]
     new = [value for key, value in sorted(shelf.params.items()) if key.startswith(PLACE)]
+    read = [_read(text) for text in (*old, *new)]
+    return [each for each in read if each is not None]
+
+
+def _read(text: str) -> Release | None:
+    """Parse a record; None for a param or tag that somebody else wrote under such a name."""
     known = {each.name for each in fields(Release)}
-    return [
-        Release(**{key: value for key, value in json.loads(text).items() if key in known})
-        for text in (*old, *new)
-    ]
+    try:
+        facts = json_value(text, dict, "registry")
+        made = Release(**{key: value for key, value in facts.items() if key in known})
+    except (InputError, TypeError):
+        return None
+    words = (made.mode, made.who, made.why, made.when)
+    is_release = (
+        made.decision in get_args(Decision)
+        and type(made.version) is int
+        and (made.before is None or type(made.before) is int)
+        and all(isinstance(word, str) for word in words)
+        and isinstance(made.gates, list)
+        and isinstance(made.overrides, list)
+    )
+    return made if is_release else None
 
 
 def history(root: Path, pipeline: str) -> list[Release]:
@@ -156,6 +174,14 @@ def append(opened: MlflowClient, root: Path, run: str, shelf: Shelf, made: Relea
     return write(opened, root, run, shelf, PLACE, json.dumps(asdict(made), ensure_ascii=False))
 
 
+def _free_place(shelf: Shelf, kind: str) -> str:
+    """Return the name of the next record of a kind; somebody may have taken one further on."""
+    number = sum(key.startswith(kind) for key in shelf.params) + 1
+    while f"{kind}{number:06d}" in shelf.params:
+        number += 1
+    return f"{kind}{number:06d}"
+
+
 def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, text: str) -> bool:
     """Write a record of a kind, `release.` or another, behind those on the shelf.
 
@@ -167,7 +193,7 @@ def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, t
             f"a record of {len(text)} characters is too long for MLflow, which takes {LONGEST}",
             remedy="say it in fewer words",
         )
-    place = f"{kind}{sum(key.startswith(kind) for key in shelf.params) + 1:06d}"
+    place = _free_place(shelf, kind)
     if opened.get_run(run).info.lifecycle_stage == "deleted":  # by hand, in the UI
         opened.restore_run(run)
     try:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.core.files import to_json, write_atomic
+from components.core.files import remove_tree, to_json, write_atomic
 from components.registry.mirror import Mirror, Subject
 from components.registry.store import home, reached
 
@@ -103,7 +103,7 @@ def catch_up(root: Path) -> list[str]:
                     told.get("ended"),
                     folder / _FILES,
                 )
-            shutil.rmtree(folder)
+            remove_tree(folder, within=_place(root), ignore_errors=False)
             written.append(f"{subject.stage} of {subject.pipeline}")
     return written
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from components.registry.gates import (
     GateParams,
     Rival,
     as_rows,
-    from_rows,
     judge_champion,
 )
 from components.registry.log import (
@@ -32,6 +30,7 @@ from components.registry.log import (
 from components.registry.reader import Shelf, Version, argument, look
 from components.registry.settle import is_settled, settle
 from components.registry.store import client, reached
+from components.registry.verdicts import from_tag
 from components.registry.versions import BUNDLE, cases_of, verify
 
 __all__ = ["Release", "approve", "decide", "history", "reject", "release", "rollback"]
@@ -175,9 +174,7 @@ def approve(
                 where="registry",
                 remedy="run the serve stage of the pipeline that made it: gristmill run",
             )
-        gates = _current(
-            root, shelf, stand, found, from_rows(json.loads(found.tags["gates"])), limits
-        )
+        gates = _current(root, shelf, stand, found, _gates_of(found), limits)
         _refuse(
             found,
             [gate for gate in gates if gate.verdict == "refused" and gate.name not in overrides],
@@ -223,7 +220,7 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
             "rejected",
             found,
             stand,
-            from_rows(json.loads(found.tags.get("gates", "[]"))),
+            _gates_of(found),
             "review",
             who,
             why,
@@ -284,6 +281,11 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
         return _record("rolled back", found, stand, [], "review", who, why)
 
     return _made(decide(root, pipeline, choose))
+
+
+def _gates_of(version: Version) -> list[Gate]:
+    where = f"version {version.number} of {version.pipeline!r}, tag gates"
+    return from_tag(version.tags.get("gates", "[]"), where)
 
 
 def _current(

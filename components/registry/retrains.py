@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import EnvironmentFault
+from components.core.errors import EnvironmentFault, InputError
 from components.registry.log import LONGEST, open_log, write
 from components.registry.reader import Shelf, look
 from components.registry.store import client, reached
+from components.registry.validate import json_value
 
 PLACE = "retrain."
 DONE = (
@@ -66,11 +68,13 @@ class Retrain:
 
 def retrains(shelf: Shelf) -> list[Retrain]:
     """All of them, oldest first."""
-    return [
-        Retrain.read(json.loads(text))
-        for key, text in sorted(shelf.params.items())
-        if key.startswith(PLACE)
-    ]
+    found = []
+    for key, text in sorted(shelf.params.items()):
+        if key.startswith(PLACE):
+            # Somebody else may have written a param under such a name.
+            with suppress(InputError, TypeError):
+                found.append(Retrain.read(json_value(text, dict, "registry")))
+    return found
 
 
 def last_done(made: Sequence[Retrain]) -> Retrain | None:

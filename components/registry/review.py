@@ -15,7 +15,8 @@ from components.registry.log import Release, Standing, records, standing
 from components.registry.reader import Shelf, Version, look
 from components.registry.release import approve, decide, reject, rollback
 from components.registry.settle import is_settled, settle, wanted
-from components.registry.store import client, reached
+from components.registry.store import client, reached, unavailable
+from components.registry.validate import storable
 
 ALIAS = "approved"
 ASKS = ("approve", "reject")
@@ -92,11 +93,18 @@ def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Relea
         raise
     except GristmillError as error:
         outcome = f"not done: {error.what}"
+    except Exception as error:
+        if unavailable(error):
+            raise
+        # One version whose tags nobody can read must not keep the others waiting for ever.
+        outcome = f"not done: {type(error).__name__}: {error}"
     opened = client(root)
     with reached(root):
         if ALIAS in version.aliases:
             opened.delete_registered_model_alias(version.pipeline, ALIAS)
-        opened.set_model_version_tag(version.pipeline, str(version.number), "review", outcome)
+        opened.set_model_version_tag(
+            version.pipeline, str(version.number), "review", storable(outcome)
+        )
     return made
 
 

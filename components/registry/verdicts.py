@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from components.core.errors import InputError
+from components.registry.validate import json_value
+
 Verdict = Literal["passed", "refused", "borderline", "not applicable"]
 # A person may know better than a statistic. Nobody knows better than a count of leaked rows, a wrong answer over HTTP or a budget that stands in params.yaml.
 OVERRIDABLE = ("baseline", "champion", "calibration", "slices")
@@ -60,3 +63,33 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Gate]:
         )
         for row in rows
     ]
+
+
+def from_tag(text: object, where: str) -> list[Gate]:
+    """Parse the gates of a version's tag, which anybody who reaches the registry can edit.
+
+    Raises:
+        InputError: they are none.
+    """
+    try:
+        gates = from_rows(json_value(text, list, where))
+    except (TypeError, AttributeError, ValueError):
+        gates = None
+    if gates is None or not all(_is_gate(gate) for gate in gates):
+        raise InputError(
+            "holds no gates as the serve stage writes them",
+            where=where,
+            remedy="run the serve stage of the pipeline that made it: gristmill run",
+        )
+    return gates
+
+
+def _is_gate(gate: Gate) -> bool:
+    numbers = (gate.value, gate.limit, *(gate.interval or ()))
+    return (
+        isinstance(gate.name, str)
+        and isinstance(gate.detail, str)
+        and gate.passed in (True, False, None)
+        and isinstance(gate.borderline, bool)
+        and all(number is None or isinstance(number, int | float) for number in numbers)
+    )

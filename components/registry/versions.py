@@ -10,15 +10,33 @@ from typing import TYPE_CHECKING, Any
 from components.core.bundles import CARD, read_bundle
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.core.files import sha256
+from components.registry import validate
 from components.registry.cases import Cases
 from components.registry.log import open_log
 from components.registry.reader import Version, argument, look
-from components.registry.store import client, experiment, reached, tracking_uri, unavailable
+from components.registry.store import (
+    client,
+    experiment,
+    quiet,
+    reached,
+    tracking_uri,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["BUNDLE", "Version", "cases_of", "champion", "fetch", "keep_cases", "register", "verify"]
+__all__ = [
+    "BUNDLE",
+    "Version",
+    "cases_of",
+    "champion",
+    "download",
+    "fetch",
+    "keep_cases",
+    "register",
+    "verify",
+]
 BUNDLE = "bundle_sha256"
 
 
@@ -92,12 +110,13 @@ def cases_of(root: Path, version: Version, test: str) -> Cases:
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    base, found, _ = version.source.rpartition("/bundles/")
-    place, kept = _place_of(version, test), ""
-    if found and test and Path(base).is_absolute():
+    if not test or not version.source:
+        return Cases((), ())
+    base, place, kept = _artifacts_of(version), _place_of(version, test), ""
+    if Path(base).is_absolute():
         path = Path(base) / place
         kept = path.read_text(encoding="utf-8") if path.is_file() else ""
-    elif found and test:
+    else:
         from mlflow.artifacts import download_artifacts
 
         opened = client(root)
@@ -114,6 +133,20 @@ def cases_of(root: Path, version: Version, test: str) -> Cases:
                     )
                 ).read_text(encoding="utf-8")
     return Cases.from_json(kept) if kept else Cases((), ())
+
+
+def _artifacts_of(version: Version) -> str:
+    """Return the folder or URI of the artifacts of the version's run."""
+    source = validate.bundle_source(version.source, _digest_of(version), _name(version))
+    return source.rpartition("/bundles/")[0]
+
+
+def _digest_of(version: Version) -> str:
+    return validate.sha256_digest(version.tags.get(BUNDLE), f"{_name(version)}, tag {BUNDLE}")
+
+
+def _name(version: Version) -> str:
+    return f"version {version.number} of {version.pipeline!r}"
 
 
 def verify(root: Path, version: Version) -> None:
@@ -140,7 +173,8 @@ def verify(root: Path, version: Version) -> None:
 
 def _place_of(version: Version, test: str) -> str:
     """Below the artifacts of the version's run."""
-    return f"cases/{version.tags.get(BUNDLE, '')[:12]}/{test[:12]}.json"
+    split = validate.sha256_digest(test, f"{_name(version)}, tag test_hash")
+    return f"cases/{_digest_of(version)[:12]}/{split[:12]}.json"
 
 
 def champion(root: Path, pipeline: str) -> Version | None:
@@ -180,20 +214,33 @@ def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
                 f"the registry has no {which!r} of {pipeline!r}",
                 remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
             )
-        if Path(found.source).is_absolute():
-            if not (Path(found.source) / CARD).is_file():
-                raise InputError(
-                    f"the files of version {found.version} of {pipeline!r} are gone",
-                    where=found.source,
-                    remedy="take another version: gristmill status",
-                )
-            return Path(found.source)
-        from mlflow.artifacts import download_artifacts
+    return download(root, _version(found), into)
 
-        into.mkdir(parents=True, exist_ok=True)
+
+def download(root: Path, version: Version, into: Path) -> Path:
+    """Return the folder of a version's bundle, as `fetch` does, without asking who it is.
+
+    Raises:
+        InputError: its source is not one that registering makes, or its files are gone.
+        EnvironmentFault: the store does not answer.
+    """
+    source = validate.bundle_source(version.source, _digest_of(version), _name(version))
+    if Path(source).is_absolute():
+        if not (Path(source) / CARD).is_file():
+            raise InputError(
+                f"the files of {_name(version)} are gone",
+                where=source,
+                remedy="take another version: gristmill status",
+            )
+        return Path(source)
+    quiet()
+    from mlflow.artifacts import download_artifacts
+
+    into.mkdir(parents=True, exist_ok=True)
+    with reached(root):
         return Path(
             download_artifacts(
-                artifact_uri=found.source, dst_path=str(into), tracking_uri=tracking_uri(root)
+                artifact_uri=source, dst_path=str(into), tracking_uri=tracking_uri(root)
             )
         )
 

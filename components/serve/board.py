@@ -28,7 +28,8 @@ class Board:
         self._posted = ""
 
     def clear(self) -> None:
-        """Forget the replicas of an earlier service."""
+        """Forget the plan and the replicas of an earlier service."""
+        (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.glob(f"{_REPORT}*"):
             path.unlink(missing_ok=True)
 
@@ -64,17 +65,14 @@ class Board:
                 if time.time() - path.stat().st_mtime > _FRESH_S:
                     path.unlink()
                     continue
-                facts = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+                found.append(_report(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
                 continue
-            found.append(
-                Report(
-                    **{
-                        **facts,
-                        "tallies": {
-                            version: Tally(**tally) for version, tally in facts["tallies"].items()
-                        },
-                    }
-                )
-            )
         return found
+
+
+def _report(text: str) -> Report:
+    """Parse what `Board.report` wrote."""
+    facts = json.loads(text)
+    tallies = {version: Tally(**tally) for version, tally in facts["tallies"].items()}
+    return Report(**{**facts, "tallies": tallies})

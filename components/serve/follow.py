@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from components.core.errors import EnvironmentFault, InputError
+from components.core.errors import EnvironmentFault, GristmillError
+from components.registry.validate import storable
 from components.registry.versions import Version
 from components.serve.canary import CanaryParams, total, worse
 from components.serve.plan import Edition, Plan, Report
 
 _LOAD_S = 180.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
 
 
 class Service(Protocol):
     """What a follower needs of the service that it leads."""
 
-    def prepare(self, version: Version) -> Edition:
-        """Bring a version's files here and verify them. Raises InputError (it cannot be served) or EnvironmentFault (not now)."""
+    def prepare(self, version: Version) -> Edition | None:
+        """Bring a version's files here, verify them and try them out, beside everything else.
 
-    def try_out(self, edition: Edition) -> None:
-        """Ask it apart from all traffic. Raises as `prepare`."""
+        Returns:
+            None while that is under way: ask again.
+
+        Raises:
+            EnvironmentFault: not now.
+            Exception: it cannot be served.
+        """
 
     def tell(self, plan: Plan) -> Sequence[Report]:
         """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
@@ -29,8 +37,29 @@ class Service(Protocol):
     def keep(self, edition: Edition) -> None:
         """Begin with this the next time, if need be."""
 
-    def record(self, version: str, state: Literal["serving", "refused"], why: str) -> None:
+    def record(
+        self, version: str, state: Literal["serving", "refused", "waiting"], why: str
+    ) -> None:
         """Write down what became of a version."""
+
+
+@dataclass
+class Backoff:
+    """When a version may be prepared again: after two seconds, then twice as long each time."""
+
+    version: str = ""
+    pause_s: float = 0.0
+    due: float = 0.0
+
+    def is_due(self, version: str, now: float) -> bool:
+        """Say whether a version may be tried now."""
+        return version != self.version or now >= self.due
+
+    def failed(self, version: str, now: float) -> None:
+        """Wait longer than the time before."""
+        longer = min(2 * self.pause_s, _LONGEST_PAUSE_S)
+        self.pause_s = max(longer, _FIRST_PAUSE_S) if version == self.version else _FIRST_PAUSE_S
+        self.version, self.due = version, now + self.pause_s
 
 
 class Follower:
@@ -61,6 +90,7 @@ class Follower:
         self._phase: Literal["steady", "loading", "canary", "watch"] = "steady"
         self._since = 0.0
         self._trouble = ""
+        self._retries = Backoff()
         self._processes: set[int] | None = None
 
     @property
@@ -86,20 +116,38 @@ class Follower:
             self._advance(self.plan.challenger, reports)
 
     def _begin(self, wanted: Version) -> None:
-        number, old = str(wanted.number), self.plan.stable.version
+        number = str(wanted.number)
+        if not self._retries.is_due(number, self._clock()):
+            return
         try:
             edition = self._service.prepare(wanted)
-            self._service.try_out(edition)
         except EnvironmentFault as fault:
-            self._say_once(
-                f"version {number} cannot be had yet, version {old} goes on: {fault.what}"
-            )
-        except InputError as error:
-            self._refuse(number, f"{error.where}: {error.what}" if error.where else error.what)
+            self._postpone(number, fault)
+        except Exception as error:
+            # Whatever a candidate does, the version in service goes on.
+            self._refuse(number, describe(error))
         else:
-            self._trouble = ""
-            self._say(f"version {number} is champion: loading it beside version {old}")
-            self._enter("loading", Plan(stable=self.plan.stable, challenger=edition))
+            if edition:
+                self._load(edition)
+
+    def _load(self, edition: Edition) -> None:
+        self._trouble = ""
+        self._retries = Backoff()
+        stable = self.plan.stable
+        self._say(
+            f"version {edition.version} is champion: loading it beside version {stable.version}"
+        )
+        self._enter("loading", Plan(stable=stable, challenger=edition))
+
+    def _postpone(self, number: str, fault: EnvironmentFault) -> None:
+        """Try again later, and say so once."""
+        self._retries.failed(number, self._clock())
+        why = describe(fault)
+        text = (
+            f"version {number} cannot be had yet, version {self.plan.stable.version} goes on: {why}"
+        )
+        if self._say_once(text):
+            self._service.record(number, "waiting", why)
 
     def _advance(self, new: Edition, reports: Sequence[Report]) -> None:
         failure = next(
@@ -147,7 +195,8 @@ class Follower:
         ):
             self._all(new)
         elif self._phase == "watch" and since >= 60 * self._params.watch_minutes:
-            self._service.keep(new)
+            if not self._is_kept(new):
+                return
             self._enter("steady", Plan(stable=new))
             self._service.record(
                 new.version,
@@ -155,6 +204,15 @@ class Follower:
                 f"{mine.requests} requests, {mine.errors} failed since it was loaded",
             )
             self._say(f"version {new.version} serves alone")
+
+    def _is_kept(self, new: Edition) -> bool:
+        """Keep a version for the next start; until that is done, the one before stays loaded."""
+        try:
+            self._service.keep(new)
+        except (EnvironmentFault, OSError) as error:
+            self._say_once(f"version {new.version} answers, but is not kept: {describe(error)}")
+            return False
+        return True
 
     def _refuse(self, number: str, why: str) -> None:
         self.refused = number
@@ -187,7 +245,18 @@ class Follower:
         elif before == set() and processes:
             self._say(f"replicas: {len(processes)} answer again")
 
-    def _say_once(self, text: str) -> None:
-        if text != self._trouble:
+    def _say_once(self, text: str) -> bool:
+        """Say something that is not what was said last. Returns whether it was said."""
+        is_new = text != self._trouble
+        if is_new:
             self._say(text)
         self._trouble = text
+        return is_new
+
+
+def describe(error: Exception) -> str:
+    """Return what went wrong, and where, in one line."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, GristmillError):
+        text = f"{error.where}: {error.what}" if error.where else error.what
+    return storable(" ".join(text.split()))

@@ -137,7 +137,9 @@ class Swap:
     async def _load(self, edition: Edition) -> None:
         try:
             hall = await _Hall(await asyncio.to_thread(self._build, edition)).open()
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             self._failed[edition.version] = (
                 error.what
                 if isinstance(error, GristmillError)

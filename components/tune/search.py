@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
-from components.core.files import to_json, write_atomic
+from components.core.files import remove_tree, to_json, write_atomic
 from components.engine.spec import FitSpec
 from components.tune.params import TuneParams
 from components.tune.population import Population, inherit
@@ -114,9 +113,8 @@ def _run(
     work: Work,
 ) -> None:
     storage = study.state / "ray"
-    shutil.rmtree(
-        storage, ignore_errors=True
-    )  # of an earlier life: two truths would be one too many
+    # Of an earlier life: two truths would be one too many.
+    remove_tree(storage, within=study.state)
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = (
         "1"  # a trial that fails before its first epoch has none
     )
@@ -155,7 +153,7 @@ def _run(
     )
     with study.behind():
         tuner.fit()
-    shutil.rmtree(storage, ignore_errors=True)
+    remove_tree(storage, within=study.state)
     recorder.clear(study.trials)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from components.core.files import sha256, to_json, write_atomic
+from components.core.files import remove_tree, sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import MANIFEST
 from components.tune.space import Values
@@ -144,11 +143,14 @@ class Study:
 
     def clear(self, number: int) -> None:
         """Drop the checkpoints and weights of a trial: the best one is refitted, so nobody asks for them."""
-        for path in self.folder(number).glob("*"):
-            if path.name not in (_VALUES, _ROWS, OUTCOME) and not path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
-                    missing_ok=True
-                )
+        folder = self.folder(number)
+        for path in folder.glob("*"):
+            if path.name in (_VALUES, _ROWS, OUTCOME) or path.name.startswith("."):
+                continue
+            if path.is_dir():
+                remove_tree(path, within=folder)
+            else:
+                path.unlink(missing_ok=True)
 
     def spend(self, seconds: float) -> None:
         """Write down how long the search has taken so far, all its lives together."""

@@ -157,7 +157,8 @@ def test_run_keeps_failures_and_results_and_continues(
     rows = [line for line in printed.splitlines() if line.startswith("| drugs")]
     expected = "text: Place instead of Content; 100 test rows instead of the canonical 379"
     assert rows[-1].endswith(f"| {expected} |")
-    assert "3 sets: 3 better, 0 tie, 0 worse" in printed
+    assert "3 sets. Accuracy: ahead in 3, equal in 0, behind in 0." in printed
+    assert "Beyond noise: better in 3, worse in 0." in printed
 
 
 def test_wrong_columns_are_named() -> None:

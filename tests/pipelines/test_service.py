@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -370,6 +370,54 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(
     served.release(1)
 
 
+def climbing_hash(served: Served, version: Version) -> Callable[[], object]:
+    """Edit the hash that names the copy, as anybody can on MLflow's page; return the way back."""
+    store, tag = client(served.root), "bundle_sha256"
+    store.set_model_version_tag("default", str(version.number), tag, "/../../../..")
+    whole = version.tags[tag]
+    return lambda: store.set_model_version_tag("default", str(version.number), tag, whole)
+
+
+def pipe_beside_the_files(served: Served, version: Version) -> Callable[[], object]:
+    """Put a pipe into the folder of artifacts, at which a copy would wait for ever."""
+    pipe = Path(version.source) / "pipe"
+    os.mkfifo(pipe)
+    return pipe.unlink
+
+
+def examples_that_are_texts(served: Served, version: Version) -> Callable[[], object]:
+    """Edit the queries that are kept with the version."""
+    store, number = client(served.root), str(version.number)
+    store.set_model_version_tag("default", number, "examples", '["good"]')
+    return lambda: store.set_model_version_tag("default", number, "examples", "[]")
+
+
+@pytest.mark.parametrize("spoil", [climbing_hash, pipe_beside_the_files, examples_that_are_texts])
+def test_a_champion_that_cannot_be_prepared_costs_no_request(
+    served: Served,
+    spoil: Callable[[Served, Version], Callable[[], object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back: list[Callable[[], object]] = []
+
+    def verified_and_spoiled(root: Path, version: Version) -> None:
+        verify(root, version)
+        back.append(spoil(served, version))
+
+    monkeypatch.setattr("components.registry.release.verify", verified_and_spoiled)
+    try:
+        with Load(served.url, 1) as load:
+            served.release(3)
+            served.says("version 3 is not served", "version 1 goes on")
+            wait_until(lambda: len(load.seen) >= 100, 60)
+    finally:
+        back[0]()
+        monkeypatch.undo()
+    assert load.failed == [] and set(load.labels()) == {"1"}
+    assert (served.root / "data" / ".state" / "service" / "default" / "proven.json").is_file()
+    served.release(1)
+
+
 def test_a_release_goes_on_while_the_registry_is_away(served: Served) -> None:
     path = database(served.root)
     assert path is not None
@@ -404,6 +452,11 @@ def test_killed_replicas_and_proxies_come_back_and_it_is_said(served: Served) ->
         before = len(load.seen)
         wait_until(lambda: len(load.seen) > before + 20, 60)
         assert len(load.seen) > before + 20
+        for controller in served.named("ServeController"):
+            controller.send_signal(signal.SIGKILL)
+        before = len(load.seen)
+        wait_until(lambda: len(load.seen) > before + 100, 60)
+        assert len(load.seen) > before + 100
     # a question that was in the dead one's hands is asked of the other one
     assert load.failed == []
     for proxy in served.named("haproxy.cfg"):
@@ -424,6 +477,25 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/healthz", trust_env=False, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_restart_with_a_champion_that_is_no_good_serves_the_last_copy(served: Served) -> None:
+    served.release(3)
+    served.says("version 3 serves alone")
+    served.process.terminate()
+    assert served.process.wait(90) == 0
+    back = climbing_hash(served, served.versions[0])
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("components.registry.release.verify", lambda root, version: None)
+    served.release(1)
+    try:
+        served.lines.clear()
+        served.start()
+        served.says("version 3 answers at", seconds=300)
+        assert _answers(served.url)
+    finally:
+        back()
+        monkeypatch.undo()
 
 
 def test_it_ends_when_it_is_told_to_and_leaves_nothing(served: Served) -> None:

@@ -459,3 +459,27 @@ def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(
                 act()
     assert decisions(three) == before and aliases(three)["champion"] == 1
     assert LOG in look(three, "default").tags  # type: ignore[union-attr]
+
+
+def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(
+    three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = store.client(three)
+    for number in ("2", "3"):
+        opened.set_model_version_tag("default", number, "review.by", "ann")
+        opened.set_model_version_tag("default", number, "review", "approve")
+    opened.set_model_version_tag("default", "2", "gates", '["no gate"]')
+    made = pick_up(three, "default", LIMITS)
+    assert [(each.decision, each.version) for each in made] == [("promoted", 3)]
+    told = opened.get_model_version("default", "2").tags["review"]
+    assert told.startswith("not done: holds no gates")
+
+    # An error of a kind that nobody thought of is told on the version as well.
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("components.registry.review.approve", broken)
+    opened.set_model_version_tag("default", "2", "review", "approve")
+    assert pick_up(three, "default", LIMITS) == []
+    told = opened.get_model_version("default", "2").tags["review"]
+    assert told == "not done: RuntimeError: unforeseen"

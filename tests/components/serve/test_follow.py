@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.versions import Version
 from components.serve.canary import CanaryParams, Tally
-from components.serve.follow import Follower
+from components.serve.follow import Backoff, Follower
 from components.serve.plan import Edition, Plan, Report
 from components.serve.wire import ModelInfo
 
@@ -44,9 +45,6 @@ class Paper:
         if self.fault:
             raise self.fault
         return edition(wanted.number)
-
-    def try_out(self, tried: Edition) -> None:
-        pass
 
     def tell(self, plan: Plan) -> list[Report]:
         self.plan = plan
@@ -139,10 +137,73 @@ def test_what_cannot_be_prepared_or_loaded_leaves_the_old_version(world: World) 
 def test_what_is_not_there_now_is_asked_for_again_and_told_once(world: World) -> None:
     world.paper.fault = EnvironmentFault("MLflow does not answer")
     world.tick(2)
-    world.tick(2)
-    assert len(world.said) == 1 and world.paper.records == []
+    world.tick(2, 2)
+    assert len(world.said) == 1 and world.paper.records == [("2", "waiting")]
     world.paper.fault = None
-    assert world.tick(2) == ("1", "2", 0.25)
+    assert world.tick(2) == ("1", None, 0), "not before the pause is over"
+    assert world.tick(2, 3) == ("1", "2", 0.25)
+
+
+def test_pauses_double_up_to_five_minutes_and_begin_anew_with_another_version() -> None:
+    waits, now = Backoff(), 0.0
+    pauses = []
+    for _ in range(10):
+        waits.failed("2", now)
+        pauses.append(waits.due - now)
+        assert not waits.is_due("2", waits.due - 0.1) and waits.is_due("2", waits.due)
+        assert waits.is_due("3", now)
+        now = waits.due
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    waits.failed("3", now)
+    assert waits.due - now == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        shutil.Error([("a", "b", "full")]),
+        OSError(5, "I/O error"),
+        RecursionError("too deep"),
+        MemoryError(),
+        ValueError("no JSON"),
+        KeyError("files"),
+        RuntimeError("of a kind that nobody thought of"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_no_error_of_a_candidate_ends_the_service(world: World, fault: Exception) -> None:
+    world.paper.fault = fault
+    for _ in range(5):
+        assert world.tick(2) == ("1", None, 0)
+    assert world.paper.records == [("2", "refused")]
+    assert len(world.said) == 1 and type(fault).__name__ in world.said[0]
+    world.paper.fault = None
+    assert world.tick(3) == ("1", "3", 0.25)
+
+
+def test_while_a_candidate_is_prepared_the_replicas_are_watched(world: World) -> None:
+    world.paper.prepare = lambda wanted: None  # type: ignore[method-assign]
+    world.tick(2)
+    world.paper.process = 12
+    assert world.tick(2) == ("1", None, 0)
+    assert world.said == ["replicas: 1 answer, process 11 ended"]
+
+
+def test_a_version_that_cannot_be_kept_for_the_next_start_keeps_the_old_one_loaded(
+    world: World,
+) -> None:
+    kept, world.paper.keep = world.paper.keep, full_disk  # type: ignore[method-assign]
+    world.tick(2)
+    world.tick(2, 600)
+    for _ in range(3):
+        assert world.tick(2, 60) == ("1", "2", 1)
+    assert sum("is not kept" in line for line in world.said) == 1
+    world.paper.keep = kept  # type: ignore[method-assign]
+    assert world.tick(2, 1) == ("2", None, 0)
+
+
+def full_disk(_: Edition) -> None:
+    raise EnvironmentFault("no space left", where="proven.json")
 
 
 def test_a_registry_that_is_away_changes_nothing(world: World) -> None:

@@ -1,0 +1,126 @@
+"""The look of a running service into a registry in which anything may stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import EnvironmentFault, InputError
+from components.registry.gates import GateParams
+from components.registry.versions import Version
+from components.serve.params import ServeParams
+from pipelines import follow
+from pipelines.follow import Home, Registry
+
+
+class Client:
+    """Keeps tags as MLflow does, which refuses some."""
+
+    def __init__(self) -> None:
+        self.tags: list[tuple[str, str]] = []
+        self.faults: list[Exception] = []
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.tags.append((version, value))
+
+
+class Look:
+    """A registry that answers as it is told."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said, self.client = list[str](), Client()
+        self.asks: Callable[[], list[object]] = list
+        self.champion: Callable[[], Version | None] = lambda: Version("default", 1, {}, "", "", ())
+        monkeypatch.setattr(follow, "pick_up", lambda *_: self.asks())
+        monkeypatch.setattr(follow, "champion", lambda *_: self.champion())
+        monkeypatch.setattr(follow, "client", lambda _: self.client)
+        monkeypatch.setattr("threading.Thread.start", lambda _: None)
+        self.home = Home(root, "default", ServeParams())
+        self.registry = Registry(self.home, GateParams(), self.said.append)
+
+
+@pytest.fixture
+def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
+    return Look(tmp_path, monkeypatch)
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    """Make something that fails."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+FAULTS = [ValueError("no JSON"), KeyError("gates"), RecursionError("deep"), InputError("no such")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
+    looking: Look, fault: Exception
+) -> None:
+    looking.asks = raising(fault)  # type: ignore[assignment]
+    for _ in range(3):
+        looking.registry.look()
+    assert looking.registry.leading is not None and looking.registry.leading.number == 1
+    assert len(looking.said) == 1 and "cannot be read" in looking.said[0]
+    looking.asks = list
+    looking.registry.look()
+    assert looking.said[1:] == ["the registry answers again"]
+
+
+@pytest.mark.parametrize(
+    "fault", [*FAULTS, EnvironmentFault("away")], ids=lambda f: type(f).__name__
+)
+def test_a_champion_that_cannot_be_read_leaves_the_last_one(
+    looking: Look, fault: Exception
+) -> None:
+    looking.registry.look()
+    looking.champion = raising(fault)  # type: ignore[assignment]
+    for _ in range(3):
+        looking.registry.look()
+    assert looking.registry.leading is not None and looking.registry.leading.number == 1
+    assert len(looking.said) == 1 and "what is served goes on" in looking.said[0]
+
+
+def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(looking: Look) -> None:
+    away = raising(EnvironmentFault("MLflow does not answer"))
+    looking.asks = looking.champion = away  # type: ignore[assignment]
+    looking.registry.look()
+    assert looking.said == [
+        "the registry does not answer, what is served goes on: MLflow does not answer"
+    ]
+
+
+def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: Look) -> None:
+    looking.client.faults = [ValueError("no such version")]
+    looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
+    looking.home.record("2", "serving", "well")
+    looking.registry.look()
+    looking.registry.look()
+    assert [version for version, _ in looking.client.tags] == ["2"]
+
+
+def test_a_note_waits_for_a_registry_that_is_away(looking: Look) -> None:
+    looking.client.faults = [EnvironmentFault("away"), EnvironmentFault("away")]
+    looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
+    for _ in range(3):
+        looking.registry.look()
+    ((version, text),) = looking.client.tags
+    text.encode("utf-8")
+    assert version == "1" and "\0" not in text and len(json.loads(text)["why"]) <= 1000
+
+
+def test_an_error_in_following_is_no_end(tmp_path: Path) -> None:
+    class Broken:
+        def tick(self, wanted: Version | None) -> None:
+            raise RuntimeError("of a kind that nobody thought of")
+
+    told = follow._step(Broken(), None)  # type: ignore[arg-type]
+    assert told == "RuntimeError: of a kind that nobody thought of"
