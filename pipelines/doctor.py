@@ -323,11 +323,12 @@ def _tracking(root: Path) -> Finding:
         return _damaged_store(answer)
     left = remains(store.parent)
     if left:
+        folders = shlex.join(map(str, left))
         return Finding(
             "MLflow",
             "warn",
             f"a restore was killed and left {len(left)} folders; the store is whole",
-            f"the next gristmill mlflow restore removes them, or: rm -r {shlex.join(map(str, left))}",
+            f"the next gristmill mlflow restore removes them, or: rm -r {folders}",
         )
     return Finding("MLflow", "ok", f"database sound, {store.stat().st_size / 2**20:.1f} MiB")
 

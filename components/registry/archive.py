@@ -126,7 +126,9 @@ def _compare(source: zipfile.ZipFile, manifest: Manifest, path: Path) -> None:
         stated = manifest.files.get(entry.filename)
         if stated and stated.bytes != entry.file_size:
             _refuse(f"a file has not the size in the manifest: {entry.filename[:200]!r}", path)
-    folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    folders = set[str]()
+    for name in names:
+        folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
     if folders & set(names):
         _refuse("a name is both of a file and of a folder", path)
     if manifest.bytes > max(_ALWAYS_BYTES, _RATIO * path.stat().st_size):

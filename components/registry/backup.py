@@ -101,8 +101,8 @@ def _check_target(archive: Path) -> None:
 def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
     """Put a backup in the place of the embedded store.
 
-    The archive is checked whole and unpacked into a new folder. Then one transaction of SQLite, which
-    programs that have the database open see as such, puts the new rows in the place of the old ones.
+    The archive is checked whole and unpacked into a new folder. Then one transaction of SQLite
+    puts the new rows in the place of the old ones, also for programs that have the database open.
     A database that SQLite cannot read is kept beside the new one, which takes its name by a rename.
     A kill before that step leaves the old store, a kill after it the new one, each with its files.
 
@@ -288,7 +288,7 @@ def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, arch
 
 
 def _runs_code(connection: sqlite3.Connection) -> bool:
-    """Return whether statements of the archive's maker would run with the statements of a restore."""
+    """Return whether statements of the archive's maker would run with those of a restore."""
     tables = {table for table, _ in store.LOCATIONS} | {"gristmill_home"}
     query = "SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view')"
     return any(name in tables for (name,) in connection.execute(query))

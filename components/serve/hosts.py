@@ -1,8 +1,8 @@
-"""Which Host and Origin headers are accepted, so that a web page cannot reach a service on loopback.
+"""Accepted Host and Origin headers: a web page must not reach a service on loopback.
 
-A page of another site can send requests to 127.0.0.1 in two ways. It can let its own name resolve to
-127.0.0.1 (DNS rebinding): the Host header then holds the name of that site. Or it can send a request
-across origins: the Origin header then differs from the Host header.
+A page of another site can send requests to 127.0.0.1 in two ways. It can let its own name resolve
+to 127.0.0.1 (DNS rebinding): the Host header then holds the name of that site. Or it can send a
+request across origins: the Origin header then differs from the Host header.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class AllowedHosts:
     """The names for which a service answers: loopback names and those of `serve.allowed_hosts`.
 
     Args:
-        patterns: names, addresses, `*.example.com`, or `*` for any name. An address that means all
-            interfaces (0.0.0.0 or ::) stands for any address: a page cannot choose an address as Host.
+        patterns: names, addresses, `*.example.com`, or `*` for any name. An address that means
+            all interfaces (0.0.0.0 or ::) stands for any address, which no page can choose as Host.
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
@@ -65,10 +65,10 @@ class AllowedHosts:
         return self._any_address and _is_address(name)
 
     def accept_origin(self, origin: str, host: str) -> bool:
-        """Return whether a page of an origin may ask: it is this service's own, or of a name that params list.
+        """Return whether a page may ask: one of this service, or of a name that params list.
 
-        A proxy may pass on another Host than the page's, so names of params are accepted whatever the
-        Host. Addresses and loopback names are not: other programs of the machine serve pages there.
+        A proxy may pass on another Host than the page's, so names of params are accepted whatever
+        the Host. Addresses and loopback names are not: other programs serve pages there.
         """
         try:
             parts = urlsplit(origin.lower())

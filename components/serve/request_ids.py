@@ -1,8 +1,8 @@
 """One X-Request-Id in each answer, whoever of Ray Serve, HAProxy and the app gives it.
 
 Ray Serve takes an id from the client's header, decodes it as UTF-8, logs it, and appends it to the
-answer beside the app's own. `pipelines.supervise.environment` names `middlewares` to Ray Serve, which
-puts them around its own in proxies and replicas.
+answer beside the app's own. `pipelines.supervise.environment` names `middlewares` to Ray Serve,
+which puts them around its own in proxies and replicas.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ _HEADER = b"x-request-id"
 
 
 class SingleRequestId:
-    """ASGI middleware that drops ids of clients, and all but the first id of an answer: the app's, where it answers."""
+    """ASGI middleware that drops ids of clients, and all ids of an answer but the first.
+
+    The first is the app's, where the app answers.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

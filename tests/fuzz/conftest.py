@@ -1,4 +1,4 @@
-"""Budgets of the fuzz tests: the same few examples in each run of CI, many new ones with `make fuzz`."""
+"""Budgets of the fuzz tests: the same few examples in CI, many new ones with `make fuzz`."""
 
 from __future__ import annotations
 

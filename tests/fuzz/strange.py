@@ -1,4 +1,4 @@
-"""Strategies for what strangers write: bytes, JSON, and small changes of something that is whole."""
+"""Strategies for what strangers write: bytes, JSON, and small changes of what is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever an archive holds, restore puts it in place whole or raises `InputError` and changes nothing."""
+"""Whatever an archive holds, restore takes it whole, or raises `InputError` and changes nothing."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def packed(manifest: bytes, members: dict[str, bytes]) -> bytes:
 
 
 def try_restore(archive: bytes) -> bool:
-    """Restore into a store with a file, and look at what became of it. Returns whether it was taken."""
+    """Restore into a store that holds a file. Returns whether the archive was taken."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "repo"
         kept = root / "mlflow" / "artifacts" / "kept"

@@ -1,4 +1,4 @@
-"""Whatever stands in a bundle's folder, reading it gives a card or an `InputError`, and nothing else."""
+"""Whatever stands in a bundle's folder, reading it gives a card or an `InputError`."""
 
 from __future__ import annotations
 

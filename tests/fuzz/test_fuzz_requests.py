@@ -1,4 +1,4 @@
-"""Whatever arrives at the service, it answers in its own words: no exception, no 500, no header of the sender."""
+"""Whatever arrives at the service, it answers in its own words: no exception and no 500."""
 
 from __future__ import annotations
 

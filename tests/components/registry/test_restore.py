@@ -1,4 +1,4 @@
-"""Restore against archives that are not whole, kills at any moment, and databases that are damaged."""
+"""Restore of archives that are not whole, with kills at any moment, over damaged databases."""
 
 from __future__ import annotations
 

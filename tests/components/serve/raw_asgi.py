@@ -1,4 +1,4 @@
-"""One request to an ASGI app with exactly the headers that are given, which HTTP clients would mend."""
+"""One request to an ASGI app with exactly the headers of a test; HTTP clients would mend them."""
 
 from __future__ import annotations
 
