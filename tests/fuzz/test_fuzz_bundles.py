@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strange import VALUES, as_bytes, changed_bytes, changed_tree
@@ -57,6 +58,23 @@ def read(folder: Path) -> None:
 def test_the_bundle_itself_is_read() -> None:
     with small_bundle() as folder:
         assert read_bundle(folder)[1] == FILES
+
+
+CARDS = [
+    b"[" * 200_000,
+    b'{"files": ' + b'{"a":' * 100_000,
+    b'{"format": ' + b"9" * 100_000 + b"}",
+    b'{"format": 1e999}',
+    b"\xff" * 10,
+    b"null",
+]
+
+
+@pytest.mark.parametrize("content", CARDS, ids=range(len(CARDS)))
+def test_cards_that_exhaust_a_parser(content: bytes) -> None:
+    with small_bundle() as folder:
+        (folder / CARD).write_bytes(content)
+        read(folder)
 
 
 @given(st.data())
