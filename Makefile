@@ -1,10 +1,12 @@
 # make run   sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
 # make test  sets up .venv and runs the tests
 # make chaos the long form of the fault tests: 200 workers killed at random moments
+# make fuzz  the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
 PYTHON ?= python3
 PIPELINE ?= default
+FUZZ_FACTOR ?= 2000
 
-.PHONY: run test test-most test-pipelines chaos setup
+.PHONY: run test test-most test-pipelines chaos fuzz setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
@@ -21,6 +23,9 @@ test-pipelines:
 
 chaos: setup
 	KILLS=200 .venv/bin/python -m pytest tests/components/engine/test_random_kills.py
+
+fuzz: setup
+	FUZZ_FACTOR=$(FUZZ_FACTOR) .venv/bin/python -m pytest --timeout 0 tests/fuzz
 
 setup: .venv/installed
 

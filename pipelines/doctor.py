@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ from typing import Literal
 import psutil
 
 from components.core.cpus import cpu_limits
+from components.registry.backup import remains
 from components.registry.store import database, tracking_uri
 from pipelines.git import run_git
 from pipelines.supervise import load
@@ -298,6 +300,8 @@ def _tracking(root: Path) -> Finding:
     if not store.exists():
         return Finding("MLflow", "ok", "no database yet: the first run makes it")
     deadline = time.monotonic() + _LOOK_S
+    if store.is_file() and store.stat().st_size == 0:
+        return _damaged_store("it is empty")
     try:
         with closing(
             sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1)
@@ -314,13 +318,27 @@ def _tracking(root: Path) -> Finding:
     except sqlite3.DatabaseError as error:
         answer = str(error)
     if answer != "ok":
+        return _damaged_store(answer)
+    left = remains(store.parent)
+    if left:
+        folders = shlex.join(map(str, left))
         return Finding(
             "MLflow",
-            "bad",
-            f"the database is damaged: {answer}",
-            f"restore {store} from a copy, or move it away: the next run makes a new one (run history and champion are lost)",
+            "warn",
+            f"a restore was killed and left {len(left)} folders; the store is whole",
+            f"the next gristmill mlflow restore removes them, or: rm -r {folders}",
         )
     return Finding("MLflow", "ok", f"database sound, {store.stat().st_size / 2**20:.1f} MiB")
+
+
+def _damaged_store(answer: str) -> Finding:
+    return Finding(
+        "MLflow",
+        "bad",
+        f"the database is damaged: {answer}",
+        "gristmill mlflow restore BACKUP --replace; without a backup move the file away: "
+        "the next run makes a new one (run history and champion are lost)",
+    )
 
 
 def _embedded_ray(root: Path) -> Finding:

@@ -11,6 +11,8 @@ from pipelines.project import root
 if TYPE_CHECKING:
     from ray.serve import Application
 
+_ALL_INTERFACES = "0.0.0.0"  # noqa: S104 (where ray-service.yaml listens)
+
 
 def application(args: Mapping[str, Any]) -> Application:
     """Build it; Ray Serve calls this on one node and starts replicas that read the bundle below data/, which all nodes must see.
@@ -22,7 +24,7 @@ def application(args: Mapping[str, Any]) -> Application:
         InputError: no champion, or another version than it: only a release says what is served.
         EnvironmentFault: no answer from the registry, or no API key.
     """
-    from components.serve.deploy import application
+    from components.serve.deploy import application, listening_on
     from components.serve.keys import KEY_VARIABLE, Keyring
     from pipelines.follow import Home
     from pipelines.keys import keys_file
@@ -44,5 +46,6 @@ def application(args: Mapping[str, Any]) -> Application:
             remedy=f"set {KEY_VARIABLE} from a secret",
         )
     settings: Any = params.sections["serve"]
-    home = Home(root(), params.name, settings)
-    return application(home.wait_for(leading, preflight=False), None, settings, keys)
+    first = Home(root(), params.name, settings).wait_for(leading, preflight=False)
+    # probes of Kubernetes name the address of a pod
+    return application(first, None, listening_on(settings, _ALL_INTERFACES), keys)

@@ -39,7 +39,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             where=str(path),
             remedy="gristmill new NAME --task T --data FILE",
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    # dates and numbers that are none raise ValueError, brackets without end exhaust the parser
+    except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ParamsError(
             f"is not readable YAML: {error}", where=path.name, remedy="mend the line named above"
         ) from None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import json
 import os
 import sqlite3
-import stat
 import tempfile
 import time
 import uuid
@@ -14,17 +13,27 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import atomic, remove_tree, sync_tree, to_json
 from components.registry import store
+from components.registry.archive import (
+    CHUNK,
+    COUNTED,
+    DATABASE,
+    FILES,
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    extract,
+    open_archive,
+)
+from components.registry.damage import find_damage
 
-DATABASE, MANIFEST, FILES = "mlflow.db", "manifest.json", "artifacts/"
-_FORMAT = 1
-_CHUNK = 1 << 20
-_COUNTED = ("experiments", "runs", "metrics", "registered_models", "model_versions")
+_ARRIVED, _ASIDE = "restored-", "damaged"
+_JOURNALS = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ def backup(root: Path, archive: Path) -> Contents:
                     except FileNotFoundError:  # a run that was just deleted
                         continue
             rows, missing = _look(copied, home, files)
-            facts = {"format": _FORMAT, "rows": rows, "missing": missing, "files": files}
+            facts = {"format": FORMAT, "rows": rows, "missing": missing, "files": files}
             out.writestr(MANIFEST, to_json(facts))
     return Contents(rows, len(files) - 1, sum(each["bytes"] for each in files.values()), missing)
 
@@ -81,7 +90,7 @@ def _check_target(archive: Path) -> None:
     if not archive.exists():
         return
     try:
-        with _opened(archive):
+        with open_archive(archive):
             return
     except InputError:
         raise InputError(
@@ -92,51 +101,99 @@ def _check_target(archive: Path) -> None:
 def restore(root: Path, archive: Path, replace: bool = False) -> Contents:
     """Put a backup in the place of the embedded store.
 
-    Files go into a folder of their own; then one transaction of SQLite changes the database. A kill before it leaves the old store as it was, a kill behind it the new one.
+    The archive is checked whole and unpacked into a new folder. Then one transaction of SQLite
+    puts the new rows in the place of the old ones, also for programs that have the database open.
+    A database that SQLite cannot read is kept beside the new one, which takes its name by a rename.
+    A kill before that step leaves the old store, a kill after it the new one, each with its files.
 
     Args:
         replace: even where there are runs or models already, which are lost.
 
     Raises:
         InputError: no whole backup, or a store that is not empty.
-        EnvironmentFault: locked, disk full.
+        EnvironmentFault: locked, disk full, or another restore runs.
     """
     home = _home(root)
-    with store.reached(root):
-        if not replace and is_filled(home / DATABASE):
-            raise InputError(
-                "holds runs or models already, which would be lost",
-                where=str(home / DATABASE),
-                remedy="gristmill mlflow backup OTHER keeps them; then restore with --replace",
-            )
-        with _opened(archive) as (facts, source):
-            arrived = home / "artifacts" / f"restored-{uuid.uuid4().hex[:12]}"
+    database = home / DATABASE
+    with store.reached(root), open_archive(archive) as (manifest, source):
+        damage = find_damage(database, store.LOCK_SECONDS) if database.exists() else None
+        if not replace:
+            _check_empty(database, damage)
+        home.mkdir(parents=True, exist_ok=True)
+        with _alone(home):
+            for folder in scratch_folders(home):
+                remove_tree(folder, within=home)
+            arrived = home / "artifacts" / f"{_ARRIVED}{uuid.uuid4().hex[:12]}"
             scratch = home / f".{arrived.name}"
-            for left in home.glob(".restored-*"):  # by a kill
-                remove_tree(left, within=home)
             try:
-                _extract(source, facts["files"], scratch, archive)
-                _readdress(scratch / DATABASE, arrived, home, archive)
+                extract(source, manifest, scratch, archive)
+                _prepare(scratch / DATABASE, arrived, home, manifest, archive)
                 arrived.parent.mkdir(parents=True, exist_ok=True)
                 (scratch / "artifacts").mkdir(exist_ok=True)
                 sync_tree(scratch)
                 (scratch / "artifacts").replace(arrived)
-                _exchange(scratch / DATABASE, home / DATABASE)
+                if damage:
+                    _set_aside(scratch / DATABASE, database)
+                else:
+                    _exchange(scratch / DATABASE, database)
             except BaseException:
-                if not _names(home / DATABASE, arrived):
-                    remove_tree(arrived, within=home)
+                if not _names(database, arrived):
+                    remove_tree(arrived, within=arrived.parent)
                 raise
             finally:
                 remove_tree(scratch, within=home)
-        for other in arrived.parent.iterdir():
-            if other != arrived:
-                remove_tree(other, within=arrived.parent)
-    return Contents(
-        {name: facts["rows"][name] for name in _COUNTED},
-        len(facts["files"]) - 1,
-        sum(each["bytes"] for each in facts["files"].values()),
-        facts["missing"],
-    )
+            for other in arrived.parent.iterdir():
+                if other != arrived:
+                    remove_tree(other, within=arrived.parent)
+    rows = {name: manifest.rows[name] for name in COUNTED}
+    return Contents(rows, len(manifest.files) - 1, manifest.bytes, manifest.missing)
+
+
+def _check_empty(database: Path, damage: str | None) -> None:
+    """Refuse to replace what a person would miss."""
+    if damage:
+        raise InputError(
+            f"is damaged ({damage}), and would be replaced",
+            where=str(database),
+            remedy="restore with --replace: it keeps the damaged file beside the new one",
+        )
+    if is_filled(database):
+        raise InputError(
+            "holds runs or models already, which would be lost",
+            where=str(database),
+            remedy="gristmill mlflow backup OTHER keeps them; then restore with --replace",
+        )
+
+
+def scratch_folders(home: Path) -> list[Path]:
+    """Return folders that a restore left when it was killed. Nothing of a store lies there."""
+    return sorted(home.glob(f".{_ARRIVED}*"))
+
+
+def remains(home: Path) -> list[Path]:
+    """Return what restores left that were killed: scratch folders, and files that no row names."""
+    arrived = sorted((home / "artifacts").glob(f"{_ARRIVED}*"))
+    unused = [folder for folder in arrived if not _names(home / DATABASE, folder)]
+    return [*scratch_folders(home), *unused]
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keep other restores out while the block runs.
+
+    Raises:
+        EnvironmentFault: one runs.
+    """
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise EnvironmentFault(
+            "another restore runs", where=str(home), remedy="wait until it has ended"
+        ) from None
+    finally:
+        os.close(folder)
 
 
 def snapshot(root: Path, target: Path) -> Path:
@@ -182,7 +239,7 @@ def _add(out: zipfile.ZipFile, path: Path, name: str) -> dict[str, Any]:
     """Put a file into the archive; what is hashed is what was put there."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as stream, out.open(name, "w", force_zip64=True) as member:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             digest.update(chunk)
             size += len(chunk)
             member.write(chunk)
@@ -192,10 +249,7 @@ def _add(out: zipfile.ZipFile, path: Path, name: str) -> dict[str, Any]:
 def _look(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str, int], int]:
     """Rows of the known tables, and how many model versions have no file in the archive."""
     with closing(sqlite3.connect(copied)) as connection:
-        rows = {
-            table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-            for table in _COUNTED
-        }
+        rows = count_rows(connection)
         sources = [
             str(source) for (source,) in connection.execute("SELECT source FROM model_versions")
         ]
@@ -208,107 +262,57 @@ def _look(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str,
     return rows, len(sources) - there
 
 
-@contextmanager
-def _opened(archive: Path) -> Iterator[tuple[dict[str, Any], zipfile.ZipFile]]:
-    """The manifest of a backup, and the archive.
+def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, archive: Path) -> None:
+    """Check a restored database, and make it name its files where they will lie.
 
     Raises:
-        InputError: it is none.
-    """
-    remedy = "take another file: gristmill mlflow backup makes them"
-    try:
-        source = zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"is no backup: {error}", where=str(archive), remedy=remedy) from None
-    with source:
-        try:
-            facts = json.loads(source.read(MANIFEST))
-            if facts["format"] != _FORMAT or DATABASE not in facts["files"]:
-                raise ValueError(f"format {facts['format']}")
-            names = sorted(source.namelist())
-        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"is no backup of this gristmill: {error}", where=str(archive), remedy=remedy
-            ) from None
-        if names != sorted([MANIFEST, *facts["files"]]) or any(_strays(name) for name in names):
-            raise InputError(
-                "holds other files than its manifest names, or names outside it",
-                where=str(archive),
-                remedy="do not use it",
-            )
-        yield facts, source
-
-
-def _strays(name: str) -> bool:
-    path = PurePosixPath(name)
-    return (
-        path.is_absolute()
-        or ".." in path.parts
-        or "\\" in name
-        or (name not in (DATABASE, MANIFEST) and not name.startswith(FILES))
-    )
-
-
-def _extract(
-    source: zipfile.ZipFile, files: Mapping[str, Any], scratch: Path, archive: Path
-) -> None:
-    """Write each file and compare it with its hash and size."""
-    for name, fact in files.items():
-        if stat.S_ISLNK(source.getinfo(name).external_attr >> 16):
-            raise InputError(f"holds a link: {name!r}", where=str(archive), remedy="do not use it")
-        target = scratch / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with source.open(name) as member, target.open("wb") as out:
-                digest = _copied(member, out, int(fact["bytes"]))
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise InputError(
-                f"is damaged: {error}", where=f"{archive}: {name}", remedy="take another backup"
-            ) from None
-        except OSError as error:
-            raise EnvironmentFault(
-                f"cannot be written: {error.strerror}",
-                where=str(target),
-                remedy="free disk space, then run the same command again",
-            ) from error
-        if digest != fact["sha256"]:
-            raise InputError(
-                "is damaged: its SHA-256 is not the one in the manifest",
-                where=f"{archive}: {name}",
-                remedy="take another backup",
-            )
-
-
-def _copied(member: IO[bytes], out: IO[bytes], limit: int) -> str:
-    """Copy no more than the manifest says there is; the digest of what was copied."""
-    digest = hashlib.sha256()
-    while chunk := member.read(min(_CHUNK, limit + 1)):
-        digest.update(chunk)
-        out.write(chunk)
-        limit -= len(chunk)
-        if limit < 0:
-            return ""
-    return digest.hexdigest()
-
-
-def _readdress(database: Path, arrived: Path, home: Path, archive: Path) -> None:
-    """Make the snapshot name its files where they will lie.
-
-    Raises:
-        InputError: it is no sound database.
+        InputError: it is no sound database, or not the one of the manifest.
     """
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
             if connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("the integrity check fails")
+            if _runs_code(connection):
+                raise sqlite3.DatabaseError("triggers or views stand before its tables")
+            if count_rows(connection) != {name: manifest.rows[name] for name in COUNTED}:
+                raise sqlite3.DatabaseError("its rows are not those of the manifest")
             connection.execute("BEGIN IMMEDIATE")
             store.readdress(connection, f"{store.settled_at(connection)}/artifacts", str(arrived))
             store.settle_at(connection, str(home))
             connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, TypeError, ValueError) as error:
         raise InputError(
             f"is damaged: {error}", where=f"{archive}: {DATABASE}", remedy="take another backup"
         ) from None
+
+
+def _runs_code(connection: sqlite3.Connection) -> bool:
+    """Return whether statements of the archive's maker would run with those of a restore."""
+    tables = {table for table, _ in store.LOCATIONS} | {"gristmill_home"}
+    query = "SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    return any(name in tables for (name,) in connection.execute(query))
+
+
+def count_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the rows of the tables that a person knows."""
+    return {
+        table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+        for table in COUNTED
+    }
+
+
+def _set_aside(arrived: Path, live: Path) -> None:
+    """Put a database in the place of a damaged one, which stays beside it under another name."""
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    aside = live.with_name(f"{live.name}.{_ASIDE}-{moment}-{uuid.uuid4().hex[:6]}")
+    os.link(live, aside)
+    # a journal of the damaged file would be played back into the new one
+    for ending in _JOURNALS:
+        journal = live.with_name(live.name + ending)
+        if journal.exists():
+            journal.replace(aside.with_name(aside.name + ending))
+    arrived.replace(live)
 
 
 def _exchange(arrived: Path, live: Path) -> None:
@@ -335,14 +339,27 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 
 def _names(database: Path, folder: Path) -> bool:
-    """Whether a store's experiments lie in a folder: the exchange has happened."""
+    """Return whether rows of a store name a folder: after an exchange they do."""
     if not database.is_file():
         return False
-    with closing(sqlite3.connect(database, timeout=store.LOCK_SECONDS)) as connection:
-        return (
-            connection.execute(
-                "SELECT 1 FROM experiments WHERE substr(artifact_location, 1, length(?1)) = ?1 LIMIT 1",
-                (str(folder),),
-            ).fetchone()
-            is not None
-        )
+    try:
+        with closing(sqlite3.connect(database, timeout=store.LOCK_SECONDS)) as connection:
+            return any(
+                _has_table(connection, table)
+                and _has_prefix(connection, table, column, str(folder))
+                for table, column in store.LOCATIONS
+            )
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _has_prefix(connection: sqlite3.Connection, table: str, column: str, prefix: str) -> bool:
+    query = f"SELECT 1 FROM {table} WHERE substr({column}, 1, length(?1)) = ?1"  # noqa: S608
+    return connection.execute(query, (prefix,)).fetchone() is not None
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None

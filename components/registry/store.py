@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from components.core.errors import EnvironmentFault, GristmillError
+from components.registry.damage import remedy_for
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +35,8 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 LOCK_SECONDS = 10.0
+# names of the page of `gristmill mlflow up`: a page of another site cannot take one of them
+_PAGE_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
 
@@ -86,6 +89,9 @@ def client(root: Path) -> MlflowClient:
 
         if path and not path.is_file():
             _make(path)
+        elif path and path.stat().st_size == 0:
+            # SQLite takes it for a new database; this store is made whole, so it was cut off
+            raise sqlite3.DatabaseError("it is empty")
         settle(root)
         return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
 
@@ -201,15 +207,10 @@ def reached(root: Path) -> Iterator[None]:
                 where=tracking_uri(root),
                 remedy="check MLFLOW_TRACKING_URI and the server, then run the same command again",
             ) from error
-        remedy = (
-            "end the program that holds it"
-            if "locked" in str(error)
-            else "check that the folder is writable and the disk not full"
-        )
         raise EnvironmentFault(
             f"the MLflow database cannot be used: {reason}",
             where=str(path),
-            remedy=f"{remedy}, then run the same command again",
+            remedy=remedy_for(path, error),
         ) from error
 
 
@@ -259,6 +260,8 @@ def ui_command(root: Path, port: int) -> list[str]:
         *where,
         "--host",
         "127.0.0.1",
+        "--allowed-hosts",
+        ",".join(f"{name}:{port}" for name in _PAGE_HOSTS),
         "--port",
         str(port),
         "--workers",

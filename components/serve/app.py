@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from components.serve.batcher import Batcher
 from components.serve.escaped_logs import escape_logs
 from components.serve.guard import Bucket, Door, Guard
+from components.serve.hosts import AllowedHosts, HostCheck
 from components.serve.keys import Keyring
 from components.serve.limits import BodyLimit
 from components.serve.monitored import Monitored, monitor_routes
@@ -81,6 +82,8 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        # a redirect to the other form of a path would repeat the Host header
+        redirect_slashes=False,
     )
     app.state.door = door
     _add_middleware(app, service, keys)
@@ -112,6 +115,7 @@ def _add_middleware(app: FastAPI, service: Service, keys: Keyring) -> None:
         bucket=lambda: Bucket(limits.items_per_s, limits.burst_items),
         meters=meters,
     )
+    app.add_middleware(HostCheck, allowed=AllowedHosts(service.params.allowed_hosts))
     app.add_middleware(Watch, meters=meters)
 
 

@@ -68,14 +68,18 @@ def deploy(
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     keys = Keyring.from_environment() if keys is None else keys
-    address = _start(host, port, params, keys.wanted)
+    host, address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
     swap = app_name in serve.status().applications
     run_many(
         [
             RunTarget(
                 application(
-                    Edition(bundle=bundle.resolve(), model=model), board, params, keys, monitoring
+                    Edition(bundle=bundle.resolve(), model=model),
+                    board,
+                    listening_on(params, host),
+                    keys,
+                    monitoring,
                 ),
                 app_name,
                 route_prefix,
@@ -189,6 +193,11 @@ def application(
     return deployment.bind(first, board, params, keys, monitoring)
 
 
+def listening_on(params: ServeParams, host: str) -> ServeParams:
+    """Return params that also allow the address where the service listens as Host header."""
+    return params.model_copy(update={"allowed_hosts": [*params.allowed_hosts, host]})
+
+
 def _number(replicas: int | Scale) -> dict[str, Any]:
     if isinstance(replicas, int):
         return {"num_replicas": replicas}
@@ -201,8 +210,8 @@ def _number(replicas: int | Scale) -> dict[str, Any]:
     }
 
 
-def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str:
-    """Start Serve, or join the one that runs. Returns the address of its proxy."""
+def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> tuple[str, str]:
+    """Start Serve, or join the one that runs. Returns where it listens and the URL of its proxy."""
     global _started_on
     from ray import serve
     from ray.serve.context import (
@@ -220,7 +229,8 @@ def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str
                 remedy=f"take --port {running.port}, or end what serves there first",
             )
         check_key(public(running.host), keyed)
-        return url_of(public(running.host), running.port)
+        listening = public(running.host)
+        return listening, url_of(listening, running.port)
     check_key(host, keyed)
     port = claim(host, port or 0)
     options = {
@@ -230,7 +240,7 @@ def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> str
     }  # the app gives up first, with a better answer
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
     _started_on = _cluster()
-    return url_of(host, port)
+    return host, url_of(host, port)
 
 
 def _wait(app_name: str, url: str, ref: ModelRef) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from components.core.params import Strict
 from components.serve.canary import CanaryParams
+from components.serve.hosts import HostPattern
 
 
 class Scale(Strict):
@@ -56,6 +57,8 @@ class ServeParams(Strict):
         2.0, ge=0, le=1000
     )  # how long a batch waits at most for the company that it had before; never while the service is idle
     request_timeout_s: float = Field(30.0, gt=0, le=3600)
+    # names for which the service answers, beside loopback names and the address of --host
+    allowed_hosts: list[HostPattern] = Field(default_factory=list, max_length=1000)
     limits: LimitParams = LimitParams()
     replicas: Annotated[int, Field(ge=1, le=1000)] | Scale = 1
     num_cpus: float = Field(

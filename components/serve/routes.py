@@ -41,9 +41,12 @@ from components.serve.wire import (
 from components.tasks.base import Explains, Judge, judge
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "There is not exactly one Host header"},
     401: {"model": Problem, "description": "A key is needed"},
+    403: {"model": Problem, "description": "A page of another origin asks"},
     408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is too large"},
+    421: {"model": Problem, "description": "The Host header names another service"},
     422: {"model": Problem, "description": "The request is wrong; each mistake by its place"},
     429: {"model": Problem, "description": "The key asks more than it may; see Retry-After"},
     503: {"model": Problem, "description": "Too much waits, or the service ends; see Retry-After"},
@@ -130,9 +133,10 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
         responses=PROBLEMS,
     )
     async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
-        queries = body.inputs if hasattr(body, "inputs") else [body]
+        several = hasattr(body, "inputs")
+        queries = body.inputs if several else [body]
         outcomes = await _ask(service, request, queries)
-        _refuse(outcomes)
+        _refuse(outcomes, several)
         unsure = sum(getattr(outcome, "abstained", False) for outcome in outcomes)
         service.meters.predicted(len(outcomes), unsure)
         if service.recorder:
@@ -177,13 +181,13 @@ def _explaining(router: APIRouter, service: Service) -> None:
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
         parts = rules.parts(body, service.params.limits.explained_parts)
         outcomes = await _ask(service, request, [body, *variants(rules, body, parts)])
-        _refuse(outcomes[:1])
+        _refuse(outcomes[:1], several=False)
         weights = explain(
             rules,
             outcomes[0],
             [None if isinstance(each, Reject) else each for each in outcomes[1:]],
         )
-        _refuse([each for each in outcomes if not isinstance(each, Reject)])
+        _refuse([each for each in outcomes if not isinstance(each, Reject)], several=False)
         shares = [
             Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)
         ]
@@ -247,10 +251,15 @@ def told(answer: dict[str, Any], status: int = 200) -> Response:
     return Response(to_json(answer), status, media_type="application/json")
 
 
-def _refuse(outcomes: Sequence[Any]) -> None:
-    """Raise for what could not be answered. The reason only: a detail may quote what was sent."""
+def _refuse(outcomes: Sequence[Any], several: bool) -> None:
+    """Raise for what could not be answered. The reason only: a detail may quote what was sent.
+
+    Args:
+        outcomes: answers and errors.
+        several: whether the body was `{"inputs": [...]}`, not one item.
+    """
     rejected = [
-        {"loc": ["body", "inputs", index], "msg": outcome.reason}
+        {"loc": ["body", "inputs", index] if several else ["body"], "msg": outcome.reason}
         for index, outcome in enumerate(outcomes)
         if isinstance(outcome, Reject)
     ]

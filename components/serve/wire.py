@@ -111,17 +111,10 @@ def limited(query: type[BaseModel], characters: int, name: str = "Query") -> typ
     for each, field in query.model_fields.items():
         if field.annotation is str:
             own = copy(field)
-            own.metadata = [
-                *(it for it in field.metadata if not isinstance(it, MaxLen)),
-                MaxLen(
-                    min(
-                        [
-                            characters,
-                            *(it.max_length for it in field.metadata if isinstance(it, MaxLen)),
-                        ]
-                    )
-                ),
-            ]
+            longest = [it.max_length for it in field.metadata if isinstance(it, MaxLen)]
+            others = [it for it in field.metadata if not isinstance(it, MaxLen)]
+            # before validators, else pydantic speaks of items and not of characters
+            own.metadata = [MaxLen(min([characters, *longest])), *others]
             changed[each] = (str, own)
     return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
 

@@ -45,7 +45,7 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(kube, "root", lambda: root)
     monkeypatch.setenv("GRISTMILL_API_KEY", "k" * 40)
     for version in (None, 1, "1"):
-        first, board, _, keys, monitoring = kube.application(
+        first, board, params, keys, monitoring = kube.application(
             {"pipeline": "default", "version": version}
         )._bound_deployment.init_args
         assert (
@@ -54,6 +54,7 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
             and board is monitoring is None
             and keys.wanted
         )
+        assert "0.0.0.0" in params.allowed_hosts  # probes name a pod by its address
     with pytest.raises(InputError, match="version 2 is not the champion, which is 1"):
         kube.application({"pipeline": "default", "version": 2})
     monkeypatch.delenv("GRISTMILL_API_KEY")

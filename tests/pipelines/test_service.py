@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,42 @@ def test_nothing_listens_beyond_loopback(served: Served) -> None:
         for name, address in listening
         if address.removeprefix("::ffff:") not in ("127.0.0.1", "::1")
     } == set()
+
+
+def send_headers(url: str, *headers: tuple[str, bytes]) -> tuple[int, list[str], dict[str, Any]]:
+    """Ask over HTTP/1.1 with exactly these headers. Returns the status, the ids and the answer."""
+    body = b'{"text": "ok"}'
+    connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=60)
+    with closing(connection):
+        connection.putrequest("POST", "/v1/predict", skip_host=True, skip_accept_encoding=True)
+        for name, value in [("Content-Length", b"%d" % len(body)), *headers]:
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        ids = answer.headers.get_all("X-Request-Id") or []
+        return answer.status, ids, json.loads(answer.read() or b"{}")
+
+
+JSON_BODY = ("Content-Type", b"application/json")
+
+
+def test_behind_haproxy_other_names_are_refused(served: Served) -> None:
+    """The name reaches the replica as it was sent; HAProxy's health checks have none."""
+    statuses = {
+        host: send_headers(served.url, ("Host", host), JSON_BODY)[0]
+        for host in (b"localhost", b"127.0.0.1:1", b"evil.example", b"evil.example:80", b"10.0.0.1")
+    }
+    assert list(statuses.values()) == [200, 200, 421, 421, 421]
+    origin = ("Origin", b"https://evil.example")
+    assert send_headers(served.url, ("Host", b"localhost"), JSON_BODY, origin)[0] == 403
+    assert send_headers(served.url, JSON_BODY)[0] == 400
+
+
+@pytest.mark.parametrize("value", [b"mine", b"\xff\xfe", b"<script>", b"a" * 4000])
+def test_behind_haproxy_an_answer_has_one_request_id(served: Served, value: bytes) -> None:
+    sent = [("X-Request-Id", value)] * 2
+    status, ids, answer = send_headers(served.url, ("Host", b"localhost"), JSON_BODY, *sent)
+    assert (status, ids) == (200, [answer["id"]])
 
 
 def test_a_second_pipeline_is_served_on_a_port_of_its_own(served: Served) -> None:

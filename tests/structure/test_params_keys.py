@@ -148,7 +148,9 @@ def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 def others(value: Any) -> Iterator[Any]:
     """Values unlike this one, of which some may be allowed in its place."""
-    if isinstance(value, list):
+    if value == []:
+        yield ["x"]
+    elif isinstance(value, list):
         yield value[:-1]
         yield [*value, value[-1]]
         yield from ([*value[:-1], last] for last in others(value[-1]))

@@ -193,45 +193,6 @@ def rewrite(source: Path, target: Path, damage: str) -> None:
             new.writestr("artifacts/extra", b"")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from components.registry import backup
-moment = sys.argv[3]
-def kill(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-def then_kill(work):
-    def both(*args):
-        work(*args); kill()
-    return both
-if moment == "extract": backup._readdress = kill
-if moment == "before": backup._exchange = kill
-if moment == "after": backup._exchange = then_kill(backup._exchange)
-backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), replace=True)
-"""
-
-
-@pytest.mark.parametrize("moment", ["extract", "before", "after"])
-def test_a_kill_leaves_the_old_store_or_the_new_one(
-    filled: Path, tmp_path: Path, moment: str
-) -> None:
-    backup(filled, tmp_path / "b.zip")
-    before = facts(filled)
-    release(filled, "default", 1, [], mode="auto", who="test", why="again")
-    store.client(filled).set_registered_model_tag("default", "later", "yes")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(filled), str(tmp_path / "b.zip"), moment],
-        cwd=Path(__file__).parents[3],
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert facts(filled) == before
-    assert ("later" in store.client(filled).get_registered_model("default").tags) == (
-        moment != "after"
-    )
-    restore(filled, tmp_path / "b.zip", replace=True)  # and the next one clears up
-    assert facts(filled) == before and len(list((filled / "mlflow" / "artifacts").iterdir())) == 1
-    assert not list((filled / "mlflow").glob(".*"))
-
-
 def test_a_kill_within_sqlites_copy_is_rolled_back(filled: Path, tmp_path: Path) -> None:
     # given a copy of many pages onto the live database, killed after some of them
     large = tmp_path / "large.db"

@@ -127,6 +127,8 @@ def test_the_page_is_bound_to_loopback_and_a_server_has_its_own(
         command[command.index("--host") + 1] == "127.0.0.1"
         and command[command.index("--port") + 1] == "5050"
     )
+    hosts = command[command.index("--allowed-hosts") + 1].split(",")
+    assert hosts == ["127.0.0.1:5050", "localhost:5050", "[::1]:5050"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     with pytest.raises(EnvironmentFault, match=r"open https://mlflow\.example\.com"):
         store.ui_command(root, 5050)

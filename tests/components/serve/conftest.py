@@ -40,7 +40,9 @@ def client() -> Callable[..., TestClient]:
         predictor: Stub | None = None, params: ServeParams | None = None, **options: Any
     ) -> TestClient:
         return TestClient(
-            build_app(predictor or Stub(), MODEL, params, **options), raise_server_exceptions=False
+            build_app(predictor or Stub(), MODEL, params, **options),
+            base_url="http://localhost",
+            raise_server_exceptions=False,
         )
 
     return make

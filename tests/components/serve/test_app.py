@@ -287,7 +287,8 @@ def test_a_client_may_not_send_more_pixels_than_the_service_takes(model, stub):
     small = base64.b64encode(pictures(1)[0]["image"]).decode()
     large = base64.b64encode(png(np.zeros((30, 30), np.uint8))).decode()
     pictured = model.model_copy(update={"examples": [{"image": small}]})
-    with TestClient(build_app(Sees(), pictured, ServeParams(limits={"pixels": 100}))) as asked:
+    app = build_app(Sees(), pictured, ServeParams(limits={"pixels": 100}))
+    with TestClient(app, base_url="http://localhost") as asked:
         assert asked.post("/v1/predict", json={"image": small}).status_code == 200
         refused = asked.post("/v1/predict", json={"inputs": [{"image": small}, {"image": large}]})
     assert refused.status_code == 422

@@ -78,6 +78,9 @@ def cluster() -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="gm")  # short: Ray makes Unix sockets below it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv(
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "components.serve.request_ids.middlewares"
+        )
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv(KEY_VARIABLE, raising=False)
         environment = {
@@ -201,6 +204,13 @@ def test_the_life_of_a_deployment(cluster, bundle, tmp_path):
     assert httpx.get(f"{url}/openapi.json", trust_env=False).json()["servers"] == [
         {"url": "/reviews"}
     ]
+    # and it has one name and one id, whatever the client says of both
+    named = httpx.post(
+        f"{url}/v1/predict", json={"text": "好"}, headers={"X-Request-Id": "mine"}, trust_env=False
+    )
+    assert named.headers.get_list("x-request-id") == [named.json()["id"]]
+    foreign = httpx.get(f"{url}/healthz", headers={"Host": "evil.example"}, trust_env=False)
+    assert (foreign.status_code, "evil" in f"{foreign.text}{foreign.headers}") == (421, False)
 
     # when it is swapped under load, once with success and once with a bundle that was altered
     altered = shutil.copytree(bundle, tmp_path / "altered")

@@ -83,3 +83,24 @@ def test_support_has_no_end_in_infinity():
     sure = RULES.Answer(label="a", probability=1, probabilities={"a": 1.0, "b": 0.0})
     assert explain(RULES, sure, [None, sure]) == [30, 0]
     assert RULES.support(sure, "b") == -30
+
+
+@pytest.mark.parametrize(("path", "limit"), [("/v1/explain", 2000), ("/v1/predict", 20_000)])
+def test_a_text_that_is_too_long_is_measured_in_characters(path, limit, client):
+    detail = client().post(path, json={"text": "字" * (limit + 1)}).json()["detail"]
+    assert detail == [
+        {"loc": ["body", "text"], "msg": f"String should have at most {limit} characters"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("/v1/predict", {"text": " "}, ["body"]),
+        ("/v1/explain", {"text": " "}, ["body"]),
+        ("/v1/predict", {"inputs": [{"text": " "}]}, ["body", "inputs", 0]),
+        ("/v1/predict", {"inputs": [{"text": "a"}, {"text": " "}]}, ["body", "inputs", 1]),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_own_place(path, body, place, client):
+    assert client().post(path, json=body).json()["detail"] == [{"loc": place, "msg": "empty"}]

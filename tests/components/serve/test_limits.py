@@ -191,7 +191,7 @@ def opened(url: str, sent: bytes) -> socket.socket:
     return made
 
 
-HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 
 def test_slow_clients_are_let_go_and_hold_nobody_up(url):

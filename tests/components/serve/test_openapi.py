@@ -35,7 +35,9 @@ def described(**options: Any) -> Any:
     app = build_app(
         Takes(),
         MODEL,
-        ServeParams.model_validate({"max_items": 4, "limits": {"characters": 300}}),
+        ServeParams.model_validate(
+            {"max_items": 4, "limits": {"characters": 300}, "allowed_hosts": ["testserver"]}
+        ),
         **options,
     )
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig())

@@ -1,0 +1,52 @@
+"""One X-Request-Id in each answer, whoever of Ray Serve, HAProxy and the app gives it.
+
+Ray Serve takes an id from the client's header, decodes it as UTF-8, logs it, and appends it to the
+answer beside the app's own. `pipelines.supervise.environment` names `middlewares` to Ray Serve,
+which puts them around its own in proxies and replicas.
+"""
+
+from __future__ import annotations
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADER = b"x-request-id"
+
+
+class SingleRequestId:
+    """ASGI middleware that drops ids of clients, and all ids of an answer but the first.
+
+    The first is the app's, where the app answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_single(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": _first_only(message.get("headers", []))}
+            await send(message)
+
+        others = [header for header in scope["headers"] if header[0].lower() != _HEADER]
+        await self.app({**scope, "headers": others}, receive, send_single)
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Ray Serve puts around its HTTP servers."""
+    return [Middleware(SingleRequestId)]
+
+
+def _first_only(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    kept: list[tuple[bytes, bytes]] = []
+    named = False
+    for name, value in headers:
+        is_id = name.lower() == _HEADER
+        if not (is_id and named):
+            kept.append((name, value))
+        named = named or is_id
+    return kept
