@@ -149,7 +149,7 @@ CASES = {
     "a pipe beside the files": Case(
         spoiled(lambda folder: os.mkfifo(folder / "pipe")), "no regular file"
     ),
-    "a pipe for the card": Case(replaced(CARD, os.mkfifo), "are gone"),
+    "a pipe for the card": Case(replaced(CARD, os.mkfifo), "no regular file"),
     "a pipe for the weights": Case(replaced(WEIGHTS, os.mkfifo), "no regular file"),
     "a link to nothing": Case(
         spoiled(lambda folder: (folder / "link").symlink_to("/nowhere")), "No such file"
@@ -165,7 +165,7 @@ CASES = {
     ),
     "a folder for the weights": Case(replaced(WEIGHTS, Path.mkdir), WEIGHTS),
     "no weights": Case(spoiled(lambda folder: (folder / WEIGHTS).unlink()), WEIGHTS),
-    "other weights": Case(replaced(WEIGHTS, lambda path: path.write_bytes(b"x")), "SHA-256"),
+    "other weights": Case(replaced(WEIGHTS, lambda path: path.write_bytes(b"x")), "was altered"),
     "weights of four terabytes": Case(replaced(WEIGHTS, sparse), "are free", "waiting"),
     "another card": Case(
         replaced(CARD, lambda path: path.write_bytes(card_with(seed=2))), "SHA-256"

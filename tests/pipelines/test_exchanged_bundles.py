@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.core.bundles import CARD
-from components.core.errors import BundleError, GateError
+from components.core.errors import BundleError, GateError, InputError
 from components.registry.release import release
 from components.registry.store import client
 from components.registry.versions import BUNDLE, champion, fetch, register, verify
@@ -141,7 +141,7 @@ def test_exchanged_ones_are_not_released(root: Path, change: Callable[[Path], No
 
 def test_a_version_without_its_hash_is_refused(root: Path) -> None:
     client(root).delete_model_version_tag("default", "1", BUNDLE)
-    with pytest.raises(BundleError, match="registered"):
+    with pytest.raises(InputError, match="not a SHA-256"):
         ask(root)
 
 
