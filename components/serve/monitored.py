@@ -239,13 +239,14 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
         responses={401: PROBLEMS[401]} if guarded else {},
     )
     async def looked() -> dict[str, Any]:
-        # Of this replica alone: /metrics has those of all.
-        answers = service.meters.answers() if service.params.abstain is not None else None
-        return {
+        found = {
             "model": service.model.ref.model_dump(),
-            "answers": answers,
             **await asyncio.to_thread(monitored.latest),
         }
+        if service.params.abstain is not None:
+            # Of this replica alone: /metrics has those of all.
+            found["answers"] = service.meters.answers()
+        return found
 
     @router.get("/monitor", include_in_schema=False)
     async def page() -> Response:
