@@ -15,7 +15,7 @@ from components.registry.gates import Gate, GateParams, Rival, judge_champion
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.versions import BUNDLE, cases_of
 from pipelines.console import console, styled
-from pipelines.review_show import COLOURS, environment, facts, gates_of, grid, number
+from pipelines.review_show import COLOURS, environment, facts, gates_of, grid, number, reading_tags
 
 
 def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) -> None:
@@ -61,10 +61,12 @@ def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) ->
             ]
         )
     )
-    _figures(version, other)
+    with reading_tags(other, version):
+        _figures(version, other)
     _slices(mine, theirs, leading, version.number)
     _gates(version, other)
-    _origins(version, other)
+    with reading_tags(other, version):
+        _origins(version, other)
 
 
 def _bounds(gate: Gate) -> str:

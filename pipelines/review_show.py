@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.bundles import shown_size
+from components.core.errors import InputError
+from components.core.escapes import brief
 from components.registry.log import Release, records, standing
 from components.registry.reader import Shelf, Version, argument, code_state
 from components.registry.retrains import Retrain, retrains
@@ -21,6 +24,14 @@ from pipelines.console import console, styled
 from pipelines.stages import STAGES
 
 WIDTH = 100
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
 
 
@@ -70,7 +81,9 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     name = f"{version.pipeline} version {version.number}"
     title = tags.get("title", "")
     console.print(styled((name, "bold"), f": {title}", (_aliases(version), "dim")))
-    console.print(facts(_card(version)))
+    with reading_tags(version):
+        card = _card(version)
+    console.print(facts(card))
     gates = gates_of(version)
     if gates:
         console.print(_gates(gates))
@@ -102,6 +115,24 @@ def show_history(shelf: Shelf) -> None:
 def gates_of(version: Version) -> list[Gate]:
     """The gates as judged."""
     return from_tag(version.tags.get("gates", "[]"), f"version {version.number}, tag gates")
+
+
+@contextmanager
+def reading_tags(*versions: Version) -> Iterator[None]:
+    """Turn what malformed tags raise into one error. Anybody can edit tags on MLflow's page.
+
+    Raises:
+        InputError: a tag is not what registering a version writes.
+    """
+    try:
+        yield
+    except _MALFORMED as error:
+        numbers = " or ".join(str(version.number) for version in versions)
+        raise InputError(
+            f"has a tag that registering does not write: {brief(error)}",
+            where=f"version {numbers}",
+            remedy=f"gristmill run {versions[0].pipeline} writes the tags of its winner again",
+        ) from None
 
 
 def environment(version: Version) -> Mapping[str, str]:

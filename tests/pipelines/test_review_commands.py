@@ -25,6 +25,7 @@ from components.monitor.log import BASE
 from components.registry.cases import Cases, name_of
 from components.registry.gates import Gate, GateParams, as_rows
 from components.registry.release import approve, release
+from components.registry.store import client
 from components.registry.versions import keep_cases, register
 from pipelines import console as terminal
 from pipelines.cli import app
@@ -221,6 +222,36 @@ def test_a_diff_pairs_the_answers_and_tells_what_changed(project: Path) -> None:
         assert re.search(pattern, shown), pattern
     assert "train.epochs" not in shown
     assert "version 1 is the champion itself" in refused(InputError, "review", "diff", "1")
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("leaderboard_row", "{"),
+        ("leaderboard_row", '{"test": 3}'),
+        ("leaderboard_row", '{"test": {"accuracy": "high"}}'),
+        ("leaderboard_row", '{"latency_ms": []}'),
+        ("environment", "[1]"),
+        ("environment", "[" * 5000),
+        ("signature", "null"),
+        ("classes", "[[1]]"),
+        ("bundle_files", '{"weights": 7}'),
+        ("bundle_bytes", "many"),
+        ("params", '"none"'),
+    ],
+)
+def test_an_edited_tag_is_refused_in_a_sentence_or_shown(
+    project: Path, tag: str, text: str
+) -> None:
+    client(project).set_model_version_tag("default", "2", tag, text)
+    refusals = []
+    for command in ("show", "diff"):
+        try:
+            run("review", command, "2")
+        except InputError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert all("has a tag that registering does not write" in refusal for refusal in refusals)
 
 
 def test_approve_reject_rollback_and_history(project: Path) -> None:
