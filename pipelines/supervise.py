@@ -112,7 +112,7 @@ def environment(token: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": "",  # one for another cluster would go before the file
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 is taken for the machine's outer address and Ray listens on all interfaces
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "components.serve.request_ids.middlewares",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "components.serve.middlewares.middlewares",
         **QUIET,
         **haproxy.switches(token.parent),
     }

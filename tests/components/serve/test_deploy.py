@@ -79,7 +79,7 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv(
-            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "components.serve.request_ids.middlewares"
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "components.serve.middlewares.middlewares"
         )
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv(KEY_VARIABLE, raising=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from raw_asgi import Headers, send_raw
 
-from components.serve.request_ids import SingleRequestId, middlewares
+from components.serve.middlewares import HeadersWithBody, SingleRequestId, middlewares
 from pipelines import supervise
 
 JSON = [(b"host", b"localhost"), (b"content-type", b"application/json")]
@@ -50,4 +50,7 @@ def test_ray_serve_finds_it_by_the_name_in_the_environment_of_clusters(tmp_path:
     from ray.serve._private.utils import call_function_from_import_path
 
     named = supervise.environment(tmp_path / "token")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
-    assert [each.cls for each in call_function_from_import_path(named)] == [SingleRequestId]
+    assert [each.cls for each in call_function_from_import_path(named)] == [
+        HeadersWithBody,
+        SingleRequestId,
+    ]
