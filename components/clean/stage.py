@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.clean import row_accounting
-from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS
+from components.clean.duplicates import BOILERPLATE, DUPLICATE, OWN_SPLITS, REASONS, STAYS, Rows
 from components.clean.frozen import Frozen, divide, read
 from components.clean.params import CleanParams
 from components.clean.partition import (
@@ -65,22 +65,11 @@ def run(job: Job) -> None:
     for line in row_accounting.doubtful_labels(Counter(labels)):
         job.journal.say(line)
     check_classes(labels, params, [entry.message for entry in log.entries if entry.removes])
+    held: dict[int, int] = {}
     if frozen:
-        held, ids = frozen.held(rows.keys(kept)), rows.ids()
-        fed = {
-            position
-            for position, row in enumerate(kept.tolist())
-            if ids[row].startswith(base.FEEDBACK)
-        }
-        splits, leaking = divide(frozen, held, groups, fed, params, job.seed)
-        groups = [
-            frozen.groups[held[position]]
-            if position in held and splits[position] != "train"
-            else group
-            for position, group in enumerate(groups)
-        ]
+        held, groups, (splits, leaking) = _as_frozen(frozen, rows, kept, groups, params, job.seed)
     else:
-        held, (splits, leaking) = {}, split_rows(rows, kept, grouped, labels, params)
+        splits, leaking = split_rows(rows, kept, grouped, labels, params)
 
     places = np.array(
         sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys)))
@@ -117,6 +106,32 @@ def run(job: Job) -> None:
     }
     _write(job, parts | unlabelled, facts, rejected)
     memo.close()
+
+
+def _as_frozen(
+    frozen: Frozen,
+    rows: Usable,
+    kept: Rows,
+    groups: Sequence[str],
+    params: CleanParams,
+    seed: int,
+) -> tuple[dict[int, int], list[str], tuple[list[str], set[int]]]:
+    """Return which frozen row each kept row is, the groups, and the splits with leaking rows.
+
+    A row that is held out keeps the name of its group.
+    """
+    held = frozen.held(rows.keys(kept))
+    ids = rows.ids()
+    fed = set()
+    for position, row in enumerate(kept.tolist()):
+        if ids[row].startswith(base.FEEDBACK):
+            fed.add(position)
+    splits, leaking = divide(frozen, held, groups, fed, params, seed)
+    named = list(groups)
+    for position in held:
+        if splits[position] != "train":
+            named[position] = frozen.groups[held[position]]
+    return held, named, (splits, leaking)
 
 
 def _check_books(books: Mapping[str, int]) -> None:
