@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import csv
 import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from new_checkout import WORDS, make_checkout
 
 from components.core.errors import InputError
 from pipelines import dry_clean
 from pipelines.new import NewOptions, create
-from tests.structure.reach import ROOT
 
 TEXT = "text_classification"
-WORDS = [
-    "river",
-    "mountain",
-    "apple",
-    "engine",
-    "yellow",
-    "market",
-    "winter",
-    "paper",
-    "signal",
-    "garden",
-    "music",
-    "letter",
-]
 TEMPLATE = "we thank you for your letter and will answer it within a few days, number"
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout of the files that new reads."""
-    root = tmp_path / "repo"
-    for name in ("params.yaml", "dvc.yaml", "pipelines/digits/params.yaml"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, root / name)
-    return root
+    return make_checkout(tmp_path)
 
 
 def table(path: Path, rows: Sequence[Sequence[Any]]) -> Path:

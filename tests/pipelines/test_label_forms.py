@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import csv
-import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from new_checkout import make_checkout, sentence
 
 from components.core.errors import InputError
 from components.core.params import read_yaml
 from pipelines.new import NewOptions, create
-from tests.structure.reach import ROOT
 
 TEXT = "text_classification"
-WORDS = [
-    "river",
-    "mountain",
-    "apple",
-    "engine",
-    "yellow",
-    "market",
-    "winter",
-    "paper",
-    "signal",
-    "garden",
-    "music",
-    "letter",
-]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout of the files that new reads."""
-    root = tmp_path / "repo"
-    for name in ("params.yaml", "dvc.yaml", "pipelines/digits/params.yaml"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, root / name)
-    return root
+    return make_checkout(tmp_path)
 
 
 def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
@@ -49,11 +29,6 @@ def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> P
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([header, *rows])
     return path
-
-
-def sentence(number: int) -> str:
-    """A text that is like no other."""
-    return " ".join(random.Random(number).choices(WORDS, k=12))
 
 
 def flags(*places: Sequence[int]) -> list[list[Any]]:

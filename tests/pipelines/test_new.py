@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from new_checkout import make_checkout
 from PIL import Image
 
 from components.core.errors import GristmillError
@@ -31,11 +32,7 @@ WORDS = ["the", "room", "was", "clean", "and", "quiet", "with", "a", "view", "of
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout of the files that new reads."""
-    root = tmp_path / "repo"
-    for name in ("params.yaml", "dvc.yaml", "pipelines/digits/params.yaml"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, root / name)
-    return root
+    return make_checkout(tmp_path)
 
 
 def table(
