@@ -17,10 +17,12 @@ from typing import Literal
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, write_atomic
 from components.registry.gates import GateParams
+from components.registry.log import MOVES, records
+from components.registry.reader import look
 from components.registry.review import pick_up
 from components.registry.store import client, reached
 from components.registry.validate import storable
-from components.registry.versions import BUNDLE, Version, champion
+from components.registry.versions import BUNDLE, Version
 from components.serve import candidate
 from components.serve.ask import healthy
 from components.serve.board import Board
@@ -48,6 +50,8 @@ class Registry:
 
     def __init__(self, home: Home, limits: GateParams, say: Callable[[str], None]) -> None:
         self.leading: Version | None = None
+        # of the pipeline's releases and rollbacks, as the registry records them
+        self.releases: int | None = None
         self._home, self._limits, self._say, self._trouble = home, limits, say, ""
         threading.Thread(target=self._run, name="registry", daemon=True).start()
 
@@ -77,7 +81,11 @@ class Registry:
             self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
 
     def _find_champion(self) -> None:
-        self.leading = champion(self._home.root, self._home.pipeline) or self.leading
+        shelf = look(self._home.root, self._home.pipeline)
+        if shelf is None or "champion" not in shelf.aliases:
+            return
+        self.leading = shelf.version(shelf.aliases["champion"])
+        self.releases = sum(made.decision in MOVES for made in records(shelf))
 
     def _troubled(self, text: str) -> None:
         if text != self._trouble:
@@ -326,7 +334,7 @@ def lead(
     follower.refused = refused
     up, trouble = True, ""
     while True:
-        before, trouble = trouble, _step(follower, registry.leading)
+        before, trouble = trouble, _step(follower, registry)
         if trouble not in ("", before):
             say(f"what is served goes on, but the champion is not followed: {trouble}")
         answers = healthy(url) is not None
@@ -340,10 +348,10 @@ def lead(
         time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))
 
 
-def _step(follower: Follower, wanted: Version | None) -> str:
+def _step(follower: Follower, registry: Registry) -> str:
     """Take a step. Returns what went wrong: no mistake in following ends the service."""
     try:
-        follower.tick(wanted)
+        follower.tick(registry.leading, registry.releases)
     except Exception as error:
         return describe(error)
     return ""

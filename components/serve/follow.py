@@ -65,8 +65,9 @@ class Backoff:
 class Follower:
     """The state of a service between two looks at the registry.
 
-    A version that was refused is not tried again until the registry has named another. One that is older than the one in service is a rollback: it gets all
-    requests at once.
+    A version that was refused is not tried again until it is released anew, or the registry has
+    named another. One that is older than the one in service is a rollback: it gets all requests at
+    once.
 
     Args:
         stable: what is served now.
@@ -91,6 +92,7 @@ class Follower:
         self._since = 0.0
         self._trouble = ""
         self._retries = Backoff()
+        self._releases: int | None = None
         self._processes: set[int] | None = None
 
     @property
@@ -98,8 +100,18 @@ class Follower:
         """Whether a release is under way, so that looks should be frequent."""
         return self._phase != "steady"
 
-    def tick(self, wanted: Version | None) -> None:
-        """Take one step. `wanted`: the champion as last heard of."""
+    def tick(self, wanted: Version | None, releases: int | None = None) -> None:
+        """Take one step.
+
+        Args:
+            wanted: the champion as last heard of.
+            releases: how many releases and rollbacks the registry had recorded by then. A version
+                may go and come back between two looks: then it is tried again.
+        """
+        if releases is not None and releases != self._releases:
+            if self._releases is not None:
+                self.refused = None
+            self._releases = releases
         number = str(wanted.number) if wanted else None
         challenger = self.plan.challenger
         if challenger and number not in (None, challenger.version):

@@ -10,6 +10,8 @@ import pytest
 
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.gates import GateParams
+from components.registry.log import PLACE
+from components.registry.reader import Shelf
 from components.registry.versions import Version
 from components.serve.params import ServeParams
 from pipelines import follow
@@ -34,14 +36,23 @@ class Look:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.said, self.client = list[str](), Client()
+        self.decided: list[str] = []
         self.asks: Callable[[], list[object]] = list
         self.champion: Callable[[], Version | None] = lambda: Version("default", 1, {}, "", "", ())
         monkeypatch.setattr(follow, "pick_up", lambda *_: self.asks())
-        monkeypatch.setattr(follow, "champion", lambda *_: self.champion())
+        monkeypatch.setattr(follow, "look", lambda *_: self.shelf())
         monkeypatch.setattr(follow, "client", lambda _: self.client)
         monkeypatch.setattr("threading.Thread.start", lambda _: None)
         self.home = Home(root, "default", ServeParams())
         self.registry = Registry(self.home, GateParams(), self.said.append)
+
+    def shelf(self) -> Shelf | None:
+        """Return what the registry says, with as many releases as `decided` holds."""
+        leading = self.champion()
+        if leading is None:
+            return None
+        records = {f"{PLACE}{number}": text for number, text in enumerate(self.decided)}
+        return Shelf("default", {}, {"champion": leading.number}, [leading], records)
 
 
 @pytest.fixture
@@ -89,6 +100,21 @@ def test_a_champion_that_cannot_be_read_leaves_the_last_one(
     assert len(looking.said) == 1 and "what is served goes on" in looking.said[0]
 
 
+def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: Look) -> None:
+    def decision(kind: str) -> str:
+        facts = {"version": 1, "before": None, "gates": [], "mode": "auto"}
+        return json.dumps({**facts, "decision": kind, "who": "w", "why": "w", "when": "2026"})
+
+    looking.registry.look()
+    assert looking.registry.releases == 0
+    looking.decided = [decision("promoted"), decision("refused"), "no JSON"]
+    looking.registry.look()
+    assert looking.registry.releases == 1
+    looking.decided.append(decision("rolled back"))
+    looking.registry.look()
+    assert looking.registry.releases == 2
+
+
 def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(looking: Look) -> None:
     away = raising(EnvironmentFault("MLflow does not answer"))
     looking.asks = looking.champion = away  # type: ignore[assignment]
@@ -117,10 +143,10 @@ def test_a_note_waits_for_a_registry_that_is_away(looking: Look) -> None:
     assert version == "1" and "\0" not in text and len(json.loads(text)["why"]) <= 1000
 
 
-def test_an_error_in_following_is_no_end(tmp_path: Path) -> None:
+def test_an_error_in_following_is_no_end(looking: Look) -> None:
     class Broken:
-        def tick(self, wanted: Version | None) -> None:
+        def tick(self, wanted: Version | None, releases: int | None) -> None:
             raise RuntimeError("of a kind that nobody thought of")
 
-    told = follow._step(Broken(), None)  # type: ignore[arg-type]
+    told = follow._step(Broken(), looking.registry)  # type: ignore[arg-type]
     assert told == "RuntimeError: of a kind that nobody thought of"

@@ -416,8 +416,6 @@ def test_a_champion_that_cannot_be_prepared_costs_no_request(
     assert load.failed == [] and set(load.labels()) == {"1"}
     assert (served.root / "data" / ".state" / "service" / "default" / "proven.json").is_file()
     served.release(1)
-    # The next case releases version 3 again, which is tried anew once version 1 was seen.
-    time.sleep(5)
 
 
 def test_a_release_goes_on_while_the_registry_is_away(served: Served) -> None:

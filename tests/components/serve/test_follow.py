@@ -124,6 +124,22 @@ def test_a_worse_version_goes_back_in_the_canary_and_under_watch_and_is_not_trie
     assert world.tick(2) == ("1", "2", 0.25)
 
 
+def test_a_refused_version_that_is_released_anew_between_two_looks_is_tried_again(
+    world: World,
+) -> None:
+    # given a version that cannot be prepared
+    world.paper.fault = InputError("was altered", where="model.onnx")
+    world.follower.tick(version(2), 5)
+    world.paper.fault = None
+    # when nothing was decided since, then it is not tried again
+    world.follower.tick(version(2), 5)
+    assert world.paper.plan.challenger is None
+    # when it went back and was released again, which no look has seen, then it is
+    world.follower.tick(version(2), 7)
+    assert world.paper.plan.challenger is not None
+    assert world.paper.records == [("2", "refused")]
+
+
 def test_what_cannot_be_prepared_or_loaded_leaves_the_old_version(world: World) -> None:
     world.paper.fault = InputError("was altered", where="model.onnx")
     assert world.tick(2) == ("1", None, 0)
