@@ -13,12 +13,15 @@ from contextlib import suppress
 import psutil
 
 from components.core.escapes import log_line
+from pipelines.processes import Identity, alive
 
 EXIT_CODE = 130
 # Seconds to tidy up. Code in C, such as a long matrix product, does not see a signal in time.
 GRACE_S = 4.0
 # Characters of a command that is printed.
 _LONGEST = 200
+# Seconds between two looks at a process that this one ends with.
+_LOOK_S = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _pending = threading.Event()
@@ -43,6 +46,20 @@ def install(grace_s: float = GRACE_S) -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_uninstall)
     threading.Thread(target=_watch, args=(reader, grace_s), daemon=True).start()
+
+
+def end_with(process: Identity) -> None:
+    """Send SIGTERM to this process soon after another one has ended, however it ended.
+
+    The kernel can do that for a parent only, and shells such as dash stand between dvc and a stage.
+    """
+
+    def watch() -> None:
+        while alive(process):
+            time.sleep(_LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def is_pending() -> bool:

@@ -20,7 +20,7 @@ from components.core.job import Job
 from pipelines import interrupt
 from pipelines.git import Checkout, checkout, refusal_text
 from pipelines.params import Params, load
-from pipelines.processes import end_with_parent
+from pipelines.processes import identify
 from pipelines.results import (
     Result,
     discard_result,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pipelines.watch import Watcher
 
 _SHORT_S = 20.0
+# How dvc is called: by a person, and by `gristmill run`.
+_DVC = ("dvc", "pipelines.dvc_repro")
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
@@ -315,16 +317,17 @@ def _dvc_process() -> psutil.Process | None:
     """Return the dvc process above this one."""
     for parent in psutil.Process().parents():
         with suppress(psutil.Error):
-            if any(Path(part).name == "dvc" for part in parent.cmdline()[:4]):
+            if any(Path(part).name in _DVC for part in parent.cmdline()[:4]):
                 return parent
     return None
 
 
 def _end_with_dvc() -> None:
-    """Have the kernel send SIGTERM to this process when the dvc that called it has ended."""
+    """End this process soon after the dvc that called it."""
     dvc = _dvc_process()
-    if dvc is not None and dvc.pid == os.getppid():
-        end_with_parent()
+    process = identify(dvc.pid) if dvc else None
+    if process is not None:
+        interrupt.end_with(process)
 
 
 def _is_forced() -> bool:

@@ -59,8 +59,11 @@ def test_a_stage_in_long_code_ends_and_says_how_to_go_on(
     assert not pipeline.project.processes()
 
 
-def test_a_stage_ends_with_the_dvc_that_called_it(pipeline: OneStage) -> None:
-    process = pipeline.start("dvc", "repro", "pipelines/short/dvc.yaml", SLOW=NUMPY)
+# bash becomes the stage; dash waits for it.
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_a_stage_ends_with_the_dvc_that_called_it(pipeline: OneStage, shell: str) -> None:
+    words = ("dvc", "repro", "pipelines/short/dvc.yaml")
+    process = pipeline.start(*words, SLOW=NUMPY, SHELL=shell)
     wait_for_work(pipeline, process)
     began = time.monotonic()
     process.terminate()
@@ -68,6 +71,18 @@ def test_a_stage_ends_with_the_dvc_that_called_it(pipeline: OneStage) -> None:
     assert time.monotonic() - began < 10
     assert "@     0x" not in printed
     assert not pipeline.project.processes()
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_a_stage_ends_with_a_run_that_was_killed(pipeline: OneStage, shell: str) -> None:
+    process = pipeline.start(*RUN, SLOW=NUMPY, SHELL=shell)
+    wait_for_work(pipeline, process)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while pipeline.project.processes():
+        assert time.monotonic() < deadline, pipeline.project.processes()
+        time.sleep(0.2)
 
 
 def test_a_stage_on_ray_ends_without_a_stack_trace(pipeline: OneStage) -> None:
