@@ -24,11 +24,11 @@ from safetensors.torch import load_file
 
 from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
-from components.engine.data import Rows, in_order, load_encoder
-from components.engine.learner import Supervised
-from components.engine.loop import fit
-from components.engine.params import FitParams
-from components.engine.spec import FitSpec
+from components.training.batches import Rows, in_order, load_encoder
+from components.training.train_step import Supervised
+from components.training.loop import fit
+from components.training.params import FitParams
+from components.training.fit_config import FitSpec
 from components.tasks import base
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -38,10 +38,10 @@ def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
     import torch
     import uvicorn
 
-    from components.engine.predict import load
-    from components.serve.app import build_app
-    from components.serve.params import ServeParams
-    from components.serve.wire import ModelInfo
+    from components.inference.predictor import load
+    from components.serving.http.app import build_app
+    from components.serving.params import ServeParams
+    from components.serving.http.messages import ModelInfo
 
     torch.set_num_threads(1)
     predictor = load(bundle)
@@ -146,11 +146,11 @@ def transformer(data: Path, folder: Path) -> Path:
     import numpy as np
     import torch
 
-    from components.compress.quantize import export, int8
-    from components.engine.data import Rows, load_encoder
-    from components.engine.params import FitParams
-    from components.engine.save import save_onnx
-    from components.engine.spec import FitSpec
+    from components.stages.compress.quantize import export, int8
+    from components.training.batches import Rows, load_encoder
+    from components.training.params import FitParams
+    from components.training.bundle_writer import save_onnx
+    from components.training.fit_config import FitSpec
     from components.tasks import base
 
     config = {

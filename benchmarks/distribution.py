@@ -33,8 +33,8 @@ BLOCK_S, WORKERS = 2.0, 2
 
 def make_spec(state: Path, epochs: int) -> Any:
     """The fit of the default pipeline."""
-    from components.engine.params import FitParams
-    from components.engine.spec import FitSpec
+    from components.training.params import FitParams
+    from components.training.fit_config import FitSpec
 
     return FitSpec(
         TASK,
@@ -52,7 +52,7 @@ def noted(log: Path, work: Callable[[], Any]) -> None:
     """Do the work; the first worker writes when each step began and ended."""
     import torch
 
-    from components.engine.learner import Supervised, rank
+    from components.training.train_step import Supervised, rank
 
     right = Supervised.step
 
@@ -74,7 +74,7 @@ def under_torchrun(state: Path, epochs: int) -> None:
     import torch
 
     from components.core.job import Journal
-    from components.engine.loop import fit
+    from components.training.loop import fit
 
     torch.distributed.init_process_group("gloo")
     noted(state / "log", lambda: fit(make_spec(state, epochs), Journal(state / "journal")))
@@ -89,7 +89,7 @@ def under_ray(address: str, state: Path, epochs: int) -> None:
 
     def stage() -> None:
         from components.core.job import Journal
-        from components.engine import distributed
+        from components.training import distributed
 
         right = distributed._work
         distributed._work = lambda config: noted(state / "log", lambda: right(config))
@@ -139,9 +139,9 @@ def launch(arm: str, address: str, state: Path, epochs: int) -> subprocess.Popen
 @contextmanager
 def cluster() -> Iterator[tuple[str, psutil.Process]]:
     """An embedded Ray and the first of its processes."""
-    from pipelines.cluster import start, stop
-    from pipelines.connect import connected
-    from pipelines.supervise import environment
+    from components.orchestration.cluster.local_cluster import start, stop
+    from components.orchestration.cluster.connection import connected
+    from components.orchestration.cluster.supervisor import environment
 
     with tempfile.TemporaryDirectory() as folder:
         record = start(Path(folder), None)

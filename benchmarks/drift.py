@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.engine import measure
-from components.engine.predict import load
+from components.training import evaluation
+from components.inference.predictor import load
 from components.fields.text import Text
-from components.monitor.drift import compare
-from components.monitor.profile import Facts, Profiler, predictions_of, profile_of
+from components.monitoring.drift import compare
+from components.monitoring.profile import Facts, Profiler, predictions_of, profile_of
 from components.tasks import base
 
 TASK, WINDOW, LEVEL = "text_classification", 500, 0.01
@@ -178,7 +178,7 @@ def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]
         )
         for row in cases
     ]
-    given = list(measure.answer(load(bundle), asked))
+    given = list(evaluation.answer(load(bundle), asked))
     return given, [
         judge.right(answer, case.truth) for answer, case in zip(given, asked, strict=True)
     ]

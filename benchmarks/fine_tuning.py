@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from components.core.tables import read_table
-from components.engine.allocator import keep_freed_memory
-from components.engine.data import Rows, in_order, load_encoder, plan
-from components.engine.learner import Supervised
-from components.engine.params import FitParams
-from components.engine.schedules import rate
+from components.training.allocator import keep_freed_memory
+from components.training.batches import Rows, in_order, load_encoder, plan
+from components.training.train_step import Supervised
+from components.training.params import FitParams
+from components.training.lr_schedule import rate
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 

@@ -25,10 +25,10 @@ import torch
 from safetensors.torch import load_file
 
 from components.core.tables import read_manifest, read_table, write_table
-from components.engine.data import Rows, in_order, load_encoder
-from components.engine.loop import fit
-from components.engine.params import FitParams
-from components.engine.spec import FitSpec
+from components.training.batches import Rows, in_order, load_encoder
+from components.training.loop import fit
+from components.training.params import FitParams
+from components.training.fit_config import FitSpec
 from components.fields.base import Reject
 from components.fields.text import Text, comparable
 from components.tasks import base

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.engine.predict import load
-from components.monitor.params import MonitorParams
-from components.serve.app import build_app
-from components.serve.monitored import Monitored, Monitoring
-from components.serve.params import LimitParams, ServeParams
-from components.serve.wire import ModelInfo
+from components.inference.predictor import load
+from components.monitoring.params import MonitorParams
+from components.serving.http.app import build_app
+from components.serving.http.monitoring_routes import Monitored, Monitoring
+from components.serving.params import LimitParams, ServeParams
+from components.serving.http.messages import ModelInfo
 
 ARMS: dict[str, dict[str, Any] | None] = {
     "without": None,

@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from components.registry.retrains import Retrain, record
-from pipelines.inputs import made_with
-from pipelines.ledger import now
-from pipelines.params import load
+from components.registry.release.promotion.retrain_log import Retrain, record
+from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.retrain_records import now
+from components.orchestration.pipeline_params import load
 
 
 def main(times: int) -> None:

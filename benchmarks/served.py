@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from components.registry.release import release, rollback
-from components.registry.versions import register
+from components.registry.release.promotion.promotion import release, rollback
+from components.registry.versions.model_versions.model_versions import register
 
 SOURCE = Path(__file__).resolve().parents[1]
 SERVER, CLIENT = 0, 1  # cores
@@ -40,11 +40,11 @@ def transformer(project: Path, folder: Path) -> Path:
         return folder
     import torch
 
-    from components.compress.quantize import export, int8
-    from components.engine.data import Rows, load_encoder
-    from components.engine.params import FitParams
-    from components.engine.save import save_onnx
-    from components.engine.spec import FitSpec
+    from components.stages.compress.quantize import export, int8
+    from components.training.batches import Rows, load_encoder
+    from components.training.params import FitParams
+    from components.training.bundle_writer import save_onnx
+    from components.training.fit_config import FitSpec
     from components.tasks import base
 
     tokens = project / "data" / "tokens"
@@ -129,7 +129,7 @@ class Service:
 
     def command(self, *words: str) -> list[str]:
         """A gristmill command on the server's core."""
-        return ["taskset", "-c", str(SERVER), sys.executable, "-m", "pipelines.cli", *words]
+        return ["taskset", "-c", str(SERVER), sys.executable, "-m", "components.cli", *words]
 
     def __enter__(self) -> Service:
         with self.log.open("wb") as log:
@@ -181,7 +181,7 @@ class Bare:
             str(self.port),
         ]
         self.process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(SOURCE)})
-        from components.serve.ask import healthy
+        from components.serving.http.client import healthy
 
         while healthy(self.url) is None:
             time.sleep(0.1)
@@ -208,9 +208,9 @@ def main(bundle: Path, port: int) -> None:
     """Serve a bundle with uvicorn, uvloop and httptools."""
     import uvicorn
 
-    from components.engine.predict import load
-    from components.serve.app import build_app
-    from components.serve.wire import ModelInfo
+    from components.inference.predictor import load
+    from components.serving.http.app import build_app
+    from components.serving.http.messages import ModelInfo
 
     model = ModelInfo(name="default", version="1", data_hash="ab" * 32)
     uvicorn.run(

@@ -20,7 +20,7 @@ from typing import Any
 import load
 from served import Service, reviews
 
-from components.engine.predict import load as load_bundle
+from components.inference.predictor import load as load_bundle
 
 WANTED, CONNECTIONS, TOLERANCE = 10_000, 6, 1e-4
 CANARY = {"share": 0.2, "requests": 300, "watch_minutes": 0.1}

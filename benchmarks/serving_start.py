@@ -16,8 +16,8 @@ import httpx
 import psutil
 from served import Service, reviews
 
-from pipelines.processes import family
-from pipelines.supervise import load as cluster_of
+from components.orchestration.processes import family
+from components.orchestration.cluster.supervisor import load as cluster_of
 
 
 def replica_mib(root: Path) -> float:
@@ -41,7 +41,7 @@ def main(project: Path, runs: int) -> None:
         examples[:3],
         {},
     )
-    service.command = lambda *words: [sys.executable, "-m", "pipelines.cli", *words]  # type: ignore[method-assign]  # both cores: nobody else asks for one
+    service.command = lambda *words: [sys.executable, "-m", "components.cli", *words]  # type: ignore[method-assign]  # both cores: nobody else asks for one
     subprocess.run(service.command("up"), cwd=service.root, env=service.environment, check=True)
     times, memory = [], []
     try:

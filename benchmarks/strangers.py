@@ -89,7 +89,7 @@ class Project:
     def gristmill(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of gristmill in the clone, without a terminal."""
         return subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *words],
+            [sys.executable, "-m", "components.cli", *words],
             cwd=self.root,
             env=self.environment,
             stdin=subprocess.DEVNULL,

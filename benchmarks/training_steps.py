@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from components.engine.checkpoints import Checkpoints
-from components.engine.data import Rows, load_encoder, plan
-from components.engine.learner import Supervised
-from components.engine.params import FitParams
+from components.training.checkpoints import Checkpoints
+from components.training.batches import Rows, load_encoder, plan
+from components.training.train_step import Supervised
+from components.training.params import FitParams
 from components.tasks import base
 
 TOKENS, TASK = Path(__file__).resolve().parent.parent / "data/tokens", "text_classification"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from components.engine.data import Rows, load_encoder, plan
-from components.engine.meter import Meter
+from components.training.batches import Rows, load_encoder, plan
+from components.training.throughput import Meter
 
 TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
 

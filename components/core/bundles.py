@@ -26,7 +26,7 @@ from components.core.cards import (
     parse_card,
 )
 from components.core.errors import BundleError
-from components.core.escapes import log_line
+from components.core.escaping import log_line
 from components.core.files import to_json, write_atomic
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from components.core.errors import BundleError
-from components.core.escapes import brief, log_line
+from components.core.escaping import brief, log_line
 from components.core.params import Strict
 
 FORMAT = 1

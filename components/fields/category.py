@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.core import escapes
+from components.core import escaping
 from components.fields.base import Change, Reject, Summary
 
 _JOINTS = re.compile(r"[,;|/+，、；]")
@@ -66,7 +66,7 @@ class Category:
 
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
-        return escapes.html(str(value))
+        return escaping.html(str(value))
 
 
 def joined_labels(labels: Collection[str]) -> list[str]:

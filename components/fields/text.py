@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.core import escapes
+from components.core import escaping
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.scripts import SIGNS, main_script
@@ -268,7 +268,7 @@ class Text:
 
     def show(self, value: Any) -> str:
         """Escaped for HTML."""
-        return escapes.html(str(value))
+        return escaping.html(str(value))
 
 
 class Title(Text):

@@ -1,4 +1,4 @@
-// Spells out the characters of a text that nobody sees, as components/core/escapes.py does.
+// Spells out the characters of a text that nobody sees, as components/core/escaping.py does.
 const MARK = "[\\p{Mn}\\p{Me}]";
 const VIRAMA = "[\\u094d\\u09cd\\u0a4d\\u0acd\\u0b4d\\u0bcd\\u0c4d\\u0ccd\\u0d4d\\u0dca\\u1039\\u17d2]";
 const SEEN = [

@@ -34,7 +34,7 @@ from components.fields.base import Field, Summary
 if TYPE_CHECKING:
     import torch
 
-    from components.nets.base import Surgery
+    from components.models.base import Surgery
 
 Split = Literal["train", "validation", "test", "unlabelled"]
 Options = Mapping[str, type[BaseModel]]

@@ -97,7 +97,7 @@ class Project:
 
     def start(self, *words: str, flags: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
         """Start a command."""
-        return self._start([sys.executable, *flags, "-m", "pipelines.cli", *words], env)
+        return self._start([sys.executable, *flags, "-m", "components.cli", *words], env)
 
     def finish(self, process: subprocess.Popen[str], timeout: float = 500) -> Done:
         """Wait for the end of a command (seconds)."""

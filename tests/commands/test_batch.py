@@ -17,15 +17,15 @@ import pytest
 
 from components.core.bundles import Card
 from components.core.errors import InputError
-from components.engine.predict import load
-from components.engine.save import save_numpy
-from components.registry.release import release
-from components.registry.versions import register
+from components.inference.predictor import load
+from components.training.bundle_writer import save_numpy
+from components.registry.release.promotion.promotion import release
+from components.registry.versions.model_versions.model_versions import register
 from components.tasks import base
-from pipelines import batch_input, batch_worker
-from pipelines.batch import predict_file
-from pipelines.console import console
-from pipelines.params import section_model
+from components.orchestration.batch import batch_input, batch_worker
+from components.orchestration.batch.batch_predict import predict_file
+from components.core.console import console
+from components.orchestration.pipeline_params import section_model
 from tests.commands.project import Project, reviews
 
 TASK, NAME = "text_classification", "scored"
@@ -176,9 +176,9 @@ def test_parts_with_other_columns_become_one_table(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_input, "_ROWS", 2)
-    monkeypatch.setattr("pipelines.batch._shared", lambda model: model)
+    monkeypatch.setattr("components.orchestration.batch.batch_predict._shared", lambda model: model)
     monkeypatch.setattr(
-        "pipelines.batch.attached", lambda *_: __import__("contextlib").nullcontext()
+        "components.orchestration.batch.batch_predict.attached", lambda *_: __import__("contextlib").nullcontext()
     )
     lines = [
         {"review": "fine", "a": 1},
@@ -238,7 +238,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from pipelines import batch_input
-from pipelines.batch import predict_file
+from components.orchestration.batch.batch_predict import predict_file
 batch_input._ROWS = 100
 predict_file(Path(sys.argv[1]), "scored", Path(sys.argv[2]), Path(sys.argv[3]))
 """

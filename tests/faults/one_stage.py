@@ -27,7 +27,7 @@ def slow(how):
         sum(range(10 ** 10))
 def profile(frame, kind, _):
     code, file = frame.f_code.co_name, frame.f_globals.get("__name__")
-    if code == "run" and kind == "call" and file == "components.ingest.stage":
+    if code == "run" and kind == "call" and file == "components.stages.ingest.stage":
         with open(os.environ["COUNTS"], "a") as stream:
             stream.write("computed\\n")
         slow(os.environ.get("SLOW"))
@@ -36,7 +36,7 @@ def profile(frame, kind, _):
         if left[0] == 0:
             os.killpg(0, signal.SIGKILL)
 words = " ".join(sys.orig_argv)
-if "pipelines.cli stage" in words or "dvc_repro" in words or "default_worker" in words:
+if "components.cli stage" in words or "dvc_repro" in words or "default_worker" in words:
     sys.setprofile(profile)
 """
 

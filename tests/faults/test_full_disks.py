@@ -96,7 +96,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneStage]:
         (made.root / name).mkdir(exist_ok=True)
     (made.root / "mlflow" / "artifacts").mkdir(exist_ok=True)
     yield made
-    made.run("pipelines.cli", "down")
+    made.run("components.cli", "down")
     assert not made.project.processes()
 
 
@@ -117,7 +117,7 @@ def broken(pipeline: OneStage, case: Case, folder: Path) -> tuple[int, str]:
         env["GRISTMILL_RUN"] = "run-of-the-test"
     words = ["unshare", "--mount", "sh", "-c", NAMESPACE, "sh", sys.executable]
     done = subprocess.run(
-        [*words, "-m", "pipelines.cli", *case.command],
+        [*words, "-m", "components.cli", *case.command],
         cwd=pipeline.root,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -146,7 +146,7 @@ def test_a_broken_disk_is_told_in_a_sentence(
 def test_a_full_disk_behind_the_output_is_told(pipeline: OneStage) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", "tasks"],
+            [sys.executable, "-m", "components.cli", "tasks"],
             cwd=pipeline.root,
             env=pipeline.project.env,
             stdout=full,
@@ -160,5 +160,5 @@ def test_a_full_disk_behind_the_output_is_told(pipeline: OneStage) -> None:
 def test_everything_works_when_the_disks_are_mended(pipeline: OneStage) -> None:
     pipeline.grow()
     for words in (("stage", *STAGE[1:]), NEW, ("status",), ("keys", "add", "somebody")):
-        code, printed = pipeline.run("pipelines.cli", *words)
+        code, printed = pipeline.run("components.cli", *words)
         assert code == 0, printed

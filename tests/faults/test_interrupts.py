@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from pipelines import interrupt
+from components.orchestration import interrupt
 from tests.faults.one_stage import OneStage
 
 pytestmark = pytest.mark.timeout(900)
-STAGE = ("pipelines.cli", "stage", "ingest", "pipelines/short/params.yaml")
-RUN = ("pipelines.cli", "run", "short")
+STAGE = ("components.cli", "stage", "ingest", "pipelines/short/params.yaml")
+RUN = ("components.cli", "run", "short")
 NUMPY = "numpy"
 LOCK = "holds the lock of the interpreter"
 

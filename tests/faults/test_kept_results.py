@@ -16,19 +16,19 @@ pytestmark = pytest.mark.timeout(7200)
 
 MOMENTS = [
     # in the process of the stage, the first one while it has no run in MLflow yet
-    "pipelines.results:keep_result:return:1",
-    "pipelines.results:publish_result:call:1",
-    "pipelines.results:_link_tree:return:1",
-    "pipelines.untracked:record_outputs:return:1",
-    "pipelines.results:_replace_all:call:1",
+    "components.orchestration.runner.stage_results:keep_result:return:1",
+    "components.orchestration.runner.stage_results:publish_result:call:1",
+    "components.orchestration.runner.stage_results:_link_tree:return:1",
+    "components.orchestration.untracked_files:record_outputs:return:1",
+    "components.orchestration.runner.stage_results:_replace_all:call:1",
     "pathlib:replace:return:4",
-    "pipelines.results:_replace_all:return:1",
-    "components.registry.runs:finish:call:1",
-    "components.registry.runs:finish:return:1",
-    "pipelines.results:mark_tracked:return:1",
-    "pipelines.results:keep_only_result:return:1",
-    "pipelines.state:clear_others:return:1",
-    "pipelines.watch:done:return:1",
+    "components.orchestration.runner.stage_results:_replace_all:return:1",
+    "components.registry.tracking.runs:finish:call:1",
+    "components.registry.tracking.runs:finish:return:1",
+    "components.orchestration.runner.stage_results:mark_tracked:return:1",
+    "components.orchestration.runner.stage_results:keep_only_result:return:1",
+    "components.orchestration.runner.resumable_state:clear_others:return:1",
+    "components.orchestration.runner.progress:done:return:1",
     # in the process of DVC
     "dvc.stage.run:_run:return:1",
     "dvc.stage:save:call:1",
@@ -42,7 +42,7 @@ MOMENTS = [
 ]
 
 
-DVC = ("pipelines.dvc_repro", "repro", "pipelines/short/dvc.yaml")
+DVC = ("components.orchestration.runner.dvc_repro", "repro", "pipelines/short/dvc.yaml")
 # As below gristmill run, whose end writes to MLflow: here nothing does.
 BELOW_RUN = {"GRISTMILL_RUN": "run-of-the-test"}
 
@@ -86,7 +86,7 @@ def test_a_bare_dvc_finds_the_result_and_the_next_start_drops_it(pipeline: OneSt
     # given a killed run of dvc itself
     bare = ("dvc", "repro", "pipelines/short/dvc.yaml")
     pipeline.grow()
-    code, _ = pipeline.run(*bare, KILL_AT="pipelines.watch:done:return:1")
+    code, _ = pipeline.run(*bare, KILL_AT="components.orchestration.runner.progress:done:return:1")
     assert (code, pipeline.computed()) == (-signal.SIGKILL, 1)
     # when it is run again, then the stage returns at once, and says why
     code, printed = pipeline.run(*bare)
@@ -95,7 +95,7 @@ def test_a_bare_dvc_finds_the_result_and_the_next_start_drops_it(pipeline: OneSt
     # and a person who asks for all work gets all work, which is not kept for ever
     code, _ = pipeline.run(*bare, "--force")
     assert (code, pipeline.computed()) == (0, 1)
-    code, printed = pipeline.run("pipelines.cli", "run", "short")
+    code, printed = pipeline.run("components.cli", "run", "short")
     assert not list(pipeline.root.glob("data/short/.state/ingest/*")), printed
 
 
@@ -104,7 +104,7 @@ def test_an_output_in_git_is_refused_before_the_work(pipeline: OneStage) -> None
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
     add = [*git, "add", "--force", "data/short/raw"]
     subprocess.run(add, cwd=pipeline.root, check=True)
-    for words in (("pipelines.cli", "run", "short"), ("dvc", *DVC[1:])):
+    for words in (("components.cli", "run", "short"), ("dvc", *DVC[1:])):
         code, printed = pipeline.run(*words)
         assert code != 0 and pipeline.computed() == 0
         assert "git rm -r -q --cached -- data/short/raw" in printed

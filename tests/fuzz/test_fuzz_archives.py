@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from strange import TEXTS, as_bytes, changed_bytes, changed_tree
 
 from components.core.errors import InputError
-from components.registry import store
-from components.registry.archive import COUNTED, DATABASE, FORMAT, MANIFEST
-from components.registry.backup import restore
+from components.registry.store.tracking_store import tracking_store
+from components.registry.store.tracking_store.archive import COUNTED, DATABASE, FORMAT, MANIFEST
+from components.registry.store.tracking_store.backup import restore
 
 Archive = tuple[dict[str, Any], dict[str, bytes]]
 
@@ -35,13 +35,13 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_database() -> bytes:
     """The tables that restore looks at, much smaller than MLflow's."""
     columns: dict[str, list[str]] = {table: ["name"] for table in COUNTED}
-    for table, column in store.LOCATIONS:
+    for table, column in tracking_store.LOCATIONS:
         columns.setdefault(table, []).append(column)
     with closing(sqlite3.connect(":memory:")) as connection:
         for table, names in columns.items():
             connection.execute(f"CREATE TABLE {table} ({', '.join(names)})")
         connection.execute("INSERT INTO model_versions VALUES ('default', '/old/artifacts/x', '')")
-        store.settle_at(connection, "/old")
+        tracking_store.settle_at(connection, "/old")
         connection.commit()
         return connection.serialize()
 

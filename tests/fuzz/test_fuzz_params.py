@@ -14,7 +14,7 @@ from strange import TEXTS, as_bytes, changed_bytes, changed_tree
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from pipelines.params import Params, load
+from components.orchestration.pipeline_params import Params, load
 from tests.structure.reach import ROOT
 
 # Reading YAML costs more than most of what is tested here.

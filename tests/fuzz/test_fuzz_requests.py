@@ -15,8 +15,8 @@ from raw_asgi import RawAnswer, exchange
 from strange import TEXTS, changed_json
 from stub import MODEL, Stub
 
-from components.serve.app import build_app
-from components.serve.params import ServeParams
+from components.serving.http.app import build_app
+from components.serving.params import ServeParams
 
 PATHS = (
     "/",

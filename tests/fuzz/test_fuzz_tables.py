@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from strange import TEXTS, changed_bytes
 
 from components.core.errors import InputError
-from components.ingest import stage
-from components.ingest.columns import layout
-from components.ingest.params import IngestParams
+from components.stages.ingest import stage
+from components.stages.ingest.columns import layout
+from components.stages.ingest.params import IngestParams
 from components.tasks.base import schema
 
 CELLS = st.one_of(TEXTS, st.text(alphabet="\",;\t\n\r'| a1好\0", max_size=12))

@@ -10,12 +10,12 @@ from typing import Any
 
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256
-from components.registry.versions import BUNDLE, Version
-from components.serve.follow import Follower
-from components.serve.params import ServeParams
-from components.serve.plan import Edition
-from pipelines.follow import Home
-from pipelines.processes import wait_until
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.serving.rollout.controller import Follower
+from components.serving.params import ServeParams
+from components.serving.rollout.plan import Edition
+from components.orchestration.service.registry_watch import Home
+from components.orchestration.processes import wait_until
 
 HASH = "ab" * 32
 WEIGHTS = "weights.safetensors"

@@ -8,29 +8,29 @@ from components.core.bundles import CARD, Card, add_to_profile
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import MANIFEST, read_manifest, read_table, write_table
-from components.engine.save import save_numpy
-from components.evaluate.candidates import BASELINE, assess
-from components.evaluate.stage import _answers, _habits
-from components.monitor.profile import profile_of
-from components.registry.release import release
-from components.registry.retrains import Retrain, record
-from components.registry.versions import register
+from components.training.bundle_writer import save_numpy
+from components.stages.evaluate.candidates import BASELINE, assess
+from components.stages.evaluate.stage import _answers, _habits
+from components.monitoring.profile import profile_of
+from components.registry.release.promotion.promotion import release
+from components.registry.release.promotion.retrain_log import Retrain, record
+from components.registry.versions.model_versions.model_versions import register
 from components.tasks import base
-from pipelines.inputs import made_with
-from pipelines.ledger import now
-from pipelines.params import Params, load
-from pipelines.stage import execute
-from pipelines.stages import STAGES
+from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.retrain_records import now
+from components.orchestration.pipeline_params import Params, load
+from components.orchestration.runner.stage_task import execute
+from components.orchestration.stage_files import STAGES
 
 DVC = """
 stages:
   ingest:
-    cmd: python -m pipelines.cli stage ingest params.yaml
+    cmd: python -m components.cli stage ingest params.yaml
     deps: [mine/reviews.csv]
     params: [ingest]
     outs: [data/raw]
   clean:
-    cmd: python -m pipelines.cli stage clean params.yaml
+    cmd: python -m components.cli stage clean params.yaml
     deps: [data/raw]
     params: [seed, clean]
     outs: [data/clean, data/audit]
@@ -41,7 +41,7 @@ stages:
     metrics:
     - data/reports/leaderboard.json: {cache: false}
   serve:
-    cmd: python -m pipelines.cli stage serve params.yaml
+    cmd: python -m components.cli stage serve params.yaml
     deps:
     - data/clean
     - data/models/winner

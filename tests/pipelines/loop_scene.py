@@ -18,16 +18,16 @@ from typing import IO, Any
 
 import httpx
 
-from components.engine.predict import load
-from components.registry.reader import look
-from components.registry.retrains import Retrain, retrains
-from components.registry.statistics import mcnemar
-from components.registry.versions import fetch
-from components.serve.monitored import LATEST
-from components.serve.stage import info
-from pipelines.monitor import monitoring
-from pipelines.params import Params
-from pipelines.params import load as load_params
+from components.inference.predictor import load
+from components.registry.versions.model_versions.reader import look
+from components.registry.release.promotion.retrain_log import Retrain, retrains
+from components.metrics.bounds import mcnemar
+from components.registry.versions.model_versions.model_versions import fetch
+from components.serving.http.monitoring_routes import LATEST
+from components.stages.serve.stage import info
+from components.orchestration.drift.drift_check import monitoring
+from components.orchestration.pipeline_params import Params
+from components.orchestration.pipeline_params import load as load_params
 from tests.commands.project import Project, free_port
 
 ITEMS = 4  # texts of a request
@@ -280,7 +280,7 @@ class Scene(Project):
                 env = self.env | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
                 started.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "pipelines.cli", *words],
+                        [sys.executable, "-m", "components.cli", *words],
                         cwd=self.root,
                         env=env,
                         stdin=subprocess.DEVNULL,

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.registry.reader import look
-from components.registry.retrains import Retrain, retrains
+from components.registry.versions.model_versions.reader import look
+from components.registry.release.promotion.retrain_log import Retrain, retrains
 from tests.commands.project import Project, reviews
 
 DVC = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from components.monitor.feedback import Box, Label
-from pipelines.advice import advice
+from components.monitoring.feedback import Box, Label
+from components.orchestration.drift.drift_advice import advice
 from tests.commands.project import SOURCE
 
 

@@ -22,15 +22,15 @@ from candidate_scene import (
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.versions import BUNDLE, Version
-from components.serve.plan import Edition
-from pipelines import follow
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.serving.rollout.plan import Edition
+from components.orchestration.service import registry_watch
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(follow, "try_out", lambda edition, latency_ms: untouched(edition))
+    monkeypatch.setattr(registry_watch, "try_out", lambda edition, latency_ms: untouched(edition))
     (tmp_path / "project" / "data" / "raw").mkdir(parents=True)
     (tmp_path / "project" / "data" / "raw" / "precious.csv").write_text("a,b\n")
     return Scene(tmp_path / "project")
@@ -254,7 +254,7 @@ def test_a_hang_while_it_is_copied_is_ended_and_tried_again_later(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inject(scene.root / "faults", monkeypatch, "import time; time.sleep(600)")
-    monkeypatch.setattr(follow, "_PREPARE_S", 2.0)
+    monkeypatch.setattr(registry_watch, "_PREPARE_S", 2.0)
     version = register(scene.root, 2)
     scene.follower.tick(version)
     preparation = scene.home._preparation
@@ -265,7 +265,7 @@ def test_a_hang_while_it_is_copied_is_ended_and_tried_again_later(
     assert child is not None and child.wait(20) == -9
     # The disk answers again, and the pause is over.
     monkeypatch.delenv("PYTHONPATH")
-    monkeypatch.setattr(follow, "_PREPARE_S", 60.0)
+    monkeypatch.setattr(registry_watch, "_PREPARE_S", 60.0)
     scene.now += 10
     scene.home._notes.clear()
     scene.offer(version)
@@ -295,7 +295,7 @@ def test_a_trial_that_fails_leaves_the_version_in_service(
     scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error, reason, state = TRIALS[name]
-    monkeypatch.setattr(follow, "try_out", raising(error))
+    monkeypatch.setattr(registry_watch, "try_out", raising(error))
     version = register(scene.root, 2)
     scene.offer(version)
     (note,) = scene.notes()

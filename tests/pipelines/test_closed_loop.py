@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import haproxy
+from components.orchestration.cluster import haproxy
 from tests.components.mill import sentences
 from tests.pipelines.loop_fit import DVC, first_champion
 from tests.pipelines.loop_play import Story, play

@@ -22,16 +22,16 @@ import pytest
 
 from components.core.cpus import CpuLimits
 from components.core.errors import EnvironmentFault
-from pipelines import cluster, connect, supervise
-from pipelines.processes import Identity, alive, family, identify, wait_until
-from pipelines.supervise import Record, load, record_path
+from components.orchestration.cluster import local_cluster, connection, supervisor
+from components.orchestration.processes import Identity, alive, family, identify, wait_until
+from components.orchestration.cluster.supervisor import Record, load, record_path
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import os, subprocess, sys, time
 from pathlib import Path
 import psutil, ray
-from pipelines.cluster import attached
+from components.orchestration.cluster.local_cluster import attached
 def work():
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     time.sleep(600)
@@ -53,7 +53,7 @@ def new_root(folder: Path) -> Path:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = new_root(tmp_path_factory.mktemp("项目 1"))
     yield folder
-    cluster.stop(folder)
+    local_cluster.stop(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def _no_foreign_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def running(root: Path) -> Record:
     """The embedded Ray of `root`, which all tests share as long as none of them kills it."""
-    return cluster.start(root, psutil.Process())
+    return local_cluster.start(root, psutil.Process())
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(
     # Ray's own shutdown takes this one away, and a test before may have left it.
     before = {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
     # when this process attaches and runs a task
-    with cluster.attached(root, other) as address:
+    with local_cluster.attached(root, other) as address:
         path, variables, _ = ray.get(ray.remote(surroundings()).remote())
         listening = [
             link.laddr.ip
@@ -173,7 +173,7 @@ def test_the_token_is_nowhere_but_in_its_file(root: Path, running: Record) -> No
     ]
     assert len(written) > 10
     assert not [file for file in written if token.encode() in file.read_bytes()]
-    assert token not in json.dumps(cluster.describe(root))
+    assert token not in json.dumps(local_cluster.describe(root))
 
 
 def test_without_the_token_nobody_gets_in(running: Record) -> None:
@@ -205,7 +205,7 @@ def test_ray_address_is_used_and_given_the_code(
     }.items():
         monkeypatch.setenv(name, value)
     # when a process attaches for a root that has no cluster
-    with cluster.attached(ROOT, None) as address:
+    with local_cluster.attached(ROOT, None) as address:
         _, variables, path = ray.get(ray.remote(surroundings()).remote())
     # then it is used, and the code came with the job
     assert address == running.address
@@ -215,7 +215,7 @@ def test_ray_address_is_used_and_given_the_code(
 
 
 def test_an_address_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(connection, "_ANSWER_S", 1.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -227,7 +227,7 @@ def test_an_address_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setenv("RAY_ADDRESS", address)
             with (
                 pytest.raises(EnvironmentFault, match=words) as fault,
-                cluster.attached(root, None),
+                local_cluster.attached(root, None),
             ):
                 pass
             assert address in fault.value.where and "unset RAY_ADDRESS" in fault.value.remedy
@@ -239,7 +239,7 @@ def test_shared_memory_is_asked_before_ray_starts(
 ) -> None:
     def with_room(total: int, free: int) -> list[str]:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total, free=free))
-        return cluster.store_options(tmp_path)
+        return local_cluster.store_options(tmp_path)
 
     assert with_room(2**35, 2**34) == [f"--object-store-memory={2**30}"]
     assert with_room(2**31, 2**30) == [f"--object-store-memory={2**30 // 5}"]
@@ -255,11 +255,11 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = new_root(tmp_path)
-    monkeypatch.setattr(cluster, "store_options", lambda: ["--no-such-option"])
+    monkeypatch.setattr(local_cluster, "store_options", lambda: ["--no-such-option"])
     with pytest.raises(EnvironmentFault, match="no-such-option") as fault:
-        cluster.start(root, psutil.Process())
+        local_cluster.start(root, psutil.Process())
     assert fault.value.where.endswith("cluster.log") and "gristmill doctor" in fault.value.remedy
-    assert cluster.describe(root) is None and not mentions(str(root))
+    assert local_cluster.describe(root) is None and not mentions(str(root))
 
 
 def test_a_copy_of_a_project_does_not_take_the_cluster_of_the_first(
@@ -267,8 +267,8 @@ def test_a_copy_of_a_project_does_not_take_the_cluster_of_the_first(
 ) -> None:
     record_path(tmp_path).parent.mkdir(parents=True)
     shutil.copy(record_path(Path(running.root)), record_path(tmp_path))
-    assert cluster.describe(tmp_path) is None
-    assert cluster.stop(tmp_path) is False
+    assert local_cluster.describe(tmp_path) is None
+    assert local_cluster.stop(tmp_path) is False
     assert running.usable
 
 
@@ -280,7 +280,7 @@ def test_a_number_that_was_given_away_is_not_killed() -> None:
     assert me and found
     for past in (found._replace(began=found.began - 1), found._replace(boot="another")):
         # when what is left of it is removed
-        supervise.end(Record("/nowhere", "", me, past, None, "/nowhere/gm-", "", 0.0))
+        supervisor.end(Record("/nowhere", "", me, past, None, "/nowhere/gm-", "", 0.0))
         # then the stranger lives
         assert stranger.poll() is None
     stranger.kill()
@@ -292,16 +292,16 @@ def test_ray_stays_as_long_as_one_owner_needs_it(
     root: Path, running: Record, other: psutil.Popen
 ) -> None:
     # given a second owner
-    cluster.start(root, other)
+    local_cluster.start(root, other)
     # when the first needs it no longer, then it stays for the second
-    cluster.release(root, psutil.Process())
-    described = cluster.describe(root)
+    local_cluster.release(root, psutil.Process())
+    described = local_cluster.describe(root)
     assert described and (described["state"], described["owners"]) == ("running", [other.pid])
     # and `up` keeps it without any owner
-    up = cluster.start(root, None)
+    up = local_cluster.start(root, None)
     assert up.owners is None and up.node == running.node
-    cluster.release(root, other)
-    assert cluster.start(root, psutil.Process()).owners is None
+    local_cluster.release(root, other)
+    assert local_cluster.start(root, psutil.Process()).owners is None
     replace(up, owners=running.owners).save()
 
 
@@ -311,7 +311,7 @@ def test_the_owner_of_a_stage_is_the_dvc_above_it(tmp_path: Path) -> None:
         "import subprocess, sys\nsys.exit(subprocess.call(sys.argv[2], shell=True))\n"
     )
     stage = tmp_path / "stage.py"
-    stage.write_text("from pipelines.cluster import owner_of_stage\nprint(owner_of_stage().pid)\n")
+    stage.write_text("from components.orchestration.cluster.local_cluster import owner_of_stage\nprint(owner_of_stage().pid)\n")
     line = f'"{sys.executable}" "{stage}"; true'
 
     def owner(*command: str, **more: str) -> tuple[int, int]:
@@ -370,7 +370,7 @@ def test_two_starts_at_once_give_one_ray_which_goes_with_the_last_of_them(tmp_pa
     finally:
         for owner in owners:
             kill_group(owner)
-        cluster.stop(root)
+        local_cluster.stop(root)
 
 
 def detached(record: Record) -> list[Identity]:
@@ -388,16 +388,16 @@ def kill_group(owner: subprocess.Popen[str]) -> None:
 def test_a_killed_supervisor_is_made_up_for_by_the_next_start(
     root: Path, running: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "_GRACE_S", 2.0)
+    monkeypatch.setattr(supervisor, "_GRACE_S", 2.0)
     # given a supervisor that was killed, and a Ray that hears nothing
     members = family(running.node)
     os.kill(running.node.pid, signal.SIGSTOP)
     os.kill(running.supervisor.pid, signal.SIGKILL)
     assert wait_until(lambda: not alive(running.supervisor), 5)
-    described = cluster.describe(root)
+    described = local_cluster.describe(root)
     assert described and described["state"] == "gone"
     # when the next command starts Ray
-    following = cluster.start(root, psutil.Process())
+    following = local_cluster.start(root, psutil.Process())
     # then the old one is gone and a new one runs
     assert following.node != running.node and following.usable
     assert not Path(running.temp).exists() and not [member for member in members if alive(member)]
@@ -409,11 +409,11 @@ def test_a_killed_supervisor_is_made_up_for_by_the_next_start(
 
 
 def test_stopping_what_does_not_run(tmp_path: Path) -> None:
-    assert cluster.stop(tmp_path) is False
-    assert cluster.describe(tmp_path) is None
+    assert local_cluster.stop(tmp_path) is False
+    assert local_cluster.describe(tmp_path) is None
     unreadable: dict[str, Any] = {"address": 1}
     record_path(tmp_path).write_text(json.dumps(unreadable))
-    assert cluster.stop(tmp_path) is False
+    assert local_cluster.stop(tmp_path) is False
 
 
 @pytest.mark.parametrize(("usable", "given"), [(5, 5), (1, 2)])
@@ -421,13 +421,13 @@ def test_ray_gets_the_cpus_that_this_process_may_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: int, given: int
 ) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(supervise, "cpu_limits", lambda: CpuLimits(16, 8, usable))
+    monkeypatch.setattr(supervisor, "cpu_limits", lambda: CpuLimits(16, 8, usable))
     monkeypatch.setattr(
-        supervise.subprocess, "Popen", lambda words, env, **_: started.append((words, env))
+        supervisor.subprocess, "Popen", lambda words, env, **_: started.append((words, env))
     )
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
-    supervise.launch(tmp_path, [])
+    supervisor.launch(tmp_path, [])
     (words, environment) = started[0]
     assert f"--num-cpus={given}" in words
     assert environment["OPENBLAS_NUM_THREADS"] == str(usable)

@@ -11,8 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.errors import InputError
-from pipelines.cron import local_zone, parse, zone_name
-from pipelines.timers import show
+from components.orchestration.retraining.cron import local_zone, parse, zone_name
+from components.orchestration.retraining.external_schedulers import show
 
 SATURDAY = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 
@@ -136,7 +136,7 @@ def test_systemd_is_told_the_same_times() -> None:
     )
     assert (
         "WorkingDirectory=/srv/my 100%% project\n" in text
-        and '-m pipelines.cli retrain reviews --trigger "cron */30 3 * * 1-5"\n' in text
+        and '-m components.cli retrain reviews --trigger "cron */30 3 * * 1-5"\n' in text
     )
     assert "OnCalendar=*:0/5\n" in show("systemd", Path("/srv/p"), "default", None, False)
 
@@ -161,7 +161,7 @@ def test_kubernetes_is_told_the_same_times(monkeypatch: pytest.MonkeyPatch) -> N
     assert container["command"] == [
         "python",
         "-m",
-        "pipelines.cli",
+        "components.cli",
         "retrain",
         "my_reviews",
         "--trigger",

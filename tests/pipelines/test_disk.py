@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from pipelines.disk import check_writable, disk_fault
+from components.orchestration.disk_faults import check_writable, disk_fault
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import doctor
-from pipelines.doctor import Finding, examine, render
+from components.cli import doctor
+from components.cli.doctor import Finding, examine, render
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,7 +165,7 @@ def test_a_taken_port_and_a_silent_address(root: Path, monkeypatch: pytest.Monke
 
 
 def test_it_is_quick_because_it_imports_nothing_heavy(root: Path) -> None:
-    code = "import sys; from pathlib import Path; from pipelines.doctor import examine; examine(Path(sys.argv[1])); print(sorted({'ray', 'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
+    code = "import sys; from pathlib import Path; from components.cli.doctor import examine; examine(Path(sys.argv[1])); print(sorted({'ray', 'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
     began = time.monotonic()
     answer = subprocess.run(
         [sys.executable, "-c", code, str(root)],

@@ -12,8 +12,8 @@ import pytest
 from new_checkout import WORDS, make_checkout
 
 from components.core.errors import InputError
-from pipelines import dry_clean
-from pipelines.new import NewOptions, create
+from components.orchestration.creation import clean_preview
+from components.orchestration.creation.create_pipeline import NewOptions, create
 
 TEXT = "text_classification"
 TEMPLATE = "we thank you for your letter and will answer it within a few days, number"
@@ -61,7 +61,7 @@ def test_of_a_part_of_the_rows_it_is_a_remark(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dry_clean, "_ROWS", 105)
+    monkeypatch.setattr(clean_preview, "_ROWS", 105)
     data = table(tmp_path / "a.csv", [["text", "label"], *template_rows()])
     lines = create(root, "a", TEXT, data)
     remarks = [line for line in lines if "near-duplicates of each other" in line]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.dvc_repro import is_foreign
+from components.orchestration.runner.dvc_repro import is_foreign
 
 ROOT = Path(__file__).parents[2]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
@@ -39,11 +39,11 @@ def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:
     # DVC itself refuses to run any of them.
     assert dvc(tmp_path, "dvc", "repro", "dvc.yaml").returncode != 0
     for target in ("dvc.yaml", "pipelines/good/dvc.yaml"):
-        done = dvc(tmp_path, "pipelines.dvc_repro", "repro", target)
+        done = dvc(tmp_path, "components.orchestration.runner.dvc_repro", "repro", target)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "first.txt").is_file() and (tmp_path / "second.txt").is_file()
     assert (
-        dvc(tmp_path, "pipelines.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
+        dvc(tmp_path, "components.orchestration.runner.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
     )
 
 

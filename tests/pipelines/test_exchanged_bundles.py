@@ -14,11 +14,13 @@ import pytest
 
 from components.core.bundles import CARD
 from components.core.errors import BundleError, GateError, InputError
-from components.registry.release import release
-from components.registry.store import client
-from components.registry.versions import BUNDLE, champion, fetch, register, verify
-from pipelines import batch, monitor, service
-from pipelines.params import load
+from components.registry.release.promotion.promotion import release
+from components.registry.store.tracking_store.tracking_store import client
+from components.registry.versions.model_versions.model_versions import BUNDLE, champion, fetch, register, verify
+from components.orchestration.batch import batch_predict
+from components.orchestration.drift import drift_check
+from components.orchestration.service import service
+from components.orchestration.pipeline_params import load
 from tests.components.engine.small_bundles import (
     CLASSES,
     edit_card,
@@ -103,12 +105,12 @@ def ask(root: Path) -> None:
 
 
 def ask_all(root: Path) -> None:
-    batch.predict_file(root, "default", root / "rows.csv", root / "out.csv")
+    batch_predict.predict_file(root, "default", root / "rows.csv", root / "out.csv")
 
 
 def watch(root: Path) -> None:
-    monitor._profile.cache_clear()
-    monitor._champion(root, load(root / "params.yaml"))
+    drift_check._profile.cache_clear()
+    drift_check._champion(root, load(root / "params.yaml"))
 
 
 @pytest.mark.parametrize("command", [ask, ask_all, watch])
@@ -149,7 +151,7 @@ def test_the_command_line_says_it_in_a_sentence(root: Path) -> None:
     other_weights(kept(root))
     for words in (["predict", "酒店很好"], ["predict", "--in", "rows.csv", "--out", "out.csv"]):
         ended = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *words],
+            [sys.executable, "-m", "components.cli", *words],
             cwd=root,
             env=os.environ | {"PYTHONPATH": str(root)},
             capture_output=True,

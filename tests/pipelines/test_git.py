@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.registry.reader import code_state
-from pipelines.doctor import examine
-from pipelines.git import checkout, refusal_text, run_git
+from components.registry.versions.model_versions.reader import code_state
+from components.cli.doctor import examine
+from components.orchestration.git import checkout, refusal_text, run_git
 
 OTHER_USER = 4321
 
@@ -74,7 +74,7 @@ def test_a_checkout_of_another_user_is_unknown_and_says_gits_own_remedy(reposito
 
 def test_names_of_files_are_read_under_any_locale(repository: Path) -> None:
     code = (
-        "import sys, pathlib; from pipelines.git import checkout; "
+        "import sys, pathlib; from components.orchestration.git import checkout; "
         "print(checkout(pathlib.Path(sys.argv[1])).dirty)"
     )
     for locale in ("C", "zh_CN.GBK", "de_DE.ISO-8859-1"):

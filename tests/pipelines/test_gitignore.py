@@ -11,9 +11,13 @@ import pytest
 import yaml
 
 from components.core.errors import InputError
-from pipelines.gitignore import cached_outputs, check_not_in_git, ignore_outputs
-from pipelines.stages import STAGES
-from pipelines.untracked import is_cached
+from components.orchestration.runner.gitignore import (
+    cached_outputs,
+    check_not_in_git,
+    ignore_outputs,
+)
+from components.orchestration.stage_files import STAGES
+from components.orchestration.untracked_files import is_cached
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import haproxy
+from components.orchestration.cluster import haproxy
 
 
 def written_by_ray(folder: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 def test_a_home_that_can_be_read_or_is_not_set_stays(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib; from pipelines.home import usable_home; "
+        "import os, pathlib; from components.orchestration.home_folder import usable_home; "
         "usable_home(pathlib.Path('p')); print(os.environ.get('HOME'))"
     )
     env = {name: value for name, value in os.environ.items() if name != "HOME"}
@@ -27,7 +27,7 @@ def test_a_home_that_can_be_read_or_is_not_set_stays(tmp_path: Path) -> None:
 def test_another_users_home_is_replaced_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.home import usable_home
+    from components.orchestration.home_folder import usable_home
 
     closed, project = tmp_path / "closed", tmp_path / "project"
     closed.mkdir(mode=0o700)
@@ -43,7 +43,7 @@ def test_another_users_home_is_replaced_and_said(
 
 
 def test_a_user_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.home import named_user
+    from components.orchestration.home_folder import named_user
 
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)

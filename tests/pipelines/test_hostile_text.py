@@ -16,20 +16,21 @@ import pytest
 from components.core.bundles import Card, write_bundle
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
-from components.ingest.files import list_source
-from components.ingest.params import Files
-from components.monitor.feedback import Box, Label
-from components.registry.cases import Cases, name_of
-from components.registry.gates import Gate, GateParams, as_rows
-from components.registry.log import Release
-from components.registry.release import approve, release
-from components.registry.retrains import Retrain, record
-from components.registry.versions import keep_cases, register
-from components.serve.run_report import with_gates
-from pipelines import monitor_tell, notify
-from pipelines.console import ValueConsole, console, styled
-from pipelines.terminal import print_error, print_line
-from pipelines.watch import Watcher
+from components.stages.ingest.source_files import list_source
+from components.stages.ingest.params import Files
+from components.monitoring.feedback import Box, Label
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from components.registry.release.promotion.gates import Gate, GateParams, as_rows
+from components.registry.release.promotion.release_log import Release
+from components.registry.release.promotion.promotion import approve, release
+from components.registry.release.promotion.retrain_log import Retrain, record
+from components.registry.versions.model_versions.model_versions import keep_cases, register
+from components.stages.serve.run_report import with_gates
+from components.orchestration.drift import drift_alerts
+from components.orchestration import webhooks
+from components.core.console import ValueConsole, console, styled
+from components.core.terminal import print_error, print_line
+from components.orchestration.runner.progress import Watcher
 from tests.hostile import HOSTILE, READABLE, raw_in
 from tests.structure.reach import ROOT
 
@@ -150,7 +151,7 @@ def command(project: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
 
     def run(*words: str) -> str:
-        code = [sys.executable, "-m", "pipelines.cli", *words]
+        code = [sys.executable, "-m", "components.cli", *words]
         return checked(subprocess.run(code, cwd=project, env=env, capture_output=True))
 
     return run
@@ -288,7 +289,7 @@ def test_tables_bars_and_styles_take_values_for_text(
 
 def test_a_bug_is_reported_as_text(tmp_path: Path) -> None:
     code = (
-        "import sys; from pipelines.terminal import print_anything, print_crash; "
+        "import sys; from components.core.terminal import print_anything, print_crash; "
         "print_anything(); sys.excepthook = print_crash; "
         "raise ValueError('a\\x1b]0;b\\x07\\u202e')"
     )
@@ -309,7 +310,7 @@ def test_what_dvc_says_is_text(tmp_path: Path) -> None:
     name = "evil\x1b]0;pwned\x07\u202e"
     stage = {"cmd": "false", "deps": [f"{name}.csv"]}
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"one": stage}}))
-    for words in (["dvc", "init", "-q", "--no-scm"], ["pipelines.dvc_repro", "repro", "dvc.yaml"]):
+    for words in (["dvc", "init", "-q", "--no-scm"], ["components.orchestration.runner.dvc_repro", "repro", "dvc.yaml"]):
         done = subprocess.run(
             [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True
         )
@@ -320,15 +321,15 @@ def test_what_dvc_says_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_webhooks_get_a_line_of_plain_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
-    monkeypatch.setattr(notify, "post", lambda _, message: sent.append(message) or "")
+    monkeypatch.setattr(webhooks, "post", lambda _, message: sent.append(message) or "")
     text = TEXTS[name]
     made = Retrain("id", "t", "failed", text, "", "", {}, "", "", "", "", 0)
-    assert notify.tell("http://localhost", "default", made)
+    assert webhooks.tell("http://localhost", "default", made)
     (message,) = sent
     assert not raw_in(message["text"]) and "\n" not in message["text"]
     assert not {"<", ">"} & set(message["text"])
     assert message["detail"] == text
-    assert monitor_tell.escapes is notify.escapes
+    assert drift_alerts.escapes is webhooks.escapes
 
 
 @pytest.mark.parametrize("name", TEXTS)

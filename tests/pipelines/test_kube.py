@@ -9,9 +9,9 @@ import pytest
 
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.release import release
-from components.registry.versions import register
-from pipelines import kube
+from components.registry.release.promotion.promotion import release
+from components.registry.versions.model_versions.model_versions import register
+from components.orchestration.service import kuberay_app
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -42,10 +42,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube, "root", lambda: root)
+    monkeypatch.setattr(kuberay_app, "root", lambda: root)
     monkeypatch.setenv("GRISTMILL_API_KEY", "k" * 40)
     for version in (None, 1, "1"):
-        first, board, params, keys, monitoring = kube.application(
+        first, board, params, keys, monitoring = kuberay_app.application(
             {"pipeline": "default", "version": version}
         )._bound_deployment.init_args
         assert (
@@ -56,7 +56,7 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
         )
         assert "0.0.0.0" in params.allowed_hosts  # probes name a pod by its address
     with pytest.raises(InputError, match="version 2 is not the champion, which is 1"):
-        kube.application({"pipeline": "default", "version": 2})
+        kuberay_app.application({"pipeline": "default", "version": 2})
     monkeypatch.delenv("GRISTMILL_API_KEY")
     with pytest.raises(EnvironmentFault, match="no API key is set"):
-        kube.application({"pipeline": "default", "version": None})
+        kuberay_app.application({"pipeline": "default", "version": None})

@@ -12,7 +12,7 @@ from new_checkout import make_checkout, sentence
 
 from components.core.errors import InputError
 from components.core.params import read_yaml
-from pipelines.new import NewOptions, create
+from components.orchestration.creation.create_pipeline import NewOptions, create
 
 TEXT = "text_classification"
 

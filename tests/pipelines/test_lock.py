@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from pipelines.lock import only_one
+from components.orchestration.locks import only_one
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from pipelines.lock import only_one
+from components.orchestration.locks import only_one
 with only_one(Path(sys.argv[1]), "stage train"):
     if sys.argv[2] == "fork" and os.fork() == 0:
         print(os.getpid(), flush=True)

@@ -20,17 +20,18 @@ import pytest
 
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitor.feedback import Box, Key, Label
-from components.monitor.log import Index, Recorder, RequestLog
-from components.monitor.profile import Profiler, predictions_of, profile_of
-from components.registry.store import client
-from components.registry.versions import register
-from components.serve.monitored import FEEDBACK, REQUESTS
+from components.monitoring.feedback import Box, Key, Label
+from components.monitoring.request_log import Index, Recorder, RequestLog
+from components.monitoring.profile import Profiler, predictions_of, profile_of
+from components.registry.store.tracking_store.tracking_store import client
+from components.registry.versions.model_versions.model_versions import register
+from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
 from components.tasks import base
-from components.tasks.classification.judge import Answer
-from pipelines import feedback, monitor
-from pipelines.monitor import DRIFT, look, monitoring
-from pipelines.params import Params, load
+from components.tasks.classification.evaluator import Answer
+from components.cli import feedback
+from components.orchestration.drift import drift_check
+from components.orchestration.drift.drift_check import DRIFT, look, monitoring
+from components.orchestration.pipeline_params import Params, load
 
 ROOT = Path(__file__).parents[2]
 TASK, CLEAN = "text_classification", {"min_characters": 2, "max_characters": 2000}
@@ -44,7 +45,7 @@ CHINESE = [
 
 def make_bundle(folder: Path) -> Path:
     """A model that carries the profile of short Chinese reviews."""
-    from components.engine.save import save_numpy
+    from components.training.bundle_writer import save_numpy
 
     facet = base.baselines(TASK)
     import pyarrow as pa
@@ -182,7 +183,7 @@ class Project:
             if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
         }
         return subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *words],
+            [sys.executable, "-m", "components.cli", *words],
             cwd=self.root,
             env={**env, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -193,7 +194,7 @@ class Project:
 @pytest.fixture
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(monitor, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(drift_check, "_SETTLE_S", 0.0)
     made = Project(shutil.copytree(template, tmp_path / "p", symlinks=True))
     yield made
     made.log.close()
@@ -244,7 +245,7 @@ def test_each_window_is_looked_at_once_and_drift_is_told_everywhere(project: Pro
     ] == [1, 2]
     assert "text.script" in run.data.tags["drift.inputs"]
     shown = project.command("monitor")
-    assert shown.returncode == monitor.DRIFTED, shown.stderr
+    assert shown.returncode == drift_check.DRIFTED, shown.stderr
     assert "drift of" in shown.stdout
     assert "100.0% -> 1" in shown.stdout, "how much of it was Chinese, and is"
 
@@ -283,7 +284,7 @@ def test_a_registry_that_is_away_stops_no_look(
     def away(*_: Any) -> None:
         raise EnvironmentFault("does not answer")
 
-    monkeypatch.setattr("pipelines.monitor_tell._log", away)
+    monkeypatch.setattr("components.orchestration.drift.drift_alerts._log", away)
     project.asked(ENGLISH[:60])
     assert project.look()["alarms"] == 1
     assert (project.home / DRIFT).is_file()
@@ -353,16 +354,16 @@ def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was
 
 
 def test_how_far_versions_were_looked_at_is_kept_of_the_latest() -> None:
-    told = monitor._turn({}, 1)
+    told = drift_check._turn({}, 1)
     for version in range(2, 100):
-        told = monitor._turn(told | {"until": float(version)}, version)
-    told = monitor._turn(told, 1)
+        told = drift_check._turn(told | {"until": float(version)}, version)
+    told = drift_check._turn(told, 1)
     assert (told["until"], len(told["before"]), told["before"][-1]["version"]) == (
         0.0,
-        monitor._VERSIONS,
+        drift_check._VERSIONS,
         99,
     )
-    assert monitor._turn(told, 98)["until"] == 99.0
+    assert drift_check._turn(told, 98)["until"] == 99.0
 
 
 def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> None:

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from pipelines import cli, feedback, names, review
-from pipelines.names import choose_pipeline, split_name, version_number
+from components.cli import main, feedback, pipeline_argument, review
+from components.cli.pipeline_argument import choose_pipeline, split_name, version_number
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("digits", "reviews"):
         (tmp_path / "pipelines" / name).mkdir(parents=True)
         (tmp_path / "pipelines" / name / "dvc.yaml").touch()
-    for module in (cli, review, feedback):
+    for module in (main, review, feedback):
         monkeypatch.setattr(module, "root", lambda: tmp_path)
     return tmp_path
 
 
 def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:
     monkeypatch.setattr(
-        names,
+        pipeline_argument,
         "look",
         lambda root, name: SimpleNamespace(aliases={"champion": 1} if name in released else {}),
     )
@@ -84,7 +84,7 @@ def test_a_registry_that_is_away_is_no_matter_here(
     def away(*_: Any) -> None:
         raise EnvironmentFault("away")
 
-    monkeypatch.setattr(names, "look", away)
+    monkeypatch.setattr(pipeline_argument, "look", away)
     assert choose_pipeline(root, None, None) == "default"
 
 
@@ -169,22 +169,22 @@ def test_every_command_takes_a_name(
     )
     monkeypatch.setattr(review, "_open", reached)
     monkeypatch.setattr(feedback, "_open", reached)
-    monkeypatch.setattr("pipelines.service.answer", with_query)
-    monkeypatch.setattr("pipelines.trace.trace", traced)
+    monkeypatch.setattr("components.orchestration.service.service.answer", with_query)
+    monkeypatch.setattr("components.cli.trace.trace", traced)
     for place in (
-        "pipelines.service.hold",
-        "pipelines.run.files_of",
-        "pipelines.retrain.retrain",
-        "pipelines.run.run_pipeline",
+        "components.orchestration.service.service.hold",
+        "components.orchestration.runner.run.files_of",
+        "components.orchestration.retraining.retrain.retrain",
+        "components.orchestration.runner.run.run_pipeline",
     ):
         monkeypatch.setattr(place, reached)
-    result = CliRunner().invoke(cli.app, list(words))
+    result = CliRunner().invoke(main.app, list(words))
     assert isinstance(result.exception, Reached), (result.output, result.exception)
     assert (seen["name"], seen["what"]) == meant
 
 
 def test_words_without_quotes_are_explained(root: Path) -> None:
-    result = CliRunner().invoke(cli.app, ["predict", "very", "good"])
+    result = CliRunner().invoke(main.app, ["predict", "very", "good"])
     assert (
         isinstance(result.exception, InputError) and "stands in quotes" in result.exception.remedy
     )

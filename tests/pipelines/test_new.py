@@ -18,11 +18,11 @@ from PIL import Image
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from pipelines.new import NewOptions, create
-from pipelines.new_options import label_map
-from pipelines.params import load
-from pipelines.wizard import Wizard
-from pipelines.yaml_text import scalar
+from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.creation_options import label_map
+from components.orchestration.pipeline_params import load
+from components.orchestration.creation.wizard import Wizard
+from components.orchestration.creation.yaml_scalars import scalar
 from tests.structure.reach import ROOT
 
 TEXT, PICTURES = "text_classification", "image_classification"
@@ -401,7 +401,7 @@ def test_what_a_killed_command_left_is_no_pipeline_and_is_removed(
     root: Path,
     tmp_path: Path,
 ) -> None:
-    from pipelines.outputs import pipeline_names
+    from components.orchestration.output_paths import pipeline_names
 
     # No process has the first number; ours has the second.
     left = [root / ".gristmill" / f"a.{pid}.new" for pid in (2**22 + 7, os.getpid())]

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from pipelines.outputs import check_input_path, check_new_outputs, path_mistake, pipeline_names
+from components.orchestration.output_paths import (
+    check_input_path,
+    check_new_outputs,
+    path_mistake,
+    pipeline_names,
+)
 
 
 @pytest.fixture

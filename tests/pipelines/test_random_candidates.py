@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from components.core.bundles import CARD
 from components.core.errors import GristmillError
-from components.registry.versions import BUNDLE, Version
-from components.serve import candidate
-from components.serve.plan import Edition
-from pipelines.follow import Home
-from pipelines.preparation import _scratch
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.serving.rollout import candidate
+from components.serving.rollout.plan import Edition
+from components.orchestration.service.registry_watch import Home
+from components.orchestration.service.candidate_process import _scratch
 
 PIECES = ["..", ".", "/", "\\", "~", "*", "\0", "bundles", "%2e%2e", "a" * 300, "ab" * 6, "[", " "]
 names = st.lists(st.sampled_from(PIECES), max_size=6).map("/".join) | st.text(max_size=80)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.gates import GateParams
-from components.registry.log import PLACE
-from components.registry.reader import Shelf
-from components.registry.versions import Version
-from components.serve.params import ServeParams
-from pipelines import follow
-from pipelines.follow import Home, Registry
+from components.registry.release.promotion.gates import GateParams
+from components.registry.release.promotion.release_log import PLACE
+from components.registry.versions.model_versions.reader import Shelf
+from components.registry.versions.model_versions.model_versions import Version
+from components.serving.params import ServeParams
+from components.orchestration.service import registry_watch
+from components.orchestration.service.registry_watch import Home, Registry
 
 
 class Client:
@@ -39,9 +39,9 @@ class Look:
         self.decided: list[str] = []
         self.asks: Callable[[], list[object]] = list
         self.champion: Callable[[], Version | None] = lambda: Version("default", 1, {}, "", "", ())
-        monkeypatch.setattr(follow, "pick_up", lambda *_: self.asks())
-        monkeypatch.setattr(follow, "look", lambda *_: self.shelf())
-        monkeypatch.setattr(follow, "client", lambda _: self.client)
+        monkeypatch.setattr(registry_watch, "pick_up", lambda *_: self.asks())
+        monkeypatch.setattr(registry_watch, "look", lambda *_: self.shelf())
+        monkeypatch.setattr(registry_watch, "client", lambda _: self.client)
         monkeypatch.setattr("threading.Thread.start", lambda _: None)
         self.home = Home(root, "default", ServeParams())
         self.registry = Registry(self.home, GateParams(), self.said.append)
@@ -148,5 +148,5 @@ def test_an_error_in_following_is_no_end(looking: Look) -> None:
         def tick(self, wanted: Version | None, releases: int | None) -> None:
             raise RuntimeError("of a kind that nobody thought of")
 
-    told = follow._step(Broken(), looking.registry)  # type: ignore[arg-type]
+    told = registry_watch._step(Broken(), looking.registry)  # type: ignore[arg-type]
     assert told == "RuntimeError: of a kind that nobody thought of"

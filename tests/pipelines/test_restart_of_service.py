@@ -14,16 +14,16 @@ from candidate_scene import WEIGHTS, Scene, register, untouched
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.registry.versions import BUNDLE, Version
-from components.serve.plan import Edition
-from pipelines import follow
-from pipelines.follow import Home, begin
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.serving.rollout.plan import Edition
+from components.orchestration.service import registry_watch
+from components.orchestration.service.registry_watch import Home, begin
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(follow, "try_out", lambda edition, latency_ms: untouched(edition))
+    monkeypatch.setattr(registry_watch, "try_out", lambda edition, latency_ms: untouched(edition))
     return Scene(tmp_path / "project")
 
 
@@ -61,7 +61,7 @@ def test_another_champion_is_tried_out_and_served(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    monkeypatch.setattr(follow, "try_out", lambda edition, _: tried.append(edition.version))
+    monkeypatch.setattr(registry_watch, "try_out", lambda edition, _: tried.append(edition.version))
     assert again(scene, register(scene.root, 2)) == ("2", "")
     assert tried == ["2"]
     assert scene.home.last() is not None and scene.home.last().version == "2"
@@ -85,7 +85,7 @@ def test_a_champion_that_hangs_leaves_the_last_copy_and_is_waited_for(
     slow.mkdir()
     (slow / "sitecustomize.py").write_text("import time; time.sleep(3)")
     monkeypatch.setenv("PYTHONPATH", str(slow))
-    monkeypatch.setattr(follow, "_START_S", 0.3)
+    monkeypatch.setattr(registry_watch, "_START_S", 0.3)
     leading = register(scene.root, 2)
     assert again(scene, leading) == ("1", "")
     assert scene.notes()[0]["state"] == "waiting"
@@ -120,8 +120,8 @@ def test_a_full_disk_does_not_keep_a_service_from_starting(
     def full(*_: object) -> None:
         raise EnvironmentFault("cannot be written: No space left on device")
 
-    monkeypatch.setattr("components.serve.board.write_atomic", full)
-    monkeypatch.setattr(follow, "write_atomic", full)
+    monkeypatch.setattr("components.serving.rollout.plan_files.write_atomic", full)
+    monkeypatch.setattr(registry_watch, "write_atomic", full)
     home = Home(scene.root, "default", scene.home.params)
     first, _, _ = begin(home, None, Started(), scene.said.append)
     assert first.version == "1" and "is not kept" in scene.said[-1]

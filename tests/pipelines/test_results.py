@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.params import load
-from pipelines.results import (
+from components.orchestration.pipeline_params import load
+from components.orchestration.runner.stage_results import (
     RESULT,
     Result,
     drop_locked_results,
@@ -142,7 +142,7 @@ def test_a_file_system_without_links_gets_copies(
 
 def test_the_key_covers_what_the_inputs_do_not_say(tmp_path: Path) -> None:
     params = load(ROOT / "params.yaml")
-    for path in ("pipelines", "components/train"):
+    for path in ("pipelines", "components/stages/train"):
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "pipelines" / "stage.py").write_text("a")
     code = tmp_path / "components" / "train" / "stage.py"

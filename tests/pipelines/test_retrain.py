@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from pipelines import account, isolate
-from pipelines.ledger import Ledger
-from pipelines.lock import only_one
-from pipelines.processes import wait_until
-from pipelines.retrain import fresh, pulled, retrain
-from pipelines.run import run_pipeline
+from components.orchestration.retraining import run_record, worktree
+from components.orchestration.retraining.retrain_records import Ledger
+from components.orchestration.locks import only_one
+from components.orchestration.processes import wait_until
+from components.orchestration.retraining.retrain import fresh, pulled, retrain
+from components.orchestration.runner.run import run_pipeline
 from tests.pipelines.retrain_project import Small
 
 
@@ -79,14 +79,14 @@ def test_new_data_run_in_a_copy_and_leave_a_record(
         "pipeline default has no model yet: this retrain trains from nothing"
         in capsys.readouterr().out
     )
-    assert tree(small) == before and not isolate.place(small.root, "default").exists()
+    assert tree(small) == before and not worktree.place(small.root, "default").exists()
     (made,) = small.records()
     assert (made.trigger, made.outcome, made.version, made.rows) == ("test", "promoted", 1, 40)
     assert set(made.seconds) == {"ingest", "train", "serve"} and made.columns == {
         "text": "text",
         "label": "text",
     }
-    assert made.commit == isolate.git(small.root, "rev-parse", "HEAD")
+    assert made.commit == worktree.git(small.root, "rev-parse", "HEAD")
     assert Hook.taken[-1]["outcome"] == "promoted" and Hook.taken[-1]["id"] == made.id
 
 
@@ -94,7 +94,7 @@ def test_nothing_new_is_nothing_done(small: Small, capsys: pytest.CaptureFixture
     before = small.records()
     assert again(small) == 0
     assert "nothing new since the retrain of" in capsys.readouterr().out
-    assert small.records() == before and not isolate.place(small.root, "default").exists()
+    assert small.records() == before and not worktree.place(small.root, "default").exists()
 
 
 def test_a_run_that_made_a_model_is_known_once(
@@ -167,7 +167,7 @@ def test_a_source_that_is_not_what_it_was_is_refused_and_recorded_once(
             again(small)
     made = small.records()[before:]
     assert [each.outcome for each in made] == ["source refused"] and told in made[0].detail
-    assert not isolate.place(small.root, "default").exists()
+    assert not worktree.place(small.root, "default").exists()
 
 
 def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_from(
@@ -177,7 +177,7 @@ def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_f
     before, open_record, copy = (
         len(small.records()),
         small.root / "data/.state/retrain/default/running.json",
-        isolate.place(small.root, "default"),
+        worktree.place(small.root, "default"),
     )
 
     def begun(slept: int) -> subprocess.Popen[str]:
@@ -231,7 +231,7 @@ def test_killed_in_its_first_stage_and_in_its_last_it_goes_on_and_releases_once(
     before, open_record, copy = (
         len(small.records()),
         small.root / "data/.state/retrain/default/running.json",
-        isolate.place(small.root, "default"),
+        worktree.place(small.root, "default"),
     )
     for stage in ("ingest", "serve"):
         process = small.start("retrain")
@@ -275,7 +275,7 @@ def test_a_model_that_loses_is_a_record_and_no_failure(
     stage.write_text(stage.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
     assert again(small) == 0
     assert (
-        "changes that are not committed are left out: components/clean/split.py"
+        "changes that are not committed are left out: components/stages/clean/split.py"
         in capsys.readouterr().out
     )
     assert (small.records()[-1].outcome, small.records()[-1].detail) == ("refused", "champion")
@@ -301,7 +301,7 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
 ) -> None:
     small.put(["x" * 300_000])
     with monkeypatch.context() as patched:
-        patched.setattr(isolate.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6}))
+        patched.setattr(worktree.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6}))
         with pytest.raises(EnvironmentFault, match="has 1 MB free, and a retrain wants"):
             again(small)
     before, handler = (
@@ -311,16 +311,16 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="the copy cannot be made"):
-            isolate.make(small.root, load(small), isolate.code_of(small.root).commit, "plan", None)
+            worktree.make(small.root, load(small), worktree.code_of(small.root).commit, "plan", None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert not isolate.place(small.root, "default").exists()
+    assert not worktree.place(small.root, "default").exists()
     assert small.records()[-1].outcome == "failed" and "has 1 MB free" in small.records()[-1].detail
 
 
 def load(small: Small) -> Any:
-    from pipelines.params import load as read
+    from components.orchestration.pipeline_params import load as read
 
     return read(small.root / "params.yaml")
 
@@ -385,7 +385,7 @@ def test_history_shows_retrains(small: Small) -> None:
 
 def run_by_hand(small: Small, meanwhile: Sequence[str] = ()) -> None:
     """Begin a run, do what happens meanwhile, end it."""
-    close = account.begin(small.root, load(small))
+    close = run_record.begin(small.root, load(small))
     for name in meanwhile:
         (small.root / name).parent.mkdir(parents=True, exist_ok=True)
         with (small.root / name).open("a", encoding="utf-8") as stream:
@@ -441,7 +441,7 @@ def test_a_path_out_of_the_project_is_refused(small: Small) -> None:
 def test_git_that_fails_says_why(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     with pytest.raises(EnvironmentFault, match="git rev-parse"):
-        isolate.code_of(tmp_path)
+        worktree.code_of(tmp_path)
     (tmp_path / "inner").mkdir()
     with pytest.raises(InputError, match="a folder of a larger git repository"):
-        isolate.code_of(tmp_path / "inner")
+        worktree.code_of(tmp_path / "inner")

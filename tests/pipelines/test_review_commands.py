@@ -20,15 +20,15 @@ from typer.testing import CliRunner
 
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
-from components.monitor.feedback import Box, Label
-from components.monitor.log import BASE
-from components.registry.cases import Cases, name_of
-from components.registry.gates import Gate, GateParams, as_rows
-from components.registry.release import approve, release
-from components.registry.store import client
-from components.registry.versions import keep_cases, register
-from pipelines import console as terminal
-from pipelines.cli import app
+from components.monitoring.feedback import Box, Label
+from components.monitoring.request_log import BASE
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from components.registry.release.promotion.gates import Gate, GateParams, as_rows
+from components.registry.release.promotion.promotion import approve, release
+from components.registry.store.tracking_store.tracking_store import client
+from components.registry.versions.model_versions.model_versions import keep_cases, register
+from components.core import console as terminal
+from components.cli.main import app
 from tests.structure.reach import ROOT
 
 LABELS = ["好评", "非常差的评价"]
@@ -283,17 +283,17 @@ def test_approve_reject_rollback_and_history(project: Path) -> None:
 
 
 def test_what_is_asked_in_mlflow_is_done_by_the_next_command(project: Path) -> None:
-    from components.registry import store
+    from components.registry.store.tracking_store import tracking_store
 
     for key, value in {"review": "approve", "review.by": "王", "review.note": "好"}.items():
-        store.client(project).set_model_version_tag("default", "2", key, value)
+        tracking_store.client(project).set_model_version_tag("default", "2", key, value)
     assert "from MLflow: version 2 promoted by 王 (好)" in run("review", "list")
     assert "from MLflow" not in run("history")
 
 
 @pytest.mark.parametrize("form", ["number", "hash", "json", "file", "stdin"])
 def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> None:
-    from components.registry.reader import look
+    from components.registry.versions.model_versions.reader import look
 
     shelf = look(project, "default")
     assert shelf
@@ -403,7 +403,7 @@ def test_exit_codes_and_what_a_trace_loads(project: Path) -> None:
             **env,
         }
         return subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "pipelines.cli", *words],
+            [sys.executable, "-X", "importtime", "-m", "components.cli", *words],
             cwd=project,
             env=given,
             capture_output=True,
@@ -456,9 +456,9 @@ def test_a_locked_store_is_an_environment_fault(
 ) -> None:
     import sqlite3
 
-    from components.registry import store
+    from components.registry.store.tracking_store import tracking_store
 
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(tracking_store, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(project / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:

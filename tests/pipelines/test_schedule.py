@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from pipelines.cron import parse
-from pipelines.ledger import Ledger
-from pipelines.lock import only_one
-from pipelines.schedule import At, Memory, OnDrift, OnNews, keep_watch
+from components.orchestration.retraining.cron import parse
+from components.orchestration.retraining.retrain_records import Ledger
+from components.orchestration.locks import only_one
+from components.orchestration.retraining.scheduler import At, Memory, OnDrift, OnNews, keep_watch
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -269,7 +269,7 @@ WATCH = """
 import sys, threading
 from pathlib import Path
 from pipelines import schedule
-from pipelines.cron import parse
+from components.orchestration.retraining.cron import parse
 
 class Always:
     def __init__(self, *_): pass
@@ -351,18 +351,18 @@ def test_a_full_disk_does_not_end_it_nor_make_it_retrain_again(tmp_path: Path) -
 def test_a_retrain_under_way_is_told_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines import schedule
+    from components.orchestration.retraining import scheduler
 
     sleeper = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); open('ready', 'w').close(); time.sleep(60)"
     real = subprocess.Popen
     monkeypatch.setattr(
-        schedule.subprocess,
+        scheduler.subprocess,
         "Popen",
         lambda words, **rest: real([sys.executable, "-c", sleeper], **rest),
     )
     stop, codes = threading.Event(), list[int]()
     thread = threading.Thread(
-        target=lambda: codes.append(schedule.run(tmp_path, "default", "test", stop))
+        target=lambda: codes.append(scheduler.run(tmp_path, "default", "test", stop))
     )
     thread.start()
     while not (tmp_path / "ready").exists():

@@ -25,12 +25,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.bundles import Card
-from components.registry.release import release, rollback
-from components.registry.store import client, database
-from components.registry.versions import Version, register, verify
-from pipelines import haproxy
-from pipelines.processes import family, wait_until
-from pipelines.supervise import load as cluster_of
+from components.registry.release.promotion.promotion import release, rollback
+from components.registry.store.tracking_store.tracking_store import client, database
+from components.registry.versions.model_versions.model_versions import Version, register, verify
+from components.orchestration.cluster import haproxy
+from components.orchestration.processes import family, wait_until
+from components.orchestration.cluster.supervisor import load as cluster_of
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["差评", "好评"]
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-hapr
 
 def make_bundle(folder: Path, good: str, bad: str) -> Path:
     """A classical baseline that has learnt one word for each class."""
-    from components.engine.save import save_numpy
+    from components.training.bundle_writer import save_numpy
     from components.tasks.base import baselines, schema
 
     rows = pa.table(
@@ -130,7 +130,7 @@ class Served:
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
         }
-        words = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(self.port)]
+        words = [sys.executable, "-m", "components.cli", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             words,
             cwd=self.root,
@@ -298,7 +298,7 @@ def test_a_second_pipeline_is_served_on_a_port_of_its_own(served: Served) -> Non
         for name, value in os.environ.items()
         if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
     }
-    words = [sys.executable, "-m", "pipelines.cli", "serve", "digits", "--port", "0"]
+    words = [sys.executable, "-m", "components.cli", "serve", "digits", "--port", "0"]
     other = subprocess.Popen(
         words,
         cwd=served.root,
@@ -355,7 +355,7 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(
         verify(root, version)
         source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
-    monkeypatch.setattr("components.registry.release.verify", verified_and_altered)
+    monkeypatch.setattr("components.registry.release.promotion.verify", verified_and_altered)
     try:
         with Load(served.url, 1) as load:
             served.release(3)
@@ -404,7 +404,7 @@ def test_a_champion_that_cannot_be_prepared_costs_no_request(
         verify(root, version)
         back.append(spoil(served, version))
 
-    monkeypatch.setattr("components.registry.release.verify", verified_and_spoiled)
+    monkeypatch.setattr("components.registry.release.promotion.verify", verified_and_spoiled)
     try:
         with Load(served.url, 1) as load:
             served.release(3)
@@ -488,7 +488,7 @@ def test_a_restart_with_a_champion_that_is_no_good_serves_the_last_copy(served: 
     assert served.process.wait(90) == 0
     back = climbing_hash(served, served.versions[0])
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr("components.registry.release.verify", lambda root, version: None)
+    monkeypatch.setattr("components.registry.release.promotion.verify", lambda root, version: None)
     served.release(1)
     try:
         served.lines.clear()

@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.tune.study import STUDIES
-from pipelines import account, run, stage
-from pipelines.cli import app
-from pipelines.lock import only_one
-from pipelines.params import Params, load
-from pipelines.project import FRESH
-from pipelines.state import clear_others, discard_leftovers, leftovers, state_folder
+from components.stages.tune.study import STUDIES
+from components.orchestration.retraining import run_record
+from components.orchestration.runner import run, stage_task
+from components.cli.main import app
+from components.orchestration.locks import only_one
+from components.orchestration.pipeline_params import Params, load
+from components.orchestration.project import FRESH
+from components.orchestration.runner.resumable_state import (
+    clear_others,
+    discard_leftovers,
+    leftovers,
+    state_folder,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,8 +71,8 @@ def test_fresh_reaches_the_stages_through_dvc(monkeypatch: pytest.MonkeyPatch) -
         run, "_follow", lambda words, root, environment: seen.append(environment) or 130
     )
     monkeypatch.setattr(run, "_release_cluster", lambda root: None)
-    monkeypatch.setattr(account, "begin", lambda root, params: None)
-    monkeypatch.setattr(stage, "run_stage", lambda root, name, params, fresh: stages.append(fresh))
+    monkeypatch.setattr(run_record, "begin", lambda root, params: None)
+    monkeypatch.setattr(stage_task, "run_stage", lambda root, name, params, fresh: stages.append(fresh))
     for fresh in (True, False):
         assert run.run_pipeline(ROOT, "default", fresh) == 130
         assert (

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from components.core.errors import EnvironmentFault
-from pipelines import storage
+from components.orchestration.cluster import shared_storage
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def test_no_storage_names_the_nodes_and_the_setting(
     two_nodes: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     with pytest.raises(EnvironmentFault, match=r"head \(10.0.0.0\), worker \(10.0.0.1\)") as fault:
-        storage.check_storage(None, tmp_path)
+        shared_storage.check_storage(None, tmp_path)
     assert fault.value.where == "cluster.storage"
     two_nodes[1]["Alive"] = False
-    storage.check_storage(None, tmp_path)  # one node sees its own files
+    shared_storage.check_storage(None, tmp_path)  # one node sees its own files
 
 
 def test_a_project_outside_the_storage_is_refused(
@@ -45,26 +45,26 @@ def test_a_project_outside_the_storage_is_refused(
 ) -> None:
     for given in (str(tmp_path / "shared"), "s3://bucket/place"):
         with pytest.raises(EnvironmentFault, match="the project lies outside of it"):
-            storage.check_storage(given, tmp_path / "project")
+            shared_storage.check_storage(given, tmp_path / "project")
 
 
 def test_a_node_whose_token_does_not_arrive_is_named(
     two_nodes: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        storage, "_write", lambda node, path: here(node, path) if node == "0" else None
+        shared_storage, "_write", lambda node, path: here(node, path) if node == "0" else None
     )
     with pytest.raises(EnvironmentFault, match=r"does not arrive here: worker \(10.0.0.1\)"):
-        storage.check_storage(str(tmp_path), tmp_path / "project")
+        shared_storage.check_storage(str(tmp_path), tmp_path / "project")
     monkeypatch.setattr(
-        storage,
+        shared_storage,
         "_write",
         lambda node, path: here("another", path) if node == "0" else here(node, path),
     )
     with pytest.raises(EnvironmentFault, match=r"does not arrive here: head \(10.0.0.0\)"):
-        storage.check_storage(str(tmp_path), tmp_path / "project")
-    monkeypatch.setattr(storage, "_write", here)
-    storage.check_storage(str(tmp_path), tmp_path / "project")
+        shared_storage.check_storage(str(tmp_path), tmp_path / "project")
+    monkeypatch.setattr(shared_storage, "_write", here)
+    shared_storage.check_storage(str(tmp_path), tmp_path / "project")
     assert not list(
         (tmp_path / "project" / "data" / ".state").iterdir()
     )  # tokens are not left behind
@@ -76,7 +76,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from components.core.errors import EnvironmentFault
-from pipelines.storage import check_storage
+from components.orchestration.cluster.shared_storage import check_storage
 
 def refused(storage, project):
     try:

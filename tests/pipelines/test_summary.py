@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from components.registry.retrains import Retrain
-from pipelines import summary
-from pipelines.retrain import keep_report
-from pipelines.summary import kept_report, show_summary
+from components.registry.release.promotion.retrain_log import Retrain
+from components.orchestration.runner import summary
+from components.orchestration.retraining.retrain import keep_report
+from components.orchestration.runner.summary import kept_report, show_summary
 
 
 def params(name: str) -> Any:

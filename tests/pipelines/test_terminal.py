@@ -22,7 +22,7 @@ LOCALES = [
 
 def gristmill(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command in a terminal of another encoding."""
-    code = "from pipelines.cli import main; main()"
+    code = "from components.cli import main; main()"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     return subprocess.run([sys.executable, "-c", code, *words], env=kept | env, capture_output=True)
 
@@ -45,7 +45,7 @@ def test_what_the_terminal_cannot_show_is_replaced(env: dict[str, str], tmp_path
 
 def test_children_inherit_it() -> None:
     code = (
-        "import subprocess, sys; from pipelines.terminal import print_anything; "
+        "import subprocess, sys; from components.core.terminal import print_anything; "
         "print_anything(); sys.exit(subprocess.run([sys.executable, '-c', "
         "'print(chr(0x1F600))']).returncode)"
     )

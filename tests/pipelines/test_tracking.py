@@ -9,24 +9,24 @@ import pytest
 from typer.testing import CliRunner
 
 from components.core.errors import InputError
-from components.registry import store
-from pipelines import tracking
+from components.registry.store.tracking_store import tracking_store
+from components.cli import tracking_store_commands
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose store holds one run."""
     root = tmp_path_factory.mktemp("tracking")
-    opened = store.client(root)
-    run = opened.create_run(store.experiment(opened, root, "default"))
+    opened = tracking_store.client(root)
+    run = opened.create_run(tracking_store.experiment(opened, root, "default"))
     opened.log_metric(run.info.run_id, "loss", 0.5)
     opened.log_text(run.info.run_id, "x" * 100, "a.txt")
     return root
 
 
 def call(root: Path, patch: pytest.MonkeyPatch, *words: str) -> str:
-    patch.setattr(tracking, "root", lambda: root)
-    done = CliRunner().invoke(tracking.app, words, catch_exceptions=False)
+    patch.setattr(tracking_store_commands, "root", lambda: root)
+    done = CliRunner().invoke(tracking_store_commands.app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -13,9 +13,14 @@ import pytest
 import yaml
 
 from components.core.errors import InputError
-from pipelines import untracked as module
-from pipelines.stages import STAGES
-from pipelines.untracked import CACHED_REPORTS, check_untracked, record_outputs, untracked
+from components.orchestration import untracked_files as module
+from components.orchestration.stage_files import STAGES
+from components.orchestration.untracked_files import (
+    CACHED_REPORTS,
+    check_untracked,
+    record_outputs,
+    untracked,
+)
 
 DVC = """
 stages:

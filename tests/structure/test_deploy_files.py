@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from ruamel.yaml import YAML
 
-from pipelines.cli import app
+from components.cli.main import app
 from tests.structure.reach import ROOT
 
 DEPLOY = ROOT / "pipelines" / "deploy"
@@ -234,6 +234,6 @@ def test_ray_serve_reads_the_configuration() -> None:
     )
     read = ServeDeploySchema.model_validate(YAML(typ="safe").load(told["spec"]["serveConfigV2"]))
     assert (
-        read.applications[0].import_path == "pipelines.kube:application"
+        read.applications[0].import_path == "components.orchestration.service.kuberay_app:application"
         and read.http_options.host == "0.0.0.0"
     )

@@ -8,13 +8,13 @@ import pytest
 
 from components.core.params import read_yaml
 from components.tasks import base
-from pipelines.stages import STAGES
-from pipelines.state import memo_code
+from components.orchestration.stage_files import STAGES
+from components.orchestration.runner.resumable_state import memo_code
 from tests.structure.reach import BASE, ROOT, file_of, files, has_code
 
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).
-RUNNER = "pipelines/stage.py"
+RUNNER = "components/orchestration/runner/stage_task.py"
 # Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
 SPARE = {"evaluate": "loss.py", "serve": "loss.py"}
 # In these folders too, but DVC does not see it (.dvcignore): what `gristmill new` chooses.

@@ -1,4 +1,4 @@
-"""dvc.yaml says by hand what pipelines/stages.py and the stages' code say."""
+"""dvc.yaml says by hand what components/orchestration/stage_files.py and the stages' code say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from components.core.params import read_yaml
 from components.tasks import base
-from pipelines.stages import STAGES
+from components.orchestration.stage_files import STAGES
 from tests.structure.reach import ROOT, reached
 
 DVC: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")
@@ -146,7 +146,7 @@ def read_of_section(stage: str, section: str) -> Iterator[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_command_and_folder(stage: str) -> None:
     told = DVC["stages"][stage]
-    assert told["cmd"] == f"python -m pipelines.cli stage {stage} ${{pipeline.params}}"
+    assert told["cmd"] == f"python -m components.cli stage {stage} ${{pipeline.params}}"
     assert told["wdir"] == "${pipeline.root}"
     assert told["desc"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.tasks import base
-from pipelines.stages import STAGES
+from components.orchestration.stage_files import STAGES
 from tests.structure.reach import ROOT
 
 TASK_FREE = [*STAGES, "engine", "registry", "monitor", "core", "fields", "nets"]

@@ -13,10 +13,18 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from components.core.params import read_yaml
-from components.monitor.params import MonitorParams
+from components.monitoring.params import MonitorParams
 from components.tasks import base
-from pipelines.params import SECTIONS, Cluster, Params, Pipeline, Retrain, load, section_model
-from pipelines.stages import STAGES
+from components.orchestration.pipeline_params import (
+    SECTIONS,
+    Cluster,
+    Params,
+    Pipeline,
+    Retrain,
+    load,
+    section_model,
+)
+from components.orchestration.stage_files import STAGES
 from tests.structure.reach import ROOT, Walk, reached
 
 FILES = [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import ParamsError
-from pipelines.params import Params, load
+from components.orchestration.pipeline_params import Params, load
 from tests.structure.reach import ROOT
 
 Try = Callable[..., Params]

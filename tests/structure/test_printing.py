@@ -12,15 +12,15 @@ import pytest
 from tests.structure.reach import ROOT
 
 # Where the rules are kept by the code itself.
-PRINTERS = {"pipelines/terminal.py", "pipelines/console.py", "components/core/escapes.py"}
+PRINTERS = {"components/core/terminal.py", "components/core/console.py", "components/core/escaping.py"}
 # What else may print, and why.
 ALLOWED = {
     # Its questions are escaped, and Typer reads the answer.
-    "pipelines/wizard.py": {"typer.prompt", "typer.confirm"},
+    "components/orchestration/creation/wizard.py": {"typer.prompt", "typer.confirm"},
     # A worker's output goes to Ray's log, as an escaped line.
-    "components/tune/ranks.py": {"print"},
+    "components/stages/tune/multi_worker_trial.py": {"print"},
     # One escaped line, written without the lock of a stream that the main thread may hold.
-    "pipelines/interrupt.py": {"os.write"},
+    "components/orchestration/interrupt.py": {"os.write"},
 }
 RAW_PRINTING = {
     "print",
@@ -62,7 +62,7 @@ def _faults_of_call(node: ast.Call) -> Iterator[str]:
     if name in RAW_PRINTING or name == "html.escape":
         yield name
     if name in ("Console", "Prompt.ask", "Confirm.ask", "Panel", "rich.get_console"):
-        yield f"{name}: take pipelines.console"
+        yield f"{name}: take components.core.console"
     if name == "TextColumn" and keywords.get("markup") != "False":
         yield "TextColumn without markup=False"
     yield from (f"{name}({key}=True)" for key in SWITCHES if keywords.get(key) == "True")

@@ -17,7 +17,7 @@ HEAVY = {"torch", "ray", "mlflow", "sklearn", "matplotlib", "pandas", "scipy", "
 LOAD = """
 import json, sys
 from pathlib import Path
-from pipelines.params import load
+from components.orchestration.pipeline_params import load
 for path in sys.argv[1:]:
     load(Path(path))
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
@@ -36,7 +36,7 @@ except SystemExit as end:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """As much of a checkout as the command looks at, with a mistake in its params."""
-    for name in ("dvc.yaml", "params.yaml", "pipelines/cli.py"):
+    for name in ("dvc.yaml", "params.yaml", "components/cli/main.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     path = tmp_path / "params.yaml"

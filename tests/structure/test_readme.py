@@ -13,8 +13,8 @@ import pytest
 import typer.main
 
 from components.core.params import read_yaml
-from pipelines.cli import app
-from pipelines.params import load
+from components.cli.main import app
+from components.orchestration.pipeline_params import load
 from tests.structure.reach import ROOT
 
 READMES = ["README.md", "README.zh-CN.md"]

@@ -12,8 +12,8 @@ import pytest
 
 from components.core.params import read_yaml
 from components.tasks import base
-from pipelines.params import load
-from pipelines.stages import STAGES
+from components.orchestration.pipeline_params import load
+from components.orchestration.stage_files import STAGES
 from tests.structure.reach import ROOT
 
 FOLDERS = [ROOT, *sorted(path.parent for path in ROOT.glob("pipelines/*/params.yaml"))]

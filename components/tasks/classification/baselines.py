@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.tasks.base import Arrays, Scorer
-from components.tasks.classification import figures
+from components.metrics import classification
 
 _NEVER = -1e4  # a logit that softmax makes zero
 
@@ -164,7 +164,7 @@ class LinearProblem:
         pairs = self.judged * self.classes + scores.argmax(1)
         counts = np.bincount(pairs, minlength=self.classes**2).astype(float)
         confusion = counts.reshape(self.classes, self.classes)
-        return (figures.accuracy(confusion) + figures.macro_f1(confusion)) / 2
+        return (classification.accuracy(confusion) + classification.macro_f1(confusion)) / 2
 
     def loss(self, scores: NDArray[np.float64]) -> float:
         """Return the mean cross-entropy over the rows that choose, each bounded."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch.nn import functional as F
 
 from components.tasks.base import Batch, Loss, Objective
-from components.tasks.classification.figures import accuracy, macro_f1
+from components.metrics.classification import accuracy, macro_f1
 
 
 class ClassificationLearning:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import BaseModel
 
 from components.core.params import Strict
-from components.nets.base import Surgery
-from components.nets.convnet.config import ConvNetConfig
+from components.models.base import Surgery
+from components.models.convnet.config import ConvNetConfig
 from components.tasks.base import Architecture, Encoder, Graph
 from components.tasks.image_classification.encode import ImageEncoder
 
@@ -38,7 +38,7 @@ class ConvNetArchitecture:
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh ConvNet."""
-        from components.nets.convnet.net import ConvNet
+        from components.models.convnet.net import ConvNet
 
         pictures = cast(ImageEncoder, encoder)
         return ConvNet(
@@ -58,7 +58,7 @@ class ConvNetArchitecture:
 
     def surgery(self) -> Surgery:
         """Channels and hidden units can go."""
-        from components.nets.convnet.net import ConvNetSurgery
+        from components.models.convnet.net import ConvNetSurgery
 
         return ConvNetSurgery()
 

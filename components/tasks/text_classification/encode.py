@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from components.core.errors import InputError, ParamsError
 from components.core.files import to_json
-from components.core.hub import CONFIG, TOKENIZER, digest, files_of
+from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.core.params import Strict
 from components.fields.base import Summary
 from components.fields.text import Text, Title

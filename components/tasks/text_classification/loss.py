@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn import functional as F
 
-from components.nets.masked import hide
+from components.models.masked_lm import hide
 from components.tasks.base import Batch, Encoder, Loss, Objective
 from components.tasks.classification.loss import ClassificationLearning
 from components.tasks.text_classification.encode import TextEncoder

@@ -13,13 +13,13 @@ from components.core.errors import EnvironmentFault, InputError, ParamsError
 from components.core.files import sha256
 from components.core.params import Strict
 from components.core.tables import PRETRAINED, read_manifest
-from components.nets.base import Surgery
-from components.nets.counted.config import CountedConfig
-from components.nets.ngrams.config import NgramsConfig
-from components.nets.pretrained.config import PretrainedConfig
-from components.nets.recurrent.config import RecurrentConfig
-from components.nets.textcnn.config import TextCNNConfig
-from components.nets.transformer.config import TransformerConfig
+from components.models.base import Surgery
+from components.models.counted.config import CountedConfig
+from components.models.ngrams.config import NgramsConfig
+from components.models.pretrained.config import PretrainedConfig
+from components.models.recurrent.config import RecurrentConfig
+from components.models.textcnn.config import TextCNNConfig
+from components.models.transformer.config import TransformerConfig
 from components.tasks.base import Architecture, Batch, Encoder, Graph
 from components.tasks.text_classification.encode import TextEncoder
 
@@ -62,7 +62,7 @@ class _Reading(_Text):
 
     def masked(self, module: torch.nn.Module) -> torch.nn.Module:
         """It guesses hidden tokens."""
-        from components.nets.masked import Masked, Reads
+        from components.models.masked_lm import Masked, Reads
 
         return Masked(cast(Reads, module))
 
@@ -75,7 +75,7 @@ class NgramsArchitecture(_Text):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh bag of n-grams."""
-        from components.nets.ngrams.net import Ngrams
+        from components.models.ngrams.net import Ngrams
 
         return Ngrams(
             cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
@@ -83,7 +83,7 @@ class NgramsArchitecture(_Text):
 
     def surgery(self) -> Surgery:
         """Elements of the embedding can go."""
-        from components.nets.ngrams.net import NgramsSurgery
+        from components.models.ngrams.net import NgramsSurgery
 
         return NgramsSurgery()
 
@@ -96,7 +96,7 @@ class TextCNNArchitecture(_Text):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh TextCNN."""
-        from components.nets.textcnn.net import TextCNN
+        from components.models.textcnn.net import TextCNN
 
         return TextCNN(
             cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
@@ -104,7 +104,7 @@ class TextCNNArchitecture(_Text):
 
     def surgery(self) -> Surgery:
         """Filters can go."""
-        from components.nets.textcnn.net import TextCNNSurgery
+        from components.models.textcnn.net import TextCNNSurgery
 
         return TextCNNSurgery()
 
@@ -117,7 +117,7 @@ class CountedArchitecture(_Text):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A network that knows no n-grams yet."""
-        from components.nets.counted.net import Counted
+        from components.models.counted.net import Counted
 
         return Counted(
             cast(CountedConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
@@ -125,13 +125,13 @@ class CountedArchitecture(_Text):
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
         """Its table."""
-        from components.nets.counted.net import Counted
+        from components.models.counted.net import Counted
 
         cast(Counted, module).count(batches)
 
     def surgery(self) -> Surgery:
         """Filters can go."""
-        from components.nets.counted.net import CountedSurgery
+        from components.models.counted.net import CountedSurgery
 
         return CountedSurgery()
 
@@ -144,7 +144,7 @@ class RecurrentArchitecture(_Text):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh recurrent network."""
-        from components.nets.recurrent.net import Recurrent
+        from components.models.recurrent.net import Recurrent
 
         return Recurrent(
             cast(RecurrentConfig, config),
@@ -154,7 +154,7 @@ class RecurrentArchitecture(_Text):
 
     def surgery(self) -> Surgery:
         """Units of each direction and of the pooling's score can go."""
-        from components.nets.recurrent.net import RecurrentSurgery
+        from components.models.recurrent.net import RecurrentSurgery
 
         return RecurrentSurgery()
 
@@ -167,7 +167,7 @@ class TransformerArchitecture(_Reading):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh Transformer."""
-        from components.nets.transformer.net import Transformer
+        from components.models.transformer.net import Transformer
 
         text = cast(TextEncoder, encoder)
         return Transformer(
@@ -176,7 +176,7 @@ class TransformerArchitecture(_Reading):
 
     def surgery(self) -> Surgery:
         """Heads and hidden units can go."""
-        from components.nets.transformer.net import TransformerSurgery
+        from components.models.transformer.net import TransformerSurgery
 
         return TransformerSurgery()
 
@@ -219,7 +219,7 @@ class PretrainedArchitecture(_Reading):
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """The encoder with random weights, and a fresh head."""
-        from components.nets.pretrained.net import Pretrained
+        from components.models.pretrained.net import Pretrained
 
         self.check(config, encoder)
         text = cast(TextEncoder, encoder)
@@ -228,7 +228,7 @@ class PretrainedArchitecture(_Reading):
 
     def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
         """Of the network beside the tokens, compared with the manifest first."""
-        from components.nets.pretrained.net import weights_of
+        from components.models.pretrained.net import weights_of
 
         for name, expected in read_manifest(tokens)["pretrained"].items():
             path = tokens / PRETRAINED / name
@@ -242,7 +242,7 @@ class PretrainedArchitecture(_Reading):
 
     def surgery(self) -> Surgery:
         """Hidden units can go, in encoders built as BERT's."""
-        from components.nets.pretrained.net import PretrainedSurgery
+        from components.models.pretrained.net import PretrainedSurgery
 
         return PretrainedSurgery()
 

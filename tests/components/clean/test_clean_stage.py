@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mill import IMAGE, Mill, pictures, png, sentences
 
-from components.clean import pool
+from components.stages.clean import unique_rows
 from components.core.errors import InputError
 from components.fields.image import decode
 from components.fields.text import comparable
@@ -112,7 +112,7 @@ def test_the_naive_view_keeps_duplicates_for_the_comparison(cleaned: Mill) -> No
 def test_the_same_rows_give_the_same_bytes_in_pieces_of_any_size(
     cleaned: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "ROWS_PER_TASK", 7)
+    monkeypatch.setattr(unique_rows, "ROWS_PER_TASK", 7)
     again = Mill.make(tmp_path, dirty()).clean()
     assert (again.root / "clean" / "manifest.json").read_bytes() == (
         cleaned.root / "clean" / "manifest.json"

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from components.clean.duplicates import OWN_SPLITS, REASONS, Clusters, settle_equal, similar_rows
+from components.stages.clean.duplicates import (
+    OWN_SPLITS,
+    REASONS,
+    Clusters,
+    settle_equal,
+    similar_rows,
+)
 from components.fields.text import Text
 
 NONE = [None] * 9

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.clean.frozen import freeze
+from components.stages.clean.frozen_split import freeze
 from components.core.errors import InputError
 from components.tasks.base import FEEDBACK
 from tests.components.mill import TEXT, Mill, sentences

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from components.clean import pool, stage
-from components.clean.frozen import freeze
+from components.stages.clean import unique_rows, stage
+from components.stages.clean.frozen_split import freeze
 from components.core.errors import InputError
 from components.core.files import sha256
 from tests.components.clean.test_clean_stage import canonical, dirty
@@ -98,8 +98,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(piece.rows.num_rows)
         return done(piece)
 
-    done = pool.clean_piece
-    monkeypatch.setattr(pool, "clean_piece", work)
+    done = unique_rows.clean_piece
+    monkeypatch.setattr(unique_rows, "clean_piece", work)
     return calls
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.clean.split import draw, stratified
+from components.stages.clean.split import draw, stratified
 from components.core.errors import InputError
 
 Rows = list[tuple[str, str]]  # (group, label)

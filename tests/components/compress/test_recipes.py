@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from mill import TINY, Mill
 
-from components.compress import recipes, stage
-from components.compress.params import CompressParams
-from components.compress.quantize import export
+from components.stages.compress import recipes, stage
+from components.stages.compress.params import CompressParams
+from components.stages.compress.quantize import export
 from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import InputError
-from components.engine.loop import fit
-from components.engine.predict import GRAPH, Predictor, load, load_module, onnx_scorer
+from components.training.loop import fit
+from components.inference.predictor import GRAPH, Predictor, load, load_module, onnx_scorer
 
 STUDENT = {"width": 8, "channels": 8, "kernels": [1, 2], "dropout": 0.0}
 
@@ -36,7 +36,7 @@ class Compressed:
 @pytest.fixture(scope="module")
 def compressed(reviews: Mill, network: Path) -> Compressed:
     """The network of `reviews`, pruned, quantized and distilled on one worker without Ray; `tuned` holds a worse one."""
-    from components.engine.save import save_torch
+    from components.training.bundle_writer import save_torch
 
     spec = reviews.spec(reviews.root / ".state" / "worse", epochs=1, learning_rate=1e-6)
     save_torch(
@@ -239,7 +239,7 @@ def test_the_student_is_what_the_params_say(compressed: Compressed) -> None:
 def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(
     reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.nets.textcnn.net import TextCNNSurgery
+    from components.models.textcnn.net import TextCNNSurgery
 
     monkeypatch.setattr(TextCNNSurgery, "dims", lambda *_: [])
     monkeypatch.setattr(recipes, "fit_distributed", lambda *_: pytest.fail("fitted something"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.compress.prune import score, select
-from components.nets.base import Dim
+from components.stages.compress.prune import score, select
+from components.models.base import Dim
 
 
 @pytest.mark.parametrize(

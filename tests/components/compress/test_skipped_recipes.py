@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mill import Mill
 
-from components.compress import recipes, stage
-from components.compress.params import CompressParams, check_student
+from components.stages.compress import recipes, stage
+from components.stages.compress.params import CompressParams, check_student
 from components.core.job import Job
 from components.core.skipped import NOTE
 
@@ -89,8 +89,8 @@ def test_skipping_needs_no_torch(tmp_path: Path) -> None:
     import subprocess
 
     program = (
-        "import sys; from pathlib import Path; from components.compress import stage; "
-        "from components.compress.params import CompressParams; "
+        "import sys; from pathlib import Path; from components.stages.compress import stage; "
+        "from components.stages.compress.params import CompressParams; "
         "from components.core.job import Job; root = Path(sys.argv[1]); "
         "params = CompressParams.model_validate({'prune': None, 'quantize': None, 'distill': "
         "None}); "

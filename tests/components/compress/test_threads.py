@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from components.compress import quantize
+from components.stages.compress import quantize
 
 
 class FewRows:

@@ -14,16 +14,16 @@ import pytest
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from components.core import escapes
+from components.core import escaping
 from components.core.errors import InputError
 from tests.hostile import HOSTILE, READABLE, raw_in
 
-LINES = [escapes.terminal, escapes.one_line, escapes.log_line, escapes.markdown, escapes.chat]
-BLOCKS = [escapes.terminal_lines, escapes.message_lines, escapes.log_block, escapes.html]
+LINES = [escaping.terminal, escaping.one_line, escaping.log_line, escaping.markdown, escaping.chat]
+BLOCKS = [escaping.terminal_lines, escaping.message_lines, escaping.log_block, escaping.html]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("escape", [*LINES, *BLOCKS, escapes.svg], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("escape", [*LINES, *BLOCKS, escaping.svg], ids=lambda each: each.__name__)
 def test_nothing_that_a_terminal_obeys_comes_out(escape, name: str) -> None:
     shown = escape(HOSTILE[name])
     assert not raw_in(shown), ascii(shown[:200])
@@ -34,15 +34,15 @@ def test_nothing_that_a_terminal_obeys_comes_out(escape, name: str) -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize(
-    "escape", [escapes.terminal, escapes.log_line, escapes.terminal_lines, escapes.svg]
+    "escape", [escaping.terminal, escaping.log_line, escaping.terminal_lines, escaping.svg]
 )
 def test_ordinary_text_stays_as_it_is(escape, name: str) -> None:
     assert escape(READABLE[name]) == READABLE[name]
 
 
 def test_hidden_characters_are_spelled_and_not_lost() -> None:
-    assert escapes.terminal("a\x1b[2J\u202e\U000e0041\ud800") == r"a\x1b[2J\u202e\U000e0041\ud800"
-    assert escapes.terminal("e" + "\u0301" * 6) == "e" + "\u0301" * 4 + r"\u0301" * 2
+    assert escaping.terminal("a\x1b[2J\u202e\U000e0041\ud800") == r"a\x1b[2J\u202e\U000e0041\ud800"
+    assert escaping.terminal("e" + "\u0301" * 6) == "e" + "\u0301" * 4 + r"\u0301" * 2
 
 
 def test_what_the_unicode_database_calls_invisible_is_spelled_out() -> None:
@@ -50,35 +50,35 @@ def test_what_the_unicode_database_calls_invisible_is_spelled_out() -> None:
     for code in range(sys.maxunicode + 1):
         character = chr(code)
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-            shown += [character] if escapes.terminal(f"a{character}b") == f"a{character}b" else []
+            shown += [character] if escaping.terminal(f"a{character}b") == f"a{character}b" else []
     # Signs that are drawn around or above a number.
     assert shown == list("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2")
 
 
 def test_a_line_has_its_width_in_columns() -> None:
-    assert escapes.one_line("a  b\r\n\t c") == "a b c"
-    assert escapes.one_line("中" * 40, 20) == "中" * 9 + "…"
-    assert escapes.one_line("中" * 10, 20) == "中" * 10
-    assert escapes.one_line("a" * 20, 20) == "a" * 20
-    assert escapes.one_line("a" * 21, 20) == "a" * 19 + "…"
-    assert escapes.one_line("a" + " " * 10**6 + "b", 20) == "a…"
+    assert escaping.one_line("a  b\r\n\t c") == "a b c"
+    assert escaping.one_line("中" * 40, 20) == "中" * 9 + "…"
+    assert escaping.one_line("中" * 10, 20) == "中" * 10
+    assert escaping.one_line("a" * 20, 20) == "a" * 20
+    assert escaping.one_line("a" * 21, 20) == "a" * 19 + "…"
+    assert escaping.one_line("a" + " " * 10**6 + "b", 20) == "a…"
 
 
 def test_a_message_has_a_limit() -> None:
-    shown = escapes.log_line("A" * 10**6)
+    shown = escaping.log_line("A" * 10**6)
     assert shown.endswith("A… (1,000,000 characters)") and len(shown) < 21_000
-    assert escapes.message_lines("a\nb") == "a\nb"
+    assert escaping.message_lines("a\nb") == "a\nb"
 
 
 def test_no_line_break_forges_a_line_of_a_log() -> None:
-    assert escapes.log_line("user\n12:00:00 approved by root") == (
+    assert escaping.log_line("user\n12:00:00 approved by root") == (
         r"user\n12:00:00 approved by root"
     )
 
 
 @pytest.mark.parametrize("name", ["cell", "script", "Markdown", "bare address", "mention"])
 def test_markdown_holds_plain_words(name: str) -> None:
-    shown = escapes.markdown(HOSTILE[name])
+    shown = escaping.markdown(HOSTILE[name])
     assert not set("|<>`*[]!@") & set(shown)
     assert "://" not in shown and "www." not in shown
 
@@ -87,12 +87,12 @@ def test_markdown_says_what_the_text_said() -> None:
     import html
 
     for name in ("cell", "script", "Markdown", "bare address", "mention", "quotes"):
-        assert html.unescape(escapes.markdown(HOSTILE[name], 300)) == HOSTILE[name]
+        assert html.unescape(escaping.markdown(HOSTILE[name], 300)) == HOSTILE[name]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_code_in_markdown_is_one_span(name: str) -> None:
-    shown = escapes.markdown_code(HOSTILE[name])
+    shown = escaping.markdown_code(HOSTILE[name])
     assert not raw_in(shown)
     tokens = MarkdownIt("commonmark").parseInline(f"Source: {shown}")[0].children
     assert tokens is not None
@@ -100,26 +100,26 @@ def test_code_in_markdown_is_one_span(name: str) -> None:
 
 
 def test_html_is_text() -> None:
-    assert escapes.html("<b>\n'\"&\x1b") == "&lt;b&gt;\n&#x27;&quot;&amp;\\x1b"
+    assert escaping.html("<b>\n'\"&\x1b") == "&lt;b&gt;\n&#x27;&quot;&amp;\\x1b"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_value_ends_a_script(name: str) -> None:
     for text in (HOSTILE[name], f"</script>{HOSTILE[name]}<!-- <SCRIPT </ScRiPt>"):
-        shown = json.dumps(escapes.script(text))
+        shown = json.dumps(escaping.script(text))
         assert not re.search(r"</|<!|<script", shown, re.IGNORECASE) and not raw_in(shown)
-    assert escapes.script("a < b, <b>c") == "a < b, <b>c"
+    assert escaping.script("a < b, <b>c") == "a < b, <b>c"
 
 
 def test_a_label_of_a_plot_is_xml() -> None:
     for text in HOSTILE.values():
         element = ET.Element("text")
-        element.text = escapes.svg(text)
+        element.text = escaping.svg(text)
         assert ET.fromstring(ET.tostring(element)).text == element.text
 
 
 def test_chat_mentions_nobody() -> None:
-    assert escapes.chat("<!channel> & <http://evil|x>\nb") == (
+    assert escaping.chat("<!channel> & <http://evil|x>\nb") == (
         r"&lt;!channel&gt; &amp; &lt;http://evil|x&gt;\nb"
     )
 
@@ -127,7 +127,7 @@ def test_chat_mentions_nobody() -> None:
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name != "lone surrogate"])
 def test_yaml_reads_the_same_text(name: str) -> None:
     text = HOSTILE[name]
-    line = f"a: {escapes.yaml_string(text)}\n"
+    line = f"a: {escaping.yaml_string(text)}\n"
     assert line.count("\n") == 1
     assert YAML(typ="safe", pure=True).load(line) == {"a": text}
 
@@ -145,29 +145,29 @@ def test_yaml_reads_the_same_text(name: str) -> None:
     ],
 )
 def test_a_word_of_a_unit_stays_one_word(word: str, line: str) -> None:
-    assert escapes.systemd_word(word) == line
+    assert escaping.systemd_word(word) == line
     # Apart from systemd's own signs, its quotes are those of a shell.
     if "\n" not in word:
         assert [part.replace("$$", "$").replace("%%", "%") for part in shlex.split(line)] == [word]
 
 
 def test_a_setting_of_a_unit_is_one_line_or_refused() -> None:
-    assert escapes.systemd_setting("/srv/my 100% project") == "/srv/my 100%% project"
+    assert escaping.systemd_setting("/srv/my 100% project") == "/srv/my 100%% project"
     for value in ("/srv/a\nExecStart=/bin/sh", "/srv/a\\", "/srv/a ", "/srv/\x1b", "/srv/\u202e"):
         with pytest.raises(InputError):
-            escapes.systemd_setting(value)
+            escaping.systemd_setting(value)
     unit = configparser.ConfigParser(interpolation=None, strict=True)
-    unit.read_string(f"[Service]\nUser={escapes.systemd_setting('李雷')}\n")
+    unit.read_string(f"[Service]\nUser={escaping.systemd_setting('李雷')}\n")
     assert dict(unit["Service"]) == {"user": "李雷"}
 
 
 def test_haproxy_is_told_an_address_and_nothing_else() -> None:
     for address in ("*", "127.0.0.1", "::1", "localhost", "host-1.example"):
-        assert escapes.haproxy_address(address) == address
+        assert escaping.haproxy_address(address) == address
     for text in ("", "a b", "*\n    stats enable", "127.0.0.1:80 ssl crt /x", "a#b"):
         with pytest.raises(InputError):
-            escapes.haproxy_address(text)
+            escaping.haproxy_address(text)
 
 
 def test_json_of_a_surrogate_does_not_stop_a_line() -> None:
-    assert escapes.log_line(json.loads('"\\ud83d"')) == r"\ud83d"
+    assert escaping.log_line(json.loads('"\\ud83d"')) == r"\ud83d"

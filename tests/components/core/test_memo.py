@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.core import memo as module
-from components.core.memo import Memo, key_of
+from components.core import cache as module
+from components.core.cache import Memo, key_of
 
 ROWS = pa.table({"text": ["好", None, ""], "number": pa.array([1, 2, 3], pa.int64())})
 MORE = pa.concat_tables([ROWS, ROWS.slice(1)])
@@ -116,7 +116,7 @@ def test_a_key_covers_every_fact() -> None:
 WRITER = f"""
 import sys, pathlib, pyarrow as pa
 sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})
-from components.core.memo import Memo
+from components.core.cache import Memo
 folder = pathlib.Path(sys.argv[1])
 number = 0
 while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.core.spread import spread
+from components.core.parallel_map import spread
 
 
 def test_results_come_in_order_and_only_when_asked_for() -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import to_json
-from components.engine.predict import ARRAYS, GRAPH, WEIGHTS
+from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS
 from components.tasks import base
 
 TEXT = "text_classification"

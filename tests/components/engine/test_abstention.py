@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.core.errors import InputError
-from components.engine.abstention import (
+from components.inference.abstention import (
     KEY,
     abstention_table,
     coverage_report,

@@ -18,8 +18,8 @@ from ray.exceptions import RayTaskError, WorkerCrashedError
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Journal
-from components.engine import alone, distributed
-from components.engine.spec import FitSpec
+from components.training import single_worker, distributed
+from components.training.fit_config import FitSpec
 
 
 class Cluster:
@@ -37,8 +37,8 @@ class Cluster:
         )
         monkeypatch.setattr(ray, "remote", self._remote)
         monkeypatch.setattr(ray, "get", self._get)
-        monkeypatch.setattr(alone, "_POLL_S", 0.0)
-        monkeypatch.setattr(alone, "_REPORT_S", 0.0)
+        monkeypatch.setattr(single_worker, "_POLL_S", 0.0)
+        monkeypatch.setattr(single_worker, "_REPORT_S", 0.0)
 
     def _remote(self, **resources: Any) -> Any:
         self.resources = resources
@@ -60,7 +60,7 @@ def spec_of(reviews: Mill, state: Path, **knobs: Any) -> FitSpec:
 def test_the_bytes_are_those_of_the_loop(
     reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    from components.engine.loop import fit
+    from components.training.loop import fit
 
     cluster = Cluster(monkeypatch, [])
     made = distributed.fit_distributed(
@@ -119,7 +119,7 @@ def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
     reviews: Mill, tmp_path: Path, one_thread: None
 ) -> None:
     """SIGKILL in the second epoch: the weights are those of a fit that nobody disturbed."""
-    from components.engine.loop import fit
+    from components.training.loop import fit
 
     spec = spec_of(reviews, tmp_path / "killed", checkpoint_steps=1)
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
@@ -132,12 +132,12 @@ def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
         runtime_env=path,
     )
     try:
-        original = alone._work
+        original = single_worker._work
         try:
-            alone._work = killed_once  # type: ignore[assignment]
+            single_worker._work = killed_once  # type: ignore[assignment]
             distributed.fit_distributed(spec, Journal(tmp_path / "journal.jsonl"))
         finally:
-            alone._work = original
+            single_worker._work = original
     finally:
         ray.shutdown()
     assert (spec.state / "killed").exists()
@@ -149,8 +149,8 @@ def killed_once(spec: FitSpec, journal_path: str, called: float) -> None:
     """Work that kills its own process once there is a checkpoint."""
     import torch
 
-    from components.engine.checkpoints import Checkpoints
-    from components.engine.loop import fit
+    from components.training.checkpoints import Checkpoints
+    from components.training.loop import fit
 
     torch.set_num_threads(1)
     mark = spec.state / "killed"

@@ -24,9 +24,9 @@ from small_bundles import (
     torch_bundle,
 )
 
-from components.core.confined import Confined
+from components.core.sandbox import Confined
 from components.core.errors import BundleError
-from components.engine.predict import ARRAYS, GRAPH, WEIGHTS, first_answers, load
+from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS, first_answers, load
 
 Change = Callable[[Path], object]
 TOKENIZER, ENCODER, TFIDF = "encoder/tokenizer.json", "encoder/encoder.json", "encoder/tfidf.json"

@@ -15,8 +15,8 @@ import torch
 from mill import Mill
 
 from components.core.errors import EnvironmentFault
-from components.engine.checkpoints import Checkpoints
-from components.engine.loop import finished, fit
+from components.training.checkpoints import Checkpoints
+from components.training.loop import finished, fit
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from components.core.errors import InputError
 from components.core.files import sha256
 from components.core.job import Journal
-from components.engine.checkpoints import Checkpoints
-from components.engine.loop import finished, fit
-from components.engine.spec import FitSpec
+from components.training.checkpoints import Checkpoints
+from components.training.loop import finished, fit
+from components.training.fit_config import FitSpec
 from components.tasks.classification.loss import ClassificationLearning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,7 +124,7 @@ def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path
 def test_more_workers_than_rows_are_refused_and_do_not_wait_for_each_other(
     reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.engine import loop
+    from components.training import loop
 
     monkeypatch.setattr(loop, "world", lambda: 25)  # validation has 24 rows
     with pytest.raises(InputError, match="25 workers are too many for a split of 24") as caught:

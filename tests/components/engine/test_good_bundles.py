@@ -17,9 +17,9 @@ from mill import IMAGE, TINY, png
 from small_bundles import CLASSES, QUERY, numpy_bundle, onnx_bundle, torch_bundle, weights_of
 
 from components.core.bundles import CARD, Card, write_bundle
-from components.core.confined import Confined
+from components.core.sandbox import Confined
 from components.core.files import sha256, to_json
-from components.engine.predict import ARRAYS, WEIGHTS, first_answers
+from components.inference.predictor import ARRAYS, WEIGHTS, first_answers
 from components.tasks import base
 
 TEXT_NETS = ("ngrams", "textcnn", "counted", "recurrent", "transformer")

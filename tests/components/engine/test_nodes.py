@@ -19,21 +19,21 @@ from safetensors.torch import load_file
 from test_random_kills import work
 
 from components.core.files import sha256
-from components.engine.data import Rows, load_encoder, plan
-from components.engine.loop import finished
-from components.engine.spec import FitSpec
+from components.training.batches import Rows, load_encoder, plan
+from components.training.loop import finished
+from components.training.fit_config import FitSpec
 
 DRIVER = """
 import json, os, sys, time
 from pathlib import Path
 import ray
 from components.core.job import Journal
-from components.engine import distributed
-from components.engine.params import FitParams
-from components.engine.spec import FitSpec
+from components.training import distributed
+from components.training.params import FitParams
+from components.training.fit_config import FitSpec
 
 def slow(config, work=distributed._work):
-    from components.engine import loop
+    from components.training import loop
     right = loop._Loop._step
     def step(self, rows, total):
         time.sleep(0.05)

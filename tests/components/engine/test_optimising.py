@@ -11,12 +11,12 @@ from mill import Mill
 from safetensors.torch import load_file
 
 from components.core.errors import ParamsError
-from components.engine.average import Average
-from components.engine.loop import fit
-from components.engine.optimisers import Optimisers
-from components.engine.params import FitParams
-from components.engine.precision import Precision, resolve
-from components.engine.schedules import rate
+from components.training.ema import Average
+from components.training.loop import fit
+from components.training.optim import Optimisers
+from components.training.params import FitParams
+from components.training.precision import Precision, resolve
+from components.training.lr_schedule import rate
 
 
 def knobs(**given: Any) -> FitParams:
@@ -204,7 +204,7 @@ def test_auto_asks_the_hardware_and_the_width(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gpu_without_bf16_refuses_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.engine import precision
+    from components.training import precision
 
     class Far(torch.nn.Linear):
         def parameters(self, recurse: bool = True) -> Any:

@@ -12,13 +12,13 @@ import torch
 from mill import TINY, Mill
 
 from components.core.errors import InputError
-from components.engine.data import Rows, balance, load_encoder, plan, within
-from components.engine.learner import Supervised
-from components.engine.loop import fit
-from components.engine.memory import MemoryShort, Parts
-from components.engine.meter import Meter
-from components.engine.params import FitParams
-from components.nets.packed import Layout, mean
+from components.training.batches import Rows, balance, load_encoder, plan, within
+from components.training.train_step import Supervised
+from components.training.loop import fit
+from components.training.micro_batches import MemoryShort, Parts
+from components.training.throughput import Meter
+from components.training.params import FitParams
+from components.models.packing import Layout, mean
 from components.tasks import base
 
 PLAIN = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mill import Mill
 
-from components.engine.data import Rows, in_order, load_encoder, plan
+from components.training.batches import Rows, in_order, load_encoder, plan
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,10 +12,10 @@ from mill import Mill
 from components.core.bundles import Card, add_to_profile
 from components.core.errors import InputError
 from components.core.tables import read_table
-from components.engine.abstention import KEY, abstention_table, threshold
-from components.engine.measure import watched
-from components.engine.predict import ARRAYS, WEIGHTS, Predictor, load
-from components.engine.save import save_numpy
+from components.inference.abstention import KEY, abstention_table, threshold
+from components.training.evaluation import watched
+from components.inference.predictor import ARRAYS, WEIGHTS, Predictor, load
+from components.training.bundle_writer import save_numpy
 from components.fields.base import Reject
 from components.tasks import base
 

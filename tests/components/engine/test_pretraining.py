@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from components.core.errors import InputError
 from components.core.files import sha256
 from components.core.tables import read_manifest, read_table, write_table
-from components.engine.data import Rows, load_encoder
-from components.engine.loop import fit, learns_from, make_learner
-from components.nets.masked import hide
+from components.training.batches import Rows, load_encoder
+from components.training.loop import fit, learns_from, make_learner
+from components.models.masked_lm import hide
 from components.tasks import base
-from components.train.params import check_pretrain
+from components.stages.train.params import check_pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,8 +20,8 @@ import torch
 from mill import Mill, sentences
 
 from components.core.files import sha256
-from components.engine.loop import finished, fit
-from components.engine.spec import FitSpec
+from components.training.loop import finished, fit
+from components.training.fit_config import FitSpec
 from components.tasks.classification.loss import ClassificationLearning
 
 KILLS = int(os.environ.get("KILLS", "5"))
@@ -54,7 +54,7 @@ def start(spec: FitSpec, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
     context = get_context("forkserver")  # its server imports torch once, not every worker
     context.set_forkserver_preload(
-        ["components.engine.loop", "components.tasks.classification.loss", "mill"]
+        ["components.training.loop", "components.tasks.classification.loss", "mill"]
     )
     group = [
         context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True)

@@ -14,8 +14,8 @@ from ray.train.v2._internal.execution.scaling_policy import NoopDecision
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from components.core.errors import EnvironmentFault, InputError
-from components.engine import distributed, trainer
-from components.engine.spec import Fitted
+from components.training import distributed, ray_train
+from components.training.fit_config import Fitted
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """CPUs that nobody holds, beside half a one on another node, where no worker fits."""
     room = {"CPU": 1.5}
     monkeypatch.setattr(
-        trainer, "available_resources_per_node", lambda: {"a": room, "b": {"CPU": 0.5}}
+        ray_train, "available_resources_per_node", lambda: {"a": room, "b": {"CPU": 0.5}}
     )
-    monkeypatch.setattr(trainer, "_LOOK_S", 0.0)
-    monkeypatch.setattr(trainer, "_TELL_S", 0.0)
+    monkeypatch.setattr(ray_train, "_LOOK_S", 0.0)
+    monkeypatch.setattr(ray_train, "_TELL_S", 0.0)
     return room
 
 
-def policy(workers: int | tuple[int, int], said: list[str], wait_s: float) -> trainer.Room:
-    return trainer.Room(
+def policy(workers: int | tuple[int, int], said: list[str], wait_s: float) -> ray_train.Room:
+    return ray_train.Room(
         ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
         None,
         wait_s,
@@ -47,7 +47,7 @@ def test_all_are_waited_for_and_fewer_begin_only_where_they_may(free: dict[str, 
     free["CPU"] = 2.0
     assert patient.make_decision_for_non_running_worker_group().num_workers == 2
     free["CPU"] = 1.0
-    with pytest.raises(trainer.NoRoom, match="room for 1 of 2 workers"):
+    with pytest.raises(ray_train.NoRoom, match="room for 1 of 2 workers"):
         policy(2, said, -1.0).make_decision_for_non_running_worker_group()
     assert policy((1, 2), said, -1.0).make_decision_for_non_running_worker_group().num_workers == 1
 
@@ -71,7 +71,7 @@ def test_more_are_taken_when_there_is_room_again(free: dict[str, float]) -> None
 
 def test_losses_are_borne_as_long_as_there_are_new_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    restarts = trainer.Restarts(None, distributed._Patience(tmp_path))
+    restarts = ray_train.Restarts(None, distributed._Patience(tmp_path))
     lost = WorkerGroupError("worker 1 died", {1: RuntimeError("connection closed by peer")})
     for number in range(10):
         (tmp_path / "checkpoints" / f"step-{number}.pt").touch()
@@ -81,7 +81,7 @@ def test_losses_are_borne_as_long_as_there_are_new_checkpoints(tmp_path: Path) -
 
 
 def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
-    restarts = trainer.Restarts(None, distributed._Patience(tmp_path))
+    restarts = ray_train.Restarts(None, distributed._Patience(tmp_path))
     wrong = WorkerGroupError(
         "worker 0 failed",
         {
@@ -91,7 +91,7 @@ def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
     )
     assert restarts.make_decision(wrong) == FailureDecision.RAISE
     full = ControllerError(
-        trainer.NoRoom("the cluster had room for 1 of 2 workers for 600 s", where="train.workers")
+        ray_train.NoRoom("the cluster had room for 1 of 2 workers for 600 s", where="train.workers")
     )
     assert restarts.make_decision(full) == FailureDecision.RAISE
     assert (

@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from components.core.files import sha256
-from components.engine import loop
-from components.engine.learner import Supervised
-from components.engine.loop import finished, fit
-from components.engine.params import FitParams
-from components.engine.sharding import parts
-from components.engine.spec import FitSpec
+from components.training import loop
+from components.training.train_step import Supervised
+from components.training.loop import finished, fit
+from components.training.params import FitParams
+from components.training.fsdp import parts
+from components.training.fit_config import FitSpec
 
 KNOBS: dict[str, Any] = {
     "epochs": 2,
@@ -84,7 +84,7 @@ def group(
     """Exit codes of two workers."""
     context = get_context("forkserver")
     context.set_forkserver_preload(
-        ["components.engine.loop", "torch.distributed.fsdp", "torch.distributed.tensor"]
+        ["components.training.loop", "torch.distributed.fsdp", "torch.distributed.tensor"]
     )  # once for all
     workers = [
         context.Process(target=work, args=(rank, folder, meeting, specs, kill_at), daemon=True)

@@ -12,8 +12,8 @@ import torch
 from mill import Mill
 from safetensors.torch import load_file
 
-from components.engine.loop import fit
-from components.engine.spec import FitSpec, Fitted
+from components.training.loop import fit
+from components.training.fit_config import FitSpec, Fitted
 from components.tasks.classification.loss import ClassificationLearning
 
 KNOBS: dict[str, Any] = {

@@ -12,9 +12,9 @@ from mill import TEXT, Mill
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
 from components.core.tables import read_table
-from components.engine.predict import load
-from components.evaluate.candidates import assess, choose, find
-from components.evaluate.params import EvaluateParams
+from components.inference.predictor import load
+from components.stages.evaluate.candidates import assess, choose, find
+from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 
 METRIC = base.judge(TEXT).metrics[0]

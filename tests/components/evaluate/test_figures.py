@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from components.engine import measure
+from components.training import evaluation
 from components.tasks.base import Case
-from components.tasks.classification.judge import Answer, ClassificationJudge
+from components.tasks.classification.evaluator import Answer, ClassificationJudge
 
 NAMES = ["差", "中", "好", "很好"]
 METRICS = ClassificationJudge.metrics
@@ -45,8 +45,8 @@ def made(
 def test_figures_are_scikit_learns(classes: int, steps: int) -> None:
     answers, cases, truth, scores = made(classes + steps, 120, classes, 0.5, steps)
     predicted = scores.argmax(1)
-    found = measure.figures(
-        METRICS, {metric.name: measure.units(metric, answers, cases) for metric in METRICS}
+    found = evaluation.figures(
+        METRICS, {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
     )
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     area = (
@@ -83,11 +83,11 @@ def test_an_area_that_is_not_defined_is_none() -> None:
     answers, cases, _, _ = made(0, 40, 2, 0.5, 5)
     some = [i for i, case in enumerate(cases) if case.truth == NAMES[0]]
     stats = {
-        metric.name: measure.units(metric, [answers[i] for i in some], [cases[i] for i in some])
+        metric.name: evaluation.units(metric, [answers[i] for i in some], [cases[i] for i in some])
         for metric in METRICS
     }
-    assert measure.figures(METRICS, stats)["auc"] is None
-    assert measure.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
+    assert evaluation.figures(METRICS, stats)["auc"] is None
+    assert evaluation.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -97,7 +97,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     for seed in range(150):
         truth = rng.integers(0, 2, 100)
         predicted = np.where(rng.random(100) < 0.8, truth, 1 - truth)
-        interval = measure.intervals(
+        interval = evaluation.intervals(
             [metric],
             {"accuracy": {"truth": truth, "predicted": predicted, "scores": np.eye(2)[predicted]}},
             200,
@@ -113,10 +113,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_intervals_are_a_function_of_the_seed() -> None:
     answers, cases, _, _ = made(3, 60, 3, 0.5, 9)
-    stats = {metric.name: measure.units(metric, answers, cases) for metric in METRICS}
-    first = measure.intervals(METRICS, stats, 100, 0.95, 1)
-    assert first == measure.intervals(METRICS, stats, 100, 0.95, 1)
-    assert first != measure.intervals(METRICS, stats, 100, 0.95, 2)
+    stats = {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
+    first = evaluation.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first == evaluation.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first != evaluation.intervals(METRICS, stats, 100, 0.95, 2)
 
 
 def test_answers_come_in_the_order_of_the_cases_however_they_are_batched() -> None:
@@ -129,7 +129,7 @@ def test_answers_come_in_the_order_of_the_cases_however_they_are_batched() -> No
         Case(str(i), SimpleNamespace(text=text, model_dump_json=lambda text=text: text), None, {})
         for i, text in enumerate(texts)
     ]
-    assert measure.answer(Echo(), cases, batch=7) == texts  # type: ignore[arg-type]
+    assert evaluation.answer(Echo(), cases, batch=7) == texts  # type: ignore[arg-type]
 
 
 def test_a_paired_interval_is_narrower_than_the_two_apart_and_holds_the_truth_as_often_as_it_says() -> (
@@ -148,7 +148,7 @@ def test_a_paired_interval_is_narrower_than_the_two_apart_and_holds_the_truth_as
             }
             for share in (0.8, 0.75)
         )
-        low, high = measure.paired_interval(metric, first, second, 200, 0.9, seed)
+        low, high = evaluation.paired_interval(metric, first, second, 200, 0.9, seed)
         covered += low <= 0.05 <= high
         widths.append(high - low)
     assert 0.82 <= covered / 150 <= 0.97
@@ -160,10 +160,10 @@ def test_the_interval_of_a_percentile_holds_it_as_often_as_it_says() -> None:
     truth, found = (
         float(np.quantile(rng.exponential(size=1_000_000), 0.95)),
         [
-            measure.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9)
+            evaluation.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9)
             for _ in range(300)
         ],
     )
     assert np.mean([low <= truth <= high for low, high in found]) >= 0.88
     # too few for a bound: the extremes stand in
-    assert measure.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)
+    assert evaluation.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from components.core.job import Job
 from components.core.tables import read_table, write_table
-from components.evaluate.leak import leaked_rows, naive_claim
+from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.fields.image import decode
 from components.tasks import base
 from components.tasks.classification.baselines import fit_linear

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluate import plots, svg
-from components.evaluate.report import (
+from components.stages.evaluate import plots, svg
+from components.stages.evaluate.report import (
     Facts,
     count,
     number,

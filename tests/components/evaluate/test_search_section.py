@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluate import search_plots
-from components.evaluate.importance import ENOUGH, importance
-from components.evaluate.report import Facts, write_report
+from components.stages.evaluate import search_plots
+from components.stages.evaluate.importance import ENOUGH, importance
+from components.stages.evaluate.report import Facts, write_report
 from tests.components.evaluate.test_report import Page, words
 
 BARE = Facts("p", "some_task", "", 0, [], "accuracy", [], watch="macro f1")

@@ -14,8 +14,8 @@ import pytest
 
 from components.core.job import Job
 from components.core.tables import read_table
-from components.ingest import stage
-from components.ingest.params import IngestParams
+from components.stages.ingest import stage
+from components.stages.ingest.params import IngestParams
 from components.tasks import base
 from components.tasks.base import Role
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.errors import InputError
-from components.ingest import stage
-from components.ingest.columns import Layout
-from components.ingest.dialects import doubled_quotes
-from components.ingest.rows import Unit
+from components.stages.ingest import stage
+from components.stages.ingest.columns import Layout
+from components.stages.ingest.dialects import doubled_quotes
+from components.stages.ingest.source_rows import Unit
 from tests.components.ingest.conftest import Ingest
 
 FEATURES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.ingest.encodings import detect
+from components.stages.ingest.encodings import detect
 
 CHINESE = "这个酒店真不错，房间很大，服务员态度也很好。下次还会来住的！\n"
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.ingest.columns import layout
+from components.stages.ingest.columns import layout
 from components.tasks.base import schema
 
 Ingest = Callable[..., Any]  # the fixture of conftest.py

@@ -15,7 +15,7 @@ from PIL import Image
 
 from components.core.errors import InputError, ParamsError
 from components.core.params import validate
-from components.ingest.params import IngestParams
+from components.stages.ingest.params import IngestParams
 
 Ingest = Callable[..., Any]  # the fixture of conftest.py
 

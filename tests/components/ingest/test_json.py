@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from components.core.errors import InputError
-from components.ingest import json_records
-from components.ingest.paths import ABSENT, flattened, lookup
+from components.stages.ingest import json_records
+from components.stages.ingest.paths import ABSENT, flattened, lookup
 from tests.components.ingest.conftest import Ingest, Result
 
 TWO = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]

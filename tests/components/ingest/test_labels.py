@@ -9,9 +9,9 @@ import pytest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.ingest.columns import LabelRules, plain_label
-from components.ingest.labels import alike_labels, is_scale
-from components.ingest.params import IngestParams
+from components.stages.ingest.columns import LabelRules, plain_label
+from components.stages.ingest.labels import alike_labels, is_scale
+from components.stages.ingest.params import IngestParams
 from tests.components.ingest.conftest import Ingest
 
 SOURCE = {"kind": "files", "path": "a.csv"}
@@ -164,9 +164,9 @@ def test_alike_labels_begin_with_the_most_frequent() -> None:
 
 
 def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None:
-    from components.ingest.columns import layout
-    from components.ingest.rows import Unit
-    from components.ingest.stage import Piece, _key
+    from components.stages.ingest.columns import layout
+    from components.stages.ingest.source_rows import Unit
+    from components.stages.ingest.stage import Piece, _key
     from tests.components.ingest.conftest import TASKS
 
     roles = TASKS["words"].roles

@@ -10,7 +10,7 @@ from conftest import Ingest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.ingest.name_labels import name_labels
+from components.stages.ingest.name_labels import name_labels
 
 FOLDER = {"kind": "files", "path": "d"}
 

@@ -16,8 +16,8 @@ import pytest
 from components.core.errors import InputError
 from components.core.files import sha256
 from components.core.job import Job
-from components.ingest import formats, stage
-from components.ingest.params import IngestParams
+from components.stages.ingest import formats, stage
+from components.stages.ingest.params import IngestParams
 from components.tasks import base
 from tests.components.ingest.conftest import TASKS
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.ingest.params import Files, IngestParams
-from components.ingest.sample import Sample, SourceColumns, read_sample, scan_columns
+from components.stages.ingest.params import Files, IngestParams
+from components.stages.ingest.sample import Sample, SourceColumns, read_sample, scan_columns
 from tests.components.ingest.conftest import TASKS, Ingest
 
 
@@ -67,7 +67,7 @@ def test_counts_are_counts(tmp_path: Path) -> None:
 def test_more_values_than_are_counted_are_said_to_be_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.ingest import sample as module
+    from components.stages.ingest import sample as module
 
     monkeypatch.setattr(module, "MOST_VALUES", 100)
     (tmp_path / "a.csv").write_text(

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.ingest import compressed
-from components.ingest.dialects import header_verdict
+from components.stages.ingest import compressed
+from components.stages.ingest.dialects import header_verdict
 from tests.components.ingest.conftest import Ingest, Result
 
 REVIEWS = [(f"房间很大，服务也好，第{row}次入住", ("好评", "差评")[row % 2]) for row in range(20)]

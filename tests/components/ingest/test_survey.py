@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.errors import InputError
-from components.ingest import survey as module
-from components.ingest.params import IngestParams
-from components.ingest.survey import Known, Survey, changes, read_known, survey
+from components.stages.ingest import survey as module
+from components.stages.ingest.params import IngestParams
+from components.stages.ingest.survey import Known, Survey, changes, read_known, survey
 from tests.components.ingest.conftest import Ingest
 
 

@@ -10,11 +10,11 @@ import pytest
 from mill import TEXT, sentences
 
 from components.fields.text import Text
-from components.monitor.log import Recorder, RequestLog
-from components.monitor.params import MonitorParams
-from components.monitor.profile import Profiler, predictions_of, profile_of
+from components.monitoring.request_log import Recorder, RequestLog
+from components.monitoring.params import MonitorParams
+from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.tasks.base import judge
-from components.tasks.classification.judge import Answer
+from components.tasks.classification.evaluator import Answer
 
 CLEAN = {"min_characters": 2, "max_characters": 2000}
 

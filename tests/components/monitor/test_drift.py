@@ -10,8 +10,8 @@ from mill import TEXT, sentences
 from scipy import stats
 
 from components.fields.text import Text
-from components.monitor.drift import compare, holm
-from components.monitor.profile import Profiler, names, numbers, predictions_of, profile_of
+from components.monitoring.drift import compare, holm
+from components.monitoring.profile import Profiler, names, numbers, predictions_of, profile_of
 
 CHANCE = 0.05
 

@@ -14,10 +14,18 @@ import pytest
 from mill import IMAGE, TEXT, png, sentences
 
 from components.fields.text import Text
-from components.monitor.drift import compare
-from components.monitor.embedding import COMPONENTS, TOPICS, Space, cloud, learn, learn_words, words
-from components.monitor.log import Recorder, read_log
-from components.monitor.profile import Profiler, profile_of
+from components.monitoring.drift import compare
+from components.monitoring.embedding import (
+    COMPONENTS,
+    TOPICS,
+    Space,
+    cloud,
+    learn,
+    learn_words,
+    words,
+)
+from components.monitoring.request_log import Recorder, read_log
+from components.monitoring.profile import Profiler, profile_of
 from components.tasks.base import judge, schema
 
 CLEAN = schema(IMAGE).options["clean"].model_validate({})
@@ -27,7 +35,7 @@ import numpy as np
 from PIL import Image as Pillow
 from components.fields.image import Image
 from components.fields.text import Text
-from components.monitor.profile import profile_of
+from components.monitoring.profile import profile_of
 rng, files = np.random.default_rng(0), [io.BytesIO() for _ in range(600)]
 for file in files:
     Pillow.fromarray(rng.integers(0, 255, (8, 8)).astype(np.uint8)).save(file, "PNG")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.monitor.feedback import Box, Label
+from components.monitoring.feedback import Box, Label
 
 
 def label(number: int, label: str = "好评") -> Label:

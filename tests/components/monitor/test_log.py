@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from mill import sentences
 
-from components.monitor import log as module
-from components.monitor.log import PART, Asked, Index, read_log
+from components.monitoring import request_log as module
+from components.monitoring.request_log import PART, Asked, Index, read_log
 
 
 def rows(folder: Path, version: str = "1") -> list[dict]:

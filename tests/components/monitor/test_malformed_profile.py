@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import BundleError
-from components.monitor.profile import profiler_of
+from components.monitoring.profile import profiler_of
 
 TASK = "text_classification"
 WORDS = {"kind": "words", "rows": 1, "counts": {}}

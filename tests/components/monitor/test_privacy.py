@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from components.monitor.privacy import scrub
+from components.monitoring.masking import scrub
 
 
 @pytest.mark.parametrize(

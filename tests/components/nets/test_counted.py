@@ -10,12 +10,12 @@ import torch
 from mill import Mill
 from safetensors.torch import load_file
 
-from components.compress.quantize import export, int8
-from components.engine.data import Rows, load_encoder
-from components.engine.loop import fit, make_learner
-from components.engine.predict import onnx_scorer, torch_scorer
-from components.nets.counted.config import CountedConfig
-from components.nets.counted.net import _GAIN, _NONE, Counted
+from components.stages.compress.quantize import export, int8
+from components.training.batches import Rows, load_encoder
+from components.training.loop import fit, make_learner
+from components.inference.predictor import onnx_scorer, torch_scorer
+from components.models.counted.config import CountedConfig
+from components.models.counted.net import _GAIN, _NONE, Counted
 from components.tasks import base
 
 ROWS = [[5, 6, 7], [5, 6, 8], [5, 5, 5, 5]]

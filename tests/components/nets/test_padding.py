@@ -10,16 +10,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from components.nets.counted.config import CountedConfig
-from components.nets.counted.net import Counted
-from components.nets.ngrams.config import NgramsConfig
-from components.nets.ngrams.net import Ngrams
-from components.nets.recurrent.config import RecurrentConfig
-from components.nets.recurrent.net import Recurrent
-from components.nets.textcnn.config import TextCNNConfig
-from components.nets.textcnn.net import TextCNN
-from components.nets.transformer.config import TransformerConfig
-from components.nets.transformer.net import Transformer
+from components.models.counted.config import CountedConfig
+from components.models.counted.net import Counted
+from components.models.ngrams.config import NgramsConfig
+from components.models.ngrams.net import Ngrams
+from components.models.recurrent.config import RecurrentConfig
+from components.models.recurrent.net import Recurrent
+from components.models.textcnn.config import TextCNNConfig
+from components.models.textcnn.net import TextCNN
+from components.models.transformer.config import TransformerConfig
+from components.models.transformer.net import Transformer
 from components.tasks.text_classification.models import MODELS
 
 VOCABULARY, LONGEST = 50, 20
@@ -163,7 +163,7 @@ def runtime(name: str) -> Any:
     """ONNX Runtime with the net as `compress` exports it."""
     import onnxruntime
 
-    from components.compress.quantize import export
+    from components.stages.compress.quantize import export
     from components.tasks.base import Graph
 
     graph = Graph(

@@ -14,16 +14,16 @@ import torch
 from mill import Mill, lend, sentences
 from safetensors.torch import load_file
 
-from components.compress.quantize import export, int8
+from components.stages.compress.quantize import export, int8
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.files import sha256
-from components.core.hub import digest, files_of
-from components.engine.data import Rows, load_encoder
-from components.engine.loop import fit, make_learner
-from components.engine.predict import load, load_module, onnx_scorer, torch_scorer
-from components.engine.save import save_torch
-from components.engine.spec import check
-from components.nets.pretrained.net import Pretrained, weights_of
+from components.core.pretrained_files import digest, files_of
+from components.training.batches import Rows, load_encoder
+from components.training.loop import fit, make_learner
+from components.inference.predictor import load, load_module, onnx_scorer, torch_scorer
+from components.training.bundle_writer import save_torch
+from components.training.fit_config import check
+from components.models.pretrained.net import Pretrained, weights_of
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 
@@ -376,8 +376,8 @@ def test_weights_that_were_altered_or_are_another_nets_are_refused(
 
 
 def test_an_encoder_of_another_build_is_left_uncut(tmp_path: Path) -> None:
-    from components.nets.pretrained.config import PretrainedConfig
-    from components.nets.pretrained.net import PretrainedSurgery
+    from components.models.pretrained.config import PretrainedConfig
+    from components.models.pretrained.net import PretrainedSurgery
 
     network = {
         "model_type": "distilbert",

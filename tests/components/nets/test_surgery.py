@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 import torch
 
-from components.compress.prune import cut, score, select
-from components.nets.base import Surgery
-from components.nets.convnet.config import ConvNetConfig
-from components.nets.convnet.net import ConvNet, ConvNetSurgery
-from components.nets.counted.config import CountedConfig
-from components.nets.counted.net import Counted, CountedSurgery
-from components.nets.ngrams.config import NgramsConfig
-from components.nets.ngrams.net import Ngrams, NgramsSurgery
-from components.nets.pretrained.config import PretrainedConfig
-from components.nets.pretrained.net import Pretrained, PretrainedSurgery
-from components.nets.recurrent.config import RecurrentConfig
-from components.nets.recurrent.net import Recurrent, RecurrentSurgery
-from components.nets.textcnn.config import TextCNNConfig
-from components.nets.textcnn.net import TextCNN, TextCNNSurgery
-from components.nets.transformer.config import TransformerConfig
-from components.nets.transformer.net import Transformer, TransformerSurgery
+from components.stages.compress.prune import cut, score, select
+from components.models.base import Surgery
+from components.models.convnet.config import ConvNetConfig
+from components.models.convnet.net import ConvNet, ConvNetSurgery
+from components.models.counted.config import CountedConfig
+from components.models.counted.net import Counted, CountedSurgery
+from components.models.ngrams.config import NgramsConfig
+from components.models.ngrams.net import Ngrams, NgramsSurgery
+from components.models.pretrained.config import PretrainedConfig
+from components.models.pretrained.net import Pretrained, PretrainedSurgery
+from components.models.recurrent.config import RecurrentConfig
+from components.models.recurrent.net import Recurrent, RecurrentSurgery
+from components.models.textcnn.config import TextCNNConfig
+from components.models.textcnn.net import TextCNN, TextCNNSurgery
+from components.models.transformer.config import TransformerConfig
+from components.models.transformer.net import Transformer, TransformerSurgery
 
 TEXT = {
     "ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)),

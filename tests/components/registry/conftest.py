@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from made import make_bundle
 
-from components.registry import store
+from components.registry.store.tracking_store import tracking_store
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
-    store.client(root)
+    tracking_store.client(root)
     return root
 
 
@@ -64,7 +64,7 @@ def mlflow_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     }
     environment = {
         **os.environ,
-        **store.ENVIRONMENT,
+        **tracking_store.ENVIRONMENT,
         **{f"_MLFLOW_SERVER_{key}": value for key, value in told.items()},
     }
     process = subprocess.Popen(

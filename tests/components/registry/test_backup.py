@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry import store
-from components.registry.backup import backup, restore
-from components.registry.release import history, release
-from components.registry.versions import fetch, register
+from components.registry.store.tracking_store import tracking_store
+from components.registry.store.tracking_store.backup import backup, restore
+from components.registry.release.promotion.promotion import history, release
+from components.registry.versions.model_versions.model_versions import fetch, register
 
 
 @pytest.fixture
 def filled(root: Path, bundle: Path) -> Path:
     """A store with a run, its curve, a released version and a report."""
-    opened = store.client(root)
-    run = opened.create_run(store.experiment(opened, root, "default"), run_name="train")
+    opened = tracking_store.client(root)
+    run = opened.create_run(tracking_store.experiment(opened, root, "default"), run_name="train")
     for step in range(5):
         opened.log_metric(run.info.run_id, "loss", 1.0 / (step + 1), step=step)
     opened.log_text(run.info.run_id, "好", "reports/报告.html")
@@ -36,10 +36,10 @@ def filled(root: Path, bundle: Path) -> Path:
 
 def facts(root: Path) -> dict[str, object]:
     """What a person would miss."""
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     run = next(
         one
-        for one in opened.search_runs([store.experiment(opened, root, "default")])
+        for one in opened.search_runs([tracking_store.experiment(opened, root, "default")])
         if one.info.run_name == "train"
     )
     folder = fetch(root, "default", "champion", root / "into")
@@ -68,7 +68,7 @@ def test_what_was_backed_up_comes_back_elsewhere(
         5,
         1,
         0,
-    ) and held.rows["runs"] == len(store.client(filled).search_runs(["1"]))
+    ) and held.rows["runs"] == len(tracking_store.client(filled).search_runs(["1"]))
     before = facts(filled)
     for other in (
         shutil.copytree(template, tmp_path / "其他"),
@@ -77,8 +77,8 @@ def test_what_was_backed_up_comes_back_elsewhere(
         restored = restore(other, tmp_path / "b.zip")
         assert restored.rows == held.rows and restored.files == held.files
         assert facts(other) == before and before["within"]
-        run = store.client(other).create_run(
-            store.experiment(store.client(other), other, "default")
+        run = tracking_store.client(other).create_run(
+            tracking_store.experiment(tracking_store.client(other), other, "default")
         )
         assert run.info.artifact_uri.startswith(str(other.resolve()))
         assert not [path.name for path in (other / "mlflow").iterdir() if path.name.startswith(".")]
@@ -88,8 +88,8 @@ def test_a_store_that_holds_something_is_replaced_only_when_told(
     filled: Path, tmp_path: Path
 ) -> None:
     backup(filled, tmp_path / "b.zip")
-    opened, before = store.client(filled), facts(filled)
-    extra = opened.create_run(store.experiment(opened, filled, "default"), run_name="later")
+    opened, before = tracking_store.client(filled), facts(filled)
+    extra = opened.create_run(tracking_store.experiment(opened, filled, "default"), run_name="later")
     opened.log_text(extra.info.run_id, "x", "later.txt")
     with pytest.raises(InputError, match="would be lost"):
         restore(filled, tmp_path / "b.zip")
@@ -104,7 +104,7 @@ def test_a_store_that_holds_something_is_replaced_only_when_told(
 
 
 def names(root: Path) -> set[str]:
-    return {run.info.run_id for run in store.client(root).search_runs(["1"])}
+    return {run.info.run_id for run in tracking_store.client(root).search_runs(["1"])}
 
 
 def test_a_backup_writes_over_nothing_but_a_backup(filled: Path, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_backup_writes_over_nothing_but_a_backup(filled: Path, tmp_path: Path)
 
 def test_a_snapshot_is_of_one_moment_while_runs_are_written(filled: Path, tmp_path: Path) -> None:
     # given a writer that logs two curves in step, in one transaction each time
-    opened, stop = store.client(filled), threading.Event()
-    run = opened.create_run(store.experiment(opened, filled, "default")).info.run_id
+    opened, stop = tracking_store.client(filled), threading.Event()
+    run = opened.create_run(tracking_store.experiment(opened, filled, "default")).info.run_id
 
     def write() -> None:
         from mlflow.entities import Metric
@@ -138,7 +138,7 @@ def test_a_snapshot_is_of_one_moment_while_runs_are_written(filled: Path, tmp_pa
     writer.join()
     # then the copy has both or none of each
     restore(tmp_path / "other", tmp_path / "b.zip")
-    restored = store.client(tmp_path / "other")
+    restored = tracking_store.client(tmp_path / "other")
     a, b = ({point.step for point in restored.get_metric_history(run, key)} for key in "ab")
     assert (
         a == b and a and a < {point.step for point in opened.get_metric_history(run, "a")} | {10**9}
@@ -230,7 +230,7 @@ def test_a_locked_store_is_not_restored_over(
 ) -> None:
     backup(filled, tmp_path / "b.zip")
     before = facts(filled)
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_store, "LOCK_SECONDS", 0.2)
     holder = sqlite3.connect(filled / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:

@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.registry.cases import Cases, name_of
-from components.registry.gates import (
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from components.registry.release.promotion.gates import (
     Gate,
     GateParams,
     Rival,
@@ -19,7 +19,7 @@ from components.registry.gates import (
     from_rows,
     judge_gates,
 )
-from components.registry.statistics import calibration_error, lower_bound, mcnemar, upper_share
+from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
 
 PARAMS = GateParams(
     baseline_margin=0.01, champion_margin=0.01, alpha=0.05, latency_p95_ms=20, size_mb=5

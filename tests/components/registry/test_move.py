@@ -19,11 +19,11 @@ from made import make_bundle
 from sqlalchemy import create_engine, text
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry import store
-from components.registry.move import SERVED, move
-from components.registry.release import history, release
-from components.registry.ship import ship
-from components.registry.versions import champion, fetch, register
+from components.registry.store.tracking_store import tracking_store
+from components.registry.store.tracking_store.migration import SERVED, move
+from components.registry.release.promotion.promotion import history, release
+from components.registry.store.tracking_store.artifact_upload import ship
+from components.registry.versions.model_versions.model_versions import champion, fetch, register
 from tests.commands.project import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,8 +69,8 @@ def bucket() -> Iterator[str]:
 def filled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded store with curves, odd values, params, a tree of runs, two versions, aliases, decisions and files."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("filled") / "仓库")
-    opened = store.client(root)
-    experiment = store.experiment(opened, root, "default")
+    opened = tracking_store.client(root)
+    experiment = tracking_store.experiment(opened, root, "default")
     opened.delete_experiment(opened.create_experiment("gone"))
     parent = opened.create_run(experiment, run_name="default", tags={"gristmill.run": "one"})
     run = opened.create_run(
@@ -185,8 +185,8 @@ def test_all_is_there_through_the_server(filled: Path, production: str, tmp_path
             filled / "bundle2" / "bundle.json"
         ).read_bytes()
         # and new ones do not collide with what was moved
-        opened = store.client(tmp_path)
-        fresh = opened.create_run(store.experiment(opened, tmp_path, "another"))
+        opened = tracking_store.client(tmp_path)
+        fresh = opened.create_run(tracking_store.experiment(opened, tmp_path, "another"))
         opened.log_text(fresh.info.run_id, "new", "new.txt")
         assert fresh.info.artifact_uri.startswith(SERVED) and [
             item.path for item in opened.list_artifacts(fresh.info.run_id)
@@ -201,7 +201,7 @@ def test_all_is_there_through_the_server(filled: Path, production: str, tmp_path
 
 def describe(root: Path) -> dict[str, Any]:
     """What MLflow's client tells of a store, but for where files lie."""
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     experiments = opened.search_experiments(view_type=3)
     runs = opened.search_runs([each.experiment_id for each in experiments])
     keys = [(run.info.run_id, key) for run in runs for key in run.data.metrics]
@@ -274,15 +274,15 @@ def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(
     filled: Path, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a store that is written to while it is copied
-    from components.registry import move as module
+    from components.registry.store.tracking_store import migration as module
 
     root, files = shutil.copytree(filled, tmp_path / "repo"), tmp_path / "files"
-    store.settle(root)
+    tracking_store.settle(root)
     copy = module._copy
 
     def disturbed(*given: Any) -> None:
         copy(*given)
-        store.client(root).set_registered_model_tag("default", "late", "yes")
+        tracking_store.client(root).set_registered_model_tag("default", "late", "yes")
 
     monkeypatch.setattr(module, "_copy", disturbed)
     with pytest.raises(EnvironmentFault, match="was written to meanwhile"):

@@ -11,12 +11,13 @@ import pytest
 from made import make_bundle
 
 from components.core.errors import InputError
-from components.registry import reader, store
-from components.registry.gates import Gate, GateParams
-from components.registry.log import history
-from components.registry.reader import look
-from components.registry.release import approve, rollback
-from components.registry.versions import champion, register, verify
+from components.registry.versions.model_versions import reader
+from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion.gates import Gate, GateParams
+from components.registry.release.promotion.release_log import history
+from components.registry.versions.model_versions.reader import look
+from components.registry.release.promotion.promotion import approve, rollback
+from components.registry.versions.model_versions.model_versions import champion, register, verify
 from tests.components.registry.test_review import kept
 
 
@@ -66,7 +67,7 @@ def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
 
 def test_reading_takes_no_heavy_library(root: Path) -> None:
     register(root, "default", make_bundle(root.parent / "b", 1), None, {})
-    code = "import sys; from pathlib import Path; from components.registry.reader import look; look(Path(sys.argv[1]), 'default'); print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys; from pathlib import Path; from components.registry.versions.reader import look; look(Path(sys.argv[1]), 'default'); print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
     )
@@ -77,4 +78,4 @@ def test_reading_takes_no_heavy_library(root: Path) -> None:
 
 def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
     assert look(tmp_path, "default") is None and not list(tmp_path.iterdir())
-    assert store.database(tmp_path) is not None
+    assert tracking_store.database(tmp_path) is not None

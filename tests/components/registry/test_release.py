@@ -8,12 +8,12 @@ from typing import Any, Literal
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.registry import store
-from components.registry.gates import Gate
-from components.registry.log import standing
-from components.registry.reader import LOG
-from components.registry.release import Release, history, release
-from components.registry.versions import champion, fetch, register
+from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion.gates import Gate
+from components.registry.release.promotion.release_log import standing
+from components.registry.versions.model_versions.reader import LOG
+from components.registry.release.promotion.promotion import Release, history, release
+from components.registry.versions.model_versions.model_versions import champion, fetch, register
 
 DOUBTFUL = [Gate("champion", False, 0.01, -0.01, borderline=True)]
 GOOD, BAD = (
@@ -138,7 +138,7 @@ def test_a_crash_at_any_step_leaves_no_champion_without_a_record(
     # when it is done again
     decide(root, versions[1])
     # then champion and record agree, previous is right, and nothing is recorded twice
-    assert store.client(root).get_registered_model("default").aliases == {
+    assert tracking_store.client(root).get_registered_model("default").aliases == {
         "champion": 2,
         "previous": 1,
     }
@@ -149,7 +149,7 @@ def test_a_record_cannot_be_written_over(root: Path, versions: tuple[int, int]) 
     from mlflow.exceptions import MlflowException
 
     decide(root, versions[0])
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     run = opened.get_registered_model("default").tags[LOG]
     with pytest.raises(MlflowException, match="already logged"):
         opened.log_param(run, "release.000001", "another")
@@ -171,7 +171,7 @@ def test_records_of_an_earlier_gristmill_are_read(root: Path, versions: tuple[in
         "why": "w",
         "when": "2026-01-01T00:00:00+00:00",
     }
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     opened.set_registered_model_tag("default", "release.2026-01-01T00:00:00Z.ab", json.dumps(old))
     opened.set_registered_model_alias("default", "champion", "1")
     made = decide(root, versions[1])

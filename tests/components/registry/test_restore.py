@@ -22,12 +22,12 @@ import pytest
 from made import make_bundle
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry import archive as archives
-from components.registry import store
-from components.registry.backup import backup, remains, restore
-from components.registry.release import history, release
-from components.registry.versions import champion, fetch, register
-from pipelines import doctor
+from components.registry.store.tracking_store import archive as archives
+from components.registry.store.tracking_store import tracking_store
+from components.registry.store.tracking_store.backup import backup, remains, restore
+from components.registry.release.promotion.promotion import history, release
+from components.registry.versions.model_versions.model_versions import champion, fetch, register
+from components.cli import doctor
 
 MANIFEST, DATABASE = "manifest.json", "mlflow.db"
 Members = dict[str, bytes]
@@ -421,12 +421,12 @@ def test_a_kill_leaves_the_old_store_or_the_new_one_whole(
     root: Path, whole: Path, module: str, name: str, when: str, times: int, is_new: bool
 ) -> None:
     new = state(root)
-    store.client(root).set_registered_model_tag("default", "later", "yes")
+    tracking_store.client(root).set_registered_model_tag("default", "later", "yes")
     release(root, "default", 1, [], mode="auto", who="test", why="again")
     old = state(root)
     kill(root, whole, module, name, when, times)
     assert state(root) == (new if is_new else old)
-    tags = store.client(root).get_registered_model("default").tags
+    tags = tracking_store.client(root).get_registered_model("default").tags
     assert ("later" in tags) != is_new
     found = next(each for each in doctor.examine(root) if each.name == "MLflow")
     assert found.ok == ("warn" if remains(root / "mlflow") else "ok")
@@ -463,7 +463,7 @@ def test_a_damaged_database_is_told_and_restored_over(
     database.write_bytes(content)
     (root / "mlflow" / "mlflow.db-journal").write_bytes(b"of the damaged one")
     with pytest.raises(EnvironmentFault) as caught:
-        store.client(root)
+        tracking_store.client(root)
     assert "gristmill mlflow restore BACKUP --replace" in caught.value.remedy
     found = next(each for each in doctor.examine(root) if each.name == "MLflow")
     assert found.ok == "bad" and "gristmill mlflow restore BACKUP --replace" in found.remedy
@@ -507,7 +507,7 @@ def test_another_schema_is_told_with_what_mends_it(
     with sqlite3.connect(root / "mlflow" / DATABASE) as connection:
         connection.execute(sql)
     with pytest.raises(EnvironmentFault) as caught:
-        store.client(root)
+        tracking_store.client(root)
     assert remedy in caught.value.remedy
     restore(root, whole, replace=True)
     assert reopened(root) == before

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.registry.log import LONGEST
-from components.registry.retrains import Retrain, _text, cut, settled
+from components.registry.release.promotion.release_log import LONGEST
+from components.registry.release.promotion.retrain_log import Retrain, _text, cut, settled
 
 
 def made(

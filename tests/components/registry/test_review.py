@@ -16,15 +16,15 @@ import pytest
 from made import make_bundle
 
 from components.core.errors import EnvironmentFault, GateError, InputError
-from components.registry import release as release_module
-from components.registry import store
-from components.registry.cases import Cases, name_of
-from components.registry.gates import Gate, GateParams, as_rows
-from components.registry.log import LOG, history, standing
-from components.registry.reader import Version, look
-from components.registry.release import approve, reject, release, rollback
-from components.registry.review import pick_up
-from components.registry.versions import champion, keep_cases, register
+from components.registry.release.promotion import promotion as release_module
+from components.registry.store.tracking_store import tracking_store
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from components.registry.release.promotion.gates import Gate, GateParams, as_rows
+from components.registry.release.promotion.release_log import LOG, history, standing
+from components.registry.versions.model_versions.reader import Version, look
+from components.registry.release.promotion.promotion import approve, reject, release, rollback
+from components.registry.release.promotion.mlflow_requests import pick_up
+from components.registry.versions.model_versions.model_versions import champion, keep_cases, register
 
 LIMITS = GateParams()
 GOOD = [Gate("size", True)]
@@ -258,13 +258,13 @@ def test_a_bundle_that_rots_between_register_and_approve_is_refused_and_the_cham
 
 # -- in MLflow
 def ask(root: Path, number: int, **tags: str) -> None:
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     for key, value in tags.items():
         opened.set_model_version_tag("default", str(number), key, value)
 
 
 def tag(root: Path, number: int, key: str = "review") -> str:
-    return store.client(root).get_model_version("default", str(number)).tags.get(key, "")
+    return tracking_store.client(root).get_model_version("default", str(number)).tags.get(key, "")
 
 
 def test_tags_and_aliases_in_mlflow_are_picked_up_once_they_say_who(three: Path) -> None:
@@ -278,7 +278,7 @@ def test_tags_and_aliases_in_mlflow_are_picked_up_once_they_say_who(three: Path)
     assert aliases(three) == {"champion": 2, "previous": 1, "challenger": 3}
     # an alias asks too
     ask(three, 3, **{"review.by": "王"})
-    store.client(three).set_registered_model_alias("default", "approved", "3")
+    tracking_store.client(three).set_registered_model_alias("default", "approved", "3")
     assert [each.version for each in pick_up(three, "default", LIMITS)] == [3]
     assert (
         aliases(three) == {"champion": 3, "previous": 2} and pick_up(three, "default", LIMITS) == []
@@ -297,7 +297,7 @@ def test_tags_and_aliases_in_mlflow_are_picked_up_once_they_say_who(three: Path)
 
 def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -> None:
     opened, leak = (
-        store.client(three),
+        tracking_store.client(three),
         kept(three, 4, [Gate("leak", False, 1.0, 0.0, "rows")]).number,
     )
     # past a gate: put back, and recorded
@@ -331,8 +331,8 @@ def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -
 RELEASE = """
 import sys
 from pathlib import Path
-from components.registry.gates import GateParams
-from components.registry.release import approve
+from components.registry.release.gates import GateParams
+from components.registry.release.promotion import approve
 sys.stdin.readline()
 print(approve(Path(sys.argv[1]), "default", int(sys.argv[2]), GateParams(), who=sys.argv[2], why="race").before, flush=True)
 """
@@ -416,7 +416,7 @@ def test_who_finds_the_next_place_taken_looks_again_and_decides_anew(
 
 
 KILLED = (
-    "import os, signal\nimport components.registry.release as r\nr.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "import os, signal\nimport components.registry.release.promotion as r\nr.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     + RELEASE
 )
 
@@ -437,7 +437,7 @@ def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(
 ) -> None:
     before = decisions(three)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "LOCK_SECONDS", 0.1)
+        patch.setattr(tracking_store, "LOCK_SECONDS", 0.1)
         holder = sqlite3.connect(three / "mlflow" / "mlflow.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         for act in (
@@ -464,7 +464,7 @@ def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(
 def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(
     three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = store.client(three)
+    opened = tracking_store.client(three)
     for number in ("2", "3"):
         opened.set_model_version_tag("default", number, "review.by", "ann")
         opened.set_model_version_tag("default", number, "review", "approve")
@@ -478,7 +478,7 @@ def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("components.registry.review.approve", broken)
+    monkeypatch.setattr("components.registry.release.mlflow_requests.approve", broken)
     opened.set_model_version_tag("default", "2", "review", "approve")
     assert pick_up(three, "default", LIMITS) == []
     told = opened.get_model_version("default", "2").tags["review"]

@@ -16,8 +16,9 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry import mirror, outbox, store
-from components.registry.runs import Tracker, track
+from components.registry.tracking import mirror, outbox
+from components.registry.store.tracking_store import tracking_store
+from components.registry.tracking.runs import Tracker, track
 
 
 class Stage:
@@ -47,10 +48,10 @@ class Stage:
 
 
 def runs(root: Path, name: str) -> list[Any]:
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     return [
         run
-        for run in opened.search_runs([store.experiment(opened, root, "default")])
+        for run in opened.search_runs([tracking_store.experiment(opened, root, "default")])
         if run.info.run_name == name
     ]
 
@@ -59,7 +60,7 @@ def curve(root: Path, name: str, key: str) -> list[tuple[int, float]]:
     (run,) = runs(root, name)
     return sorted(
         (point.step, point.value)
-        for point in store.client(root).get_metric_history(run.info.run_id, key)
+        for point in tracking_store.client(root).get_metric_history(run.info.run_id, key)
     )
 
 
@@ -96,7 +97,7 @@ def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(
     assert run.data.tags["git_commit"] == parent.data.tags["git_commit"] == "abc"
     assert curve(root, "tune", "validation/loss") == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert [
-        item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")
+        item.path for item in tracking_store.client(root).list_artifacts(run.info.run_id, "reports")
     ] == ["reports/报告.html"]
     assert [event["kind"] for event in stage.shown] == ["say", "progress"]
 
@@ -150,7 +151,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from components.core.job import Journal
-from components.registry.runs import track
+from components.registry.tracking.runs import track
 root = Path(sys.argv[1])
 journal = Journal(root / "data/.state/train/key/journal.jsonl")
 with track(root, "default", "train", "one", journal.path, journal.path.with_name("tracking.json"), tags={}, params={"train.epochs": 3}, show=lambda _: None) as tracker:
@@ -228,7 +229,7 @@ def test_a_store_that_was_deleted_in_between_gets_the_whole_journal(root: Path) 
     stage = Stage(root)
     with pytest.raises(KeyError):
         stage.run(body)
-    opened = store.client(root)
+    opened = tracking_store.client(root)
     opened.delete_run(runs(root, "train")[0].info.run_id)
     stage.run(lambda _: None)
     assert curve(root, "train", "loss") == [(0, 1.5)]
@@ -314,7 +315,7 @@ def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_r
         )
         assert curve(root, name, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
         assert [
-            item.path for item in store.client(root).list_artifacts(run.info.run_id, "reports")
+            item.path for item in tracking_store.client(root).list_artifacts(run.info.run_id, "reports")
         ] == ["reports/train.json"]
     assert len(runs(root, "trial-1")) == 2 and parent.info.status == "FINISHED"
     assert outbox.waiting(root) == [] and outbox.catch_up(root) == []
@@ -371,7 +372,7 @@ def test_what_mlflow_refuses_does_not_wait_for_ever(
     def refuse(*_: object) -> None:
         raise TypeError("a mistake of ours")
 
-    monkeypatch.setattr("components.registry.mirror.Mirror.open", refuse)
+    monkeypatch.setattr("components.registry.tracking.mirror.Mirror.open", refuse)
     Stage(root).run(lambda _: None)
     assert outbox.waiting(root) == []
 

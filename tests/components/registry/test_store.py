@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.registry import store
-from components.registry.release import release
-from components.registry.versions import fetch, register
+from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion.promotion import release
+from components.registry.versions.model_versions.model_versions import fetch, register
 
 
 def test_the_store_is_embedded_unless_the_environment_names_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow/mlflow.db"
+    assert tracking_store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
-    assert store.tracking_uri(tmp_path) == "https://mlflow.example.com"
-    assert store.database(tmp_path) is None and store.artifacts(tmp_path) is None
+    assert tracking_store.tracking_uri(tmp_path) == "https://mlflow.example.com"
+    assert tracking_store.database(tmp_path) is None and tracking_store.artifacts(tmp_path) is None
 
 
 def test_an_experiment_of_dvc_reports_to_the_workspace_that_it_was_copied_from(
@@ -29,16 +29,16 @@ def test_an_experiment_of_dvc_reports_to_the_workspace_that_it_was_copied_from(
         ".dvc/tmp/exps/standalone/tmpab12",
         ".dvc/tmp/retrain/default",
     ):
-        assert store.database(tmp_path / copy) == store.database(tmp_path)
-    assert store.home(tmp_path / ".dvc" / "tmp") == tmp_path / ".dvc" / "tmp"
+        assert tracking_store.database(tmp_path / copy) == tracking_store.database(tmp_path)
+    assert tracking_store.home(tmp_path / ".dvc" / "tmp") == tmp_path / ".dvc" / "tmp"
 
 
 def test_a_path_with_signs_that_mean_something_in_a_uri_is_only_a_path(
     template: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(template, tmp_path / "数 据 %20 #1 ?x=y")
-    opened = store.client(root)
-    store.experiment(opened, root, "default")
+    opened = tracking_store.client(root)
+    tracking_store.experiment(opened, root, "default")
     with sqlite3.connect(root / "mlflow" / "mlflow.db") as connection:
         rows = connection.execute(
             "SELECT artifact_location FROM experiments WHERE name = 'default'"
@@ -47,10 +47,10 @@ def test_a_path_with_signs_that_mean_something_in_a_uri_is_only_a_path(
 
 
 def test_an_experiment_is_made_once_and_comes_back_after_it_was_deleted(root: Path) -> None:
-    opened = store.client(root)
-    first = store.experiment(opened, root, "default")
+    opened = tracking_store.client(root)
+    first = tracking_store.experiment(opened, root, "default")
     opened.delete_experiment(first)
-    assert store.experiment(opened, root, "default") == first
+    assert tracking_store.experiment(opened, root, "default") == first
     assert opened.get_experiment(first).lifecycle_stage == "active"
 
 
@@ -76,29 +76,29 @@ def test_a_moved_repository_still_resolves_its_champion(
     from mlflow.artifacts import download_artifacts
 
     with monkeypatch.context() as environment:
-        environment.setenv("MLFLOW_TRACKING_URI", store.tracking_uri(target))
+        environment.setenv("MLFLOW_TRACKING_URI", tracking_store.tracking_uri(target))
         assert (
             Path(download_artifacts(artifact_uri="models:/default@champion")) / "bundle.json"
         ).is_file()
-    opened = store.client(target)
+    opened = tracking_store.client(target)
     assert [item.path for item in opened.list_artifacts(version.run_id, "bundles")] == [
         f"bundles/{folder.name}"
     ]
     # and new runs are written to the new place
     assert opened.create_run(
-        store.experiment(opened, target, "default")
+        tracking_store.experiment(opened, target, "default")
     ).info.artifact_uri.startswith(str(target.resolve()))
 
 
 def test_a_locked_database_is_an_environment_fault_with_a_remedy(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(tracking_store, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(EnvironmentFault, match="locked") as caught:
-            store.client(root)
+            tracking_store.client(root)
     finally:
         holder.close()
     assert "end the program that holds it" in caught.value.remedy
@@ -108,21 +108,21 @@ def test_a_damaged_database_is_an_environment_fault(tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "mlflow.db").write_bytes(b"not a database, " * 100)
     with pytest.raises(EnvironmentFault, match="not a database"):
-        store.client(tmp_path)
+        tracking_store.client(tmp_path)
 
 
 def test_a_mistake_of_ours_is_not_called_an_environment_fault(root: Path) -> None:
     from mlflow.exceptions import MlflowException
 
-    opened = store.client(root)
-    with pytest.raises(MlflowException), store.reached(root):
+    opened = tracking_store.client(root)
+    with pytest.raises(MlflowException), tracking_store.reached(root):
         opened.get_run("0" * 32)
 
 
 def test_the_page_is_bound_to_loopback_and_a_server_has_its_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = store.ui_command(root, 5050)
+    command = tracking_store.ui_command(root, 5050)
     assert (
         command[command.index("--host") + 1] == "127.0.0.1"
         and command[command.index("--port") + 1] == "5050"
@@ -131,4 +131,4 @@ def test_the_page_is_bound_to_loopback_and_a_server_has_its_own(
     assert hosts == ["127.0.0.1:5050", "localhost:5050", "[::1]:5050"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     with pytest.raises(EnvironmentFault, match=r"open https://mlflow\.example\.com"):
-        store.ui_command(root, 5050)
+        tracking_store.ui_command(root, 5050)

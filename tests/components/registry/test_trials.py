@@ -11,9 +11,10 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry import store, trials
-from components.registry.runs import track
-from components.registry.trials import best_trials
+from components.registry.store.tracking_store import tracking_store
+from components.registry.tracking import trials
+from components.registry.tracking.runs import track
+from components.registry.tracking.trials import best_trials
 
 METRIC = "validation_recall@10"  # a name that MLflow does not take
 
@@ -88,8 +89,8 @@ def test_the_best_trials_of_a_task_are_read_back_in_order(root: Path) -> None:
     assert len({trial.search for trial in best}) == 2
     assert best[0].search == best[2].search
     # and of an experiment that was deleted none
-    opened = store.client(root)
-    opened.delete_experiment(store.experiment(opened, root, "default"))
+    opened = tracking_store.client(root)
+    opened.delete_experiment(tracking_store.experiment(opened, root, "default"))
     assert found(root) == []
     assert opened.get_experiment_by_name("default").lifecycle_stage == "deleted"
 
@@ -103,7 +104,7 @@ def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(store, "LOCK_SECONDS", 0.1)
+        patch.setattr(tracking_store, "LOCK_SECONDS", 0.1)
         holder = sqlite3.connect(root / "mlflow" / "mlflow.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(EnvironmentFault, match="locked"):

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from components.core.errors import InputError
-from components.registry import validate
-from components.registry.cases import Cases
-from components.registry.gates import Gate, as_rows
-from components.registry.log import Release, records, write
-from components.registry.reader import Shelf
-from components.registry.retrains import retrains
-from components.registry.verdicts import from_tag
+from components.registry import validation
+from components.registry.versions.model_versions.test_cases import Cases
+from components.registry.release.promotion.gates import Gate, as_rows
+from components.registry.release.promotion.release_log import Release, records, write
+from components.registry.versions.model_versions.reader import Shelf
+from components.registry.release.promotion.retrain_log import retrains
+from components.registry.release.promotion.gate_results import from_tag
 
 DIGEST = "0123456789ab" + "c" * 52
 GOOD = "/p/mlflow/artifacts/1/artifacts/bundles/0123456789ab"
@@ -32,9 +32,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", [*HOSTILE, None, 7, DIGEST.upper(), DIGEST[:12], f"{DIGEST}\n"])
 def test_only_a_whole_digest_is_one(value: object) -> None:
-    assert validate.sha256_digest(DIGEST, "x") == DIGEST
+    assert validation.sha256_digest(DIGEST, "x") == DIGEST
     with pytest.raises(InputError, match="not a SHA-256") as error:
-        validate.sha256_digest(value, "version 2, tag bundle_sha256")
+        validation.sha256_digest(value, "version 2, tag bundle_sha256")
     assert error.value.what.isascii() and error.value.what.isprintable()
     assert len(error.value.what) < 120
 
@@ -44,13 +44,13 @@ def test_only_a_whole_digest_is_one(value: object) -> None:
     [GOOD, f"s3://bucket{GOOD}", f"mlflow-artifacts:{GOOD}", "/家 %/bundles/0123456789ab"],
 )
 def test_a_source_that_registering_makes_passes_as_it_is(source: str) -> None:
-    assert validate.bundle_source(source, DIGEST, "version 2") == source
+    assert validation.bundle_source(source, DIGEST, "version 2") == source
 
 
 def test_a_folder_by_its_uri_is_that_folder() -> None:
-    assert validate.bundle_source(f"file://{GOOD}", DIGEST, "version 2") == GOOD
+    assert validation.bundle_source(f"file://{GOOD}", DIGEST, "version 2") == GOOD
     spaced = GOOD.replace("mlflow", "ml%20flow")
-    assert "ml flow" in validate.bundle_source(f"file://{spaced}", DIGEST, "version 2")
+    assert "ml flow" in validation.bundle_source(f"file://{spaced}", DIGEST, "version 2")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_folder_by_its_uri_is_that_folder() -> None:
 )
 def test_any_other_source_is_refused(source: object) -> None:
     with pytest.raises(InputError, match="has the source") as error:
-        validate.bundle_source(source, DIGEST, "version 2")
+        validation.bundle_source(source, DIGEST, "version 2")
     assert error.value.what.isascii() and len(error.value.what) < 200
 
 
@@ -96,20 +96,20 @@ def test_any_other_source_is_refused(source: object) -> None:
 )
 def test_json_that_is_none_or_of_another_kind_is_refused(text: object) -> None:
     with pytest.raises(InputError, match="which is not a list in JSON"):
-        validate.json_value(text, list, "version 2, tag x")
+        validation.json_value(text, list, "version 2, tag x")
 
 
 def test_json_of_the_right_kind_passes() -> None:
-    assert validate.json_value('[1, {"a": ["好"]}]', list, "x") == [1, {"a": ["好"]}]
-    assert validate.json_value("{}", dict, "x") == {}
-    assert validate.examples('[{"text": "好"}]', "x") == [{"text": "好"}]
+    assert validation.json_value('[1, {"a": ["好"]}]', list, "x") == [1, {"a": ["好"]}]
+    assert validation.json_value("{}", dict, "x") == {}
+    assert validation.examples('[{"text": "好"}]', "x") == [{"text": "好"}]
     with pytest.raises(InputError, match="list of objects"):
-        validate.examples('["好"]', "x")
+        validation.examples('["好"]', "x")
 
 
 def test_a_text_is_made_storable() -> None:
     assert (
-        validate.storable("好 a\0b\ud800" + "x" * 2000)
+        validation.storable("好 a\0b\ud800" + "x" * 2000)
         == "好 a\N{REPLACEMENT CHARACTER}b?" + "x" * 994
     )
 

@@ -7,9 +7,9 @@ import pytest
 
 from components.core.bundles import read_bundle
 from components.core.errors import InputError
-from components.registry import store
-from components.registry.release import release
-from components.registry.versions import champion, fetch, register
+from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion.promotion import release
+from components.registry.versions.model_versions.model_versions import champion, fetch, register
 
 
 def test_a_bundle_is_registered_once_however_often_the_stage_runs(root: Path, bundle: Path) -> None:
@@ -21,16 +21,16 @@ def test_a_bundle_is_registered_once_however_often_the_stage_runs(root: Path, bu
         "git_commit": "b",
         "bundle_sha256": first.tags["bundle_sha256"],
     }
-    assert len(store.client(root).search_model_versions("name = 'default'")) == 1
-    assert store.client(root).get_model_version("default", "1").description == "a card"
+    assert len(tracking_store.client(root).search_model_versions("name = 'default'")) == 1
+    assert tracking_store.client(root).get_model_version("default", "1").description == "a card"
 
 
 def test_another_bundle_is_another_version_and_takes_over_as_challenger(
     root: Path, bundle: Path, other_bundle: Path
 ) -> None:
     run = (
-        store.client(root)
-        .create_run(store.experiment(store.client(root), root, "default"))
+        tracking_store.client(root)
+        .create_run(tracking_store.experiment(tracking_store.client(root), root, "default"))
         .info.run_id
     )
     first, second = (

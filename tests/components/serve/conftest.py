@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from stub import MODEL, Stub, Stuck
 
-from components.serve.app import build_app
-from components.serve.params import ServeParams
-from components.serve.wire import ModelInfo
+from components.serving.http.app import build_app
+from components.serving.params import ServeParams
+from components.serving.http.messages import ModelInfo
 
 
 @pytest.fixture

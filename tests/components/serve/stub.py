@@ -9,10 +9,10 @@ from typing import Any
 from scene import STUCK
 
 from components.core.bundles import Card
-from components.engine.predict import Prepared
+from components.inference.predictor import Prepared
 from components.fields.base import Reject
-from components.serve.wire import ModelInfo
-from components.tasks.classification.judge import Answer
+from components.serving.http.messages import ModelInfo
+from components.tasks.classification.evaluator import Answer
 
 HASH = "ab" * 32
 CARD = Card(

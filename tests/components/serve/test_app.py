@@ -15,12 +15,12 @@ from fastapi.testclient import TestClient
 from mill import IMAGE, pictures, png
 from scene import STUCK, wait_for
 
-from components.engine.predict import Prepared
-from components.monitor.profile import profile_of
-from components.serve.app import build_app
-from components.serve.keys import Key, Keyring
-from components.serve.params import ServeParams
-from components.serve.routes import _filled
+from components.inference.predictor import Prepared
+from components.monitoring.profile import profile_of
+from components.serving.http.app import build_app
+from components.serving.http.api_keys import Key, Keyring
+from components.serving.params import ServeParams
+from components.serving.http.routes import _filled
 from components.tasks import base
 
 HASH = "ab" * 32

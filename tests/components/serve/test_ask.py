@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from components.serve import ask as module
-from components.serve.ask import ask, healthy
+from components.serving.http import client as module
+from components.serving.http.client import ask, healthy
 
 GOOD = {"predictions": [{"label": "a"}], "model": {"name": "m", "version": "1", "data_hash": "h"}}
 

@@ -9,9 +9,9 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.engine.predict import Prepared
-from components.serve.batcher import Batcher, settle, window
-from components.serve.pace import Pace
+from components.inference.predictor import Prepared
+from components.serving.http.batching import Batcher, settle, window
+from components.serving.http.batch_size import Pace
 
 
 def double(rows):

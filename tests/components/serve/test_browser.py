@@ -16,10 +16,10 @@ from browser import CHROMIUM, Tab, tab
 from fastapi import FastAPI
 from stub import Stub
 
-from components.core import escapes
-from components.serve.app import build_app
-from components.serve.keys import Key, Keyring
-from components.tasks.classification.judge import Answer
+from components.core import escaping
+from components.serving.http.app import build_app
+from components.serving.http.api_keys import Key, Keyring
+from components.tasks.classification.evaluator import Answer
 from tests.hostile import HOSTILE, READABLE, raw_in
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -177,10 +177,10 @@ def test_what_nobody_sees_is_spelled_out_on_the_page(page, serve, model):
 
 
 def test_pages_spell_out_what_commands_do(page, serve, stub, model):
-    """The script of the pages and `components.core.escapes` agree on each text."""
+    """The script of the pages and `components.core.escaping` agree on each text."""
     page.open(f"{serve(build_app(stub(), model))}/docs", 390, "en-US")
     page.wait("document.querySelectorAll('section h2').length === 5")
     for name, text in (HOSTILE | READABLE).items():
         shown = page.see(f"visible({json.dumps(text[:2000])})")
-        expected = "\n".join(escapes.terminal(line) for line in text[:2000].split("\n"))
+        expected = "\n".join(escaping.terminal(line) for line in text[:2000].split("\n"))
         assert shown == expected, name

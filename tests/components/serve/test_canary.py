@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import random
 
-from components.serve.canary import CanaryParams, Tally, bucket, milliseconds, total, worse
+from components.serving.rollout.canary import (
+    CanaryParams,
+    Tally,
+    bucket,
+    milliseconds,
+    total,
+    worse,
+)
 
 PARAMS = CanaryParams()
 

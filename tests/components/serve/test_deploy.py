@@ -19,11 +19,11 @@ import pytest
 
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault, InputError
-from components.serve.ask import ask, healthy
-from components.serve.deploy import deploy, remove
-from components.serve.keys import KEY_VARIABLE, Key, Keyring
-from components.serve.params import ServeParams
-from components.serve.wire import ModelInfo
+from components.serving.http.client import ask, healthy
+from components.serving.replicas.deploy import deploy, remove
+from components.serving.http.api_keys import KEY_VARIABLE, Key, Keyring
+from components.serving.params import ServeParams
+from components.serving.http.messages import ModelInfo
 
 ROOT = Path(__file__).parents[3]
 CLASSES = ["差评", "好评"]
@@ -33,7 +33,7 @@ HASH = "ab" * 32
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The classical baseline, fitted on a handful of reviews."""
-    from components.engine.save import save_numpy
+    from components.training.bundle_writer import save_numpy
     from components.tasks.base import baselines, schema
 
     texts = {
@@ -79,7 +79,7 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv(
-            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "components.serve.middlewares.middlewares"
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "components.serving.replicas.ray_middlewares.middlewares"
         )
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv(KEY_VARIABLE, raising=False)

@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from components.core.bundles import Card, write_bundle
-from components.registry.gates import Gate
-from components.serve.card import page
+from components.registry.release.promotion.gates import Gate
+from components.stages.serve.version_description import page
 from tests.hostile import HOSTILE, READABLE, raw_in
 
 TEXTS = HOSTILE | READABLE

@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 from stub import MODEL, Stub
 
-from components.serve.app import build_app
-from components.serve.escaped_logs import escape_logs
+from components.serving.http.app import build_app
+from components.serving.replicas.escaped_logs import escape_logs
 from tests.hostile import HOSTILE, READABLE, raw_in
 
 FORGED = "ERROR 2026-01-01 approved by root"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.serve.explain import explain, variants
-from components.serve.params import ServeParams
+from components.serving.http.explain import explain, variants
+from components.serving.params import ServeParams
 from components.tasks.base import Explains, judge
 
 RULES = judge("text_classification")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.versions import Version
-from components.serve.canary import CanaryParams, Tally
-from components.serve.follow import Backoff, Follower
-from components.serve.plan import Edition, Plan, Report
-from components.serve.wire import ModelInfo
+from components.registry.versions.model_versions.model_versions import Version
+from components.serving.rollout.canary import CanaryParams, Tally
+from components.serving.rollout.controller import Backoff, Follower
+from components.serving.rollout.plan import Edition, Plan, Report
+from components.serving.http.messages import ModelInfo
 
 PARAMS = CanaryParams(share=0.25, requests=100, minutes=10, watch_minutes=1)
 

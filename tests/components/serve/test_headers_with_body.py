@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from components.serve.middlewares import HeadersWithBody
+from components.serving.replicas.ray_middlewares import HeadersWithBody
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": []}

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from raw_asgi import send_raw
 from scene import metric
 
-from components.serve.hosts import AllowedHosts
-from components.serve.params import ServeParams
+from components.serving.http.hosts import AllowedHosts
+from components.serving.params import ServeParams
 
 PATHS = ("/", "/docs", "/healthz", "/readyz", "/openapi.json", "/metrics", "/v1/model", "/none")
 OWN = ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:8000", "[::1]", "[::1]:8000"]

@@ -19,10 +19,10 @@ import pytest
 import uvicorn
 from scene import STUCK, metric, wait_for
 
-from components.serve.app import build_app
-from components.serve.guard import Bucket
-from components.serve.keys import Key, Keyring
-from components.serve.params import ServeParams
+from components.serving.http.app import build_app
+from components.serving.http.auth import Bucket
+from components.serving.http.api_keys import Key, Keyring
+from components.serving.params import ServeParams
 
 JSON = {"content-type": "application/json"}
 
@@ -225,7 +225,7 @@ SERVICE = """
 import sys, time, uvicorn
 sys.path[:0] = sys.argv[1:]
 from stub import MODEL, Stub
-from components.serve.app import build_app
+from components.serving.http.app import build_app
 class Slow(Stub):
     def score(self, rows):
         print("scoring", flush=True)
@@ -261,8 +261,8 @@ def test_sigterm_answers_what_is_in_flight_and_ends_well(tmp_path):
 
 def test_nothing_that_a_request_names_is_opened(client, bars, tmp_path):
     from components.core.bundles import Card
-    from components.engine.data import load_encoder
-    from components.engine.predict import Predictor
+    from components.training.batches import load_encoder
+    from components.inference.predictor import Predictor
 
     encoder = load_encoder(bars.root / "tokens", bars.task)
     card = Card(bars.task, "numpy", "stub", {}, encoder.classes, 7, "", "", ["train"])

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from scene import metric
 
-from components.monitor.log import read_log
-from components.monitor.params import MonitorParams
-from components.serve import ids, monitored
-from components.serve.keys import Key, Keyring
-from components.serve.monitored import LATEST, Monitored, Monitoring
+from components.monitoring.request_log import read_log
+from components.monitoring.params import MonitorParams
+from components.serving.http import request_ids, monitoring_routes
+from components.serving.http.api_keys import Key, Keyring
+from components.serving.http.monitoring_routes import LATEST, Monitored, Monitoring
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_an_item_that_was_not_in_the_request_is_unknown(client, watch):
 def test_an_answer_has_one_label_and_no_more_wait_than_may(client, watch):
     asked = client(monitored=watch(feedback_rows=2))
     ids = [asked.post("/v1/predict", json={"text": "很好"}).json()["id"] for _ in range(3)]
-    assert [label(asked, id_, "好评").status_code for id_ in (ids[0], ids[0], ids[1], ids[2])] == [
+    assert [label(asked, id_, "好评").status_code for id_ in (request_ids[0], request_ids[0], request_ids[1], request_ids[2])] == [
         202,
         409,
         202,
@@ -168,13 +168,13 @@ def test_a_label_for_what_another_replica_has_not_logged_yet_is_asked_to_come_ag
 ):
     one, other = (client(monitored=watch(name), replica=name) for name in ("one", "other"))
     monkeypatch.setattr(
-        "components.monitor.log.RequestLog.flush", lambda self: None
+        "components.monitoring.request_log.RequestLog.flush", lambda self: None
     )  # nothing is logged
     id_ = one.post("/v1/predict", json={"text": "很好"}).json()["id"]
     early = label(other, id_)
     assert (early.status_code, early.headers["Retry-After"]) == (503, "2")
     assert label(one, id_).status_code == 404, "who gave the answer knows that it is not in the log"
-    monkeypatch.setattr(ids, "_LATELY_S", 0.0)
+    monkeypatch.setattr(request_ids, "_LATELY_S", 0.0)
     assert label(other, id_).status_code == 404, "it has had its time"
 
 
@@ -223,4 +223,4 @@ def test_the_latest_look_is_on_the_gauges_and_in_json(client, watch, tmp_path):
 def test_a_service_that_is_not_watched_has_no_such_paths(client):
     asked = client()
     assert [asked.get(path).status_code for path in ("/monitor", "/v1/monitor")] == [404, 404]
-    assert monitored.LATEST not in asked.get("/metrics").text
+    assert monitoring_routes.LATEST not in asked.get("/metrics").text

@@ -18,11 +18,11 @@ from mill import Mill, sentences
 
 from components.core.bundles import Card
 from components.core.tables import read_table
-from components.engine.predict import Predictor
-from components.monitor.params import MonitorParams
-from components.serve.app import build_app
-from components.serve.monitored import Monitored, Monitoring
-from components.serve.params import ServeParams
+from components.inference.predictor import Predictor
+from components.monitoring.params import MonitorParams
+from components.serving.http.app import build_app
+from components.serving.http.monitoring_routes import Monitored, Monitoring
+from components.serving.params import ServeParams
 from components.tasks import base
 
 # A folder, for a person who wants to look.

@@ -12,10 +12,10 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from stub import MODEL, Stub
 
-from components.engine.predict import Prepared
-from components.serve.app import build_app
-from components.serve.keys import Key, Keyring
-from components.serve.params import ServeParams
+from components.inference.predictor import Prepared
+from components.serving.http.app import build_app
+from components.serving.http.api_keys import Key, Keyring
+from components.serving.params import ServeParams
 
 FEW = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from components.serve.pages import page
+from components.serving.http.pages import page
 from components.tasks.base import tasks
 
 

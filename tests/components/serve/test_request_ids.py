@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from raw_asgi import Headers, send_raw
 
-from components.serve.middlewares import HeadersWithBody, SingleRequestId, middlewares
-from pipelines import supervise
+from components.serving.replicas.ray_middlewares import (
+    HeadersWithBody,
+    SingleRequestId,
+    middlewares,
+)
+from components.orchestration.cluster import supervisor
 
 JSON = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 HOSTILE = [b"", b"a" * 100_000, b"\xff\xfe", b"../../x", b"a\r\nSet-Cookie: x=1", b"<script>"]
@@ -49,7 +53,7 @@ def test_answers_of_serve_itself_have_one_too() -> None:
 def test_ray_serve_finds_it_by_the_name_in_the_environment_of_clusters(tmp_path: Any) -> None:
     from ray.serve._private.utils import call_function_from_import_path
 
-    named = supervise.environment(tmp_path / "token")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    named = supervisor.environment(tmp_path / "token")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     assert [each.cls for each in call_function_from_import_path(named)] == [
         HeadersWithBody,
         SingleRequestId,

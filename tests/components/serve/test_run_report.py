@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.registry.gates import Gate, as_rows
-from components.registry.log import Release
-from components.serve.run_report import with_gates
+from components.registry.release.promotion.gates import Gate, as_rows
+from components.registry.release.promotion.release_log import Release
+from components.stages.serve.run_report import with_gates
 
 PAGE = "<main><!-- gates --><p>later</p><!-- end of gates --><p>the rest</p></main>"
 

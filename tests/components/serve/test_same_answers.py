@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mill import TINY, Mill
 
-from components.engine.predict import Predictor, load, onnx_scorer, torch_scorer
-from components.serve.batcher import Batcher
+from components.inference.predictor import Predictor, load, onnx_scorer, torch_scorer
+from components.serving.http.batching import Batcher
 from components.tasks import base
 
 KINDS = ["classical", "textcnn", "ngrams", "counted", "transformer", "recurrent", "onnx", "int8"]
@@ -24,7 +24,7 @@ def drawn(reviews: Mill, card, name: str) -> Predictor:
     """A network with weights as they are drawn."""
     import torch
 
-    from components.engine.data import load_encoder
+    from components.training.batches import load_encoder
 
     encoder, architecture = (
         load_encoder(reviews.root / "tokens", reviews.task),
@@ -49,9 +49,9 @@ def exported(reviews: Mill, network: Path) -> bytes:
     """The fitted TextCNN as ONNX."""
     import numpy as np
 
-    from components.compress.quantize import export
-    from components.engine.data import Rows, load_encoder
-    from components.engine.predict import load_module
+    from components.stages.compress.quantize import export
+    from components.training.batches import Rows, load_encoder
+    from components.inference.predictor import load_module
 
     rows = Rows(
         reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task)
@@ -65,9 +65,9 @@ def exported(reviews: Mill, network: Path) -> bytes:
 
 def predictor(kind: str, reviews: Mill, card, network: Path, exported: bytes) -> Predictor:
     """One of each kind."""
-    from components.compress.quantize import int8
+    from components.stages.compress.quantize import int8
     from components.core.tables import read_table
-    from components.engine.data import Rows, load_encoder
+    from components.training.batches import Rows, load_encoder
 
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     if kind == "classical":

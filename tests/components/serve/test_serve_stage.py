@@ -13,25 +13,25 @@ import pyarrow as pa
 import pytest
 from mill import Mill, sentences
 
-from components.clean.frozen import freeze
+from components.stages.clean.frozen_split import freeze
 from components.core.bundles import CARD, Card, add_to_profile
 from components.core.errors import InputError
 from components.core.files import to_json
 from components.core.job import Job
 from components.core.tables import read_table, write_table
-from components.engine.abstention import KEY, abstention_table
-from components.engine.save import save_numpy
-from components.evaluate.candidates import assess
-from components.evaluate.params import EvaluateParams
-from components.evaluate.stage import _answers
-from components.registry import store
-from components.registry.gates import GateParams
+from components.inference.abstention import KEY, abstention_table
+from components.training.bundle_writer import save_numpy
+from components.stages.evaluate.candidates import assess
+from components.stages.evaluate.params import EvaluateParams
+from components.stages.evaluate.stage import _answers
+from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion.gates import GateParams
 from components.registry.params import RegistryParams
-from components.registry.reader import Shelf, look
-from components.registry.release import history
-from components.registry.versions import cases_of
-from components.serve import stage
-from components.serve.params import ServeParams
+from components.registry.versions.model_versions.reader import Shelf, look
+from components.registry.release.promotion.promotion import history
+from components.registry.versions.model_versions.model_versions import cases_of
+from components.stages.serve import stage
+from components.serving.params import ServeParams
 from components.tasks import base
 
 TAGS = {
@@ -87,7 +87,7 @@ def baseline(mill: Mill, folder: Path, rows: pa.Table) -> Path:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
-    store.client(root)
+    tracking_store.client(root)
     (root / "params.yaml").write_text("seed: 7\nregistry: {mode: auto}\n", encoding="utf-8")
     return root
 
@@ -205,7 +205,7 @@ def test_a_version_carries_its_card(
         "d" * 64,
         "p" * 64,
     )
-    page = store.client(root).get_model_version("default", "1").description
+    page = tracking_store.client(root).get_model_version("default", "1").description
     assert (
         "| leak | passed | 0 | 0 |" in page.replace("&nbsp;", "")
         and "with changes that were not committed" in page
@@ -243,7 +243,7 @@ def test_a_champion_of_another_test_split_is_measured_again_on_this_one(
 ) -> None:
     # given a champion that was measured on another split
     stage.run(job_of(root, reviews, candidates["poor"]))
-    store.client(root).set_model_version_tag("default", "1", "test_hash", "0" * 64)
+    tracking_store.client(root).set_model_version_tag("default", "1", "test_hash", "0" * 64)
     # when another winner comes
     job = job_of(root, reviews, candidates["good"])
     stage.run(job)
@@ -328,7 +328,7 @@ def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(
         and "gristmill review show 1" in said(job)
     )
     for key, value in {"review.by": "王", "review.note": "好", "review": "approve"}.items():
-        store.client(root).set_model_version_tag("default", "1", key, value)
+        tracking_store.client(root).set_model_version_tag("default", "1", key, value)
     stage.run(replace(job, tags={**job.tags, "git_commit": "e" * 40}))
     assert [(each.decision, each.who) for each in history(root, "default")] == [
         ("waiting", "gristmill serve stage"),

@@ -11,10 +11,10 @@ import httpx
 from fastapi import FastAPI, Request, Response
 
 from components.core.errors import InputError
-from components.serve.board import Board
-from components.serve.plan import Edition, Plan
-from components.serve.swap import Swap
-from components.serve.wire import ModelInfo
+from components.serving.rollout.plan_files import Board
+from components.serving.rollout.plan import Edition, Plan
+from components.serving.rollout.version_router import Swap
+from components.serving.http.messages import ModelInfo
 
 
 def edition(number: int) -> Edition:

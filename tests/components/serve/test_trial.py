@@ -11,14 +11,14 @@ import pytest
 from mill import Mill, sentences
 
 from components.core.errors import InputError
-from components.engine import predict
-from components.engine.predict import Predictor, load
-from components.serve.agreement import tolerance
-from components.serve.plan import Edition
-from components.serve.trial import examined
-from components.serve.wire import ModelInfo
-from components.tasks.classification.judge import Answer
-from components.tasks.text_classification.judge import JUDGE
+from components.inference import predictor
+from components.inference.predictor import Predictor, load
+from components.serving.rollout.agreement import tolerance
+from components.serving.rollout.plan import Edition
+from components.serving.rollout.preflight import examined
+from components.serving.http.messages import ModelInfo
+from components.tasks.classification.evaluator import Answer
+from components.tasks.text_classification.evaluator import JUDGE
 
 WIDE = {"width": 64, "layers": 4, "heads": 4, "feedforward": 128, "dropout": 0.1}
 
@@ -28,11 +28,11 @@ def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Transformer in int8, its weights as they are drawn."""
     import torch
 
-    from components.compress.quantize import export, int8
-    from components.engine.data import Rows, load_encoder
-    from components.engine.params import FitParams
-    from components.engine.save import save_onnx
-    from components.engine.spec import FitSpec
+    from components.stages.compress.quantize import export, int8
+    from components.training.batches import Rows, load_encoder
+    from components.training.params import FitParams
+    from components.training.bundle_writer import save_onnx
+    from components.training.fit_config import FitSpec
     from components.tasks import base
 
     folder, tokens = tmp_path_factory.mktemp("quantized"), reviews.root / "tokens"
@@ -95,7 +95,7 @@ def _reordered(model: Predictor, graph: bytes) -> Predictor:
 def test_rounding_to_whole_numbers_refuses_nobody(
     quantized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = _reordered(load(quantized), (quantized / predict.GRAPH).read_bytes())
+    model = _reordered(load(quantized), (quantized / predictor.GRAPH).read_bytes())
     texts = [row["text"] for row in sentences(60, 9)]
     queries = [model.judge.Query(text=text) for text in texts]
     gaps = [
@@ -103,7 +103,7 @@ def test_rounding_to_whole_numbers_refuses_nobody(
         for query, answer in zip(queries, model.predict(queries), strict=True)
     ]
     assert max(gaps) > 1e-4, "beyond what is allowed to those that do not round"
-    monkeypatch.setattr(predict, "load", lambda _: model)
+    monkeypatch.setattr(predictor, "load", lambda _: model)
     assert examined(edition(quantized, texts[:6])) > 0
     assert examined(edition(quantized, [texts[int(np.argmax(gaps))], *texts[:5]])) > 0
 
@@ -130,7 +130,7 @@ def _mixed(model: Predictor) -> Predictor:
 def test_padding_that_is_read_and_rows_that_are_mixed_are_refused(
     fault: Callable[[Predictor], Predictor], quantized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "load", lambda folder: fault(load(folder)))
+    monkeypatch.setattr(predictor, "load", lambda folder: fault(load(folder)))
     with pytest.raises(InputError, match="when others are asked with it"):
         examined(
             edition(

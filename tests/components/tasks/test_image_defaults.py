@@ -79,7 +79,7 @@ def test_few_rows_are_not_searched_or_compressed() -> None:
 
 
 def test_the_settings_are_valid_params() -> None:
-    from pipelines.params import section_model
+    from components.orchestration.pipeline_params import section_model
 
     tree: dict[str, Any] = {}
     for path, value in chosen(rows(30, 28, 28), total=9_000).items():

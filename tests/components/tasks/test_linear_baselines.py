@@ -24,7 +24,7 @@ from components.tasks.classification import baselines as classification
 from components.tasks.classification.baselines import STRENGTHS, fit_linear, linear_arrays
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
-from pipelines.params import section_model
+from components.orchestration.pipeline_params import section_model
 
 BASELINE = base.baselines(TEXT).baselines["classical"]
 

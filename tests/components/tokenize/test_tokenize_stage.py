@@ -16,7 +16,7 @@ from mill import IMAGE, Mill, pictures, sentences
 
 from components.core.files import sha256
 from components.core.tables import MANIFEST, read_table
-from components.engine.data import Rows, load_encoder
+from components.training.batches import Rows, load_encoder
 from components.fields.base import Reject
 from components.fields.image import decode
 from components.fields.text import Text

@@ -11,8 +11,8 @@ import torch
 from mill import TINY, Mill, sentences
 from safetensors.torch import load_file
 
-from components.engine.loop import fit
-from components.train import stage as train
+from components.training.loop import fit
+from components.stages.train import stage as train
 
 
 def line(root: Path, epochs: int, spare: int) -> Mill:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from components.core.files import to_json
-from components.tune.account import account, rungs
-from components.tune.params import TuneParams
-from components.tune.study import Outcome, Trial, Watched
+from components.stages.tune.search_report import account, rungs
+from components.stages.tune.params import TuneParams
+from components.stages.tune.study import Outcome, Trial, Watched
 
 
 def trial(number: int, epochs: int, outcome: Outcome) -> Trial:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from components.core.job import Job
 from components.core.skipped import NOTE
-from components.evaluate.candidates import find
-from components.tune import stage
-from components.tune.params import TuneParams
+from components.stages.evaluate.candidates import find
+from components.stages.tune import stage
+from components.stages.tune.params import TuneParams
 
 SPACE = {"learning_rate": {"uniform": [1e-4, 1e-2]}}
 
@@ -87,8 +87,8 @@ def test_it_imports_neither_torch_nor_ray_tune(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from components.core.job import Job
-from components.tune import stage
-from components.tune.params import TuneParams
+from components.stages.tune import stage
+from components.stages.tune.params import TuneParams
 root = Path(sys.argv[1])
 params = TuneParams.model_validate({{"trials": 0, "space": {SPACE}}})
 outputs = {{name: root / name for name in ("tuned", "trials", "search", "report")}}

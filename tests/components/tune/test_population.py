@@ -14,16 +14,16 @@ from mill import TEXT, Mill
 from pydantic import ValidationError
 
 from components.core.job import Job
-from components.engine.loop import fit
-from components.engine.params import FitParams
-from components.engine.spec import FitSpec
-from components.tune.account import account
-from components.tune.params import TuneParams
-from components.tune.population import Population, inherit
-from components.tune.search import search
-from components.tune.searchers import asker, draw
-from components.tune.study import Study, Trial, Watched
-from pipelines.params import section_model
+from components.training.loop import fit
+from components.training.params import FitParams
+from components.training.fit_config import FitSpec
+from components.stages.tune.search_report import account
+from components.stages.tune.params import TuneParams
+from components.stages.tune.population import Population, inherit
+from components.stages.tune.search import search
+from components.stages.tune.searchers import asker, draw
+from components.stages.tune.study import Study, Trial, Watched
+from components.orchestration.pipeline_params import section_model
 
 Report = Callable[[Mapping[str, float]], None]
 WATCHED = Watched("validation_f", "max")

@@ -12,12 +12,12 @@ import pytest
 from mill import TEXT, Mill
 
 from components.core.job import Job
-from components.engine import memory
-from components.engine.spec import FitSpec
-from components.tune.params import TuneParams
-from components.tune.search import _fit, search
-from components.tune.searchers import asker
-from components.tune.study import Study, Watched
+from components.training import micro_batches
+from components.training.fit_config import FitSpec
+from components.stages.tune.params import TuneParams
+from components.stages.tune.search import _fit, search
+from components.stages.tune.searchers import asker
+from components.stages.tune.study import Study, Watched
 
 WATCHED = Watched("validation_macro_f1", "max")
 
@@ -88,10 +88,10 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
 
     def work(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
         def tell(row: Mapping[str, float]) -> None:
-            from components.tune import ranks
+            from components.stages.tune import multi_worker_trial
 
             with log.open("a") as stream:
-                stream.write(f"{spec.state.name} {os.getpid()} {len(ranks._peers)}\n")
+                stream.write(f"{spec.state.name} {os.getpid()} {len(multi_worker_trial._peers)}\n")
             if not died.exists():
                 died.touch()
                 for child in psutil.Process(os.getpid()).parent().children():  # type: ignore[union-attr]
@@ -99,10 +99,10 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
                         child.kill()
             report(row)
 
-        real = memory.Parts.run
+        real = micro_batches.Parts.run
 
         def cramped(
-            parts: memory.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]
+            parts: micro_batches.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]
         ) -> float:
             def limited(given: Any) -> float:
                 import torch
@@ -120,11 +120,11 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
         if (
             spec.knobs.learning_rate == 0.005
         ):  # and another one whose first worker has room for 60 tokens
-            memory.Parts.run = cramped  # type: ignore[assignment]
+            micro_batches.Parts.run = cramped  # type: ignore[assignment]
         try:
             _fit(spec, tell)
         finally:
-            memory.Parts.run = real  # type: ignore[method-assign]
+            micro_batches.Parts.run = real  # type: ignore[method-assign]
 
     # when the search runs
     study = run(reviews, tmp_path, work)
@@ -145,7 +145,7 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
         and parts[0][1] > 400 >= parts[-1][1]
         and parts[0][0] != parts[-1][0]
     )
-    from components.engine.loop import fit
+    from components.training.loop import fit
 
     alone = fit(reviews.spec(tmp_path / "alone", workers=1, epochs=2, learning_rate=0.01))
     assert [row["train_loss"] for row in study.trials[0].rows] == pytest.approx(

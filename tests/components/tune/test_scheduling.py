@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.tune.params import TuneParams
-from components.tune.room import at_once
-from components.tune.schedulers import forecast, make_scheduler
-from components.tune.study import Watched
+from components.stages.tune.params import TuneParams
+from components.stages.tune.concurrency import at_once
+from components.stages.tune.schedulers import forecast, make_scheduler
+from components.stages.tune.study import Watched
 
 SPACE = {"learning_rate": {"uniform": [0.1, 0.2]}}
 

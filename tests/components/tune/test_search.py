@@ -14,13 +14,13 @@ from mill import TEXT
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job
-from components.engine.params import FitParams
-from components.engine.spec import FitSpec
-from components.tune.params import TuneParams
-from components.tune.search import search
-from components.tune.searchers import asker
-from components.tune.study import Study, Watched
-from pipelines.params import section_model
+from components.training.params import FitParams
+from components.training.fit_config import FitSpec
+from components.stages.tune.params import TuneParams
+from components.stages.tune.search import search
+from components.stages.tune.searchers import asker
+from components.stages.tune.study import Study, Watched
+from components.orchestration.pipeline_params import section_model
 
 Report = Callable[[Mapping[str, float]], None]
 WATCHED = Watched("validation_f", "max")

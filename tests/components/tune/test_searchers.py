@@ -9,10 +9,10 @@ import pytest
 from mill import TEXT
 from pydantic import BaseModel, ValidationError
 
-from components.tune.params import TuneParams
-from components.tune.searchers import asker, combinations
-from components.tune.study import Trial, Watched
-from pipelines.params import section_model
+from components.stages.tune.params import TuneParams
+from components.stages.tune.searchers import asker, combinations
+from components.stages.tune.study import Trial, Watched
+from components.orchestration.pipeline_params import section_model
 
 TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
 WATCHED = Watched("validation_f", "max")

@@ -11,10 +11,10 @@ from mill import TEXT
 from pydantic import BaseModel, ValidationError
 
 from components.core.errors import ParamsError
-from components.tune.params import TuneParams
-from components.tune.searchers import draw
-from components.tune.space import check_space, settled
-from pipelines.params import section_model
+from components.stages.tune.params import TuneParams
+from components.stages.tune.searchers import draw
+from components.stages.tune.search_space import check_space, settled
+from components.orchestration.pipeline_params import section_model
 
 TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
 SPACE: dict[str, Any] = {

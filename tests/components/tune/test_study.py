@@ -11,10 +11,10 @@ from mill import TEXT
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job
-from components.tune.params import TuneParams
-from components.tune.stage import ended, table, winner
-from components.tune.study import Study, Trial, Watched
-from pipelines.params import section_model
+from components.stages.tune.params import TuneParams
+from components.stages.tune.stage import ended, table, winner
+from components.stages.tune.study import Study, Trial, Watched
+from components.orchestration.pipeline_params import section_model
 
 SPACE = {"learning_rate": {"loguniform": [1e-4, 1e-2]}}
 WATCHED = Watched("validation_f", "max")
@@ -142,7 +142,7 @@ def test_what_is_written_behind_is_there_at_the_end_and_a_full_disk_is_told(
         raise EnvironmentFault("cannot be written: no space", where="disk", remedy="free some")
 
     with pytest.raises(EnvironmentFault, match="no space"), before.behind():
-        monkeypatch.setattr("components.tune.study.write_atomic", full)
+        monkeypatch.setattr("components.stages.tune.study.write_atomic", full)
         before.add(2, {"epoch": 2.0, "validation_f": 0.3})
 
 

@@ -12,14 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job
-from components.registry.trials import Told
-from components.tune import warm
-from components.tune.params import TuneParams
-from components.tune.searchers import asker
-from components.tune.space import Values
-from components.tune.study import Study, Watched
-from components.tune.warm import before, first_tried, fitting
-from pipelines.params import section_model
+from components.registry.tracking.trials import Told
+from components.stages.tune import warm_start
+from components.stages.tune.params import TuneParams
+from components.stages.tune.searchers import asker
+from components.stages.tune.search_space import Values
+from components.stages.tune.study import Study, Watched
+from components.stages.tune.warm_start import before, first_tried, fitting
+from components.orchestration.pipeline_params import section_model
 
 WATCHED = Watched("validation_f", "max")
 TRAIN: BaseModel = section_model("train", TEXT).model_validate(
@@ -98,7 +98,7 @@ class Store:
         self.root, self.found, self.asked = root, list[Told](), 0
         (root / "tokens").mkdir()
         (root / "tokens" / "manifest.json").write_text("a")
-        monkeypatch.setattr(warm, "best_trials", self.best_trials)
+        monkeypatch.setattr(warm_start, "best_trials", self.best_trials)
 
     def best_trials(self, *_: Any) -> list[Told]:
         self.asked += 1
@@ -205,7 +205,7 @@ def test_without_anything_that_fits_a_search_begins_cold_and_says_so(
         "warm start: none of the 1 best configurations of an earlier search fits this space; the search begins cold"
         in cold()
     )
-    monkeypatch.setattr(warm, "best_trials", away)
+    monkeypatch.setattr(warm_start, "best_trials", away)
     assert (
         "warm start: the MLflow database cannot be used: database is locked; the search begins cold"
         in cold()

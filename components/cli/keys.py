@@ -1,0 +1,61 @@
+"""`gristmill keys`: who may ask the service beyond this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.orchestration.project import root
+from components.core.terminal import print_line, print_verbatim
+
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
+Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
+
+
+def keys_file(root: Path) -> Path:
+    """Where the keys lie: GRISTMILL_KEYS_FILE, or in the project, where git ignores them."""
+    from components.serving.http.api_keys import FILE_VARIABLE
+
+    return Path(os.environ.get(FILE_VARIABLE) or root / ".gristmill" / "keys.json").absolute()
+
+
+@keys_app.command()
+def add(name: Name) -> None:
+    """Make a key and show it, this once."""
+    from components.serving.http import api_keys
+
+    path = _file()
+    secret = api_keys.add(path, name)
+    print_line(
+        f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:",
+        err=True,
+    )
+    print_verbatim(secret)
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """Names and days of the keys."""
+    from components.serving.http import api_keys
+
+    found = api_keys.read(_file())
+    for key in found:
+        print_line(f"{key.created}  {key.name}")
+    if not found:
+        print_line("there are no keys: gristmill keys add NAME", err=True)
+
+
+@keys_app.command()
+def remove(name: Name) -> None:
+    """Forget a key: it opens nothing any more."""
+    from components.serving.http import api_keys
+
+    api_keys.remove(_file(), name)
+    print_line(f"removed {name}", err=True)
+
+
+def _file() -> Path:
+    return keys_file(root())

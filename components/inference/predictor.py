@@ -1,0 +1,383 @@
+"""A bundle that answers: the same answers in evaluate and in serve, whatever runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from components.core.bundles import CARD, Card, read_bundle, read_card
+from components.core.cards import MOST_BYTES, REMEDY, first_mistake
+from components.core.sandbox import MEMORY, limit_memory
+from components.core.errors import BundleError, GristmillError, ParamsError
+from components.core.escaping import brief, log_line
+from components.inference.abstention import threshold_of
+from components.fields.base import Reject
+from components.tasks import base
+from components.tasks.base import Arrays, Scorer
+
+WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
+
+Known = TypeVar("Known")
+# In what torch and ONNX Runtime say when an allocation fails.
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|bad allocation|allocate memory|Failed to allocate")
+Columns = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query as a ragged row, ready to be scored beside others."""
+
+    row: Mapping[str, Any]
+    cost: int  # elements of the row, which padding to the longest of a batch repeats; 1 where nothing is padded
+
+
+class Predictor:
+    """Queries in, answers out, in one step or in two: what is prepared one by one can be scored with others of its length.
+
+    Args:
+        card: of the bundle.
+        join: ragged columns to what the scorer takes.
+        scorer: arrays to outputs.
+        encode: raw input columns to ragged ones; None: `join` takes the raw columns, and pads nothing.
+        least_confidence: answers below it are marked as not sure; None: none is.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        join: Callable[[Columns], Arrays],
+        scorer: Scorer,
+        encode: Callable[[Columns], Columns] | None = None,
+        least_confidence: float | None = None,
+    ) -> None:
+        self.least_confidence = least_confidence
+        self.card, self._join, self._scorer, self._encode = card, join, scorer, encode
+        self.judge = base.judge(card.task)
+
+    def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
+        """One answer per query.
+
+        Raises:
+            Reject: a query's content is of no use (an empty text, bytes that are no picture).
+        """
+        return self.score(self.prepare(queries)) if queries else []
+
+    def prepare(self, queries: Sequence[Any]) -> list[Prepared]:
+        """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
+        raw = self.judge.columns(queries)
+        columns = raw
+        if self._encode:
+            with _panics_as_errors():
+                columns = self._encode(raw)
+        rows = [
+            {name: column[place] for name, column in columns.items()}
+            for place in range(len(queries))
+        ]
+        return [
+            Prepared(row, sum(len(value) for value in row.values()) if self._encode else 1)
+            for row in rows
+        ]
+
+    def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
+        """One answer per row; at least one row. Raises `Reject`."""
+        columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
+        answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
+        if len(answers) != len(rows):
+            what = f"gives {len(answers)} answers to {len(rows)} questions"
+            raise BundleError(what, remedy=REMEDY)
+        return (
+            [self._or_unsure(answer) for answer in answers]
+            if self.least_confidence is not None
+            else answers
+        )
+
+    def _or_unsure(self, answer: Any) -> Any:
+        """Return the answer, marked as not sure where it states too little."""
+        confidence = self.judge.confidence(answer)
+        # A confidence that is no number is not sure either.
+        sure = (
+            confidence is not None
+            and self.least_confidence is not None
+            and confidence >= self.least_confidence
+        )
+        return (
+            answer
+            if sure or not isinstance(self.judge, base.Abstains)
+            else self.judge.abstain(answer)
+        )
+
+    def warm(self, query: Any) -> None:
+        """Answer a query twice, so that the first client does not pay for lazy set-up."""
+        for _ in range(2):
+            self.predict([query])
+
+
+def load(folder: Path, abstain: float | None = None, registered: str | None = None) -> Predictor:
+    """Verify a bundle and make it answer.
+
+    Args:
+        folder: of the bundle.
+        abstain: the stated error (`serve.abstain`) above which answers are marked as not sure; None: none is.
+        registered: the SHA-256 of its card that the registry holds; None: nobody registered it.
+
+    Raises:
+        BundleError: it is not whole (see `components.core.bundles.read_bundle`), or no library
+            can read a file of it.
+        InputError: its card does not tell where to abstain.
+    """
+    card, files = read_bundle(folder, registered)
+    return predictor_of(card, files, folder, abstain)
+
+
+def predictor_of(
+    card: Card, files: Mapping[str, bytes], folder: Path, abstain: float | None = None
+) -> Predictor:
+    """Make a bundle answer that `read_bundle` has verified. See `load`."""
+    with _reading(folder):
+        predictor = _predictor(card, files, folder)
+    if abstain is not None:
+        predictor.least_confidence = threshold_of(
+            card.profile, abstain, f"serve.abstain: {abstain:g}"
+        )
+    return predictor
+
+
+def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
+    """Return a predictor that answers everything. Raises `BundleError`."""
+    _check_task(card, folder)
+    if card.runtime == "numpy":
+        return _baseline(card, files, folder)
+    architecture = _known(base.models(card.task).architectures, card, folder)
+    encoder = _encoder(card, files, folder)
+    if card.runtime == "onnx":
+        with _reading(folder / GRAPH):
+            scorer = onnx_scorer(files[GRAPH])
+    else:
+        scorer = torch_scorer(_module(card, files, folder))
+    join = encoder.pack if card.runtime == "torch" and architecture.packs else encoder.collate
+    return Predictor(card, join, _only_numbers(scorer, card, folder), encoder.rows)
+
+
+def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
+    from safetensors.numpy import load as load_arrays
+
+    baseline = _known(base.baselines(card.task).baselines, card, folder)
+    with _reading(folder / "encoder"):
+        featurise = baseline.featuriser(bundled_encoder_files(files))
+    with _reading(folder / ARRAYS):
+        arrays = load_arrays(files[ARRAYS])
+        for name, values in arrays.items():
+            _check_finite(name, bool(np.isfinite(values).all()), folder / ARRAYS)
+        scorer = baseline.scorer(arrays)
+    return Predictor(card, featurise, _only_numbers(scorer, card, folder))
+
+
+def load_module(folder: Path) -> Any:
+    """Return the network of a torch bundle, in evaluation mode. Raises `BundleError`."""
+    card, files = read_bundle(folder)
+    _check_task(card, folder)
+    return _module(card, files, folder)
+
+
+def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
+    import torch
+    from safetensors.torch import load as load_tensors
+
+    architecture = _known(base.models(card.task).architectures, card, folder)
+    encoder = _encoder(card, files, folder)
+    with _reading(folder / CARD):
+        module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
+    with _reading(folder / WEIGHTS):
+        tensors = load_tensors(files[WEIGHTS])
+        for name, values in tensors.items():
+            _check_finite(name, bool(torch.isfinite(values).all()), folder / WEIGHTS)
+        module.load_state_dict(tensors)
+    return module.eval().requires_grad_(False)
+
+
+def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
+    with _reading(folder / "encoder"):
+        encoder = base.encoding(card.task).load(bundled_encoder_files(files))
+        if list(encoder.classes) != list(card.classes):
+            raise BundleError(
+                "has other classes than the card", where=str(folder / "encoder"), remedy=REMEDY
+            )
+    return encoder
+
+
+def bundled_encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    prefix = "encoder/"
+    return {
+        name.removeprefix(prefix): content
+        for name, content in files.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_task(card: Card, folder: Path) -> None:
+    if card.task not in base.tasks():
+        raise BundleError(
+            f"is of task {card.task!r}, which is not one of {', '.join(base.tasks())}",
+            where=str(folder / CARD),
+            remedy=REMEDY,
+        )
+
+
+def _known(architectures: Mapping[str, Known], card: Card, folder: Path) -> Known:
+    if card.architecture not in architectures:
+        raise BundleError(
+            f"is of architecture {card.architecture!r}, which runtime {card.runtime} of "
+            f"{card.task} does not have",
+            where=str(folder / CARD),
+            remedy=REMEDY,
+        )
+    return architectures[card.architecture]
+
+
+def _check_finite(name: str, finite: bool, path: Path) -> None:
+    if not finite:
+        raise BundleError(
+            f"holds NaN or infinity in {log_line(name)[:100]!r}, so no answer would be a number",
+            where=str(path),
+            remedy=REMEDY,
+        )
+
+
+def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
+    """Return a scorer that refuses answers which are no numbers, or not one for each class."""
+
+    def score(graph: str, batch: Arrays) -> Arrays:
+        outputs = scorer(graph, batch)
+        logits = outputs["logits"]
+        what = ""
+        if logits.ndim != 2 or logits.shape[1] != len(card.classes):
+            what = f"answers with shape {logits.shape}, not with {len(card.classes)} classes a row"
+        elif np.isnan(logits).any() or np.isposinf(logits).any():
+            what = "answers with NaN or infinity: its weights are no use"
+        if what:
+            raise BundleError(what, where=str(folder), remedy=REMEDY)
+        return outputs
+
+    return score
+
+
+@contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Turn a panic of Rust, which is a `BaseException` and would end a server, into an error."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise BundleError(f"does not answer: {brief(error)}", remedy=REMEDY) from None
+
+
+@contextmanager
+def _reading(path: Path, failure: str = "cannot be read") -> Iterator[None]:
+    """Turn whatever a library raises of a file into a `BundleError` that names it.
+
+    The Rust of tokenizers panics with a `BaseException`.
+    """
+    try:
+        yield
+        return
+    except ParamsError as error:
+        what = log_line(error.what)
+    except (GristmillError, KeyboardInterrupt, SystemExit, MemoryError, Reject):
+        raise
+    except KeyError as error:
+        what = f"lacks {log_line(str(error))[:100]}"
+    except ValidationError as error:
+        what = f"{failure}: {first_mistake(error)}"
+    except BaseException as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError from None
+        what = f"{failure}: {brief(error)}"
+    raise BundleError(what, where=str(path), remedy=REMEDY)
+
+
+def first_answers(
+    folder: str, registered: str | None, abstain: float | None, queries: Sequence[str]
+) -> dict[str, Any]:
+    """Load a bundle and answer, for `components.core.sandbox.Confined`.
+
+    Args:
+        folder: of the bundle.
+        registered: the SHA-256 of its card that the registry holds.
+        abstain: see `load`.
+        queries: as JSON.
+
+    Returns:
+        {"answers", "title", "data_hash", "least_confidence"}; {"rejected": reason} of a query that
+        has no content of use.
+
+    Raises:
+        BundleError: see `load`; or it does not answer.
+    """
+    where = Path(folder)
+    allow_for(where, registered)
+    predictor = load(where, abstain, registered)
+    try:
+        with _reading(where, "does not answer"):
+            asked = [predictor.judge.Query.model_validate_json(query) for query in queries]
+            answers = predictor.predict(asked)
+    except Reject as reject:
+        return {"rejected": reject.reason}
+    return {
+        "answers": [answer.model_dump(mode="json") for answer in answers],
+        "title": predictor.card.title,
+        "data_hash": predictor.card.data_hash,
+        "least_confidence": predictor.least_confidence,
+    }
+
+
+def allow_for(folder: Path, registered: str | None) -> None:
+    """Raise the memory limit of a process to what a large bundle needs.
+
+    Its files are held as they are, as tensors and as the network's parameters, one after another.
+    """
+    names = read_card(folder, registered).files
+    size = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
+    if 4 * size > MEMORY and size <= MOST_BYTES:
+        limit_memory(4 * size)
+
+
+def torch_scorer(module: Any) -> Scorer:
+    """A torch module as graph 'forward'."""
+    import torch
+
+    def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+        with torch.inference_mode():
+            return {
+                "logits": module(
+                    **{
+                        name: torch.from_numpy(np.ascontiguousarray(value))
+                        for name, value in batch.items()
+                    }
+                ).numpy()
+            }
+
+    return score
+
+
+def onnx_scorer(graph: bytes, threads: int = 1) -> Scorer:
+    """An ONNX graph as graph 'forward', on ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_inputs()]
+
+    def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+        return {"logits": session.run(["logits"], {name: batch[name] for name in names})[0]}
+
+    return score

@@ -1,0 +1,140 @@
+"""Labels that no column holds as a word: a column of 0 and 1 for each class, a file for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components.core.errors import InputError
+from components.stages.ingest import source_files
+from components.stages.ingest.derived_columns import FILE_LABEL, ONE_HOT, flag_of
+from components.stages.ingest.name_labels import is_class_name
+from components.stages.ingest.params import Files
+from components.stages.ingest.source_rows import TABLES
+from components.stages.ingest.sample import ColumnSample, SourceColumns
+from components.orchestration.creation.column_guess import label_candidates, named_labels, records
+
+# Rows in which columns of 0 and 1 are compared.
+_COMPARED = 20_000
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """How the source is to be read, so that one column holds the label.
+
+    Args:
+        settings: keys of ingest.source.
+        column: that holds the label then.
+        reason: for a person.
+    """
+
+    settings: Mapping[str, Any]
+    column: str
+    reason: str
+
+
+@dataclass
+class FlagCounts:
+    """How many rows have a 1 in one of some columns, in several and in none."""
+
+    one: int = 0
+    several: int = 0
+    none: int = 0
+
+
+def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> LabelForm | None:
+    """Return how to read a table whose label is no column of its own; None where it is one.
+
+    Args:
+        source: where the rows are.
+        root: of the project.
+        seen: the columns.
+        role: the name of the task's target.
+
+    Raises:
+        InputError: the columns of 0 and 1 are no single label in each row.
+    """
+    if source.one_hot:
+        return LabelForm({}, ONE_HOT, "ingest.source.one_hot is set")
+    if source.classes:
+        return LabelForm({}, FILE_LABEL, "ingest.source.classes is set")
+    if named_labels(seen, role):
+        return None
+    flags = [name for name, column in seen.columns.items() if _is_flag(column)]
+    candidates = label_candidates(seen)
+    if len(flags) > 1:
+        counts = _flag_counts(source, root, flags)
+        if not counts.several and not counts.none:
+            reason = f"in each of {counts.one:,} rows exactly one of them is 1"
+            return LabelForm({"one_hot": flags}, ONE_HOT, reason)
+        if set(candidates) <= set(flags):
+            raise _no_single_label(flags, counts)
+    classes = class_files(source, root, seen)
+    if not classes:
+        return None
+    if candidates:
+        seen.notes.append(
+            f"the names of the files are not taken for labels; --label {FILE_LABEL} takes them: "
+            f"{', '.join(list(classes.values())[:_SHOWN])}"
+        )
+        return None
+    return LabelForm({"classes": classes}, FILE_LABEL, "no column holds a label")
+
+
+def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str]:
+    """Return the label of each table of one class, by its name; nothing where names say no classes."""
+    names = [unit.name for unit in source_files.units(source, root) if unit.format in TABLES]
+    labels = {name: source_files.table_stem(PurePosixPath(name)) for name in names}
+    alike = len({unit.columns for unit in seen.units}) == 1
+    if not alike or len(set(labels.values())) < 2:
+        return {}
+    return labels if all(map(is_class_name, labels.values())) else {}
+
+
+def _is_flag(column: ColumnSample) -> bool:
+    """Return whether a column holds 0 and 1, or true and false, and both of them."""
+    if column.overflow or column.long or not column.values or len(column.values) > 4:
+        return False
+    flags = {flag_of(value) for value in column.values}
+    return flags == {True, False}
+
+
+def _flag_counts(source: Files, root: Path, flags: Sequence[str]) -> FlagCounts:
+    counts = FlagCounts()
+    for values in records(source, root, _COMPARED):
+        ones = sum(flag_of(values.get(name)) is True for name in flags)
+        if ones == 1:
+            counts.one += 1
+        elif ones:
+            counts.several += 1
+        else:
+            counts.none += 1
+    return counts
+
+
+def _no_single_label(flags: Sequence[str], counts: FlagCounts) -> InputError:
+    """Return why columns of 0 and 1 are no label, and what can be done."""
+    what = f"the columns {_some(flags)} hold 0 and 1"
+    yes_or_no = f"take one of them as a question of yes or no: --label {flags[0]}"
+    if counts.several:
+        return InputError(
+            f"{what}, and {counts.several:,} rows have a 1 in several of them: "
+            "several labels in one row are not learned yet",
+            where="--data",
+            remedy=yes_or_no,
+        )
+    listed = ", ".join(flags)
+    return InputError(
+        f"{what}, and {counts.none:,} of {counts.none + counts.one:,} rows have a 1 in none",
+        where="--data",
+        remedy=f"{yes_or_no}; or leave these rows out: --set 'ingest.source.one_hot=[{listed}]'",
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+    return f"{', '.join(shown[:_SHOWN])}{more}"

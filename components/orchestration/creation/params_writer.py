@@ -1,0 +1,273 @@
+"""The params.yaml of a new pipeline: defaults of the models, what the data decided, and why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from components.core.errors import ParamsError
+from components.core.escaping import one_line
+from components.core.params import read_yaml, validate
+from components.tasks import base
+from components.tasks.base import Setting
+from components.orchestration.pipeline_params import tree_model
+from components.orchestration.creation.yaml_scalars import scalar
+
+_WIDTH = 100
+_SEED = 7
+# The order of the file. A section that is missing here goes to the end.
+_ORDER = (
+    "pipeline",
+    "seed",
+    "task",
+    "cluster",
+    "retrain",
+    "ingest",
+    "clean",
+    "augment",
+    "tokenize",
+    "train",
+    "tune",
+    "compress",
+    "evaluate",
+    "serve",
+    "registry",
+    "monitor",
+)
+# What a person who never opened the root's params.yaml looks for first.
+_ABOUT = {
+    "cluster.storage": "a folder that all nodes mount, needed with more than one node",
+    "retrain.min_rows": "a source that shrank below this share of its rows is refused",
+    "ingest.source.path": "the file or folder itself; DVC watches it",
+    "ingest.columns": "what the task wants: its column in the source",
+    "ingest.max_bytes_per_value": "larger values are quarantined",
+    "clean.conflicts": "equal inputs with different labels: drop | majority",
+    "clean.min_rows_per_class": "a class with fewer rows is refused, or merged",
+    "clean.small_classes": "refuse | merge, into one class `other`",
+    "clean.unlabelled": "rows without a label: quarantine | keep, for train.pretrain",
+    "clean.frozen_split": "filled in by retrain",
+    "train.workers": "processes that share the rows of each batch",
+    "train.batch_size": "rows of one optimizer step, over all workers",
+    "train.patience": "epochs without a better validation metric before the fit stops",
+    "train.class_weights": "none | balanced: each class weighs the same",
+    "tune.trials": "networks that the search tries; 0: no search",
+    "tune.epochs": "passes of the longest trial over the train rows",
+    "tune.time_budget_s": "seconds; null: no limit",
+    "tune.space": "paths below train and their ranges",
+    "compress.quantize": "int8; null: skipped",
+    "evaluate.resamples": "bootstrap samples, for the intervals",
+    "serve.replicas": "a number, or {min: 1, max: 4, target_ongoing: 16}",
+    "registry.mode": "auto: released if all gates pass | review: a person decides",
+    "registry.gates.baseline_margin": "largest loss against the classical baseline",
+    "registry.gates.latency_p95_ms": "of one answer",
+    "monitor.keep_text": "keep what was asked: only then feedback becomes training data",
+    "monitor.webhook": "http(s)://… that hears of each alarm",
+}
+
+
+@dataclass
+class OwnParams:
+    """The tree that is being made, and the reasons for its values by dotted path."""
+
+    task: str
+    tree: dict[str, Any]
+    reasons: dict[str, str] = field(default_factory=dict)
+    # values that a setting replaced by null: `--set` of a key below brings them back
+    _skipped: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, setting: Setting) -> None:
+        """Put a setting in its place.
+
+        Raises:
+            ParamsError: the path leads through something that is no mapping.
+        """
+        *parents, last = setting.path.split(".")
+        node = self.tree
+        for number in range(len(parents)):
+            rest = ".".join([*parents[number:], last])
+            # The search space has dotted keys.
+            if rest in node:
+                parents, last = parents[:number], rest
+                break
+            node = self._below(node, parents[: number + 1])
+        before, value = node.get(last), setting.value
+        if value is None and isinstance(before, Mapping):
+            self._skipped[setting.path] = before
+        if value == {}:
+            # --set compress.distill={} asks for what was skipped, as it was before.
+            value = self._skipped.get(setting.path, {})
+        node[last] = value
+        for path in [path for path in self.reasons if path.startswith(f"{setting.path}.")]:
+            del self.reasons[path]
+        self.reasons[setting.path] = setting.reason
+
+    def _below(self, node: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+        dotted = ".".join(path)
+        below = node.get(path[-1], {})
+        if below is None:
+            below = self._skipped.get(dotted, {})
+            self.reasons.pop(dotted, None)
+        if not isinstance(below, Mapping):
+            raise ParamsError(
+                f"{dotted} is {below!r}, which has no keys below it",
+                where="--set",
+                remedy="look the key up in the root's params.yaml",
+            )
+        node[path[-1]] = dict(below)
+        return node[path[-1]]  # type: ignore[no-any-return]
+
+    def complete(self, source: str) -> dict[str, Any]:
+        """Return the tree with every default written out.
+
+        Raises:
+            ParamsError: all mistakes at once.
+        """
+        model = validate(tree_model(self.task), self.tree, source)
+        written = _written_out(model, self.tree)
+        names = [*_ORDER, *(name for name in written if name not in _ORDER)]
+        return {name: written[name] for name in names if name in written}
+
+
+def start(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> OwnParams:
+    """Return the params of a pipeline before anything is known of its data but their place."""
+    tree: dict[str, Any] = {
+        "pipeline": {
+            "root": "../..",
+            "params": f"pipelines/{name}/params.yaml",
+            "data": f"data/{name}",
+        },
+        "seed": _SEED,
+        "task": task,
+        **{section: {} for section in _ORDER[3:]},
+        "ingest": dict(ingest),
+    }
+    params = OwnParams(task, tree)
+    # The models have no default for these two. The facet's settings come later and win.
+    shipped = _shipped(root, task)
+    for section, key in (("tune", "space"), ("compress", "distill")):
+        if key in shipped.get(section, {}):
+            tree[section][key] = shipped[section][key]
+    return params
+
+
+def _shipped(root: Path, task: str) -> dict[str, Any]:
+    """Return the params of a shipped pipeline of the task, the root's first."""
+    for path in [root / "params.yaml", *sorted(root.glob("pipelines/[!.]*/params.yaml"))]:
+        if path.is_file() and (tree := read_yaml(path)).get("task") == task:
+            return tree
+    return {}
+
+
+def _written_out(model: BaseModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model as a tree. A mapping without a model stays as it was given."""
+    tree: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value, own = getattr(model, name), given.get(name)
+        if isinstance(value, BaseModel):
+            tree[name] = _written_out(value, own if isinstance(own, Mapping) else {})
+        elif name in given and isinstance(value, Mapping):
+            tree[name] = own
+        else:
+            tree[name] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable[str]) -> str:
+    """Return the text of a params.yaml: one block a section, reasons as comments.
+
+    Args:
+        tree: of plain values.
+        reasons: dotted path -> why. The most important other keys have a description.
+        header: lines of the comment at the top.
+    """
+    comments = _ABOUT | dict(reasons)
+    lines = [f"# {one_line(line, 400)}" for line in header]
+    for section, value in tree.items():
+        if not isinstance(value, Mapping) or not value:
+            lines += _entry(section, value, "", comments.get(section, ""))
+            continue
+        # What the data decided comes first.
+        decided = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
+        ordered = {**decided, **{key: value[key] for key in value if key not in decided}}
+        lines += ["", f"{section}:", *_block(ordered, section, comments, "  ")]
+    return "\n".join(lines) + "\n"
+
+
+def _has_comment(comments: Mapping[str, str], section: str, key: str) -> bool:
+    """Return whether a key or one below it has a comment."""
+    path = f"{section}.{key}"
+    return any(comment == path or comment.startswith(f"{path}.") for comment in comments)
+
+
+def _block(
+    mapping: Mapping[str, Any],
+    path: str,
+    comments: Mapping[str, str],
+    indent: str,
+) -> list[str]:
+    """Return the lines of a mapping; one inside is a block only where a comment needs it."""
+    lines: list[str] = []
+    for key, value in mapping.items():
+        inner = f"{path}.{key}"
+        entry = _entry(str(key), value, indent, comments.get(inner, ""))
+        commented = any(comment.startswith(f"{inner}.") for comment in comments)
+        if isinstance(value, Mapping) and value and (commented or len(entry[-1]) > _WIDTH):
+            head = f"{indent}{scalar(str(key))}:"
+            lines += _with_comment(head, indent, comments.get(inner, ""))
+            lines += _block(value, inner, comments, indent + "  ")
+        else:
+            lines += entry
+    return lines
+
+
+def _entry(key: str, value: Any, indent: str, comment: str) -> list[str]:
+    return _with_comment(f"{indent}{scalar(key)}: {_flow(value)}", indent, comment)
+
+
+def _with_comment(line: str, indent: str, comment: str) -> list[str]:
+    """Return a line with its comment behind it, or above it where that would be too long."""
+    if not comment:
+        return [line]
+    comment = one_line(comment, 400)
+    behind = f"{line}  # {comment}"
+    if len(behind) <= _WIDTH:
+        return [behind]
+    wrapped = textwrap.wrap(comment, _WIDTH - len(indent) - 2, break_on_hyphens=False)
+    return [*(f"{indent}# {part}" for part in wrapped), line]
+
+
+def _flow(value: Any) -> str:
+    """Return a value on one line."""
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{scalar(str(key))}: {_flow(item)}" for key, item in value.items())
+        return f"{{{pairs}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    return scalar(value)
+
+
+def sections_of(task: str) -> Sequence[str]:
+    """Return the keys that `--set` may begin with."""
+    return [name for name in tree_model(task).model_fields if name not in ("pipeline", "task")]
+
+
+def check_task(task: str) -> None:
+    """Refuse a task that is not there.
+
+    Raises:
+        ParamsError: it names those that are.
+    """
+    if task not in base.tasks():
+        from components.core.params import nearest
+
+        names = ", ".join(base.tasks())
+        raise ParamsError(
+            f"{task!r} is not one of {names}{nearest(task, base.tasks())}",
+            where="--task",
+            remedy="take one of these; gristmill tasks says what they do",
+        )

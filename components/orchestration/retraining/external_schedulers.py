@@ -1,0 +1,128 @@
+"""A schedule for those who have a scheduler: `gristmill schedule --print`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from components.core import escaping
+from components.core.errors import InputError
+from components.orchestration.retraining.cron import Cron, local_zone, zone_name
+
+_OFTEN = ("*:0/5", "*/5 * * * *")  # for new data: a look that finds nothing new costs seconds
+
+
+def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) -> str:
+    """The text.
+
+    Args:
+        kind: systemd | kubernetes.
+        root: of the project.
+        name: of the pipeline.
+        cron: when; None: when the data are new.
+        on_drift: asked for.
+
+    Raises:
+        InputError: another kind, or drift, which only `gristmill schedule` itself waits for.
+    """
+    if kind not in ("systemd", "kubernetes"):
+        raise InputError(
+            f"{kind!r} is not one of systemd, kubernetes",
+            where="--print",
+            remedy='gristmill schedule --cron "0 3 * * *" --print systemd',
+        )
+    if on_drift:
+        raise InputError(
+            "no timer waits for drift",
+            where="--print",
+            remedy="run gristmill schedule --on-drift itself as a service, or print --on-new-data",
+        )
+    why = f"cron {cron.line}" if cron else "new data"
+    return (
+        _systemd(root, name, cron.calendar() if cron else _OFTEN[0], why)
+        if kind == "systemd"
+        else _kubernetes(name, cron.line if cron else _OFTEN[1], why)
+    )
+
+
+def _systemd(root: Path, name: str, calendar: str, why: str) -> str:
+    words = (sys.executable, "-m", "components.cli", "retrain", name, "--trigger", why)
+    command = " ".join(escaping.systemd_word(word) for word in words)
+    name = escaping.systemd_setting(name)
+    unit = f"gristmill-retrain-{name}"
+    return f"""\
+# /etc/systemd/system/{unit}.service
+[Unit]
+Description=Gristmill: retrain of {name}
+After=network-online.target
+
+[Service]
+Type=oneshot
+User={escaping.systemd_setting(_user())}
+WorkingDirectory={escaping.systemd_setting(str(root))}
+# Secrets, one NAME=value a line, mode 600. The - lets the file be absent.
+EnvironmentFile=-/etc/gristmill/{name}.env
+ExecStart={command}
+TimeoutStopSec=120
+
+# /etc/systemd/system/{unit}.timer
+[Unit]
+Description=Gristmill: when to retrain {name}
+
+[Timer]
+OnCalendar={calendar}
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# then: systemctl daemon-reload && systemctl enable --now {unit}.timer
+"""
+
+
+def _user() -> str:
+    """Return who runs this command: the unit runs as the same user, who owns the project."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return str(os.getuid())
+
+
+def _kubernetes(name: str, line: str, why: str) -> str:
+    words = ("python", "-m", "components.cli", "retrain", name, "--trigger", why)
+    command = ", ".join(escaping.yaml_string(word) for word in words)
+    unit = escaping.yaml_string(f"gristmill-retrain-{name.replace('_', '-')}")
+    zone = zone_name(local_zone())
+    # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.
+    time_zone = f"\n  timeZone: {escaping.yaml_string(zone)}" if zone else ""
+    return f"""\
+# To be set: the image, which holds Python with this project's packages, and the claim, which holds the checkout with its data and .dvc/cache.
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: {unit}
+spec:
+  schedule: {escaping.yaml_string(line)}{time_zone}
+  concurrencyPolicy: Forbid
+  startingDeadlineSeconds: 86400
+  jobTemplate:
+    spec:
+      backoffLimit: 0
+      template:
+        spec:
+          restartPolicy: Never
+          terminationGracePeriodSeconds: 120
+          containers:
+          - name: retrain
+            image: IMAGE
+            workingDir: /project
+            command: [{command}]
+            volumeMounts:
+            - {{name: project, mountPath: /project}}
+          volumes:
+          - name: project
+            persistentVolumeClaim: {{claimName: CLAIM}}
+"""

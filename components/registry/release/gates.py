@@ -1,0 +1,367 @@
+"""Gates: the rules that a winner must pass before it may become champion. Pure: figures in, verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from components.core.params import Strict
+from components.registry.versions.model_versions.test_cases import Cases
+from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
+from components.registry.release.promotion.gate_results import (
+    OVERRIDABLE,
+    Gate,
+    Verdict,
+    all_passed,
+    as_rows,
+    from_rows,
+)
+
+__all__ = [
+    "OVERRIDABLE",
+    "Gate",
+    "GateParams",
+    "Rival",
+    "Verdict",
+    "all_passed",
+    "as_rows",
+    "from_rows",
+    "judge_champion",
+    "judge_gates",
+]
+_FEW = 100  # cases from which calibration can be told
+_FEEDBACK = "from: feedback"  # the slice of cases that clients labelled, as judges name it
+
+
+class GateParams(Strict):
+    """The limits: `registry.gates` in params.yaml."""
+
+    baseline_margin: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="a loss against the classical baseline on test, in units of the deciding metric, that must be ruled out",
+    )
+    champion_margin: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="a loss against the champion, as a share of the test cases, that must be ruled out",
+    )
+    alpha: float = Field(
+        default=0.05, gt=0, lt=0.5, description="the chance of ruling it out wrongly"
+    )
+    latency_p95_ms: float = Field(
+        default=100.0,
+        gt=0,
+        description="95th percentile of the time of one answer, in milliseconds",
+    )
+    size_mb: float = Field(
+        default=200.0, gt=0, description="size of the bundle, in megabytes (10^6 bytes)"
+    )
+    calibration: float = Field(
+        default=0.15,
+        gt=0,
+        le=1,
+        description="calibration error on test: root mean square over ten bins",
+    )
+    slice_drop: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="how far a slice's accuracy may be below that of all cases, while there is no champion",
+    )
+    slice_margin: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="how far a slice's accuracy may be below the champion's on the same slice",
+    )
+    slice_cases: int = Field(default=30, ge=1, description="a slice with fewer is not judged")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion on the cases of the present test split."""
+
+    version: int
+    bundle_sha256: str
+    cases: Cases  # empty if it cannot be asked
+    note: str = ""  # that it was asked anew, or why it cannot be asked
+
+
+def judge_gates(
+    winner: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None,
+    champion: Rival | None,
+    params: GateParams,
+    *,
+    cases: Cases,
+    leaked_rows: int | None,
+    metric: str = "accuracy",
+    goal: Literal["min", "max"] = "max",
+) -> list[Gate]:
+    """Apply all gates.
+
+    Args:
+        winner: its row of the leaderboard.
+        baseline: the row of the classical baseline, if the task has one.
+        champion: what the winner would replace.
+        params: the limits.
+        cases: the winner's answers to the test split.
+        leaked_rows: rows that stand in more than one split; None if nobody counted.
+        metric: the deciding one.
+        goal: which way of it is better.
+    """
+    size, latency = winner.get("size_bytes"), winner.get("latency_ms", {})
+    return [
+        _against_baseline(winner, baseline, metric, goal, params.baseline_margin),
+        *judge_champion(str(winner["bundle_sha256"]), cases, champion, params),
+        _at_most(
+            "latency",
+            latency.get("p95"),
+            params.latency_p95_ms,
+            "p95 of one answer, milliseconds",
+            latency.get("p95_interval"),
+        ),
+        _at_most("size", None if size is None else size / 1e6, params.size_mb, "bundle, megabytes"),
+        _calibration(cases, params),
+        _at_most("leak", leaked_rows, 0, "rows that stand in more than one split"),
+    ]
+
+
+def judge_champion(
+    bundle_sha256: str, cases: Cases, champion: Rival | None, params: GateParams
+) -> list[Gate]:
+    """The gates that compare with the champion: all cases, and slice by slice."""
+    if champion is not None and champion.bundle_sha256 == bundle_sha256:
+        same = f"same model as the champion, version {champion.version}"
+        return [
+            Gate(name, None, detail=same, against=champion.version)
+            for name in ("champion", "slices")
+        ]
+    return [_against_champion(champion, cases, params), _slices(champion, cases, params)]
+
+
+def _at_most(
+    name: str,
+    value: float | None,
+    limit: float,
+    detail: str,
+    interval: Sequence[float] | None = None,
+) -> Gate:
+    if value is None:
+        return Gate(name, None, None, limit, "not measured")
+    low, high = interval or (value, value)
+    return Gate(
+        name,
+        high <= limit,
+        float(value),
+        limit,
+        detail,
+        (low, high) if interval else None,
+        low <= limit < high,
+    )
+
+
+def _against_baseline(
+    winner: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None,
+    metric: str,
+    goal: str,
+    margin: float,
+) -> Gate:
+    if baseline is None:
+        return Gate("baseline", None, detail="there is no classical baseline")
+    if winner["name"] == baseline["name"]:
+        return Gate("baseline", True, 0.0, -margin, "the winner is the classical baseline")
+    sign = 1 if goal == "max" else -1
+    gain = sign * (float(winner["test"][metric]) - float(baseline["test"][metric]))
+    low, high = sorted(
+        sign * float(each) for each in winner.get("over_baseline") or (sign * gain, sign * gain)
+    )
+    return Gate(
+        "baseline",
+        low >= -margin,
+        gain,
+        -margin,
+        f"gain of {metric} on test over the classical baseline, paired bootstrap",
+        (low, high),
+        low < -margin <= high,
+    )
+
+
+def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
+    if champion is None:
+        return Gate("champion", None, detail="there is no champion yet")
+    note = f"; {champion.note}" if champion.note else ""
+    if not cases.pairs(champion.cases):
+        return Gate(
+            "champion",
+            False,
+            detail=f"version {champion.version} was not measured on the same {len(cases.ids)} test cases{note}",
+            against=champion.version,
+        )
+    if (turned := _turned(champion, params)) is not None:
+        return turned
+    wins, losses = _duel(cases.known, champion.cases.known)
+    low, high = (
+        lower_bound(wins, losses, len(cases.ids), params.alpha),
+        -lower_bound(losses, wins, len(cases.ids), params.alpha),
+    )
+    tie = "; a tie does not promote" if wins == losses else ""
+    detail = f"against version {champion.version} on {len(cases.ids)} cases: {wins} won, {losses} lost, McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
+    ahead, safe = wins > losses, low >= -params.champion_margin
+    return Gate(
+        "champion",
+        ahead and safe,
+        (wins - losses) / len(cases.ids),
+        -params.champion_margin,
+        detail,
+        (low, high),
+        ahead and not safe,
+        champion.version,
+    )
+
+
+def _turned(champion: Rival, params: GateParams) -> Gate | None:
+    """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
+
+    A challenger that learnt them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
+    average, however many cases a class has; the bound of that average is the average of the classes' bounds (exact, after Bonferroni).
+    """
+    slices = champion.cases.slices or {}
+    fed = set(slices.get(_FEEDBACK, ()))
+    classes = [
+        own
+        for name, places in slices.items()
+        if name.startswith("class: ") and (own := fed.intersection(places))
+    ]
+    if len(classes) < 2:
+        return None
+    right, count = (
+        [sum(champion.cases.right[place] for place in own) for own in classes],
+        len(classes),
+    )
+    if (
+        sum(
+            upper_share(r, len(own), params.alpha / count)
+            for r, own in zip(right, classes, strict=True)
+        )
+        >= 1
+    ):
+        return None
+    share = sum(r / len(own) for r, own in zip(right, classes, strict=True)) / count
+    detail = f"version {champion.version} is right in {sum(right)} of the {len(fed)} test cases that are feedback, worse than guessing: are their labels turned round?"
+    return Gate("champion", False, share, 1 / count, detail, against=champion.version)
+
+
+def _duel(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
+    return sum(right and not theirs[case] for case, right in mine.items()), sum(
+        theirs[case] and not right for case, right in mine.items()
+    )
+
+
+def _calibration(cases: Cases, params: GateParams) -> Gate:
+    import numpy as np
+
+    if not cases.confidence:
+        return Gate("calibration", None, None, params.calibration, "answers state no probability")
+    if len(cases.ids) < _FEW:
+        return Gate(
+            "calibration",
+            None,
+            None,
+            params.calibration,
+            f"{len(cases.ids)} cases are too few to tell",
+        )
+    error, low, high = calibration_error(
+        np.array(cases.confidence), np.array(cases.right), params.alpha
+    )
+    return _at_most(
+        "calibration",
+        error,
+        params.calibration,
+        "stated probability against what came true, ten bins",
+        (low, high),
+    )
+
+
+def _slices(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
+    """The worst slice.
+
+    No small slice can prove that it is not worse, so here harm is what must be proven: a slice refuses if its bound (exact, corrected for the number of
+    slices after Bonferroni) is beyond the limit, is borderline if only its figure is, and passes otherwise.
+    """
+    found = cases.slices or {}
+    fed = set(
+        found.get(_FEEDBACK, ())
+    )  # judged as a whole: a champion that says one thing to all that is new to it is never wrong about one class of it
+    kept = {
+        name: places if name == _FEEDBACK else [place for place in places if place not in fed]
+        for name, places in found.items()
+    }
+    large = {name: places for name, places in kept.items() if len(places) >= params.slice_cases}
+    if not large:
+        return Gate(
+            "slices",
+            None,
+            detail=f"no slice has {params.slice_cases} cases",
+            against=champion.version if champion else None,
+        )
+    if champion is not None and not cases.pairs(champion.cases):
+        return Gate(
+            "slices",
+            None,
+            detail=f"version {champion.version} was not measured on the same cases",
+            against=champion.version,
+        )
+    alpha = params.alpha / len(large)
+    judged = [
+        _slice(name, places, champion, cases, params, alpha) for name, places in large.items()
+    ]
+    return min(
+        judged,
+        key=lambda gate: (("refused", "borderline", "passed").index(gate.verdict), gate.value),
+    )
+
+
+def _slice(
+    name: str,
+    places: Sequence[int],
+    champion: Rival | None,
+    cases: Cases,
+    params: GateParams,
+    alpha: float,
+) -> Gate:
+    mine = {cases.ids[place]: bool(cases.right[place]) for place in places}
+    count, right = len(mine), sum(mine.values())
+    if champion is None:
+        whole, limit = sum(cases.right) / len(cases.right), -params.slice_drop
+        gap, high, against = (
+            right / count - whole,
+            upper_share(right, count, alpha) - whole,
+            f"below all cases ({whole:.4f})",
+        )
+    else:
+        wins, losses = _duel(mine, champion.cases.known)
+        gap, high, limit = (
+            (wins - losses) / count,
+            -lower_bound(losses, wins, count, alpha),
+            -params.slice_margin,
+        )
+        against = f"against version {champion.version}: {wins} won, {losses} lost"
+    detail = f"worst: {name} ({count} cases, accuracy {right / count:.4f}), {against}"
+    return Gate(
+        "slices",
+        gap >= limit,
+        gap,
+        limit,
+        detail,
+        None,
+        gap < limit <= high,
+        champion.version if champion else None,
+    )

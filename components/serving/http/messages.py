@@ -1,0 +1,170 @@
+"""What goes over the wire: the shape of a request and of an answer, made from a task's Query and Answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Annotated, Any, Literal, Protocol
+
+from annotated_types import MaxLen
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+
+from components.core.bundles import Card
+from components.core.params import Strict
+
+State = Literal["ok", "warming", "draining"]
+_MANY, _ONE = "several items", "one item"
+_MAX_MISTAKES = 20
+
+
+class Predictor(Protocol):
+    """What serving needs of a loaded model (`components.inference.predictor` has it)."""
+
+    @property
+    def card(self) -> Card:
+        """The facts of the bundle."""
+
+    def prepare(self, queries: Sequence[Any]) -> Sequence[Any]:
+        """One row per query, with its cost. Raises `Reject` for bad content."""
+
+    def score(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """One answer per row."""
+
+
+class ModelRef(Strict):
+    """Which model answered."""
+
+    name: str
+    version: str
+    data_hash: str
+    bundle: str = Field(
+        "",
+        description="The first 12 digits of the SHA-256 of the bundle's card, which holds those of its files",
+    )
+
+
+class ModelInfo(ModelRef):
+    """Which model is served, and queries to try it with."""
+
+    examples: list[dict[str, Any]] = Field(default_factory=list)
+
+    @property
+    def ref(self) -> ModelRef:
+        """Without the examples."""
+        return ModelRef.model_validate(self.model_dump(exclude={"examples"}))
+
+
+class Health(Strict):
+    """The answer of GET /healthz and /readyz."""
+
+    status: State
+    model: ModelRef
+
+
+class Mistake(Strict):
+    """What is wrong, and where in the request."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(Strict):
+    """The answer to a request that is refused."""
+
+    detail: str | list[Mistake]
+
+
+class Limits(Strict):
+    """What one request may hold."""
+
+    items: int
+    body_bytes: int
+    characters: int
+
+
+class ModelDescription(ModelInfo):
+    """The answer of GET /v1/model."""
+
+    title: str
+    task: str
+    classes: list[str]
+    query: dict[str, Any] = Field(description="JSON schema of one item")
+    fields: list[str] = Field(
+        description="Properties of an item that the training data fill; the page asks for these"
+    )
+    limits: Limits
+    explains: bool = Field(description="Whether /v1/explain tells what mattered")
+
+
+class Part(Strict):
+    """A piece of what was asked, and how much it speaks for the label."""
+
+    text: str
+    weight: float = Field(
+        description="By how much the log-odds of the label fall when the piece is left out"
+    )
+
+
+def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
+    """A task's query, whose strings are no longer than the service takes, as a model of that name."""
+    changed: dict[str, Any] = {}
+    for each, field in query.model_fields.items():
+        if field.annotation is str:
+            own = copy(field)
+            longest = [it.max_length for it in field.metadata if isinstance(it, MaxLen)]
+            others = [it for it in field.metadata if not isinstance(it, MaxLen)]
+            # before validators, else pydantic speaks of items and not of characters
+            own.metadata = [MaxLen(min([characters, *longest])), *others]
+            changed[each] = (str, own)
+    return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
+
+
+def request_type(query: type[BaseModel], max_items: int) -> Any:
+    """The type of a request body: `{"inputs": [item, ...]}`, or one item itself."""
+    items: Any = Annotated[list[query], Field(min_length=1, max_length=max_items)]  # type: ignore[valid-type]
+    many = create_model("Inputs", __config__=ConfigDict(extra="forbid"), inputs=(items, ...))
+    return Annotated[
+        Annotated[many, Tag(_MANY)] | Annotated[query, Tag(_ONE)], Discriminator(_form)
+    ]
+
+
+def _form(body: Any) -> str:
+    return (
+        _MANY if (isinstance(body, dict) and "inputs" in body) or hasattr(body, "inputs") else _ONE
+    )
+
+
+def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
+    """The type of a response body."""
+    return create_model(
+        "Predictions",
+        predictions=(list[answer], ...),  # type: ignore[valid-type]
+        model=(ModelRef, ...),
+        id=(str, Field(description="Names this request; also in X-Request-Id")),
+    )
+
+
+def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
+    """The type of the answer of /v1/explain."""
+    return create_model(
+        "Explanation",
+        prediction=(answer, ...),
+        parts=(list[Part], ...),
+        model=(ModelRef, ...),
+        id=(str, ...),
+    )
+
+
+def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
+    """Validation errors without a trace of what was sent: place and message only, and no keys of the sender's making.
+
+    Args:
+        errors: of the body, as pydantic reports them.
+    """
+    told = []
+    for error in errors[:_MAX_MISTAKES]:
+        loc = ["body", *(part for part in error["loc"] if part not in (_MANY, _ONE))]
+        told.append(
+            {"loc": loc[:-1] if error["type"] == "extra_forbidden" else loc, "msg": error["msg"]}
+        )
+    return told

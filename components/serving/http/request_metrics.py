@@ -1,0 +1,189 @@
+"""Around every request: named, counted, timed, and answered with headers that tell a browser to be careful."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.serving.http import request_ids
+from components.serving.http.messages import ModelRef
+
+ID = "gristmill.id"
+_REASON = "gristmill.reason"
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_REASONS = {
+    404: "path",
+    405: "method",
+    408: "slow",
+    413: "size",
+    422: "content",
+    500: "broken",
+    504: "timeout",
+}
+_SURENESS = {True: "sure", False: "not_sure"}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Meters:
+    """Prometheus figures of one replica, in a registry of their own.
+
+    Args:
+        model: who answers.
+        replica: which replica counts; a label, so that the series of several do not mix.
+        paths: the known paths; any other is counted as "other", or a scanner could make endless series.
+    """
+
+    def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
+        self._registry, self._paths, self.replica = CollectorRegistry(), frozenset(paths), replica
+        own: dict[str, Any] = {"registry": self._registry}
+        self._requests = Counter(
+            "gristmill_requests", "Requests answered", ["path", "status", "replica"], **own
+        )
+        self._errors = Counter(
+            "gristmill_errors",
+            "Requests answered with a 4xx or 5xx status",
+            ["path", "replica"],
+            **own,
+        )
+        self._rejected = Counter(
+            "gristmill_rejected",
+            "Requests that were not served, by reason",
+            ["reason", "replica"],
+            **own,
+        )
+        self._keys = Counter(
+            "gristmill_key_requests",
+            "Requests let in, by the name of their key",
+            ["key", "replica"],
+            **own,
+        )
+        self._seconds = Histogram(
+            "gristmill_request_seconds",
+            "Time to answer",
+            ["path", "replica"],
+            buckets=_SECONDS,
+            **own,
+        )
+        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **own)
+        self._answers = Counter(
+            "gristmill_answers",
+            "Answers, by whether they are sure (serve.abstain)",
+            ["sure", "replica"],
+            **own,
+        )
+        # Both series are there from the start, so that a share can be computed.
+        self._by_sureness = {
+            sure: self._answers.labels(name, replica) for sure, name in _SURENESS.items()
+        }
+        self._batch_items = Histogram(
+            "gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own
+        )
+        self._batch_seconds = Histogram(
+            "gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own
+        )
+        self._queue = Gauge(
+            "gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own
+        )
+        self._inside = Gauge(
+            "gristmill_requests_in_flight", "Questions being answered", ["replica"], **own
+        )
+        Info("gristmill_model", "The model that answers", **own).info(model.model_dump())
+
+    def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
+        """Add one answered request."""
+        path = path if path in self._paths else "other"
+        self._requests.labels(path, str(status), self.replica).inc()
+        self._seconds.labels(path, self.replica).observe(seconds)
+        if status >= 400:
+            self._errors.labels(path, self.replica).inc()
+            self._rejected.labels(reason or _REASONS.get(status, "other"), self.replica).inc()
+
+    def came(self, key: str) -> None:
+        """Add one request that was let in."""
+        self._keys.labels(key, self.replica).inc()
+
+    def predicted(self, items: int, unsure: int = 0) -> None:
+        """Add the items of one answered request.
+
+        Args:
+            items: all of them.
+            unsure: those whose answer is marked as not sure.
+        """
+        self._items.labels(self.replica).inc(items)
+        self._by_sureness[True].inc(items - unsure)
+        self._by_sureness[False].inc(unsure)
+
+    def answers(self) -> dict[str, int]:
+        """Return the answers of this replica since its start, by whether they are sure."""
+        samples = next(iter(self._answers.collect())).samples
+        return {
+            sample.labels["sure"]: int(sample.value)
+            for sample in samples
+            if sample.name.endswith("_total")
+        }
+
+    def scored(self, items: int, seconds: float) -> None:
+        """Add one batch."""
+        self._batch_items.labels(self.replica).observe(items)
+        self._batch_seconds.labels(self.replica).observe(seconds)
+
+    def follow(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
+        """Where to look, at each reading, for what waits and who is inside."""
+        self._queue.labels(self.replica).set_function(queue)
+        self._inside.labels(self.replica).set_function(inside)
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+
+class Watch:
+    """ASGI middleware: an id for each request, meters, and security headers."""
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self.app, self.meters, self._mark = app, meters, request_ids.mark(meters.replica)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+        scope[ID] = request_ids.new(self._mark)
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = scope[ID]
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            self.meters.count(
+                inner_path(scope), status, time.perf_counter() - began, scope.get(_REASON)
+            )
+
+
+def inner_path(scope: Scope) -> str:
+    """The path below the prefix under which the app is mounted."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+def note(scope: Scope, reason: str) -> None:
+    """Say why a request is refused, where the status alone does not tell."""
+    scope[_REASON] = reason

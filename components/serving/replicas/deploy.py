@@ -1,0 +1,287 @@
+"""Putting a bundle up on Ray Serve, and taking it down again. Ray must be initialised."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import EnvironmentFault, InputError
+from components.serving.replicas.address import check_key, claim, inner, public, reachable, url_of
+from components.serving.http.client import healthy
+from components.serving.http.api_keys import Keyring
+from components.serving.http.monitoring_routes import Monitoring
+from components.serving.params import Scale, ServeParams
+from components.serving.rollout.plan import Edition
+from components.serving.http.messages import ModelInfo, ModelRef
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+_START_TIMEOUT_S = 180.0
+_HEALTH_S = 2.0  # how long a dead replica may go unnoticed
+_STOP_TIMEOUT_S = 30.0
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): .+)$", re.MULTILINE)
+_started_on: str | None = None  # the cluster on which this process started Serve
+
+
+def deploy(
+    bundle: Path,
+    *,
+    app_name: str,
+    route_prefix: str,
+    host: str,
+    port: int | None,
+    params: ServeParams,
+    model: ModelInfo,
+    board: Path | None = None,
+    keys: Keyring | None = None,
+    monitoring: Monitoring | None = None,
+) -> str:
+    """Serve a bundle under a name; if the name is taken, swap without dropping a request.
+
+    Args:
+        bundle: folder of the model.
+        app_name: name of the Serve application.
+        route_prefix: "/" or "/name".
+        host: where to listen if Serve is not running yet.
+        port: likewise; 0 or None chooses a free one, or takes that of a Serve that runs.
+        params: section `serve`.
+        model: what answers name.
+        board: a folder from which the replicas take what else they are to serve (`components.serving.rollout.plan_files`).
+        keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
+        monitoring: where answers are logged; None: nowhere.
+
+    Returns:
+        The base URL, without a slash at its end.
+
+    Raises:
+        EnvironmentFault: port taken, a public host without an API key, no room on the cluster, no answer in time.
+        InputError: the bundle cannot be loaded.
+    """
+    from ray import serve
+    from ray.serve.api import RunTarget, run_many
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    keys = Keyring.from_environment() if keys is None else keys
+    host, address = _start(host, port, params, keys.wanted)
+    url = address + route_prefix.rstrip("/")
+    swap = app_name in serve.status().applications
+    run_many(
+        [
+            RunTarget(
+                application(
+                    Edition(bundle=bundle.resolve(), model=model),
+                    board,
+                    listening_on(params, host),
+                    keys,
+                    monitoring,
+                ),
+                app_name,
+                route_prefix,
+                _QUIET,
+            )
+        ],
+        wait_for_applications_running=False,
+    )
+    try:
+        _wait(app_name, url, model.ref)
+    except BaseException:
+        if not swap:  # else the version before goes on answering
+            remove(app_name)
+        raise
+    return url
+
+
+def remove(app_name: str) -> None:
+    """Take an application down, and Serve with it if this process started it and nothing else is served."""
+    global _started_on
+    from ray import serve
+
+    if app_name in serve.status().applications:
+        serve.delete(app_name)
+    if _started_on == _cluster() and not serve.status().applications:
+        _shut_down()
+        _started_on = None
+
+
+def _shut_down() -> None:
+    """As `serve.shutdown()`, which though waits on a call that dies with the controller, and Ray reports that on every console as a failed task.
+
+    Returns when the port is free again: the proxy dies a moment after the controller.
+    """
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+    from ray.serve.context import _disconnect, _get_global_client
+
+    client: Any = _get_global_client()
+    address = (reachable(public(client.http_config.host)), client.http_config.port)
+    client.shutdown_cached_handles()
+    ray.get(
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(
+            wait=False
+        ),
+        timeout=_STOP_TIMEOUT_S,
+    )
+    _disconnect()
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if not _controlled() and not _listens(address):
+            return
+        time.sleep(0.1)
+    raise EnvironmentFault(
+        f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s",
+        where="serve",
+        remedy="gristmill down",
+    )
+
+
+def _controlled() -> bool:
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # a reset: it is closing, and not yet closed
+        return True
+    return True
+
+
+def application(
+    first: Edition,
+    board: Path | None,
+    params: ServeParams,
+    keys: Keyring,
+    monitoring: Monitoring | None = None,
+) -> Application:
+    """One deployment of replicas that begin with an edition."""
+    from ray import serve
+
+    from components.serving.replicas.replica import Replica
+
+    ongoing = (
+        4 * params.max_batch_size
+    )  # enough to fill the next batches, little enough to answer in time
+    deployment = serve.deployment(
+        Replica,
+        name="model",
+        ray_actor_options={"num_cpus": params.num_cpus},
+        max_ongoing_requests=ongoing,
+        max_queued_requests=ongoing,
+        max_surge_percent=100,  # a swap starts the new replicas before it stops the old ones
+        rolling_update_percentage=1.0,
+        health_check_period_s=_HEALTH_S,
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=params.request_timeout_s,
+        max_constructor_retry_count=1,
+        **_number(params.replicas),
+    )
+    return deployment.bind(first, board, params, keys, monitoring)
+
+
+def listening_on(params: ServeParams, host: str) -> ServeParams:
+    """Return params that also allow the address where the service listens as Host header."""
+    return params.model_copy(update={"allowed_hosts": [*params.allowed_hosts, host]})
+
+
+def _number(replicas: int | Scale) -> dict[str, Any]:
+    if isinstance(replicas, int):
+        return {"num_replicas": replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": replicas.min,
+            "max_replicas": replicas.max,
+            "target_ongoing_requests": replicas.target_ongoing,
+        }
+    }
+
+
+def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> tuple[str, str]:
+    """Start Serve, or join the one that runs. Returns where it listens and the URL of its proxy."""
+    global _started_on
+    from ray import serve
+    from ray.serve.context import (
+        _get_global_client,
+    )  # nothing public tells the proxy's host and port
+
+    client: Any = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        running = client.http_config
+        if port and port != running.port:
+            what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
+            raise EnvironmentFault(
+                what,
+                where="--port",
+                remedy=f"take --port {running.port}, or end what serves there first",
+            )
+        check_key(public(running.host), keyed)
+        listening = public(running.host)
+        return listening, url_of(listening, running.port)
+    check_key(host, keyed)
+    port = claim(host, port or 0)
+    options = {
+        "host": inner(host),
+        "port": port,
+        "request_timeout_s": params.request_timeout_s + 10,
+    }  # the app gives up first, with a better answer
+    serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
+    _started_on = _cluster()
+    return host, url_of(host, port)
+
+
+def _wait(app_name: str, url: str, ref: ModelRef) -> None:
+    """Until the application runs and this version answers."""
+    from ray import serve
+
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        state = serve.status().applications.get(app_name)
+        status = state.status.value if state else "DELETED"
+        if status == "DEPLOY_FAILED":
+            raise InputError(
+                f"the model cannot be served: {_cause(state)}",
+                where=app_name,
+                remedy="gristmill status names the models that can be served",
+            )
+        if status == "RUNNING" and healthy(url) == ref.model_dump():
+            return
+        time.sleep(0.1)
+    messages = (
+        "; ".join(part.message for part in state.deployments.values() if part.message)
+        if state
+        else ""
+    )
+    raise EnvironmentFault(
+        f"did not come up within {_START_TIMEOUT_S:.0f} s ({status}{': ' + messages if messages else ''})",
+        where=app_name,
+        remedy="free CPUs on the cluster, or lower serve.num_cpus or serve.replicas",
+    )
+
+
+def _cause(state: Any) -> str:
+    """The error that a replica's traceback ends with."""
+    message = next(
+        (part.message for part in state.deployments.values() if part.message), state.message
+    )
+    errors = _ERROR.findall(message)
+    return str(errors[-1]) if errors else message.strip()
+
+
+def _cluster() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)

@@ -1,0 +1,197 @@
+"""Preparation of a candidate: its files copied and verified, before anything loads them.
+
+Everything about a candidate comes from outside: tags that anybody can edit, and files that
+anybody who reaches the artifact store can exchange. `components.orchestration.service.candidate_process` runs this in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from components.core.bundles import CARD, Card, read_bundle
+from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.core.files import remove_tree, sha256, sync_tree
+from components.registry import validation
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version, download
+from components.serving.rollout.plan import Edition
+from components.serving.http.messages import ModelInfo
+
+_MOST_FILES = 10_000
+_ROOM = 64 << 20  # bytes that a copy leaves free
+_REMEDY = "take another version: gristmill status"
+_PASSING = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ECONNRESET,
+    errno.EDQUOT,
+    errno.EHOSTDOWN,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ENOTCONN,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+
+
+def prepare(root: Path, version: Version, folder: Path, part: Path) -> Edition:
+    """Copy a version's files into the service's folder and verify them; a good copy is kept.
+
+    Args:
+        root: of the project.
+        version: as the registry has it.
+        folder: of the service.
+        part: an empty folder within it, for this alone.
+
+    Raises:
+        InputError: it cannot be served.
+        EnvironmentFault: not now.
+    """
+    name = f"version {version.number} of {version.pipeline!r}"
+    digest = validation.sha256_digest(version.tags.get(BUNDLE), f"{name}, tag {BUNDLE}")
+    examples = validation.examples(version.tags.get("examples", "[]"), f"{name}, tag examples")
+    copy = folder / f"{int(version.number)}-{digest[: validation.PREFIX]}"
+    card, bundle = _kept(copy, digest), part / "bundle"
+    if card is None:
+        copy_files(download(root, version, part / "download"), bundle)
+        card = verify(bundle, digest)
+    edition = Edition(
+        bundle=copy,
+        model=ModelInfo(
+            name=version.pipeline,
+            version=str(version.number),
+            data_hash=card.data_hash,
+            bundle=digest[: validation.PREFIX],
+            examples=examples,
+        ),
+    )
+    if bundle.is_dir():
+        sync_tree(bundle)
+        remove_tree(copy, within=folder)
+        bundle.rename(copy)
+    return edition
+
+
+def verify(bundle: Path, digest: str) -> Card:
+    """Return the card of a copy whose files are those that were registered.
+
+    Args:
+        bundle: the copy.
+        digest: the SHA-256 of its card, or its beginning.
+
+    Raises:
+        InputError: they are not.
+    """
+    for path in regular_files(bundle):
+        if path.is_symlink():
+            raise InputError("is a link, and no file", where=str(path), remedy=_REMEDY)
+    if not sha256(bundle / CARD).startswith(digest):
+        raise InputError(
+            f"its {CARD} is not the one that was registered: the SHA-256 differs",
+            where=str(bundle),
+            remedy=_REMEDY,
+        )
+    return read_bundle(bundle)[0]
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy a folder of regular files; anything else in it is refused, and never waited for.
+
+    Raises:
+        InputError: it holds a pipe, a device, a link to nothing or to a folder, or too much.
+        EnvironmentFault: there is no room for it.
+    """
+    files = list(regular_files(source))
+    size = sum(path.stat().st_size for path in files)
+    target.mkdir(parents=True)
+    free = shutil.disk_usage(target).free
+    if size + _ROOM > free:
+        raise EnvironmentFault(
+            f"the copy takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
+            where=str(target.parent),
+            remedy="free disk space",
+        )
+    for path in files:
+        copied = target / path.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(path) as stream, copied.open("xb") as out:
+            shutil.copyfileobj(stream, out)
+
+
+def regular_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder, those behind links as well.
+
+    Raises:
+        InputError: something in it is no regular file, or there are too many.
+    """
+    count = 0
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in sorted([*names, *links]):
+            path = Path(parent) / name
+            count += 1
+            if count > _MOST_FILES:
+                raise InputError(
+                    f"holds more than {_MOST_FILES:,} files", where=str(folder), remedy=_REMEDY
+                )
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError("is no regular file", where=str(path), remedy=_REMEDY)
+            yield path
+
+
+def as_fault(error: BaseException) -> GristmillError:
+    """Return what a person is told of an error in preparing a candidate.
+
+    An EnvironmentFault may pass, so that it is tried again. Anything else is the candidate's.
+    """
+    if isinstance(error, GristmillError):
+        return error
+    if isinstance(error, OSError):
+        where = str(error.filename or "")
+        what = f"cannot be read or copied: {error.strerror or type(error).__name__}"
+        if error.errno in _PASSING:
+            return EnvironmentFault(what, where=where, remedy="free disk space, or mend the disk")
+        return InputError(what, where=where, remedy=_REMEDY)
+    if isinstance(error, ValidationError):
+        mistake = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, mistake["loc"]))
+        return InputError(f"{place}: {mistake['msg']}", remedy=_REMEDY)
+    text = validation.storable(str(error), 200)
+    return InputError(f"it fails: {type(error).__name__}: {text}", remedy=_REMEDY)
+
+
+def _kept(copy: Path, digest: str) -> Card | None:
+    """Return the card of a copy that was made before; None if it has to be made anew."""
+    if not copy.is_dir() or copy.is_symlink():
+        return None
+    try:
+        return verify(copy, digest)
+    except (InputError, OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file; what has become a pipe meanwhile is refused and not waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise InputError("is no regular file", where=str(path), remedy=_REMEDY)
+        yield stream
+
+
+def _raise(error: OSError) -> None:
+    raise error

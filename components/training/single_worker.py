@@ -1,0 +1,95 @@
+"""One worker without Ray Train: a Ray task runs the loop.
+
+Ray Train's start costs more than many a short fit takes. The checkpoints of the loop are the state
+here too, and errors are answered alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import EnvironmentFault
+from components.core.job import Journal
+from components.training.fit_config import FitSpec
+
+_POLL_S = 0.5
+_REPORT_S = 3.0
+
+
+def fit_alone(
+    spec: FitSpec,
+    journal: Journal,
+    *,
+    unit: str,
+    go_on: Callable[[BaseException], bool],
+    wait_s: float,
+) -> None:
+    """Run `fit` in one Ray task until it has come to its end.
+
+    Args:
+        spec: what to fit.
+        journal: where it is reported.
+        unit: the resource that the task holds one of: CPU or GPU.
+        go_on: whether to begin again at the last checkpoint after this error.
+        wait_s: seconds to wait for a free unit.
+
+    Raises:
+        RayError: what ended the task, when `go_on` says no.
+        EnvironmentFault: no unit became free in time.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    resources: dict[str, Any] = {"num_gpus": 1} if unit == "GPU" else {"num_cpus": 1}
+    task: Any = ray.remote(max_retries=0, **resources)(_work)
+    while True:
+        _wait_for_room(unit, wait_s, journal.say)
+        try:
+            ray.get(task.remote(spec, str(journal.path), time.time()))
+        except RayError as error:
+            if not go_on(error):
+                raise
+        else:
+            return
+
+
+def _wait_for_room(unit: str, wait_s: float, say: Callable[[str], None]) -> None:
+    """Return when a unit is free.
+
+    Raises:
+        EnvironmentFault: none was in time. A task would wait without end.
+    """
+    import ray
+
+    start, reported = time.monotonic(), False
+    while ray.available_resources().get(unit, 0) < 1:
+        waited = time.monotonic() - start
+        if waited > wait_s:
+            remedy = "free or add nodes, then the same command goes on from the last checkpoint"
+            raise EnvironmentFault(
+                f"the cluster had no free {unit} for {wait_s:.0f} s",
+                where="train.workers",
+                remedy=remedy,
+            )
+        if waited >= _REPORT_S and not reported:
+            say(f"the cluster has no free {unit}: waiting up to {wait_s:.0f} s for one")
+            reported = True
+        time.sleep(_POLL_S)
+
+
+def _work(spec: FitSpec, journal_path: str, called: float) -> None:
+    """Fit, in the Ray worker."""
+    import torch
+
+    from components.training.loop import fit
+
+    # The worker holds one CPU. More threads would also change the last bits of sums.
+    torch.set_num_threads(1)
+    journal = Journal(Path(journal_path))
+    journal.metrics(
+        {f"startup_seconds_{spec.state.name.split('-')[0]}": time.time() - called}, step=0
+    )
+    fit(spec, journal)
