@@ -22,7 +22,7 @@ test-pipelines:
 	@.venv/bin/python -m pytest tests/pipelines > .venv/tests-pipelines.log 2>&1; code=$$?; cat .venv/tests-pipelines.log; exit $$code
 
 chaos: setup
-	KILLS=200 .venv/bin/python -m pytest tests/components/engine/test_random_kills.py
+	KILLS=200 .venv/bin/python -m pytest tests/components/training/test_random_kills.py
 
 fuzz: setup
 	FUZZ_FACTOR=$(FUZZ_FACTOR) .venv/bin/python -m pytest --timeout 0 tests/fuzz

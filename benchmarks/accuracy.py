@@ -24,12 +24,12 @@ from safetensors.torch import load_file
 
 from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
+from components.tasks import base
 from components.training.batches import Rows, in_order, load_encoder
-from components.training.train_step import Supervised
+from components.training.fit_config import FitSpec
 from components.training.loop import fit
 from components.training.params import FitParams
-from components.training.fit_config import FitSpec
-from components.tasks import base
+from components.training.train_step import Supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK, SPLITS, RESAMPLES = "text_classification", ("validation", "test"), 2000

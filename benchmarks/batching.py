@@ -40,8 +40,8 @@ def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
 
     from components.inference.predictor import load
     from components.serving.http.app import build_app
-    from components.serving.params import ServeParams
     from components.serving.http.messages import ModelInfo
+    from components.serving.params import ServeParams
 
     torch.set_num_threads(1)
     predictor = load(bundle)
@@ -147,11 +147,11 @@ def transformer(data: Path, folder: Path) -> Path:
     import torch
 
     from components.stages.compress.quantize import export, int8
+    from components.tasks import base
     from components.training.batches import Rows, load_encoder
-    from components.training.params import FitParams
     from components.training.bundle_writer import save_onnx
     from components.training.fit_config import FitSpec
-    from components.tasks import base
+    from components.training.params import FitParams
 
     config = {
         "width": 256,

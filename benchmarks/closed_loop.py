@@ -30,8 +30,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from components.stages.clean.duplicates import Clusters, similar_rows
 from components.fields.text import Text as Field
+from components.stages.clean.duplicates import Clusters, similar_rows
 from tests.pipelines.loop_fit import DVC, first_champion
 from tests.pipelines.loop_play import play
 from tests.pipelines.loop_scene import Diary, Scene, Text

@@ -33,8 +33,8 @@ BLOCK_S, WORKERS = 2.0, 2
 
 def make_spec(state: Path, epochs: int) -> Any:
     """The fit of the default pipeline."""
-    from components.training.params import FitParams
     from components.training.fit_config import FitSpec
+    from components.training.params import FitParams
 
     return FitSpec(
         TASK,
@@ -139,8 +139,8 @@ def launch(arm: str, address: str, state: Path, epochs: int) -> subprocess.Popen
 @contextmanager
 def cluster() -> Iterator[tuple[str, psutil.Process]]:
     """An embedded Ray and the first of its processes."""
-    from components.orchestration.cluster.local_cluster import start, stop
     from components.orchestration.cluster.connection import connected
+    from components.orchestration.cluster.local_cluster import start, stop
     from components.orchestration.cluster.supervisor import environment
 
     with tempfile.TemporaryDirectory() as folder:

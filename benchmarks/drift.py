@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.training import evaluation
-from components.inference.predictor import load
 from components.fields.text import Text
+from components.inference.predictor import load
 from components.monitoring.drift import compare
 from components.monitoring.profile import Facts, Profiler, predictions_of, profile_of
 from components.tasks import base
+from components.training import evaluation
 
 TASK, WINDOW, LEVEL = "text_classification", 500, 0.01
 CLEAN = {"min_characters": 2, "max_characters": 2000}

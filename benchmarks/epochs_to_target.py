@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.schedulers import make_scheduler
 from components.stages.tune.searchers import asker
 from components.stages.tune.study import Trial, Watched
-from components.orchestration.pipeline_params import section_model
 
 TABLE, TASK = Path(__file__).resolve().parent / "learning_curves.json", "text_classification"
 EPOCHS, ROWS, SEED = 9, {"train": 1500, "validation": 1000}, 7
@@ -62,9 +62,9 @@ def record(tokens: Path) -> None:
     import torch
 
     from components.core.tables import read_manifest, read_table, write_table
+    from components.training.fit_config import FitSpec
     from components.training.loop import fit
     from components.training.params import FitParams
-    from components.training.fit_config import FitSpec
 
     torch.set_num_threads(1)
     known: list[dict[str, Any]] = json.loads(TABLE.read_text()) if TABLE.exists() else []

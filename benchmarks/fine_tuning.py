@@ -27,13 +27,13 @@ import numpy as np
 import torch
 
 from components.core.tables import read_table
-from components.training.allocator import keep_freed_memory
-from components.training.batches import Rows, in_order, load_encoder, plan
-from components.training.train_step import Supervised
-from components.training.params import FitParams
-from components.training.lr_schedule import rate
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
+from components.training.allocator import keep_freed_memory
+from components.training.batches import Rows, in_order, load_encoder, plan
+from components.training.lr_schedule import rate
+from components.training.params import FitParams
+from components.training.train_step import Supervised
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK, LONGEST, BATCH, RATE = "text_classification", 256, 64, 5e-4

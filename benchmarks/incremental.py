@@ -25,11 +25,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.stages.clean import stage as clean
 from components.core.job import Job
+from components.orchestration.pipeline_params import section_model
+from components.stages.clean import stage as clean
 from components.stages.ingest import stage as ingest
 from components.stages.ingest.params import IngestParams
-from components.orchestration.pipeline_params import section_model
 
 TASK, FILES = "text_classification", 11
 Row = dict[str, str]

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.stages.clean import stage as clean
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
 from components.fields.text import comparable
-from components.tasks import base
 from components.orchestration.pipeline_params import section_model
+from components.stages.clean import stage as clean
+from components.tasks import base
 
 TASK, CUT, RESAMPLES = "text_classification", 1000, 2000
 PUBLISHED, ASKED = 82.7, 81.0  # BERT-base, the aim

@@ -25,13 +25,13 @@ import torch
 from safetensors.torch import load_file
 
 from components.core.tables import read_manifest, read_table, write_table
-from components.training.batches import Rows, in_order, load_encoder
-from components.training.loop import fit
-from components.training.params import FitParams
-from components.training.fit_config import FitSpec
 from components.fields.base import Reject
 from components.fields.text import Text, comparable
 from components.tasks import base
+from components.training.batches import Rows, in_order, load_encoder
+from components.training.fit_config import FitSpec
+from components.training.loop import fit
+from components.training.params import FitParams
 
 TASK = "text_classification"
 NET = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128, "dropout": 0.1}

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from components.inference.predictor import load
 from components.monitoring.params import MonitorParams
 from components.serving.http.app import build_app
+from components.serving.http.messages import ModelInfo
 from components.serving.http.monitoring_routes import Monitored, Monitoring
 from components.serving.params import LimitParams, ServeParams
-from components.serving.http.messages import ModelInfo
 
 ARMS: dict[str, dict[str, Any] | None] = {
     "without": None,

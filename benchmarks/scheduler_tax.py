@@ -17,13 +17,13 @@ from typing import Any
 import ray
 
 from components.core.job import Job
-from components.training.params import FitParams
-from components.training.fit_config import FitSpec
+from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search import search
 from components.stages.tune.searchers import asker
 from components.stages.tune.study import Study, Watched
-from components.orchestration.pipeline_params import section_model
+from components.training.fit_config import FitSpec
+from components.training.params import FitParams
 
 TASK, SECONDS, CPUS = "text_classification", 0.5, 2
 WATCHED = Watched("validation_macro_f1", "max")

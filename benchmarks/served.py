@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
-
 from components.registry.release.promotion.promotion import release, rollback
 from components.registry.versions.model_versions.model_versions import register
+from ruamel.yaml import YAML
 
 SOURCE = Path(__file__).resolve().parents[1]
 SERVER, CLIENT = 0, 1  # cores
@@ -41,11 +40,11 @@ def transformer(project: Path, folder: Path) -> Path:
     import torch
 
     from components.stages.compress.quantize import export, int8
+    from components.tasks import base
     from components.training.batches import Rows, load_encoder
-    from components.training.params import FitParams
     from components.training.bundle_writer import save_onnx
     from components.training.fit_config import FitSpec
-    from components.tasks import base
+    from components.training.params import FitParams
 
     tokens = project / "data" / "tokens"
     rows = Rows(tokens, "train", load_encoder(tokens, TASK))

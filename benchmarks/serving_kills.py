@@ -23,8 +23,8 @@ import load
 import psutil
 from served import Service
 
-from components.orchestration.processes import family, wait_until
 from components.orchestration.cluster.supervisor import load as cluster_of
+from components.orchestration.processes import family, wait_until
 
 REQUESTS, CONNECTIONS, BETWEEN = 10_000, 6, 50
 ROUNDS = (0.15, 0.6)  # of all requests

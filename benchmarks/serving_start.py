@@ -16,8 +16,8 @@ import httpx
 import psutil
 from served import Service, reviews
 
-from components.orchestration.processes import family
 from components.orchestration.cluster.supervisor import load as cluster_of
+from components.orchestration.processes import family
 
 
 def replica_mib(root: Path) -> float:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from components.training.checkpoints import Checkpoints
-from components.training.batches import Rows, load_encoder, plan
-from components.training.train_step import Supervised
-from components.training.params import FitParams
 from components.tasks import base
+from components.training.batches import Rows, load_encoder, plan
+from components.training.checkpoints import Checkpoints
+from components.training.params import FitParams
+from components.training.train_step import Supervised
 
 TOKENS, TASK = Path(__file__).resolve().parent.parent / "data/tokens", "text_classification"
 NETS: dict[str, tuple[str, dict[str, Any]]] = {

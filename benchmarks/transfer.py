@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
-from components.stages.clean import stage as clean
-from components.core.pretrained_files import digest, files_of
 from components.core.job import Job
+from components.core.pretrained_files import digest, files_of
 from components.core.tables import write_table
+from components.orchestration.pipeline_params import section_model
+from components.stages.clean import stage as clean
+from components.stages.tokenize import stage as tokenize
+from components.tasks import base
 from components.training.batches import Rows, in_order, load_encoder
+from components.training.fit_config import FitSpec
 from components.training.loop import fit
 from components.training.params import FitParams
-from components.training.fit_config import FitSpec
-from components.tasks import base
-from components.stages.tokenize import stage as tokenize
-from components.orchestration.pipeline_params import section_model
 
 TASK, CHOOSING = "text_classification", 100
 ARMS: Mapping[str, tuple[dict[str, Any], list[float]]] = {

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
+from components.core.terminal import print_line
 from components.monitoring.feedback import Box, Key, Label
 from components.orchestration.locks import only_one
-from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root
-from components.core.terminal import print_line
 
 if TYPE_CHECKING:
     from components.orchestration.pipeline_params import Params
@@ -126,10 +126,10 @@ def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[st
 
 
 def _open(pipeline: str) -> tuple[Params, Box]:
-    from components.serving.http.monitoring_routes import FEEDBACK
     from components.orchestration.drift.drift_check import monitoring
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
+    from components.serving.http.monitoring_routes import FEEDBACK
 
     path = files_of(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from components.orchestration.project import root
 from components.core.terminal import print_line, print_verbatim
+from components.orchestration.project import keys_file, root
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
 Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
-
-
-def keys_file(root: Path) -> Path:
-    """Where the keys lie: GRISTMILL_KEYS_FILE, or in the project, where git ignores them."""
-    from components.serving.http.api_keys import FILE_VARIABLE
-
-    return Path(os.environ.get(FILE_VARIABLE) or root / ".gristmill" / "keys.json").absolute()
 
 
 @keys_app.command()

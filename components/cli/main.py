@@ -13,16 +13,12 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from components.core import escaping
-from components.core.errors import GristmillError, InputError
 from components.cli import feedback, review
-from components.orchestration import interrupt
-from components.orchestration.disk_faults import disk_fault
-from components.orchestration.home_folder import named_user, usable_home
 from components.cli.keys import keys_app
 from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline, split_name
-from components.orchestration.output_paths import pipeline_names
-from components.orchestration.project import FRESH, root, task_ids
+from components.cli.tracking_store_commands import app as tracking
+from components.core import escaping
+from components.core.errors import GristmillError, InputError
 from components.core.terminal import (
     print_anything,
     print_crash,
@@ -30,7 +26,11 @@ from components.core.terminal import (
     print_line,
     print_verbatim,
 )
-from components.cli.tracking_store_commands import app as tracking
+from components.orchestration import interrupt
+from components.orchestration.disk_faults import disk_fault
+from components.orchestration.home_folder import named_user, usable_home
+from components.orchestration.output_paths import pipeline_names
+from components.orchestration.project import FRESH, root, task_ids
 
 
 class EscapedGroup(TyperGroup):

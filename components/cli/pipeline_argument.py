@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from components.core.errors import GristmillError, InputError
-from components.registry.versions.model_versions.reader import look
-from components.orchestration.output_paths import pipeline_names
 from components.core.terminal import print_line
+from components.orchestration.output_paths import pipeline_names
+from components.registry.versions.model_versions.reader import look
 
 DEFAULT = "default"
 Name = Annotated[

@@ -15,8 +15,8 @@ from components.cli.pipeline_argument import (
     split_name,
     version_number,
 )
-from components.orchestration.project import root
 from components.core.terminal import print_line
+from components.orchestration.project import root
 
 if TYPE_CHECKING:
     from components.registry.release.promotion.gates import GateParams
@@ -118,9 +118,9 @@ def rollback(
 
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
-    from components.registry.versions.model_versions.reader import look
-    from components.registry.release.promotion.retrain_log import retrains
     from components.cli.review_tables import show_history
+    from components.registry.release.promotion.retrain_log import retrains
+    from components.registry.versions.model_versions.reader import look
 
     name = choose_pipeline(root(), name, pipeline)
     shelf = look(root(), name)
@@ -167,10 +167,10 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
         InputError: nothing was registered yet.
     """
     from components.core.errors import InputError
-    from components.registry.versions.model_versions.reader import look
-    from components.registry.release.promotion.mlflow_requests import pick_up
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
+    from components.registry.release.promotion.mlflow_requests import pick_up
+    from components.registry.versions.model_versions.reader import look
 
     path = files_of(root(), pipeline)[0]
     limits: GateParams = (

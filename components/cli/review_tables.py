@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.bundles import shown_size
+from components.core.console import console, styled
 from components.core.errors import InputError
 from components.core.escaping import brief
-from components.registry.release.promotion.release_log import Release, records, standing
-from components.registry.versions.model_versions.reader import Shelf, Version, argument, code_state
-from components.registry.release.promotion.retrain_log import Retrain, retrains
-from components.registry.release.promotion.gate_results import Gate, from_tag
-from components.core.console import console, styled
 from components.orchestration.stage_files import STAGES
+from components.registry.release.promotion.gate_results import Gate, from_tag
+from components.registry.release.promotion.release_log import Release, records, standing
+from components.registry.release.promotion.retrain_log import Retrain, retrains
+from components.registry.versions.model_versions.reader import Shelf, Version, argument, code_state
 
 WIDTH = 100
 _MALFORMED = (

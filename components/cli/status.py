@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from components.core.bundles import CARD
+from components.core.console import console, styled
 from components.core.files import sha256
 from components.orchestration.cluster.local_cluster import describe
-from components.core.console import console, styled
-from components.orchestration.runner.stage_results import is_only_result
 from components.orchestration.runner.resumable_state import leftovers
+from components.orchestration.runner.stage_results import is_only_result
 
 
 def show_status(root: Path) -> None:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from components.cli.pipeline_argument import DEFAULT, choose_pipeline
+from components.cli.review_tables import COLOURS, facts, gates_of, when
+from components.core.console import console, styled
 from components.core.errors import InputError
 from components.monitoring.feedback import Box
-from components.registry.release.promotion.release_log import Release, records, standing
-from components.registry.versions.model_versions.reader import Shelf, Version, code_state, look
-from components.core.console import console, styled
-from components.cli.pipeline_argument import DEFAULT, choose_pipeline
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
-from components.cli.review_tables import COLOURS, facts, gates_of, when
+from components.registry.release.promotion.release_log import Release, records, standing
+from components.registry.versions.model_versions.reader import Shelf, Version, code_state, look
 
 if TYPE_CHECKING:
     from components.monitoring.request_log import LoggedAnswer

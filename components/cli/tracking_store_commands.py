@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.orchestration.project import root
 from components.core.terminal import print_line
+from components.orchestration.project import root
 
 if TYPE_CHECKING:
     from components.registry.store.tracking_store.backup import Contents

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from components.core.bundles import CARD, Card, read_bundle, read_card
 from components.core.cards import MOST_BYTES, REMEDY, first_mistake
-from components.core.sandbox import MEMORY, limit_memory
 from components.core.errors import BundleError, GristmillError, ParamsError
 from components.core.escaping import brief, log_line
-from components.inference.abstention import threshold_of
+from components.core.sandbox import MEMORY, limit_memory
 from components.fields.base import Reject
+from components.inference.abstention import threshold_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 

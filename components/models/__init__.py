@@ -1,1 +1,1 @@
-"""Networks with no task word in them, each with the surgery that can cut it."""
+"""Networks without task words, each with its config."""

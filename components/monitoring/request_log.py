@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.monitoring.params import MonitorParams
 from components.monitoring.masking import scrub
+from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler
 
 PART = "part-*.parquet"

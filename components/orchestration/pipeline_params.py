@@ -15,9 +15,9 @@ from components.core.errors import ParamsError
 from components.core.files import to_json
 from components.core.params import Strict, nearest, read_yaml, validate
 from components.monitoring.params import MonitorParams
-from components.tasks import base
 from components.orchestration.output_paths import path_mistake
 from components.orchestration.stage_files import STAGES
+from components.tasks import base
 
 SECTIONS = (
     *STAGES,
@@ -82,9 +82,18 @@ class Params:
         )
 
 
+def _params_module(section: str) -> str:
+    """Return the module that declares the params of a section."""
+    if section == "serve":
+        return "components.serving.params"
+    if section == "registry":
+        return "components.registry.params"
+    return f"components.stages.{section}.params"
+
+
 def section_model(section: str, task: str) -> type[BaseModel]:
     """A section's own knobs and the task's, as one strict model."""
-    module = importlib.import_module(f"components.{section}.params")
+    module = importlib.import_module(_params_module(section))
     own = getattr(module, f"{section.capitalize()}Params")
     facets = (
         base.schema(task),

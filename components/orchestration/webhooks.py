@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.core import escaping
-from components.registry.release.promotion.retrain_log import Retrain
 from components.core.terminal import print_line
+from components.registry.release.promotion.retrain_log import Retrain
 
 _PATIENCE_S = 10.0
 

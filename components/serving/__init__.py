@@ -1,1 +1,1 @@
-"""The stage `serve`."""
+"""A model behind HTTP: requests, replicas, rollout of new versions."""

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.serving.rollout.canary import CanaryParams
 from components.serving.http.hosts import HostPattern
+from components.serving.rollout.canary import CanaryParams
 
 
 class Scale(Strict):

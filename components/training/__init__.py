@@ -1,1 +1,1 @@
-"""Fit, measure, predict: the training loop, Ray Train around it, and what answers from a bundle."""
+"""The training loop and Ray Train around it."""

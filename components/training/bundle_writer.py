@@ -8,10 +8,10 @@ from typing import Any
 
 from components.core.bundles import Card, write_bundle
 from components.core.tables import read_manifest
-from components.training.batches import load_encoder
 from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS
-from components.training.fit_config import FitSpec
 from components.tasks.base import Arrays
+from components.training.batches import load_encoder
+from components.training.fit_config import FitSpec
 
 
 def card_of(spec: FitSpec, runtime: Any, params_hash: str, origin: Sequence[str]) -> Card:

@@ -9,9 +9,9 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
 from components.core.parallel_map import has_ray
-from components.training.single_worker import fit_alone
-from components.training.prestart import Early
 from components.training.fit_config import ROOM, FitSpec, Fitted, check
+from components.training.prestart import Early
+from components.training.single_worker import fit_alone
 
 _RESTARTS = 2  # without a new checkpoint between them
 _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may

@@ -133,8 +133,8 @@ def watched(bundle: Path, tokens: Path) -> float:
     import torch
 
     from components.core.bundles import read_bundle
-    from components.training.batches import Rows, in_order, load_encoder
     from components.inference.predictor import load_module
+    from components.training.batches import Rows, in_order, load_encoder
 
     task = read_bundle(bundle)[0].task
     learning, module = base.learning(task), load_module(bundle)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.tasks import base
 from components.training.batches import load_encoder
 from components.training.params import FitParams
-from components.tasks import base
 
 ROOM = "micro_batch_tokens.json"  # in the state of a fit whose memory was short
 

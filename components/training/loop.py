@@ -15,17 +15,17 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
 from components.core.tables import read_manifest
-from components.training.allocator import keep_freed_memory
-from components.training.checkpoints import Checkpoints
-from components.training.batches import Numbers, Rows, in_order, load_encoder, plan, within
-from components.training.train_step import LossOf, Supervised, rank, world
-from components.training.micro_batches import Parts
-from components.training.throughput import Meter
-from components.training.lr_schedule import rate
-from components.training.fsdp import shard
-from components.training.fit_config import FitSpec, Fitted
 from components.models.base import Adapts
 from components.tasks import base
+from components.training.allocator import keep_freed_memory
+from components.training.batches import Numbers, Rows, in_order, load_encoder, plan, within
+from components.training.checkpoints import Checkpoints
+from components.training.fit_config import FitSpec, Fitted
+from components.training.fsdp import shard
+from components.training.lr_schedule import rate
+from components.training.micro_batches import Parts
+from components.training.throughput import Meter
+from components.training.train_step import LossOf, Supervised, rank, world
 
 _VALIDATION_BATCH = 256
 _COUNTED = 4096  # rows at a time

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.training.params import FitParams
-from components.training.fsdp import parts
 from components.models.base import Adapts
+from components.training.fsdp import parts
+from components.training.params import FitParams
 
 Factors = Mapping[int, float]  # id of a parameter -> of its learning rate; 1 where it is not told
 

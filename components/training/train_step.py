@@ -11,13 +11,13 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from components.models.base import Adapts
+from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 from components.training.ema import Average
+from components.training.fsdp import into, is_sharded, parts, whole
 from components.training.optim import Optimisers
 from components.training.params import FitParams
 from components.training.precision import Precision, resolve
-from components.training.fsdp import into, is_sharded, parts, whole
-from components.models.base import Adapts
-from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 
 LossOf = Callable[[torch.nn.Module, Batch], Loss]
 

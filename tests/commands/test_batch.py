@@ -14,18 +14,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from components.core.bundles import Card
-from components.core.errors import InputError
-from components.inference.predictor import load
-from components.training.bundle_writer import save_numpy
 from components.registry.release.promotion.promotion import release
 from components.registry.versions.model_versions.model_versions import register
-from components.tasks import base
+
+from components.core.bundles import Card
+from components.core.console import console
+from components.core.errors import InputError
+from components.inference.predictor import load
 from components.orchestration.batch import batch_input, batch_worker
 from components.orchestration.batch.batch_predict import predict_file
-from components.core.console import console
 from components.orchestration.pipeline_params import section_model
+from components.tasks import base
+from components.training.bundle_writer import save_numpy
 from tests.commands.project import Project, reviews
 
 TASK, NAME = "text_classification", "scored"
@@ -178,7 +178,8 @@ def test_parts_with_other_columns_become_one_table(
     monkeypatch.setattr(batch_input, "_ROWS", 2)
     monkeypatch.setattr("components.orchestration.batch.batch_predict._shared", lambda model: model)
     monkeypatch.setattr(
-        "components.orchestration.batch.batch_predict.attached", lambda *_: __import__("contextlib").nullcontext()
+        "components.orchestration.batch.batch_predict.attached",
+        lambda *_: __import__("contextlib").nullcontext(),
     )
     lines = [
         {"review": "fine", "a": 1},

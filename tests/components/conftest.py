@@ -40,8 +40,8 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Mill:
 @pytest.fixture(scope="session")
 def network(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted TextCNN as a bundle: the network of `trained` in the folders of `reviews`."""
-    from components.training.loop import fit
     from components.training.bundle_writer import save_torch
+    from components.training.loop import fit
 
     spec = reviews.spec(tmp_path_factory.mktemp("network"), epochs=4)
     folder = reviews.root / "trained" / "network"

@@ -13,15 +13,15 @@ import pyarrow as pa
 from PIL import Image as Pillow
 from pydantic import BaseModel
 
+from components.core.job import Job
+from components.core.pretrained_files import digest, files_of
+from components.core.tables import read_manifest, read_table, write_table
+from components.orchestration.pipeline_params import section_model
 from components.stages.augment import stage as augment
 from components.stages.clean import stage as clean
-from components.core.pretrained_files import digest, files_of
-from components.core.job import Job
-from components.core.tables import read_manifest, read_table, write_table
-from components.training.params import FitParams
-from components.training.fit_config import FitSpec
 from components.stages.tokenize import stage as tokenize
-from components.orchestration.pipeline_params import section_model
+from components.training.fit_config import FitSpec
+from components.training.params import FitParams
 
 TEXT, IMAGE = "text_classification", "image_classification"
 TINY: Mapping[str, Mapping[str, Any]] = {

@@ -143,7 +143,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made.dvc("repro", "tokenize")
     yield made
     subprocess.run(
-        [sys.executable, "-m", "components.cli", "down"], cwd=root, env=made.env, capture_output=True
+        [sys.executable, "-m", "components.cli", "down"],
+        cwd=root,
+        env=made.env,
+        capture_output=True,
     )
 
 

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
-from components.serving.rollout.controller import Follower
-from components.serving.params import ServeParams
-from components.serving.rollout.plan import Edition
-from components.orchestration.service.registry_watch import Home
 from components.orchestration.processes import wait_until
+from components.orchestration.service.registry_watch import Home
+from components.serving.params import ServeParams
+from components.serving.rollout.controller import Follower
+from components.serving.rollout.plan import Edition
 
 HASH = "ab" * 32
 WEIGHTS = "weights.safetensors"

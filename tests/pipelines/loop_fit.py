@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from components.registry.release.promotion.promotion import release
+from components.registry.release.promotion.retrain_log import Retrain, record
+from components.registry.versions.model_versions.model_versions import register
+
 from components.core.bundles import CARD, Card, add_to_profile
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import MANIFEST, read_manifest, read_table, write_table
-from components.training.bundle_writer import save_numpy
-from components.stages.evaluate.candidates import BASELINE, assess
-from components.stages.evaluate.stage import _answers, _habits
 from components.monitoring.profile import profile_of
-from components.registry.release.promotion.promotion import release
-from components.registry.release.promotion.retrain_log import Retrain, record
-from components.registry.versions.model_versions.model_versions import register
-from components.tasks import base
+from components.orchestration.pipeline_params import Params, load
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import now
-from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.stage_task import execute
 from components.orchestration.stage_files import STAGES
+from components.stages.evaluate.candidates import BASELINE, assess
+from components.stages.evaluate.stage import _answers, _habits
+from components.tasks import base
+from components.training.bundle_writer import save_numpy
 
 DVC = """
 stages:

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+from components.registry.release.promotion.retrain_log import Retrain, retrains
+from components.registry.versions.model_versions.model_versions import fetch
+from components.registry.versions.model_versions.reader import look
 
 from components.inference.predictor import load
-from components.registry.versions.model_versions.reader import look
-from components.registry.release.promotion.retrain_log import Retrain, retrains
 from components.metrics.bounds import mcnemar
-from components.registry.versions.model_versions.model_versions import fetch
-from components.serving.http.monitoring_routes import LATEST
-from components.stages.serve.stage import info
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
+from components.serving.http.monitoring_routes import LATEST
+from components.stages.serve.stage import info
 from tests.commands.project import Project, free_port
 
 ITEMS = 4  # texts of a request

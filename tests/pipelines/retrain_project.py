@@ -6,8 +6,9 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.registry.versions.model_versions.reader import look
 from components.registry.release.promotion.retrain_log import Retrain, retrains
+from components.registry.versions.model_versions.reader import look
+
 from tests.commands.project import Project, reviews
 
 DVC = """

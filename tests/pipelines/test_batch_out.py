@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.errors import InputError
-from components.orchestration.batch.batch_predict import _check_out
 from components.orchestration.batch.batch_output import column_names
+from components.orchestration.batch.batch_predict import _check_out
 
 ANSWERS = {
     "csv": '"text","predicted_by"\n"a","default version 1"\n',

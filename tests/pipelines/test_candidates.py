@@ -19,12 +19,12 @@ from candidate_scene import (
     untouched,
     with_card,
 )
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
-from components.serving.rollout.plan import Edition
 from components.orchestration.service import registry_watch
+from components.serving.rollout.plan import Edition
 
 
 @pytest.fixture

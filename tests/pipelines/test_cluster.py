@@ -22,9 +22,9 @@ import pytest
 
 from components.core.cpus import CpuLimits
 from components.core.errors import EnvironmentFault
-from components.orchestration.cluster import local_cluster, connection, supervisor
-from components.orchestration.processes import Identity, alive, family, identify, wait_until
+from components.orchestration.cluster import connection, local_cluster, supervisor
 from components.orchestration.cluster.supervisor import Record, load, record_path
+from components.orchestration.processes import Identity, alive, family, identify, wait_until
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
@@ -311,7 +311,9 @@ def test_the_owner_of_a_stage_is_the_dvc_above_it(tmp_path: Path) -> None:
         "import subprocess, sys\nsys.exit(subprocess.call(sys.argv[2], shell=True))\n"
     )
     stage = tmp_path / "stage.py"
-    stage.write_text("from components.orchestration.cluster.local_cluster import owner_of_stage\nprint(owner_of_stage().pid)\n")
+    stage.write_text(
+        "from components.orchestration.cluster.local_cluster import owner_of_stage\nprint(owner_of_stage().pid)\n"
+    )
     line = f'"{sys.executable}" "{stage}"; true'
 
     def owner(*command: str, **more: str) -> tuple[int, int]:

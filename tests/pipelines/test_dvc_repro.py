@@ -43,7 +43,13 @@ def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "first.txt").is_file() and (tmp_path / "second.txt").is_file()
     assert (
-        dvc(tmp_path, "components.orchestration.runner.dvc_repro", "repro", "pipelines/no YAML/dvc.yaml").returncode != 0
+        dvc(
+            tmp_path,
+            "components.orchestration.runner.dvc_repro",
+            "repro",
+            "pipelines/no YAML/dvc.yaml",
+        ).returncode
+        != 0
     )
 
 

@@ -11,17 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from components.registry.release.promotion.promotion import release
+from components.registry.store.tracking_store.tracking_store import client
+from components.registry.versions.model_versions.model_versions import (
+    BUNDLE,
+    champion,
+    fetch,
+    register,
+    verify,
+)
 
 from components.core.bundles import CARD
 from components.core.errors import BundleError, GateError, InputError
-from components.registry.release.promotion.promotion import release
-from components.registry.store.tracking_store.tracking_store import client
-from components.registry.versions.model_versions.model_versions import BUNDLE, champion, fetch, register, verify
 from components.orchestration.batch import batch_predict
 from components.orchestration.drift import drift_check
-from components.orchestration.service import service
 from components.orchestration.pipeline_params import load
-from tests.components.engine.small_bundles import (
+from components.orchestration.service import service
+from tests.components.training.small_bundles import (
     CLASSES,
     edit_card,
     encoder_files,

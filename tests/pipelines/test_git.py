@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from components.registry.versions.model_versions.reader import code_state
+
 from components.cli.doctor import examine
 from components.orchestration.git import checkout, refusal_text, run_git
 

@@ -12,25 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from components.core.bundles import Card, write_bundle
-from components.core.errors import GristmillError, InputError
-from components.core.job import Journal
-from components.stages.ingest.source_files import list_source
-from components.stages.ingest.params import Files
-from components.monitoring.feedback import Box, Label
-from components.registry.versions.model_versions.test_cases import Cases, name_of
 from components.registry.release.promotion.gates import Gate, GateParams, as_rows
-from components.registry.release.promotion.release_log import Release
 from components.registry.release.promotion.promotion import approve, release
+from components.registry.release.promotion.release_log import Release
 from components.registry.release.promotion.retrain_log import Retrain, record
 from components.registry.versions.model_versions.model_versions import keep_cases, register
-from components.stages.serve.run_report import with_gates
-from components.orchestration.drift import drift_alerts
-from components.orchestration import webhooks
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+
+from components.core.bundles import Card, write_bundle
 from components.core.console import ValueConsole, console, styled
+from components.core.errors import GristmillError, InputError
+from components.core.job import Journal
 from components.core.terminal import print_error, print_line
+from components.monitoring.feedback import Box, Label
+from components.orchestration import webhooks
+from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
+from components.stages.ingest.params import Files
+from components.stages.ingest.source_files import list_source
+from components.stages.serve.run_report import with_gates
 from tests.hostile import HOSTILE, READABLE, raw_in
 from tests.structure.reach import ROOT
 
@@ -310,7 +310,10 @@ def test_what_dvc_says_is_text(tmp_path: Path) -> None:
     name = "evil\x1b]0;pwned\x07\u202e"
     stage = {"cmd": "false", "deps": [f"{name}.csv"]}
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"one": stage}}))
-    for words in (["dvc", "init", "-q", "--no-scm"], ["components.orchestration.runner.dvc_repro", "repro", "dvc.yaml"]):
+    for words in (
+        ["dvc", "init", "-q", "--no-scm"],
+        ["components.orchestration.runner.dvc_repro", "repro", "dvc.yaml"],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True
         )

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from components.core.tables import MANIFEST
+from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner import in_process
 from components.orchestration.runner.in_process import runs_in_process, start_ray_early
-from components.orchestration.pipeline_params import Params, load
 
 ROOT = Path(__file__).parents[2]
 

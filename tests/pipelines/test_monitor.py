@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from components.registry.store.tracking_store.tracking_store import client
+from components.registry.versions.model_versions.model_versions import register
 
+from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.monitoring.feedback import Box, Key, Label
-from components.monitoring.request_log import Index, Recorder, RequestLog
 from components.monitoring.profile import Profiler, predictions_of, profile_of
-from components.registry.store.tracking_store.tracking_store import client
-from components.registry.versions.model_versions.model_versions import register
-from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
-from components.tasks import base
-from components.tasks.classification.evaluator import Answer
-from components.cli import feedback
+from components.monitoring.request_log import Index, Recorder, RequestLog
 from components.orchestration.drift import drift_check
 from components.orchestration.drift.drift_check import DRIFT, look, monitoring
 from components.orchestration.pipeline_params import Params, load
+from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
+from components.tasks import base
+from components.tasks.classification.evaluator import Answer
 
 ROOT = Path(__file__).parents[2]
 TASK, CLEAN = "text_classification", {"min_characters": 2, "max_characters": 2000}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.core.errors import EnvironmentFault, GristmillError, InputError
-from components.cli import main, feedback, pipeline_argument, review
+from components.cli import feedback, main, pipeline_argument, review
 from components.cli.pipeline_argument import choose_pipeline, split_name, version_number
+from components.core.errors import EnvironmentFault, GristmillError, InputError
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from components.core.errors import GristmillError
 from components.core.params import read_yaml
 from components.orchestration.creation.create_pipeline import NewOptions, create
 from components.orchestration.creation.creation_options import label_map
-from components.orchestration.pipeline_params import load
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.creation.yaml_scalars import scalar
+from components.orchestration.pipeline_params import load
 from tests.structure.reach import ROOT
 
 TEXT, PICTURES = "text_classification", "image_classification"

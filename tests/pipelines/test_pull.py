@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from components.core.errors import EnvironmentFault, ParamsError
-from components.stages.ingest import table_source
-from components.orchestration.runner import pull as module
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import load
 from components.orchestration.processes import wait_until
-from components.orchestration.runner.pull import lock_of, pull_first, pull_now
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
-from components.orchestration.runner.run import run_pipeline
+from components.orchestration.runner import pull as module
+from components.orchestration.runner.pull import lock_of, pull_first, pull_now
 from components.orchestration.runner.resumable_state import memo_folder
+from components.orchestration.runner.run import run_pipeline
+from components.stages.ingest import table_source
 from tests.commands.project import reviews
 from tests.pipelines.retrain_project import DVC, WORK, Small
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 from candidate_scene import WEIGHTS, Scene, card_with, register, tree, with_card
+from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.core.bundles import CARD
 from components.core.errors import GristmillError
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.orchestration.service.candidate_process import _scratch
+from components.orchestration.service.registry_watch import Home
 from components.serving.rollout import candidate
 from components.serving.rollout.plan import Edition
-from components.orchestration.service.registry_watch import Home
-from components.orchestration.service.candidate_process import _scratch
 
 PIECES = ["..", ".", "/", "\\", "~", "*", "\0", "bundles", "%2e%2e", "a" * 300, "ab" * 6, "[", " "]
 names = st.lists(st.sampled_from(PIECES), max_size=6).map("/".join) | st.text(max_size=80)

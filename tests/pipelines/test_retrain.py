@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import pytest
 
 from components.core.errors import EnvironmentFault, InputError
-from components.orchestration.retraining import run_record, worktree
-from components.orchestration.retraining.retrain_records import Ledger
 from components.orchestration.locks import only_one
 from components.orchestration.processes import wait_until
+from components.orchestration.retraining import run_record, worktree
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
+from components.orchestration.retraining.retrain_records import Ledger
 from components.orchestration.runner.run import run_pipeline
 from tests.pipelines.retrain_project import Small
 
@@ -311,7 +311,9 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="the copy cannot be made"):
-            worktree.make(small.root, load(small), worktree.code_of(small.root).commit, "plan", None)
+            worktree.make(
+                small.root, load(small), worktree.code_of(small.root).commit, "plan", None
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

@@ -15,20 +15,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.cells import cell_len
-from typer.testing import CliRunner
-
-from components.core.bundles import Card, write_bundle
-from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
-from components.monitoring.feedback import Box, Label
-from components.monitoring.request_log import BASE
-from components.registry.versions.model_versions.test_cases import Cases, name_of
 from components.registry.release.promotion.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion.promotion import approve, release
 from components.registry.store.tracking_store.tracking_store import client
 from components.registry.versions.model_versions.model_versions import keep_cases, register
-from components.core import console as terminal
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
 from components.cli.main import app
+from components.core import console as terminal
+from components.core.bundles import Card, write_bundle
+from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
+from components.monitoring.feedback import Box, Label
+from components.monitoring.request_log import BASE
 from tests.structure.reach import ROOT
 
 LABELS = ["好评", "非常差的评价"]

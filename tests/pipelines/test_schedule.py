@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
+from components.orchestration.locks import only_one
 from components.orchestration.retraining.cron import parse
 from components.orchestration.retraining.retrain_records import Ledger
-from components.orchestration.locks import only_one
 from components.orchestration.retraining.scheduler import At, Memory, OnDrift, OnNews, keep_watch
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -22,15 +22,15 @@ import httpx
 import psutil
 import pyarrow as pa
 import pytest
-from ruamel.yaml import YAML
-
-from components.core.bundles import Card
 from components.registry.release.promotion.promotion import release, rollback
 from components.registry.store.tracking_store.tracking_store import client, database
 from components.registry.versions.model_versions.model_versions import Version, register, verify
+from ruamel.yaml import YAML
+
+from components.core.bundles import Card
 from components.orchestration.cluster import haproxy
-from components.orchestration.processes import family, wait_until
 from components.orchestration.cluster.supervisor import load as cluster_of
+from components.orchestration.processes import family, wait_until
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["差评", "好评"]
@@ -48,8 +48,8 @@ pytestmark = pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-hapr
 
 def make_bundle(folder: Path, good: str, bad: str) -> Path:
     """A classical baseline that has learnt one word for each class."""
-    from components.training.bundle_writer import save_numpy
     from components.tasks.base import baselines, schema
+    from components.training.bundle_writer import save_numpy
 
     rows = pa.table(
         {

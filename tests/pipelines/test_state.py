@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.stages.tune.study import STUDIES
-from components.orchestration.retraining import run_record
-from components.orchestration.runner import run, stage_task
 from components.cli.main import app
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.project import FRESH
+from components.orchestration.retraining import run_record
+from components.orchestration.runner import run, stage_task
 from components.orchestration.runner.resumable_state import (
     clear_others,
     discard_leftovers,
     leftovers,
     state_folder,
 )
+from components.stages.tune.study import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +72,9 @@ def test_fresh_reaches_the_stages_through_dvc(monkeypatch: pytest.MonkeyPatch) -
     )
     monkeypatch.setattr(run, "_release_cluster", lambda root: None)
     monkeypatch.setattr(run_record, "begin", lambda root, params: None)
-    monkeypatch.setattr(stage_task, "run_stage", lambda root, name, params, fresh: stages.append(fresh))
+    monkeypatch.setattr(
+        stage_task, "run_stage", lambda root, name, params, fresh: stages.append(fresh)
+    )
     for fresh in (True, False):
         assert run.run_pipeline(ROOT, "default", fresh) == 130
         assert (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from components.cli import tracking_store_commands
 from components.core.errors import InputError
 from components.registry.store.tracking_store import tracking_store
-from components.cli import tracking_store_commands
 
 
 @pytest.fixture(scope="module")

@@ -234,6 +234,7 @@ def test_ray_serve_reads_the_configuration() -> None:
     )
     read = ServeDeploySchema.model_validate(YAML(typ="safe").load(told["spec"]["serveConfigV2"]))
     assert (
-        read.applications[0].import_path == "components.orchestration.service.kuberay_app:application"
+        read.applications[0].import_path
+        == "components.orchestration.service.kuberay_app:application"
         and read.http_options.host == "0.0.0.0"
     )

@@ -7,9 +7,9 @@ import ast
 import pytest
 
 from components.core.params import read_yaml
-from components.tasks import base
-from components.orchestration.stage_files import STAGES
 from components.orchestration.runner.resumable_state import memo_code
+from components.orchestration.stage_files import STAGES
+from components.tasks import base
 from tests.structure.reach import BASE, ROOT, file_of, files, has_code
 
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from components.core.params import read_yaml
-from components.tasks import base
 from components.orchestration.stage_files import STAGES
+from components.tasks import base
 from tests.structure.reach import ROOT, reached
 
 DVC: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from components.tasks import base
 from components.orchestration.stage_files import STAGES
+from components.tasks import base
 from tests.structure.reach import ROOT
 
 TASK_FREE = [*STAGES, "engine", "registry", "monitor", "core", "fields", "nets"]

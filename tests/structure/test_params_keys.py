@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from components.core.params import read_yaml
 from components.monitoring.params import MonitorParams
-from components.tasks import base
 from components.orchestration.pipeline_params import (
     SECTIONS,
     Cluster,
@@ -25,6 +24,7 @@ from components.orchestration.pipeline_params import (
     section_model,
 )
 from components.orchestration.stage_files import STAGES
+from components.tasks import base
 from tests.structure.reach import ROOT, Walk, reached
 
 FILES = [

@@ -12,7 +12,11 @@ import pytest
 from tests.structure.reach import ROOT
 
 # Where the rules are kept by the code itself.
-PRINTERS = {"components/core/terminal.py", "components/core/console.py", "components/core/escaping.py"}
+PRINTERS = {
+    "components/core/terminal.py",
+    "components/core/console.py",
+    "components/core/escaping.py",
+}
 # What else may print, and why.
 ALLOWED = {
     # Its questions are escaped, and Typer reads the answer.

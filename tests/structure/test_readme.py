@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from components.core.params import read_yaml
 from components.cli.main import app
+from components.core.params import read_yaml
 from components.orchestration.pipeline_params import load
 from tests.structure.reach import ROOT
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from components.core.params import read_yaml
-from components.tasks import base
 from components.orchestration.pipeline_params import load
 from components.orchestration.stage_files import STAGES
+from components.tasks import base
 from tests.structure.reach import ROOT
 
 FOLDERS = [ROOT, *sorted(path.parent for path in ROOT.glob("pipelines/*/params.yaml"))]

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import atomic
-from components.stages.ingest.source_rows import Format
 from components.orchestration.batch.batch_worker import ANSWER, REASON
+from components.stages.ingest.source_rows import Format
 
 _HEADER = 1 << 20  # characters of a first line that are read
 

@@ -17,22 +17,22 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.core.console import console
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.parallel_map import spread
-from components.stages.ingest.source_rows import Format
 from components.orchestration.batch.batch_input import Asked, asked, count_rows, kind_of, pieces
 from components.orchestration.batch.batch_output import check_holds, column_names, join
 from components.orchestration.batch.batch_worker import ANSWER, Model, Piece, first_queries, score
 from components.orchestration.cluster.local_cluster import attached
-from components.core.console import console
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import path_mistake
 from components.orchestration.pipeline_params import load
+from components.orchestration.runner.progress import Watcher
+from components.orchestration.runner.resumable_state import BATCH, note
 from components.orchestration.runner.run import files_of
 from components.orchestration.service.service import released
-from components.orchestration.runner.resumable_state import BATCH, note
-from components.orchestration.runner.progress import Watcher
+from components.stages.ingest.source_rows import Format
 
 if TYPE_CHECKING:
     from components.serving.params import ServeParams

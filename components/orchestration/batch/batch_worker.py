@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from components.core.errors import InputError
 from components.fields.base import Reject
+from components.orchestration.batch.batch_input import Rows, raw_values
 from components.stages.ingest.columns import Column, Layout
 from components.tasks import base
-from components.orchestration.batch.batch_input import Rows, raw_values
 
 if TYPE_CHECKING:
     from components.inference.predictor import Predictor

@@ -98,7 +98,7 @@ def joined(address: str, root: Path) -> Iterator[None]:
             "RAY_AUTH_MODE", "token"
         )  # a driver's default is off even where a token is given
     code = {
-        "py_modules": [str(root / name) for name in ("components", "pipelines")],
+        "py_modules": [str(root / "components")],
         "excludes": ["dvc_plots", "__pycache__"],
         "env_vars": dict(QUIET),
     }

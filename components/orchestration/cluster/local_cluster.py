@@ -19,9 +19,6 @@ import psutil
 
 from components.core.errors import EnvironmentFault
 from components.orchestration.cluster.connection import connected, joined
-from components.orchestration.disk_faults import check_writable
-from components.orchestration.locks import only_one, this_command
-from components.orchestration.processes import Identity, alive, identify, send, wait_until
 from components.orchestration.cluster.supervisor import (
     Record,
     end,
@@ -30,6 +27,9 @@ from components.orchestration.cluster.supervisor import (
     lock_path,
     record_path,
 )
+from components.orchestration.disk_faults import check_writable
+from components.orchestration.locks import only_one, this_command
+from components.orchestration.processes import Identity, alive, identify, send, wait_until
 
 START_S = 120.0  # 7 s on two idle cores; a busy machine takes many times that
 _STOP_S = 30.0
@@ -200,7 +200,12 @@ def _launch(root: Path, owner: Identity | None, code: Path) -> Record:
     check_writable(log.parent)
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "components.orchestration.cluster.supervisor", json.dumps(order)],
+            [
+                sys.executable,
+                "-m",
+                "components.orchestration.cluster.supervisor",
+                json.dumps(order),
+            ],
             cwd=code,
             env={
                 **os.environ,

@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.core.cache import Memo
+from components.core.errors import InputError
+from components.stages.clean.cleaning import (
+    USABLE,
+    clean_row,
+    inputs_of,
+    pool_schema,
+    row_wise,
+    target_of,
+)
 from components.stages.clean.duplicates import STAYS
 from components.stages.clean.params import CleanParams
 from components.stages.clean.partition import (
@@ -20,17 +30,7 @@ from components.stages.clean.partition import (
     split_rows,
 )
 from components.stages.clean.unique_rows import Pool
-from components.stages.clean.cleaning import (
-    USABLE,
-    clean_row,
-    inputs_of,
-    pool_schema,
-    row_wise,
-    target_of,
-)
 from components.stages.clean.usable_rows import Usable, usable_rows
-from components.core.errors import InputError
-from components.core.cache import Memo
 from components.stages.ingest.source_rows import RefusedRow, Unit, settle_splits
 from components.tasks import base
 from components.tasks.base import Setting

@@ -16,8 +16,8 @@ from components.core.errors import GristmillError
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, nearest
 from components.stages.ingest.params import Files
-from components.stages.ingest.source_rows import Record
 from components.stages.ingest.sample import ColumnSample, SourceColumns
+from components.stages.ingest.source_rows import Record
 from components.stages.ingest.stage import read_unit
 
 _FEW = 1_000

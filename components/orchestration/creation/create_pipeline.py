@@ -18,15 +18,6 @@ from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
 from components.core.files import remove_tree
 from components.core.params import validate
-from components.stages.ingest import source_files
-from components.stages.ingest.columns import Layout, layout
-from components.stages.ingest.derived_columns import FILE_LABEL
-from components.stages.ingest.params import FORMATS, Files, IngestParams
-from components.stages.ingest.source_rows import TABLES
-from components.stages.ingest.sample import SourceColumns, scan_columns
-from components.stages.ingest.stage import known_remedy
-from components.tasks import base
-from components.tasks.base import Setting
 from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
     DryClean,
@@ -38,15 +29,24 @@ from components.orchestration.creation.clean_preview import (
     small_targets,
     watched,
 )
-from components.orchestration.runner.gitignore import ignore_outputs
 from components.orchestration.creation.column_guess import Wanted, choose_columns, column_notes
-from components.orchestration.creation.source_preview import Intake, count_rows, rows_of
-from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
 from components.orchestration.creation.creation_options import label_map, parse_settings
-from components.orchestration.output_paths import check_input_path, check_new_outputs
+from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
 from components.orchestration.creation.params_writer import OwnParams, check_task, render, start
-from components.orchestration.pipeline_params import load, section_model
+from components.orchestration.creation.source_preview import Intake, count_rows, rows_of
 from components.orchestration.creation.wizard import Wizard
+from components.orchestration.output_paths import check_input_path, check_new_outputs
+from components.orchestration.pipeline_params import load, section_model
+from components.orchestration.runner.gitignore import ignore_outputs
+from components.stages.ingest import source_files
+from components.stages.ingest.columns import Layout, layout
+from components.stages.ingest.derived_columns import FILE_LABEL
+from components.stages.ingest.params import FORMATS, Files, IngestParams
+from components.stages.ingest.sample import SourceColumns, scan_columns
+from components.stages.ingest.source_rows import TABLES
+from components.stages.ingest.stage import known_remedy
+from components.tasks import base
+from components.tasks.base import Setting
 
 RESERVED = (
     "raw",

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from components.core.errors import ParamsError
 from components.core.params import nearest
-from components.tasks.base import Setting
 from components.orchestration.creation.params_writer import sections_of
+from components.tasks.base import Setting
 
 # A comma or an equals sign that no backslash precedes.
 _COMMA = re.compile(r"(?<!\\),")

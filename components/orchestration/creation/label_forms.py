@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
+from components.orchestration.creation.column_guess import label_candidates, named_labels, records
 from components.stages.ingest import source_files
 from components.stages.ingest.derived_columns import FILE_LABEL, ONE_HOT, flag_of
 from components.stages.ingest.name_labels import is_class_name
 from components.stages.ingest.params import Files
-from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.sample import ColumnSample, SourceColumns
-from components.orchestration.creation.column_guess import label_candidates, named_labels, records
+from components.stages.ingest.source_rows import TABLES
 
 # Rows in which columns of 0 and 1 are compared.
 _COMPARED = 20_000

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from components.core.errors import ParamsError
 from components.core.escaping import one_line
 from components.core.params import read_yaml, validate
+from components.orchestration.creation.yaml_scalars import scalar
+from components.orchestration.pipeline_params import tree_model
 from components.tasks import base
 from components.tasks.base import Setting
-from components.orchestration.pipeline_params import tree_model
-from components.orchestration.creation.yaml_scalars import scalar
 
 _WIDTH = 100
 _SEED = 7

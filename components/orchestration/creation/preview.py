@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from components.core.escaping import one_line, terminal
-from components.stages.ingest.source_rows import RefusedRow, show
-from components.stages.ingest.sample import SourceColumns
-from components.tasks.base import Setting
 from components.core.console import ValueConsole
+from components.core.escaping import one_line, terminal
 from components.orchestration.creation.clean_preview import DryClean
 from components.orchestration.creation.source_preview import ROWS, Intake
+from components.stages.ingest.sample import SourceColumns
+from components.stages.ingest.source_rows import RefusedRow, show
+from components.tasks.base import Setting
 
 _CELL = 60
 _COLUMNS = 30

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.params import Files, IngestParams
-from components.stages.ingest.source_rows import RefusedRow, Unit, shaped
 from components.stages.ingest.sample import SourceColumns
+from components.stages.ingest.source_rows import RefusedRow, Unit, shaped
 from components.stages.ingest.stage import label_rules, prepared, records, unit_keys
 from components.tasks import base
 

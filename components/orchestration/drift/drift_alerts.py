@@ -9,8 +9,8 @@ from pathlib import Path
 from components.core import escaping
 from components.core.errors import EnvironmentFault
 from components.monitoring.drift import Finding
-from components.orchestration.webhooks import post
 from components.orchestration.pipeline_params import Params
+from components.orchestration.webhooks import post
 
 _WATCHES = "gristmill.watches"  # tag of a run: the version whose traffic it is about
 

@@ -19,10 +19,10 @@ from components.core.files import to_json, write_atomic
 from components.monitoring.drift import Finding, compare
 from components.monitoring.feedback import Box
 from components.monitoring.request_log import read_log
-from components.serving.http.monitoring_routes import FEEDBACK, LATEST, REQUESTS, Monitoring
-from components.orchestration.locks import only_one
 from components.orchestration.drift.drift_alerts import tell
+from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
+from components.serving.http.monitoring_routes import FEEDBACK, LATEST, REQUESTS, Monitoring
 
 DRIFT = "drift.json"
 DRIFTED = 5  # exit code of `gristmill monitor`

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from components.stages.clean.frozen_split import freeze
-from components.stages.clean.params import CleanParams
 from components.core.files import sha256
 from components.core.params import read_yaml
 from components.core.tables import MANIFEST
-from components.registry.versions.model_versions.reader import Shelf
 from components.orchestration.pipeline_params import Params
+from components.registry.versions.model_versions.reader import Shelf
+from components.stages.clean.frozen_split import freeze
+from components.stages.clean.params import CleanParams
 
 
 def kept(folder: Path) -> Path | None:

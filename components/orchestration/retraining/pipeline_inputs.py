@@ -7,12 +7,12 @@ from hashlib import sha256 as digest_of
 from pathlib import Path
 
 from components.core.files import to_json, write_atomic
-from components.stages.ingest.params import IngestParams
-from components.stages.ingest.survey import Survey, read_known, survey
-from components.registry.release.promotion.retrain_log import Retrain
+from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
 from components.orchestration.retraining.retrain_records import Ledger
-from components.orchestration.pipeline_params import Params
+from components.registry.release.promotion.retrain_log import Retrain
+from components.stages.ingest.params import IngestParams
+from components.stages.ingest.survey import Survey, read_known, survey
 
 
 def made_with(root: Path, params: Params, made: Retrain) -> tuple[Retrain, Survey, list[str]]:

@@ -16,24 +16,31 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import sha256, write_atomic
 from components.core.tables import MANIFEST
-from components.stages.ingest.params import IngestParams, Sql
-from components.stages.ingest.survey import changes
-from components.registry.versions.model_versions.reader import look
-from components.registry.release.promotion.retrain_log import DONE, Retrain, cut, last_done, retrains, settled
-from components.orchestration.retraining import frozen_test, worktree
+from components.core.terminal import print_line
 from components.orchestration import webhooks
-from components.orchestration.retraining.run_record import RUN
-from components.orchestration.retraining.pipeline_log import Followed, follow
-from components.orchestration.retraining.pipeline_inputs import made_with
-from components.orchestration.retraining.retrain_records import Ledger, champion, end, now
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
+from components.orchestration.retraining import frozen_test, worktree
+from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.pipeline_log import Followed, follow
+from components.orchestration.retraining.retrain_records import Ledger, champion, end, now
+from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
-from components.orchestration.stage_files import REPORT
 from components.orchestration.runner.summary import kept_report, review_command
-from components.core.terminal import print_line
+from components.orchestration.stage_files import REPORT
+from components.registry.release.promotion.retrain_log import (
+    DONE,
+    Retrain,
+    cut,
+    last_done,
+    retrains,
+    settled,
+)
+from components.registry.versions.model_versions.reader import look
+from components.stages.ingest.params import IngestParams, Sql
+from components.stages.ingest.survey import changes
 
 _NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
 

@@ -10,18 +10,24 @@ from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
 from pathlib import Path
 
+from components.core.console import console
 from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
-from components.stages.ingest.survey import Survey
-from components.registry.versions.model_versions.reader import look
-from components.registry.release.promotion.retrain_log import DONE, Retrain, record, retrains, settled
-from components.registry.store.tracking_store.tracking_store import home
+from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
-from components.core.console import console
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import champion, now
-from components.orchestration.pipeline_params import Params
+from components.registry.release.promotion.retrain_log import (
+    DONE,
+    Retrain,
+    record,
+    retrains,
+    settled,
+)
+from components.registry.store.tracking_store.tracking_store import home
+from components.registry.versions.model_versions.reader import look
+from components.stages.ingest.survey import Survey
 
 RUN = "gristmill run"  # the trigger of such a record
 _UNKNOWN = "gristmill retrain will not know of this run: {}"

@@ -20,12 +20,12 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import to_json, write_atomic
-from components.orchestration.retraining.cron import Cron, local_zone
-from components.orchestration.retraining.retrain_records import Ledger, champion
+from components.core.terminal import print_line
 from components.orchestration.locks import only_one
 from components.orchestration.processes import end_with_parent
+from components.orchestration.retraining.cron import Cron, local_zone
 from components.orchestration.retraining.retrain import fresh, pulled
-from components.core.terminal import print_line
+from components.orchestration.retraining.retrain_records import Ledger, champion
 
 _AGAIN_S = 600.0  # after a failure: the machine may be able by then, and a source that grows by the minute must not fail by the minute
 _RESTLESS = 10  # looks, each of which found something else: it will not settle
@@ -226,7 +226,9 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
 
 def _on_drift(root: Path, name: str, news: OnNews) -> OnDrift:
     def words() -> str:
-        from components.orchestration.drift.drift_advice import advice  # its imports are for an hour that may never come
+        from components.orchestration.drift.drift_advice import (
+            advice,  # its imports are for an hour that may never come
+        )
 
         return advice(root, name)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import remove_tree, sha256, to_json, write_atomic
-from components.stages.ingest.params import Files, IngestParams, Sql
-from components.orchestration.retraining.frozen_test import pin
 from components.orchestration.git import run_git
 from components.orchestration.pipeline_params import Params
+from components.orchestration.retraining.frozen_test import pin
+from components.stages.ingest.params import Files, IngestParams, Sql
 
 _ROOM = 512 * 2**20  # bytes beside twice what the pipeline's data and source take
 _LONGEST_REASON = 4000  # characters of what git prints
-_CODE = ("components", "dvc.yaml", "components/orchestration/runner/stage_task.py")  # what DVC looks at, too
+_CODE = ("components", "dvc.yaml")  # what DVC looks at, too
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ def code_of(root: Path) -> Code:
         "--untracked-files=no",
         "--",
         "components",
-        "pipelines/*.py",
         "dvc.yaml",
     ).splitlines()
     return Code(

@@ -62,7 +62,13 @@ def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
     """
     if stage not in _EARLY or owner.pid == os.getpid():
         return
-    words = [sys.executable, "-m", "components.orchestration.runner.in_process", str(root), json.dumps(owner.pid)]
+    words = [
+        sys.executable,
+        "-m",
+        "components.orchestration.runner.in_process",
+        str(root),
+        json.dumps(owner.pid),
+    ]
     subprocess.Popen(
         words,
         cwd=root,
@@ -79,7 +85,7 @@ def execute_here(job: Job) -> None:
     Libraries that it loads have one thread, as Ray gives them in the task of a stage.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    importlib.import_module(f"components.{job.stage}.stage").run(job)
+    importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 
 def _recipes(section: Any) -> list[str]:

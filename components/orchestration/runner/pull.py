@@ -8,12 +8,12 @@ from hashlib import sha256 as digest_of
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault, ParamsError
-from components.stages.ingest.params import IngestParams, Sql
-from components.stages.ingest.database_pull import Pulled, pull
-from components.registry.store.tracking_store.tracking_store import home
+from components.core.terminal import print_line
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.pipeline_params import Params
-from components.core.terminal import print_line
+from components.registry.store.tracking_store.tracking_store import home
+from components.stages.ingest.database_pull import Pulled, pull
+from components.stages.ingest.params import IngestParams, Sql
 
 
 def pull_now(root: Path, params: Params, from_scratch: bool) -> None:

@@ -12,15 +12,15 @@ from itertools import chain
 from pathlib import Path
 
 from components.core.bundles import CARD
+from components.core.cache import key_of
 from components.core.errors import EnvironmentFault
 from components.core.files import remove_tree, sha256, to_json
-from components.core.cache import key_of
 from components.core.tables import MANIFEST
-from components.registry.store.tracking_store.tracking_store import home
-from components.stages.tune.study import STUDIES
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
 from components.orchestration.stage_files import STAGES
+from components.registry.store.tracking_store.tracking_store import home
+from components.stages.tune.study import STUDIES
 
 BATCH = "predict"  # not a stage, but it leaves finished parts behind in the same way
 MEMO = "memo"
@@ -64,7 +64,14 @@ def code_digest(root: Path, task: str) -> str:
     """SHA-256 of what the code that shapes a fit does: syntax trees, so that comments and layout change nothing."""
     folders = [
         root / "components" / name
-        for name in ("engine", "nets", "tasks/classification", f"tasks/{task}")
+        for name in (
+            "training",
+            "inference",
+            "models",
+            "metrics",
+            "tasks/classification",
+            f"tasks/{task}",
+        )
     ]
     found = chain.from_iterable(sorted(folder.rglob("*.py")) for folder in folders)
     files = [file for file in found if file.name != _DEFAULTS]
@@ -94,7 +101,13 @@ def memo_code(root: Path, task: str, stage: str) -> list[Path]:
     """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
     places = [
         root / "components" / name
-        for name in ("core", "fields", stage, "tasks/base.py", f"tasks/{task}/schema.py")
+        for name in (
+            "core",
+            "fields",
+            f"stages/{stage}",
+            "tasks/base.py",
+            f"tasks/{task}/schema.py",
+        )
     ]
     return [
         file

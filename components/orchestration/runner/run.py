@@ -15,22 +15,22 @@ from typing import Any
 
 import psutil
 
-from components.core.errors import EnvironmentFault, InputError, ParamsError
-from components.orchestration import interrupt
 from components.core.console import console
-from components.orchestration.runner.stage_failure import last_failure
-from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
+from components.core.errors import EnvironmentFault, InputError, ParamsError
+from components.core.terminal import print_line
+from components.orchestration import interrupt
 from components.orchestration.locks import only_one
-from components.orchestration.runner.dvc_lock import restore_lock
 from components.orchestration.output_paths import check_input_path
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent
 from components.orchestration.project import FRESH
+from components.orchestration.runner.dvc_lock import restore_lock
+from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
 from components.orchestration.runner.pull import pull_first
+from components.orchestration.runner.stage_failure import last_failure
 from components.orchestration.runner.stage_results import drop_results
-from components.orchestration.stage_files import STAGES
 from components.orchestration.runner.summary import show_summary
-from components.core.terminal import print_line
+from components.orchestration.stage_files import STAGES
 from components.orchestration.untracked_files import check_untracked
 
 _LOOK_S = 0.3
@@ -78,7 +78,9 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         pull_first(root, params)
         _check_source(root, params)
         ignore_outputs(root, params.pipeline.data)
-        from components.orchestration.retraining import run_record  # after what is wrong was told, for it reads tables
+        from components.orchestration.retraining import (
+            run_record,  # after what is wrong was told, for it reads tables
+        )
 
         close = run_record.begin(root, params)
         environment = {

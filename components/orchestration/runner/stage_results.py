@@ -300,8 +300,7 @@ def _stats_below(path: Path) -> dict[str, Stat]:
 
 def _code_digest(root: Path) -> str:
     digest = hashlib.sha256()
-    files = [root / "pipelines" / "stage.py", *(root / "components").rglob("*")]
-    for file in sorted(files):
+    for file in sorted((root / "components").rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             digest.update(f"{file.relative_to(root).as_posix()}:{sha256(file)}\n".encode())
     return digest.hexdigest()

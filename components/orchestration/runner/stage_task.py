@@ -21,6 +21,12 @@ from components.orchestration import interrupt
 from components.orchestration.git import Checkout, checkout, refusal_text
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import identify
+from components.orchestration.runner.resumable_state import (
+    clear_others,
+    memo_folder,
+    note,
+    state_folder,
+)
 from components.orchestration.runner.stage_results import (
     Result,
     discard_result,
@@ -34,16 +40,10 @@ from components.orchestration.runner.stage_results import (
     result_key,
 )
 from components.orchestration.stage_files import STAGES
-from components.orchestration.runner.resumable_state import (
-    clear_others,
-    memo_folder,
-    note,
-    state_folder,
-)
 
 if TYPE_CHECKING:
-    from components.registry.tracking.runs import Tracker
     from components.orchestration.runner.progress import Watcher
+    from components.registry.tracking.runs import Tracker
 
 _SHORT_S = 20.0
 # How dvc is called: by a person, and by `gristmill run`.
@@ -64,10 +64,10 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     Raises:
         GristmillError: whatever a person can mend.
     """
-    from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
-    from components.orchestration.runner.in_process import runs_in_process
     from components.orchestration.locks import only_one
     from components.orchestration.runner.dvc_lock import save_lock
+    from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
+    from components.orchestration.runner.in_process import runs_in_process
     from components.orchestration.runner.progress import Watcher
 
     started = time.monotonic()
@@ -169,8 +169,8 @@ def _earlier_result(
 
 def _compute(call: _Call, tags: Mapping[str, str], tracker: Tracker) -> Result:
     """Run the component of a stage, and keep what it wrote."""
-    from components.orchestration.runner.in_process import execute_here
     from components.orchestration.cluster.shared_storage import check_storage
+    from components.orchestration.runner.in_process import execute_here
 
     job, stage = call.job, STAGES[call.job.stage]
     work = execute_here if call.alone else _run_as_task
@@ -299,7 +299,7 @@ def _run_as_task(job: Job) -> None:
 
 def execute(job: Job) -> None:
     """The component, in a Ray worker."""
-    importlib.import_module(f"components.{job.stage}.stage").run(job)
+    importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 
 def _deferral() -> float:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.orchestration.processes import end_with_parent
 from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
 from components.serving.rollout.plan import Edition
-from components.orchestration.processes import end_with_parent
 
 PART = ".part"
-_CODE = Path(__file__).parents[1]
+_CODE = Path(__file__).parents[3]
 
 
 class Preparation:

@@ -1,4 +1,4 @@
-"""The champion as a Ray Serve application by name, for what deploys by configuration: KubeRay's RayService (pipelines/deploy/ray-service.yaml), `serve run`."""
+"""The champion as a Ray Serve application by name, for what deploys by configuration: KubeRay's RayService (deploy/ray-service.yaml), `serve run`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def application(args: Mapping[str, Any]) -> Application:
         InputError: no champion, or another version than it: only a release says what is served.
         EnvironmentFault: no answer from the registry, or no API key.
     """
-    from components.serving.replicas.deploy import application, listening_on
-    from components.serving.http.api_keys import KEY_VARIABLE, Keyring
+    from components.orchestration.project import keys_file
     from components.orchestration.service.registry_watch import Home
-    from components.cli.keys import keys_file
     from components.orchestration.service.service import released
+    from components.serving.http.api_keys import KEY_VARIABLE, Keyring
+    from components.serving.replicas.deploy import application, listening_on
 
     params, leading = released(root(), str(args.get("pipeline", "default")))
     wanted = args.get("version")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components.core.errors import EnvironmentFault, InputError
 from components.core.console import console, styled
-from components.cli.keys import keys_file
+from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
+from components.orchestration.project import keys_file
 from components.orchestration.runner.run import files_of
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
         InputError: nothing was released yet.
         EnvironmentFault: port taken, a public host without a key, another service of this project.
     """
+    from components.orchestration.cluster.local_cluster import attached, describe
+    from components.orchestration.drift.drift_check import Watchman, monitoring
+    from components.orchestration.service.registry_watch import Home, begin, lead
+    from components.serving.http.api_keys import Keyring
     from components.serving.replicas.address import check_address
     from components.serving.replicas.deploy import deploy, remove
-    from components.serving.http.api_keys import Keyring
-    from components.orchestration.cluster.local_cluster import attached, describe
-    from components.orchestration.service.registry_watch import Home, begin, lead
-    from components.orchestration.drift.drift_check import Watchman, monitoring
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
@@ -130,8 +130,8 @@ def answer(root: Path, name: str, argument: str) -> None:
     from pydantic import ValidationError
 
     from components.core.sandbox import Confined
-    from components.inference.predictor import first_answers
     from components.fields.base import Reject
+    from components.inference.predictor import first_answers
     from components.registry.versions.model_versions.model_versions import fetch_registered
     from components.tasks import base
 
@@ -195,7 +195,9 @@ def tracking_ui(root: Path, port: int) -> int:
 
     words = tracking_store.ui_command(root, port)
     check_address("127.0.0.1", port)
-    tracking_store.client(root)  # makes the database where there is none, and mends its paths after a move
+    tracking_store.client(
+        root
+    )  # makes the database where there is none, and mends its paths after a move
     _on_signal(_interrupt)
     # The address without a path opens MLflow's page of news.
     console.print(

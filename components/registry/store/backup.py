@@ -278,7 +278,9 @@ def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, arch
             if count_rows(connection) != {name: manifest.rows[name] for name in COUNTED}:
                 raise sqlite3.DatabaseError("its rows are not those of the manifest")
             connection.execute("BEGIN IMMEDIATE")
-            tracking_store.readdress(connection, f"{tracking_store.settled_at(connection)}/artifacts", str(arrived))
+            tracking_store.readdress(
+                connection, f"{tracking_store.settled_at(connection)}/artifacts", str(arrived)
+            )
             tracking_store.settle_at(connection, str(home))
             connection.execute("COMMIT")
     except (sqlite3.Error, TypeError, ValueError) as error:

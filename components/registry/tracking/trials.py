@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault
+from components.registry.store.tracking_store.tracking_store import (
+    client,
+    database,
+    reached,
+    tracking_uri,
+)
 from components.registry.tracking.mirror import CHILD, PARENT, logged_name
-from components.registry.store.tracking_store.tracking_store import client, database, reached, tracking_uri
 
 _MOST = 1000  # the best of however many there are
 

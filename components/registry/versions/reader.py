@@ -12,7 +12,13 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.tracking_store import client, database, reached, settle, tracking_uri
+from components.registry.store.tracking_store.tracking_store import (
+    client,
+    database,
+    reached,
+    settle,
+    tracking_uri,
+)
 
 LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
 PLACE = "release."
@@ -116,7 +122,10 @@ def _shelf(
 def _from_sqlite(path: Path, pipeline: str) -> Shelf | None:
     with closing(
         sqlite3.connect(
-            f"{path.as_uri()}?mode=ro", uri=True, timeout=tracking_store.LOCK_SECONDS, isolation_level=None
+            f"{path.as_uri()}?mode=ro",
+            uri=True,
+            timeout=tracking_store.LOCK_SECONDS,
+            isolation_level=None,
         )
     ) as connection:
         connection.execute("BEGIN")  # so that all is of one moment

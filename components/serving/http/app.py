@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from components.serving.http.batching import Batcher
-from components.serving.replicas.escaped_logs import escape_logs
-from components.serving.http.auth import Bucket, Door, Guard
-from components.serving.http.hosts import AllowedHosts, HostCheck
 from components.serving.http.api_keys import Keyring
+from components.serving.http.auth import Bucket, Door, Guard
+from components.serving.http.batching import Batcher
+from components.serving.http.hosts import AllowedHosts, HostCheck
 from components.serving.http.limits import BodyLimit
-from components.serving.http.monitoring_routes import Monitored, monitor_routes
-from components.serving.params import ServeParams
-from components.serving.http.routes import Service, guarded_routes, open_routes, posts
-from components.serving.http.request_metrics import Meters, Watch
 from components.serving.http.messages import ModelInfo, Predictor
+from components.serving.http.monitoring_routes import Monitored, monitor_routes
+from components.serving.http.request_metrics import Meters, Watch
+from components.serving.http.routes import Service, guarded_routes, open_routes, posts
+from components.serving.params import ServeParams
+from components.serving.replicas.escaped_logs import escape_logs
 
 _OPEN = ("/", "/docs", "/monitor", "/openapi.json", "/healthz", "/readyz")
 _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor", "/v1/feedback")

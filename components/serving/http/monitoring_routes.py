@@ -19,14 +19,14 @@ from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
 from components.monitoring.feedback import Box, Label
-from components.monitoring.request_log import FLUSH_S, Index, Recorder, RequestLog
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import profiler_of
+from components.monitoring.request_log import FLUSH_S, Index, Recorder, RequestLog
 from components.serving.http import request_ids
 from components.serving.http.auth import BUCKET
 from components.serving.http.limits import soon
-from components.serving.http.routes import PROBLEMS, Service, guarded_router, html, told
 from components.serving.http.messages import Problem
+from components.serving.http.routes import PROBLEMS, Service, guarded_router, html, told
 from components.tasks.base import judge
 
 LATEST, REQUESTS, FEEDBACK = "latest.json", "requests", "feedback"
@@ -149,7 +149,9 @@ class Monitored(Collector):
             row = None if refused else self._index.find(given.id, given.item)
             if refused or row is None:
                 return refused or (
-                    "elsewhere" if request_ids.just_given_elsewhere(given.id, self._mark) else "unknown"
+                    "elsewhere"
+                    if request_ids.just_given_elsewhere(given.id, self._mark)
+                    else "unknown"
                 )
             label = Label(
                 given.id,

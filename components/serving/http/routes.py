@@ -17,13 +17,10 @@ from starlette.routing import Route
 from components.core.bundles import Card
 from components.fields.base import Reject
 from components.monitoring.request_log import Recorder
+from components.serving.http.auth import BUCKET, Door
 from components.serving.http.batching import Batcher
 from components.serving.http.explain import CHARACTERS, explain, variants
-from components.serving.http.auth import BUCKET, Door
 from components.serving.http.limits import soon
-from components.serving.http.pages import page
-from components.serving.params import LimitParams, ServeParams
-from components.serving.http.request_metrics import ID, Meters, note
 from components.serving.http.messages import (
     Health,
     Limits,
@@ -38,6 +35,9 @@ from components.serving.http.messages import (
     mistakes,
     request_type,
 )
+from components.serving.http.pages import page
+from components.serving.http.request_metrics import ID, Meters, note
+from components.serving.params import LimitParams, ServeParams
 from components.tasks.base import Explains, Judge, judge
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

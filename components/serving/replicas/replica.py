@@ -8,12 +8,12 @@ from fastapi import FastAPI
 from ray import serve
 
 from components.inference.predictor import load
-from components.serving.http.app import build_app
-from components.serving.rollout.plan_files import Board
 from components.serving.http.api_keys import Keyring
+from components.serving.http.app import build_app
 from components.serving.http.monitoring_routes import Monitored, Monitoring
 from components.serving.params import ServeParams
 from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan_files import Board
 from components.serving.rollout.version_router import Swap
 
 

@@ -23,8 +23,8 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, sha256, sync_tree
 from components.registry import validation
 from components.registry.versions.model_versions.model_versions import BUNDLE, Version, download
-from components.serving.rollout.plan import Edition
 from components.serving.http.messages import ModelInfo
+from components.serving.rollout.plan import Edition
 
 _MOST_FILES = 10_000
 _ROOM = 64 << 20  # bytes that a copy leaves free

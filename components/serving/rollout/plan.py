@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from components.core.params import Strict
-from components.serving.rollout.canary import Tally
 from components.serving.http.messages import ModelInfo
+from components.serving.rollout.canary import Tally
 
 
 class Edition(Strict):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from components.core.sandbox import MEMORY, SECONDS, limit_memory
 from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.core.sandbox import MEMORY, SECONDS, limit_memory
 from components.serving.rollout.agreement import tolerance
 from components.serving.rollout.plan import Edition
 

@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from components.core.errors import GristmillError
-from components.serving.rollout.plan_files import Board
 from components.serving.rollout.canary import Tally
 from components.serving.rollout.plan import Edition, Plan, Report
+from components.serving.rollout.plan_files import Board
 
 _PREDICT = "/v1/predict"
 _LOOK_S = 0.5

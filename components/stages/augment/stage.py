@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from components.stages.augment.params import AugmentParams
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import spread
 from components.core.tables import read_table, write_table
 from components.fields.base import Reject
+from components.stages.augment.params import AugmentParams
 from components.tasks import base
 
 _ROWS_PER_TASK = 4000

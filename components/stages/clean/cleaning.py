@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from components.core.cache import key_of
+from components.fields.base import Field, Reject
 from components.stages.clean.params import CleanParams
 from components.stages.clean.split import draw
 from components.stages.clean.unlabeled import may_be_learnt
-from components.core.cache import key_of
-from components.fields.base import Field, Reject
 from components.tasks import base
 
 USABLE, UNLABELLED = "usable", "unlabelled"  # and reasons why a row is neither

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.stages.clean.params import CleanParams
 from components.core.errors import InputError
 from components.core.files import atomic, sha256
 from components.core.tables import read_table
+from components.stages.clean.params import CleanParams
 from components.tasks import base
 
 _PARTS = ("test", "validation", "train")

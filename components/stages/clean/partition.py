@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.cache import Memo
+from components.core.errors import InputError
+from components.stages.clean.cleaning import inputs_of, row_wise_key
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     OWN_SPLITS,
@@ -19,12 +22,9 @@ from components.stages.clean.duplicates import (
     similar_rows,
 )
 from components.stages.clean.params import CleanParams
-from components.stages.clean.cleaning import inputs_of, row_wise_key
+from components.stages.clean.similarity_cache import Verdicts
 from components.stages.clean.split import stratified
 from components.stages.clean.usable_rows import Usable
-from components.stages.clean.similarity_cache import Verdicts
-from components.core.errors import InputError
-from components.core.cache import Memo
 from components.tasks import base
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
-from components.stages.clean.params import CleanParams
-from components.stages.clean.partition import SettledRows
-from components.stages.clean.usable_rows import Usable
 from components.core import escaping
 from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
+from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
+from components.stages.clean.params import CleanParams
+from components.stages.clean.partition import SettledRows
+from components.stages.clean.usable_rows import Usable
 
 _EXAMPLES = 3
 _EXCERPT = 40

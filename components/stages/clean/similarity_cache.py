@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.stages.clean.duplicates import Rows
-from components.stages.clean.usable_rows import Usable
 from components.core.cache import Memo, key_of
 from components.fields.base import Field
+from components.stages.clean.duplicates import Rows
+from components.stages.clean.usable_rows import Usable
 
 _SCHEMA = pa.schema(
     [

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.core.cache import Memo
+from components.core.files import to_json, write_atomic
+from components.core.job import Job
+from components.core.tables import read_table, write_table
 from components.stages.clean import row_accounting
+from components.stages.clean.cleaning import inputs_of, target_of
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     DUPLICATE,
@@ -28,13 +33,8 @@ from components.stages.clean.partition import (
     split_rows,
 )
 from components.stages.clean.unique_rows import gather
-from components.stages.clean.cleaning import inputs_of, target_of
 from components.stages.clean.unlabeled import settle
 from components.stages.clean.usable_rows import Usable, rejected_rows, usable_rows
-from components.core.files import to_json, write_atomic
-from components.core.job import Job
-from components.core.cache import Memo
-from components.core.tables import read_table, write_table
 from components.tasks import base
 
 _SPLITS = ("train", "validation", "test")

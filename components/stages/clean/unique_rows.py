@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.stages.clean.params import CleanParams
+from components.core.cache import Memo
+from components.core.job import Job
+from components.core.parallel_map import spread
+from components.core.tables import ROWS_PER_SHARD
 from components.stages.clean.cleaning import (
     Piece,
     clean_piece,
@@ -20,10 +23,7 @@ from components.stages.clean.cleaning import (
     row_wise,
     row_wise_key,
 )
-from components.core.job import Job
-from components.core.cache import Memo
-from components.core.parallel_map import spread
-from components.core.tables import ROWS_PER_SHARD
+from components.stages.clean.params import CleanParams
 from components.tasks import base
 
 ROWS_PER_TASK = 4000

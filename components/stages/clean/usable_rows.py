@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.core.errors import InputError
+from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of
 from components.stages.clean.duplicates import OWN_SPLITS, REASONS, Rows
 from components.stages.clean.unique_rows import Pool
-from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of
-from components.core.errors import InputError
 from components.tasks import base
 
 

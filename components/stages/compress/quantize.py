@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.training.batches import Rows
 from components.tasks.base import Graph
+from components.training.batches import Rows
 
 _OPSET = 20
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from safetensors.torch import save
 
-from components.stages.compress.params import Distill, Prune, Quantize
-from components.stages.compress.prune import cut
-from components.stages.compress.quantize import export, int8
 from components.core.bundles import Card, read_bundle
 from components.core.files import write_atomic
 from components.core.job import Job
-from components.training.batches import Rows, load_encoder
-from components.training.distributed import fit_distributed
-from components.training.params import FitParams
 from components.inference.predictor import load_module
-from components.training.bundle_writer import save_onnx, save_torch
-from components.training.fit_config import FitSpec
+from components.stages.compress.params import Distill, Prune, Quantize
+from components.stages.compress.prune import cut
+from components.stages.compress.quantize import export, int8
 from components.tasks import base
+from components.training.batches import Rows, load_encoder
+from components.training.bundle_writer import save_onnx, save_torch
+from components.training.distributed import fit_distributed
+from components.training.fit_config import FitSpec
+from components.training.params import FitParams
 
 
 def make(name: str, job: Job, parent: Path, out: Path) -> None:

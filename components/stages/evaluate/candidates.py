@@ -9,11 +9,11 @@ from typing import Any
 
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
-from components.training import evaluation
 from components.inference.predictor import load
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 from components.tasks.base import Case
+from components.training import evaluation
 
 BASELINE = "classical"
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 from components.core.bundles import Card
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
-from components.training import evaluation
 from components.inference.predictor import Predictor, bundled_encoder_files
 from components.stages.evaluate.candidates import BASELINE
 from components.tasks import base
+from components.training import evaluation
 
 
 def leaked_rows(job: Job) -> int:

@@ -13,11 +13,11 @@ import numpy as np
 
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
-from components.training import evaluation
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import Facts
 from components.tasks import base
 from components.tasks.base import Case
+from components.training import evaluation
 
 _EXAMPLES, _MISTAKES = 4, 12
 

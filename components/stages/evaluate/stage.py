@@ -15,15 +15,15 @@ from components.core.bundles import CARD, add_to_profile, read_bundle
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
-from components.training import evaluation
 from components.inference.abstention import KEY, abstention_table, coverage_report
+from components.monitoring.profile import predictions_of
 from components.stages.evaluate.candidates import BASELINE, Measured, assess, choose, find
-from components.stages.evaluate.report_data import gather
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import write_report
-from components.monitoring.profile import predictions_of
+from components.stages.evaluate.report_data import gather
 from components.tasks import base
+from components.training import evaluation
 
 
 def run(job: Job) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.stages.ingest.columns import nearest
-from components.stages.ingest.source_files import locate
 from components.stages.ingest.params import Package
+from components.stages.ingest.source_files import locate
 from components.stages.ingest.source_rows import Unit
 
 

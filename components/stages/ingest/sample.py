@@ -246,7 +246,7 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
             names.setdefault(unit.columns, []).append(unit.name)
     return [
         (
-            f"without a header: {some(source_files)}; its columns are called {', '.join(columns)} "
+            f"without a header: {some(files)}; its columns are called {', '.join(columns)} "
             "(ingest.source.column_names)"
         )
         for columns, files in names.items()

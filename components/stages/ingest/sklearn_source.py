@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from components.core.errors import InputError
 from components.stages.ingest.columns import Layout
-from components.stages.ingest.source_files import locate
 from components.stages.ingest.formats import Found
 from components.stages.ingest.params import Sklearn
+from components.stages.ingest.source_files import locate
 from components.stages.ingest.source_rows import Record, Unit
 
 _WHITE = 16  # of load_digits

@@ -11,26 +11,26 @@ from typing import Any
 
 import pyarrow as pa
 
+from components.core.cache import Memo, key_of
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
-from components.core.cache import Memo, key_of
 from components.core.parallel_map import spread
 from components.core.tables import write_table
 from components.stages.ingest import (
-    source_files,
     formats,
     package_source,
-    table_source,
     sklearn_source,
+    source_files,
+    table_source,
 )
 from components.stages.ingest.columns import LabelRules, Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.source_files import Listing
 from components.stages.ingest.labels import label_notes
 from components.stages.ingest.params import Files, IngestParams, Package, Sql
 from components.stages.ingest.pictures import with_pictures
+from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
     QUARANTINE,
     Format,
@@ -198,7 +198,9 @@ def list_units(params: IngestParams, root: Path) -> Listing:
     if isinstance(source, Sql):
         return Listing(table_source.units(source, root))
     return Listing(
-        package_source.units(source, root) if isinstance(source, Package) else sklearn_source.units(source, root)
+        package_source.units(source, root)
+        if isinstance(source, Package)
+        else sklearn_source.units(source, root)
     )
 
 
@@ -242,7 +244,9 @@ def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
 def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
     """Name, size and times of each file of a source: others when somebody has written to it."""
     paths = [path for unit in found for path in unit.paths] + (
-        [job.root / params.source.path / table_source.WATERMARK] if isinstance(params.source, Sql) else []
+        [job.root / params.source.path / table_source.WATERMARK]
+        if isinstance(params.source, Sql)
+        else []
     )
     told = [(path, path.stat()) if path.exists() else (path, None) for path in paths]
     return [
@@ -255,7 +259,9 @@ def _watermark(
     params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int
 ) -> dict[str, Any]:
     """What the run is said to have seen of the source: a digest of all its files, their rows, and how far a database was pulled."""
-    mark = table_source.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
+    mark = (
+        table_source.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
+    )
     digest = key_of({"files": [[each["name"], each["sha256"]] for each in found]})
     return {
         "source.digest": digest,

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from components.core.errors import InputError
 from components.core.files import sha256, to_json
 from components.stages.ingest import (
-    source_files,
     formats,
     package_source,
-    table_source,
     sklearn_source,
+    source_files,
+    table_source,
 )
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
@@ -114,10 +114,14 @@ def _units(params: IngestParams, root: Path) -> list[Unit]:
     source = params.source
     if isinstance(source, (Files, Sql)):
         return (
-            source_files.units(source, root) if isinstance(source, Files) else table_source.units(source, root)
+            source_files.units(source, root)
+            if isinstance(source, Files)
+            else table_source.units(source, root)
         )
     return (
-        package_source.units(source, root) if isinstance(source, Package) else sklearn_source.units(source, root)
+        package_source.units(source, root)
+        if isinstance(source, Package)
+        else sklearn_source.units(source, root)
     )
 
 

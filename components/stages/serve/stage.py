@@ -13,35 +13,35 @@ from pathlib import Path
 from typing import Any
 
 from components.core.bundles import CARD, read_bundle
-from components.core.sandbox import Confined
 from components.core.errors import GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
+from components.core.sandbox import Confined
 from components.core.tables import read_table
-from components.training import evaluation
 from components.inference.abstention import outcome, threshold_of
 from components.inference.predictor import first_answers, load
-from components.registry.versions.model_versions.test_cases import Cases
-from components.registry.release.promotion.gates import Gate, Rival, as_rows, from_rows, judge_gates
 from components.registry.params import RegistryParams
-from components.registry.versions.model_versions.reader import Version, argument
-from components.registry.release.promotion.promotion import Release, release
+from components.registry.release.promotion.gates import Gate, Rival, as_rows, from_rows, judge_gates
 from components.registry.release.promotion.mlflow_requests import pick_up
+from components.registry.release.promotion.promotion import Release, release
 from components.registry.versions.model_versions.model_versions import (
     champion,
     fetch_registered,
     keep_cases,
     register,
 )
-from components.stages.serve import version_description
-from components.serving.rollout.agreement import tolerance
-from components.serving.http.client import ask
-from components.serving.replicas.deploy import deploy, remove
+from components.registry.versions.model_versions.reader import Version, argument
+from components.registry.versions.model_versions.test_cases import Cases
 from components.serving.http.api_keys import Key, Keyring
-from components.serving.params import ServeParams
-from components.stages.serve.run_report import with_gates
+from components.serving.http.client import ask
 from components.serving.http.messages import ModelInfo
+from components.serving.params import ServeParams
+from components.serving.replicas.deploy import deploy, remove
+from components.serving.rollout.agreement import tolerance
+from components.stages.serve import version_description
+from components.stages.serve.run_report import with_gates
 from components.tasks import base
+from components.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ def run(job: Job) -> None:
         job.journal.say(f"from MLflow: version {made.version} {made.decision} by {made.who}")
     cases = version_description.answered(job)
     version = register(
-        job.root, pipeline, bundle, job.tags["run_id"] or None, version_description.tags(job, winner, cases)
+        job.root,
+        pipeline,
+        bundle,
+        job.tags["run_id"] or None,
+        version_description.tags(job, winner, cases),
     )
     keep_cases(job.root, version, cases)
     job.journal.say(

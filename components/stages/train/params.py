@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from components.core.params import Strict
-from components.training.params import FitParams
 from components.tasks.base import Architecture, Pretrains
+from components.training.params import FitParams
 
 
 class Pretrain(Strict):

@@ -10,12 +10,12 @@ from components.core.bundles import Card
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
-from components.training.distributed import fit_distributed
-from components.training.params import FitParams
-from components.training.bundle_writer import save_numpy, save_torch
-from components.training.fit_config import FitSpec, check
-from components.tasks import base
 from components.stages.train.params import TrainParams
+from components.tasks import base
+from components.training.bundle_writer import save_numpy, save_torch
+from components.training.distributed import fit_distributed
+from components.training.fit_config import FitSpec, check
+from components.training.params import FitParams
 
 
 def run(job: Job) -> None:

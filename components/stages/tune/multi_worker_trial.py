@@ -10,8 +10,8 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from components.core import escaping
-from components.training.process_group import meet, place
 from components.training.fit_config import FitSpec
+from components.training.process_group import meet, place
 
 _FAREWELL = 20.0  # seconds in which the others must have left a fit that the first has left
 _peers: list[

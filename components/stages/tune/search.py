@@ -15,15 +15,15 @@ from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from components.core.files import remove_tree, to_json, write_atomic
-from components.training.fit_config import FitSpec
+from components.stages.tune.concurrency import at_once
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population, inherit
 from components.stages.tune.recorder import Recorder
-from components.stages.tune.concurrency import at_once
 from components.stages.tune.schedulers import forecast, make_scheduler
-from components.stages.tune.searchers import Ask
 from components.stages.tune.search_space import Values
+from components.stages.tune.searchers import Ask
 from components.stages.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
+from components.training.fit_config import FitSpec
 
 _LIVES = 4  # how often a trial is begun again whose worker was lost, or one of whose workers had too little memory (each time with half of the tokens at once)
 Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
@@ -277,8 +277,8 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
 def _fit(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
     import torch
 
-    from components.training.loop import fit
     from components.stages.tune.multi_worker_trial import fit_together
+    from components.training.loop import fit
 
     if spec.knobs.workers > 1:
         fit_together(spec, report)

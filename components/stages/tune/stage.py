@@ -13,17 +13,17 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.skipped import report_skipped
-from components.training.distributed import fit_distributed
-from components.training.params import FitParams
-from components.training.bundle_writer import save_torch
-from components.training.fit_config import FitSpec, Fitted, check
-from components.tasks import base
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
-from components.stages.tune.searchers import asker
 from components.stages.tune.search_space import Values, settled
+from components.stages.tune.searchers import asker
 from components.stages.tune.study import Study, Trial, Watched
 from components.stages.tune.warm_start import before, first_tried
+from components.tasks import base
+from components.training.bundle_writer import save_torch
+from components.training.distributed import fit_distributed
+from components.training.fit_config import FitSpec, Fitted, check
+from components.training.params import FitParams
 
 
 def run(job: Job) -> None:
@@ -44,8 +44,8 @@ def _skip(job: Job) -> None:
 
 
 def _search(job: Job) -> None:
-    from components.stages.tune.search_report import account
     from components.stages.tune.search import search
+    from components.stages.tune.search_report import account
 
     params: TuneParams = job.params
     learning = base.learning(job.task)

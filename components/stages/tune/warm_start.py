@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from components.core.errors import EnvironmentFault
 from components.core.job import Job
 from components.registry.tracking.trials import best_trials
-from components.stages.tune.searchers import Ask
 from components.stages.tune.search_space import Space, Values, allowed, assemble
+from components.stages.tune.searchers import Ask
 from components.stages.tune.study import Study, Watched
 
 

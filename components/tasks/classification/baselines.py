@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from components.tasks.base import Arrays, Scorer
 from components.metrics import classification
+from components.tasks.base import Arrays, Scorer
 
 _NEVER = -1e4  # a logit that softmax makes zero
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from components.tasks.base import FEEDBACK, Arrays, Case, Metric, Scorer
 from components.metrics import classification
+from components.tasks.base import FEEDBACK, Arrays, Case, Metric, Scorer
 
 
 class Answer(BaseModel):

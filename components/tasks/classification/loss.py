@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn import functional as F
 
-from components.tasks.base import Batch, Loss, Objective
 from components.metrics.classification import accuracy, macro_f1
+from components.tasks.base import Batch, Loss, Objective
 
 
 class ClassificationLearning:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from components.core.errors import InputError, ParamsError
 from components.core.files import to_json
-from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.core.params import Strict
+from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.fields.base import Summary
 from components.fields.text import Text, Title
 from components.tasks.base import Arrays

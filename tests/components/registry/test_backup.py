@@ -13,12 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from components.registry.release.promotion.promotion import history, release
+from components.registry.store.tracking_store.backup import backup, restore
+from components.registry.versions.model_versions.model_versions import fetch, register
 
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.backup import backup, restore
-from components.registry.release.promotion.promotion import history, release
-from components.registry.versions.model_versions.model_versions import fetch, register
 
 
 @pytest.fixture
@@ -89,7 +89,9 @@ def test_a_store_that_holds_something_is_replaced_only_when_told(
 ) -> None:
     backup(filled, tmp_path / "b.zip")
     opened, before = tracking_store.client(filled), facts(filled)
-    extra = opened.create_run(tracking_store.experiment(opened, filled, "default"), run_name="later")
+    extra = opened.create_run(
+        tracking_store.experiment(opened, filled, "default"), run_name="later"
+    )
     opened.log_text(extra.info.run_id, "x", "later.txt")
     with pytest.raises(InputError, match="would be lost"):
         restore(filled, tmp_path / "b.zip")

@@ -5,11 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-
-from components.core.errors import ParamsError
-from components.core.params import validate
-from components.registry.versions.model_versions.test_cases import Cases, name_of
 from components.registry.release.promotion.gates import (
     Gate,
     GateParams,
@@ -19,6 +14,11 @@ from components.registry.release.promotion.gates import (
     from_rows,
     judge_gates,
 )
+from components.registry.versions.model_versions.test_cases import Cases, name_of
+from scipy.stats import binomtest
+
+from components.core.errors import ParamsError
+from components.core.params import validate
 from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
 
 PARAMS = GateParams(

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from components.registry.release.promotion.gates import Gate, GateParams
+from components.registry.release.promotion.promotion import approve, rollback
+from components.registry.release.promotion.release_log import history
+from components.registry.versions.model_versions.model_versions import champion, register, verify
+from components.registry.versions.model_versions.reader import look
 from made import make_bundle
 
 from components.core.errors import InputError
-from components.registry.versions.model_versions import reader
 from components.registry.store.tracking_store import tracking_store
-from components.registry.release.promotion.gates import Gate, GateParams
-from components.registry.release.promotion.release_log import history
-from components.registry.versions.model_versions.reader import look
-from components.registry.release.promotion.promotion import approve, rollback
-from components.registry.versions.model_versions.model_versions import champion, register, verify
+from components.registry.versions.model_versions import reader
 from tests.components.registry.test_review import kept
 
 

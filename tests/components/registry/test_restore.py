@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from components.registry.release.promotion.promotion import history, release
+from components.registry.store.tracking_store.backup import backup, remains, restore
+from components.registry.versions.model_versions.model_versions import champion, fetch, register
 from made import make_bundle
 
+from components.cli import doctor
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.store.tracking_store import archive as archives
 from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.backup import backup, remains, restore
-from components.registry.release.promotion.promotion import history, release
-from components.registry.versions.model_versions.model_versions import champion, fetch, register
-from components.cli import doctor
 
 MANIFEST, DATABASE = "manifest.json", "mlflow.db"
 Members = dict[str, bytes]

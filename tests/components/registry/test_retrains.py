@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-
 from components.registry.release.promotion.release_log import LONGEST
 from components.registry.release.promotion.retrain_log import Retrain, _text, cut, settled
 

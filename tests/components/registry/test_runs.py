@@ -16,8 +16,8 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry.tracking import mirror, outbox
 from components.registry.store.tracking_store import tracking_store
+from components.registry.tracking import mirror, outbox
 from components.registry.tracking.runs import Tracker, track
 
 
@@ -315,7 +315,8 @@ def test_stages_that_ran_while_the_store_was_away_are_written_by_the_next_that_r
         )
         assert curve(root, name, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
         assert [
-            item.path for item in tracking_store.client(root).list_artifacts(run.info.run_id, "reports")
+            item.path
+            for item in tracking_store.client(root).list_artifacts(run.info.run_id, "reports")
         ] == ["reports/train.json"]
     assert len(runs(root, "trial-1")) == 2 and parent.info.status == "FINISHED"
     assert outbox.waiting(root) == [] and outbox.catch_up(root) == []

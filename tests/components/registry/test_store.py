@@ -5,17 +5,19 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from components.registry.release.promotion.promotion import release
+from components.registry.versions.model_versions.model_versions import fetch, register
 
 from components.core.errors import EnvironmentFault
 from components.registry.store.tracking_store import tracking_store
-from components.registry.release.promotion.promotion import release
-from components.registry.versions.model_versions.model_versions import fetch, register
 
 
 def test_the_store_is_embedded_unless_the_environment_names_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking_store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow/mlflow.db"
+    assert (
+        tracking_store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow/mlflow.db"
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     assert tracking_store.tracking_uri(tmp_path) == "https://mlflow.example.com"
     assert tracking_store.database(tmp_path) is None and tracking_store.artifacts(tmp_path) is None

@@ -1,0 +1,1 @@
+"""A bundle that answers: the same answers in evaluate and in serve."""

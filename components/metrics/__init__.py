@@ -1,0 +1,1 @@
+"""Metrics of answers, and what finite samples of them can prove."""

@@ -1,0 +1,1 @@
+"""Drift checks of logged answers, and the alerts that follow."""

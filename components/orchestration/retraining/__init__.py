@@ -1,0 +1,1 @@
+"""Retrains in a copy of the project, and what starts them."""

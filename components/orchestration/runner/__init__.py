@@ -1,0 +1,1 @@
+"""A pipeline or one stage, run and resumed."""

@@ -1,0 +1,1 @@
+"""The service of one pipeline beside its registry."""

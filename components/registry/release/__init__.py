@@ -1,0 +1,1 @@
+"""Gates, release log, promotion."""

@@ -1,0 +1,1 @@
+"""The tracking store: opened, backed up, restored, moved."""

@@ -1,0 +1,1 @@
+"""Journals of stages in MLflow runs."""

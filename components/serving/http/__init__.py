@@ -1,0 +1,1 @@
+"""The HTTP service around one loaded model, with no Ray in it."""

@@ -1,0 +1,1 @@
+"""New versions beside the one in service: preflight, canary, switch."""

@@ -1,1 +1,0 @@
-"""When and where: the command line, DVC, Ray clusters. No model code."""

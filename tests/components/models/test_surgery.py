@@ -1,0 +1,179 @@
+"""A cut net computes what the whole one computes with the lost units zeroed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from components.models.base import Surgery
+from components.models.convnet.config import ConvNetConfig
+from components.models.convnet.net import ConvNet, ConvNetSurgery
+from components.models.counted.config import CountedConfig
+from components.models.counted.net import Counted, CountedSurgery
+from components.models.ngrams.config import NgramsConfig
+from components.models.ngrams.net import Ngrams, NgramsSurgery
+from components.models.pretrained.config import PretrainedConfig
+from components.models.pretrained.net import Pretrained, PretrainedSurgery
+from components.models.recurrent.config import RecurrentConfig
+from components.models.recurrent.net import Recurrent, RecurrentSurgery
+from components.models.textcnn.config import TextCNNConfig
+from components.models.textcnn.net import TextCNN, TextCNNSurgery
+from components.models.transformer.config import TransformerConfig
+from components.models.transformer.net import Transformer, TransformerSurgery
+from components.stages.compress.prune import cut, score, select
+
+TEXT = {
+    "ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)),
+    "mask": torch.ones(5, 9).tril(4),
+}
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 16,
+}
+NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
+    "ngrams": (
+        NgramsConfig(n=3, buckets=60, width=16),
+        NgramsSurgery(),
+        lambda config: Ngrams(config, 40, 3),
+        TEXT,
+    ),
+    "lstm": (
+        RecurrentConfig(width=8, hidden=10, layers=2, attention=12),
+        RecurrentSurgery(),
+        lambda config: Recurrent(config, 40, 3),
+        TEXT,
+    ),
+    "gru": (
+        RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12),
+        RecurrentSurgery(),
+        lambda config: Recurrent(config, 40, 3),
+        TEXT,
+    ),
+    "counted": (
+        CountedConfig(rows=60, textcnn=TextCNNConfig(width=8, channels=12, kernels=[1, 2])),
+        CountedSurgery(),
+        lambda config: Counted(config, 40, 3),
+        TEXT,
+    ),
+    "textcnn": (
+        TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]),
+        TextCNNSurgery(),
+        lambda config: TextCNN(config, 40, 3),
+        TEXT,
+    ),
+    "transformer": (
+        TransformerConfig(width=16, layers=2, heads=4, feedforward=24),
+        TransformerSurgery(),
+        lambda config: Transformer(config, 40, 3, 9),
+        TEXT,
+    ),
+    "pretrained": (
+        PretrainedConfig(),
+        PretrainedSurgery(),
+        lambda config: Pretrained(config, BERT, 3),
+        TEXT,
+    ),
+    "convnet": (
+        ConvNetConfig(channels=[8, 12], hidden=20),
+        ConvNetSurgery(),
+        lambda config: ConvNet(config, 1, 8, 3),
+        {"pixels": torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))},
+    ),
+    "deep convnet": (
+        ConvNetConfig(channels=[8, 12, 16], depths=[1, 2, 2], pooling="average", hidden=0),
+        ConvNetSurgery(),
+        lambda config: ConvNet(config, 3, 13, 3),
+        {"pixels": torch.randn(5, 3, 13, 13, generator=torch.Generator().manual_seed(0))},
+    ),
+}
+each = pytest.mark.parametrize("name", NETS)
+
+
+def whole(name: str) -> torch.nn.Module:
+    """The net with random weights, biases and running statistics."""
+    torch.manual_seed(3)
+    config, _, build, _ = NETS[name]
+    module: torch.nn.Module = build(config)
+    state = {
+        key: torch.rand_like(value) + 0.5
+        if "running_var" in key
+        else torch.randn_like(value) * 0.4
+        if value.is_floating_point()
+        else value
+        for key, value in module.state_dict().items()
+    }
+    module.load_state_dict(state)
+    return module.eval()
+
+
+@each
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_cut_equals_zeroed(name: str, share: float) -> None:
+    _, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    config, weights = cut(module, NETS[name][0], surgery, share)
+    smaller = build(type(config).model_validate(config.model_dump())).eval()
+    smaller.load_state_dict(weights)
+
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    for dim in surgery.dims(module):
+        lost = set(range(dim.size)) - set(
+            select(dim, score(dim, module.state_dict()), share).tolist()
+        )
+        for key, axis, first, per_unit in dim.places:
+            for unit in lost:
+                state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
+    zeroed = build(NETS[name][0]).eval()
+    zeroed.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**inputs), zeroed(**inputs), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(
+            smaller(**inputs), module(**inputs), atol=1e-2
+        )  # something was lost
+    assert sum(p.numel() for p in smaller.parameters()) < sum(
+        p.numel() for p in module.parameters()
+    )
+
+
+@each
+def test_the_weakest_units_go(name: str) -> None:
+    """Zeroing half of the units beforehand changes nothing: they are those that are cut."""
+    config, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    state = module.state_dict()
+    for dim in surgery.dims(module):
+        for key, axis, first, per_unit in dim.places:
+            for unit in range(0, dim.size, 2):
+                state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
+    smaller_config, weights = cut(module, config, surgery, 0.5)
+    smaller = build(smaller_config).eval()
+    smaller.load_state_dict(weights)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**inputs), module(**inputs), atol=1e-5, rtol=1e-5)
+
+
+@each
+def test_a_cut_net_can_be_cut_again_and_never_below_its_minimum(name: str) -> None:
+    config, surgery, build, inputs = NETS[name]
+    module = whole(name)
+    for _ in range(5):
+        config, weights = cut(module, config, surgery, 0.9)
+        module = build(type(config).model_validate(config.model_dump())).eval()
+        module.load_state_dict(weights)
+    assert all(dim.size >= dim.minimum for dim in surgery.dims(module))
+    assert module(**inputs).isfinite().all()
+
+
+@each
+def test_the_net_that_is_cut_stays_as_it_was(name: str) -> None:
+    module = whole(name)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    cut(module, NETS[name][0], NETS[name][1], 0.5)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

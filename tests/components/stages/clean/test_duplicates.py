@@ -1,0 +1,142 @@
+"""Equal and similar rows: which go, which stay together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from components.fields.text import Text
+from components.stages.clean.duplicates import (
+    OWN_SPLITS,
+    REASONS,
+    Clusters,
+    settle_equal,
+    similar_rows,
+)
+
+NONE = [None] * 9
+
+
+def settled(
+    keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str
+) -> dict[int, str]:
+    """Row -> why it goes; `settle_equal` takes and gives numbers."""
+    numbers = [np.unique(list(words), return_inverse=True)[1] for words in (keys, labels)]
+    fates = settle_equal(
+        *numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts
+    )
+    return {row: REASONS[fate] for row, fate in enumerate(fates) if fate}
+
+
+def test_of_equal_rows_the_first_stays() -> None:
+    assert settled(["a", "b", "a", "a"], ["x"] * 4, NONE[:4], "drop") == {
+        2: "duplicate",
+        3: "duplicate",
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "conflicts", "gone"),
+    [
+        (
+            "xxy",
+            "drop",
+            {0: "conflicting_labels", 1: "conflicting_labels", 2: "conflicting_labels"},
+        ),
+        ("xxy", "majority", {1: "duplicate", 2: "conflicting_labels"}),
+        ("yxx", "majority", {0: "conflicting_labels", 2: "duplicate"}),
+        ("xxyy", "majority", dict.fromkeys(range(4), "conflicting_labels")),  # a tie
+        ("xyz", "majority", dict.fromkeys(range(3), "conflicting_labels")),
+        ("xxyyz", "majority", dict.fromkeys(range(5), "conflicting_labels")),
+    ],
+)
+def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -> None:
+    assert settled(["k"] * len(labels), list(labels), NONE[: len(labels)], conflicts) == gone
+
+
+def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
+    splits = ["train", "test", None, "validation", "test"]
+    assert settled(["k"] * 5, list("xyxyx"), splits, "drop") == {
+        0: "duplicate",
+        2: "duplicate",
+        3: "duplicate",
+    }
+    assert settled(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {
+        0: "duplicate"
+    }
+
+
+def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:
+    start = time.process_time()
+    gone = settled(
+        ["k"] * 40_000, ["xy"[i % 3 == 0] for i in range(40_000)], [None] * 40_000, "majority"
+    )
+    assert len(gone) == 39_999
+    assert time.process_time() - start < 2
+
+
+def test_a_cluster_is_called_after_its_smallest_row() -> None:
+    clusters = Clusters(6)
+    clusters.join(5, 3)
+    clusters.join(3, 4)
+    clusters.join(4, 1)
+    assert [clusters.find(row) for row in range(6)] == [0, 1, 2, 1, 1, 1]
+
+
+def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
+    """Cluster of each text and the number of confirmed pairs."""
+    field, clusters = Text(), Clusters(len(texts))
+    bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
+    pairs = similar_rows(
+        {"text": (np.arange(len(texts)), bands)},
+        lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold,
+        clusters,
+    )
+    return clusters.roots().tolist(), pairs
+
+
+def test_similar_texts_are_joined_and_others_are_not() -> None:
+    rng = np.random.default_rng(2)
+    originals = ["".join(rng.choice(list("abcdefghijklmnop"), 80)) for _ in range(30)]
+    found, pairs = similar(originals + [text[:-1] + "z" for text in originals], 0.8)
+    assert found == [*range(30), *range(30)]
+    assert pairs == 30
+
+
+def test_what_shares_a_band_is_confirmed_before_it_is_joined() -> None:
+    text = "abcdefghijklmnopqrstuvwxyz" * 2
+    near = text + "0123456789"  # Jaccard 26 / 36
+    assert similar([text, near], 0.6)[0] == [0, 0]
+    assert similar([text, near], 0.8)[0] == [0, 1]
+
+
+def test_a_stock_phrase_with_a_hundred_variants_is_one_cluster() -> None:
+    """All of them share all bands, more than are compared pair by pair."""
+    assert (
+        similar(["这家酒店的服务真的非常好" * times for times in range(2, 102)], 0.8)[0]
+        == [0] * 100
+    )
+
+
+def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -> None:
+    rng = np.random.default_rng(4)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(40)]
+    texts = [
+        f"the same opening of every row, {' '.join(rng.choice(words, 4))}, and the same end number {i}"
+        for i in range(1500)
+    ]
+    texts += [text + "x" for text in texts[:100]]
+    field, clusters, asked = Text(), Clusters(len(texts)), 0
+
+    def same(_: str, one: int, other: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return field.similar(texts[one], texts[other]) >= 0.95
+
+    bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
+    similar_rows({"text": (np.arange(len(texts)), bands)}, same, clusters)
+    assert asked < 12 * len(texts)
+    assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))

@@ -1,0 +1,119 @@
+"""The split: every class in every split, groups whole, a function of the rows and not of their order."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.core.errors import InputError
+from components.stages.clean.split import draw, stratified
+
+Rows = list[tuple[str, str]]  # (group, label)
+
+
+def divide(rows: Rows, validation: float = 0.1, test: float = 0.1, seed: int = 7) -> list[str]:
+    """The split of each row."""
+    return stratified(
+        [group for group, _ in rows],
+        [label for _, label in rows],
+        validation,
+        test,
+        {group: draw(group, seed) for group, _ in rows},
+    )
+
+
+@st.composite
+def grouped(draw: st.DrawFn) -> Rows:
+    """Two to four classes of three to a dozen groups each, of one to nine rows, a few of them of mixed labels."""
+    rows: Rows = []
+    for name in "abcd"[: draw(st.integers(2, 4))]:
+        for number in range(draw(st.integers(3, 12))):
+            rows += [(f"{name}{number}", name)] * draw(st.integers(1, 9))
+    for number in range(draw(st.integers(0, 3))):
+        rows += [
+            (f"mixed{number}", draw(st.sampled_from("ab"))) for _ in range(draw(st.integers(2, 5)))
+        ]
+    return draw(st.permutations(rows))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    grouped(),
+    st.floats(0.01, 0.3),
+    st.floats(0.01, 0.3),
+    st.integers(0, 99),
+    st.randoms(use_true_random=False),
+)
+def test_classes_are_everywhere_groups_whole_and_order_of_no_account(
+    rows: Rows, validation: float, test: float, seed: int, random: np.random.RandomState
+) -> None:
+    splits = divide(rows, validation, test, seed)
+    seen, where = defaultdict(set), defaultdict(set)
+    for (group, label), split in zip(rows, splits, strict=True):
+        seen[label].add(split)
+        where[group].add(split)
+    assert all(found == {"train", "validation", "test"} for found in seen.values())
+    assert all(len(found) == 1 for found in where.values())
+    shuffled = list(range(len(rows)))
+    random.shuffle(shuffled)
+    assert divide([rows[i] for i in shuffled], validation, test, seed) == [
+        splits[i] for i in shuffled
+    ]
+
+
+def test_shares_are_kept_in_every_class() -> None:
+    rows = [(f"g{i}", "rare" if i % 10 == 0 else "common") for i in range(2000)]
+    counts = Counter(
+        (label, split) for (_, label), split in zip(rows, divide(rows, 0.1, 0.2), strict=True)
+    )
+    assert counts["rare", "test"] == 40
+    assert counts["rare", "validation"] == 20
+    assert counts["common", "test"] == 360
+    assert counts["common", "train"] == 1260
+
+
+def test_another_seed_gives_another_split() -> None:
+    rows = [(f"g{i}", "ab"[i % 2]) for i in range(100)]
+    assert divide(rows, seed=1) != divide(rows, seed=2)
+
+
+def test_large_groups_go_to_train() -> None:
+    rows = (
+        [(f"phrase{i % 20}", "a") for i in range(200)]
+        + [(f"g{i}", "a") for i in range(100)]
+        + [(f"h{i}", "b") for i in range(60)]
+    )
+    assert set(divide(rows)[:200]) == {"train"}
+
+
+def test_a_test_share_that_wants_more_leaves_a_group_to_validation() -> None:
+    rows = [
+        ("small", "a"),
+        *[("x", "a")] * 2,
+        *[("y", "a")] * 2,
+        *((f"h{i}", "b") for i in range(60)),
+    ]
+    assert set(divide(rows, validation=0.1, test=0.3)[:5]) == {"train", "validation", "test"}
+
+
+def test_a_class_that_is_never_the_majority_of_a_group_is_still_everywhere() -> None:
+    """Groups are users; all praise, three of them complain once."""
+    rows = [(f"user{i // 10}", "complaint" if i in (0, 100, 200) else "praise") for i in range(300)]
+    splits = divide(rows)
+    assert {
+        split for (_, label), split in zip(rows, splits, strict=True) if label == "complaint"
+    } == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_class_of_fewer_than_three_groups_is_refused_with_a_remedy(groups: int) -> None:
+    rows = [(f"a{i}", "a") for i in range(30)] + [(f"b{i % groups}", "b") for i in range(30)]
+    with pytest.raises(
+        InputError, match=rf"class 'b' has only {groups} independent group"
+    ) as caught:
+        divide(rows)
+    assert "clean.near_duplicates: 1.0" in caught.value.remedy

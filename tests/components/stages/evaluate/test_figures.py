@@ -1,0 +1,169 @@
+"""Figures as scikit-learn has them, and intervals that cover."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from components.tasks.base import Case
+from components.tasks.classification.evaluator import Answer, ClassificationJudge
+from components.training import evaluation
+
+NAMES = ["差", "中", "好", "很好"]
+METRICS = ClassificationJudge.metrics
+
+
+def made(
+    seed: int, count: int, classes: int, skill: float, steps: int
+) -> tuple[list[Answer], list[Case[Any]], np.ndarray, np.ndarray]:
+    """Answers to cases, truths (n,) and probabilities (n, c); `steps` levels of probability make ties."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, count)
+    truth[:classes] = range(classes)
+    scores = np.ceil(rng.random((count, classes)) * steps)
+    scores[np.arange(count), truth] += (rng.random(count) < skill) * steps
+    scores /= scores.sum(1, keepdims=True)
+    answers = [
+        Answer(
+            label=NAMES[int(row.argmax())],
+            probability=float(row.max()),
+            probabilities=dict(zip(NAMES[:classes], row.tolist(), strict=True)),
+        )
+        for row in scores
+    ]
+    return answers, [Case(str(i), None, NAMES[t], {}) for i, t in enumerate(truth)], truth, scores
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("steps", [2, 5, 1000])
+def test_figures_are_scikit_learns(classes: int, steps: int) -> None:
+    answers, cases, truth, scores = made(classes + steps, 120, classes, 0.5, steps)
+    predicted = scores.argmax(1)
+    found = evaluation.figures(
+        METRICS, {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
+    )
+    macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
+    area = (
+        sk.roc_auc_score(truth, scores[:, 1])
+        if classes == 2
+        else sk.roc_auc_score(truth, scores, multi_class="ovr", average="macro")
+    )
+    assert found == pytest.approx(
+        {
+            "accuracy": sk.accuracy_score(truth, predicted),
+            "precision": sk.precision_score(truth, predicted, **macro),
+            "recall": sk.recall_score(truth, predicted, **macro),
+            "macro_f1": sk.f1_score(truth, predicted, **macro),
+            "auc": area,
+        }
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_subsets_without_a_class_are_judged_by_those_they_have(
+    pairs: list[tuple[int, int]],
+) -> None:
+    truth, predicted = np.array(pairs).T
+    stats = {"truth": truth, "predicted": predicted, "scores": np.eye(3)[predicted]}
+    by_name = {metric.name: metric.value(stats) for metric in METRICS if metric.name != "auc"}
+    macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
+    assert by_name["macro_f1"] == pytest.approx(sk.f1_score(truth, predicted, **macro))
+    assert by_name["recall"] == pytest.approx(sk.recall_score(truth, predicted, **macro))
+    assert by_name["precision"] == pytest.approx(sk.precision_score(truth, predicted, **macro))
+
+
+def test_an_area_that_is_not_defined_is_none() -> None:
+    answers, cases, _, _ = made(0, 40, 2, 0.5, 5)
+    some = [i for i, case in enumerate(cases) if case.truth == NAMES[0]]
+    stats = {
+        metric.name: evaluation.units(metric, [answers[i] for i in some], [cases[i] for i in some])
+        for metric in METRICS
+    }
+    assert evaluation.figures(METRICS, stats)["auc"] is None
+    assert evaluation.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    """Accuracy is 0.8 in the population; 90% intervals of 150 samples of 100 cases."""
+    metric = next(each for each in METRICS if each.name == "accuracy")
+    rng, covered, widths = np.random.default_rng(1), 0, []
+    for seed in range(150):
+        truth = rng.integers(0, 2, 100)
+        predicted = np.where(rng.random(100) < 0.8, truth, 1 - truth)
+        interval = evaluation.intervals(
+            [metric],
+            {"accuracy": {"truth": truth, "predicted": predicted, "scores": np.eye(2)[predicted]}},
+            200,
+            0.9,
+            seed,
+        )["accuracy"]
+        assert interval is not None
+        covered += interval[0] <= 0.8 <= interval[1]
+        widths.append(interval[1] - interval[0])
+    assert 0.82 <= covered / 150 <= 0.96
+    assert np.mean(widths) == pytest.approx(2 * 1.645 * 0.04, rel=0.15)
+
+
+def test_intervals_are_a_function_of_the_seed() -> None:
+    answers, cases, _, _ = made(3, 60, 3, 0.5, 9)
+    stats = {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
+    first = evaluation.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first == evaluation.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first != evaluation.intervals(METRICS, stats, 100, 0.95, 2)
+
+
+def test_answers_come_in_the_order_of_the_cases_however_they_are_batched() -> None:
+    class Echo:
+        def predict(self, queries: list[Any]) -> list[Any]:
+            return [query.text for query in queries]
+
+    texts = ["long " * (i * 7 % 11) + str(i) for i in range(50)]
+    cases: list[Any] = [
+        Case(str(i), SimpleNamespace(text=text, model_dump_json=lambda text=text: text), None, {})
+        for i, text in enumerate(texts)
+    ]
+    assert evaluation.answer(Echo(), cases, batch=7) == texts  # type: ignore[arg-type]
+
+
+def test_a_paired_interval_is_narrower_than_the_two_apart_and_holds_the_truth_as_often_as_it_says() -> (
+    None
+):
+    """Two models that answer alike on most cases; the first is right in 0.8, the second in 0.75 of the population."""
+    metric = next(each for each in METRICS if each.name == "accuracy")
+    rng, covered, widths = np.random.default_rng(2), 0, []
+    for seed in range(150):
+        truth, luck = rng.integers(0, 2, 200), rng.random(200)
+        first, second = (
+            {
+                "truth": truth,
+                "predicted": np.where(luck < share, truth, 1 - truth),
+                "scores": np.zeros((200, 2)),
+            }
+            for share in (0.8, 0.75)
+        )
+        low, high = evaluation.paired_interval(metric, first, second, 200, 0.9, seed)
+        covered += low <= 0.05 <= high
+        widths.append(high - low)
+    assert 0.82 <= covered / 150 <= 0.97
+    assert np.mean(widths) < 2 * 1.645 * np.sqrt(0.8 * 0.2 / 200)
+
+
+def test_the_interval_of_a_percentile_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    truth, found = (
+        float(np.quantile(rng.exponential(size=1_000_000), 0.95)),
+        [
+            evaluation.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9)
+            for _ in range(300)
+        ],
+    )
+    assert np.mean([low <= truth <= high for low, high in found]) >= 0.88
+    # too few for a bound: the extremes stand in
+    assert evaluation.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)

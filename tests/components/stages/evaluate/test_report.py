@@ -1,0 +1,566 @@
+"""The report tells all of it, loads nothing, believes no text, and is the same bytes for the same facts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.fields.text import Text
+from components.stages.evaluate import plots, svg
+from components.stages.evaluate.report import (
+    Facts,
+    count,
+    number,
+    percent,
+    points,
+    ratio,
+    size,
+    write_report,
+)
+from tests import hostile
+
+HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\frac$]]>&\x0b'
+
+
+def candidate(
+    name: str,
+    title: str,
+    validation: float,
+    test: float,
+    bytes_: int,
+    latency: float,
+    **marks: bool,
+) -> dict[str, Any]:
+    rate = {"precision": test - 0.001, "recall": test + 0.002, "macro_f1": test - 0.002}
+    return {
+        "name": name,
+        "title": title,
+        "bundle": f"data/models/{name}",
+        "validation": {
+            "accuracy": validation,
+            "macro_f1": validation - 0.001,
+            "precision": validation,
+            "recall": validation,
+            "auc": 1 - (1 - validation) / 2,
+        },
+        "test": {"accuracy": test, **rate, "auc": 1 - (1 - test) / 2 if test > 0.6 else None},
+        "test_interval": {
+            "accuracy": [test - 0.0171, test + 0.0166],
+            "macro_f1": [test - 0.019, test + 0.017],
+        },
+        "size_bytes": bytes_,
+        "latency_ms": {"p50": latency, "p95": latency * 1.9},
+        "throughput_per_s": 2400 / latency,
+        "winner": False,
+        "baseline": False,
+        **marks,
+    }
+
+
+def reviews() -> Facts:
+    """What the default pipeline could have found."""
+    rows = [
+        candidate("classical", "classical (train)", 0.852, 0.8483, 3_104_000, 0.61, baseline=True),
+        candidate("textcnn", "textcnn (train)", 0.833, 0.8262, 6_212_000, 2.9),
+        candidate("transformer", "transformer (train)", 0.826, 0.8210, 8_912_000, 5.4),
+        candidate("tuned", "textcnn (tune)", 0.856, 0.8489, 9_480_000, 3.6, winner=True),
+        candidate("tuned-pruned", "textcnn (tune + prune)", 0.851, 0.8431, 4_703_000, 2.1),
+        candidate("tuned-int8", "textcnn (tune + quantize)", 0.8555, 0.8486, 2_406_000, 1.3),
+        candidate("distilled", "textcnn (distill)", 0.841, 0.8360, 2_950_000, 1.2),
+        candidate("trivial", "trivial (train)", 0.502, 0.5110, 900, 0.02, baseline=True),
+    ]
+    rates = {"textcnn": 0.826, "transformer": 0.817, "tuned": 0.856, "distilled": 0.841}
+    curves = [
+        {
+            "arm": arm,
+            "epoch": epoch,
+            "train_loss": 0.7 * 0.72**epoch + 0.9 - top,
+            "validation_loss": 1.2 - top + 0.3 * 0.6**epoch + 0.002 * epoch**2,
+            "watch": top - 0.18 * 0.5**epoch,
+        }
+        for arm, top in rates.items()
+        for epoch in range(1, 5 if arm == "distilled" else 9)
+    ]
+    trials = [
+        {
+            "trial": f"t{number:02d}",
+            "params": {
+                "architecture": kind,
+                "learning_rate": 0.0003 * (number + 1),
+                "batch_size": 64,
+                f"nets.{kind}.dropout": 0.1 + 0.05 * number,
+                "nets.transformer.layers": 2,
+            },
+            "watch": watch,
+            "epochs": epochs,
+            "status": "finished" if epochs == 4 else "stopped" if watch else "failed",
+        }
+        for number, (kind, watch, epochs) in enumerate(
+            [
+                ("textcnn", 0.81, 4),
+                ("transformer", 0.772, 1),
+                ("textcnn", 0.838, 4),
+                ("textcnn", 0.79, 1),
+                ("transformer", 0.829, 4),
+                ("textcnn", 0.853, 4),
+                ("transformer", 0.81, 2),
+                ("textcnn", None, 0),
+            ]
+        )
+    ]
+    return Facts(
+        pipeline="reviews",
+        task="some_task",
+        data_hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        seed=7,
+        classes=["差评", "好评"],
+        decided_by="macro_f1",
+        leaderboard=rows,
+        counts={
+            "raw": 35124,
+            "quarantined": {"empty": 214, "too_short": 1201, "boilerplate": 660},
+            "exact_duplicates": 15670,
+            "near_duplicate_pairs": 1650,
+            "conflicting": 59,
+            "filtered": 0,
+            "clean": 17320,
+        },
+        account=[
+            {
+                "stage": "clean",
+                "what": "text_cut",
+                "rows": 3228,
+                "of": 4640,
+                "message": "3,228 of 4,640 texts cut at 2,000 characters: clean.max_characters",
+                "share_lost": 0.58,
+            },
+        ],
+        coverage={
+            "curve": [{"coverage": 0.5, "accuracy": 0.95}, {"coverage": 1.0, "accuracy": 0.85}],
+            "shares": [
+                {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
+                {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
+            ],
+        },
+        quarantine={"too_short": ["好", "!!!", "ok"], "boilerplate": ["此用户没有填写评论内容"]},
+        splits={
+            "train": {"差评": 7210, "好评": 6646},
+            "validation": {"差评": 901, "好评": 831},
+            "test": {"差评": 901, "好评": 831},
+        },
+        lengths={
+            "histogram": {
+                "edges": list(range(0, 165, 8)),
+                "counts": [int(3000 * np.exp(-((i - 3) ** 2) / 18)) + 90 for i in range(20)],
+            },
+            "percentiles": {"p50": 34, "p90": 84, "p95": 96, "p99": 150},
+        },
+        confusion=[[780, 121], [141, 690]],
+        curves=curves,
+        trials=trials,
+        watch="accuracy",
+        slices={
+            "length: short": {"n": 431, "accuracy": 0.812, "interval": [0.772, 0.846]},
+            "length: long": {"n": 420, "accuracy": 0.871, "interval": [0.836, 0.901]},
+            "script: han": {"n": 1702, "accuracy": 0.85, "interval": [0.832, 0.867]},
+        },
+        mistakes=[
+            {
+                "shown": "书的内容不错,就是包装太差了,到手的时候封面已经折了。物流也慢,等了整整一个星期才收到。",
+                "truth": "差评",
+                "predicted": "好评",
+                "probability": 0.991,
+            },
+            {
+                "shown": "酒店位置很好 &lt;3 but the room was tiny",
+                "truth": "差评",
+                "predicted": "好评",
+                "probability": 0.987,
+            },
+            {
+                "shown": "没有想象中的那么差",
+                "truth": "好评",
+                "predicted": "差评",
+                "probability": 0.979,
+            },
+        ],
+        leak={"honest": 0.8483, "naive": 0.9127, "leaked_rows": 1622, "test_rows": 3512},
+        compression=[
+            {
+                "name": "tuned-pruned",
+                "parent": "tuned",
+                "size": 0.496,
+                "latency": 0.583,
+                "accuracy": 0.993,
+            },
+            {
+                "name": "tuned-int8",
+                "parent": "tuned",
+                "size": 0.254,
+                "latency": 0.361,
+                "accuracy": 0.9996,
+            },
+            {
+                "name": "distilled",
+                "parent": "tuned",
+                "size": 0.311,
+                "latency": 0.333,
+                "accuracy": 0.985,
+            },
+        ],
+    )
+
+
+def lean() -> Facts:
+    """The reviews with little to draw: for tests of words."""
+    return replace(reviews(), confusion=None, curves=(), trials=(), lengths=None)
+
+
+def digits() -> Facts:
+    """What a pipeline with ten classes and pictures could have found."""
+    rng = np.random.default_rng(1)
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+    confusion = rng.poisson(0.15, (10, 10)) + np.diag(rng.integers(16, 19, 10))
+    rows = [
+        candidate("classical", "classical (train)", 0.961, 0.956, 5_400, 0.05, baseline=True),
+        candidate("convnet", "convnet (train)", 0.984, 0.983, 310_000, 0.8, winner=True),
+    ]
+    picture = f'<img class="tiny" alt="" src="data:image/png;base64,{pixel}">'
+    mistakes = [
+        {"shown": picture, "truth": str(i), "predicted": str(9 - i), "probability": 0.9}
+        for i in range(5)
+    ]
+    classes = [str(digit) for digit in range(10)]
+    splits = {
+        split: dict.fromkeys(classes, n)
+        for split, n in (("train", 142), ("validation", 18), ("test", 18))
+    }
+    return Facts(
+        "digits",
+        "other_task",
+        "ab" * 32,
+        7,
+        classes,
+        "accuracy",
+        rows,
+        confusion=confusion.tolist(),
+        mistakes=mistakes,
+        splits=splits,
+    )
+
+
+def render(folder: Path, facts: Facts) -> str:
+    write_report(folder / "report.html", facts)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    return re.sub("[ \n]+", " ", re.sub("<[^>]+>", "", page))
+
+
+class Page(HTMLParser):
+    """The tags and attributes that a browser would see."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action")
+        ]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The reports of `reviews` and `digits`."""
+    folder = tmp_path_factory.mktemp("reports")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of missing glyphs above all
+        return render(folder, reviews()), render(folder, digits())
+
+
+def test_tells_every_candidate_class_and_the_provenance(pages: tuple[str, str]) -> None:
+    for page, facts in zip(pages, (reviews(), digits()), strict=True):
+        for row in facts.leaderboard:
+            assert row["title"] in page and page.count(row["name"]) >= 2
+        for name in facts.classes:
+            assert f"<th>{name}</th>" in page and re.search(rf"<text[^>]*>{name}</text>", page)
+        assert facts.data_hash in page and facts.task in page
+
+
+def test_gives_the_verdict_in_words(pages: tuple[str, str]) -> None:
+    text = words(pages[0])
+    assert (
+        "The winner is textcnn (tune): its macro F1 is 84.7\u202f% on 1,732 test cases (95\u202f% interval 83.0–86.6\u202f%)"
+        in text
+    )
+    assert (
+        "better than the baseline classical (train), which reaches 84.6\u202f%, by 0.1 points: a lead smaller than the uncertainty of this test set"
+        in text
+    )
+    assert "1,650 pairs of near duplicates were kept" in text
+    assert (
+        "would have claimed +6.4 points: 1,622 of its 3,512 test rows also stand in its train split"
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("winner", "accuracy", "said"),
+    [
+        (
+            "tuned",
+            0.8000,
+            "It is not better than the baseline classical (train), which reaches 84.8\u202f%: −4.8 points.",
+        ),
+        ("tuned", 0.8480, "points, a gap smaller than the uncertainty of this test set."),
+        ("tuned", 0.9, "by 5.2 points."),
+        (
+            "classical",
+            0.8483,
+            "It is the classical baseline itself: on validation no network did better.",
+        ),
+    ],
+)
+def test_does_not_flatter_the_winner(
+    tmp_path: Path, winner: str, accuracy: float, said: str
+) -> None:
+    rows = [{**row, "winner": row["name"] == winner} for row in reviews().leaderboard]
+    rows = [
+        {
+            **row,
+            "test": {"accuracy": accuracy},
+            "test_interval": {"accuracy": [accuracy - 0.017, accuracy + 0.017]},
+        }
+        if row["winner"]
+        else row
+        for row in rows
+    ]
+    text = words(render(tmp_path, replace(lean(), leaderboard=rows, decided_by="accuracy")))
+    assert (
+        said in text
+        and f"it answers {accuracy * 100:.1f}\u202f% of 1,732 test cases rightly" in text
+    )
+
+
+def test_the_headline_is_of_the_metric_that_decided(tmp_path: Path) -> None:
+    rows = [
+        {**row, "over_baseline": [-0.012, 0.031]} if row.get("winner") else row
+        for row in reviews().leaderboard
+    ]
+    page = render(tmp_path, replace(reviews(), decided_by="macro_f1", leaderboard=rows))
+    winner, baseline = (next(row for row in rows if row.get(key)) for key in ("winner", "baseline"))
+    figure, other = winner["test"]["macro_f1"], baseline["test"]["macro_f1"]
+    assert (
+        f"its macro F1 is {figure * 100:.1f}\u202f% on 1,732 test cases (95\u202f% interval "
+        in words(page)
+    )
+    assert f"which reaches {other * 100:.1f}\u202f%" in words(page)
+    assert "interval of the difference is −1.2 to +3.1 points" in words(page)
+    assert (
+        "points of test macro F1" in page
+        and "<span>Test macro F1</span>" in page
+        and "<span>Test accuracy</span>" in page
+    )
+    # The place where serve writes what the gates said.
+    assert page.count("<!-- gates -->") == page.count("<!-- end of gates -->") == 1
+
+
+def test_loads_nothing_and_runs_nothing(pages: tuple[str, str]) -> None:
+    for page in pages:
+        seen = Page(page)
+        assert all(load.startswith(("#", "data:image/")) for load in seen.loads)
+        assert not {"script", "link", "iframe", "object", "embed", "base"} & set(seen.tags)
+        assert "http://" not in page and "https://" not in page and "@import" not in page
+        assert set(re.findall(r"url\((.)", page)) <= {"#"}
+        assert "default-src 'none'" in page
+
+
+def test_ids_are_unique_and_references_meet_them(pages: tuple[str, str]) -> None:
+    for page in pages:
+        seen = Page(page)
+        assert len(seen.ids) == len(set(seen.ids))
+        assert {load[1:] for load in seen.loads if load.startswith("#")} | set(
+            re.findall(r"url\(#([^)]+)\)", page)
+        ) <= set(seen.ids)
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    facts = reviews()
+    rows = [
+        {**row, "name": HOSTILE + row["name"], "title": HOSTILE, "bundle": '"><script>'}
+        for row in facts.leaderboard
+    ]
+    hostile_facts = replace(
+        facts,
+        pipeline=HOSTILE,
+        classes=[HOSTILE, "items"],
+        leaderboard=rows,
+        splits={"train": {HOSTILE: 3}},
+        quarantine={HOSTILE: [HOSTILE]},
+        slices={HOSTILE: {"n": 3, "accuracy": 0.5}},
+        trials=[
+            {
+                "trial": HOSTILE,
+                "params": {"architecture": HOSTILE, HOSTILE: HOSTILE},
+                "watch": 0.5,
+                "status": HOSTILE,
+            }
+        ],
+        curves=[{"arm": HOSTILE, "epoch": 1, "watch": 0.5, "train_loss": 1.0}],
+        mistakes=[{"shown": "safe", "truth": HOSTILE, "predicted": HOSTILE}],
+        compression=[{"name": HOSTILE, "parent": HOSTILE}],
+    )
+    seen = Page(render(tmp_path, hostile_facts))
+    assert "script" not in seen.tags and "img" not in seen.tags
+    assert not [load for load in seen.loads if not load.startswith("#")]
+
+
+def test_the_page_shows_what_nobody_sees(tmp_path: Path) -> None:
+    text = " ".join(text[:60] for text in hostile.HOSTILE.values())
+    facts = replace(
+        reviews(),
+        pipeline=text,
+        classes=[text, "items"],
+        quarantine={text: [text]},
+        slices={text: {"n": 3, "accuracy": 0.5}},
+        mistakes=[{"shown": Text().show(text), "truth": text, "predicted": text}],
+        account=[{"stage": "clean", "what": "x", "rows": 1, "of": 2, "message": text}],
+    )
+    page = render(tmp_path, facts)
+    assert not hostile.raw_in(page)
+    assert r"\u202e" in page and r"\x1b]52;c" in page
+
+
+@pytest.mark.parametrize("name", hostile.READABLE)
+def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> None:
+    text = hostile.READABLE[name]
+    facts = Facts("bare", text, "", 0, [], "accuracy", [])
+    assert text in render(tmp_path, facts)
+
+
+def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Path) -> None:
+    assert render(tmp_path, reviews()) == pages[0]
+
+
+def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
+    bare = Facts("bare", "some_task", "", 0, [], "accuracy", [])
+    page = render(tmp_path, bare)
+    assert (
+        "No winner was named." in page
+        and "No candidate was measured." in page
+        and "<svg" not in page
+        and "nan" not in page
+    )
+    sparse = replace(
+        bare,
+        classes=["a", "b"],
+        leaderboard=[
+            {"name": "only", "winner": True, "test": None},
+            {"name": "other", "test": {"accuracy": float("nan")}},
+        ],
+        counts={"raw": 3},
+        lengths={},
+        trials=[{"trial": 1}],
+    )
+    page = render(tmp_path, sparse)
+    assert (
+        "only" in page and "other" in page and "There is no baseline" in page and "nan" not in page
+    )
+
+
+@pytest.mark.parametrize(
+    "field", ["counts", "quarantine", "splits", "slices", "mistakes", "leak", "compression"]
+)
+def test_any_one_section_may_be_missing(tmp_path: Path, field: str) -> None:
+    facts = replace(lean(), leaderboard=lean().leaderboard[3:4])
+    page = render(tmp_path, replace(facts, **{field: type(getattr(facts, field))()}))
+    assert "The winner is" in page and page.rstrip().endswith("</html>")
+
+
+def test_trials_hide_settings_of_other_architectures(pages: tuple[str, str]) -> None:
+    (line,) = re.findall(r"<tr><th[^>]*>t05.*?</tr>", pages[0])
+    assert "dropout" in line and "learning_rate" in line and "layers" not in line
+
+
+def test_many_classes_and_steps_are_drawn() -> None:
+    plot = plots.confusion(
+        np.eye(60, dtype=int).tolist(), [f"class {number}" for number in range(60)]
+    )
+    assert plot.svg.count(">class 59<") == 2
+    assert (
+        plots.curves(
+            [{"arm": "a", "step": 10, "watch": 1.0}, {"arm": "a", "step": 20, "watch": None}],
+            {"watch": "-"},
+            "watch",
+        )
+        is not None
+    )
+    assert (
+        plots.trials([{"watch": 2.0, "epochs": 1}, {"watch": 1.0, "epochs": 2}], "min") is not None
+    )
+
+
+def test_a_hopeless_candidate_does_not_squeeze_the_others() -> None:
+    rows = sorted(reviews().leaderboard, key=lambda row: -row["test"]["accuracy"])
+    plot = plots.leaderboard(rows)
+    assert plot is not None and "50%" not in plot.svg and "51.1%" in plot.svg
+
+
+def test_labels_do_not_lie_on_each_other() -> None:
+    places = plots._spread([1.0, 2.0, 3.0, 99.0], gap=17.0, room=100.0)
+    assert all(b - a >= 17.0 for a, b in itertools.pairwise(places)) and places[-1] <= 100.0
+
+
+def test_plots_use_the_page_colours_and_fonts() -> None:
+    plot = plots.leaderboard(reviews().leaderboard)
+    assert plot is not None and "var(--accent)" in plot.svg and "font-family" not in plot.svg
+    assert not any(colour in plot.svg for colour in svg.HEX.values())
+
+
+def test_figures_are_written_for_people() -> None:
+    assert [percent(0.8489), percent(None), percent(float("nan")), percent(np.float32(0.5))] == [
+        "84.9\u202f%",
+        "–",
+        "–",
+        "50.0\u202f%",
+    ]
+    assert [size(900), size(412_345), size(5_149_000), size(2.5e9), size(None)] == [
+        "900\u202fB",
+        "412\u202fkB",
+        "5.1\u202fMB",
+        "2.5\u202fGB",
+        "–",
+    ]
+    assert [number(0.421), number(15.44), number(251.2), number(None)] == [
+        "0.42",
+        "15.4",
+        "251",
+        "–",
+    ]
+    assert [count(17320), points(-0.0031), ratio(0.2541)] == ["17,320", "−0.3", "0.25\u202f×"]
+
+
+def test_tells_what_happened_to_the_rows_and_what_abstaining_brings(pages: tuple[str, str]) -> None:
+    page = words(pages[0])
+    assert "3,228 of 4,640 texts cut at 2,000 characters: clean.max_characters" in page
+    assert "Accuracy against coverage" in page
+    assert "no threshold can promise it" in page
+    assert "0.05" in page and "61.0" in page
+    assert 'id="account"' not in pages[1] and 'id="coverage"' not in pages[1]
