@@ -13,11 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from components.registry.release.promotion.retrain_log import Retrain, record
-
 from components.orchestration.pipeline_params import load
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import now
+from components.registry.release.retrain_log import Retrain, record
 
 
 def main(times: int) -> None:

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow.parquet as pq
-from components.registry.release.promotion.promotion import release, rollback
-from components.registry.versions.model_versions.model_versions import register
 from ruamel.yaml import YAML
+
+from components.registry.release.promotion import release, rollback
+from components.registry.versions.model_versions import register
 
 SOURCE = Path(__file__).resolve().parents[1]
 SERVER, CLIENT = 0, 1  # cores

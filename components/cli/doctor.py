@@ -23,8 +23,8 @@ import psutil
 from components.core.cpus import cpu_limits
 from components.orchestration.cluster.supervisor import load
 from components.orchestration.git import run_git
-from components.registry.store.tracking_store.backup import remains
-from components.registry.store.tracking_store.tracking_store import database, tracking_uri
+from components.registry.store.backup import remains
+from components.registry.store.tracking_store import database, tracking_uri
 
 _GIB = 2**30
 _LOOK_S = 1.0  # at the database

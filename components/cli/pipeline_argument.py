@@ -14,7 +14,7 @@ import typer
 from components.core.errors import GristmillError, InputError
 from components.core.terminal import print_line
 from components.orchestration.output_paths import pipeline_names
-from components.registry.versions.model_versions.reader import look
+from components.registry.versions.reader import look
 
 DEFAULT = "default"
 Name = Annotated[

@@ -19,9 +19,9 @@ from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
-    from components.registry.release.promotion.gates import GateParams
-    from components.registry.release.promotion.release_log import Release
-    from components.registry.versions.model_versions.reader import Shelf
+    from components.registry.release.gates import GateParams
+    from components.registry.release.release_log import Release
+    from components.registry.versions.reader import Shelf
 
 review_app = typer.Typer(no_args_is_help=True, help="Versions that wait for a person.")
 Version = Annotated[
@@ -78,7 +78,7 @@ def approve(
     ] = None,
 ) -> None:
     """Release a version."""
-    from components.registry.release.promotion import promotion
+    from components.registry.release import promotion
 
     name, number = _version(version, pipeline, "review approve")
     _, limits = _open(name)
@@ -91,7 +91,7 @@ def approve(
 @review_app.command()
 def reject(by: By, note: Note, version: Version = None, pipeline: Pipeline = None) -> None:
     """Say that a version must not be released."""
-    from components.registry.release.promotion import promotion
+    from components.registry.release import promotion
 
     name, number = _version(version, pipeline, "review reject")
     _open(name)
@@ -109,7 +109,7 @@ def rollback(
     pipeline: Pipeline = None,
 ) -> None:
     """Release an earlier champion again."""
-    from components.registry.release.promotion import promotion
+    from components.registry.release import promotion
 
     name = choose_pipeline(root(), name, pipeline)
     _open(name)
@@ -119,8 +119,8 @@ def rollback(
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
     from components.cli.review_tables import show_history
-    from components.registry.release.promotion.retrain_log import retrains
-    from components.registry.versions.model_versions.reader import look
+    from components.registry.release.retrain_log import retrains
+    from components.registry.versions.reader import look
 
     name = choose_pipeline(root(), name, pipeline)
     shelf = look(root(), name)
@@ -141,7 +141,7 @@ def trace(
     pipeline: Pipeline = None,
 ) -> None:
     """Where an answer comes from: data, code, params, run, gates, and who released it."""
-    from components.cli.trace import trace as show_trace
+    from components.cli import trace as show_trace
 
     name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
     show_trace(
@@ -169,8 +169,8 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
     from components.core.errors import InputError
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
-    from components.registry.release.promotion.mlflow_requests import pick_up
-    from components.registry.versions.model_versions.reader import look
+    from components.registry.release.mlflow_requests import pick_up
+    from components.registry.versions.reader import look
 
     path = files_of(root(), pipeline)[0]
     limits: GateParams = (

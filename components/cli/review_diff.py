@@ -18,12 +18,13 @@ from components.cli.review_tables import (
     number,
     reading_tags,
 )
-from components.core.console import console, styled
+from components.core import console
+from components.core.console import styled
 from components.core.errors import InputError
-from components.registry.release.promotion.gates import Gate, GateParams, Rival, judge_champion
-from components.registry.versions.model_versions.model_versions import BUNDLE, cases_of
-from components.registry.versions.model_versions.reader import Shelf, Version, argument, code_state
-from components.registry.versions.model_versions.test_cases import Cases
+from components.registry.release.gates import Gate, GateParams, Rival, judge_champion
+from components.registry.versions.model_versions import BUNDLE, cases_of
+from components.registry.versions.reader import Shelf, Version, argument, code_state
+from components.registry.versions.test_cases import Cases
 
 
 def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) -> None:

@@ -13,15 +13,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from components.core import console
 from components.core.bundles import shown_size
-from components.core.console import console, styled
+from components.core.console import styled
 from components.core.errors import InputError
 from components.core.escaping import brief
 from components.orchestration.stage_files import STAGES
-from components.registry.release.promotion.gate_results import Gate, from_tag
-from components.registry.release.promotion.release_log import Release, records, standing
-from components.registry.release.promotion.retrain_log import Retrain, retrains
-from components.registry.versions.model_versions.reader import Shelf, Version, argument, code_state
+from components.registry.release.gate_results import Gate, from_tag
+from components.registry.release.release_log import Release, records, standing
+from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.versions.reader import Shelf, Version, argument, code_state
 
 WIDTH = 100
 _MALFORMED = (
@@ -37,7 +38,7 @@ COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not app
 
 def show_list(shelf: Shelf) -> None:
     """The versions, newest first."""
-    from components.registry.release.promotion.mlflow_requests import asked
+    from components.registry.release.mlflow_requests import asked
 
     stand = standing(records(shelf))
     table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
@@ -75,7 +76,7 @@ def show_list(shelf: Shelf) -> None:
 
 def show_version(root: Path, shelf: Shelf, version: Version) -> None:
     """The card."""
-    from components.registry.versions.model_versions.model_versions import cases_of
+    from components.registry.versions.model_versions import cases_of
 
     tags = version.tags
     name = f"{version.pipeline} version {version.number}"

@@ -6,8 +6,9 @@ import json
 import os
 from pathlib import Path
 
+from components.core import console
 from components.core.bundles import CARD
-from components.core.console import console, styled
+from components.core.console import styled
 from components.core.files import sha256
 from components.orchestration.cluster.local_cluster import describe
 from components.orchestration.runner.resumable_state import leftovers
@@ -17,7 +18,7 @@ from components.orchestration.runner.stage_results import is_only_result
 def show_status(root: Path) -> None:
     """Print it."""
     from components.registry.tracking.outbox import waiting
-    from components.registry.versions.model_versions.model_versions import champion
+    from components.registry.versions.model_versions import champion
 
     address = os.environ.get("RAY_ADDRESS")
     ray = describe(root)

@@ -18,8 +18,8 @@ from components.core.errors import InputError
 from components.monitoring.feedback import Box
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
-from components.registry.release.promotion.release_log import Release, records, standing
-from components.registry.versions.model_versions.reader import Shelf, Version, code_state, look
+from components.registry.release.release_log import Release, records, standing
+from components.registry.versions.reader import Shelf, Version, code_state, look
 
 if TYPE_CHECKING:
     from components.monitoring.request_log import LoggedAnswer

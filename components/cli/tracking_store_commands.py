@@ -11,7 +11,7 @@ from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
-    from components.registry.store.tracking_store.backup import Contents
+    from components.registry.store.backup import Contents
 
 app = typer.Typer(no_args_is_help=True, help="The tracking store and its server.")
 
@@ -31,7 +31,7 @@ def backup(
     ],
 ) -> None:
     """Write the embedded store into one file, while runs go on."""
-    from components.registry.store.tracking_store.backup import backup
+    from components.registry.store.backup import backup
 
     held = backup(root(), file)
     print_line(f"{file}: {_shown(held)}")
@@ -47,7 +47,7 @@ def restore(
     ] = False,
 ) -> None:
     """Put a backup in the place of the embedded store."""
-    from components.registry.store.tracking_store.backup import restore
+    from components.registry.store.backup import restore
 
     print_line(f"restored {_shown(restore(root(), file, replace))}")
 
@@ -70,7 +70,7 @@ def move(
     ],
 ) -> None:
     """Copy the embedded store, with all ids, to the one of a production server, and compare both."""
-    from components.registry.store.tracking_store.migration import move
+    from components.registry.store.migration import move
 
     moved = move(root(), to, artifacts)
     print_line(

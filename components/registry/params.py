@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from components.core.params import Strict
-from components.registry.release.promotion.gates import GateParams
+from components.registry.release.gates import GateParams
 
 
 class RegistryParams(Strict):

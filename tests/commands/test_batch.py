@@ -14,16 +14,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from components.registry.release.promotion.promotion import release
-from components.registry.versions.model_versions.model_versions import register
 
+from components.core import console
 from components.core.bundles import Card
-from components.core.console import console
 from components.core.errors import InputError
 from components.inference.predictor import load
 from components.orchestration.batch import batch_input, batch_worker
 from components.orchestration.batch.batch_predict import predict_file
 from components.orchestration.pipeline_params import section_model
+from components.registry.release.promotion import release
+from components.registry.versions.model_versions import register
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
 from tests.commands.project import Project, reviews

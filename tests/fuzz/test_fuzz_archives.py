@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from components.registry.store.tracking_store.archive import COUNTED, DATABASE, FORMAT, MANIFEST
-from components.registry.store.tracking_store.backup import restore
 from hypothesis import given
 from hypothesis import strategies as st
 from strange import TEXTS, as_bytes, changed_bytes, changed_tree
 
 from components.core.errors import InputError
-from components.registry.store.tracking_store import tracking_store
+from components.registry.store import tracking_store
+from components.registry.store.archive import COUNTED, DATABASE, FORMAT, MANIFEST
+from components.registry.store.backup import restore
 
 Archive = tuple[dict[str, Any], dict[str, bytes]]
 

@@ -8,17 +8,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.gate_results import Gate, as_rows, from_tag
-from components.registry.release.promotion.mlflow_requests import asked
-from components.registry.release.promotion.release_log import Release, records, standing
-from components.registry.versions.model_versions.reader import LOG, PLACE, Shelf, look
-from components.registry.versions.model_versions.test_cases import Cases
 from hypothesis import given
 from hypothesis import strategies as st
 from strange import TEXTS, VALUES, as_bytes, changed_tree
 
 from components.core.errors import GristmillError
+from components.registry.release.gate_results import Gate, as_rows, from_tag
+from components.registry.release.mlflow_requests import asked
+from components.registry.release.release_log import Release, records, standing
 from components.registry.validation import bundle_source, sha256_digest
+from components.registry.versions.reader import LOG, PLACE, Shelf, look
+from components.registry.versions.test_cases import Cases
 
 TABLES = """
 CREATE TABLE registered_models (name);

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
-
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256
 from components.orchestration.processes import wait_until
 from components.orchestration.service.registry_watch import Home
+from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.params import ServeParams
 from components.serving.rollout.controller import Follower
 from components.serving.rollout.plan import Edition

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.registry.release.promotion.promotion import release
-from components.registry.release.promotion.retrain_log import Retrain, record
-from components.registry.versions.model_versions.model_versions import register
-
 from components.core.bundles import CARD, Card, add_to_profile
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
@@ -18,6 +14,9 @@ from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import now
 from components.orchestration.runner.stage_task import execute
 from components.orchestration.stage_files import STAGES
+from components.registry.release.promotion import release
+from components.registry.release.retrain_log import Retrain, record
+from components.registry.versions.model_versions import register
 from components.stages.evaluate.candidates import BASELINE, assess
 from components.stages.evaluate.stage import _answers, _habits
 from components.tasks import base

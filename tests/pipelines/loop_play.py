@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.registry.release.promotion.gate_results import from_rows
-from components.registry.release.promotion.retrain_log import Retrain
-from components.registry.versions.model_versions.model_versions import cases_of
-from components.registry.versions.model_versions.reader import look
-from components.registry.versions.model_versions.test_cases import Cases
-
+from components.registry.release.gate_results import from_rows
+from components.registry.release.retrain_log import Retrain
+from components.registry.versions.model_versions import cases_of
+from components.registry.versions.reader import look
+from components.registry.versions.test_cases import Cases
 from tests.pipelines.loop_scene import Answer, Diary, Duel, Scene, Share, Text, duel
 
 _PAUSE_S = 0.5  # between the requests that go on while it retrains

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-from components.registry.release.promotion.retrain_log import Retrain, retrains
-from components.registry.versions.model_versions.model_versions import fetch
-from components.registry.versions.model_versions.reader import look
 
 from components.inference.predictor import load
 from components.metrics.bounds import mcnemar
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
+from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.versions.model_versions import fetch
+from components.registry.versions.reader import look
 from components.serving.http.monitoring_routes import LATEST
 from components.stages.serve.stage import info
 from tests.commands.project import Project, free_port

@@ -6,9 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.registry.release.promotion.retrain_log import Retrain, retrains
-from components.registry.versions.model_versions.reader import look
-
+from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.versions.reader import look
 from tests.commands.project import Project, reviews
 
 DVC = """

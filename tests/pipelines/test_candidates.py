@@ -19,11 +19,11 @@ from candidate_scene import (
     untouched,
     with_card,
 )
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
+from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout.plan import Edition
 
 

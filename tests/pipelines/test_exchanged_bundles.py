@@ -11,22 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.promotion import release
-from components.registry.store.tracking_store.tracking_store import client
-from components.registry.versions.model_versions.model_versions import (
+
+from components.core.bundles import CARD
+from components.core.errors import BundleError, GateError, InputError
+from components.orchestration import service
+from components.orchestration.batch import batch_predict
+from components.orchestration.drift import drift_check
+from components.orchestration.pipeline_params import load
+from components.registry.release.promotion import release
+from components.registry.store.tracking_store import client
+from components.registry.versions.model_versions import (
     BUNDLE,
     champion,
     fetch,
     register,
     verify,
 )
-
-from components.core.bundles import CARD
-from components.core.errors import BundleError, GateError, InputError
-from components.orchestration.batch import batch_predict
-from components.orchestration.drift import drift_check
-from components.orchestration.pipeline_params import load
-from components.orchestration.service import service
 from tests.components.training.small_bundles import (
     CLASSES,
     edit_card,

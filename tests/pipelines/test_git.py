@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from components.registry.versions.model_versions.reader import code_state
 
 from components.cli.doctor import examine
 from components.orchestration.git import checkout, refusal_text, run_git
+from components.registry.versions.reader import code_state
 
 OTHER_USER = 4321
 

@@ -12,15 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.gates import Gate, GateParams, as_rows
-from components.registry.release.promotion.promotion import approve, release
-from components.registry.release.promotion.release_log import Release
-from components.registry.release.promotion.retrain_log import Retrain, record
-from components.registry.versions.model_versions.model_versions import keep_cases, register
-from components.registry.versions.model_versions.test_cases import Cases, name_of
 
+from components.core import console
 from components.core.bundles import Card, write_bundle
-from components.core.console import ValueConsole, console, styled
+from components.core.console import ValueConsole, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line
@@ -28,6 +23,12 @@ from components.monitoring.feedback import Box, Label
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
+from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.promotion import approve, release
+from components.registry.release.release_log import Release
+from components.registry.release.retrain_log import Retrain, record
+from components.registry.versions.model_versions import keep_cases, register
+from components.registry.versions.test_cases import Cases, name_of
 from components.stages.ingest.params import Files
 from components.stages.ingest.source_files import list_source
 from components.stages.serve.run_report import with_gates

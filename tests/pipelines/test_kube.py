@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.promotion import release
-from components.registry.versions.model_versions.model_versions import register
 
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import kuberay_app
+from components.registry.release.promotion import release
+from components.registry.versions.model_versions import register
 
 SOURCE = Path(__file__).resolve().parents[2]
 

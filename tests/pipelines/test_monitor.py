@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from components.registry.store.tracking_store.tracking_store import client
-from components.registry.versions.model_versions.model_versions import register
 
 from components.cli import feedback
 from components.core.bundles import Card
@@ -29,6 +27,8 @@ from components.monitoring.request_log import Index, Recorder, RequestLog
 from components.orchestration.drift import drift_check
 from components.orchestration.drift.drift_check import DRIFT, look, monitoring
 from components.orchestration.pipeline_params import Params, load
+from components.registry.store.tracking_store import client
+from components.registry.versions.model_versions import register
 from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
 from components.tasks import base
 from components.tasks.classification.evaluator import Answer

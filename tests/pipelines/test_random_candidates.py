@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from candidate_scene import WEIGHTS, Scene, card_with, register, tree, with_card
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from components.core.bundles import CARD
 from components.core.errors import GristmillError
 from components.orchestration.service.candidate_process import _scratch
 from components.orchestration.service.registry_watch import Home
+from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
 from components.serving.rollout.plan import Edition
 

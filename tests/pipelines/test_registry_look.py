@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.gates import GateParams
-from components.registry.release.promotion.release_log import PLACE
-from components.registry.versions.model_versions.model_versions import Version
-from components.registry.versions.model_versions.reader import Shelf
 
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
 from components.orchestration.service.registry_watch import Home, Registry
+from components.registry.release.gates import GateParams
+from components.registry.release.release_log import PLACE
+from components.registry.versions.model_versions import Version
+from components.registry.versions.reader import Shelf
 from components.serving.params import ServeParams
 
 

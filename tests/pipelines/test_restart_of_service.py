@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from candidate_scene import WEIGHTS, Scene, register, untouched
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.orchestration.service import registry_watch
 from components.orchestration.service.registry_watch import Home, begin
+from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout.plan import Edition
 
 

@@ -15,11 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from components.registry.release.promotion.gates import Gate, GateParams, as_rows
-from components.registry.release.promotion.promotion import approve, release
-from components.registry.store.tracking_store.tracking_store import client
-from components.registry.versions.model_versions.model_versions import keep_cases, register
-from components.registry.versions.model_versions.test_cases import Cases, name_of
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
@@ -29,6 +24,11 @@ from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
 from components.monitoring.feedback import Box, Label
 from components.monitoring.request_log import BASE
+from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.promotion import approve, release
+from components.registry.store.tracking_store import client
+from components.registry.versions.model_versions import keep_cases, register
+from components.registry.versions.test_cases import Cases, name_of
 from tests.structure.reach import ROOT
 
 LABELS = ["好评", "非常差的评价"]
@@ -283,7 +283,7 @@ def test_approve_reject_rollback_and_history(project: Path) -> None:
 
 
 def test_what_is_asked_in_mlflow_is_done_by_the_next_command(project: Path) -> None:
-    from components.registry.store.tracking_store import tracking_store
+    from components.registry.store import tracking_store
 
     for key, value in {"review": "approve", "review.by": "王", "review.note": "好"}.items():
         tracking_store.client(project).set_model_version_tag("default", "2", key, value)
@@ -293,7 +293,7 @@ def test_what_is_asked_in_mlflow_is_done_by_the_next_command(project: Path) -> N
 
 @pytest.mark.parametrize("form", ["number", "hash", "json", "file", "stdin"])
 def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> None:
-    from components.registry.versions.model_versions.reader import look
+    from components.registry.versions.reader import look
 
     shelf = look(project, "default")
     assert shelf
@@ -456,7 +456,7 @@ def test_a_locked_store_is_an_environment_fault(
 ) -> None:
     import sqlite3
 
-    from components.registry.store.tracking_store import tracking_store
+    from components.registry.store import tracking_store
 
     monkeypatch.setattr(tracking_store, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(project / "mlflow" / "mlflow.db", isolation_level=None)

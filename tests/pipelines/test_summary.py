@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from components.registry.release.promotion.retrain_log import Retrain
 
 from components.orchestration.retraining.retrain import keep_report
 from components.orchestration.runner import summary
 from components.orchestration.runner.summary import kept_report, show_summary
+from components.registry.release.retrain_log import Retrain
 
 
 def params(name: str) -> Any:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from components.cli import tracking_store_commands
 from components.core.errors import InputError
-from components.registry.store.tracking_store import tracking_store
+from components.registry.store import tracking_store
 
 
 @pytest.fixture(scope="module")

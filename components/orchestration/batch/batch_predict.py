@@ -17,7 +17,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core.console import console
+from components.core import console
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.parallel_map import spread
@@ -174,7 +174,7 @@ def _subject(
     from components.core.bundles import read_bundle
     from components.core.sandbox import Confined
     from components.inference.predictor import first_answers
-    from components.registry.versions.model_versions.model_versions import fetch_registered
+    from components.registry.versions.model_versions import fetch_registered
     from components.tasks import base
 
     # It starts while the registry is asked.

@@ -8,7 +8,7 @@ from components.monitoring.feedback import Box
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.run import files_of
-from components.registry.versions.model_versions.reader import argument
+from components.registry.versions.reader import argument
 from components.serving.http.monitoring_routes import FEEDBACK
 
 

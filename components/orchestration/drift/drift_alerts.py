@@ -77,7 +77,7 @@ def _log(
     """
     from mlflow.entities import Metric, RunTag
 
-    from components.registry.store.tracking_store.tracking_store import client, experiment, reached
+    from components.registry.store.tracking_store import client, experiment, reached
 
     opened = client(root)
     with reached(root):

@@ -108,7 +108,7 @@ def _home(root: Path, params: Params) -> Path:
 
 def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
     """The released version and what its bundle says of training."""
-    from components.registry.versions.model_versions.model_versions import champion
+    from components.registry.versions.model_versions import champion
 
     leading = champion(root, params.name)
     if leading is None:
@@ -123,7 +123,7 @@ def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
 def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
     from components.core.bundles import read_bundle
     from components.monitoring.profile import profiler_of
-    from components.registry.versions.model_versions.model_versions import fetch_registered
+    from components.registry.versions.model_versions import fetch_registered
 
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         bundle = fetch_registered(root, pipeline, number, Path(scratch))
@@ -246,7 +246,8 @@ def show(root: Path, params: Params) -> int:
     """Look, and print a table. Returns the exit code: 5 where the latest window of inputs or of labels had drifted, else 0."""
     from rich.table import Table
 
-    from components.core.console import console, styled
+    from components.core import console
+    from components.core.console import styled
 
     told = look(root, params, lambda text: console.print(text, soft_wrap=True))
     what = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}

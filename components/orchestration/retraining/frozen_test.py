@@ -9,7 +9,7 @@ from components.core.files import sha256
 from components.core.params import read_yaml
 from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
-from components.registry.versions.model_versions.reader import Shelf
+from components.registry.versions.reader import Shelf
 from components.stages.clean.frozen_split import freeze
 from components.stages.clean.params import CleanParams
 

@@ -10,7 +10,7 @@ from components.core.files import to_json, write_atomic
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
 from components.orchestration.retraining.retrain_records import Ledger
-from components.registry.release.promotion.retrain_log import Retrain
+from components.registry.release.retrain_log import Retrain
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 

@@ -30,7 +30,7 @@ from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
 from components.orchestration.runner.summary import kept_report, review_command
 from components.orchestration.stage_files import REPORT
-from components.registry.release.promotion.retrain_log import (
+from components.registry.release.retrain_log import (
     DONE,
     Retrain,
     cut,
@@ -38,7 +38,7 @@ from components.registry.release.promotion.retrain_log import (
     retrains,
     settled,
 )
-from components.registry.versions.model_versions.reader import look
+from components.registry.versions.reader import look
 from components.stages.ingest.params import IngestParams, Sql
 from components.stages.ingest.survey import changes
 

@@ -16,8 +16,8 @@ from components.core.terminal import print_line
 from components.orchestration.cluster import local_cluster
 from components.orchestration.processes import Identity, alive, family, send, wait_until
 from components.orchestration.retraining.worktree import place
-from components.registry.release.promotion.retrain_log import Retrain, record
-from components.registry.versions.model_versions.reader import look
+from components.registry.release.retrain_log import Retrain, record
+from components.registry.versions.reader import look
 
 _GRACE_S = 10.0
 

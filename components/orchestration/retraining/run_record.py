@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
 from pathlib import Path
 
-from components.core.console import console
+from components.core import console
 from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
@@ -18,15 +18,15 @@ from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import champion, now
-from components.registry.release.promotion.retrain_log import (
+from components.registry.release.retrain_log import (
     DONE,
     Retrain,
     record,
     retrains,
     settled,
 )
-from components.registry.store.tracking_store.tracking_store import home
-from components.registry.versions.model_versions.reader import look
+from components.registry.store.tracking_store import home
+from components.registry.versions.reader import look
 from components.stages.ingest.survey import Survey
 
 RUN = "gristmill run"  # the trigger of such a record

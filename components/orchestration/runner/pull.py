@@ -11,7 +11,7 @@ from components.core.errors import EnvironmentFault, ParamsError
 from components.core.terminal import print_line
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.pipeline_params import Params
-from components.registry.store.tracking_store.tracking_store import home
+from components.registry.store.tracking_store import home
 from components.stages.ingest.database_pull import Pulled, pull
 from components.stages.ingest.params import IngestParams, Sql
 
@@ -69,10 +69,10 @@ def lock_of(root: Path, source: Sql) -> Path:
 @contextmanager
 def _unread(root: Path, source: Sql) -> Iterator[None]:
     """Keep the folder from DVC's stages while the block runs: what a stage has read is hashed when it ends, and new rows among that would never be read."""
+    from dvc import rwlock
     from dvc.config import Config
     from dvc.fs import localfs
     from dvc.lock import LockError
-    from dvc.rwlock import rwlock
 
     own = root.resolve() / ".dvc"
     (own / "tmp").mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from components.core.tables import MANIFEST
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
 from components.orchestration.stage_files import STAGES
-from components.registry.store.tracking_store.tracking_store import home
+from components.registry.store.tracking_store import home
 from components.stages.tune.study import STUDIES
 
 BATCH = "predict"  # not a stage, but it leaves finished parts behind in the same way

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from components.core.console import console
+from components.core import console
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from components.core.terminal import print_line
 from components.orchestration import interrupt
@@ -197,7 +197,7 @@ def _check_source(root: Path, params: Params) -> None:
 def _import_mlflow_later() -> None:
     """Import MLflow while stages work: a run that did anything writes to it at its end, and the import takes three seconds."""
 
-    from components.registry.store.tracking_store.tracking_store import quiet
+    from components.registry.store.tracking_store import quiet
 
     def work() -> None:
         time.sleep(_RUN_WORKS_S)

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.table import Table
 
+from components.core import console
 from components.core.bundles import shown_size
-from components.core.console import console
 from components.orchestration.pipeline_params import Params
 from components.orchestration.project import RETRAINS
 from components.orchestration.stage_files import REPORT
-from components.registry.store.tracking_store.tracking_store import home
-from components.registry.versions.model_versions.reader import argument
+from components.registry.store.tracking_store import home
+from components.registry.versions.reader import argument
 
 _RELEASED = ("promoted", "unchanged")
 

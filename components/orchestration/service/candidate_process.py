@@ -18,7 +18,7 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.orchestration.processes import end_with_parent
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
+from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
 from components.serving.rollout.plan import Edition
 

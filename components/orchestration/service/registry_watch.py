@@ -17,13 +17,13 @@ from typing import Literal
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, write_atomic
 from components.orchestration.service.candidate_process import Preparation
-from components.registry.release.promotion.gates import GateParams
-from components.registry.release.promotion.mlflow_requests import pick_up
-from components.registry.release.promotion.release_log import MOVES, records
-from components.registry.store.tracking_store.tracking_store import client, reached
+from components.registry.release.gates import GateParams
+from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.release_log import MOVES, records
+from components.registry.store.tracking_store import client, reached
 from components.registry.validation import storable
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version
-from components.registry.versions.model_versions.reader import look
+from components.registry.versions.model_versions import BUNDLE, Version
+from components.registry.versions.reader import look
 from components.serving.http.client import healthy
 from components.serving.params import ServeParams
 from components.serving.rollout import candidate

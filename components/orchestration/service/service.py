@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components.core.console import console, styled
+from components.core import console
+from components.core.console import styled
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
@@ -23,7 +24,7 @@ from components.orchestration.project import keys_file
 from components.orchestration.runner.run import files_of
 
 if TYPE_CHECKING:
-    from components.registry.versions.model_versions.model_versions import Version
+    from components.registry.versions.model_versions import Version
     from components.serving.params import ServeParams
     from components.serving.rollout.plan import Edition
 
@@ -39,8 +40,9 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     from components.orchestration.drift.drift_check import Watchman, monitoring
     from components.orchestration.service.registry_watch import Home, begin, lead
     from components.serving.http.api_keys import Keyring
+    from components.serving.replicas import deploy
     from components.serving.replicas.address import check_address
-    from components.serving.replicas.deploy import deploy, remove
+    from components.serving.replicas.deploy import remove
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
@@ -132,7 +134,7 @@ def answer(root: Path, name: str, argument: str) -> None:
     from components.core.sandbox import Confined
     from components.fields.base import Reject
     from components.inference.predictor import first_answers
-    from components.registry.versions.model_versions.model_versions import fetch_registered
+    from components.registry.versions.model_versions import fetch_registered
     from components.tasks import base
 
     if not argument.strip():
@@ -190,7 +192,7 @@ def _not_sure(least: float | None, stated: float | None) -> str:
 
 def tracking_ui(root: Path, port: int) -> int:
     """Run the tracking server in the foreground. Returns its exit code."""
-    from components.registry.store.tracking_store import tracking_store
+    from components.registry.store import tracking_store
     from components.serving.replicas.address import check_address
 
     words = tracking_store.ui_command(root, port)
@@ -236,7 +238,7 @@ def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Ver
         InputError: nothing was released yet.
         EnvironmentFault: the registry does not answer.
     """
-    from components.registry.versions.model_versions.model_versions import champion
+    from components.registry.versions.model_versions import champion
 
     try:
         leading = champion(root, params.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.registry.release.promotion.release_log import Standing, records, standing
-from components.registry.versions.model_versions.reader import Shelf, look
+from components.registry.release.release_log import Standing, records, standing
+from components.registry.versions.reader import Shelf, look
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

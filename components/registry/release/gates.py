@@ -10,7 +10,7 @@ from pydantic import Field
 
 from components.core.params import Strict
 from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
-from components.registry.release.promotion.gate_results import (
+from components.registry.release.gate_results import (
     OVERRIDABLE,
     Gate,
     Verdict,
@@ -18,7 +18,7 @@ from components.registry.release.promotion.gate_results import (
     as_rows,
     from_rows,
 )
-from components.registry.versions.model_versions.test_cases import Cases
+from components.registry.versions.test_cases import Cases
 
 __all__ = [
     "OVERRIDABLE",

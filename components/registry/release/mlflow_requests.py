@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault, GristmillError
-from components.registry.release.promotion.aliases import is_settled, settle, wanted
-from components.registry.release.promotion.gates import GateParams
-from components.registry.release.promotion.promotion import approve, decide, reject, rollback
-from components.registry.release.promotion.release_log import Release, Standing, records, standing
-from components.registry.store.tracking_store.tracking_store import client, reached, unavailable
+from components.registry.release.aliases import is_settled, settle, wanted
+from components.registry.release.gates import GateParams
+from components.registry.release.promotion import approve, decide, reject, rollback
+from components.registry.release.release_log import Release, Standing, records, standing
+from components.registry.store.tracking_store import client, reached, unavailable
 from components.registry.validation import storable
-from components.registry.versions.model_versions.reader import Shelf, Version, look
+from components.registry.versions.reader import Shelf, Version, look
 
 ALIAS = "approved"
 ASKS = ("approve", "reject")

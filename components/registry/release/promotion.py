@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from components.core.errors import GateError, InputError
-from components.registry.release.promotion.aliases import is_settled, settle
-from components.registry.release.promotion.gate_results import from_tag
-from components.registry.release.promotion.gates import (
+from components.registry.release.aliases import is_settled, settle
+from components.registry.release.gate_results import from_tag
+from components.registry.release.gates import (
     OVERRIDABLE,
     Gate,
     GateParams,
@@ -19,7 +19,7 @@ from components.registry.release.promotion.gates import (
     as_rows,
     judge_champion,
 )
-from components.registry.release.promotion.release_log import (
+from components.registry.release.release_log import (
     Decision,
     Release,
     Standing,
@@ -29,9 +29,9 @@ from components.registry.release.promotion.release_log import (
     records,
     standing,
 )
-from components.registry.store.tracking_store.tracking_store import client, reached
-from components.registry.versions.model_versions.model_versions import BUNDLE, cases_of, verify
-from components.registry.versions.model_versions.reader import Shelf, Version, argument, look
+from components.registry.store.tracking_store import client, reached
+from components.registry.versions.model_versions import BUNDLE, cases_of, verify
+from components.registry.versions.reader import Shelf, Version, argument, look
 
 __all__ = ["Release", "approve", "decide", "history", "reject", "release", "rollback"]
 _LONGEST = {"who": 100, "why": 1000}  # characters

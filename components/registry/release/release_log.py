@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from components.core.errors import InputError
-from components.registry.store.tracking_store.tracking_store import experiment
+from components.registry.store.tracking_store import experiment
 from components.registry.validation import json_value
-from components.registry.versions.model_versions.reader import LOG, PLACE, Shelf, look
+from components.registry.versions.reader import LOG, PLACE, Shelf, look
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.release.promotion.release_log import LONGEST, open_log, write
-from components.registry.store.tracking_store.tracking_store import client, reached
+from components.registry.release.release_log import LONGEST, open_log, write
+from components.registry.store.tracking_store import client, reached
 from components.registry.validation import json_value
-from components.registry.versions.model_versions.reader import Shelf, look
+from components.registry.versions.reader import Shelf, look
 
 PLACE = "retrain."
 DONE = (

@@ -18,8 +18,8 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import atomic, remove_tree, sync_tree, to_json
-from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.archive import (
+from components.registry.store import tracking_store
+from components.registry.store.archive import (
     CHUNK,
     COUNTED,
     DATABASE,
@@ -30,7 +30,7 @@ from components.registry.store.tracking_store.archive import (
     extract,
     open_archive,
 )
-from components.registry.store.tracking_store.damage import find_damage
+from components.registry.store.damage import find_damage
 
 _ARRIVED, _ASIDE = "restored-", "damaged"
 _JOURNALS = ("-journal", "-wal", "-shm")

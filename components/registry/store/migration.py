@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.artifact_upload import ship
-from components.registry.store.tracking_store.backup import snapshot
+from components.registry.store import tracking_store
+from components.registry.store.artifact_upload import ship
+from components.registry.store.backup import snapshot
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from components.core.errors import EnvironmentFault, GristmillError
-from components.registry.store.tracking_store.damage import remedy_for
+from components.registry.store.damage import remedy_for
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

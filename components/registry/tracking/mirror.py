@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.files import to_json, write_atomic
-from components.registry.store.tracking_store.tracking_store import client, experiment, unavailable
+from components.registry.store.tracking_store import client, experiment, unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

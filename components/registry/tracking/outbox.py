@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.core.files import remove_tree, to_json, write_atomic
-from components.registry.store.tracking_store.tracking_store import home, reached
+from components.registry.store.tracking_store import home, reached
 from components.registry.tracking.mirror import Mirror, Subject
 
 _JOURNAL, _PROGRESS, _FACTS, _FILES = "journal.jsonl", "mlflow.json", "subject.json", "files"

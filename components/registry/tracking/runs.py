@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.registry.store.tracking_store.tracking_store import unavailable
+from components.registry.store.tracking_store import unavailable
 from components.registry.tracking.mirror import Mirror, Subject, read_events
 from components.registry.tracking.outbox import catch_up, keep, oldest
 

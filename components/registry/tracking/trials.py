@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault
-from components.registry.store.tracking_store.tracking_store import (
+from components.registry.store.tracking_store import (
     client,
     database,
     reached,

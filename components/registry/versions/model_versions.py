@@ -13,8 +13,8 @@ from components.core.bundles import CARD, read_bundle
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.core.files import sha256
 from components.registry import validation
-from components.registry.release.promotion.release_log import open_log
-from components.registry.store.tracking_store.tracking_store import (
+from components.registry.release.release_log import open_log
+from components.registry.store.tracking_store import (
     client,
     experiment,
     quiet,
@@ -22,8 +22,8 @@ from components.registry.store.tracking_store.tracking_store import (
     tracking_uri,
     unavailable,
 )
-from components.registry.versions.model_versions.reader import Version, argument, look
-from components.registry.versions.model_versions.test_cases import Cases
+from components.registry.versions.reader import Version, argument, look
+from components.registry.versions.test_cases import Cases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

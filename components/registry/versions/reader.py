@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
-from components.registry.store.tracking_store import tracking_store
-from components.registry.store.tracking_store.tracking_store import (
-    client,
-    database,
-    reached,
-    settle,
-    tracking_uri,
-)
+from components.registry.store import tracking_store
+from components.registry.store.tracking_store import client, database, reached, settle, tracking_uri
 
 LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
 PLACE = "release."

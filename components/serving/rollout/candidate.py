@@ -22,7 +22,7 @@ from components.core.bundles import CARD, Card, read_bundle
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, sha256, sync_tree
 from components.registry import validation
-from components.registry.versions.model_versions.model_versions import BUNDLE, Version, download
+from components.registry.versions.model_versions import BUNDLE, Version, download
 from components.serving.http.messages import ModelInfo
 from components.serving.rollout.plan import Edition
 

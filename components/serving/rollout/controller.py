@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from components.core.errors import EnvironmentFault, GristmillError
 from components.registry.validation import storable
-from components.registry.versions.model_versions.model_versions import Version
+from components.registry.versions.model_versions import Version
 from components.serving.rollout.canary import CanaryParams, total, worse
 from components.serving.rollout.plan import Edition, Plan, Report
 

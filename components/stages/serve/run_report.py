@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from components.core import escaping
-from components.registry.release.promotion.gate_results import Gate, from_rows
-from components.registry.release.promotion.release_log import Release
-from components.registry.versions.model_versions.reader import argument
+from components.registry.release.gate_results import Gate, from_rows
+from components.registry.release.release_log import Release
+from components.registry.versions.reader import argument
 
 _BEGIN, _END = "<!-- gates -->", "<!-- end of gates -->"
 _OUTCOMES = {

@@ -21,22 +21,23 @@ from components.core.tables import read_table
 from components.inference.abstention import outcome, threshold_of
 from components.inference.predictor import first_answers, load
 from components.registry.params import RegistryParams
-from components.registry.release.promotion.gates import Gate, Rival, as_rows, from_rows, judge_gates
-from components.registry.release.promotion.mlflow_requests import pick_up
-from components.registry.release.promotion.promotion import Release, release
-from components.registry.versions.model_versions.model_versions import (
+from components.registry.release.gates import Gate, Rival, as_rows, from_rows, judge_gates
+from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.promotion import Release, release
+from components.registry.versions.model_versions import (
     champion,
     fetch_registered,
     keep_cases,
     register,
 )
-from components.registry.versions.model_versions.reader import Version, argument
-from components.registry.versions.model_versions.test_cases import Cases
+from components.registry.versions.reader import Version, argument
+from components.registry.versions.test_cases import Cases
 from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.client import ask
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
-from components.serving.replicas.deploy import deploy, remove
+from components.serving.replicas import deploy
+from components.serving.replicas.deploy import remove
 from components.serving.rollout.agreement import tolerance
 from components.stages.serve import version_description
 from components.stages.serve.run_report import with_gates

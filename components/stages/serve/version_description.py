@@ -12,9 +12,9 @@ from components.core.bundles import library_versions, read_bundle, shown_size
 from components.core.job import Job
 from components.core.params import read_yaml
 from components.core.tables import read_table
-from components.registry.release.promotion.gates import Gate
-from components.registry.versions.model_versions.reader import code_state
-from components.registry.versions.model_versions.test_cases import Cases, name_of
+from components.registry.release.gates import Gate
+from components.registry.versions.reader import code_state
+from components.registry.versions.test_cases import Cases, name_of
 from components.tasks import base
 
 _LIBRARIES = (

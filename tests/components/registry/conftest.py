@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from made import make_bundle
 
-from components.registry.store.tracking_store import tracking_store
+from components.registry.store import tracking_store
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.promotion import history, release
-from components.registry.store.tracking_store.backup import backup, restore
-from components.registry.versions.model_versions.model_versions import fetch, register
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion import history, release
+from components.registry.store import backup, tracking_store
+from components.registry.store.backup import restore
+from components.registry.versions.model_versions import fetch, register
 
 
 @pytest.fixture

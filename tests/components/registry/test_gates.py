@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from components.registry.release.promotion.gates import (
+from scipy.stats import binomtest
+
+from components.core.errors import ParamsError
+from components.core.params import validate
+from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
+from components.registry.release.gates import (
     Gate,
     GateParams,
     Rival,
@@ -14,12 +19,7 @@ from components.registry.release.promotion.gates import (
     from_rows,
     judge_gates,
 )
-from components.registry.versions.model_versions.test_cases import Cases, name_of
-from scipy.stats import binomtest
-
-from components.core.errors import ParamsError
-from components.core.params import validate
-from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
+from components.registry.versions.test_cases import Cases, name_of
 
 PARAMS = GateParams(
     baseline_margin=0.01, champion_margin=0.01, alpha=0.05, latency_p95_ms=20, size_mb=5

@@ -15,15 +15,15 @@ from typing import Any
 
 import httpx
 import pytest
-from components.registry.release.promotion.promotion import history, release
-from components.registry.store.tracking_store.artifact_upload import ship
-from components.registry.store.tracking_store.migration import SERVED, move
-from components.registry.versions.model_versions.model_versions import champion, fetch, register
 from made import make_bundle
 from sqlalchemy import create_engine, text
 
 from components.core.errors import EnvironmentFault, InputError
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion import history, release
+from components.registry.store import tracking_store
+from components.registry.store.artifact_upload import ship
+from components.registry.store.migration import SERVED, move
+from components.registry.versions.model_versions import champion, fetch, register
 from tests.commands.project import free_port
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.gates import Gate, GateParams
-from components.registry.release.promotion.promotion import approve, rollback
-from components.registry.release.promotion.release_log import history
-from components.registry.versions.model_versions.model_versions import champion, register, verify
-from components.registry.versions.model_versions.reader import look
 from made import make_bundle
 
 from components.core.errors import InputError
-from components.registry.store.tracking_store import tracking_store
-from components.registry.versions.model_versions import reader
+from components.registry.release.gates import Gate, GateParams
+from components.registry.release.promotion import approve, rollback
+from components.registry.release.release_log import history
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import champion, reader, register, verify
+from components.registry.versions.reader import look
 from tests.components.registry.test_review import kept
 
 

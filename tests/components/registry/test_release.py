@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from components.registry.release.promotion.gates import Gate
-from components.registry.release.promotion.promotion import Release, history, release
-from components.registry.release.promotion.release_log import standing
-from components.registry.versions.model_versions.model_versions import champion, fetch, register
-from components.registry.versions.model_versions.reader import LOG
 
 from components.core.errors import EnvironmentFault
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.gates import Gate
+from components.registry.release.promotion import Release, history, release
+from components.registry.release.release_log import standing
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import champion, fetch, register
+from components.registry.versions.reader import LOG
 
 DOUBTFUL = [Gate("champion", False, 0.01, -0.01, borderline=True)]
 GOOD, BAD = (

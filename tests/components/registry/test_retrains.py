@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from components.registry.release.promotion.release_log import LONGEST
-from components.registry.release.promotion.retrain_log import Retrain, _text, cut, settled
+
+from components.registry.release.release_log import LONGEST
+from components.registry.release.retrain_log import Retrain, _text, cut, settled
 
 
 def made(

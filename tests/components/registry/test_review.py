@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from components.registry.release.promotion.gates import Gate, GateParams, as_rows
-from components.registry.release.promotion.mlflow_requests import pick_up
-from components.registry.release.promotion.promotion import approve, reject, release, rollback
-from components.registry.release.promotion.release_log import LOG, history, standing
-from components.registry.versions.model_versions.model_versions import (
+from made import make_bundle
+
+from components.core.errors import EnvironmentFault, GateError, InputError
+from components.registry.release import promotion as release_module
+from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.promotion import approve, reject, release, rollback
+from components.registry.release.release_log import LOG, history, standing
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import (
     champion,
     keep_cases,
     register,
 )
-from components.registry.versions.model_versions.reader import Version, look
-from components.registry.versions.model_versions.test_cases import Cases, name_of
-from made import make_bundle
-
-from components.core.errors import EnvironmentFault, GateError, InputError
-from components.registry.release.promotion import promotion as release_module
-from components.registry.store.tracking_store import tracking_store
+from components.registry.versions.reader import Version, look
+from components.registry.versions.test_cases import Cases, name_of
 
 LIMITS = GateParams()
 GOOD = [Gate("size", True)]

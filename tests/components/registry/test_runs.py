@@ -16,7 +16,7 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry.store.tracking_store import tracking_store
+from components.registry.store import tracking_store
 from components.registry.tracking import mirror, outbox
 from components.registry.tracking.runs import Tracker, track
 

@@ -5,11 +5,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.promotion import release
-from components.registry.versions.model_versions.model_versions import fetch, register
 
 from components.core.errors import EnvironmentFault
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion import release
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import fetch, register
 
 
 def test_the_store_is_embedded_unless_the_environment_names_another(

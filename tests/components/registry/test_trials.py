@@ -11,7 +11,7 @@ import pytest
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.registry.store.tracking_store import tracking_store
+from components.registry.store import tracking_store
 from components.registry.tracking import trials
 from components.registry.tracking.runs import track
 from components.registry.tracking.trials import best_trials

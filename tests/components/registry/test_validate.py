@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from components.registry.release.promotion.gate_results import from_tag
-from components.registry.release.promotion.gates import Gate, as_rows
-from components.registry.release.promotion.release_log import Release, records, write
-from components.registry.release.promotion.retrain_log import retrains
-from components.registry.versions.model_versions.reader import Shelf
-from components.registry.versions.model_versions.test_cases import Cases
 
 from components.core.errors import InputError
 from components.registry import validation
+from components.registry.release.gate_results import from_tag
+from components.registry.release.gates import Gate, as_rows
+from components.registry.release.release_log import Release, records, write
+from components.registry.release.retrain_log import retrains
+from components.registry.versions.reader import Shelf
+from components.registry.versions.test_cases import Cases
 
 DIGEST = "0123456789ab" + "c" * 52
 GOOD = "/p/mlflow/artifacts/1/artifacts/bundles/0123456789ab"

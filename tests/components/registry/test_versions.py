@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from components.registry.release.promotion.promotion import release
-from components.registry.versions.model_versions.model_versions import champion, fetch, register
 
 from components.core.bundles import read_bundle
 from components.core.errors import InputError
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.promotion import release
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import champion, fetch, register
 
 
 def test_a_bundle_is_registered_once_however_often_the_stage_runs(root: Path, bundle: Path) -> None:

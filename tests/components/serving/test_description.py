@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from components.registry.release.promotion.gates import Gate
 from markdown_it import MarkdownIt
 
 from components.core.bundles import Card, write_bundle
+from components.registry.release.gates import Gate
 from components.stages.serve.version_description import page
 from tests.hostile import HOSTILE, READABLE, raw_in
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from components.registry.versions.model_versions.model_versions import Version
 
 from components.core.errors import EnvironmentFault, InputError
+from components.registry.versions.model_versions import Version
 from components.serving.http.messages import ModelInfo
 from components.serving.rollout.canary import CanaryParams, Tally
 from components.serving.rollout.controller import Backoff, Follower

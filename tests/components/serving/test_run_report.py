@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from components.registry.release.promotion.gates import Gate, as_rows
-from components.registry.release.promotion.release_log import Release
 
+from components.registry.release.gates import Gate, as_rows
+from components.registry.release.release_log import Release
 from components.stages.serve.run_report import with_gates
 
 PAGE = "<main><!-- gates --><p>later</p><!-- end of gates --><p>the rest</p></main>"

@@ -11,10 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from components.registry.release.promotion.gates import GateParams
-from components.registry.release.promotion.promotion import history
-from components.registry.versions.model_versions.model_versions import cases_of
-from components.registry.versions.model_versions.reader import Shelf, look
 from mill import Mill, sentences
 
 from components.core.bundles import CARD, Card, add_to_profile
@@ -24,7 +20,11 @@ from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY, abstention_table
 from components.registry.params import RegistryParams
-from components.registry.store.tracking_store import tracking_store
+from components.registry.release.gates import GateParams
+from components.registry.release.promotion import history
+from components.registry.store import tracking_store
+from components.registry.versions.model_versions import cases_of
+from components.registry.versions.reader import Shelf, look
 from components.serving.params import ServeParams
 from components.stages.clean.frozen_split import freeze
 from components.stages.evaluate.candidates import assess
