@@ -141,7 +141,7 @@ def trace(
     pipeline: Pipeline = None,
 ) -> None:
     """Where an answer comes from: data, code, params, run, gates, and who released it."""
-    from components.cli import trace as show_trace
+    from components.cli.trace import trace as show_trace
 
     name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
     show_trace(

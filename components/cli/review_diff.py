@@ -18,8 +18,7 @@ from components.cli.review_tables import (
     number,
     reading_tags,
 )
-from components.core import console
-from components.core.console import styled
+from components.core.console import console, styled
 from components.core.errors import InputError
 from components.registry.release.gates import Gate, GateParams, Rival, judge_champion
 from components.registry.versions.model_versions import BUNDLE, cases_of

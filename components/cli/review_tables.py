@@ -13,9 +13,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from components.core import console
 from components.core.bundles import shown_size
-from components.core.console import styled
+from components.core.console import console, styled
 from components.core.errors import InputError
 from components.core.escaping import brief
 from components.orchestration.stage_files import STAGES

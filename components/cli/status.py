@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from components.core import console
 from components.core.bundles import CARD
-from components.core.console import styled
+from components.core.console import console, styled
 from components.core.files import sha256
 from components.orchestration.cluster.local_cluster import describe
 from components.orchestration.runner.resumable_state import leftovers

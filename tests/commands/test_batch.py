@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.core import console
 from components.core.bundles import Card
+from components.core.console import console
 from components.core.errors import InputError
 from components.inference.predictor import load
 from components.orchestration.batch import batch_input, batch_worker

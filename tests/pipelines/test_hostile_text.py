@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from components.core import console
 from components.core.bundles import Card, write_bundle
-from components.core.console import ValueConsole, styled
+from components.core.console import ValueConsole, console, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line

@@ -17,7 +17,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core import console
+from components.core.console import console
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.parallel_map import spread

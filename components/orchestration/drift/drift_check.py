@@ -246,8 +246,7 @@ def show(root: Path, params: Params) -> int:
     """Look, and print a table. Returns the exit code: 5 where the latest window of inputs or of labels had drifted, else 0."""
     from rich.table import Table
 
-    from components.core import console
-    from components.core.console import styled
+    from components.core.console import console, styled
 
     told = look(root, params, lambda text: console.print(text, soft_wrap=True))
     what = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
 from pathlib import Path
 
-from components.core import console
+from components.core.console import console
 from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST

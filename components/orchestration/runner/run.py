@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from components.core import console
+from components.core.console import console
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from components.core.terminal import print_line
 from components.orchestration import interrupt

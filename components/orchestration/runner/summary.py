@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from components.core import console
 from components.core.bundles import shown_size
+from components.core.console import console
 from components.orchestration.pipeline_params import Params
 from components.orchestration.project import RETRAINS
 from components.orchestration.stage_files import REPORT

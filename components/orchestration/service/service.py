@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components.core import console
-from components.core.console import styled
+from components.core.console import console, styled
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
@@ -40,9 +39,8 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     from components.orchestration.drift.drift_check import Watchman, monitoring
     from components.orchestration.service.registry_watch import Home, begin, lead
     from components.serving.http.api_keys import Keyring
-    from components.serving.replicas import deploy
     from components.serving.replicas.address import check_address
-    from components.serving.replicas.deploy import remove
+    from components.serving.replicas.deploy import deploy, remove
 
     params = _params(root, name)
     settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]

@@ -36,8 +36,7 @@ from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.client import ask
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
-from components.serving.replicas import deploy
-from components.serving.replicas.deploy import remove
+from components.serving.replicas.deploy import deploy, remove
 from components.serving.rollout.agreement import tolerance
 from components.stages.serve import version_description
 from components.stages.serve.run_report import with_gates
