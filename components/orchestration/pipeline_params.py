@@ -82,7 +82,7 @@ class Params:
         )
 
 
-def _params_module(section: str) -> str:
+def params_module(section: str) -> str:
     """Return the module that declares the params of a section."""
     if section == "serve":
         return "components.serving.params"
@@ -93,7 +93,7 @@ def _params_module(section: str) -> str:
 
 def section_model(section: str, task: str) -> type[BaseModel]:
     """A section's own knobs and the task's, as one strict model."""
-    module = importlib.import_module(_params_module(section))
+    module = importlib.import_module(params_module(section))
     own = getattr(module, f"{section.capitalize()}Params")
     facets = (
         base.schema(task),

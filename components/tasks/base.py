@@ -8,7 +8,7 @@ A task is a folder `components/tasks/<task>/` of modules, each with one object:
     loss.py       LOSS       what is minimised, watched and imitated                   (train, tune, compress)
                   PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
     baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
-    judge.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
+    evaluator.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
     defaults.py   DEFAULTS   what to measure on somebody's data, and the params that follow (gristmill new; no stage)
 
 Each facet carries `options`: stage name -> pydantic model of the task's own knobs in that stage's section of params.yaml.
@@ -341,7 +341,7 @@ class Case(Generic[Q]):
 
 
 class Judge(Protocol):
-    """Facet judge.py."""
+    """Facet evaluator.py."""
 
     options: Options
     Query: type[BaseModel]
@@ -501,8 +501,8 @@ def baselines(task: str) -> Baselines:
 
 
 def judge(task: str) -> Judge:
-    """The facet judge.py of a task."""
-    return cast(Judge, _facet(task, "judge", "JUDGE"))
+    """The facet evaluator.py of a task."""
+    return cast(Judge, _facet(task, "evaluator", "JUDGE"))
 
 
 def defaults(task: str) -> Defaults[Any]:

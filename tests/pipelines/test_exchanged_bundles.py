@@ -14,10 +14,10 @@ import pytest
 
 from components.core.bundles import CARD
 from components.core.errors import BundleError, GateError, InputError
-from components.orchestration import service
 from components.orchestration.batch import batch_predict
 from components.orchestration.drift import drift_check
 from components.orchestration.pipeline_params import load
+from components.orchestration.service import service
 from components.registry.release.promotion import release
 from components.registry.store.tracking_store import client
 from components.registry.versions.model_versions import (

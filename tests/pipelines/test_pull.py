@@ -168,20 +168,20 @@ def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_
     assert memo_folder(copy, params, "clean") == folder
     keys = {}
     for name in (
-        "clean/rows.py",
+        "stages/clean/cleaning.py",
         "fields/text.py",
-        "core/memo.py",
+        "core/cache.py",
         "tasks/base.py",
         "tasks/text_classification/schema.py",
-        "tasks/text_classification/judge.py",
-        "ingest/rows.py",
+        "tasks/text_classification/evaluator.py",
+        "stages/ingest/source_rows.py",
     ):
         file = small.root / code / name
         text = file.read_bytes()
         file.write_bytes(text + b"\n")
         keys[name] = memo_folder(small.root, params, "clean")
         file.write_bytes(text)
-    others = ("tasks/text_classification/judge.py", "ingest/rows.py")
+    others = ("tasks/text_classification/evaluator.py", "stages/ingest/source_rows.py")
     assert all((key == folder) == (name in others) for name, key in keys.items())
     assert len(set(keys.values())) == 6
     assert memo_folder(small.root, params, "train") is None

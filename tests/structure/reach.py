@@ -1,6 +1,6 @@
 """What code a stage can reach: definitions followed by name from its `run`, and the modules that are imported on the way.
 
-Following definitions, not files, tells train (which takes only constants from engine/predict.py) from evaluate (which predicts, and so needs the task's judge).
+Following definitions, not files, tells train (which takes only constants from inference/predictor.py) from evaluate (which predicts, and so needs the task's judge).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FACETS = {
     "models": "models",
     "learning": "loss",
     "baselines": "baselines",
-    "judge": "judge",
+    "judge": "evaluator",
     "defaults": "defaults",
 }  # function of tasks/base.py -> module
 BASE = "components.tasks.base"
@@ -177,7 +177,7 @@ class Walk:
 @cache
 def reached(stage: str, task: str) -> Walk:
     """What a stage's code reaches for a task."""
-    return Walk(task).start(f"components.{stage}.stage", "run")
+    return Walk(task).start(f"components.stages.{stage}.stage", "run")
 
 
 @cache

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from components.cli.main import app
 from tests.structure.reach import ROOT
 
-DEPLOY = ROOT / "pipelines" / "deploy"
+DEPLOY = ROOT / "deploy"
 KUBE = [DEPLOY / "ray-cluster.yaml", DEPLOY / "ray-service.yaml"]
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY")
 
@@ -206,9 +206,9 @@ def test_the_service_names_an_application_that_exists_and_probes_that_it_answers
         "pipeline",
         "version",
     }
-    routes = (ROOT / "components" / "serve" / "routes.py").read_text(encoding="utf-8") + (
-        ROOT / "components" / "serve" / "app.py"
-    ).read_text(encoding="utf-8")
+    routes = (ROOT / "components" / "serving" / "http" / "routes.py").read_text(
+        encoding="utf-8"
+    ) + (ROOT / "components" / "serving" / "http" / "app.py").read_text(encoding="utf-8")
     for _, template in pods(DEPLOY / "ray-service.yaml"):
         (container,) = template["spec"]["containers"]
         assert {"name": "serve", "containerPort": serve["http_options"]["port"]} in container[

@@ -17,7 +17,7 @@ from tests.structure.reach import ROOT, reached
 DVC: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")
 DATA = "${pipeline.data}/"
 SOURCE = "${ingest.source.path}"
-CODE = ("components/", "pipelines/")
+CODE = ("components/",)
 
 
 def paths(entries: list[Any]) -> set[str]:

@@ -10,15 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from components.orchestration.stage_files import STAGES
 from components.tasks import base
 from tests.structure.reach import ROOT
 
-TASK_FREE = [*STAGES, "engine", "registry", "monitor", "core", "fields", "nets"]
+TASK_FREE = [
+    "cli",
+    "core",
+    "fields",
+    "inference",
+    "metrics",
+    "models",
+    "monitoring",
+    "orchestration",
+    "registry",
+    "serving",
+    "stages",
+    "training",
+]
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-PYTHON = sorted(
-    path for room in ("components", "pipelines") for path in (ROOT / room).rglob("*.py")
-)
+PYTHON = sorted((ROOT / "components").rglob("*.py"))
 
 
 def texts(folder: Path, pattern: str) -> list[Path]:
@@ -42,17 +52,6 @@ def test_no_task_is_named_in_a_room_for_all_tasks(room: str) -> None:
     ]
 
 
-def test_no_task_is_named_directly_under_pipelines() -> None:
-    files = texts(ROOT / "pipelines", "*")
-    assert len(files) > 5
-    assert not [
-        (path.name, task)
-        for path in files
-        for task in base.tasks()
-        if task in path.read_text(encoding="utf-8")
-    ]
-
-
 def test_nothing_shadows_the_library_mlflow() -> None:
     assert not (ROOT / "mlflow" / "__init__.py").exists()
     found = subprocess.run(
@@ -73,7 +72,7 @@ def test_nothing_shadows_the_library_mlflow() -> None:
 def test_no_folder_is_called_utils() -> None:
     names = {
         path.name
-        for room in ("components", "pipelines", "tests", "benchmarks")
+        for room in ("components", "tests", "benchmarks")
         for path in (ROOT / room).rglob("*")
         if path.is_dir()
     } | {path.stem for path in PYTHON}
@@ -122,13 +121,10 @@ def _unsafe_call(node: ast.Call) -> Iterator[str]:
         yield name
 
 
-@pytest.mark.parametrize("room", ["components", "pipelines"])
-def test_nothing_is_unpickled_evaluated_or_given_to_a_shell(room: str) -> None:
-    files = [path for path in PYTHON if path.is_relative_to(ROOT / room)]
-    assert files
+def test_nothing_is_unpickled_evaluated_or_given_to_a_shell() -> None:
     assert not [
         (path.relative_to(ROOT).as_posix(), each)
-        for path in files
+        for path in PYTHON
         for each in unsafe(ast.parse(path.read_text(encoding="utf-8")))
     ]
 

@@ -7,7 +7,7 @@ import sys
 
 from tests.structure.reach import ROOT
 
-ROOMS = ["components", "pipelines", "tests", "benchmarks"]
+ROOMS = ["components", "tests", "benchmarks"]
 
 
 def run(*words: str) -> None:

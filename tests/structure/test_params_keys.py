@@ -21,6 +21,7 @@ from components.orchestration.pipeline_params import (
     Pipeline,
     Retrain,
     load,
+    params_module,
     section_model,
 )
 from components.orchestration.stage_files import STAGES
@@ -74,7 +75,7 @@ def attributes(nodes: Sequence[ast.AST]) -> set[str]:
 @cache
 def read_by(stage: str, task: str) -> frozenset[str]:
     """Attributes that a stage's code reads, its params' own methods included."""
-    own = Walk(task).start(f"components.{stage}.params", f"{stage.capitalize()}Params")
+    own = Walk(task).start(params_module(stage), f"{stage.capitalize()}Params")
     return frozenset(attributes(reached(stage, task).nodes) | attributes(own.nodes))
 
 
@@ -86,27 +87,26 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
         read |= attributes(
             [
                 node
-                for name in ("follow", "canary")
+                for path in (
+                    "serving/rollout/controller.py",
+                    "serving/rollout/canary.py",
+                    "orchestration/service/registry_watch.py",
+                )
                 for node in ast.walk(
-                    ast.parse(
-                        (ROOT / "components" / "serve" / f"{name}.py").read_text(encoding="utf-8")
-                    )
+                    ast.parse((ROOT / "components" / path).read_text(encoding="utf-8"))
                 )
             ]
-        )
-        read |= attributes(
-            list(
-                ast.walk(ast.parse((ROOT / "pipelines" / "follow.py").read_text(encoding="utf-8")))
-            )
         )
     if section == "ingest":  # where a database is asked, which ingest itself never does
         read |= attributes(
             [
                 node
-                for name in ("pull", "database")
+                for name in ("database_pull", "database")
                 for node in ast.walk(
                     ast.parse(
-                        (ROOT / "components" / "ingest" / f"{name}.py").read_text(encoding="utf-8")
+                        (ROOT / "components" / "stages" / "ingest" / f"{name}.py").read_text(
+                            encoding="utf-8"
+                        )
                     )
                 )
             ]
@@ -120,7 +120,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
 
 @pytest.mark.parametrize("model", [Pipeline, Cluster, Retrain])
 def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -> None:
-    files = sorted((ROOT / "pipelines").glob("*.py"))
+    files = sorted((ROOT / "components" / "orchestration").rglob("*.py"))
     read = attributes(
         [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
     )
@@ -129,9 +129,9 @@ def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -
 
 def test_each_key_of_monitoring_is_read_where_a_service_is_watched() -> None:
     files = [
-        *(ROOT / "components" / "monitor").glob("*.py"),
-        *(ROOT / "pipelines").glob("monitor*.py"),
-        ROOT / "components" / "serve" / "monitored.py",
+        *(ROOT / "components" / "monitoring").glob("*.py"),
+        *(ROOT / "components" / "orchestration" / "drift").glob("*.py"),
+        ROOT / "components" / "serving" / "http" / "monitoring_routes.py",
     ]
     read = attributes(
         [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]

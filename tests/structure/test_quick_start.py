@@ -24,10 +24,10 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 RUN = """
 import json, sys
-from pipelines import cli
+from components.cli.main import main
 sys.argv = ["gristmill", *sys.argv[1:]]
 try:
-    cli.main()
+    main()
 except SystemExit as end:
     print(json.dumps({"code": end.code, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
 """
@@ -37,7 +37,7 @@ except SystemExit as end:
 def checkout(tmp_path: Path) -> Path:
     """As much of a checkout as the command looks at, with a mistake in its params."""
     for name in ("dvc.yaml", "params.yaml", "components/cli/main.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     path = tmp_path / "params.yaml"
     path.write_text(
@@ -66,7 +66,7 @@ def test_shipped_params_validate_without_heavy_libraries() -> None:
         text=True,
     )
     modules = set(json.loads(done.stdout))
-    assert "pipelines" in modules
+    assert "components" in modules
     assert not modules & HEAVY
 
 
@@ -78,9 +78,11 @@ def test_run_with_a_mistake_ends_with_2_before_anything_is_started(checkout: Pat
         in said
     )
     assert not set(end["modules"]) & HEAVY  # type: ignore[call-overload]
-    assert {path.name for path in checkout.iterdir()} == {"dvc.yaml", "params.yaml", "pipelines"}, (
-        "something was written"
-    )
+    assert {path.name for path in checkout.iterdir()} == {
+        "dvc.yaml",
+        "params.yaml",
+        "components",
+    }, "something was written"
 
 
 def test_stage_with_a_mistake_ends_with_2(checkout: Path) -> None:

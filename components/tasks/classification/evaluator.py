@@ -55,7 +55,7 @@ class Figure:
 
 
 class ClassificationJudge:
-    """Facet judge.py of classification tasks; a task adds its query."""
+    """Facet evaluator.py of classification tasks; a task adds its query."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]

@@ -49,7 +49,7 @@ class Query(BaseModel):
 
 
 class ImageJudge(ClassificationJudge):
-    """Facet judge.py."""
+    """Facet evaluator.py."""
 
     Query = Query
 

@@ -38,7 +38,7 @@ class Query(BaseModel):
 
 
 class TextJudge(ClassificationJudge):
-    """Facet judge.py."""
+    """Facet evaluator.py."""
 
     Query = Query
 
