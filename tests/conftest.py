@@ -7,11 +7,11 @@ import pytest
 LONG = (
     "faults/test_kills.py",
     "commands/test_pipeline.py",
-    "engine/test_nodes.py",
+    "training/test_nodes.py",
     "tune/test_search.py",
-    "serve/test_deploy.py",
+    "serving/test_deploy.py",
     "registry/test_move.py",
-    "engine/test_random_kills.py",
+    "training/test_random_kills.py",
     "pipelines/test_closed_loop.py",
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 
 # the stub of a model that the tests of the service use
-sys.path.append(str(Path(__file__).parents[1] / "components" / "serve"))
+sys.path.append(str(Path(__file__).parents[1] / "components" / "serving"))
 
 # How many times the examples that CI tries; `make fuzz` sets it.
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))

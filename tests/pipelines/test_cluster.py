@@ -44,8 +44,7 @@ with attached(Path(sys.argv[1]), psutil.Process()) as address:
 
 def new_root(folder: Path) -> Path:
     """A project whose code is this tree's."""
-    for name in ("pipelines", "components"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "components").symlink_to(ROOT / "components")
     return folder.resolve()
 
 
@@ -130,7 +129,7 @@ def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(
             if link.status == psutil.CONN_LISTEN
         ]
     # then it ran this tree's code, quietly
-    assert path == str(ROOT / "pipelines" / "__init__.py")
+    assert path == str(ROOT / "components" / "__init__.py")
     assert variables["PYTHONPATH"].split(":")[0] == str(root)
     assert variables["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"
     # and nobody outside can knock
@@ -150,9 +149,9 @@ def surroundings() -> Callable[[], tuple[str, dict[str, str], list[str]]]:
         import sys
         from pathlib import Path
 
-        import pipelines
+        import components
 
-        return str(Path(str(pipelines.__file__)).resolve()), dict(os.environ), sys.path
+        return str(Path(str(components.__file__)).resolve()), dict(os.environ), sys.path
 
     return look
 

@@ -111,8 +111,7 @@ def put(root: Path, seed: int, text: str, gates: list[Gate]) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of which everybody outside has written all texts."""
     root = tmp_path_factory.mktemp("hostile") / "p"
-    (root / "pipelines").mkdir(parents=True)
-    (root / "pipelines" / "cli.py").touch()
+    (root / "components" / "cli").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, root / name)
     everything = " ".join(STORED.values())[:5000]

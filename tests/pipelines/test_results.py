@@ -142,10 +142,8 @@ def test_a_file_system_without_links_gets_copies(
 
 def test_the_key_covers_what_the_inputs_do_not_say(tmp_path: Path) -> None:
     params = load(ROOT / "params.yaml")
-    for path in ("pipelines", "components/stages/train"):
-        (tmp_path / path).mkdir(parents=True)
-    (tmp_path / "pipelines" / "stage.py").write_text("a")
-    code = tmp_path / "components" / "train" / "stage.py"
+    code = tmp_path / "components" / "stages" / "train" / "stage.py"
+    code.parent.mkdir(parents=True)
     code.write_text("a")
     before = {stage: result_key(tmp_path, params, stage) for stage in ("ingest", "clean", "train")}
     assert before == {stage: result_key(tmp_path, params, stage) for stage in before}

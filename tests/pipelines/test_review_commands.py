@@ -108,8 +108,7 @@ def put(root: Path, seed: int, right: str, gates: list[Gate], **tags: str) -> No
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once."""
     root = tmp_path_factory.mktemp("review") / "p"
-    (root / "pipelines").mkdir(parents=True)
-    (root / "pipelines" / "cli.py").touch()
+    (root / "components" / "cli").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, root / name)
     doubt = Gate(

@@ -135,7 +135,9 @@ def test_it_lets_pass_what_is_safe() -> None:
 
 
 def test_no_console_message_is_written_as_markup() -> None:
-    markup = re.compile(r"\[/(?:bold|dim|red|green|yellow|link)?\]|(?<!\w)\[(?:bold|dim|red|green|yellow)")
+    markup = re.compile(
+        r"\[/(?:bold|dim|red|green|yellow|link)?\]|(?<!\w)\[(?:bold|dim|red|green|yellow)"
+    )
     assert not [
         path.name
         for path in SOURCES
