@@ -26,10 +26,10 @@ from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
 from components.tasks import base
 from components.training.batches import Rows, in_order, load_encoder
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
-from components.training.train_step import Supervised
+from components.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK, SPLITS, RESAMPLES = "text_classification", ("validation", "test"), 2000
@@ -106,7 +106,7 @@ def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     )
     began = time.process_time()
     with tempfile.TemporaryDirectory() as state:
-        spec = FitSpec(
+        spec = FitConfig(
             TASK,
             data / "tokens",
             architecture,
@@ -126,7 +126,7 @@ def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     module.load_state_dict(weights)
     return {
         split: scores(
-            Supervised(module.eval(), base.learning(TASK), knobs),
+            TrainStep(module.eval(), base.learning(TASK), knobs),
             Rows(data / "tokens", split, encoder),
         )
         for split in SPLITS
@@ -134,7 +134,7 @@ def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
 
 
 @torch.no_grad()
-def scores(learner: Supervised, rows: Rows) -> NDArray[np.float64]:
+def scores(learner: TrainStep, rows: Rows) -> NDArray[np.float64]:
     """Log-probabilities (n, c) of padded batches."""
     found = np.zeros((len(rows), len(rows.encoder.classes)))
     for part in in_order(rows.lengths, 256):

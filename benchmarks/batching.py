@@ -150,7 +150,7 @@ def transformer(data: Path, folder: Path) -> Path:
     from components.tasks import base
     from components.training.batches import Rows, load_encoder
     from components.training.bundle_writer import save_onnx
-    from components.training.fit_config import FitSpec
+    from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
     config = {
@@ -170,7 +170,7 @@ def transformer(data: Path, folder: Path) -> Path:
     module = architecture.build(architecture.Config.model_validate(config), encoder)
     rows = Rows(tokens, "train", encoder)
     example = {name: value for name, value in rows.batch(np.arange(4)).items() if name != "target"}
-    spec = FitSpec(TASK, tokens, "transformer", config, FitParams(), {}, 7, folder / "state")
+    spec = FitConfig(TASK, tokens, "transformer", config, FitParams(), {}, 7, folder / "state")
     save_onnx(
         folder / "bundle",
         spec,
@@ -208,11 +208,11 @@ def measure(
         for each in running.values():
             each.stop()
     cells = [
-        f"{spread([each.rate for each in rounds[arm]])}, {spread([each.per_cpu for each in rounds[arm]])}, {statistics.median(each.p99 for each in rounds[arm]):.0f}"
+        f"{parallel_map([each.rate for each in rounds[arm]])}, {parallel_map([each.per_cpu for each in rounds[arm]])}, {statistics.median(each.p99 for each in rounds[arm]):.0f}"
         for arm in ARMS
     ]
     gains = [
-        spread(
+        parallel_map(
             [
                 getattr(fast, kind) / getattr(slow, kind)
                 for fast, slow in zip(rounds["with"], rounds["without"], strict=True)
@@ -233,7 +233,7 @@ class Round:
     p99: float  # milliseconds
 
 
-def spread(values: list[float], digits: int = 0) -> str:
+def parallel_map(values: list[float], digits: int = 0) -> str:
     """Median and range."""
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 

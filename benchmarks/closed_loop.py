@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.fields.text import Text as Field
-from components.stages.clean.duplicates import Clusters, similar_rows
+from components.stages.clean.duplicates import UnionFind, lsh_pairs
 from tests.pipelines.loop_fit import DVC, first_champion
 from tests.pipelines.loop_play import play
 from tests.pipelines.loop_scene import Diary, Scene, Text
@@ -153,7 +153,7 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
     """The first of those that clean would take for one."""
     field = Field()
     values = [field.clean(each.text) for each in texts]
-    clusters = Clusters(len(values))
+    clusters = UnionFind(len(values))
     signed = [
         (place, signature)
         for place, value in enumerate(values)
@@ -163,7 +163,7 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
         np.array([place for place, _ in signed]),
         np.stack([signature for _, signature in signed]),
     )
-    similar_rows(
+    lsh_pairs(
         {"text": bands},
         lambda _, one, other: field.similar(values[one], values[other]) >= 0.8,
         clusters,

@@ -33,10 +33,10 @@ BLOCK_S, WORKERS = 2.0, 2
 
 def make_spec(state: Path, epochs: int) -> Any:
     """The fit of the default pipeline."""
-    from components.training.fit_config import FitSpec
+    from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
-    return FitSpec(
+    return FitConfig(
         TASK,
         TOKENS,
         "textcnn",
@@ -52,9 +52,9 @@ def noted(log: Path, work: Callable[[], Any]) -> None:
     """Do the work; the first worker writes when each step began and ended."""
     import torch
 
-    from components.training.train_step import Supervised, rank
+    from components.training.train_step import TrainStep, rank
 
-    right = Supervised.step
+    right = TrainStep.step
 
     def step(self: Any, *given: Any) -> float:
         began = time.time()
@@ -64,7 +64,7 @@ def noted(log: Path, work: Callable[[], Any]) -> None:
                 stream.write(f"{began} {time.time()}\n")
         return loss
 
-    Supervised.step = step  # type: ignore[method-assign]
+    TrainStep.step = step  # type: ignore[method-assign]
     torch.set_num_threads(1)
     work()
 

@@ -62,7 +62,7 @@ def record(tokens: Path) -> None:
     import torch
 
     from components.core.tables import read_manifest, read_table, write_table
-    from components.training.fit_config import FitSpec
+    from components.training.fit_config import FitConfig
     from components.training.loop import fit
     from components.training.params import FitParams
 
@@ -91,7 +91,7 @@ def record(tokens: Path) -> None:
             )
             config = {**NETS[architecture], "dropout": dropout, "width": width}
             fitted = fit(
-                FitSpec(
+                FitConfig(
                     TASK, small, architecture, config, knobs, {}, SEED, Path(scratch) / str(number)
                 )
             )

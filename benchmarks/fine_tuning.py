@@ -33,7 +33,7 @@ from components.training.allocator import keep_freed_memory
 from components.training.batches import Rows, in_order, load_encoder, plan
 from components.training.lr_schedule import rate
 from components.training.params import FitParams
-from components.training.train_step import Supervised
+from components.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK, LONGEST, BATCH, RATE = "text_classification", 256, 64, 5e-4
@@ -86,7 +86,7 @@ def gristmill(
         encoder,
     ).train()
     knobs = FitParams(workers=1, batch_size=BATCH, learning_rate=RATE)
-    learner, rows, step = Supervised(module, learning, knobs), InMemory(train, encoder), 0
+    learner, rows, step = TrainStep(module, learning, knobs), InMemory(train, encoder), 0
     start = time.perf_counter()
     for epoch in range(epochs):
         batches = plan(rows.lengths, BATCH, seed, epoch)

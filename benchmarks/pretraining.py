@@ -29,7 +29,7 @@ from components.fields.base import Reject
 from components.fields.text import Text, comparable
 from components.tasks import base
 from components.training.batches import Rows, in_order, load_encoder
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
 
@@ -118,7 +118,7 @@ def prepare(
     return {split: part.num_rows for split, part in parts.items()}
 
 
-def tested(spec: FitSpec, weights: Path) -> float:
+def tested(spec: FitConfig, weights: Path) -> float:
     """Accuracy on test."""
     encoder = load_encoder(spec.tokens, TASK)
     architecture = base.models(TASK).architectures[spec.architecture]
@@ -184,7 +184,7 @@ def fitted(
 ) -> tuple[Path, float]:
     """The weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
     start, knobs = time.process_time(), FitParams(**KNOBS, epochs=epochs, patience=epochs)
-    spec = FitSpec(
+    spec = FitConfig(
         TASK,
         root / "tokens",
         "transformer",

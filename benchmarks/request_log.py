@@ -144,10 +144,10 @@ def main() -> None:
                 np.median(np.random.default_rng(7).choice(ratios, (2000, len(ratios))), axis=1),
                 [0.025, 0.975],
             )
-            spread = f"{statistics.median(ratios):+.2%} ({low:+.2%} to {high:+.2%})"
+            parallel_map = f"{statistics.median(ratios):+.2%} ({low:+.2%} to {high:+.2%})"
             kept = f"{log.written:,} | {sum(log.dropped.values()):,}" if log else "|"
             print(
-                f"| {arm} | {statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f}) | {spread} | {kept} |"
+                f"| {arm} | {statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f}) | {parallel_map} | {kept} |"
             )
         for watch in watches.values():
             watch.log.close()

@@ -22,7 +22,7 @@ from components.stages.tune.params import TuneParams
 from components.stages.tune.search import search
 from components.stages.tune.searchers import asker
 from components.stages.tune.study import Study, Watched
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 TASK, SECONDS, CPUS = "text_classification", 0.5, 2
@@ -44,8 +44,8 @@ def main(trials: int) -> None:
     )
     train = section_model("train", TASK).model_validate({"architecture": "textcnn"})
 
-    def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
-        return FitSpec(
+    def spec_of(values: dict[str, Any], state: Path) -> FitConfig:
+        return FitConfig(
             TASK,
             state,
             "textcnn",
@@ -56,7 +56,7 @@ def main(trials: int) -> None:
             state,
         )
 
-    def work(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
+    def work(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
         time.sleep(SECONDS)
         report(
             {

@@ -44,7 +44,7 @@ def transformer(project: Path, folder: Path) -> Path:
     from components.tasks import base
     from components.training.batches import Rows, load_encoder
     from components.training.bundle_writer import save_onnx
-    from components.training.fit_config import FitSpec
+    from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
     tokens = project / "data" / "tokens"
@@ -63,7 +63,7 @@ def transformer(project: Path, folder: Path) -> Path:
     )
     save_onnx(
         folder,
-        FitSpec(TASK, tokens, "transformer", config.model_dump(), FitParams(), {}, 7, folder),
+        FitConfig(TASK, tokens, "transformer", config.model_dump(), FitParams(), {}, 7, folder),
         content,
         "cd" * 32,
         ["random", "int8"],

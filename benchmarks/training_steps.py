@@ -18,7 +18,7 @@ from components.tasks import base
 from components.training.batches import Rows, load_encoder, plan
 from components.training.checkpoints import Checkpoints
 from components.training.params import FitParams
-from components.training.train_step import Supervised
+from components.training.train_step import TrainStep
 
 TOKENS, TASK = Path(__file__).resolve().parent.parent / "data/tokens", "text_classification"
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,13 +37,13 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Supervised, bool]:
+def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep, bool]:
     """A network to train, and whether it takes packed rows."""
     kind, config = NETS[name]
     architecture = base.models(TASK).architectures[kind]
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
-    return Supervised(
+    return TrainStep(
         module, base.learning(TASK), FitParams(workers=1, precision=precision)
     ), architecture.packs  # type: ignore[arg-type]
 

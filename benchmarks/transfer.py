@@ -34,7 +34,7 @@ from components.stages.clean import stage as clean
 from components.stages.tokenize import stage as tokenize
 from components.tasks import base
 from components.training.batches import Rows, in_order, load_encoder
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
 
@@ -170,7 +170,7 @@ def fitted(root: Path, arm: str, rate: float, seed: int) -> tuple[dict[str, floa
         checkpoint_keep=1,
     )
     state = root / "fits" / f"{arm}-{rate}-{seed}"
-    done = fit(FitSpec(TASK, root / "tokens", "pretrained", ARMS[arm][0], knobs, {}, seed, state))
+    done = fit(FitConfig(TASK, root / "tokens", "pretrained", ARMS[arm][0], knobs, {}, seed, state))
     for left in (state / "checkpoints").glob("*"):
         left.unlink()
     return done.best, done.weights
@@ -203,7 +203,7 @@ def main() -> None:
             flush=True,
         )
         module = architecture.build(architecture.Config(), encoder).eval()
-        assert isinstance(architecture, base.Borrows)
+        assert isinstance(architecture, base.UsesPretrainedWeights)
         module.load_state_dict(architecture.weights(root / "tokens"), strict=False)
         figure, hits, settings = frozen(splits, module)
         print(f"frozen: validation {figure:.4f}, test {hits.mean():.4f} ({settings})", flush=True)
@@ -252,9 +252,9 @@ def compare(
         for _ in range(2000)
     ]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    spread = statistics.stdev(each) if seeds > 1 else 0.0
+    parallel_map = statistics.stdev(each) if seeds > 1 else 0.0
     print(
-        f"| {arm} (rate {rate:g}) | {np.mean(validation) * 100:.1f} | {np.mean(each):.1f} ({spread:.1f}; {min(each):.1f}-{max(each):.1f}) "
+        f"| {arm} (rate {rate:g}) | {np.mean(validation) * 100:.1f} | {np.mean(each):.1f} ({parallel_map:.1f}; {min(each):.1f}-{max(each):.1f}) "
         f"| {difference.mean() * 100:+.1f} ({low:+.1f} to {high:+.1f}) | {seconds:.0f} |",
         flush=True,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from components.training.batches import Rows, load_encoder, plan
-from components.training.throughput import Meter
+from components.training.throughput import Throughput
 
 TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
 
@@ -23,7 +23,7 @@ def main() -> None:
         ("padded, rows of like length together (textcnn, recurrent)", False),
     ):
         for workers in (1, 2):
-            meter = Meter(torch.device("cpu"))
+            meter = Throughput(torch.device("cpu"))
             for epoch in range(3):
                 for batch in plan(rows.lengths, 64, 7, epoch):
                     for rank in range(workers):

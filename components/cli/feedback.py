@@ -15,7 +15,7 @@ from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
 from components.core.terminal import print_line
-from components.monitoring.feedback import Box, Key, Label
+from components.monitoring.feedback import FeedbackStore, Key, Label
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root
@@ -125,7 +125,7 @@ def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[st
     return choose_pipeline(root(), None, pipeline), words
 
 
-def _open(pipeline: str) -> tuple[Params, Box]:
+def _open(pipeline: str) -> tuple[Params, FeedbackStore]:
     from components.orchestration.drift.drift_check import monitoring
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
@@ -133,11 +133,13 @@ def _open(pipeline: str) -> tuple[Params, Box]:
 
     path = files_of(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
-    return params, Box(monitoring(root(), params).folder / FEEDBACK, params.monitor.feedback_rows)
+    return params, FeedbackStore(
+        monitoring(root(), params).folder / FEEDBACK, params.monitor.feedback_rows
+    )
 
 
 @contextmanager
-def _reviewing(params: Params, box: Box) -> Iterator[None]:
+def _reviewing(params: Params, box: FeedbackStore) -> Iterator[None]:
     """One reviewer at a time, who finds what was begun before ended."""
     with only_one(
         root() / "data" / ".state" / params.name / "monitor" / "review.lock",
@@ -152,7 +154,7 @@ def _home(params: Params) -> Path:
     return root() / "data" / "feedback" / params.name
 
 
-def _finish(params: Params, box: Box) -> None:
+def _finish(params: Params, box: FeedbackStore) -> None:
     """Show to retrains what has been accepted of the files that lie hidden; the rest of them was begun by a command that was killed, and waits as before."""
     for hidden in sorted(_home(params).glob(".accepted-*.jsonl")):
         accepted = {_id(key) for key, decision in box.decided().items() if decision == "accepted"}

@@ -190,9 +190,9 @@ def schedule(
 
         print_verbatim(show(print_, root(), name, times, on_drift))
         return
-    from components.orchestration.retraining.scheduler import keep_watch
+    from components.orchestration.retraining.scheduler import run_scheduler
 
-    keep_watch(root(), name, every, times, on_drift)
+    run_scheduler(root(), name, every, times, on_drift)
 
 
 @app.command()

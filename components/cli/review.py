@@ -21,7 +21,7 @@ from components.orchestration.project import root
 if TYPE_CHECKING:
     from components.registry.release.gates import GateParams
     from components.registry.release.release_log import Release
-    from components.registry.versions.reader import Shelf
+    from components.registry.versions.reader import RegistrySnapshot
 
 review_app = typer.Typer(no_args_is_help=True, help="Versions that wait for a person.")
 Version = Annotated[
@@ -160,7 +160,7 @@ def _version(words: list[str] | None, pipeline: str | None, command: str) -> tup
     return choose_pipeline(root(), name, pipeline), number
 
 
-def _open(pipeline: str) -> tuple[Shelf, GateParams]:
+def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
     """What the registry holds of a pipeline, after what people asked for in MLflow was done; and the limits of its gates.
 
     Raises:
@@ -169,14 +169,14 @@ def _open(pipeline: str) -> tuple[Shelf, GateParams]:
     from components.core.errors import InputError
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
-    from components.registry.release.mlflow_requests import pick_up
+    from components.registry.release.mlflow_requests import apply_mlflow_requests
     from components.registry.versions.reader import look
 
     path = files_of(root(), pipeline)[0]
     limits: GateParams = (
         load(path, shown=path.relative_to(root()).as_posix()).sections["registry"].gates  # type: ignore[attr-defined]
     )
-    for made in pick_up(root(), pipeline, limits):
+    for made in apply_mlflow_requests(root(), pipeline, limits):
         print_line(
             f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})"
         )

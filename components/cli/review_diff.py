@@ -20,13 +20,13 @@ from components.cli.review_tables import (
 )
 from components.core.console import console, styled
 from components.core.errors import InputError
-from components.registry.release.gates import Gate, GateParams, Rival, judge_champion
+from components.registry.release.gates import ChampionResults, Gate, GateParams, judge_champion
 from components.registry.versions.model_versions import BUNDLE, cases_of
-from components.registry.versions.reader import Shelf, Version, argument, code_state
+from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 from components.registry.versions.test_cases import Cases
 
 
-def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) -> None:
+def show_diff(root: Path, shelf: RegistrySnapshot, version: Version, limits: GateParams) -> None:
     """Print it.
 
     Raises:
@@ -55,7 +55,7 @@ def show_diff(root: Path, shelf: Shelf, version: Version, limits: GateParams) ->
     paired = judge_champion(
         version.tags.get(BUNDLE, ""),
         mine,
-        Rival(leading, other.tags.get(BUNDLE, ""), theirs),
+        ChampionResults(leading, other.tags.get(BUNDLE, ""), theirs),
         limits,
     )
     console.print(

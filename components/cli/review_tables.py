@@ -21,7 +21,7 @@ from components.orchestration.stage_files import STAGES
 from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
 from components.registry.release.retrain_log import Retrain, retrains
-from components.registry.versions.reader import Shelf, Version, argument, code_state
+from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 
 WIDTH = 100
 _MALFORMED = (
@@ -35,7 +35,7 @@ _MALFORMED = (
 COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
 
 
-def show_list(shelf: Shelf) -> None:
+def show_list(shelf: RegistrySnapshot) -> None:
     """The versions, newest first."""
     from components.registry.release.mlflow_requests import asked
 
@@ -73,7 +73,7 @@ def show_list(shelf: Shelf) -> None:
         console.print(f"next: gristmill review show{argument(shelf.pipeline)} {waiting[-1]}")
 
 
-def show_version(root: Path, shelf: Shelf, version: Version) -> None:
+def show_version(root: Path, shelf: RegistrySnapshot, version: Version) -> None:
     """The card."""
     from components.registry.versions.model_versions import cases_of
 
@@ -102,7 +102,7 @@ def show_version(root: Path, shelf: Shelf, version: Version) -> None:
         console.print(_decisions(own))
 
 
-def show_history(shelf: Shelf) -> None:
+def show_history(shelf: RegistrySnapshot) -> None:
     """All decisions, and all retrains, oldest first."""
     decided, made = records(shelf), retrains(shelf)
     console.print(_decisions(decided) if decided else "nothing was decided yet")

@@ -15,11 +15,11 @@ from components.cli.pipeline_argument import DEFAULT, choose_pipeline
 from components.cli.review_tables import COLOURS, facts, gates_of, when
 from components.core.console import console, styled
 from components.core.errors import InputError
-from components.monitoring.feedback import Box
+from components.monitoring.feedback import FeedbackStore
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
 from components.registry.release.release_log import Release, records, standing
-from components.registry.versions.reader import Shelf, Version, code_state, look
+from components.registry.versions.reader import RegistrySnapshot, Version, code_state, look
 
 if TYPE_CHECKING:
     from components.monitoring.request_log import LoggedAnswer
@@ -104,7 +104,7 @@ def _logged(root: Path, name: str, beginning: str) -> Iterator[LoggedAnswer]:
 
     folder = root / "data" / STATE / name / "monitor"
     yield from answers_that_begin_with(folder / REQUESTS, beginning)
-    for label in Box(folder / FEEDBACK, 1).labels():
+    for label in FeedbackStore(folder / FEEDBACK, 1).labels():
         if label.id.startswith(beginning):
             yield LoggedAnswer(label.id, label.version)
 
@@ -154,7 +154,7 @@ def _of_answer(text: str, pipeline: str) -> Clue:
     return found
 
 
-def find(shelf: Shelf, clue: Clue) -> Version:
+def find(shelf: RegistrySnapshot, clue: Clue) -> Version:
     """The version that the clue means.
 
     Raises:
@@ -188,7 +188,7 @@ def find(shelf: Shelf, clue: Clue) -> Version:
     return version
 
 
-def _show(shelf: Shelf, version: Version, clue: Clue) -> None:
+def _show(shelf: RegistrySnapshot, version: Version, clue: Clue) -> None:
     tags, stand = version.tags, standing(records(shelf))
     given = f"answer {clue.answer} was given by " if clue.answer else ""
     served = ", the champion" if stand.champion == version.number else ""

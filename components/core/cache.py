@@ -17,7 +17,7 @@ _SUFFIX = ".arrow"
 _CODES = 2  # a working tree with edits and the HEAD that a retrain runs take turns
 
 
-class Memo:
+class Cache:
     """Tables by key, a file each, whose name holds the SHA-256 of its bytes: what was cut, edited or half written is not used.
 
     Two processes may use one folder: a file appears whole, and one that has gone is a piece of work to be done again.
@@ -107,7 +107,7 @@ class Memo:
         self._quiet = True
 
 
-def key_of(facts: Mapping[str, Any]) -> str:
+def cache_key(facts: Mapping[str, Any]) -> str:
     """A key that covers all of these."""
     return hashlib.sha256(to_json(facts).encode()).hexdigest()[:32]
 

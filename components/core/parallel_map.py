@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> Iterator[R]:
+def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> Iterator[R]:
     """Yield `work(piece)` in the order of the pieces, whatever the order in which they end.
 
     Args:

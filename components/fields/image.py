@@ -373,9 +373,9 @@ class Image:
 
     def similar(self, a: Any, b: Any) -> float:
         """One minus the mean absolute difference, stretched so that unrelated pictures are near zero."""
-        one, spread = _levels(a, self.channels)
+        one, parallel_map = _levels(a, self.channels)
         other, other_spread = _levels(b, self.channels)
-        scale = max((spread + other_spread) / 2, 1.0)
+        scale = max((parallel_map + other_spread) / 2, 1.0)
         return max(0.0, 1.0 - float(np.abs(one - other).mean()) / scale)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Dim:
+class PrunableDim:
     """A width that may be cut, and every place that must be cut with it."""
 
     name: str  # e.g. "layers.1.heads"
@@ -22,10 +22,10 @@ class Dim:
     minimum: int = 1
 
 
-class Surgery(Protocol):
+class PruningSpec(Protocol):
     """One per network class, beside it. Scoring and selecting are generic; only the coupling is known here."""
 
-    def dims(self, module: torch.nn.Module) -> Sequence[Dim]:
+    def dims(self, module: torch.nn.Module) -> Sequence[PrunableDim]:
         """The widths that may be cut."""
 
     def resize(self, config: Any, widths: Mapping[str, int]) -> Any:
@@ -33,7 +33,7 @@ class Surgery(Protocol):
 
 
 @runtime_checkable
-class Adapts(Protocol):
+class AdapterModel(Protocol):
     """What a net says of its weights when they do not all learn alike, or are not kept as they learn. The engine asks; most nets do not say."""
 
     def adapt(self) -> None:

@@ -37,7 +37,7 @@ class Label:
         return self.id, self.item
 
 
-class Box:
+class FeedbackStore:
     """The labels of a pipeline: each replica appends to a file of its own, a reviewer to one beside them.
 
     Args:

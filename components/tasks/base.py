@@ -8,7 +8,7 @@ A task is a folder `components/tasks/<task>/` of modules, each with one object:
     loss.py       LOSS       what is minimised, watched and imitated                   (train, tune, compress)
                   PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
     baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
-    evaluator.py      JUDGE      query, answer, cases, metrics                             (evaluate, serve)
+    evaluator.py  EVALUATOR      query, answer, cases, metrics                             (evaluate, serve)
     defaults.py   DEFAULTS   what to measure on somebody's data, and the params that follow (gristmill new; no stage)
 
 Each facet carries `options`: stage name -> pydantic model of the task's own knobs in that stage's section of params.yaml.
@@ -34,7 +34,7 @@ from components.fields.base import Field, Summary
 if TYPE_CHECKING:
     import torch
 
-    from components.models.base import Surgery
+    from components.models.base import PruningSpec
 
 Split = Literal["train", "validation", "test", "unlabelled"]
 Options = Mapping[str, type[BaseModel]]
@@ -91,7 +91,7 @@ def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str
 
 # -- encode: rows to arrays
 class Encoder(Protocol):
-    """Fitted on train rows only."""
+    """FitResult on train rows only."""
 
     classes: Sequence[str]
 
@@ -147,10 +147,10 @@ class Encoding(Protocol):
 class BorrowsVocabulary(Protocol):
     """An Encoding that can take the vocabulary of a pretrained network instead of fitting one."""
 
-    def lender(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
+    def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
         """The network's files by name, which are put beside the tokens, below pretrained/; none where the vocabulary is to be fitted."""
 
-    def borrow(
+    def load_vocabulary(
         self,
         files: Mapping[str, Path],
         classes: Sequence[str],
@@ -182,12 +182,12 @@ class Architecture(Protocol):
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """{'forward': ...}."""
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """How the net can be cut."""
 
 
 @runtime_checkable
-class Borrows(Protocol):
+class UsesPretrainedWeights(Protocol):
     """An Architecture that starts from the weights of a pretrained network."""
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
@@ -206,7 +206,7 @@ class Pretrains(Protocol):
 
 
 @runtime_checkable
-class Counts(Protocol):
+class NeedsCorpusPass(Protocol):
     """An Architecture that goes through the train rows once before it learns: what occurs in them, and how often."""
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
@@ -247,7 +247,7 @@ class Learning(Protocol):
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
         """The training loss of one micro-batch; "weight" (n,), where the batch has it, weighs the rows."""
 
-    def imitate(
+    def distillation_loss(
         self,
         student: torch.Tensor,
         teacher: torch.Tensor,
@@ -340,7 +340,7 @@ class Case(Generic[Q]):
     slices: Mapping[str, str]
 
 
-class Judge(Protocol):
+class TaskEvaluator(Protocol):
     """Facet evaluator.py."""
 
     options: Options
@@ -500,9 +500,9 @@ def baselines(task: str) -> Baselines:
     return cast(Baselines, _facet(task, "baselines", "BASELINES"))
 
 
-def judge(task: str) -> Judge:
+def judge(task: str) -> TaskEvaluator:
     """The facet evaluator.py of a task."""
-    return cast(Judge, _facet(task, "evaluator", "JUDGE"))
+    return cast(TaskEvaluator, _facet(task, "evaluator", "EVALUATOR"))
 
 
 def defaults(task: str) -> Defaults[Any]:

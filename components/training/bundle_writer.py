@@ -1,4 +1,4 @@
-"""Fitted things as bundles."""
+"""FitResult things as bundles."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from components.core.tables import read_manifest
 from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS
 from components.tasks.base import Arrays
 from components.training.batches import load_encoder
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 
-def card_of(spec: FitSpec, runtime: Any, params_hash: str, origin: Sequence[str]) -> Card:
+def card_of(spec: FitConfig, runtime: Any, params_hash: str, origin: Sequence[str]) -> Card:
     """The card of a network fitted by `spec`."""
     manifest = read_manifest(spec.tokens)
     return Card(
@@ -32,7 +32,7 @@ def card_of(spec: FitSpec, runtime: Any, params_hash: str, origin: Sequence[str]
 
 
 def save_torch(
-    folder: Path, spec: FitSpec, weights: bytes, params_hash: str, origin: Sequence[str]
+    folder: Path, spec: FitConfig, weights: bytes, params_hash: str, origin: Sequence[str]
 ) -> None:
     """A torch bundle from safetensors bytes."""
     write_bundle(
@@ -43,7 +43,7 @@ def save_torch(
 
 
 def save_onnx(
-    folder: Path, spec: FitSpec, graph: bytes, params_hash: str, origin: Sequence[str]
+    folder: Path, spec: FitConfig, graph: bytes, params_hash: str, origin: Sequence[str]
 ) -> None:
     """An ONNX bundle."""
     write_bundle(
@@ -65,7 +65,7 @@ def save_numpy(folder: Path, card: Card, arrays: Arrays, files: Mapping[str, byt
     )
 
 
-def encoder_files(spec: FitSpec) -> dict[str, bytes]:
+def encoder_files(spec: FitConfig) -> dict[str, bytes]:
     """The encoder's files as they stand in a bundle."""
     return {
         f"encoder/{name}": content

@@ -9,15 +9,15 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
 from components.core.parallel_map import has_ray
-from components.training.fit_config import ROOM, FitSpec, Fitted, check
-from components.training.prestart import Early
+from components.training.fit_config import ROOM, FitConfig, FitResult, check
+from components.training.prestart import PrestartedWorkers
 from components.training.single_worker import fit_alone
 
 _RESTARTS = 2  # without a new checkpoint between them
 _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
 
 
-def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
+def fit_distributed(spec: FitConfig, journal: Journal) -> FitResult:
     """Run `fit` on `spec.knobs.workers` DDP workers; the same bytes come of one worker with or without Ray Train.
 
     Raises:
@@ -42,7 +42,7 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
         _train_alone(spec, journal, unit)
     elif not spec.done.exists():
         early = (
-            Early(workers, {unit: 1.0})
+            PrestartedWorkers(workers, {unit: 1.0})
             if ray.available_resources().get(unit, 0) >= workers
             else None
         )
@@ -63,7 +63,7 @@ def fit_distributed(spec: FitSpec, journal: Journal) -> Fitted:
     return fitted
 
 
-def _fit_here(spec: FitSpec, journal: Journal) -> Fitted:
+def _fit_here(spec: FitConfig, journal: Journal) -> FitResult:
     """Fit in this process: a stage on so little data that it runs without Ray."""
     import torch
 
@@ -76,7 +76,7 @@ def _fit_here(spec: FitSpec, journal: Journal) -> Fitted:
     return fit(spec, journal)
 
 
-def _train_alone(spec: FitSpec, journal: Journal, unit: str) -> None:
+def _train_alone(spec: FitConfig, journal: Journal, unit: str) -> None:
     """Run the only worker to its end.
 
     Raises:
@@ -90,7 +90,9 @@ def _train_alone(spec: FitSpec, journal: Journal, unit: str) -> None:
         raise _cause(error) from None
 
 
-def _train(spec: FitSpec, journal: Journal, unit: str, least: int, early: Early | None) -> None:
+def _train(
+    spec: FitConfig, journal: Journal, unit: str, least: int, early: PrestartedWorkers | None
+) -> None:
     """Run the workers to their end.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from components.training.fsdp import parts
 
 
-class Average:
+class MovingAverage:
     """Exponential moving average of a module's parameters; buffers are the module's own.
 
     Args:

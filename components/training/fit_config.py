@@ -15,7 +15,7 @@ ROOM = "micro_batch_tokens.json"  # in the state of a fit whose memory was short
 
 
 @dataclass(frozen=True)
-class FitSpec:
+class FitConfig:
     """One fit. Paths are absolute, and seen by all workers."""
 
     task: str
@@ -48,7 +48,7 @@ class FitSpec:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a fit found. `weights` is a safetensors file of the best epoch."""
 
     weights: Path
@@ -72,14 +72,14 @@ class Fitted:
         return told
 
 
-def check(spec: FitSpec) -> None:
+def check(spec: FitConfig) -> None:
     """Refuse a fit that cannot begin, while nothing long has.
 
     Raises:
         GristmillError: the network does not go with the tokens, or a library is missing.
     """
     architecture = base.models(spec.task).architectures[spec.architecture]
-    if isinstance(architecture, base.Borrows):
+    if isinstance(architecture, base.UsesPretrainedWeights):
         architecture.check(
             architecture.Config.model_validate(dict(spec.config)),
             load_encoder(spec.tokens, spec.task),

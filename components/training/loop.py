@@ -15,17 +15,17 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
 from components.core.tables import read_manifest
-from components.models.base import Adapts
+from components.models.base import AdapterModel
 from components.tasks import base
 from components.training.allocator import keep_freed_memory
 from components.training.batches import Numbers, Rows, in_order, load_encoder, plan, within
 from components.training.checkpoints import Checkpoints
-from components.training.fit_config import FitSpec, Fitted
+from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
 from components.training.lr_schedule import rate
 from components.training.micro_batches import Parts
-from components.training.throughput import Meter
-from components.training.train_step import LossOf, Supervised, rank, world
+from components.training.throughput import Throughput
+from components.training.train_step import LossOf, TrainStep, rank, world
 
 _VALIDATION_BATCH = 256
 _COUNTED = 4096  # rows at a time
@@ -33,24 +33,24 @@ _BEST = "best.safetensors"
 
 
 @dataclass
-class Position:
+class TrainState:
     """How far a fit is; randomness is a function of it, so nothing else need be kept of a generator."""
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    without_gain: int = 0
+    epochs_without_improvement: int = 0
     reductions: int = 0  # of the learning rate, by plateaus
     workers: int = 0  # that came so far
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def fit(
-    spec: FitSpec,
+    spec: FitConfig,
     journal: Journal | None = None,
     report: Callable[[Mapping[str, float]], None] = lambda _: None,
-) -> Fitted:
+) -> FitResult:
     """Fit a network and keep the weights of its best epoch.
 
     Args:
@@ -96,7 +96,7 @@ def fit(
     try:
         while (
             position.epoch < (spec.until or spec.knobs.epochs)
-            and position.without_gain < spec.knobs.patience
+            and position.epochs_without_improvement < spec.knobs.patience
         ):
             report(loop.epoch())
     except FloatingPointError as error:
@@ -114,23 +114,23 @@ def fit(
             spec.done,
             to_json({"curve": position.curve, "world": world(), "parameters": parameters}),
         )
-    return Fitted(
+    return FitResult(
         spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters
     )
 
 
-def learns_from(spec: FitSpec) -> list[str]:
+def learns_from(spec: FitConfig) -> list[str]:
     """The splits: rows without labels are only good for pretraining."""
     more = spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled")
     return ["train", "unlabelled"] if more else ["train"]
 
 
-def finished(spec: FitSpec) -> Fitted | None:
+def finished(spec: FitConfig) -> FitResult | None:
     """What an earlier run of the same fit left, if it came to its end."""
     if not spec.done.exists():
         return None
     facts = json.loads(spec.done.read_text(encoding="utf-8"))
-    return Fitted(
+    return FitResult(
         spec.state / _BEST,
         facts["curve"],
         _best(spec, facts["curve"]),
@@ -139,20 +139,20 @@ def finished(spec: FitSpec) -> Fitted | None:
     )
 
 
-def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
+def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     """The network on its device, with its loss and optimiser."""
     architecture = base.models(spec.task).architectures[spec.architecture]
     module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
     if spec.initial:
         _fill(module, load_file(spec.initial), str(spec.initial))
-    elif isinstance(architecture, base.Borrows):
+    elif isinstance(architecture, base.UsesPretrainedWeights):
         _fill(module, architecture.weights(spec.tokens), spec.architecture)
-    elif isinstance(architecture, base.Counts):
+    elif isinstance(architecture, base.NeedsCorpusPass):
         architecture.count(module, _once(Rows(spec.tokens, "train", encoder)))
     if spec.masked:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
-    if isinstance(module, Adapts):
+    if isinstance(module, AdapterModel):
         module.adapt()
     device = (
         torch.device("cuda", torch.cuda.current_device())
@@ -169,7 +169,7 @@ def make_learner(spec: FitSpec, encoder: base.Encoder) -> Supervised:
         if spec.masked
         else base.learning(spec.task)
     )
-    return Supervised(
+    return TrainStep(
         module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None
     )
 
@@ -208,7 +208,7 @@ def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: s
     module.load_state_dict(dict(weights), strict=False)
 
 
-def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
+def _imitation(spec: FitConfig, learning: base.Learning) -> LossOf:
     """The loss against a teacher, who runs along without gradients."""
     from components.inference.predictor import load_module
 
@@ -218,8 +218,10 @@ def _imitation(spec: FitSpec, learning: base.Learning) -> LossOf:
     def loss(module: torch.nn.Module, batch: base.Batch) -> base.Loss:
         inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
         with torch.no_grad():
-            taught = teacher.to(batch["target"].device)(**inputs)
-        return learning.imitate(module(**inputs), taught, batch, spec.temperature, spec.imitation)
+            teacher_logits = teacher.to(batch["target"].device)(**inputs)
+        return learning.distillation_loss(
+            module(**inputs), teacher_logits, batch, spec.temperature, spec.imitation
+        )
 
     return loss
 
@@ -229,12 +231,12 @@ class _Loop:
 
     def __init__(
         self,
-        spec: FitSpec,
-        learner: Supervised,
+        spec: FitConfig,
+        learner: TrainStep,
         train: Rows,
         validation: Rows,
         checkpoints: Checkpoints,
-        position: Position,
+        position: TrainState,
         journal: Journal | None,
         say: Callable[[str], None],
     ) -> None:
@@ -242,7 +244,7 @@ class _Loop:
         self.checkpoints, self.position, self.journal = checkpoints, position, journal
         self.packed = _packs(spec)
         self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
-        self.meter = Meter(learner.device)
+        self.meter = Throughput(learner.device)
         options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
         self.online = options.model_validate(dict(spec.online)) if options else None
 
@@ -339,7 +341,9 @@ class _Loop:
         spec, position = self.spec, self.position
         position.curve.append(row)
         gained = _best(spec, position.curve) is row
-        position.without_gain = 0 if gained else position.without_gain + 1
+        position.epochs_without_improvement = (
+            0 if gained else position.epochs_without_improvement + 1
+        )
         position.reductions += not gained
         position.epoch, position.batch, position.loss_sum = position.epoch + 1, 0, 0.0
         if gained and (rank() == 0 or self.learner.sharded):
@@ -365,7 +369,7 @@ class _Loop:
                 )
 
 
-def _packs(spec: FitSpec) -> bool:
+def _packs(spec: FitConfig) -> bool:
     """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
     from components.core.bundles import read_bundle
 
@@ -392,12 +396,14 @@ def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]],
         report(row)
 
 
-def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str], None]) -> Position:
+def _restore(
+    checkpoints: Checkpoints, learner: TrainStep, say: Callable[[str], None]
+) -> TrainState:
     state = checkpoints.newest()
     if state is None:
-        return Position(workers=world())
+        return TrainState(workers=world())
     learner.restore(state)
-    position = Position(**state["position"])
+    position = TrainState(**state["position"])
     changed = (
         f", with {world()} workers instead of {position.workers}: the steps stay the same"
         if position.workers != world()
@@ -410,7 +416,7 @@ def _restore(checkpoints: Checkpoints, learner: Supervised, say: Callable[[str],
     return position
 
 
-def _best(spec: FitSpec, curve: list[dict[str, float]]) -> dict[str, float]:
+def _best(spec: FitConfig, curve: list[dict[str, float]]) -> dict[str, float]:
     """The row with the best watched figure; of equal ones the first."""
     learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.models.base import Adapts
+from components.models.base import AdapterModel
 from components.training.fsdp import parts
 from components.training.params import FitParams
 
@@ -31,7 +31,7 @@ class Optimisers:
         self.weights = [p for p in self.parameters if p.ndim >= 2]
         factors = (
             {id(p): module.rates()[name] for name, p in module.named_parameters()}
-            if isinstance(module, Adapts)
+            if isinstance(module, AdapterModel)
             else {}
         )
         self.parts: Mapping[str, torch.optim.Optimizer] = (

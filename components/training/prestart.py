@@ -46,7 +46,7 @@ class Nobody:
         """Takes what that actor does."""
 
 
-class Early:
+class PrestartedWorkers:
     """A placement with its workers, for the first start of a group.
 
     Args:

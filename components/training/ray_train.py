@@ -31,7 +31,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError
 
 from components.core.errors import EnvironmentFault
-from components.training.prestart import Early, Nobody
+from components.training.prestart import Nobody, PrestartedWorkers
 
 GoOn = Callable[[BaseException], bool]
 
@@ -54,7 +54,7 @@ class Trainer(DataParallelTrainer):
     def __init__(
         self,
         *given: Any,
-        early: Early | None,
+        early: PrestartedWorkers | None,
         go_on: GoOn,
         wait_s: float,
         say: Callable[[str], None],
@@ -90,7 +90,7 @@ worker_group.SynchronizationActor = ray.remote(num_cpus=0)(
 
 
 class _Group(WorkerGroup):
-    early: Early | None = None
+    early: PrestartedWorkers | None = None
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -202,7 +202,11 @@ class Room(ScalingPolicy):
     """
 
     def __init__(
-        self, config: Any, early: Early | None, wait_s: float, say: Callable[[str], None]
+        self,
+        config: Any,
+        early: PrestartedWorkers | None,
+        wait_s: float,
+        say: Callable[[str], None],
     ) -> None:
         super().__init__(config)
         self._early, self._wait_s, self._say = early, wait_s, say

@@ -13,14 +13,14 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Journal
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 _POLL_S = 0.5
 _REPORT_S = 3.0
 
 
 def fit_alone(
-    spec: FitSpec,
+    spec: FitConfig,
     journal: Journal,
     *,
     unit: str,
@@ -80,7 +80,7 @@ def _wait_for_room(unit: str, wait_s: float, say: Callable[[str], None]) -> None
         time.sleep(_POLL_S)
 
 
-def _work(spec: FitSpec, journal_path: str, called: float) -> None:
+def _work(spec: FitConfig, journal_path: str, called: float) -> None:
     """Fit, in the Ray worker."""
     import torch
 

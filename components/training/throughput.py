@@ -11,7 +11,7 @@ import torch
 from components.tasks.base import Arrays
 
 
-class Meter:
+class Throughput:
     """Counts from reading to reading.
 
     Args:

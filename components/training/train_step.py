@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from components.models.base import Adapts
+from components.models.base import AdapterModel
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
-from components.training.ema import Average
+from components.training.ema import MovingAverage
 from components.training.fsdp import into, is_sharded, parts, whole
 from components.training.optim import Optimisers
 from components.training.params import FitParams
@@ -39,7 +39,7 @@ def add_up(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-class Supervised:
+class TrainStep:
     """One network, one optimiser, the task's loss.
 
     Args:
@@ -60,7 +60,7 @@ class Supervised:
         self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
         self.optimisers = Optimisers(module, knobs)
         self.precision = Precision(resolve(knobs.precision, module), self.device)
-        self.average = Average(module, knobs.ema) if knobs.ema else None
+        self.average = MovingAverage(module, knobs.ema) if knobs.ema else None
         objective = Objective(knobs.label_smoothing, knobs.focal_gamma)
         self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
         self.sharded = is_sharded(module)
@@ -156,7 +156,9 @@ class Supervised:
         """What is kept of the fit: the weights that were judged. Sharded workers ask together."""
         with self.average.swapped() if self.average else nullcontext():
             state = whole(
-                self.module.kept() if isinstance(self.module, Adapts) else self.module.state_dict()
+                self.module.kept()
+                if isinstance(self.module, AdapterModel)
+                else self.module.state_dict()
             )
             return {
                 name: value.detach().cpu().clone().contiguous() for name, value in state.items()

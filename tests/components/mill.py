@@ -20,7 +20,7 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.augment import stage as augment
 from components.stages.clean import stage as clean
 from components.stages.tokenize import stage as tokenize
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 TEXT, IMAGE = "text_classification", "image_classification"
@@ -233,7 +233,7 @@ class Mill:
         architecture: str = "textcnn",
         config: Mapping[str, Any] | None = None,
         **knobs: Any,
-    ) -> FitSpec:
+    ) -> FitConfig:
         """A fit of a tiny network on one worker."""
         fit = FitParams(
             **(
@@ -248,7 +248,7 @@ class Mill:
             )
         )
         online = self.sections["augment"].online.model_dump()  # type: ignore[attr-defined]
-        return FitSpec(
+        return FitConfig(
             self.task,
             self.root / "tokens",
             architecture,

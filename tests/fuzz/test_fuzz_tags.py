@@ -17,7 +17,7 @@ from components.registry.release.gate_results import Gate, as_rows, from_tag
 from components.registry.release.mlflow_requests import asked
 from components.registry.release.release_log import Release, records, standing
 from components.registry.validation import bundle_source, sha256_digest
-from components.registry.versions.reader import LOG, PLACE, Shelf, look
+from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, look
 from components.registry.versions.test_cases import Cases
 
 TABLES = """
@@ -51,7 +51,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def shelf_of(tags: dict[str, str], source: str, kept: list[str]) -> Shelf:
+def shelf_of(tags: dict[str, str], source: str, kept: list[str]) -> RegistrySnapshot:
     """The registry as it is read when somebody has edited a version and the log of releases."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

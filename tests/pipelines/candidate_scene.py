@@ -14,8 +14,8 @@ from components.orchestration.processes import wait_until
 from components.orchestration.service.registry_watch import Home
 from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.params import ServeParams
-from components.serving.rollout.controller import Follower
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.controller import RolloutController
+from components.serving.rollout.plan import ServedVersion
 
 HASH = "ab" * 32
 WEIGHTS = "weights.safetensors"
@@ -78,10 +78,10 @@ class Scene:
         self.home.keep(self.first)
         self.follower = self.restart()
 
-    def restart(self) -> Follower:
+    def restart(self) -> RolloutController:
         """Begin to follow anew with the version in service."""
         params = self.home.params.canary
-        return Follower(self.first, self.home, params, self.said.append, lambda: self.now)
+        return RolloutController(self.first, self.home, params, self.said.append, lambda: self.now)
 
     def offer(self, version: Version, seconds: float = 60) -> None:
         """Name a version champion, until it is decided what becomes of it."""
@@ -120,5 +120,5 @@ def tree(folder: Path, besides: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def untouched(edition: Edition) -> None:
+def untouched(edition: ServedVersion) -> None:
     """Nothing to try a copy out with."""

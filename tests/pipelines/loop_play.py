@@ -12,7 +12,7 @@ from components.registry.release.retrain_log import Retrain
 from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import look
 from components.registry.versions.test_cases import Cases
-from tests.pipelines.loop_scene import Answer, Diary, Duel, Scene, Share, Text, duel
+from tests.pipelines.loop_scene import Answer, Diary, Duel, Scene, Share, Text, paired_wins
 
 _PAUSE_S = 0.5  # between the requests that go on while it retrains
 
@@ -205,9 +205,9 @@ def play(
         during=Share.of(drifted),
         held_before=Share.of(first),
         held_after=Share.of(again),
-        held=duel([each.right for each in first], [each.right for each in again]),
+        held=paired_wins([each.right for each in first], [each.right for each in again]),
         kept=(Share(sum(old), len(old)), Share(sum(new), len(new))),
-        kept_duel=duel(old, new),
+        kept_duel=paired_wins(old, new),
         alarms_before=loop.alarms_before,
         rows_to_alarm=scene.window,
         fields=loop.fields,

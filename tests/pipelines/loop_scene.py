@@ -413,7 +413,7 @@ class Duel:
         return f"{self.wins} won, {self.losses} lost, p = {self.p:.2g}"
 
 
-def duel(old: Sequence[bool], new: Sequence[bool]) -> Duel:
+def paired_wins(old: Sequence[bool], new: Sequence[bool]) -> Duel:
     """Of answers to the same cases in the same order."""
     return Duel(
         sum(b and not a for a, b in zip(old, new, strict=True)),

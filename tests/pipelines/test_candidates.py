@@ -24,7 +24,7 @@ from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 
 @pytest.fixture
@@ -272,13 +272,13 @@ def test_a_hang_while_it_is_copied_is_ended_and_tried_again_later(
     assert scene.served == ("1", "2")
 
 
-def raising(error: Exception) -> Callable[[Edition, float], None]:
+def raising(error: Exception) -> Callable[[ServedVersion, float], None]:
     """Make a trial that ends in an error."""
 
-    def try_out(edition: Edition, latency_ms: float) -> None:
+    def run_preflight(edition: ServedVersion, latency_ms: float) -> None:
         raise error
 
-    return try_out
+    return run_preflight
 
 
 TRIALS = {

@@ -18,7 +18,7 @@ from components.core.console import ValueConsole, console, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line
-from components.monitoring.feedback import Box, Label
+from components.monitoring.feedback import FeedbackStore, Label
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
@@ -135,7 +135,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         0,
     )
     record(root, "default", retrain)
-    box = Box(root / "data" / ".state" / "default" / "monitor" / "feedback", 1000)
+    box = FeedbackStore(root / "data" / ".state" / "default" / "monitor" / "feedback", 1000)
     for place, text in enumerate(TEXTS.values()):
         text = text[:100_000]
         asked = json.dumps({"text": text})

@@ -21,7 +21,7 @@ import pytest
 from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback import Box, Key, Label
+from components.monitoring.feedback import FeedbackStore, Key, Label
 from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.monitoring.request_log import Index, Recorder, RequestLog
 from components.orchestration.drift import drift_check
@@ -125,7 +125,7 @@ class Project:
             watch.folder / REQUESTS,
             replace(watch, params=watch.params.model_copy(update={"rows_per_s": 1e4})).params,
         )
-        self.box = Box(watch.folder / FEEDBACK, 1000)
+        self.box = FeedbackStore(watch.folder / FEEDBACK, 1000)
 
     def asked(self, texts: list[str]) -> list[str]:
         """Log answers; returns their ids."""
@@ -395,13 +395,13 @@ def accept_and_die(decided: int) -> None:
     if child := os.fork():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         return
-    decide = Box.decide
+    decide = FeedbackStore.decide
 
-    def half(box: Box, keys: list[Key], decision: str, by: str) -> None:
+    def half(box: FeedbackStore, keys: list[Key], decision: str, by: str) -> None:
         decide(box, keys[:decided], decision, by)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Box.decide = half  # type: ignore[method-assign, assignment]
+    FeedbackStore.decide = half  # type: ignore[method-assign, assignment]
     feedback.accept("li", all_=True)
 
 

@@ -22,7 +22,7 @@ from components.orchestration.service.candidate_process import _scratch
 from components.orchestration.service.registry_watch import Home
 from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 PIECES = ["..", ".", "/", "\\", "~", "*", "\0", "bundles", "%2e%2e", "a" * 300, "ab" * 6, "[", " "]
 names = st.lists(st.sampled_from(PIECES), max_size=6).map("/".join) | st.text(max_size=80)
@@ -76,7 +76,7 @@ sources = st.none() | names | names.map(lambda name: f"ROOT/{name}") | st.just("
 class Direct(Home):
     """Prepares in this process, by what the child runs."""
 
-    def prepare(self, version: Version, *, preflight: bool = True) -> Edition | None:
+    def prepare(self, version: Version, *, preflight: bool = True) -> ServedVersion | None:
         """Do at once what a preparation does in a thread and a child."""
         try:
             with _scratch(self.folder) as part:

@@ -14,7 +14,7 @@ from components.orchestration.service.registry_watch import Home, Registry
 from components.registry.release.gates import GateParams
 from components.registry.release.release_log import PLACE
 from components.registry.versions.model_versions import Version
-from components.registry.versions.reader import Shelf
+from components.registry.versions.reader import RegistrySnapshot
 from components.serving.params import ServeParams
 
 
@@ -31,7 +31,7 @@ class Client:
         self.tags.append((version, value))
 
 
-class Look:
+class DriftCheck:
     """A registry that answers as it is told."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,18 +46,18 @@ class Look:
         self.home = Home(root, "default", ServeParams())
         self.registry = Registry(self.home, GateParams(), self.said.append)
 
-    def shelf(self) -> Shelf | None:
+    def shelf(self) -> RegistrySnapshot | None:
         """Return what the registry says, with as many releases as `decided` holds."""
         leading = self.champion()
         if leading is None:
             return None
         records = {f"{PLACE}{number}": text for number, text in enumerate(self.decided)}
-        return Shelf("default", {}, {"champion": leading.number}, [leading], records)
+        return RegistrySnapshot("default", {}, {"champion": leading.number}, [leading], records)
 
 
 @pytest.fixture
-def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
-    return Look(tmp_path, monkeypatch)
+def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DriftCheck:
+    return DriftCheck(tmp_path, monkeypatch)
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -74,7 +74,7 @@ FAULTS = [ValueError("no JSON"), KeyError("gates"), RecursionError("deep"), Inpu
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
-    looking: Look, fault: Exception
+    looking: DriftCheck, fault: Exception
 ) -> None:
     looking.asks = raising(fault)  # type: ignore[assignment]
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
     "fault", [*FAULTS, EnvironmentFault("away")], ids=lambda f: type(f).__name__
 )
 def test_a_champion_that_cannot_be_read_leaves_the_last_one(
-    looking: Look, fault: Exception
+    looking: DriftCheck, fault: Exception
 ) -> None:
     looking.registry.look()
     looking.champion = raising(fault)  # type: ignore[assignment]
@@ -100,7 +100,7 @@ def test_a_champion_that_cannot_be_read_leaves_the_last_one(
     assert len(looking.said) == 1 and "what is served goes on" in looking.said[0]
 
 
-def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: Look) -> None:
+def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: DriftCheck) -> None:
     def decision(kind: str) -> str:
         facts = {"version": 1, "before": None, "gates": [], "mode": "auto"}
         return json.dumps({**facts, "decision": kind, "who": "w", "why": "w", "when": "2026"})
@@ -115,7 +115,9 @@ def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: Look) -> N
     assert looking.registry.releases == 2
 
 
-def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(looking: Look) -> None:
+def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(
+    looking: DriftCheck,
+) -> None:
     away = raising(EnvironmentFault("MLflow does not answer"))
     looking.asks = looking.champion = away  # type: ignore[assignment]
     looking.registry.look()
@@ -124,7 +126,7 @@ def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(looking
     ]
 
 
-def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: Look) -> None:
+def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: DriftCheck) -> None:
     looking.client.faults = [ValueError("no such version")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     looking.home.record("2", "serving", "well")
@@ -133,7 +135,7 @@ def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: Look) -> No
     assert [version for version, _ in looking.client.tags] == ["2"]
 
 
-def test_a_note_waits_for_a_registry_that_is_away(looking: Look) -> None:
+def test_a_note_waits_for_a_registry_that_is_away(looking: DriftCheck) -> None:
     looking.client.faults = [EnvironmentFault("away"), EnvironmentFault("away")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     for _ in range(3):
@@ -143,7 +145,7 @@ def test_a_note_waits_for_a_registry_that_is_away(looking: Look) -> None:
     assert version == "1" and "\0" not in text and len(json.loads(text)["why"]) <= 1000
 
 
-def test_an_error_in_following_is_no_end(looking: Look) -> None:
+def test_an_error_in_following_is_no_end(looking: DriftCheck) -> None:
     class Broken:
         def tick(self, wanted: Version | None, releases: int | None) -> None:
             raise RuntimeError("of a kind that nobody thought of")

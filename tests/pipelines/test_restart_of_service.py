@@ -17,7 +17,7 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.orchestration.service import registry_watch
 from components.orchestration.service.registry_watch import Home, begin
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ class Started:
     def __init__(self, *fails: str) -> None:
         self.fails, self.tried = fails, list[str]()
 
-    def __call__(self, edition: Edition) -> str:
+    def __call__(self, edition: ServedVersion) -> str:
         self.tried.append(edition.version)
         assert (edition.bundle / CARD).is_file()
         if edition.version in self.fails:

@@ -20,7 +20,7 @@ from components.orchestration.locks import only_one
 from components.orchestration.processes import wait_until
 from components.orchestration.retraining import run_record, worktree
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
-from components.orchestration.retraining.retrain_records import Ledger
+from components.orchestration.retraining.retrain_records import RetrainLog
 from components.orchestration.runner.run import run_pipeline
 from tests.pipelines.retrain_project import Small
 
@@ -128,7 +128,7 @@ def test_a_run_of_what_dvc_knows_is_one_of_its_own_kind(small: Small) -> None:
     with_other = type(known).read(
         {**known.__dict__, "id": "other", "source": "other", "before": 1, "after": 2}
     )
-    Ledger(small.root, "default").close(with_other)  # another champion since then
+    RetrainLog(small.root, "default").close(with_other)  # another champion since then
     assert fresh(small.root, "default") is not None
     assert run_pipeline(small.root, "default") == 0
     assert (
@@ -330,7 +330,7 @@ def load(small: Small) -> Any:
 def test_a_record_waits_for_a_registry_that_is_away(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, made = Ledger(small.root, "default"), small.records()[-1]
+    ledger, made = RetrainLog(small.root, "default"), small.records()[-1]
     late = type(made).read({**made.__dict__, "id": "late"})
     with monkeypatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{small.root}/nowhere/at/all.db")
@@ -345,7 +345,7 @@ def test_a_record_waits_for_a_registry_that_is_away(
 def test_a_record_that_is_refused_for_good_holds_up_no_other_and_long_columns_are_compared(
     small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger, made = Ledger(small.root, "default"), small.records()[-1]
+    ledger, made = RetrainLog(small.root, "default"), small.records()[-1]
     header = [f"{number}. {'How much do you agree? ' * 6}!" for number in range(60)]
     small.put([], 40, header)
     ledger.folder.joinpath("outbox", "0.json").write_text("{}")  # half of a record

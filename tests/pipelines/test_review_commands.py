@@ -22,7 +22,7 @@ from components.cli.main import app
 from components.core import console as terminal
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
-from components.monitoring.feedback import Box, Label
+from components.monitoring.feedback import FeedbackStore, Label
 from components.monitoring.request_log import BASE
 from components.registry.release.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion import approve, release
@@ -376,7 +376,7 @@ def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
         folder / "requests" / "part-0000000000001-0.parquet",
     )
     # One whose row is no longer in the log, but for which a client sent a label.
-    Box(folder / "feedback", 10).add(Label("ef56" * 8, 0, "b", 2.0, "1", "a", 0.9, None))
+    FeedbackStore(folder / "feedback", 10).add(Label("ef56" * 8, 0, "b", 2.0, "1", "a", 0.9, None))
     assert f"answer {'ab12' * 8} was given by default version 2" in run("trace", "ab12" * 8)
     assert "was given by default version 1, the champion" in run("trace", "cd34cd:0")
     assert "was given by default version 1" in run("trace", "default", "ef56ef56")
@@ -385,7 +385,7 @@ def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
 
 
 def _two_alike(folder: Path) -> str:
-    Box(folder / "feedback", 10, "1").add(
+    FeedbackStore(folder / "feedback", 10, "1").add(
         Label("ab12ab" + "0" * 26, 0, "b", 2.0, "1", "a", 0.9, None)
     )
     return refused(InputError, "trace", "ab12ab")

@@ -19,8 +19,14 @@ import pytest
 from components.core.errors import EnvironmentFault
 from components.orchestration.locks import only_one
 from components.orchestration.retraining.cron import parse
-from components.orchestration.retraining.retrain_records import Ledger
-from components.orchestration.retraining.scheduler import At, Memory, OnDrift, OnNews, keep_watch
+from components.orchestration.retraining.retrain_records import RetrainLog
+from components.orchestration.retraining.scheduler import (
+    Memory,
+    OnCron,
+    OnDrift,
+    OnNewData,
+    run_scheduler,
+)
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -38,8 +44,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def at(folder: Path, clock: Clock) -> At:
-    return At(parse("0 3 * * *"), Memory(folder / "schedule.json"), clock)
+def at(folder: Path, clock: Clock) -> OnCron:
+    return OnCron(parse("0 3 * * *"), Memory(folder / "schedule.json"), clock)
 
 
 def test_a_time_that_has_come_is_due_once(tmp_path: Path, clock: Clock) -> None:
@@ -95,7 +101,7 @@ def test_a_clock_that_goes_back_neither_repeats_nor_stops_anything(
 def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Path) -> None:
     seen: list[str | None] = [None, "a", "b", "b", "b", None, "c", "c"]
     looks = iter(seen)
-    rule = OnNews(Memory(tmp_path / "schedule.json"), lambda: next(looks))
+    rule = OnNewData(Memory(tmp_path / "schedule.json"), lambda: next(looks))
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
     rule.taken()  # and say it failed: the same data are not tried again and again
     assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
@@ -105,7 +111,7 @@ def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(
     tmp_path: Path,
 ) -> None:
     looks = iter(range(1000))
-    files = OnNews(Memory(tmp_path / "files.json"), lambda: str(next(looks)))
+    files = OnNewData(Memory(tmp_path / "files.json"), lambda: str(next(looks)))
     due = list[int]()
     for number in range(30):
         if files.look():
@@ -113,7 +119,7 @@ def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(
             files.taken()
     assert due == [9, 19, 29]
     found = iter(["a", "a", "b", None])
-    pulled = OnNews(Memory(tmp_path / "pulled.json"), lambda: next(found), lambda: True)
+    pulled = OnNewData(Memory(tmp_path / "pulled.json"), lambda: next(found), lambda: True)
     assert pulled.look() == "new data"
     pulled.taken()
     assert [pulled.look() for _ in range(3)] == [None, "new data", None], (
@@ -161,7 +167,7 @@ class Drifting:
 
     def rule(self) -> OnDrift:
         return OnDrift(
-            OnNews(Memory(self.folder / "schedule.json"), lambda: self.found),
+            OnNewData(Memory(self.folder / "schedule.json"), lambda: self.found),
             self.folder,
             lambda: self.champion,
             self.advice,
@@ -256,13 +262,14 @@ def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(
 def test_a_second_scheduler_is_refused(tmp_path: Path) -> None:
     with (
         only_one(
-            Ledger(tmp_path, "default").folder / "schedule.lock", "a scheduler of pipeline default"
+            RetrainLog(tmp_path, "default").folder / "schedule.lock",
+            "a scheduler of pipeline default",
         ),
         pytest.raises(
             EnvironmentFault, match="a scheduler of pipeline default is under way already: process"
         ),
     ):
-        keep_watch(tmp_path, "default", 1, parse("0 3 * * *"), False)
+        run_scheduler(tmp_path, "default", 1, parse("0 3 * * *"), False)
 
 
 WATCH = """
@@ -297,12 +304,12 @@ def full(*_):
 
 if sys.argv[2] == "full":
     schedule.fresh, schedule.run, schedule.pulled = once, full, lambda *_: False
-    schedule.keep_watch(Path(sys.argv[1]), "default", 0.1, None, False)
+    schedule.run_scheduler(Path(sys.argv[1]), "default", 0.1, None, False)
     sys.exit()
 schedule.At = Always
 if sys.argv[2] == "busy": schedule.run = run
 else: Always.look = lambda self: None
-schedule.keep_watch(Path(sys.argv[1]), "default", 0.1, parse("0 3 * * *"), False)
+schedule.run_scheduler(Path(sys.argv[1]), "default", 0.1, parse("0 3 * * *"), False)
 """
 
 

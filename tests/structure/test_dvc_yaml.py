@@ -42,10 +42,10 @@ def nodes(stage: str) -> list[ast.AST]:
 def keys(stage: str, name: str) -> list[str]:
     """Each occurrence of `job.<name>["key"]`."""
     found = (node for node in nodes(stage) if isinstance(node, ast.Subscript))
-    return [key for node in found if (key := key_of(node, name)) is not None]
+    return [key for node in found if (key := cache_key(node, name)) is not None]
 
 
-def key_of(node: ast.AST | None, name: str) -> str | None:
+def cache_key(node: ast.AST | None, name: str) -> str | None:
     """The key, if a node is `job.<name>["key"]`."""
     if (
         isinstance(node, ast.Subscript)
@@ -128,7 +128,7 @@ def read_of_section(stage: str, section: str) -> Iterator[str]:
     held = [
         node
         for node in nodes(stage)
-        if isinstance(node, ast.AnnAssign) and key_of(node.value, "sections") == section
+        if isinstance(node, ast.AnnAssign) and cache_key(node.value, "sections") == section
     ]
     assert len(held) == keys(stage, "sections").count(section), (
         "the section is used without a variable of its own: this test cannot see what is read of it"

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.convnet.config import ConvNetConfig
 from components.models.dropout import Dropout
 
@@ -64,7 +64,7 @@ class ConvNet(nn.Module):
 class ConvNetSurgery:
     """Channels and hidden units can go, with their norm and the inputs of what follows."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """One Dim per convolution and one for the hidden layer."""
         assert isinstance(module, ConvNet)
         result = []
@@ -76,14 +76,14 @@ class ConvNetSurgery:
             after = (behind, 1, 0, module.side**2) if last else (f"convs.{i + 1}.weight", 1, 0, 1)
             places = [(f"convs.{i}.weight", 0, 0, 1), (f"convs.{i}.bias", 0, 0, 1), *norm, after]
             width = cast(nn.Conv2d, conv).out_channels
-            result.append(Dim(f"convs.{i}", width, places, minimum=4))
+            result.append(PrunableDim(f"convs.{i}", width, places, minimum=4))
         if module.hidden is not None:
             places = [
                 ("hidden.weight", 0, 0, 1),
                 ("hidden.bias", 0, 0, 1),
                 ("head.weight", 1, 0, 1),
             ]
-            result.append(Dim("hidden", module.hidden.out_features, places, minimum=8))
+            result.append(PrunableDim("hidden", module.hidden.out_features, places, minimum=8))
         return result
 
     def resize(self, config: ConvNetConfig, widths: Mapping[str, int]) -> ConvNetConfig:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.counted.config import CountedConfig
 from components.models.dropout import Dropout
 from components.models.packing import Layout
@@ -145,13 +145,13 @@ def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 class CountedSurgery:
     """Filters can go; the table keeps its rows, for a row's features are measured by all of them."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """One Dim per kernel size, none without filters."""
         assert isinstance(module, Counted)
         if module.textcnn is None:
             return []
         return [
-            Dim(
+            PrunableDim(
                 f"textcnn.{dim.name}",
                 dim.size,
                 [(f"textcnn.{name}", *rest) for name, *rest in dim.places],  # type: ignore[misc]

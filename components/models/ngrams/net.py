@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.ngrams.config import NgramsConfig
 from components.models.packing import Layout
@@ -88,11 +88,11 @@ class Ngrams(nn.Module):
 class NgramsSurgery:
     """Elements of the embedding can go; the tables keep their rows."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """One Dim."""
         assert isinstance(module, Ngrams)
         return [
-            Dim(
+            PrunableDim(
                 "width",
                 module.embed.embedding_dim,
                 [("embed.weight", 1, 0, 1), ("head.weight", 1, 0, 1)],

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from components.core.errors import InputError
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.pretrained.config import PretrainedConfig
 
@@ -167,7 +167,7 @@ def _headless(model: Any) -> Any:
 class PretrainedSurgery:
     """Hidden units of the feed-forward can go, alike in all layers, where the encoder is built as BERT's."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """One Dim per layer; none for encoders of another build."""
         assert isinstance(module, Pretrained)
         found = []
@@ -179,7 +179,7 @@ class PretrainedSurgery:
                     (f"{name}.bias", 0, 0, 1),
                     (f"{layer}.output.dense.weight", 1, 0, 1),
                 ]
-                found.append(Dim(layer, inner.out_features, places, minimum=8))
+                found.append(PrunableDim(layer, inner.out_features, places, minimum=8))
         return found
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.recurrent.config import RecurrentConfig
 
@@ -121,7 +121,7 @@ class Recurrent(nn.Module):
 class RecurrentSurgery:
     """Units of each direction can go, layer by layer, and hidden units of the pooling's score."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """Two Dims per layer and one for the score."""
         assert isinstance(module, Recurrent)
         result = []
@@ -148,9 +148,9 @@ class RecurrentSurgery:
                     (f"{name}.weight_hh_l0", 1, 0, 1),
                     *((reader, 1, first, 1) for reader in readers),
                 ]
-                result.append(Dim(name, hidden, [*written, *read], minimum=4))
+                result.append(PrunableDim(name, hidden, [*written, *read], minimum=4))
         score = [("attend.weight", 0, 0, 1), ("attend.bias", 0, 0, 1), ("query.weight", 1, 0, 1)]
-        return [*result, Dim("attention", module.attend.out_features, score, minimum=4)]
+        return [*result, PrunableDim("attention", module.attend.out_features, score, minimum=4)]
 
     def resize(self, config: RecurrentConfig, widths: Mapping[str, int]) -> RecurrentConfig:
         """Each direction of each layer gets its own number of units."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.textcnn.config import TextCNNConfig
 
@@ -52,7 +52,7 @@ class TextCNN(nn.Module):
 class TextCNNSurgery:
     """Filters can go: with a filter goes its column of the head."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """One Dim per kernel size."""
         assert isinstance(module, TextCNN)
         result, start = [], 0
@@ -60,7 +60,7 @@ class TextCNNSurgery:
             assert isinstance(conv, nn.Conv1d)
             size = conv.out_channels
             result.append(
-                Dim(
+                PrunableDim(
                     f"convs.{i}",
                     size,
                     [

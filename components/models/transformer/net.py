@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from components.models import attention, packing
-from components.models.base import Dim
+from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.packing import Layout
 from components.models.transformer.config import TransformerConfig
@@ -148,7 +148,7 @@ class Transformer(nn.Module):
 class TransformerSurgery:
     """Heads and hidden units can go, layer by layer; the residual width stays."""
 
-    def dims(self, module: nn.Module) -> Sequence[Dim]:
+    def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
         """Two Dims per layer."""
         assert isinstance(module, Transformer)
         result = []
@@ -165,8 +165,8 @@ class TransformerSurgery:
                 (f"{name}.down.weight", 1, 0, 1),
             ]
             result += [
-                Dim(f"{name}.heads", layer.heads, heads),
-                Dim(f"{name}.feedforward", wide, hidden, minimum=8),
+                PrunableDim(f"{name}.heads", layer.heads, heads),
+                PrunableDim(f"{name}.feedforward", wide, hidden, minimum=8),
             ]
         return result
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from components.core.console import console
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 from components.orchestration.batch.batch_input import Asked, asked, count_rows, kind_of, pieces
 from components.orchestration.batch.batch_output import check_holds, column_names, join
 from components.orchestration.batch.batch_worker import ANSWER, Model, Piece, first_queries, score
@@ -217,7 +217,7 @@ def _score(root: Path, batch: Batch, kind: Format) -> _Made:
             time.monotonic(),
             0,
         )
-        for number, table in spread(
+        for number, table in parallel_map(
             score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()
         ):
             if not batch.state.exists():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.core.cache import Memo
+from components.core.cache import Cache
 from components.core.errors import InputError
 from components.stages.clean.cleaning import (
     USABLE,
@@ -249,10 +249,10 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
     if not dry.compared:
         params = params.model_copy(update={"near_duplicates": 1.0})
     rows = _usable(dry, task)
-    fates = settle_rows(rows, params).fates
-    kept = np.flatnonzero(fates == STAYS)
+    dedup_status = settle_rows(rows, params).dedup_status
+    kept = np.flatnonzero(dedup_status == STAYS)
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    groups = group_rows(task, params, seed, rows, kept, Memo(None, print))
+    groups = group_rows(task, params, seed, rows, kept, Cache(None, print))
     if not dry.whole:
         return _alike_classes(dry, labels, groups.names, params.min_rows_per_class)
     try:

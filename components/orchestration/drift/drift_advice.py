@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.monitoring.feedback import Box
+from components.monitoring.feedback import FeedbackStore
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.run import files_of
@@ -21,7 +21,9 @@ def advice(root: Path, name: str) -> str:
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     waiting = len(
-        Box(monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows).waiting()
+        FeedbackStore(
+            monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows
+        ).waiting()
     )
     steps = _missing(params, name)
     steps.append(

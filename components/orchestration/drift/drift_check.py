@@ -17,7 +17,7 @@ from typing import Any
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
 from components.monitoring.drift import Finding, compare
-from components.monitoring.feedback import Box
+from components.monitoring.feedback import FeedbackStore
 from components.monitoring.request_log import read_log
 from components.orchestration.drift.drift_alerts import tell
 from components.orchestration.locks import only_one
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftCheck:
     """One window of one kind, compared once and never again: looking more often raises no more alarms."""
 
     kind: str  # "inputs" (and predictions) or "accuracy"
@@ -160,7 +160,7 @@ def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
 
 def _inputs(
     watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
-) -> list[Look]:
+) -> list[DriftCheck]:
     """Windows of inputs and predictions, oldest first."""
     size, found = watch.params.window, []
     rows = read_log(watch.folder / REQUESTS, str(version), told["until"], time.time() - _SETTLE_S)
@@ -172,18 +172,20 @@ def _inputs(
             for name, column in (("label", "prediction"), ("probability", "probability"))
         }
         told["until"] = window["time"][-1]
-        found.append(Look("inputs", told["until"], compare(profile, window, watch.params.level)))
+        found.append(
+            DriftCheck("inputs", told["until"], compare(profile, window, watch.params.level))
+        )
     told["waiting"]["inputs"] = [rows.num_rows % size, size]
     return found
 
 
 def _accuracy(
     watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
-) -> list[Look]:
+) -> list[DriftCheck]:
     """Windows of labelled answers, without those whose label a person has rejected."""
     size, box, found = (
         watch.params.labels,
-        Box(watch.folder / FEEDBACK, watch.params.feedback_rows),
+        FeedbackStore(watch.folder / FEEDBACK, watch.params.feedback_rows),
         [],
     )
     decided = box.decided()
@@ -199,7 +201,7 @@ def _accuracy(
         told["labels_until"] = part[-1].when
         right = sum(each.label == each.prediction for each in part)
         found.append(
-            Look(
+            DriftCheck(
                 "accuracy",
                 told["labels_until"],
                 compare(profile, {}, watch.params.level, (right, size)),

@@ -9,7 +9,7 @@ from components.core.files import sha256
 from components.core.params import read_yaml
 from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
-from components.registry.versions.reader import Shelf
+from components.registry.versions.reader import RegistrySnapshot
 from components.stages.clean.frozen_split import freeze
 from components.stages.clean.params import CleanParams
 
@@ -19,7 +19,7 @@ def kept(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("split-*.parquet"))), None)
 
 
-def find(root: Path, params: Params, folder: Path, shelf: Shelf | None) -> Path | None:
+def find(root: Path, params: Params, folder: Path, shelf: RegistrySnapshot | None) -> Path | None:
     """The split to keep: of the retrains before; else the one that the champion was tested on, if the working tree still has it.
 
     Args:

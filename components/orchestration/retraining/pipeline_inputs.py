@@ -9,7 +9,7 @@ from pathlib import Path
 from components.core.files import to_json, write_atomic
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
-from components.orchestration.retraining.retrain_records import Ledger
+from components.orchestration.retraining.retrain_records import RetrainLog
 from components.registry.release.retrain_log import Retrain
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
@@ -23,7 +23,7 @@ def made_with(root: Path, params: Params, made: Retrain) -> tuple[Retrain, Surve
         EnvironmentFault: git does not answer, the disk is full.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
-    seen = Ledger(root, params.name).folder / "seen.json"
+    seen = RetrainLog(root, params.name).folder / "seen.json"
     known = read_known(seen)
     before = to_json(known)
     found = survey(ingest, root, known)

@@ -24,7 +24,7 @@ from components.orchestration.processes import end_with_parent, identify
 from components.orchestration.retraining import frozen_test, worktree
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.pipeline_log import Followed, follow
-from components.orchestration.retraining.retrain_records import Ledger, champion, end, now
+from components.orchestration.retraining.retrain_records import RetrainLog, champion, end, now
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
@@ -62,7 +62,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
-        ledger = Ledger(root, name)
+        ledger = RetrainLog(root, name)
         if killed := ledger.settle():
             print_line(
                 f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
@@ -163,7 +163,7 @@ def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
 
 
 def _run(
-    root: Path, params: Params, ledger: Ledger, made: Retrain, split: Path | None, feedback: str
+    root: Path, params: Params, ledger: RetrainLog, made: Retrain, split: Path | None, feedback: str
 ) -> int:
     """The pipeline in the copy, and its record."""
     plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
@@ -213,7 +213,7 @@ def keep_report(root: Path, copy: Path, params: Params, made: Retrain) -> str | 
     return relative
 
 
-def _in_copy(copy: Path, name: str, ledger: Ledger, made: Retrain) -> Followed:
+def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: Retrain) -> Followed:
     """Run the pipeline there and follow it. Ctrl-C and SIGTERM are passed on; a kill of this process reaches it through the kernel."""
     ledger.log.parent.mkdir(parents=True, exist_ok=True)
     with ledger.log.open("wb") as output:
@@ -280,7 +280,7 @@ def _outcome(root: Path, copy: Path, params: Params, made: Retrain, done: Follow
 
 
 def _refused(
-    params: Params, ledger: Ledger, past: Sequence[Retrain], made: Retrain, error: Exception
+    params: Params, ledger: RetrainLog, past: Sequence[Retrain], made: Retrain, error: Exception
 ) -> None:
     """Record why nothing was run; under cron once, not every night anew."""
     place = f"{error.where}: " if isinstance(error, GristmillError) and error.where else ""

@@ -22,7 +22,7 @@ from components.registry.versions.reader import look
 _GRACE_S = 10.0
 
 
-class Ledger:
+class RetrainLog:
     """The open record of the retrain under way, and closed ones that the registry has not taken yet. Its user holds the lock of retrains."""
 
     def __init__(self, root: Path, pipeline: str) -> None:

@@ -34,7 +34,7 @@ _UNKNOWN = "gristmill retrain will not know of this run: {}"
 
 
 @dataclass(frozen=True)
-class Account:
+class RunRecord:
     """A run that has begun: what is there now, for a source may grow while stages work."""
 
     root: Path
@@ -116,7 +116,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     except GristmillError as error:
         why = error.what
         return lambda _: console.print(_UNKNOWN.format(why), style="dim")
-    return Account(root, params, made, found, _served(root, params)).close
+    return RunRecord(root, params, made, found, _served(root, params)).close
 
 
 def _served(root: Path, params: Params) -> int:

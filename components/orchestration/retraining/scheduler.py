@@ -25,11 +25,11 @@ from components.orchestration.locks import only_one
 from components.orchestration.processes import end_with_parent
 from components.orchestration.retraining.cron import Cron, local_zone
 from components.orchestration.retraining.retrain import fresh, pulled
-from components.orchestration.retraining.retrain_records import Ledger, champion
+from components.orchestration.retraining.retrain_records import RetrainLog, champion
 
 _AGAIN_S = 600.0  # after a failure: the machine may be able by then, and a source that grows by the minute must not fail by the minute
 _RESTLESS = 10  # looks, each of which found something else: it will not settle
-Look = Callable[[], str | None]
+DriftCheck = Callable[[], str | None]
 
 
 def local_now() -> datetime:
@@ -66,7 +66,7 @@ class Memory:
 
 
 @dataclass
-class At:
+class OnCron:
     """Due at the times of a cron line; times that were missed are one."""
 
     cron: Cron
@@ -97,7 +97,7 @@ class At:
 
 
 @dataclass
-class OnNews:
+class OnNewData:
     """Due when data, code or params are others than at the last retrain, and have been the same for two looks: nobody is writing them any more. What never rests is due all the same."""
 
     memory: Memory
@@ -131,7 +131,7 @@ class OnNews:
 class OnDrift:
     """Due when there is an alarm about the champion, and something new. It counts until a retrain has ended, and after that while the drift stands: what is accepted later is tried, too, once."""
 
-    news: OnNews
+    news: OnNewData
     folder: Path  # of the pipeline's state: drift.json, monitor/latest.json
     champion: Callable[[], int | None]
     advice: Callable[[], str]  # what to do where there is nothing new
@@ -178,7 +178,7 @@ def read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift: bool) -> None:
+def run_scheduler(root: Path, name: str, every: float, cron: Cron | None, on_drift: bool) -> None:
     """Look again and again until SIGTERM or Ctrl-C, which also stop a retrain under way.
 
     Args:
@@ -191,12 +191,12 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
     Raises:
         EnvironmentFault: another scheduler of this pipeline.
     """
-    ledger = Ledger(root, name)
+    ledger = RetrainLog(root, name)
     with only_one(ledger.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
         memory = Memory(ledger.folder / "schedule.json")
-        news = OnNews(memory, lambda: fresh(root, name), lambda: pulled(root, name))
-        rule: At | OnNews | OnDrift = (
-            At(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
+        news = OnNewData(memory, lambda: fresh(root, name), lambda: pulled(root, name))
+        rule: OnCron | OnNewData | OnDrift = (
+            OnCron(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
         )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -216,15 +216,15 @@ def keep_watch(root: Path, name: str, every: float, cron: Cron | None, on_drift:
                 say(f"retrain of {name}: {why}")
                 code = run(root, name, why, stop)
                 say(f"retrain of {name} ended with exit code {code}")
-                rest = max(every, _AGAIN_S) if code and not isinstance(rule, At) else every
+                rest = max(every, _AGAIN_S) if code and not isinstance(rule, OnCron) else every
                 if not stop.is_set() and (
-                    isinstance(rule, At) or code != EnvironmentFault.exit_code
+                    isinstance(rule, OnCron) or code != EnvironmentFault.exit_code
                 ):  # for a machine that was not able the data are not to blame
                     rule.taken()
         say("stopped")
 
 
-def _on_drift(root: Path, name: str, news: OnNews) -> OnDrift:
+def _on_drift(root: Path, name: str, news: OnNewData) -> OnDrift:
     def words() -> str:
         from components.orchestration.drift.drift_advice import (
             advice,  # its imports are for an hour that may never come

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from components.core.bundles import CARD
-from components.core.cache import key_of
+from components.core.cache import cache_key
 from components.core.errors import EnvironmentFault
 from components.core.files import remove_tree, sha256, to_json
 from components.core.tables import MANIFEST
@@ -94,7 +94,7 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
-    return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / key_of(facts)
+    return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / cache_key(facts)
 
 
 def memo_code(root: Path, task: str, stage: str) -> list[Path]:

@@ -20,7 +20,7 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.orchestration.processes import end_with_parent
 from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 PART = ".part"
 _CODE = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ class Preparation:
         root: Path,
         version: Version,
         folder: Path,
-        preflight: Callable[[Edition], object] | None = None,
+        preflight: Callable[[ServedVersion], object] | None = None,
         limit_s: float = 1800.0,
     ) -> None:
         self._root, self._version, self._folder = root, version, folder
@@ -52,7 +52,7 @@ class Preparation:
         self._deadline = time.monotonic() + limit_s
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False
-        self._outcome: Edition | GristmillError | None = None
+        self._outcome: ServedVersion | GristmillError | None = None
         threading.Thread(target=self._run, name="preparation", daemon=True).start()
 
     def is_of(self, version: Version) -> bool:
@@ -65,7 +65,7 @@ class Preparation:
             version.tags.get(BUNDLE),
         )
 
-    def result(self) -> Edition | None:
+    def result(self) -> ServedVersion | None:
         """Return the copy that can be served; None while it is on its way.
 
         Raises:
@@ -99,7 +99,7 @@ class Preparation:
         except Exception as error:
             self._outcome = candidate.as_fault(error)
 
-    def _copy(self) -> Edition:
+    def _copy(self) -> ServedVersion:
         with _scratch(self._folder) as part:
             order = {
                 "root": str(self._root),
@@ -147,7 +147,7 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
         ) from None
 
 
-def _read(code: int, answer: str) -> Edition:
+def _read(code: int, answer: str) -> ServedVersion:
     """Return what the child has made.
 
     Raises:
@@ -161,7 +161,7 @@ def _read(code: int, answer: str) -> Edition:
         )
     facts: dict[str, Any] = json.loads(answer)
     if "edition" in facts:
-        return Edition.model_validate_json(facts["edition"])
+        return ServedVersion.model_validate_json(facts["edition"])
     kind = EnvironmentFault if facts["passes"] else InputError
     raise kind(facts["what"], where=facts["where"], remedy=facts["remedy"])
 

@@ -18,7 +18,7 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, write_atomic
 from components.orchestration.service.candidate_process import Preparation
 from components.registry.release.gates import GateParams
-from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.release_log import MOVES, records
 from components.registry.store.tracking_store import client, reached
 from components.registry.validation import storable
@@ -27,10 +27,10 @@ from components.registry.versions.reader import look
 from components.serving.http.client import healthy
 from components.serving.params import ServeParams
 from components.serving.rollout import candidate
-from components.serving.rollout.controller import Follower, describe
-from components.serving.rollout.plan import Edition, Plan, Report
-from components.serving.rollout.plan_files import Board
-from components.serving.rollout.preflight import try_out
+from components.serving.rollout.controller import RolloutController, describe
+from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
+from components.serving.rollout.plan_files import PlanFiles
+from components.serving.rollout.preflight import run_preflight
 
 _BUSY_S = 0.5
 _START_S = 60.0
@@ -77,7 +77,7 @@ class Registry:
         return ""
 
     def _pick_up(self) -> None:
-        for made in pick_up(self._home.root, self._home.pipeline, self._limits):
+        for made in apply_mlflow_requests(self._home.root, self._home.pipeline, self._limits):
             self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
 
     def _find_champion(self) -> None:
@@ -106,11 +106,11 @@ class Home:
         self.root, self.pipeline, self.params = root, pipeline, params
         self.folder = root / "data" / ".state" / "service" / pipeline
         self.proven = self.folder / "proven.json"  # what was served last, for the next start
-        self.board = Board(self.folder / "board")
+        self.board = PlanFiles(self.folder / "board")
         self._notes: deque[tuple[str, str]] = deque()
         self._preparation: Preparation | None = None
 
-    def prepare(self, version: Version, *, preflight: bool = True) -> Edition | None:
+    def prepare(self, version: Version, *, preflight: bool = True) -> ServedVersion | None:
         """See `components.serving.rollout.controller.Service`.
 
         Args:
@@ -134,7 +134,7 @@ class Home:
 
     def wait_for(
         self, version: Version, *, preflight: bool, patience_s: float | None = None
-    ) -> Edition:
+    ) -> ServedVersion:
         """Prepare a version and wait until that is done.
 
         Args:
@@ -155,27 +155,27 @@ class Home:
             time.sleep(0.05)
         return edition
 
-    def _try_out(self, edition: Edition) -> None:
-        try_out(edition, self.params.canary.latency_ms)
+    def _try_out(self, edition: ServedVersion) -> None:
+        run_preflight(edition, self.params.canary.latency_ms)
 
-    def tell(self, plan: Plan) -> Sequence[Report]:
+    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
         """See `components.serving.rollout.controller.Service`."""
         self.post(plan)
         return self.board.reports()
 
-    def post(self, plan: Plan) -> None:
+    def post(self, plan: RolloutPlan) -> None:
         """Tell the replicas a plan; a full disk delays that."""
         with suppress(OSError, EnvironmentFault):
             self.board.post(plan)
 
-    def keep(self, edition: Edition) -> None:
+    def keep(self, edition: ServedVersion) -> None:
         """See `components.serving.rollout.controller.Service`; copies of other versions go."""
         write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
             if other.is_dir() and other not in (edition.bundle, self.board.folder):
                 remove_tree(other, within=self.folder)
 
-    def last(self) -> Edition | None:
+    def last(self) -> ServedVersion | None:
         """Return what was kept last, once its copy is verified; None if nothing ever was.
 
         Only the name of its folder is taken from the file, so that a project may be moved.
@@ -188,7 +188,7 @@ class Home:
         try:
             if not self.proven.is_file():
                 raise InputError("it is no regular file")
-            edition = Edition.model_validate_json(self.proven.read_bytes())
+            edition = ServedVersion.model_validate_json(self.proven.read_bytes())
             model, name = edition.model, edition.bundle.name
             if model.name != self.pipeline or not _COPY.fullmatch(name):
                 raise InputError(f"it is of {model.name!r}, copy {name!r}")
@@ -234,8 +234,11 @@ class Home:
 
 
 def begin(
-    home: Home, leading: Version | None, start: Callable[[Edition], str], say: Callable[[str], None]
-) -> tuple[Edition, str | None, str]:
+    home: Home,
+    leading: Version | None,
+    start: Callable[[ServedVersion], str],
+    say: Callable[[str], None],
+) -> tuple[ServedVersion, str | None, str]:
     """Put the champion up; what was served last, if that is not to be had.
 
     Args:
@@ -270,7 +273,7 @@ def begin(
     return first, refused, url
 
 
-def _last(home: Home, say: Callable[[str], None]) -> Edition | None:
+def _last(home: Home, say: Callable[[str], None]) -> ServedVersion | None:
     """Return what was kept last; what is no longer usable is said and passed over."""
     try:
         return home.last()
@@ -279,7 +282,7 @@ def _last(home: Home, say: Callable[[str], None]) -> Edition | None:
         return None
 
 
-def _champion(home: Home, leading: Version | None, known: Edition | None) -> Edition:
+def _champion(home: Home, leading: Version | None, known: ServedVersion | None) -> ServedVersion:
     """Return the champion's copy; one that was never proven is tried out where there is another.
 
     Raises:
@@ -315,14 +318,14 @@ def _refused(home: Home, leading: Version, error: GristmillError) -> str | None:
     return number
 
 
-def _start(home: Home, edition: Edition, start: Callable[[Edition], str]) -> str:
-    home.post(Plan(stable=edition))
+def _start(home: Home, edition: ServedVersion, start: Callable[[ServedVersion], str]) -> str:
+    home.post(RolloutPlan(stable=edition))
     return start(edition)
 
 
 def lead(
     home: Home,
-    first: Edition,
+    first: ServedVersion,
     refused: str | None,
     url: str,
     limits: GateParams,
@@ -330,7 +333,7 @@ def lead(
 ) -> None:
     """Follow the champion until this process is told to stop."""
     registry = Registry(home, limits, say)
-    follower = Follower(first, home, home.params.canary, say)
+    follower = RolloutController(first, home, home.params.canary, say)
     follower.refused = refused
     up, trouble = True, ""
     while True:
@@ -348,7 +351,7 @@ def lead(
         time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))
 
 
-def _step(follower: Follower, registry: Registry) -> str:
+def _step(follower: RolloutController, registry: Registry) -> str:
     """Take a step. Returns what went wrong: no mistake in following ends the service."""
     try:
         follower.tick(registry.leading, registry.releases)

@@ -25,7 +25,7 @@ from components.orchestration.runner.run import files_of
 if TYPE_CHECKING:
     from components.registry.versions.model_versions import Version
     from components.serving.params import ServeParams
-    from components.serving.rollout.plan import Edition
+    from components.serving.rollout.plan import ServedVersion
 
 
 def hold(root: Path, name: str, host: str, port: int) -> None:
@@ -61,7 +61,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
 
             watched = monitoring(root, params)
 
-            def start(edition: Edition) -> str:
+            def start(edition: ServedVersion) -> str:
                 board = home.board.folder
                 return deploy(
                     edition.bundle,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.registry.release.release_log import Standing, records, standing
-from components.registry.versions.reader import Shelf, look
+from components.registry.versions.reader import RegistrySnapshot, look
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +20,7 @@ def wanted(stand: Standing) -> dict[str, int | None]:
     return {"champion": stand.champion, "previous": stand.previous}
 
 
-def is_settled(shelf: Shelf) -> bool:
+def is_settled(shelf: RegistrySnapshot) -> bool:
     """Whether every recorded move was made. Aliases that differ nevertheless were moved by hand."""
     return shelf.tags.get(SETTLED, "0") == str(len(records(shelf)))
 
@@ -43,14 +43,14 @@ def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
                 raise
 
 
-def _is_right(shelf: Shelf) -> bool:
+def _is_right(shelf: RegistrySnapshot) -> bool:
     return is_settled(shelf) and all(
         shelf.aliases.get(alias) == number
         for alias, number in wanted(standing(records(shelf))).items()
     )
 
 
-def _move(opened: MlflowClient, shelf: Shelf) -> None:
+def _move(opened: MlflowClient, shelf: RegistrySnapshot) -> None:
     decided = records(shelf)
     if SETTLED in shelf.tags:
         opened.delete_registered_model_tag(shelf.pipeline, SETTLED)
@@ -62,7 +62,7 @@ def _move(opened: MlflowClient, shelf: Shelf) -> None:
     opened.set_registered_model_tag(shelf.pipeline, SETTLED, str(len(decided)))
 
 
-def _label(opened: MlflowClient, shelf: Shelf, stand: Standing) -> None:
+def _label(opened: MlflowClient, shelf: RegistrySnapshot, stand: Standing) -> None:
     """Say on each version what was decided last, and that the champion challenges nobody."""
     if stand.champion is not None and shelf.aliases.get("challenger") == stand.champion:
         opened.delete_registered_model_alias(shelf.pipeline, "challenger")

@@ -1,4 +1,4 @@
-"""Verdicts of gates, and their way into records and back. Imports nothing that takes time: a trace reads them."""
+"""SimilarityCache of gates, and their way into records and back. Imports nothing that takes time: a trace reads them."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ from components.registry.versions.test_cases import Cases
 
 __all__ = [
     "OVERRIDABLE",
+    "ChampionResults",
     "Gate",
     "GateParams",
-    "Rival",
     "Verdict",
     "all_passed",
     "as_rows",
@@ -84,7 +84,7 @@ class GateParams(Strict):
 
 
 @dataclass(frozen=True)
-class Rival:
+class ChampionResults:
     """The champion on the cases of the present test split."""
 
     version: int
@@ -96,7 +96,7 @@ class Rival:
 def judge_gates(
     winner: Mapping[str, Any],
     baseline: Mapping[str, Any] | None,
-    champion: Rival | None,
+    champion: ChampionResults | None,
     params: GateParams,
     *,
     cases: Cases,
@@ -134,7 +134,7 @@ def judge_gates(
 
 
 def judge_champion(
-    bundle_sha256: str, cases: Cases, champion: Rival | None, params: GateParams
+    bundle_sha256: str, cases: Cases, champion: ChampionResults | None, params: GateParams
 ) -> list[Gate]:
     """The gates that compare with the champion: all cases, and slice by slice."""
     if champion is not None and champion.bundle_sha256 == bundle_sha256:
@@ -194,7 +194,7 @@ def _against_baseline(
     )
 
 
-def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
+def _against_champion(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
     if champion is None:
         return Gate("champion", None, detail="there is no champion yet")
     note = f"; {champion.note}" if champion.note else ""
@@ -227,7 +227,7 @@ def _against_champion(champion: Rival | None, cases: Cases, params: GateParams) 
     )
 
 
-def _turned(champion: Rival, params: GateParams) -> Gate | None:
+def _turned(champion: ChampionResults, params: GateParams) -> Gate | None:
     """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
 
     A challenger that learnt them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
@@ -290,7 +290,7 @@ def _calibration(cases: Cases, params: GateParams) -> Gate:
     )
 
 
-def _slices(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
+def _slices(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
     """The worst slice.
 
     No small slice can prove that it is not worse, so here harm is what must be proven: a slice refuses if its bound (exact, corrected for the number of
@@ -332,7 +332,7 @@ def _slices(champion: Rival | None, cases: Cases, params: GateParams) -> Gate:
 def _slice(
     name: str,
     places: Sequence[int],
-    champion: Rival | None,
+    champion: ChampionResults | None,
     cases: Cases,
     params: GateParams,
     alpha: float,

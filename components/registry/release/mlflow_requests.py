@@ -16,14 +16,14 @@ from components.registry.release.promotion import approve, decide, reject, rollb
 from components.registry.release.release_log import Release, Standing, records, standing
 from components.registry.store.tracking_store import client, reached, unavailable
 from components.registry.validation import storable
-from components.registry.versions.reader import Shelf, Version, look
+from components.registry.versions.reader import RegistrySnapshot, Version, look
 
 ALIAS = "approved"
 ASKS = ("approve", "reject")
 NAMELESS = "somebody in MLflow"
 
 
-def pick_up(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
+def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
     """Finish what a kill interrupted, and turn what people asked for in MLflow into releases. Cheap where there is nothing to do.
 
     Args:
@@ -49,7 +49,7 @@ def pick_up(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
         shelf.aliases.get(alias) != number
         for alias, number in wanted(standing(records(shelf))).items()
     ):
-        made.append(_by_hand(root, shelf, limits))
+        made.append(manual_alias_change(root, shelf, limits))
     made += [
         _answer(root, version, ask, limits)
         for version in shelf.versions
@@ -108,7 +108,7 @@ def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Relea
     return made
 
 
-def _by_hand(root: Path, shelf: Shelf, limits: GateParams) -> Release | None:
+def manual_alias_change(root: Path, shelf: RegistrySnapshot, limits: GateParams) -> Release | None:
     """An alias was moved past the log: the champion as a request, anything else is put right."""
     stand = standing(records(shelf))
     number = shelf.aliases.get("champion")
@@ -136,7 +136,7 @@ def _by_hand(root: Path, shelf: Shelf, limits: GateParams) -> Release | None:
 
 
 def _put_back(root: Path, pipeline: str, number: int, who: str, reason: str) -> Release | None:
-    def choose(shelf: Shelf, stand: Standing) -> Release | None:
+    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
         if shelf.aliases.get("champion") == stand.champion:
             return None  # another process was quicker
         now = datetime.now(UTC).isoformat(timespec="microseconds")

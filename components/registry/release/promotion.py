@@ -13,9 +13,9 @@ from components.registry.release.aliases import is_settled, settle
 from components.registry.release.gate_results import from_tag
 from components.registry.release.gates import (
     OVERRIDABLE,
+    ChampionResults,
     Gate,
     GateParams,
-    Rival,
     as_rows,
     judge_champion,
 )
@@ -31,14 +31,14 @@ from components.registry.release.release_log import (
 )
 from components.registry.store.tracking_store import client, reached
 from components.registry.versions.model_versions import BUNDLE, cases_of, verify
-from components.registry.versions.reader import Shelf, Version, argument, look
+from components.registry.versions.reader import RegistrySnapshot, Version, argument, look
 
 __all__ = ["Release", "approve", "decide", "history", "reject", "release", "rollback"]
 _LONGEST = {"who": 100, "why": 1000}  # characters
 
 
 def decide(
-    root: Path, pipeline: str, choose: Callable[[Shelf, Standing], Release | None]
+    root: Path, pipeline: str, choose: Callable[[RegistrySnapshot, Standing], Release | None]
 ) -> Release | None:
     """Look, choose, record, move; if somebody else has recorded a decision meanwhile, look and choose again.
 
@@ -102,7 +102,7 @@ def release(
     """
     made: list[Release] = []
 
-    def choose(shelf: Shelf, stand: Standing) -> Release | None:
+    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
         found = shelf.version(version)
         judged = _current(root, shelf, stand, found, gates, limits) if limits else gates
         decision, reason = _verdict(judged, mode, experiment, stand, version)
@@ -154,7 +154,7 @@ def approve(
                 remedy=f"what can: {', '.join((*OVERRIDABLE, 'rejected'))}",
             )
 
-    def choose(shelf: Shelf, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
             raise InputError(
@@ -202,7 +202,7 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
     """
     _check_words(who, why)
 
-    def choose(shelf: Shelf, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
             raise InputError(
@@ -246,7 +246,7 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
     """
     _check_words(who, why)
 
-    def choose(shelf: Shelf, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
         number = to or stand.previous
         if number is None:
             there = (
@@ -290,7 +290,7 @@ def _gates_of(version: Version) -> list[Gate]:
 
 def _current(
     root: Path,
-    shelf: Shelf,
+    shelf: RegistrySnapshot,
     stand: Standing,
     found: Version,
     gates: Sequence[Gate],
@@ -303,7 +303,7 @@ def _current(
     leading = shelf.version(stand.champion)
     mine = cases_of(root, found, found.tags.get("test_hash", ""))
     note = f"compared anew: the gates were judged against {f'version {against}' if against else 'no champion'}"
-    rival = Rival(
+    rival = ChampionResults(
         leading.number, leading.tags.get(BUNDLE, ""), cases_of(root, leading, mine.test), note
     )
     anew = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from components.core.errors import InputError
 from components.registry.store.tracking_store import experiment
 from components.registry.validation import json_value
-from components.registry.versions.reader import LOG, PLACE, Shelf, look
+from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, look
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +82,7 @@ class Standing:
         return self.line[-2] if len(self.line) > 1 else None
 
 
-def records(shelf: Shelf) -> list[Release]:
+def records(shelf: RegistrySnapshot) -> list[Release]:
     """All decisions, oldest first."""
     old = [value for key, value in sorted(shelf.tags.items()) if key.startswith(_OLD)]
     new = [value for key, value in sorted(shelf.params.items()) if key.startswith(PLACE)]
@@ -165,7 +165,9 @@ def open_log(opened: MlflowClient, root: Path, pipeline: str) -> str:
     return str(run)
 
 
-def append(opened: MlflowClient, root: Path, run: str, shelf: Shelf, made: Release) -> bool:
+def append(
+    opened: MlflowClient, root: Path, run: str, shelf: RegistrySnapshot, made: Release
+) -> bool:
     """Write a record down behind those on the shelf.
 
     Returns:
@@ -174,7 +176,7 @@ def append(opened: MlflowClient, root: Path, run: str, shelf: Shelf, made: Relea
     return write(opened, root, run, shelf, PLACE, json.dumps(asdict(made), ensure_ascii=False))
 
 
-def _free_place(shelf: Shelf, kind: str) -> str:
+def _free_place(shelf: RegistrySnapshot, kind: str) -> str:
     """Return the name of the next record of a kind; somebody may have taken one further on."""
     number = sum(key.startswith(kind) for key in shelf.params) + 1
     while f"{kind}{number:06d}" in shelf.params:
@@ -182,7 +184,9 @@ def _free_place(shelf: Shelf, kind: str) -> str:
     return f"{kind}{number:06d}"
 
 
-def write(opened: MlflowClient, root: Path, run: str, shelf: Shelf, kind: str, text: str) -> bool:
+def write(
+    opened: MlflowClient, root: Path, run: str, shelf: RegistrySnapshot, kind: str, text: str
+) -> bool:
     """Write a record of a kind, `release.` or another, behind those on the shelf.
 
     Returns:

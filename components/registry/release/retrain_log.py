@@ -14,7 +14,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.release_log import LONGEST, open_log, write
 from components.registry.store.tracking_store import client, reached
 from components.registry.validation import json_value
-from components.registry.versions.reader import Shelf, look
+from components.registry.versions.reader import RegistrySnapshot, look
 
 PLACE = "retrain."
 DONE = (
@@ -66,7 +66,7 @@ class Retrain:
         return cls(**{key: value for key, value in facts.items() if key in known})
 
 
-def retrains(shelf: Shelf) -> list[Retrain]:
+def retrains(shelf: RegistrySnapshot) -> list[Retrain]:
     """All of them, oldest first."""
     found = []
     for key, text in sorted(shelf.params.items()):

@@ -37,7 +37,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RegistrySnapshot:
     """All that the registry says of a pipeline, at one moment."""
 
     pipeline: str
@@ -70,7 +70,7 @@ def argument(pipeline: str) -> str:
     return "" if pipeline == "default" else f" {pipeline}"
 
 
-def look(root: Path, pipeline: str) -> Shelf | None:
+def look(root: Path, pipeline: str) -> RegistrySnapshot | None:
     """Read the shelf of a pipeline; None where nothing was ever registered.
 
     Raises:
@@ -96,7 +96,7 @@ def _shelf(
     aliases: Mapping[str, int],
     rows: Iterable[tuple[int, Mapping[str, str], str, str, int]],
     params: Mapping[str, str],
-) -> Shelf:
+) -> RegistrySnapshot:
     """Rows: number, tags, source, run, created."""
     known = [
         Version(
@@ -110,10 +110,10 @@ def _shelf(
         )
         for number, its, source, run, made in sorted(rows)
     ]
-    return Shelf(pipeline, tags, aliases, known, params)
+    return RegistrySnapshot(pipeline, tags, aliases, known, params)
 
 
-def _from_sqlite(path: Path, pipeline: str) -> Shelf | None:
+def _from_sqlite(path: Path, pipeline: str) -> RegistrySnapshot | None:
     with closing(
         sqlite3.connect(
             f"{path.as_uri()}?mode=ro",
@@ -155,7 +155,7 @@ def _from_sqlite(path: Path, pipeline: str) -> Shelf | None:
     )
 
 
-def _over_http(uri: str, pipeline: str) -> Shelf | None:
+def _over_http(uri: str, pipeline: str) -> RegistrySnapshot | None:
     import httpx
 
     user, token = (
@@ -214,7 +214,7 @@ def _pairs(entity: Mapping[str, Any], of: str = "tags") -> dict[str, str]:
     return {each["key"]: each.get("value", "") for each in entity.get(of, [])}
 
 
-def _by_client(root: Path, pipeline: str) -> Shelf | None:
+def _by_client(root: Path, pipeline: str) -> RegistrySnapshot | None:
     opened = client(root)
     model = next(iter(opened.search_registered_models(f"name = '{pipeline}'")), None)
     if model is None:

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from components.serving.http.api_keys import Keyring
-from components.serving.http.auth import Bucket, Door, Guard
+from components.serving.http.auth import Bucket, Drain, Guard
 from components.serving.http.batching import Batcher
 from components.serving.http.hosts import AllowedHosts, HostCheck
 from components.serving.http.limits import BodyLimit
@@ -46,7 +46,7 @@ def build_app(
     """
     params = params or ServeParams()
     keys = Keyring() if keys is None else keys
-    meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Door()
+    meters, door = Meters(model.ref, replica, (*_OPEN, *_GUARDED)), Drain()
     batcher = Batcher(
         predictor,
         params.max_batch_size,

@@ -19,7 +19,7 @@ _ANYBODY = "anybody"
 BUCKET = "gristmill.bucket"
 
 
-class Door:
+class Drain:
     """Open from when the model is warm until the service ends; counts who is inside."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Guard:
         app: ASGIApp,
         guarded: frozenset[str],
         keys: Keyring,
-        door: Door,
+        door: Drain,
         full: Callable[[], bool],
         bucket: Callable[[], Bucket],
         meters: Meters,

@@ -18,7 +18,7 @@ from pydantic import Field
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
-from components.monitoring.feedback import Box, Label
+from components.monitoring.feedback import FeedbackStore, Label
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import profiler_of
 from components.monitoring.request_log import FLUSH_S, Index, Recorder, RequestLog
@@ -69,7 +69,7 @@ class Monitored(Collector):
     def __init__(self, monitoring: Monitoring, replica: str = "0") -> None:
         self.folder, self._replica = monitoring.folder, replica
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
-        self.box = Box(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
+        self.box = FeedbackStore(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
         self._index, self._registry = Index(self.folder / REQUESTS), CollectorRegistry()
         self._mark, self._taking = request_ids.mark(replica), threading.Lock()
         self._registry.register(self)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from components.core.bundles import Card
 from components.fields.base import Reject
 from components.monitoring.request_log import Recorder
-from components.serving.http.auth import BUCKET, Door
+from components.serving.http.auth import BUCKET, Drain
 from components.serving.http.batching import Batcher
 from components.serving.http.explain import CHARACTERS, explain, variants
 from components.serving.http.limits import soon
@@ -38,7 +38,7 @@ from components.serving.http.messages import (
 from components.serving.http.pages import page
 from components.serving.http.request_metrics import ID, Meters, note
 from components.serving.params import LimitParams, ServeParams
-from components.tasks.base import Explains, Judge, judge
+from components.tasks.base import Explains, TaskEvaluator, judge
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "There is not exactly one Host header"},
@@ -63,11 +63,11 @@ class Service:
     params: ServeParams
     batcher: Batcher
     meters: Meters
-    door: Door
+    door: Drain
     recorder: Recorder | None = None
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> TaskEvaluator:
         """How the task asks and answers."""
         return judge(self.card.task)
 

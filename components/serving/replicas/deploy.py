@@ -16,7 +16,7 @@ from components.serving.http.messages import ModelInfo, ModelRef
 from components.serving.http.monitoring_routes import Monitoring
 from components.serving.params import Scale, ServeParams
 from components.serving.replicas.address import check_key, claim, inner, public, reachable, url_of
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -75,7 +75,7 @@ def deploy(
         [
             RunTarget(
                 application(
-                    Edition(bundle=bundle.resolve(), model=model),
+                    ServedVersion(bundle=bundle.resolve(), model=model),
                     board,
                     listening_on(params, host),
                     keys,
@@ -162,7 +162,7 @@ def _listens(address: tuple[str, int]) -> bool:
 
 
 def application(
-    first: Edition,
+    first: ServedVersion,
     board: Path | None,
     params: ServeParams,
     keys: Keyring,

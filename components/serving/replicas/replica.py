@@ -12,9 +12,9 @@ from components.serving.http.api_keys import Keyring
 from components.serving.http.app import build_app
 from components.serving.http.monitoring_routes import Monitored, Monitoring
 from components.serving.params import ServeParams
-from components.serving.rollout.plan import Edition
-from components.serving.rollout.plan_files import Board
-from components.serving.rollout.version_router import Swap
+from components.serving.rollout.plan import ServedVersion
+from components.serving.rollout.plan_files import PlanFiles
+from components.serving.rollout.version_router import VersionRouter
 
 
 @serve.ingress()
@@ -31,7 +31,7 @@ class Replica:
 
     def __init__(
         self,
-        first: Edition,
+        first: ServedVersion,
         board: Path | None,
         params: ServeParams,
         keys: Keyring,
@@ -41,14 +41,14 @@ class Replica:
         self._params, self._keys = params, keys
         self._name = serve.get_replica_context().replica_id.unique_id
         self._monitored = Monitored(monitoring, self._name) if monitoring else None
-        shared = Board(board) if board else None
+        shared = PlanFiles(board) if board else None
         told = shared.plan() if shared else None
-        self._swap = Swap(told[0].stable if told else first, self._app, shared, self._name)
+        self._swap = VersionRouter(told[0].stable if told else first, self._app, shared, self._name)
 
-    def __serve_build_asgi_app__(self) -> Swap:
+    def __serve_build_asgi_app__(self) -> VersionRouter:
         return self._swap
 
-    def _app(self, edition: Edition) -> FastAPI:
+    def _app(self, edition: ServedVersion) -> FastAPI:
         return build_app(
             load(edition.bundle, self._params.abstain),
             edition.model,

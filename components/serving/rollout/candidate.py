@@ -24,7 +24,7 @@ from components.core.files import remove_tree, sha256, sync_tree
 from components.registry import validation
 from components.registry.versions.model_versions import BUNDLE, Version, download
 from components.serving.http.messages import ModelInfo
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 _MOST_FILES = 10_000
 _ROOM = 64 << 20  # bytes that a copy leaves free
@@ -47,7 +47,7 @@ _PASSING = {
 }
 
 
-def prepare(root: Path, version: Version, folder: Path, part: Path) -> Edition:
+def prepare(root: Path, version: Version, folder: Path, part: Path) -> ServedVersion:
     """Copy a version's files into the service's folder and verify them; a good copy is kept.
 
     Args:
@@ -68,7 +68,7 @@ def prepare(root: Path, version: Version, folder: Path, part: Path) -> Edition:
     if card is None:
         copy_files(download(root, version, part / "download"), bundle)
         card = verify(bundle, digest)
-    edition = Edition(
+    edition = ServedVersion(
         bundle=copy,
         model=ModelInfo(
             name=version.pipeline,

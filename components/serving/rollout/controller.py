@@ -11,7 +11,7 @@ from components.core.errors import EnvironmentFault, GristmillError
 from components.registry.validation import storable
 from components.registry.versions.model_versions import Version
 from components.serving.rollout.canary import CanaryParams, total, worse
-from components.serving.rollout.plan import Edition, Plan, Report
+from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 
 _LOAD_S = 180.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
@@ -20,7 +20,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
 class Service(Protocol):
     """What a follower needs of the service that it leads."""
 
-    def prepare(self, version: Version) -> Edition | None:
+    def prepare(self, version: Version) -> ServedVersion | None:
         """Bring a version's files here, verify them and try them out, beside everything else.
 
         Returns:
@@ -31,10 +31,10 @@ class Service(Protocol):
             Exception: it cannot be served.
         """
 
-    def tell(self, plan: Plan) -> Sequence[Report]:
+    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
         """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
 
-    def keep(self, edition: Edition) -> None:
+    def keep(self, edition: ServedVersion) -> None:
         """Begin with this the next time, if need be."""
 
     def record(
@@ -62,7 +62,7 @@ class Backoff:
         self.version, self.due = version, now + self.pause_s
 
 
-class Follower:
+class RolloutController:
     """The state of a service between two looks at the registry.
 
     A version that was refused is not tried again until it is released anew, or the registry has
@@ -79,13 +79,13 @@ class Follower:
 
     def __init__(
         self,
-        stable: Edition,
+        stable: ServedVersion,
         service: Service,
         params: CanaryParams,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.plan = Plan(stable=stable)
+        self.plan = RolloutPlan(stable=stable)
         self.refused: str | None = None
         self._service, self._params, self._say, self._clock = service, params, say, clock
         self._phase: Literal["steady", "loading", "canary", "watch"] = "steady"
@@ -142,14 +142,14 @@ class Follower:
             if edition:
                 self._load(edition)
 
-    def _load(self, edition: Edition) -> None:
+    def _load(self, edition: ServedVersion) -> None:
         self._trouble = ""
         self._retries = Backoff()
         stable = self.plan.stable
         self._say(
             f"version {edition.version} is champion: loading it beside version {stable.version}"
         )
-        self._enter("loading", Plan(stable=stable, challenger=edition))
+        self._enter("loading", RolloutPlan(stable=stable, challenger=edition))
 
     def _postpone(self, number: str, fault: EnvironmentFault) -> None:
         """Try again later, and say so once."""
@@ -161,7 +161,7 @@ class Follower:
         if self._say_once(text):
             self._service.record(number, "waiting", why)
 
-    def _advance(self, new: Edition, reports: Sequence[Report]) -> None:
+    def _advance(self, new: ServedVersion, reports: Sequence[Report]) -> None:
         failure = next(
             (report.failed[new.version] for report in reports if new.version in report.failed), None
         )
@@ -176,7 +176,7 @@ class Follower:
         else:
             self._judge(new, reports, since)
 
-    def _move(self, new: Edition) -> None:
+    def _move(self, new: ServedVersion) -> None:
         """Give it its first requests."""
         rollback = int(new.version) < int(self.plan.stable.version)
         if self._params.share and not rollback:
@@ -185,13 +185,13 @@ class Follower:
         else:
             self._all(new)
 
-    def _all(self, new: Edition) -> None:
+    def _all(self, new: ServedVersion) -> None:
         self._say(
             f"version {new.version} gets all requests; version {self.plan.stable.version} stays loaded for {self._params.watch_minutes:g} minutes"
         )
         self._enter("watch", self.plan.model_copy(update={"share": 1.0}))
 
-    def _judge(self, new: Edition, reports: Sequence[Report], since: float) -> None:
+    def _judge(self, new: ServedVersion, reports: Sequence[Report], since: float) -> None:
         tallies = {
             version: total(
                 report.tallies[version] for report in reports if version in report.tallies
@@ -209,7 +209,7 @@ class Follower:
         elif self._phase == "watch" and since >= 60 * self._params.watch_minutes:
             if not self._is_kept(new):
                 return
-            self._enter("steady", Plan(stable=new))
+            self._enter("steady", RolloutPlan(stable=new))
             self._service.record(
                 new.version,
                 "serving",
@@ -217,7 +217,7 @@ class Follower:
             )
             self._say(f"version {new.version} serves alone")
 
-    def _is_kept(self, new: Edition) -> bool:
+    def _is_kept(self, new: ServedVersion) -> bool:
         """Keep a version for the next start; until that is done, the one before stays loaded."""
         try:
             self._service.keep(new)
@@ -236,9 +236,11 @@ class Follower:
         self._say(
             f"version {number} is not served: {why}; version {self.plan.stable.version} goes on"
         )
-        self._enter("steady", Plan(stable=self.plan.stable))
+        self._enter("steady", RolloutPlan(stable=self.plan.stable))
 
-    def _enter(self, phase: Literal["steady", "loading", "canary", "watch"], plan: Plan) -> None:
+    def _enter(
+        self, phase: Literal["steady", "loading", "canary", "watch"], plan: RolloutPlan
+    ) -> None:
         self._phase, self.plan, self._since = (
             phase,
             plan.model_copy(update={"number": self.plan.number + 1}),

@@ -12,7 +12,7 @@ from components.serving.http.messages import ModelInfo
 from components.serving.rollout.canary import Tally
 
 
-class Edition(Strict):
+class ServedVersion(Strict):
     """A version with its files at hand."""
 
     model_config = ConfigDict(strict=False)  # read from JSON, in which a path is a string
@@ -26,20 +26,20 @@ class Edition(Strict):
         return self.model.version
 
 
-class Plan(Strict):
+class RolloutPlan(Strict):
     """Which versions are loaded, and how the requests are divided. A request is answered by one of them, whole."""
 
     model_config = ConfigDict(strict=False)
 
-    stable: Edition
-    challenger: Edition | None = None
+    stable: ServedVersion
+    challenger: ServedVersion | None = None
     share: float = Field(
         0.0, ge=0, le=1
     )  # of the requests for predictions that go to the challenger
     number: int = 0  # of the plan: reports name the one that they follow
 
     @property
-    def leading(self) -> Edition:
+    def leading(self) -> ServedVersion:
         """Who speaks for the service when it is asked what it is."""
         return self.challenger if self.challenger and self.share == 1 else self.stable
 

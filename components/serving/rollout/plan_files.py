@@ -10,13 +10,13 @@ from pathlib import Path
 
 from components.core.files import write_atomic
 from components.serving.rollout.canary import Tally
-from components.serving.rollout.plan import Plan, Report
+from components.serving.rollout.plan import Report, RolloutPlan
 
 _PLAN, _REPORT = "plan.json", "replica-"
 _FRESH_S = 10.0  # replicas report every half second; a machine may be busy
 
 
-class Board:
+class PlanFiles:
     """Both sides of it.
 
     Args:
@@ -33,7 +33,7 @@ class Board:
         for path in self.folder.glob(f"{_REPORT}*"):
             path.unlink(missing_ok=True)
 
-    def post(self, plan: Plan) -> None:
+    def post(self, plan: RolloutPlan) -> None:
         """Tell a plan, or tell it again, which says that it is still watched."""
         path, text = self.folder / _PLAN, plan.model_dump_json()
         if text == self._posted and path.is_file():
@@ -42,11 +42,13 @@ class Board:
             write_atomic(path, text)
         self._posted = text
 
-    def plan(self) -> tuple[Plan, float] | None:
+    def plan(self) -> tuple[RolloutPlan, float] | None:
         """What is told, and the seconds since; None before anything is."""
         path = self.folder / _PLAN
         try:
-            return Plan.model_validate_json(path.read_bytes()), time.time() - path.stat().st_mtime
+            return RolloutPlan.model_validate_json(
+                path.read_bytes()
+            ), time.time() - path.stat().st_mtime
         except (OSError, ValueError):
             return None
 

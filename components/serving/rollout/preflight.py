@@ -8,12 +8,12 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.sandbox import MEMORY, SECONDS, limit_memory
 from components.serving.rollout.agreement import tolerance
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 
 _ROUNDS = 10
 
 
-def try_out(edition: Edition, latency_ms: float) -> float:
+def run_preflight(edition: ServedVersion, latency_ms: float) -> float:
     """Load a version in a process of its own, on a node that may serve it, and ask it its examples.
 
     Args:
@@ -59,7 +59,7 @@ def try_out(edition: Edition, latency_ms: float) -> float:
     return taken
 
 
-def _examined_within_limits(edition: Edition) -> float:
+def _examined_within_limits(edition: ServedVersion) -> float:
     from components.inference.predictor import allow_for
 
     limit_memory(MEMORY)
@@ -67,7 +67,7 @@ def _examined_within_limits(edition: Edition) -> float:
     return examined(edition)
 
 
-def examined(edition: Edition) -> float:
+def examined(edition: ServedVersion) -> float:
     """Load a version and ask its examples one by one and together: the answers must be the same. Returns the 95th percentile of the time of one, in milliseconds.
 
     Raises:

@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from components.core.errors import GristmillError
 from components.serving.rollout.canary import Tally
-from components.serving.rollout.plan import Edition, Plan, Report
-from components.serving.rollout.plan_files import Board
+from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
+from components.serving.rollout.plan_files import PlanFiles
 
 _PREDICT = "/v1/predict"
 _LOOK_S = 0.5
@@ -25,7 +25,7 @@ _OVERLOADED = 503  # no fault of a version
 
 
 @dataclass
-class _Hall:
+class LoadedVersion:
     """A version that answers."""
 
     app: FastAPI
@@ -33,7 +33,7 @@ class _Hall:
     busy: int = 0
     tally: Tally = field(default_factory=Tally)
 
-    async def open(self) -> _Hall:
+    async def open(self) -> LoadedVersion:
         await self.stack.enter_async_context(self.app.router.lifespan_context(self.app))
         return self
 
@@ -43,7 +43,7 @@ class _Hall:
         await self.stack.aclose()
 
 
-class Swap:
+class VersionRouter:
     """ASGI app that holds the versions of a plan and passes each request to one of them.
 
     Args:
@@ -55,14 +55,14 @@ class Swap:
 
     def __init__(
         self,
-        first: Edition,
-        build: Callable[[Edition], FastAPI],
-        board: Board | None = None,
+        first: ServedVersion,
+        build: Callable[[ServedVersion], FastAPI],
+        board: PlanFiles | None = None,
         name: str = "0",
     ) -> None:
         self._build, self._board, self._name = build, board, name
-        self._plan = Plan(stable=first)
-        self._halls = {first.version: _Hall(build(first))}
+        self._plan = RolloutPlan(stable=first)
+        self._halls = {first.version: LoadedVersion(build(first))}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, str] = {}
         self._unwatched_s = 0.0
@@ -96,7 +96,7 @@ class Swap:
             if asked and (status < 400 or status >= 500) and status != _OVERLOADED:
                 hall.tally.count(status, time.perf_counter() - began)
 
-    def follow(self, plan: Plan, unwatched_s: float = 0.0) -> Report:
+    def follow(self, plan: RolloutPlan, unwatched_s: float = 0.0) -> Report:
         """Take a plan up, as often as it is told; loading goes on in the background.
 
         Args:
@@ -125,7 +125,7 @@ class Swap:
             {version: hall.tally for version, hall in self._halls.items()},
         )
 
-    async def _look(self, board: Board) -> None:
+    async def _look(self, board: PlanFiles) -> None:
         """Follow what the board says for as long as the replica lives."""
         while True:
             with suppress(OSError):  # a full disk costs a report, not the service
@@ -134,9 +134,9 @@ class Swap:
                     board.report(self.follow(*told))
             await asyncio.sleep(_LOOK_S)
 
-    async def _load(self, edition: Edition) -> None:
+    async def _load(self, edition: ServedVersion) -> None:
         try:
-            hall = await _Hall(await asyncio.to_thread(self._build, edition)).open()
+            hall = await LoadedVersion(await asyncio.to_thread(self._build, edition)).open()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic of a library in Rust is no Exception
@@ -156,13 +156,13 @@ class Swap:
         hall = self._halls.pop(version)
         self._loading[version] = asyncio.get_running_loop().create_task(self._close(version, hall))
 
-    async def _close(self, version: str, hall: _Hall) -> None:
+    async def _close(self, version: str, hall: LoadedVersion) -> None:
         try:
             await hall.close()
         finally:
             del self._loading[version]
 
-    def _chosen(self) -> _Hall:
+    def _chosen(self) -> LoadedVersion:
         challenger = self._plan.challenger
         if (
             challenger is None

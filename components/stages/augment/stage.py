@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 from components.core.tables import read_table, write_table
 from components.fields.base import Reject
 from components.stages.augment.params import AugmentParams
@@ -100,7 +100,7 @@ def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str
         for number, start in enumerate(range(0, train.num_rows, _ROWS_PER_TASK))
     ]
     rows: list[dict[str, Any]] = []
-    for number, some in enumerate(spread(vary, pieces), 1):
+    for number, some in enumerate(parallel_map(vary, pieces), 1):
         rows += some
         job.journal.progress(number, len(pieces), "pieces")
     return rows

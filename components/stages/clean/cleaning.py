@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.cache import key_of
+from components.core.cache import cache_key
 from components.fields.base import Field, Reject
 from components.stages.clean.params import CleanParams
 from components.stages.clean.split import draw
@@ -63,7 +63,9 @@ def row_wise(params: CleanParams) -> CleanParams:
 
 def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
     """Equal where rows are cleaned in the same way."""
-    return key_of({"task": task, "params": row_wise(params).model_dump(mode="json"), "seed": seed})
+    return cache_key(
+        {"task": task, "params": row_wise(params).model_dump(mode="json"), "seed": seed}
+    )
 
 
 def inputs_of(schema: base.Schema) -> list[str]:

@@ -20,7 +20,7 @@ _MAX_PARTNERS, _MAX_FAILURES = 64, 8
 Rows = NDArray[np.int64]
 
 
-class Clusters:
+class UnionFind:
     """Union-find over row numbers."""
 
     def __init__(self, rows: int) -> None:
@@ -46,7 +46,7 @@ class Clusters:
         return roots
 
 
-def settle_equal(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+def resolve_duplicates(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
     """Which rows go, and why, so that each key stands once.
 
     Args:
@@ -62,15 +62,15 @@ def settle_equal(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDAr
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    fates = np.full(len(keys), DUPLICATE, np.int8)
-    fates[order[starts]] = STAYS
+    dedup_status = np.full(len(keys), DUPLICATE, np.int8)
+    dedup_status[order[starts]] = STAYS
     mixed = np.minimum.reduceat(labels[order], starts) != np.maximum.reduceat(labels[order], starts)
     held = np.maximum.reduceat(splits[order], starts) >= OWN_SPLITS.index("validation")
     ends = np.append(starts[1:], len(keys))
     for group in np.flatnonzero(mixed | held):
         rows = order[starts[group] : ends[group]]
-        fates[rows] = _settle(labels[rows], splits[rows], conflicts)
-    return fates
+        dedup_status[rows] = _settle(labels[rows], splits[rows], conflicts)
+    return dedup_status
 
 
 def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
@@ -80,18 +80,18 @@ def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
         return np.where(splits == best, STAYS, DUPLICATE).astype(np.int8)
     names, counts = np.unique(labels, return_counts=True)
     tie = (counts == counts.max()).sum() > 1
-    fates = np.full(len(labels), CONFLICTING, np.int8)
+    dedup_status = np.full(len(labels), CONFLICTING, np.int8)
     if conflicts == "majority" and not tie:
         voted = np.flatnonzero(labels == names[counts.argmax()])
-        fates[voted] = DUPLICATE
-        fates[voted[0]] = STAYS
-    return fates
+        dedup_status[voted] = DUPLICATE
+        dedup_status[voted[0]] = STAYS
+    return dedup_status
 
 
-def similar_rows(
+def lsh_pairs(
     signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]],
     similar: Callable[[str, int, int], bool],
-    clusters: Clusters,
+    clusters: UnionFind,
 ) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
@@ -144,7 +144,7 @@ def _confirm(
     name: str,
     pairs: Sequence[tuple[int, int]],
     similar: Callable[[str, int, int], bool],
-    clusters: Clusters,
+    clusters: UnionFind,
 ) -> int:
     """Join the pairs that are similar and not yet joined; returns their number."""
     confirmed, current, failures = 0, -1, 0

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.cache import Memo
+from components.core.cache import Cache
 from components.core.errors import InputError
 from components.stages.clean.cleaning import inputs_of, row_wise_key
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     OWN_SPLITS,
     STAYS,
-    Clusters,
     Rows,
-    settle_equal,
-    similar_rows,
+    UnionFind,
+    lsh_pairs,
+    resolve_duplicates,
 )
 from components.stages.clean.params import CleanParams
-from components.stages.clean.similarity_cache import Verdicts
+from components.stages.clean.similarity_cache import SimilarityCache
 from components.stages.clean.split import stratified
 from components.stages.clean.usable_rows import Usable
 from components.tasks import base
@@ -39,7 +39,7 @@ class SettledRows:
         stayed: rows that stayed before classes were merged.
     """
 
-    fates: NDArray[np.int8]
+    dedup_status: NDArray[np.int8]
     merged: Mapping[str, str]
     small: int
     stayed: int
@@ -62,11 +62,11 @@ class Groups:
 
 def settle_rows(rows: Usable, params: CleanParams) -> SettledRows:
     """Return which rows stay; small classes are merged in place where params say so."""
-    fates = _superfluous(rows, params)
-    stays = fates == STAYS
-    merged = _small_classes(rows, fates, params)
+    dedup_status = _superfluous(rows, params)
+    stays = dedup_status == STAYS
+    merged = _small_classes(rows, dedup_status, params)
     if not merged:
-        return SettledRows(fates, {}, 0, int(stays.sum()))
+        return SettledRows(dedup_status, {}, 0, int(stays.sum()))
     small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & stays
     rows.rename(merged)
     return SettledRows(_superfluous(rows, params), merged, int(small.sum()), int(stays.sum()))
@@ -74,16 +74,18 @@ def settle_rows(rows: Usable, params: CleanParams) -> SettledRows:
 
 def _superfluous(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
     """Return which rows go, and why. Canonical evaluation rows are no boilerplate."""
-    fates = settle_equal(rows.equal, rows.labels, rows.splits, params.conflicts)
+    dedup_status = resolve_duplicates(rows.equal, rows.labels, rows.splits, params.conflicts)
     if params.boilerplate:
         often = np.bincount(rows.equal)[rows.equal] >= params.boilerplate
-        fates[often & (rows.splits < OWN_SPLITS.index("validation"))] = BOILERPLATE
-    return fates
+        dedup_status[often & (rows.splits < OWN_SPLITS.index("validation"))] = BOILERPLATE
+    return dedup_status
 
 
-def _small_classes(rows: Usable, fates: NDArray[np.int8], params: CleanParams) -> dict[str, str]:
+def _small_classes(
+    rows: Usable, dedup_status: NDArray[np.int8], params: CleanParams
+) -> dict[str, str]:
     """Return the classes that are merged into `other`, by rule."""
-    counts = np.bincount(rows.labels[fates == STAYS], minlength=len(rows.names)).tolist()
+    counts = np.bincount(rows.labels[dedup_status == STAYS], minlength=len(rows.names)).tolist()
     small = sorted(
         name
         for name, count in zip(rows.names, counts, strict=True)
@@ -100,24 +102,24 @@ def group_rows(
     seed: int,
     rows: Usable,
     kept: Rows,
-    memo: Memo,
+    memo: Cache,
 ) -> Groups:
     """Return the group of each row that stays.
 
     Near-duplicates share one, and so do rows with the same group key of the source.
     """
     schema = base.schema(task)
-    clusters = Clusters(len(kept))
+    clusters = UnionFind(len(kept))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
         key = row_wise_key(task, params, seed)
-        verdicts = Verdicts(rows, kept, schema.fields(params), memo, key)
+        verdicts = SimilarityCache(rows, kept, schema.fields(params), memo, key)
 
         def similar(name: str, one: int, other: int) -> bool:
             return verdicts.similarity(name, one, other) >= params.near_duplicates
 
         bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
-        pairs = similar_rows(bands, similar, clusters)
+        pairs = lsh_pairs(bands, similar, clusters)
         verdicts.keep()
     first: dict[str, int] = {}
     for position, group in rows.groups(kept):

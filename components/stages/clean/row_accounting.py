@@ -167,25 +167,25 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
 
 
 def dropped(
-    rows: Usable, fates: NDArray[np.int8], params: CleanParams, equality: str
+    rows: Usable, dedup_status: NDArray[np.int8], params: CleanParams, equality: str
 ) -> list[Entry]:
     """Return what became of equal rows: duplicates, conflicts and boilerplate."""
-    total, entries = len(fates), []
-    duplicates = int((fates == DUPLICATE).sum())
+    total, entries = len(dedup_status), []
+    duplicates = int((dedup_status == DUPLICATE).sum())
     if duplicates:
         message = (
             f"{duplicates:,} of {total:,} rows dropped as duplicates of a row that stays "
             f"({equality})"
         )
         entries.append(Entry("duplicate", duplicates, total, message, removes=True))
-    conflicting = np.flatnonzero(fates == CONFLICTING)
+    conflicting = np.flatnonzero(dedup_status == CONFLICTING)
     if len(conflicting):
         message = (
             f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels "
             f"({_conflicts(rows, conflicting)}): clean.conflicts"
         )
         entries.append(Entry("conflicting_labels", len(conflicting), total, message, removes=True))
-    often = np.flatnonzero(fates == BOILERPLATE)
+    often = np.flatnonzero(dedup_status == BOILERPLATE)
     if len(often):
         _, first, counts = np.unique(rows.equal[often], return_index=True, return_counts=True)
         common = np.argsort(-counts, kind="stable")[:_EXAMPLES]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.cache import Memo, key_of
+from components.core.cache import Cache, cache_key
 from components.fields.base import Field
 from components.stages.clean.duplicates import Rows
 from components.stages.clean.usable_rows import Usable
@@ -25,7 +25,7 @@ _SCHEMA = pa.schema(
 _CACHED_VALUES = 512  # a value may be a picture
 
 
-class Verdicts:
+class SimilarityCache:
     """Similarities of pairs.
 
     Args:
@@ -37,11 +37,11 @@ class Verdicts:
     """
 
     def __init__(
-        self, rows: Usable, kept: Rows, fields: Mapping[str, Field], memo: Memo, key: str
+        self, rows: Usable, kept: Rows, fields: Mapping[str, Field], memo: Cache, key: str
     ) -> None:
         self._rows, self._kept, self._fields, self._memo = rows, kept, fields, memo
         self._contents = rows.contents(kept)
-        self._key = key_of({"pairs": key})
+        self._key = cache_key({"pairs": key})
         (known,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
         self._known = {
             (pair["column"], pair["one"], pair["other"]): pair["similarity"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.core.cache import Memo
+from components.core.cache import Cache
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
@@ -47,7 +47,7 @@ def run(job: Job) -> None:
     """Clean, deduplicate and split `raw` into `clean`; keep the naive view in `audit`."""
     params: CleanParams = job.params
     schema = base.schema(job.task)
-    memo = Memo(job.memo, job.journal.say)
+    memo = Cache(job.memo, job.journal.say)
     raw = _roomy(read_table(job.inputs["raw"]), schema)
     pool = gather(job, raw, memo)
     rows = usable_rows(raw, pool, schema)
@@ -60,11 +60,11 @@ def run(job: Job) -> None:
     log.add(row_accounting.changed(rows, schema.fields(params)))
     frozen = _frozen(job, rows)
     settled = settle_rows(rows, params)
-    fates = settled.fates
+    dedup_status = settled.dedup_status
     log.add(row_accounting.merged(settled, params))
-    kept = np.flatnonzero(fates == STAYS)
+    kept = np.flatnonzero(dedup_status == STAYS)
     equality = schema.fields(params)[inputs_of(schema)[0]].equality
-    log.add(row_accounting.dropped(rows, fates, params, equality))
+    log.add(row_accounting.dropped(rows, dedup_status, params, equality))
     grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
     log.add(row_accounting.grouped(grouped.pairs, len(kept)))
     groups = grouped.names
@@ -92,14 +92,14 @@ def run(job: Job) -> None:
     }
     unlabelled, twice = settle(*rows.unlabelled(), rows.all_keys(), target_of(schema), with_split)
     log.add(row_accounting.leaking(len(leaking), len(kept)))
-    rejected += rows.described(np.flatnonzero(fates > DUPLICATE), fates)
+    rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reasons = Counter(entry["reason"] for entry in rejected)
     books = {
         "rows_in": raw.num_rows,
         "rows_out": sum(part.num_rows for part in (*parts.values(), *unlabelled.values())),
         "quarantined": sum(n for reason, n in reasons.items() if reason != REASONS[BOILERPLATE]),
         "filtered": reasons[REASONS[BOILERPLATE]],
-        "deduplicated": int((fates == DUPLICATE).sum()) + len(leaking) + twice,
+        "deduplicated": int((dedup_status == DUPLICATE).sum()) + len(leaking) + twice,
     }
     _check_books(books)
     facts = {

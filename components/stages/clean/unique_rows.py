@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.core.cache import Memo
+from components.core.cache import Cache
 from components.core.job import Job
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 from components.core.tables import ROWS_PER_SHARD
 from components.stages.clean.cleaning import (
     Piece,
@@ -95,7 +95,7 @@ class Pool:
         return found, data.view(np.uint64).reshape(len(found), -1 if len(data) else 0)
 
 
-def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
+def gather(job: Job, raw: pa.Table, memo: Cache) -> Pool:
     """Clean each content of the raw table once."""
     schema, params = base.schema(job.task), row_wise(job.params)
     wanted, key = pool_schema(schema), row_wise_key(job.task, job.params, job.seed)
@@ -133,7 +133,9 @@ def gather(job: Job, raw: pa.Table, memo: Memo) -> Pool:
     return Pool(contents, at[codes])
 
 
-def _remember(memo: Memo, key: str, contents: pa.Table, used: NDArray[np.int64], main: int) -> None:
+def _remember(
+    memo: Cache, key: str, contents: pa.Table, used: NDArray[np.int64], main: int
+) -> None:
     """Keep what is in the source now: beside the `main` contents that were written at once those that came since, as long as they, and those that are gone, are few."""
     since = used[used >= main]
     gone = main - (len(used) - len(since))
@@ -159,7 +161,7 @@ def _clean(
     total = sum(len(cut) for cut in cuts)
     pieces = (Piece(job.task, params, job.seed, rows.take(pa.array(cut))) for cut in cuts)
     # One piece is cleaned here: a task of its own would only be started and waited for.
-    for table in spread(clean_piece, pieces) if len(cuts) > 1 else map(clean_piece, pieces):
+    for table in parallel_map(clean_piece, pieces) if len(cuts) > 1 else map(clean_piece, pieces):
         done.append((ready, table))
         ready += table.num_rows
         job.journal.progress(rows.num_rows - total + ready, rows.num_rows, "rows")

@@ -109,7 +109,7 @@ class Usable:
         ]
         self.names = names
 
-    def described(self, rows: Rows, fates: NDArray[np.int8]) -> list[dict[str, str]]:
+    def described(self, rows: Rows, dedup_status: NDArray[np.int8]) -> list[dict[str, str]]:
         """Rows that go, for quarantine."""
         origins = _taken(self.raw, "origin", self.place[rows])
         table = self.table(rows).append_column("origin", origins)
@@ -122,7 +122,7 @@ class Usable:
                 "reason": REASONS[fate],
                 "excerpt": _excerpt(row[first], ""),
             }
-            for row, fate in zip(table.to_pylist(), fates[rows].tolist(), strict=True)
+            for row, fate in zip(table.to_pylist(), dedup_status[rows].tolist(), strict=True)
         ]
 
     def schema_type(self, name: str) -> pa.DataType:
@@ -182,7 +182,7 @@ def rejected_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> list[dict[s
     )
     first, target = inputs_of(schema)[0], target_of(schema)
     facts = {name: _taken(raw, name, gone).to_pylist() for name in ("id", "origin", first, target)}
-    fates, details = (pool.column(name, gone).to_pylist() for name in ("fate", "detail"))
+    dedup_status, details = (pool.column(name, gone).to_pylist() for name in ("fate", "detail"))
     return [
         {
             "id": name,
@@ -192,7 +192,13 @@ def rejected_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> list[dict[s
             "excerpt": _excerpt(shown, detail),
         }
         for name, origin, shown, label, fate, detail in zip(
-            facts["id"], facts["origin"], facts[first], facts[target], fates, details, strict=True
+            facts["id"],
+            facts["origin"],
+            facts[first],
+            facts[target],
+            dedup_status,
+            details,
+            strict=True,
         )
     ]
 

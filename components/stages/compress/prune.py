@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from components.models.base import Dim, Surgery
+from components.models.base import PrunableDim, PruningSpec
 
 
-def score(dim: Dim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(units,) group L2 norm over all places that go with a unit (Fang et al. 2023, arXiv:2301.12900), running statistics left out."""
     total = torch.zeros(dim.size)
     for name, axis, first, each in dim.places:
@@ -25,14 +25,14 @@ def score(dim: Dim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return total.sqrt()
 
 
-def select(dim: Dim, scores: torch.Tensor, share: float) -> torch.Tensor:
+def select(dim: PrunableDim, scores: torch.Tensor, share: float) -> torch.Tensor:
     """Indices, ascending, of the units that stay: the strongest, at least the minimum."""
     stay = max(min(dim.minimum, dim.size), round(dim.size * (1 - share)), 1)
     return scores.topk(stay).indices.sort().values
 
 
 def cut(
-    module: torch.nn.Module, config: Any, surgery: Surgery, share: float
+    module: torch.nn.Module, config: Any, surgery: PruningSpec, share: float
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The config of the smaller net and its weights.
 

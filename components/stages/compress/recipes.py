@@ -19,7 +19,7 @@ from components.tasks import base
 from components.training.batches import Rows, load_encoder
 from components.training.bundle_writer import save_onnx, save_torch
 from components.training.distributed import fit_distributed
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 
@@ -32,12 +32,12 @@ def make(name: str, job: Job, parent: Path, out: Path) -> None:
     {"pruned": _prune, "int8": _quantize, "distilled": _distil}[name](job, parent, card, out)
 
 
-def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitSpec:
+def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
     """A fit of the parent's kind with train's knobs, some changed."""
     train: Any = job.sections["train"]
     online: Any = job.sections["augment"]
     knobs = {name: getattr(train, name) for name in FitParams.model_fields} | changes
-    return FitSpec(
+    return FitConfig(
         card.task,
         job.inputs["tokens"],
         card.architecture,

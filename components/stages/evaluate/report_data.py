@@ -100,7 +100,7 @@ def confusion(
 
 def slices(
     params: EvaluateParams,
-    judge: base.Judge,
+    judge: base.TaskEvaluator,
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
     seed: int,
@@ -130,7 +130,7 @@ def slices(
 
 
 def _mistakes(
-    judge: base.Judge, answers: Sequence[Any], cases: Sequence[Case[Any]]
+    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[Case[Any]]
 ) -> list[dict[str, Any]]:
     wrong = [
         (answer, case)

@@ -139,7 +139,7 @@ def _say(
 
 
 def _habits(
-    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> dict[str, Any]:
     """How the winner answers to what it was not trained on, for the service to compare its answers with."""
     right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
@@ -151,7 +151,7 @@ def _habits(
 
 
 def _abstention(
-    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> dict[str, Any]:
     """Return how sure the winner was on validation and how often wrongly; nothing of a task whose answers state no confidence."""
     confidence = [judge.confidence(answer) for answer in answers]
@@ -161,7 +161,7 @@ def _abstention(
 
 
 def _coverage(
-    judge: base.Judge,
+    judge: base.TaskEvaluator,
     table: dict[str, Any],
     answers: Sequence[Any],
     cases: Sequence[base.Case[Any]],
@@ -176,7 +176,7 @@ def _coverage(
 
 
 def _answers(
-    judge: base.Judge, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> pa.Table:
     """Per test case id, query, answer (JSON), whether it is right, how sure it was and the slices (JSON): what serve compares with, and what the gates judge."""
     pairs = list(zip(answers, cases, strict=True))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.cache import Memo, key_of
+from components.core.cache import Cache, cache_key
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
     formats,
@@ -100,7 +100,7 @@ def run(job: Job) -> None:
     }
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
     keys = unit_keys([unit.name for unit in (*found, *told)])
-    memo = Memo(job.memo, job.journal.say)
+    memo = Cache(job.memo, job.journal.say)
     parsed = _read(
         [Piece(unit, wanted, keys[unit.name]) for unit in found]
         + [Piece(unit, own, keys[unit.name]) for unit in told],
@@ -262,7 +262,7 @@ def _watermark(
     mark = (
         table_source.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
     )
-    digest = key_of({"files": [[each["name"], each["sha256"]] for each in found]})
+    digest = cache_key({"files": [[each["name"], each["sha256"]] for each in found]})
     return {
         "source.digest": digest,
         "source.rows": rows,
@@ -287,7 +287,7 @@ def parse(piece: Piece) -> Parsed:
     return Parsed(rows, quarantine, facts)
 
 
-def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]:
+def _read(pieces: Sequence[Piece], memo: Cache, journal: Journal) -> list[Parsed]:
     """All units in their order: those that an earlier run has read, byte for byte the same and in the same way, are not read again."""
     digests = [_digest(piece.unit) for piece in pieces]
     keys = [_key(piece, digest) for piece, digest in zip(pieces, digests, strict=True)]
@@ -299,7 +299,7 @@ def _read(pieces: Sequence[Piece], memo: Memo, journal: Journal) -> list[Parsed]
     fresh = [pieces[place] for place in new]
     # One unit is read here: a task of its own would only be started and waited for.
     for done, (place, each) in enumerate(
-        zip(new, spread(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1
+        zip(new, parallel_map(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1
     ):
         parsed[place] = each
         if (
@@ -320,7 +320,7 @@ def _key(piece: Piece, digest: str) -> str:
         [column.name, column.source, str(column.type), column.role, column.must]
         for column in wanted.columns
     ]
-    return key_of(
+    return cache_key(
         {
             "files": digest,
             "unit": [

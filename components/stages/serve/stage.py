@@ -21,8 +21,8 @@ from components.core.tables import read_table
 from components.inference.abstention import outcome, threshold_of
 from components.inference.predictor import first_answers, load
 from components.registry.params import RegistryParams
-from components.registry.release.gates import Gate, Rival, as_rows, from_rows, judge_gates
-from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.gates import ChampionResults, Gate, as_rows, from_rows, judge_gates
+from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.promotion import Release, release
 from components.registry.versions.model_versions import (
     champion,
@@ -45,7 +45,7 @@ from components.training import evaluation
 
 
 @dataclass(frozen=True)
-class Smoke:
+class SmokeTest:
     """What asking over HTTP showed."""
 
     asked: int
@@ -62,7 +62,7 @@ def run(job: Job) -> None:
     pipeline, bundle = job.tags["pipeline"], job.inputs["winner"]
     board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
     winner = next(row for row in board["candidates"] if row["winner"])
-    for made in pick_up(job.root, pipeline, rules.gates):
+    for made in apply_mlflow_requests(job.root, pipeline, rules.gates):
         job.journal.say(f"from MLflow: version {made.version} {made.decision} by {made.who}")
     cases = version_description.answered(job)
     version = register(
@@ -173,14 +173,14 @@ def _judge(
     )
 
 
-def _rival(job: Job, mine: Cases) -> Rival | None:
+def _rival(job: Job, mine: Cases) -> ChampionResults | None:
     """The champion, asked the same test cases; it may have been made from other data, and measured on other ones."""
     leading = champion(job.root, job.tags["pipeline"])
     if leading is None:
         return None
     digest, before = leading.tags.get("bundle_sha256", ""), leading.tags.get("test_hash", "")
     if digest == sha256(job.inputs["winner"] / CARD):
-        return Rival(leading.number, digest, Cases((), ()))
+        return ChampionResults(leading.number, digest, Cases((), ()))
     judge = base.judge(job.task)
     asked = list(judge.cases(read_table(job.inputs["clean"], "test")))
     try:
@@ -198,7 +198,7 @@ def _rival(job: Job, mine: Cases) -> Rival | None:
         ValueError,
     ) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
         job.journal.say(f"the champion, version {leading.number}, cannot be asked: {error}")
-        return Rival(leading.number, digest, Cases((), ()), "it cannot be asked")
+        return ChampionResults(leading.number, digest, Cases((), ()), "it cannot be asked")
     keep_cases(job.root, leading, theirs)
     note = (
         ""
@@ -207,10 +207,10 @@ def _rival(job: Job, mine: Cases) -> Rival | None:
     )
     if note:
         job.journal.say(note)
-    return Rival(leading.number, digest, theirs, note)
+    return ChampionResults(leading.number, digest, theirs, note)
 
 
-def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
+def _ask_over_http(job: Job, params: ServeParams, version: Version) -> SmokeTest:
     """Deploy under a name of its own, ask test cases one by one, compare with what evaluate answered, take it down again."""
     table = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
     chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311 (which questions are asked is no secret)
@@ -238,7 +238,7 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> Smoke:
             different += not gap <= allowed
             largest = max(largest, gap)
             job.journal.progress(number, len(chosen), "questions over HTTP")
-        return Smoke(len(chosen), different, largest, allowed, sorted(times)[len(times) // 2])
+        return SmokeTest(len(chosen), different, largest, allowed, sorted(times)[len(times) // 2])
     finally:
         remove(name)
 

@@ -125,7 +125,9 @@ def answered(job: Job) -> Cases:
     )
 
 
-def compared(cases: Sequence[base.Case[Any]], answers: Sequence[Any], judge: base.Judge) -> Cases:
+def compared(
+    cases: Sequence[base.Case[Any]], answers: Sequence[Any], judge: base.TaskEvaluator
+) -> Cases:
     """Another model's answers to the same split."""
     pairs = zip(answers, cases, strict=True)
     return _cases(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.core.files import copy, sha256, to_json, write_atomic
 from components.core.job import Job
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 from components.core.tables import MANIFEST, PRETRAINED, read_manifest, read_table, write_table
 from components.fields.base import Summary
 from components.monitoring.profile import profile_of
@@ -51,12 +51,12 @@ def run(job: Job) -> None:
     augmented = read_table(job.inputs["augmented"], "train", ["id", *columns])
     rows["train"] = pa.concat_tables([train, augmented])
     lent = (
-        encoding.lender(job.params, job.root)
+        encoding.pretrained_files(job.params, job.root)
         if isinstance(encoding, base.BorrowsVocabulary)
         else {}
     )
     if lent and isinstance(encoding, base.BorrowsVocabulary):
-        encoder = encoding.borrow(lent, classes, job.params, job.sections["clean"])
+        encoder = encoding.load_vocabulary(lent, classes, job.params, job.sections["clean"])
     else:
         encoder = encoding.fit(
             iter(rows["train"].to_batches(max_chunksize=1000)),
@@ -111,7 +111,7 @@ def _encoded(
             pieces.append((split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))))
     encoded: dict[str, list[pa.Table]] = {split: [] for split in rows}
     losses: dict[str, list[NDArray[np.int64]]] = {split: [np.empty(0, np.int64)] for split in rows}
-    results = spread(encode, [piece for _, piece in pieces])
+    results = parallel_map(encode, [piece for _, piece in pieces])
     for number, ((split, _), (table, lost)) in enumerate(zip(pieces, results, strict=True), 1):
         encoded[split].append(table)
         losses[split].append(lost)

@@ -14,7 +14,7 @@ from components.stages.train.params import TrainParams
 from components.tasks import base
 from components.training.bundle_writer import save_numpy, save_torch
 from components.training.distributed import fit_distributed
-from components.training.fit_config import FitSpec, check
+from components.training.fit_config import FitConfig, check
 from components.training.params import FitParams
 
 
@@ -54,13 +54,13 @@ def run(job: Job) -> None:
     )
 
 
-def first_spec(job: Job) -> FitSpec:
+def first_spec(job: Job) -> FitConfig:
     """The fit that params.yaml describes."""
     params: Any = job.params
     knobs = FitParams(**{name: getattr(params, name) for name in FitParams.model_fields})
     config = getattr(params.nets, params.architecture).model_dump()
     online: Any = job.sections["augment"]
-    return FitSpec(
+    return FitConfig(
         job.task,
         job.inputs["tokens"],
         params.architecture,
@@ -72,7 +72,7 @@ def first_spec(job: Job) -> FitSpec:
     )
 
 
-def _pretrain(job: Job, spec: FitSpec) -> tuple[FitSpec, dict[str, float]]:
+def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
     """Learn from text alone, all that there is; the fit then starts from these weights, with a fresh head."""
     knobs, rows = job.params.pretrain, read_manifest(spec.tokens)["parts"]
     fit = FitParams(

@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from components.core import escaping
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.process_group import meet, place
 
 _FAREWELL = 20.0  # seconds in which the others must have left a fit that the first has left
@@ -23,7 +23,7 @@ class _Over(Exception):
     """The first worker has said that the trial ends."""
 
 
-def fit_together(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
+def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
     """Run `fit` on `spec.knobs.workers` workers, of which this process is the first. Only its rows are reported.
 
     Raises:
@@ -78,7 +78,7 @@ def _started(workers: int) -> list[Any]:
 class _Peer:
     """A worker that is not the first."""
 
-    def fit(self, spec: FitSpec, rank: int, meeting: str) -> None:
+    def fit(self, spec: FitConfig, rank: int, meeting: str) -> None:
         """Take part; whatever goes wrong in a step goes wrong in the first worker too, which tells it."""
         try:
             _work(spec, rank, meeting, lambda _: _agree(True))
@@ -88,7 +88,7 @@ class _Peer:
 
 
 def _work(
-    spec: FitSpec, rank: int, meeting: str, report: Callable[[Mapping[str, float]], None]
+    spec: FitConfig, rank: int, meeting: str, report: Callable[[Mapping[str, float]], None]
 ) -> None:
     import torch
 

@@ -23,16 +23,16 @@ from components.stages.tune.schedulers import forecast, make_scheduler
 from components.stages.tune.search_space import Values
 from components.stages.tune.searchers import Ask
 from components.stages.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 _LIVES = 4  # how often a trial is begun again whose worker was lost, or one of whose workers had too little memory (each time with half of the tokens at once)
-Work = Callable[[FitSpec, Callable[[Mapping[str, float]], None]], object]
+Work = Callable[[FitConfig, Callable[[Mapping[str, float]], None]], object]
 
 
 def search(
     study: Study,
     ask: Ask,
-    spec_of: Callable[[Values, Path], FitSpec],
+    spec_of: Callable[[Values, Path], FitConfig],
     watched: Watched,
     params: TuneParams,
     work: Work | None = None,
@@ -164,7 +164,7 @@ class _Queue(Searcher):
         self,
         study: Study,
         ask: Ask,
-        spec_of: Callable[[Values, Path], FitSpec],
+        spec_of: Callable[[Values, Path], FitConfig],
         ended: list[int],
         missing: list[int],
         population: Population | None,
@@ -235,7 +235,7 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = (
         "120"  # a trial that is stopped writes its last checkpoint; with Ray's 2 s the next one on this worker failed
     )
-    spec: FitSpec = config["spec"]
+    spec: FitConfig = config["spec"]
     last: dict[str, Any] = {}
     stopped: list[bool] = []
     inherited = config["inherited"]
@@ -274,7 +274,7 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))
 
 
-def _fit(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
+def _fit(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
     import torch
 
     from components.stages.tune.multi_worker_trial import fit_together

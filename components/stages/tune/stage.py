@@ -22,7 +22,7 @@ from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
 from components.training.bundle_writer import save_torch
 from components.training.distributed import fit_distributed
-from components.training.fit_config import FitSpec, Fitted, check
+from components.training.fit_config import FitConfig, FitResult, check
 from components.training.params import FitParams
 
 
@@ -125,7 +125,7 @@ def _search(job: Job) -> None:
     )
 
 
-def _left(spec: FitSpec) -> Fitted:
+def _left(spec: FitConfig) -> FitResult:
     """What a member left."""
     from components.training.loop import finished
 
@@ -175,7 +175,7 @@ def winner(trials: list[Trial], watched: Watched) -> Trial:
     )
 
 
-def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
+def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
     """The fit of a trial (its workers, the search's epochs) or of the refit (all of train's)."""
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
@@ -191,7 +191,7 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitSpec:
     )
     online: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
-    return FitSpec(
+    return FitConfig(
         job.task,
         job.inputs["tokens"],
         train.architecture,

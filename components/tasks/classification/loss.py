@@ -42,7 +42,7 @@ class ClassificationLearning:
         weight = batch.get("weight", torch.ones_like(each))
         return Loss((each * weight).sum(), weight.sum())
 
-    def imitate(
+    def distillation_loss(
         self,
         student: torch.Tensor,
         teacher: torch.Tensor,

@@ -389,8 +389,8 @@ def _pixels(measured: ImageMeasurements) -> list[Setting]:
 def _fit(measured: ImageMeasurements) -> tuple[str, str]:
     """Return how pictures become squares, and why."""
     aspects = [width / height for width, height in measured.sizes]
-    spread = np.repeat(aspects, list(measured.sizes.values()))
-    low, high = np.percentile(spread, (10, 90)) if len(spread) else (1.0, 1.0)
+    parallel_map = np.repeat(aspects, list(measured.sizes.values()))
+    low, high = np.percentile(parallel_map, (10, 90)) if len(parallel_map) else (1.0, 1.0)
     if high / low <= _ALIKE:
         return "squeeze", "nearly all pictures have one aspect ratio: all of the picture is seen"
     return "pad", f"widths are {low:.2g} to {high:.2g} times the heights: shapes are kept"
@@ -488,8 +488,8 @@ def _channels(picture: Pillow.Image) -> tuple[bool, bool]:
         return False, alpha
     rgba = np.asarray(picture.convert("RGBA")).astype(np.int16)
     colors, opacity = rgba[:, :, :3], rgba[:, :, 3]
-    spread = colors.max(axis=2) - colors.min(axis=2)
-    return bool((spread[opacity > 0] > _GRAY).any()), alpha and bool((opacity < 255).any())
+    parallel_map = colors.max(axis=2) - colors.min(axis=2)
+    return bool((parallel_map[opacity > 0] > _GRAY).any()), alpha and bool((opacity < 255).any())
 
 
 def _sizes(measured: ImageMeasurements) -> str:

@@ -73,4 +73,4 @@ class ImageJudge(ClassificationJudge):
         return Image().show(base64.b64decode(case.query.image))
 
 
-JUDGE = ImageJudge()
+EVALUATOR = ImageJudge()

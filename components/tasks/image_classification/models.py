@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import BaseModel
 
 from components.core.params import Strict
-from components.models.base import Surgery
+from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
 from components.tasks.base import Architecture, Encoder, Graph
 from components.tasks.image_classification.encode import ImageEncoder
@@ -56,7 +56,7 @@ class ConvNetArchitecture:
             )
         }
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Channels and hidden units can go."""
         from components.models.convnet.net import ConvNetSurgery
 

@@ -255,7 +255,7 @@ class TextEncoding:
             },
         )
 
-    def lender(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
+    def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
         """The files of `tokenize.pretrained`. Raises `GristmillError` where they are not whole, or not those that params tell."""
         assert isinstance(options, TextTokenize)
         if options.pretrained is None:
@@ -274,7 +274,7 @@ class TextEncoding:
             )
         return files
 
-    def borrow(
+    def load_vocabulary(
         self,
         files: Mapping[str, Path],
         classes: Sequence[str],

@@ -85,4 +85,4 @@ class TextJudge(ClassificationJudge):
         return above + Text().show(case.query.text)
 
 
-JUDGE = TextJudge()
+EVALUATOR = TextJudge()

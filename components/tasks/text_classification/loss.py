@@ -56,7 +56,7 @@ class MaskedTokens:
         )  # a worker without rows of its own takes part with one of weight 0
         return Loss(total * counts, len(wanted) * counts)
 
-    def imitate(
+    def distillation_loss(
         self,
         student: torch.Tensor,
         teacher: torch.Tensor,

@@ -13,7 +13,7 @@ from components.core.errors import EnvironmentFault, InputError, ParamsError
 from components.core.files import sha256
 from components.core.params import Strict
 from components.core.tables import PRETRAINED, read_manifest
-from components.models.base import Surgery
+from components.models.base import PruningSpec
 from components.models.counted.config import CountedConfig
 from components.models.ngrams.config import NgramsConfig
 from components.models.pretrained.config import PretrainedConfig
@@ -81,7 +81,7 @@ class NgramsArchitecture(_Text):
             cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Elements of the embedding can go."""
         from components.models.ngrams.net import NgramsSurgery
 
@@ -102,7 +102,7 @@ class TextCNNArchitecture(_Text):
             cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Filters can go."""
         from components.models.textcnn.net import TextCNNSurgery
 
@@ -129,7 +129,7 @@ class CountedArchitecture(_Text):
 
         cast(Counted, module).count(batches)
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Filters can go."""
         from components.models.counted.net import CountedSurgery
 
@@ -152,7 +152,7 @@ class RecurrentArchitecture(_Text):
             len(encoder.classes),
         )
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Units of each direction and of the pooling's score can go."""
         from components.models.recurrent.net import RecurrentSurgery
 
@@ -174,7 +174,7 @@ class TransformerArchitecture(_Reading):
             cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length
         )
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Heads and hidden units can go."""
         from components.models.transformer.net import TransformerSurgery
 
@@ -240,7 +240,7 @@ class PretrainedArchitecture(_Reading):
                 )
         return weights_of(tokens / PRETRAINED)
 
-    def surgery(self) -> Surgery:
+    def surgery(self) -> PruningSpec:
         """Hidden units can go, in encoders built as BERT's."""
         from components.models.pretrained.net import PretrainedSurgery
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from components.core import cache as module
-from components.core.cache import Memo, key_of
+from components.core.cache import Cache, cache_key
 
 ROWS = pa.table({"text": ["好", None, ""], "number": pa.array([1, 2, 3], pa.int64())})
 MORE = pa.concat_tables([ROWS, ROWS.slice(1)])
@@ -23,7 +23,7 @@ SCHEMAS = [ROWS.schema, MORE.schema]
 def kept(folder: Path, *keys: str) -> list[str]:
     """Keep the same tables under these keys; what was said."""
     said: list[str] = []
-    memo = Memo(folder, said.append)
+    memo = Cache(folder, said.append)
     for key in keys:
         memo.put(key, [ROWS, MORE])
     memo.close()
@@ -32,7 +32,7 @@ def kept(folder: Path, *keys: str) -> list[str]:
 
 def test_tables_come_back_with_their_chunks(tmp_path: Path) -> None:
     assert kept(tmp_path / "a" / "code", "k") == []
-    found = Memo(tmp_path / "a" / "code", pytest.fail).get("k", SCHEMAS)
+    found = Cache(tmp_path / "a" / "code", pytest.fail).get("k", SCHEMAS)
     assert found is not None and found[0].equals(ROWS) and found[1].equals(MORE)
     assert [len(chunk) for chunk in found[1]["text"].chunks] == [
         len(chunk) for chunk in MORE["text"].chunks
@@ -47,7 +47,7 @@ def test_what_was_not_asked_for_goes_and_so_do_all_but_the_latest_states_of_the_
         time.sleep(0.01)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three", "two"]
     kept(tmp_path / "three", "other")
-    assert Memo(tmp_path / "three", pytest.fail).get("k", SCHEMAS) is None
+    assert Cache(tmp_path / "three", pytest.fail).get("k", SCHEMAS) is None
     assert len(list((tmp_path / "three").iterdir())) == 1
 
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_not_what_its_name_says_is_not_used_and_is_replaced(
     if harm == "renamed":
         file.rename(file.with_name("k-" + "0" * 64 + ".arrow"))
     elif harm == "of others":
-        other = Memo(tmp_path / "elsewhere", pytest.fail)
+        other = Cache(tmp_path / "elsewhere", pytest.fail)
         other.put("k", [MORE.select(["number"]), ROWS])
         other.close()
         file.unlink()
@@ -77,12 +77,12 @@ def test_a_file_that_is_not_what_its_name_says_is_not_used_and_is_replaced(
             }[harm]
         )
     said: list[str] = []
-    memo = Memo(tmp_path / "code", said.append)
+    memo = Cache(tmp_path / "code", said.append)
     assert memo.get("k", SCHEMAS) is None and memo.get("k", SCHEMAS) is None
     assert len(said) == 1 and "the result is the same" in said[0]
     memo.put("k", [ROWS, MORE])
     memo.close()
-    assert Memo(tmp_path / "code", pytest.fail).get("k", SCHEMAS) is not None
+    assert Cache(tmp_path / "code", pytest.fail).get("k", SCHEMAS) is not None
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
@@ -103,14 +103,18 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
-    memo = Memo(None, pytest.fail)
+    memo = Cache(None, pytest.fail)
     memo.put("k", [ROWS])
     memo.close()
     assert memo.get("k", [ROWS.schema]) is None and list(tmp_path.iterdir()) == []
 
 
 def test_a_key_covers_every_fact() -> None:
-    assert key_of({"a": 1, "b": None}) == key_of({"b": None, "a": 1}) != key_of({"a": 1, "b": ""})
+    assert (
+        cache_key({"a": 1, "b": None})
+        == cache_key({"b": None, "a": 1})
+        != cache_key({"a": 1, "b": ""})
+    )
 
 
 WRITER = f"""
@@ -140,7 +144,7 @@ def test_killed_while_it_writes_it_is_whole_or_not_used(tmp_path: Path) -> None:
         time.sleep(pause)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        found = Memo(tmp_path / "code", lambda _: None).get("k", [schema])
+        found = Cache(tmp_path / "code", lambda _: None).get("k", [schema])
         assert found is None or (
             found[0].num_rows == 300_000 and len(set(found[0]["number"].to_pylist())) == 1
         )

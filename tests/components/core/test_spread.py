@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.core.parallel_map import spread
+from components.core.parallel_map import parallel_map
 
 
 def test_results_come_in_order_and_only_when_asked_for() -> None:
@@ -14,7 +14,7 @@ def test_results_come_in_order_and_only_when_asked_for() -> None:
         done.append(piece)
         return piece * 10
 
-    results = spread(work, [3, 1, 2])
+    results = parallel_map(work, [3, 1, 2])
     assert next(results) == 30
     assert done == [3]
     assert list(results) == [10, 20]
@@ -22,7 +22,7 @@ def test_results_come_in_order_and_only_when_asked_for() -> None:
 
 def test_what_work_raises_comes_out() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(spread(lambda piece: 1 // piece, [1, 0]))
+        list(parallel_map(lambda piece: 1 // piece, [1, 0]))
 
 
 def test_a_single_piece_needs_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,5 +31,5 @@ def test_a_single_piece_needs_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "remote", lambda *_, **__: pytest.fail("made a task"))
-    assert list(spread(lambda piece: piece * 10, iter([3]))) == [30]
-    assert list(spread(lambda piece: piece * 10, iter([]))) == []
+    assert list(parallel_map(lambda piece: piece * 10, iter([3]))) == [30]
+    assert list(parallel_map(lambda piece: piece * 10, iter([]))) == []

@@ -330,8 +330,11 @@ def test_longer_rows_than_the_encoder_has_places_for_are_refused(borrowed: Mill)
     encoding = base.encoding(borrowed.task)
     assert isinstance(encoding, base.BorrowsVocabulary)
     with pytest.raises(ParamsError, match="at most 64 tokens"):
-        encoding.borrow(
-            encoding.lender(section, borrowed.root), ["a"], section, borrowed.sections["clean"]
+        encoding.load_vocabulary(
+            encoding.pretrained_files(section, borrowed.root),
+            ["a"],
+            section,
+            borrowed.sections["clean"],
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.models.base import Surgery
+from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
 from components.models.convnet.net import ConvNet, ConvNetSurgery
 from components.models.counted.config import CountedConfig
@@ -37,7 +37,7 @@ BERT = {
     "intermediate_size": 24,
     "max_position_embeddings": 16,
 }
-NETS: dict[str, tuple[Any, Surgery, Any, dict[str, torch.Tensor]]] = {
+NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
     "ngrams": (
         NgramsConfig(n=3, buckets=60, width=16),
         NgramsSurgery(),

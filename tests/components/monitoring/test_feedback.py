@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback import Box, Label
+from components.monitoring.feedback import FeedbackStore, Label
 
 
 def label(number: int, label: str = "好评") -> Label:
@@ -17,10 +17,10 @@ def label(number: int, label: str = "好评") -> Label:
 
 
 def test_labels_of_two_replicas_are_one_list(tmp_path: Path) -> None:
-    one, other = Box(tmp_path, 10, "a"), Box(tmp_path, 10, "b")
+    one, other = FeedbackStore(tmp_path, 10, "a"), FeedbackStore(tmp_path, 10, "b")
     other.add(label(2))
     one.add(label(1))
-    assert [each.id[-1] for each in Box(tmp_path, 10).labels()] == ["1", "2"]
+    assert [each.id[-1] for each in FeedbackStore(tmp_path, 10).labels()] == ["1", "2"]
     assert (one.refuses(label(2).key), other.refuses(label(1).key), one.refuses(label(3).key)) == (
         "labelled",
         "labelled",
@@ -29,7 +29,7 @@ def test_labels_of_two_replicas_are_one_list(tmp_path: Path) -> None:
 
 
 def test_no_more_wait_than_may_until_a_person_has_looked(tmp_path: Path) -> None:
-    box = Box(tmp_path, 3)
+    box = FeedbackStore(tmp_path, 3)
     for number in range(3):
         assert box.refuses(label(number).key) is None
         box.add(label(number))
@@ -37,11 +37,11 @@ def test_no_more_wait_than_may_until_a_person_has_looked(tmp_path: Path) -> None
     box.decide([label(0).key], "rejected", "li")
     assert box.refuses(label(9).key) is None
     assert [each.key for each in box.waiting()] == [label(1).key, label(2).key]
-    assert Box(tmp_path, 3).decided() == {label(0).key: "rejected"}
+    assert FeedbackStore(tmp_path, 3).decided() == {label(0).key: "rejected"}
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
-    box = Box(tmp_path, 100)
+    box = FeedbackStore(tmp_path, 100)
     box.add(label(0))
     size = next(tmp_path.iterdir()).stat().st_size
     before, handler = (

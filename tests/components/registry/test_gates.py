@@ -11,9 +11,9 @@ from components.core.errors import ParamsError
 from components.core.params import validate
 from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
 from components.registry.release.gates import (
+    ChampionResults,
     Gate,
     GateParams,
-    Rival,
     all_passed,
     as_rows,
     from_rows,
@@ -55,7 +55,7 @@ def answers(
 def verdicts(
     winner: dict[str, Any],
     baseline: dict[str, Any] | None = None,
-    champion: Rival | None = None,
+    champion: ChampionResults | None = None,
     cases: Cases | str = "++",
     leaked: int | None = 0,
     **more: Any,
@@ -69,8 +69,8 @@ def verdicts(
     }
 
 
-def rival(right: str, test: str = "t", name: str = "old") -> Rival:
-    return Rival(3, name, answers(right, test=test))
+def rival(right: str, test: str = "t", name: str = "old") -> ChampionResults:
+    return ChampionResults(3, name, answers(right, test=test))
 
 
 CLASSICAL = row("classical", 0.80)
@@ -165,7 +165,7 @@ def test_the_margin_lets_a_small_gain_on_many_cases_pass_that_alone_is_not_signi
         judge_gates(
             row(),
             None,
-            Rival(1, "old", theirs),
+            ChampionResults(1, "old", theirs),
             PARAMS.model_copy(update={"champion_margin": margin}),
             cases=mine,
             leaked_rows=0,
@@ -277,7 +277,7 @@ def test_a_champion_that_is_worse_than_guessing_on_feedback_says_that_its_labels
         "class: 好评": list(range(1, len(whole), 2)),
         "from: feedback": list(range(200, len(whole))),
     }
-    champion = Rival(3, "old", answers(whole, (), slices))
+    champion = ChampionResults(3, "old", answers(whole, (), slices))
     gate = verdicts(row(), cases=answers("+" * len(whole), (), slices), champion=champion)[
         "champion"
     ]
@@ -299,14 +299,14 @@ def test_a_champion_that_says_one_thing_to_all_that_is_new_to_it_may_be_beaten()
     gates = verdicts(
         row(),
         cases=answers(kept + mine, (), slices),
-        champion=Rival(3, "old", answers(kept + fed, (), slices)),
+        champion=ChampionResults(3, "old", answers(kept + fed, (), slices)),
     )
     assert (gates["champion"].verdict, gates["slices"].verdict) == ("passed", "passed"), gates
     # and harm to what was there before is found as ever
     worse = verdicts(
         row(),
         cases=answers("-" * 40 + "+" * 160 + mine, (), slices),
-        champion=Rival(3, "old", answers(kept + fed, (), slices)),
+        champion=ChampionResults(3, "old", answers(kept + fed, (), slices)),
     )
     assert (
         worse["slices"].verdict == "refused" and "class: 差评 (100 cases" in worse["slices"].detail

@@ -18,7 +18,7 @@ from made import make_bundle
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.registry.release import promotion as release_module
 from components.registry.release.gates import Gate, GateParams, as_rows
-from components.registry.release.mlflow_requests import pick_up
+from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.promotion import approve, reject, release, rollback
 from components.registry.release.release_log import LOG, history, standing
 from components.registry.store import tracking_store
@@ -273,9 +273,9 @@ def tag(root: Path, number: int, key: str = "review") -> str:
 
 def test_tags_and_aliases_in_mlflow_are_picked_up_once_they_say_who(three: Path) -> None:
     ask(three, 2, review="Approve", **{"review.note": "好"})
-    assert pick_up(three, "default", LIMITS) == []  # nobody has said who
+    assert apply_mlflow_requests(three, "default", LIMITS) == []  # nobody has said who
     ask(three, 2, **{"review.by": "王"})
-    (made,) = pick_up(three, "default", LIMITS)
+    (made,) = apply_mlflow_requests(three, "default", LIMITS)
     assert (made.decision, made.version, made.who, made.why) == ("promoted", 2, "王", "好") and tag(
         three, 2
     ) == "promoted"
@@ -283,15 +283,18 @@ def test_tags_and_aliases_in_mlflow_are_picked_up_once_they_say_who(three: Path)
     # an alias asks too
     ask(three, 3, **{"review.by": "王"})
     tracking_store.client(three).set_registered_model_alias("default", "approved", "3")
-    assert [each.version for each in pick_up(three, "default", LIMITS)] == [3]
+    assert [each.version for each in apply_mlflow_requests(three, "default", LIMITS)] == [3]
     assert (
-        aliases(three) == {"champion": 3, "previous": 2} and pick_up(three, "default", LIMITS) == []
+        aliases(three) == {"champion": 3, "previous": 2}
+        and apply_mlflow_requests(three, "default", LIMITS) == []
     )
     # and a refusal is written where it was asked
     ask(three, 1, review="reject")
     ask(three, 3, review="reject")
     ask(three, 1, **{"review.by": "王"})
-    made_by = [(each.decision, each.version) for each in pick_up(three, "default", LIMITS)]
+    made_by = [
+        (each.decision, each.version) for each in apply_mlflow_requests(three, "default", LIMITS)
+    ]
     assert (
         made_by == [("rejected", 1)]
         and tag(three, 1) == "rejected"
@@ -306,7 +309,7 @@ def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -
     )
     # past a gate: put back, and recorded
     opened.set_registered_model_alias("default", "champion", str(leak))
-    (made,) = pick_up(three, "default", LIMITS)
+    (made,) = apply_mlflow_requests(three, "default", LIMITS)
     assert (
         (made.decision, made.version, made.after) == ("put back", leak, 1)
         and "somebody in MLflow moved the alias champion to version 4" in made.why
@@ -315,7 +318,7 @@ def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -
     assert aliases(three)["champion"] == 1
     # through the gates: recorded as what it is
     opened.set_registered_model_alias("default", "champion", "2")
-    (made,) = pick_up(three, "default", LIMITS)
+    (made,) = apply_mlflow_requests(three, "default", LIMITS)
     assert (made.decision, made.version, made.who, made.why) == (
         "promoted",
         2,
@@ -324,10 +327,12 @@ def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -
     )
     # back to an earlier one: a rollback
     opened.set_registered_model_alias("default", "champion", "1")
-    assert [each.decision for each in pick_up(three, "default", LIMITS)] == ["rolled back"]
+    assert [each.decision for each in apply_mlflow_requests(three, "default", LIMITS)] == [
+        "rolled back"
+    ]
     # taken away: put right, there is nothing to decide
     opened.delete_registered_model_alias("default", "champion")
-    assert pick_up(three, "default", LIMITS) == [] and aliases(three)["champion"] == 1
+    assert apply_mlflow_requests(three, "default", LIMITS) == [] and aliases(three)["champion"] == 1
     assert len(history(three, "default")) == 4
 
 
@@ -369,7 +374,7 @@ def test_releases_at_once_by_several_processes_all_stand_in_one_line(three: Path
         if not said:  # SQLite gives up waiting for a busy disk: before the record, and the remedy is to do it again; or after it, and the next call makes the move
             assert "EnvironmentFault" in error and "locked" in error, error
             if number in {each.version for each in history(three, "default")}:
-                pick_up(three, "default", LIMITS)
+                apply_mlflow_requests(three, "default", LIMITS)
             else:
                 out.append(start(three, number).communicate("go\n", timeout=300)[0])
     made = history(three, "default")
@@ -429,7 +434,7 @@ def test_a_kill_between_record_and_move_is_mended_by_the_next_call(three: Path) 
     killed = start(three, 2, KILLED)
     assert killed.communicate("go\n", timeout=120)[0] == "" and killed.returncode == -signal.SIGKILL
     assert aliases(three)["champion"] == 1 and decisions(three)[-1] == ("promoted", 2, 1)
-    assert pick_up(three, "default", LIMITS) == []
+    assert apply_mlflow_requests(three, "default", LIMITS) == []
     assert (
         aliases(three) == {"champion": 2, "previous": 1, "challenger": 3}
         and tag(three, 2, "decision") == "promoted"
@@ -446,7 +451,7 @@ def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(
         holder.execute("BEGIN EXCLUSIVE")
         for act in (
             lambda: approve(three, "default", 2, LIMITS, **BY),
-            lambda: pick_up(three, "default", LIMITS),
+            lambda: apply_mlflow_requests(three, "default", LIMITS),
             lambda: rollback(three, "default", **BY),
         ):
             with pytest.raises(EnvironmentFault, match="locked"):
@@ -473,7 +478,7 @@ def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(
         opened.set_model_version_tag("default", number, "review.by", "ann")
         opened.set_model_version_tag("default", number, "review", "approve")
     opened.set_model_version_tag("default", "2", "gates", '["no gate"]')
-    made = pick_up(three, "default", LIMITS)
+    made = apply_mlflow_requests(three, "default", LIMITS)
     assert [(each.decision, each.version) for each in made] == [("promoted", 3)]
     told = opened.get_model_version("default", "2").tags["review"]
     assert told.startswith("not done: holds no gates")
@@ -484,6 +489,6 @@ def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(
 
     monkeypatch.setattr("components.registry.release.mlflow_requests.approve", broken)
     opened.set_model_version_tag("default", "2", "review", "approve")
-    assert pick_up(three, "default", LIMITS) == []
+    assert apply_mlflow_requests(three, "default", LIMITS) == []
     told = opened.get_model_version("default", "2").tags["review"]
     assert told == "not done: RuntimeError: unforeseen"

@@ -12,7 +12,7 @@ from components.registry.release.gate_results import from_tag
 from components.registry.release.gates import Gate, as_rows
 from components.registry.release.release_log import Release, records, write
 from components.registry.release.retrain_log import retrains
-from components.registry.versions.reader import Shelf
+from components.registry.versions.reader import RegistrySnapshot
 from components.registry.versions.test_cases import Cases
 
 DIGEST = "0123456789ab" + "c" * 52
@@ -147,9 +147,9 @@ def test_gates_that_are_none_are_refused(text: str) -> None:
 RECORD = Release("promoted", 1, None, [], "auto", "ann", "good", "2026-01-01T00:00:00")
 
 
-def shelf(**params: str) -> Shelf:
+def shelf(**params: str) -> RegistrySnapshot:
     """Return the registry with such params of the run of releases."""
-    return Shelf(
+    return RegistrySnapshot(
         "default", {}, {}, [], {key.replace("_", "."): value for key, value in params.items()}
     )
 
@@ -183,7 +183,7 @@ class Log:
 def test_a_record_finds_a_place_behind_one_that_somebody_wrote_further_on(tmp_path) -> None:
     log = Log(**{"release.000001": "{}", "release.000003": "forged", "release.zz": "forged"})
     for _ in range(3):
-        taken = Shelf("default", {}, {}, [], dict(log.params))
+        taken = RegistrySnapshot("default", {}, {}, [], dict(log.params))
         assert write(log, tmp_path, "run", taken, "release.", "{}")  # type: ignore[arg-type]
     assert sorted(log.params)[2:5] == ["release.000004", "release.000005", "release.000006"]
 

@@ -12,14 +12,14 @@ from components.core.errors import EnvironmentFault, InputError
 from components.registry.versions.model_versions import Version
 from components.serving.http.messages import ModelInfo
 from components.serving.rollout.canary import CanaryParams, Tally
-from components.serving.rollout.controller import Backoff, Follower
-from components.serving.rollout.plan import Edition, Plan, Report
+from components.serving.rollout.controller import Backoff, RolloutController
+from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 
 PARAMS = CanaryParams(share=0.25, requests=100, minutes=10, watch_minutes=1)
 
 
-def edition(number: int) -> Edition:
-    return Edition(
+def edition(number: int) -> ServedVersion:
+    return ServedVersion(
         bundle=Path(f"/bundles/{number}"),
         model=ModelInfo(name="m", version=str(number), data_hash="ab"),
     )
@@ -37,16 +37,16 @@ class Paper:
         self.failed: dict[str, str] = {}
         self.tallies: dict[str, Tally] = {}
         self.process = 11
-        self.plan: Plan | None = None
+        self.plan: RolloutPlan | None = None
         self.kept: list[str] = []
         self.records: list[tuple[str, str]] = []
 
-    def prepare(self, wanted: Version) -> Edition:
+    def prepare(self, wanted: Version) -> ServedVersion:
         if self.fault:
             raise self.fault
         return edition(wanted.number)
 
-    def tell(self, plan: Plan) -> list[Report]:
+    def tell(self, plan: RolloutPlan) -> list[Report]:
         self.plan = plan
         loaded = [
             each.version
@@ -55,7 +55,7 @@ class Paper:
         ]
         return [Report("r", self.process, plan.number, loaded, self.failed, self.tallies)]
 
-    def keep(self, proven: Edition) -> None:
+    def keep(self, proven: ServedVersion) -> None:
         self.kept.append(proven.version)
 
     def record(self, number: str, state: str, why: str) -> None:
@@ -67,7 +67,7 @@ class World:
 
     def __init__(self, params: CanaryParams = PARAMS, stable: int = 1) -> None:
         self.paper, self.said, self.now = Paper(), [], 0.0
-        self.follower = Follower(
+        self.follower = RolloutController(
             edition(stable), self.paper, params, self.said.append, lambda: self.now
         )
 
@@ -218,7 +218,7 @@ def test_a_version_that_cannot_be_kept_for_the_next_start_keeps_the_old_one_load
     assert world.tick(2, 1) == ("2", None, 0)
 
 
-def full_disk(_: Edition) -> None:
+def full_disk(_: ServedVersion) -> None:
     raise EnvironmentFault("no space left", where="proven.json")
 
 

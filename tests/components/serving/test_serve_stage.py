@@ -24,7 +24,7 @@ from components.registry.release.gates import GateParams
 from components.registry.release.promotion import history
 from components.registry.store import tracking_store
 from components.registry.versions.model_versions import cases_of
-from components.registry.versions.reader import Shelf, look
+from components.registry.versions.reader import RegistrySnapshot, look
 from components.serving.params import ServeParams
 from components.stages.clean.frozen_split import freeze
 from components.stages.evaluate.candidates import assess
@@ -95,7 +95,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.Smoke(5, 0, 0.0, 1e-4, 1.0))
+    monkeypatch.setattr(stage, "_ask_over_http", lambda *_: stage.SmokeTest(5, 0, 0.0, 1e-4, 1.0))
     return shutil.copytree(template, tmp_path / "repo")
 
 
@@ -147,7 +147,7 @@ def job_of(
     )
 
 
-def shelf(root: Path) -> Shelf:
+def shelf(root: Path) -> RegistrySnapshot:
     found = look(root, "default")
     assert found
     return found

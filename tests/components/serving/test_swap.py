@@ -12,13 +12,13 @@ from fastapi import FastAPI, Request, Response
 
 from components.core.errors import InputError
 from components.serving.http.messages import ModelInfo
-from components.serving.rollout.plan import Edition, Plan
-from components.serving.rollout.plan_files import Board
-from components.serving.rollout.version_router import Swap
+from components.serving.rollout.plan import RolloutPlan, ServedVersion
+from components.serving.rollout.plan_files import PlanFiles
+from components.serving.rollout.version_router import VersionRouter
 
 
-def edition(number: int) -> Edition:
-    return Edition(
+def edition(number: int) -> ServedVersion:
+    return ServedVersion(
         bundle=Path("/b"), model=ModelInfo(name="m", version=str(number), data_hash="ab")
     )
 
@@ -30,7 +30,7 @@ class Houses:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def __call__(self, built: Edition) -> FastAPI:
+    def __call__(self, built: ServedVersion) -> FastAPI:
         if built.version == "9":
             raise InputError("is no bundle")
         app = FastAPI()
@@ -48,7 +48,7 @@ class Houses:
         return app
 
 
-async def settled(swap: Swap, plan: Plan) -> Any:
+async def settled(swap: VersionRouter, plan: RolloutPlan) -> Any:
     """Follow a plan until its loading is done."""
     swap.follow(plan)
     while swap._loading:
@@ -56,12 +56,12 @@ async def settled(swap: Swap, plan: Plan) -> Any:
     return swap.follow(plan)
 
 
-def run(test: Callable[[Swap, httpx.AsyncClient, Houses], Awaitable[None]]) -> None:
+def run(test: Callable[[VersionRouter, httpx.AsyncClient, Houses], Awaitable[None]]) -> None:
     """A swap of version 1, and a client of it."""
 
     async def whole() -> None:
         houses = Houses()
-        swap = Swap(edition(1), houses)
+        swap = VersionRouter(edition(1), houses)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=swap), base_url="http://swap"
         ) as client:
@@ -76,8 +76,8 @@ async def versions(client: httpx.AsyncClient, count: int = 400) -> dict[str, int
 
 
 def test_requests_are_divided_by_share_and_the_leading_version_speaks_for_the_service() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = Plan(stable=edition(1), challenger=edition(2), number=1)
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
+        plan = RolloutPlan(stable=edition(1), challenger=edition(2), number=1)
         report = await settled(swap, plan)
         assert (report.loaded, report.failed, report.plan) == (["1", "2"], {}, 1)
         assert await versions(client) == {"1": 400}
@@ -93,9 +93,9 @@ def test_requests_are_divided_by_share_and_the_leading_version_speaks_for_the_se
 
 
 def test_what_they_answer_is_counted_from_the_challengers_coming() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, _: Houses) -> None:
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
         await versions(client, 5)
-        plan = Plan(stable=edition(1), challenger=edition(2))
+        plan = RolloutPlan(stable=edition(1), challenger=edition(2))
         await settled(swap, plan)
         for status in (200, 500, 503, 422, 504):
             await client.post("/v1/predict", content=str(status))
@@ -111,34 +111,34 @@ def test_what_they_answer_is_counted_from_the_challengers_coming() -> None:
 
 
 def test_a_version_that_does_not_load_is_told_and_costs_nothing() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = Plan(stable=edition(1), challenger=edition(9), share=1.0)
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
+        plan = RolloutPlan(stable=edition(1), challenger=edition(9), share=1.0)
         assert (await settled(swap, plan)).failed == {"9": "is no bundle"}
         assert await versions(client, 20) == {"1": 20}
-        assert swap.follow(Plan(stable=edition(1))).failed == {}
+        assert swap.follow(RolloutPlan(stable=edition(1))).failed == {}
 
     run(test)
 
 
 def test_a_version_stays_until_its_last_request_is_answered() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, houses: Houses) -> None:
-        await settled(swap, Plan(stable=edition(1), challenger=edition(2), share=1.0))
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, houses: Houses) -> None:
+        await settled(swap, RolloutPlan(stable=edition(1), challenger=edition(2), share=1.0))
         houses.gate.clear()
         slow = asyncio.create_task(client.post("/v1/predict"))
         await asyncio.sleep(0.05)
-        swap.follow(Plan(stable=edition(1)))
+        swap.follow(RolloutPlan(stable=edition(1)))
         await asyncio.sleep(0.1)
         assert "2" in swap._loading
         houses.gate.set()
         assert (await slow).text == "2"
-        assert (await settled(swap, Plan(stable=edition(1)))).loaded == ["1"]
+        assert (await settled(swap, RolloutPlan(stable=edition(1)))).loaded == ["1"]
 
     run(test)
 
 
 def test_a_challenger_that_nobody_watches_any_more_gets_no_requests() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = Plan(stable=edition(1), challenger=edition(2), share=0.9)
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
+        plan = RolloutPlan(stable=edition(1), challenger=edition(2), share=0.9)
         await settled(swap, plan)
         swap.follow(plan, unwatched_s=3600)
         assert await versions(client, 50) == {"1": 50}
@@ -147,23 +147,23 @@ def test_a_challenger_that_nobody_watches_any_more_gets_no_requests() -> None:
 
 
 def test_a_replica_that_starts_later_goes_from_the_old_version_to_the_new_one() -> None:
-    async def test(swap: Swap, client: httpx.AsyncClient, _: Houses) -> None:
-        assert (await settled(swap, Plan(stable=edition(2)))).loaded == ["2"]
+    async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
+        assert (await settled(swap, RolloutPlan(stable=edition(2)))).loaded == ["2"]
         assert await versions(client, 20) == {"2": 20}
 
     run(test)
 
 
 def test_plan_and_reports_pass_over_the_board(tmp_path: Path) -> None:
-    service, replica = Board(tmp_path), Board(tmp_path)
+    service, replica = PlanFiles(tmp_path), PlanFiles(tmp_path)
     assert replica.plan() is None
-    plan = Plan(stable=edition(1), challenger=edition(2), share=0.5, number=3)
+    plan = RolloutPlan(stable=edition(1), challenger=edition(2), share=0.5, number=3)
     service.post(plan)
     told = replica.plan()
     assert told is not None and told[0] == plan and told[1] < 60
 
     async def report() -> Any:
-        swap = Swap(edition(1), Houses(), replica, "r1")
+        swap = VersionRouter(edition(1), Houses(), replica, "r1")
         return await settled(swap, plan)
 
     made = asyncio.run(report())

@@ -15,10 +15,10 @@ from components.inference import predictor
 from components.inference.predictor import Predictor, load
 from components.serving.http.messages import ModelInfo
 from components.serving.rollout.agreement import tolerance
-from components.serving.rollout.plan import Edition
+from components.serving.rollout.plan import ServedVersion
 from components.serving.rollout.preflight import examined
 from components.tasks.classification.evaluator import Answer
-from components.tasks.text_classification.evaluator import JUDGE
+from components.tasks.text_classification.evaluator import EVALUATOR
 
 WIDE = {"width": 64, "layers": 4, "heads": 4, "feedforward": 128, "dropout": 0.1}
 
@@ -32,7 +32,7 @@ def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.tasks import base
     from components.training.batches import Rows, load_encoder
     from components.training.bundle_writer import save_onnx
-    from components.training.fit_config import FitSpec
+    from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
     folder, tokens = tmp_path_factory.mktemp("quantized"), reviews.root / "tokens"
@@ -52,7 +52,7 @@ def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_onnx(
         folder,
-        FitSpec(reviews.task, tokens, "transformer", WIDE, FitParams(), {}, 7, folder),
+        FitConfig(reviews.task, tokens, "transformer", WIDE, FitParams(), {}, 7, folder),
         content,
         "cd" * 32,
         ["drawn", "int8"],
@@ -60,8 +60,8 @@ def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def edition(bundle: Path, texts: Sequence[str]) -> Edition:
-    return Edition(
+def edition(bundle: Path, texts: Sequence[str]) -> ServedVersion:
+    return ServedVersion(
         bundle=bundle,
         model=ModelInfo(
             name="m", version="1", data_hash="ab" * 32, examples=[{"text": text} for text in texts]
@@ -159,11 +159,11 @@ def answer(good: float) -> Answer:
 def test_a_gap_is_the_largest_difference_and_a_tie_may_tip(
     one: float, other: float, gap: float
 ) -> None:
-    assert JUDGE.gap(answer(one), answer(other)) == pytest.approx(gap)
+    assert EVALUATOR.gap(answer(one), answer(other)) == pytest.approx(gap)
 
 
 def test_a_label_that_its_probabilities_do_not_bear_is_far_off() -> None:
-    assert JUDGE.gap(
+    assert EVALUATOR.gap(
         answer(0.9), answer(0.9).model_copy(update={"label": "差评"})
     ) == pytest.approx(0.4)
 
@@ -172,5 +172,5 @@ def test_no_number_is_no_agreement() -> None:
     broken = Answer.model_construct(
         label="好评", probability=0.9, probabilities={"差评": float("nan"), "好评": 0.9}
     )
-    assert np.isnan(JUDGE.gap(answer(0.9), broken))
-    assert np.isnan(JUDGE.gap(broken, answer(0.9)))
+    assert np.isnan(EVALUATOR.gap(answer(0.9), broken))
+    assert np.isnan(EVALUATOR.gap(broken, answer(0.9)))

@@ -35,7 +35,7 @@ def test_imitation_is_hintons(temperature: float, weight: float) -> None:
     p, q = (log_softmax(logits / temperature) for logits in (TEACHER, STUDENT))
     soft = (np.exp(p) * (p - q)).sum() * temperature**2
     hard = -log_softmax(STUDENT)[np.arange(4), TARGET].sum()
-    loss = ClassificationLearning().imitate(
+    loss = ClassificationLearning().distillation_loss(
         torch.tensor(STUDENT), torch.tensor(TEACHER), BATCH, temperature, weight
     )
     assert float(loss.total) == pytest.approx(weight * soft + (1 - weight) * hard)

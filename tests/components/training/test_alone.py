@@ -19,7 +19,7 @@ from ray.exceptions import RayTaskError, WorkerCrashedError
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Journal
 from components.training import distributed, single_worker
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 
 class Cluster:
@@ -53,7 +53,7 @@ class Cluster:
         work(*given)
 
 
-def spec_of(reviews: Mill, state: Path, **knobs: Any) -> FitSpec:
+def spec_of(reviews: Mill, state: Path, **knobs: Any) -> FitConfig:
     return reviews.spec(state, workers=1, epochs=2, **knobs)
 
 
@@ -145,7 +145,7 @@ def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
     assert (spec.state / "best.safetensors").read_bytes() == plain.weights.read_bytes()
 
 
-def killed_once(spec: FitSpec, journal_path: str, called: float) -> None:
+def killed_once(spec: FitConfig, journal_path: str, called: float) -> None:
     """Work that kills its own process once there is a checkpoint."""
     import torch
 

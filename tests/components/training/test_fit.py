@@ -17,7 +17,7 @@ from components.core.files import sha256
 from components.core.job import Journal
 from components.tasks.classification.loss import ClassificationLearning
 from components.training.checkpoints import Checkpoints
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import finished, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +27,7 @@ class Killed(BaseException):
     """What no handler in the code catches."""
 
 
-def newest(spec: FitSpec) -> list[Path]:
+def newest(spec: FitConfig) -> list[Path]:
     return sorted((spec.state / "checkpoints").glob("step-*.pt"))
 
 
@@ -150,7 +150,7 @@ def kill_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "save", save)
 
 
-def interrupted(spec: FitSpec, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(spec: FitConfig, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a part of a fit."""
 
     def raise_out(row: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ from test_random_kills import work
 
 from components.core.files import sha256
 from components.training.batches import Rows, load_encoder, plan
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import finished
 
 DRIVER = """
@@ -30,7 +30,7 @@ import ray
 from components.core.job import Journal
 from components.training import distributed
 from components.training.params import FitParams
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 def slow(config, work=distributed._work):
     from components.training import loop
@@ -46,7 +46,7 @@ def slow(config, work=distributed._work):
     work(config)
 
 given = json.loads(sys.argv[2])
-spec = FitSpec(**{**given, "knobs": FitParams(**given["knobs"]), "tokens": Path(given["tokens"]), "state": Path(given["state"])})
+spec = FitConfig(**{**given, "knobs": FitParams(**given["knobs"]), "tokens": Path(given["tokens"]), "state": Path(given["state"])})
 ray.init(address=sys.argv[1], log_to_driver=False)
 deadline = time.monotonic() + 150
 while ray.cluster_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
@@ -70,7 +70,7 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> FitSpec:
+def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> FitConfig:
     """A fit of two workers whom nobody disturbs."""
     folder = tmp_path_factory.mktemp("calm")
     spec = reviews.spec(
@@ -95,7 +95,7 @@ def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) 
     return spec
 
 
-def drive(nodes: Nodes, spec: FitSpec) -> subprocess.Popen[str]:
+def drive(nodes: Nodes, spec: FitConfig) -> subprocess.Popen[str]:
     given = json.dumps({**vars(spec), "knobs": spec.knobs.model_dump()}, default=str)
     command = [
         *nodes.inside(1),
@@ -110,7 +110,7 @@ def drive(nodes: Nodes, spec: FitSpec) -> subprocess.Popen[str]:
     )
 
 
-def steps(spec: FitSpec) -> list[dict[str, Any]]:
+def steps(spec: FitConfig) -> list[dict[str, Any]]:
     """What all workers did, in the order of time."""
     return sorted(
         (
@@ -122,13 +122,13 @@ def steps(spec: FitSpec) -> list[dict[str, Any]]:
     )
 
 
-def wait_for_second_epoch(spec: FitSpec, driver: subprocess.Popen[str]) -> None:
+def wait_for_second_epoch(spec: FitConfig, driver: subprocess.Popen[str]) -> None:
     while not any(step["epoch"] == 1 and step["batch"] > 4 for step in steps(spec)):
         assert driver.poll() is None, driver.communicate()[1]
         time.sleep(0.05)
 
 
-def check_each_sample_once(spec: FitSpec) -> None:
+def check_each_sample_once(spec: FitConfig) -> None:
     """The shares of the workers make whole batches of the plan: what counts of a step that was done twice is the later one."""
     rows = Rows(spec.tokens, "train", load_encoder(spec.tokens, spec.task))
     last: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
@@ -147,7 +147,7 @@ def check_each_sample_once(spec: FitSpec) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_node_is_killed_and_another_joins(nodes: Nodes, calm: FitSpec, tmp_path: Path) -> None:
+def test_a_node_is_killed_and_another_joins(nodes: Nodes, calm: FitConfig, tmp_path: Path) -> None:
     spec = replace(calm, state=tmp_path / "fit")
     driver = drive(nodes, spec)
     wait_for_second_epoch(spec, driver)
@@ -165,7 +165,7 @@ def test_a_node_is_killed_and_another_joins(nodes: Nodes, calm: FitSpec, tmp_pat
 
 
 @pytest.mark.timeout(300)
-def test_a_node_is_killed_and_fewer_go_on(nodes: Nodes, calm: FitSpec, tmp_path: Path) -> None:
+def test_a_node_is_killed_and_fewer_go_on(nodes: Nodes, calm: FitConfig, tmp_path: Path) -> None:
     spec = replace(
         calm, state=tmp_path / "fit", knobs=calm.knobs.model_copy(update={"min_workers": 1})
     )

@@ -11,7 +11,7 @@ from mill import Mill
 from safetensors.torch import load_file
 
 from components.core.errors import ParamsError
-from components.training.ema import Average
+from components.training.ema import MovingAverage
 from components.training.loop import fit
 from components.training.lr_schedule import rate
 from components.training.optim import Optimisers
@@ -168,7 +168,7 @@ def test_a_plateau_lowers_the_rate_of_what_follows(reviews: Mill, tmp_path: Path
 def test_an_average_follows_the_weights_and_is_swapped_in_and_out() -> None:
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(module.weight, 0.0)
-    average, expected = Average(module, 0.5), 0.0
+    average, expected = MovingAverage(module, 0.5), 0.0
     for step in range(1, 6):
         torch.nn.init.constant_(module.weight, float(step))
         average.update()

@@ -18,8 +18,8 @@ from components.training.batches import Rows, balance, load_encoder, plan, withi
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, Parts
 from components.training.params import FitParams
-from components.training.throughput import Meter
-from components.training.train_step import Supervised
+from components.training.throughput import Throughput
+from components.training.train_step import TrainStep
 
 PLAIN = {
     "workers": 1,
@@ -34,18 +34,18 @@ PLAIN = {
 
 def learner(
     reviews: Mill, architecture: str = "transformer", **knobs: object
-) -> tuple[Supervised, Rows]:
+) -> tuple[TrainStep, Rows]:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
     made = FitParams.model_validate(PLAIN | knobs)
-    return Supervised(module, base.learning(reviews.task), made), Rows(
+    return TrainStep(module, base.learning(reviews.task), made), Rows(
         reviews.root / "tokens", "train", encoder, made.class_weights == "balanced"
     )
 
 
-def gradients(one: Supervised) -> dict[str, torch.Tensor]:
+def gradients(one: TrainStep) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in one.module.named_parameters() if p.grad is not None}
 
 
@@ -84,7 +84,7 @@ def test_packing_computes_useful_tokens_only(reviews: Mill) -> None:
     _, rows = learner(reviews)
     shares = {}
     for packed in (False, True):
-        meter = Meter(torch.device("cpu"))
+        meter = Throughput(torch.device("cpu"))
         for batch in plan(rows.lengths, 32, 0, 0):
             meter.count([rows.batch(batch, packed)], int(rows.lengths[batch].sum()))
         shares[packed] = meter.read()["useful_share"]

@@ -21,14 +21,14 @@ from mill import Mill, sentences
 
 from components.core.files import sha256
 from components.tasks.classification.loss import ClassificationLearning
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import finished, fit
 
 KILLS = int(os.environ.get("KILLS", "5"))
 WORLD = 2
 
 
-def work(rank: int, spec: FitSpec, meeting: str, pause: float) -> None:
+def work(rank: int, spec: FitConfig, meeting: str, pause: float) -> None:
     """One worker; each step takes a moment, so that there is one to be killed in."""
     torch.set_num_threads(1)
     right = ClassificationLearning.loss
@@ -50,7 +50,7 @@ def work(rank: int, spec: FitSpec, meeting: str, pause: float) -> None:
     fit(spec)
 
 
-def start(spec: FitSpec, meeting: Path, pause: float) -> list[BaseProcess]:
+def start(spec: FitConfig, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
     context = get_context("forkserver")  # its server imports torch once, not every worker
     context.set_forkserver_preload(
@@ -74,7 +74,7 @@ def end(group: list[BaseProcess]) -> None:
             process.join()
 
 
-def newest(spec: FitSpec) -> str:
+def newest(spec: FitConfig) -> str:
     return max((path.name for path in (spec.state / "checkpoints").glob("step-*.pt")), default="")
 
 

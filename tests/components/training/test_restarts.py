@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from components.core.errors import EnvironmentFault, InputError
 from components.training import distributed, ray_train
-from components.training.fit_config import Fitted
+from components.training.fit_config import FitResult
 
 
 @pytest.fixture
@@ -108,4 +108,6 @@ def test_the_number_of_workers_is_told() -> None:
         {"epoch": float(epoch), "workers": workers}
         for epoch, workers in enumerate((2.0, 2.0, 1.0, 1.0, 2.0), 1)
     ]
-    assert Fitted(Path(), rows, rows[0], 2, 1).workers == "2, from epoch 3 on 1, from epoch 5 on 2"
+    assert (
+        FitResult(Path(), rows, rows[0], 2, 1).workers == "2, from epoch 3 on 1, from epoch 5 on 2"
+    )

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 
 from components.core.files import sha256
 from components.training import loop
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.fsdp import parts
 from components.training.loop import finished, fit
 from components.training.params import FitParams
-from components.training.train_step import Supervised
+from components.training.train_step import TrainStep
 
 KNOBS: dict[str, Any] = {
     "epochs": 2,
@@ -37,7 +37,7 @@ KNOBS: dict[str, Any] = {
 }
 
 
-def held(learner: Supervised) -> int:
+def held(learner: TrainStep) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
     moments = [
         value
@@ -51,7 +51,7 @@ def held(learner: Supervised) -> int:
 
 
 def work(
-    rank: int, folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None
+    rank: int, folder: Path, meeting: str, specs: dict[str, FitConfig], kill_at: int | None
 ) -> None:
     """One of two workers: one fit after the other; the last is cut off by the death of a worker."""
     torch.set_num_threads(1)
@@ -62,13 +62,13 @@ def work(
         world_size=2,
         timeout=timedelta(seconds=60),
     )
-    made: list[Supervised] = []
+    made: list[TrainStep] = []
     steps: list[int] = []
-    make, step = loop.make_learner, Supervised.step
+    make, step = loop.make_learner, TrainStep.step
     loop.make_learner = lambda *given: made.append(make(*given)) or made[-1]
     for name, spec in specs.items():
         if kill_at and rank == 1 and name == "stormy":
-            Supervised.step = lambda *given: (
+            TrainStep.step = lambda *given: (
                 steps.append(1)
                 or (os.kill(os.getpid(), signal.SIGKILL) if len(steps) > kill_at else None)
                 or step(*given)
@@ -79,7 +79,7 @@ def work(
 
 
 def group(
-    folder: Path, meeting: str, specs: dict[str, FitSpec], kill_at: int | None = None
+    folder: Path, meeting: str, specs: dict[str, FitConfig], kill_at: int | None = None
 ) -> list[int | None]:
     """Exit codes of two workers."""
     context = get_context("forkserver")
@@ -99,7 +99,7 @@ def group(
 
 @pytest.mark.timeout(300)
 def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> None:
-    def spec(name: str, **knobs: Any) -> FitSpec:
+    def spec(name: str, **knobs: Any) -> FitConfig:
         return reviews.spec(tmp_path / name, "transformer", {"dropout": 0.0}, **KNOBS, **knobs)
 
     specs = {

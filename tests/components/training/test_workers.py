@@ -13,7 +13,7 @@ from mill import Mill
 from safetensors.torch import load_file
 
 from components.tasks.classification.loss import ClassificationLearning
-from components.training.fit_config import FitSpec, Fitted
+from components.training.fit_config import FitConfig, FitResult
 from components.training.loop import fit
 
 KNOBS: dict[str, Any] = {
@@ -26,7 +26,7 @@ KNOBS: dict[str, Any] = {
 }
 
 
-def work(rank: int, spec: FitSpec, meeting: str) -> Fitted:
+def work(rank: int, spec: FitConfig, meeting: str) -> FitResult:
     """One of two workers."""
     torch.distributed.init_process_group(
         "gloo",

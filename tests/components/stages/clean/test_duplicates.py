@@ -12,9 +12,9 @@ from components.fields.text import Text
 from components.stages.clean.duplicates import (
     OWN_SPLITS,
     REASONS,
-    Clusters,
-    settle_equal,
-    similar_rows,
+    UnionFind,
+    lsh_pairs,
+    resolve_duplicates,
 )
 
 NONE = [None] * 9
@@ -23,12 +23,12 @@ NONE = [None] * 9
 def settled(
     keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], conflicts: str
 ) -> dict[int, str]:
-    """Row -> why it goes; `settle_equal` takes and gives numbers."""
+    """Row -> why it goes; `resolve_duplicates` takes and gives numbers."""
     numbers = [np.unique(list(words), return_inverse=True)[1] for words in (keys, labels)]
-    fates = settle_equal(
+    dedup_status = resolve_duplicates(
         *numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts
     )
-    return {row: REASONS[fate] for row, fate in enumerate(fates) if fate}
+    return {row: REASONS[fate] for row, fate in enumerate(dedup_status) if fate}
 
 
 def test_of_equal_rows_the_first_stays() -> None:
@@ -79,7 +79,7 @@ def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:
 
 
 def test_a_cluster_is_called_after_its_smallest_row() -> None:
-    clusters = Clusters(6)
+    clusters = UnionFind(6)
     clusters.join(5, 3)
     clusters.join(3, 4)
     clusters.join(4, 1)
@@ -88,9 +88,9 @@ def test_a_cluster_is_called_after_its_smallest_row() -> None:
 
 def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
     """Cluster of each text and the number of confirmed pairs."""
-    field, clusters = Text(), Clusters(len(texts))
+    field, clusters = Text(), UnionFind(len(texts))
     bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
-    pairs = similar_rows(
+    pairs = lsh_pairs(
         {"text": (np.arange(len(texts)), bands)},
         lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold,
         clusters,
@@ -129,7 +129,7 @@ def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -
         for i in range(1500)
     ]
     texts += [text + "x" for text in texts[:100]]
-    field, clusters, asked = Text(), Clusters(len(texts)), 0
+    field, clusters, asked = Text(), UnionFind(len(texts)), 0
 
     def same(_: str, one: int, other: int) -> bool:
         nonlocal asked
@@ -137,6 +137,6 @@ def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -
         return field.similar(texts[one], texts[other]) >= 0.95
 
     bands = np.stack([field.signature(text) for text in texts])  # type: ignore[arg-type]
-    similar_rows({"text": (np.arange(len(texts)), bands)}, same, clusters)
+    lsh_pairs({"text": (np.arange(len(texts)), bands)}, same, clusters)
     assert asked < 12 * len(texts)
     assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))

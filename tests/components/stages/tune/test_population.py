@@ -21,7 +21,7 @@ from components.stages.tune.search import search
 from components.stages.tune.search_report import account
 from components.stages.tune.searchers import asker, draw
 from components.stages.tune.study import Study, Trial, Watched
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
 
@@ -62,10 +62,10 @@ def gained(rate: float, epoch: int) -> float:
     return math.exp(-2 * abs(math.log10(rate) + 0.1 * epoch))
 
 
-def climber(fails: Sequence[int] = ()) -> Callable[[FitSpec, Report], None]:
+def climber(fails: Sequence[int] = ()) -> Callable[[FitConfig, Report], None]:
     """A fit whose figure is the sum of its epochs' learning rates, and whose checkpoint is the curve."""
 
-    def climb(spec: FitSpec, report: Report) -> None:
+    def climb(spec: FitConfig, report: Report) -> None:
         if int(spec.state.name) in fails:
             raise ValueError("no")
         assert spec.until is not None
@@ -111,8 +111,8 @@ def run(root: Path, fails: Sequence[int] = (), **knobs: Any) -> Study:
         )
     )
 
-    def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
-        return FitSpec(TEXT, root, "textcnn", {}, FitParams(**values), {}, 7, state)
+    def spec_of(values: dict[str, Any], state: Path) -> FitConfig:
+        return FitConfig(TEXT, root, "textcnn", {}, FitParams(**values), {}, 7, state)
 
     search(
         study,

@@ -17,7 +17,7 @@ from components.stages.tune.search import _fit, search
 from components.stages.tune.searchers import asker
 from components.stages.tune.study import Study, Watched
 from components.training import micro_batches
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 
 WATCHED = Watched("validation_macro_f1", "max")
 
@@ -41,7 +41,7 @@ def cluster() -> Iterator[None]:
 def run(
     reviews: Mill,
     root: Path,
-    work: Callable[[FitSpec, Callable[[Mapping[str, float]], None]], None] | None = None,
+    work: Callable[[FitConfig, Callable[[Mapping[str, float]], None]], None] | None = None,
     **knobs: Any,
 ) -> Study:
     """A search over real fits of two workers each."""
@@ -71,7 +71,7 @@ def run(
         )
     )
 
-    def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
+    def spec_of(values: dict[str, Any], state: Path) -> FitConfig:
         return reviews.spec(state, workers=2, epochs=2, **values)
 
     search(
@@ -86,7 +86,7 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
     # given a trial whose second worker dies in the first epoch, once
     log, died, room = tmp_path / "log", tmp_path / "died", tmp_path / "room"
 
-    def work(spec: FitSpec, report: Callable[[Mapping[str, float]], None]) -> None:
+    def work(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
         def tell(row: Mapping[str, float]) -> None:
             from components.stages.tune import multi_worker_trial
 

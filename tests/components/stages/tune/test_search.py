@@ -19,7 +19,7 @@ from components.stages.tune.params import TuneParams
 from components.stages.tune.search import search
 from components.stages.tune.searchers import asker
 from components.stages.tune.study import Study, Watched
-from components.training.fit_config import FitSpec
+from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 Report = Callable[[Mapping[str, float]], None]
@@ -79,8 +79,8 @@ class Bench:
         )
         study, log = Study(job), self.root / "log"
 
-        def spec_of(values: dict[str, Any], state: Path) -> FitSpec:
-            return FitSpec(
+        def spec_of(values: dict[str, Any], state: Path) -> FitConfig:
+            return FitConfig(
                 TEXT,
                 self.root,
                 "textcnn",
@@ -91,7 +91,7 @@ class Bench:
                 state,
             )
 
-        def work(spec: FitSpec, report: Report) -> None:
+        def work(spec: FitConfig, report: Report) -> None:
             for epoch in range(1, params.epochs + 1):
                 (spec.state / "checkpoints").mkdir(exist_ok=True)
                 with log.open("a") as stream:
