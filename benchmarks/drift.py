@@ -171,16 +171,16 @@ def shortened(usual: Sequence[str], share: float) -> Callable[[np.random.Generat
 
 def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]:
     """What a model says to cases that it was not trained on."""
-    judge = base.judge(TASK)
+    evaluator = base.evaluator(TASK)
     asked = [
         base.Case(
-            row["id"], judge.query({**row, "title": row.get("title") or ""}), row["label"], {}
+            row["id"], evaluator.query({**row, "title": row.get("title") or ""}), row["label"], {}
         )
         for row in cases
     ]
     given = list(evaluation.answer(load(bundle), asked))
     return given, [
-        judge.right(answer, case.truth) for answer, case in zip(given, asked, strict=True)
+        evaluator.is_correct(answer, case.truth) for answer, case in zip(given, asked, strict=True)
     ]
 
 

@@ -46,7 +46,7 @@ KNOBS: dict[str, Any] = {
 
 
 def news(path: Path, seen: set[str]) -> list[str]:
-    """Sentences without their tags, normalised, none twice and none of `seen`."""
+    """Sentences without their tags, normalized, none twice and none of `seen`."""
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         words = [

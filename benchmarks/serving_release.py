@@ -35,7 +35,7 @@ def main(project: Path) -> None:
         version: [
             answer.probabilities
             for answer in predictor.predict(
-                [predictor.judge.Query.model_validate(query) for query in queries]
+                [predictor.evaluator.Query.model_validate(query) for query in queries]
             )
         ]
         for version, predictor in predictors.items()

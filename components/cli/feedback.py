@@ -109,7 +109,7 @@ def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
 
 @feedback_app.command()
 def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Say that labels are wrong: they are never learnt from, and count no more for accuracy."""
+    """Say that labels are wrong: they are never learned from, and count no more for accuracy."""
     name, ids = _named(which or [], pipeline)
     params, box = _open(name)
     with _reviewing(params, box):

@@ -14,7 +14,7 @@ import typer
 from components.core.errors import GristmillError, InputError
 from components.core.terminal import print_line
 from components.orchestration.output_paths import pipeline_names
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 
 DEFAULT = "default"
 Name = Annotated[
@@ -89,7 +89,7 @@ def other_champions(root: Path, name: str) -> list[str]:
         if other == name:
             continue
         try:
-            shelf = look(root, other)
+            shelf = read_snapshot(root, other)
         except GristmillError:
             return []
         if shelf and "champion" in shelf.aliases:

@@ -120,10 +120,10 @@ def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
     from components.cli.review_tables import show_history
     from components.registry.release.retrain_log import retrains
-    from components.registry.versions.reader import look
+    from components.registry.versions.reader import read_snapshot
 
     name = choose_pipeline(root(), name, pipeline)
-    shelf = look(root(), name)
+    shelf = read_snapshot(root(), name)
     # A first retrain may have failed before there was a version.
     if shelf is None or shelf.versions or not retrains(shelf):
         shelf, _ = _open(name)
@@ -170,7 +170,7 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
     from components.registry.release.mlflow_requests import apply_mlflow_requests
-    from components.registry.versions.reader import look
+    from components.registry.versions.reader import read_snapshot
 
     path = files_of(root(), pipeline)[0]
     limits: GateParams = (
@@ -180,7 +180,7 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
         print_line(
             f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})"
         )
-    shelf = look(root(), pipeline)
+    shelf = read_snapshot(root(), pipeline)
     if shelf is None or not shelf.versions:
         again = "gristmill run" if pipeline == "default" else f"gristmill run {pipeline}"
         raise InputError(

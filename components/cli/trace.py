@@ -19,7 +19,7 @@ from components.monitoring.feedback import FeedbackStore
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
 from components.registry.release.release_log import Release, records, standing
-from components.registry.versions.reader import RegistrySnapshot, Version, code_state, look
+from components.registry.versions.reader import RegistrySnapshot, Version, code_state, read_snapshot
 
 if TYPE_CHECKING:
     from components.monitoring.request_log import LoggedAnswer
@@ -60,7 +60,7 @@ def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
     clue = _answered(root, what.strip(), pipeline) or read_clue(what, pipeline or DEFAULT, stdin)
     if pipeline is None and not clue.answer:
         choose_pipeline(root, None, None)
-    shelf = look(root, clue.pipeline)
+    shelf = read_snapshot(root, clue.pipeline)
     if shelf is None:
         raise InputError(
             f"the registry has no versions of {clue.pipeline!r}",

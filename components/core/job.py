@@ -43,7 +43,7 @@ class Journal:
         """What came of the whole pipeline, for its own run above the stages' runs."""
         self._append({"kind": "result", "tags": dict(tags), "metrics": dict(metrics)})
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line for the person who watches."""
         self._append({"kind": "say", "text": text})
 

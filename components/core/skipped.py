@@ -26,7 +26,7 @@ def report_skipped(
     """
     file = job.tags.get("params_file", "params.yaml")
     for step, setting in steps.items():
-        job.journal.say(
+        job.journal.log(
             f"{step} skipped: {setting}. To force it, write {example[step]} to {file} and run again"
         )
     write_atomic(folder / NOTE, to_json({"skipped": dict(steps)}))

@@ -316,7 +316,7 @@ class Image:
         return stream.getvalue()
 
     def clean(self, value: Any) -> bytes:
-        """`normalise`, and refuse a picture of one flat colour."""
+        """`normalise`, and refuse a picture of one flat color."""
         png = self.normalise(value)
         if np.ptp(decode(png, self.channels)) == 0:
             raise Reject("blank")
@@ -388,7 +388,7 @@ class Image:
         return ()
 
     def vector(self, value: Any) -> NDArray[np.float32]:
-        """Grey levels (64,) of an 8 x 8 view, 0-1."""
+        """Gray levels (64,) of an 8 x 8 view, 0-1."""
         from PIL import Image as Pillow
 
         grey = decode(value, self.channels).mean(axis=2).astype(np.uint8)

@@ -186,7 +186,7 @@ class Text:
         self.min_characters, self.max_characters = min_characters, max_characters
 
     def normalise(self, value: Any) -> str:
-        """Entities, tags, NFKC, control characters, white space. A normalised text stays as it is.
+        """Entities, tags, NFKC, control characters, white space. A normalized text stays as it is.
 
         Raises:
             Reject: what is no text, has nothing left, or is escaped many times over.

@@ -59,7 +59,7 @@ class Predictor:
     ) -> None:
         self.least_confidence = least_confidence
         self.card, self._join, self._scorer, self._encode = card, join, scorer, encode
-        self.judge = base.judge(card.task)
+        self.evaluator = base.evaluator(card.task)
 
     def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
         """One answer per query.
@@ -71,7 +71,7 @@ class Predictor:
 
     def prepare(self, queries: Sequence[Any]) -> list[Prepared]:
         """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
-        raw = self.judge.columns(queries)
+        raw = self.evaluator.columns(queries)
         columns = raw
         if self._encode:
             with _panics_as_errors():
@@ -88,7 +88,7 @@ class Predictor:
     def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
         """One answer per row; at least one row. Raises `Reject`."""
         columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
-        answers = self.judge.answers(self._scorer, self._join(columns), self.card.classes)
+        answers = self.evaluator.answers(self._scorer, self._join(columns), self.card.classes)
         if len(answers) != len(rows):
             what = f"gives {len(answers)} answers to {len(rows)} questions"
             raise BundleError(what, remedy=REMEDY)
@@ -100,7 +100,7 @@ class Predictor:
 
     def _or_unsure(self, answer: Any) -> Any:
         """Return the answer, marked as not sure where it states too little."""
-        confidence = self.judge.confidence(answer)
+        confidence = self.evaluator.confidence(answer)
         # A confidence that is no number is not sure either.
         sure = (
             confidence is not None
@@ -109,8 +109,8 @@ class Predictor:
         )
         return (
             answer
-            if sure or not isinstance(self.judge, base.Abstains)
-            else self.judge.abstain(answer)
+            if sure or not isinstance(self.evaluator, base.Abstains)
+            else self.evaluator.abstain(answer)
         )
 
     def warm(self, query: Any) -> None:
@@ -326,7 +326,7 @@ def first_answers(
     predictor = load(where, abstain, registered)
     try:
         with _reading(where, "does not answer"):
-            asked = [predictor.judge.Query.model_validate_json(query) for query in queries]
+            asked = [predictor.evaluator.Query.model_validate_json(query) for query in queries]
             answers = predictor.predict(asked)
     except Reject as reject:
         return {"rejected": reject.reason}

@@ -51,7 +51,7 @@ def compare(
         profile: of a bundle's card.
         window: columns of logged rows; a field that none of them has is not judged.
         level: chance of a false alarm in this window, over all fields.
-        labelled: (right, all) of the answers with labels, if there are enough of them.
+        labeled: (right, all) of the answers with labels, if there are enough of them.
 
     Returns:
         A finding for each field, in the profile's order.

@@ -1,5 +1,5 @@
 """Where an input lies among those of training: a picture by its principal components (Pearson 1901), a text by latent semantic analysis of its words (Deerwester et al. 1990).
-Axes are learnt from one half of the training rows and described by the other, for rows lie otherwise in a space that was made from them than new ones do."""
+Axes are learned from one half of the training rows and described by the other, for rows lie otherwise in a space that was made from them than new ones do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 COMPONENTS, TOPICS = 8, 4  # axes of pictures, of texts
 _BUCKETS = 1 << 12  # of words: the hash's last bits
-_LEARNT = 4000  # rows at most from which the axes are learnt
+_LEARNT = 4000  # rows at most from which the axes are learned
 _FEW = 100  # rows from which there is anything to learn
 _DIGITS = 3
 Point = tuple[float, ...]

@@ -20,7 +20,7 @@ class MonitorParams(Strict):
     window: int = Field(
         500, ge=50, le=1_000_000
     )  # logged answers that are compared with training at a time; nothing is said of fewer
-    labels: int = Field(100, ge=20, le=1_000_000)  # labelled answers, likewise, for accuracy
+    labels: int = Field(100, ge=20, le=1_000_000)  # labeled answers, likewise, for accuracy
     level: float = Field(
         0.01, gt=0, lt=0.5
     )  # chance that a window without drift raises an alarm, whatever the number of fields

@@ -41,7 +41,7 @@ def profile_of(
     Args:
         columns: input columns of clean train rows, nothing added to them.
         fields: by column.
-        clean: the knobs that shape the fields, so that new inputs are normalised alike.
+        clean: the knobs that shape the fields, so that new inputs are normalized alike.
 
     Returns:
         {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words, "rarity": of words, "spaces": axes of its embedding}.

@@ -100,7 +100,7 @@ def section_model(section: str, task: str) -> type[BaseModel]:
         base.encoding(task),
         base.models(task),
         base.baselines(task),
-        base.judge(task),
+        base.evaluator(task),
     )
     parts = [facet.options[section] for facet in facets if section in facet.options]
     return create_model(f"{section.capitalize()}Section", __base__=(*parts, own)) if parts else own

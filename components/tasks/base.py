@@ -5,7 +5,7 @@ A task is a folder `components/tasks/<task>/` of modules, each with one object:
     schema.py     SCHEMA     what the data is: roles, split, cleaning, augmenting     (ingest, clean, augment)
     encode.py     ENCODING   rows to arrays                                            (tokenize, and all that follow)
     models.py     MODELS     the architectures that fit                                (train, tune, compress, evaluate, serve)
-    loss.py       LOSS       what is minimised, watched and imitated                   (train, tune, compress)
+    loss.py       LOSS       what is minimized, watched and imitated                   (train, tune, compress)
                   PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
     baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
     evaluator.py  EVALUATOR      query, answer, cases, metrics                             (evaluate, serve)
@@ -42,7 +42,7 @@ Arrays = Mapping[str, NDArray[Any]]  # every value: (n, ...); ragged already pad
 Batch = Mapping[str, "torch.Tensor"]
 Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
-FEEDBACK = "feedback-"  # begins the ids of rows that clients labelled and a person accepted
+FEEDBACK = "feedback-"  # begins the ids of rows that clients labeled and a person accepted
 
 
 # -- schema: what the data is
@@ -105,7 +105,7 @@ class Encoder(Protocol):
         """The same rows laid end to end with their "lengths" (n,), for architectures that take them so; as `collate` where there is no padding."""
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Raw input columns of queries to ragged rows, as `collate` takes them: normalised as in clean, then encoded. Raises `Reject`."""
+        """Raw input columns of queries to ragged rows, as `collate` takes them: normalized as in clean, then encoded. Raises `Reject`."""
 
     def files(self) -> Mapping[str, bytes]:
         """What goes into the bundle, below encoder/."""
@@ -137,7 +137,7 @@ class Encoding(Protocol):
         options: BaseModel,
         clean: BaseModel,
     ) -> Encoder:
-        """Fit on train rows. `clean`: the cleaning knobs, so that queries are normalised alike."""
+        """Fit on train rows. `clean`: the cleaning knobs, so that queries are normalized alike."""
 
     def load(self, files: Mapping[str, bytes]) -> Encoder:
         """The encoder from its files."""
@@ -232,7 +232,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised, beyond the plain loss."""
+    """What is minimized, beyond the plain loss."""
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
@@ -241,7 +241,9 @@ class Objective:
 class Learning(Protocol):
     """Facet loss.py."""
 
-    watch: str  # a name of `summary`; cheap, each epoch; steers early stopping and search
+    monitored_metric: (
+        str  # a name of `compute`; cheap, each epoch; steers early stopping and search
+    )
     watch_goal: Literal["min", "max"]
 
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
@@ -260,11 +262,11 @@ class Learning(Protocol):
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
         """On the fly, train only."""
 
-    def tally(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+    def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Sums over a validation batch that add up across batches and workers."""
 
-    def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Added-up tallies to figures; holds `watch`."""
+    def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
+        """Added-up tallies to figures; holds `monitored_metric`."""
 
 
 # -- baselines: what a network must beat
@@ -363,13 +365,13 @@ class TaskEvaluator(Protocol):
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""
 
-    def right(self, answer: Any, truth: Any) -> bool:
+    def is_correct(self, answer: Any, truth: Any) -> bool:
         """Whether an answer counts as correct: for paired tests and the list of mistakes."""
 
     def confidence(self, answer: Any) -> float | None:
         """The probability that the answer states for being right; None where answers state none."""
 
-    def gap(self, one: Any, other: Any) -> float:
+    def output_distance(self, one: Any, other: Any) -> float:
         """How far apart two answers to one query are: 0 for the same, NaN where one holds no number, small where only rounding differs, even if that tips a tie."""
 
     def show(self, case: Case[Any]) -> str:
@@ -500,7 +502,7 @@ def baselines(task: str) -> Baselines:
     return cast(Baselines, _facet(task, "baselines", "BASELINES"))
 
 
-def judge(task: str) -> TaskEvaluator:
+def evaluator(task: str) -> TaskEvaluator:
     """The facet evaluator.py of a task."""
     return cast(TaskEvaluator, _facet(task, "evaluator", "EVALUATOR"))
 

@@ -117,7 +117,7 @@ def _train(
         early=early,
         go_on=_Patience(spec.state),
         wait_s=_WAIT_S if least == most else _WAIT_FEWER_S,
-        say=journal.say,
+        say=journal.log,
     )
     try:
         trainer.fit()
@@ -129,7 +129,7 @@ class _Patience:
     """Whether it is worth beginning again: always after progress, else a few times; never where a person must mend something.
 
     Args:
-        state: of the fit. New checkpoints in it are progress, and so is what it learnt about the memory.
+        state: of the fit. New checkpoints in it are progress, and so is what it learned about the memory.
     """
 
     def __init__(self, state: Path) -> None:

@@ -129,7 +129,7 @@ def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> floa
 
 
 def watched(bundle: Path, tokens: Path) -> float:
-    """The task's watched figure of a torch bundle on validation, larger is better (negated where the task minimises)."""
+    """The task's watched figure of a torch bundle on validation, larger is better (negated where the task minimizes)."""
     import torch
 
     from components.core.bundles import read_bundle
@@ -143,10 +143,10 @@ def watched(bundle: Path, tokens: Path) -> float:
     with torch.inference_mode():
         for some in in_order(rows.lengths, 256):
             batch = {name: torch.from_numpy(value) for name, value in rows.batch(some).items()}
-            for name, value in learning.tally(module, batch).items():
+            for name, value in learning.accumulate(module, batch).items():
                 total[name] = total[name] + value if name in total else value
-    figure = learning.summary({name: value.numpy() for name, value in total.items()})[
-        learning.watch
+    figure = learning.compute({name: value.numpy() for name, value in total.items()})[
+        learning.monitored_metric
     ]
     return figure if learning.watch_goal == "max" else -figure
 

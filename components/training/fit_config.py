@@ -27,7 +27,7 @@ class FitConfig:
     seed: int
     state: Path  # checkpoints and results; a fit that finds some goes on there
     initial: Path | None = None  # safetensors to start from; the head may be lacking
-    masked: float = 0.0  # share of the tokens that is hidden and guessed, in rows with labels and without; 0: the task itself is learnt
+    masked: float = 0.0  # share of the tokens that is hidden and guessed, in rows with labels and without; 0: the task itself is learned
     teacher: Path | None = None  # bundle to imitate
     temperature: float = 1.0
     imitation: float = 0.0  # weight of the teacher against the labels
@@ -42,7 +42,7 @@ class FitConfig:
 
     @property
     def room(self) -> str:
-        """What was learnt about the memory; "" until it was short."""
+        """What was learned about the memory; "" until it was short."""
         note = self.state / ROOM
         return note.read_text(encoding="utf-8") if note.exists() else ""
 

@@ -1,4 +1,4 @@
-"""FSDP2: each worker keeps a part of the weights, of their gradients and of the optimiser's state (Rajbhandari et al. 2020, arXiv:1910.02054; Zhao et al. 2023, 2304.11277)."""
+"""FSDP2: each worker keeps a part of the weights, of their gradients and of the optimizer's state (Rajbhandari et al. 2020, arXiv:1910.02054; Zhao et al. 2023, 2304.11277)."""
 
 from __future__ import annotations
 

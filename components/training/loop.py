@@ -77,7 +77,7 @@ def fit(
     )
     validation = Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
-    say = (journal.say if journal else print) if rank() == 0 else lambda _: None
+    say = (journal.log if journal else print) if rank() == 0 else lambda _: None
     checkpoints = Checkpoints(
         spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb
     )
@@ -140,7 +140,7 @@ def finished(spec: FitConfig) -> FitResult | None:
 
 
 def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
-    """The network on its device, with its loss and optimiser."""
+    """The network on its device, with its loss and optimizer."""
     architecture = base.models(spec.task).architectures[spec.architecture]
     module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
     if spec.initial:
@@ -420,4 +420,7 @@ def _best(spec: FitConfig, curve: list[dict[str, float]]) -> dict[str, float]:
     """The row with the best watched figure; of equal ones the first."""
     learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1
-    return max(curve, key=lambda row: (sign * row[f"validation_{learning.watch}"], -row["epoch"]))
+    return max(
+        curve,
+        key=lambda row: (sign * row[f"validation_{learning.monitored_metric}"], -row["epoch"]),
+    )

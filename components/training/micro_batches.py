@@ -18,7 +18,7 @@ class Parts:
     """How many tokens are computed at once.
 
     Args:
-        state: of the fit; what was learnt about the memory stays there, for workers that begin anew.
+        state: of the fit; what was learned about the memory stays there, for workers that begin anew.
         tokens: to begin with.
         say: where a halving is reported.
     """

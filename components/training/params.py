@@ -17,7 +17,7 @@ class FitParams(Strict):
         None, ge=1
     )  # go on with as few where the cluster has lost some; None: exactly `workers`
     sharding: Literal["none", "fsdp"] = (
-        "none"  # fsdp: weights, gradients and the optimiser's state are divided among the workers
+        "none"  # fsdp: weights, gradients and the optimizer's state are divided among the workers
     )
     epochs: int = Field(8, ge=1, le=100_000)
     batch_size: int = Field(64, ge=1)  # rows per optimizer step, over all workers

@@ -33,7 +33,7 @@ class Network(BackendConfig):
 
 
 class _Meeting(Backend):
-    share_cuda_visible_devices = True  # NCCL reads a neighbour's memory directly
+    share_cuda_visible_devices = True  # NCCL reads a neighbor's memory directly
 
     def on_start(self, worker_group: Any, backend_config: Network) -> None:
         """All workers meet at the first."""
@@ -63,7 +63,7 @@ def place() -> str:
 
 
 def _join(backend: str, where: str, rank: int, world: int) -> None:
-    """Of a worker of Ray Train, who sees its neighbours' GPUs beside its own."""
+    """Of a worker of Ray Train, who sees its neighbors' GPUs beside its own."""
     import torch
 
     if torch.cuda.is_available() and "nccl" in backend:

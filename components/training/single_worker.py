@@ -46,7 +46,7 @@ def fit_alone(
     resources: dict[str, Any] = {"num_gpus": 1} if unit == "GPU" else {"num_cpus": 1}
     task: Any = ray.remote(max_retries=0, **resources)(_work)
     while True:
-        _wait_for_room(unit, wait_s, journal.say)
+        _wait_for_room(unit, wait_s, journal.log)
         try:
             ray.get(task.remote(spec, str(journal.path), time.time()))
         except RayError as error:

@@ -40,7 +40,7 @@ def add_up(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class TrainStep:
-    """One network, one optimiser, the task's loss.
+    """One network, one optimizer, the task's loss.
 
     Args:
         module: on its device.
@@ -143,14 +143,14 @@ class TrainStep:
         tallies: dict[str, torch.Tensor] = {}
         with self.average.swapped() if self.average else nullcontext(), self.precision.context():
             for arrays in batches:
-                for name, value in self.learning.tally(self.module, self.put(arrays)).items():
+                for name, value in self.learning.accumulate(self.module, self.put(arrays)).items():
                     tallies[name] = tallies[name] + value if name in tallies else value
         self.module.train()
         added: Mapping[str, NDArray[np.float64]] = {
             name: add_up(value.to(self.device)).cpu().numpy()
             for name, value in sorted(tallies.items())
         }
-        return self.learning.summary(added)
+        return self.learning.compute(added)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What is kept of the fit: the weights that were judged. Sharded workers ask together."""

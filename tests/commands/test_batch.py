@@ -93,7 +93,7 @@ def test_rows_keep_their_columns_and_gain_the_models_answers(
     predictor = load(released / "bundle")
     for row, text in zip(rows, texts, strict=True):
         (answer,) = predictor.predict(
-            [predictor.judge.query({"text": text, "title": row["title"] or ""})]
+            [predictor.evaluator.query({"text": text, "title": row["title"] or ""})]
         )
         assert row["predicted_label"] == answer.label and row[
             "predicted_probabilities_pos"

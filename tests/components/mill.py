@@ -50,7 +50,7 @@ _ENGLISH = {
 
 
 def sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of text and label, half Chinese, half English, none like another; the label can be learnt from them."""
+    """Rows of text and label, half Chinese, half English, none like another; the label can be learned from them."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):

@@ -17,7 +17,7 @@ from components.registry.release.gate_results import Gate, as_rows, from_tag
 from components.registry.release.mlflow_requests import asked
 from components.registry.release.release_log import Release, records, standing
 from components.registry.validation import bundle_source, sha256_digest
-from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, look
+from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, read_snapshot
 from components.registry.versions.test_cases import Cases
 
 TABLES = """
@@ -60,7 +60,7 @@ def shelf_of(tags: dict[str, str], source: str, kept: list[str]) -> RegistrySnap
             connection.executescript(TABLES)
             fill(connection, tags, source, kept)
             connection.commit()
-        shelf = look(root, "default")
+        shelf = read_snapshot(root, "default")
         assert shelf is not None
         return shelf
 

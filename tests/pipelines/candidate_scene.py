@@ -88,7 +88,7 @@ class Scene:
 
         def is_decided() -> bool:
             self.now += 0.1
-            self.follower.tick(version)
+            self.follower.step(version)
             return bool(self.home._notes) or self.follower.busy
 
         assert wait_until(is_decided, seconds), "neither loaded nor refused"

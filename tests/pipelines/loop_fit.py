@@ -99,11 +99,11 @@ def fit(params: Params, clean: Path, winner: Path) -> None:
 def main(root: Path) -> None:
     """Write the winner, its answers and the leaderboard."""
     params = load(root / "params.yaml")
-    data, judge = root / params.pipeline.data, base.judge(params.task)
+    data, evaluator = root / params.pipeline.data, base.evaluator(params.task)
     clean, winner = data / "clean", data / "models" / "winner"
     fit(params, clean, winner)
     validation, test = (
-        list(judge.cases(read_table(clean, split))) for split in ("validation", "test")
+        list(evaluator.cases(read_table(clean, split))) for split in ("validation", "test")
     )
     found = assess(
         BASELINE,
@@ -114,12 +114,12 @@ def main(root: Path) -> None:
         params.sections["evaluate"],
         params.seed,
     )  # type: ignore[arg-type]
-    add_to_profile(winner, {"predictions": _habits(judge, found.before, validation)})
+    add_to_profile(winner, {"predictions": _habits(evaluator, found.before, validation)})
     row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
-    write_table(data / "reports" / "answers", {"test": _answers(judge, found.answers, test)})
+    write_table(data / "reports" / "answers", {"test": _answers(evaluator, found.answers, test)})
     board = {
-        "deciding_metric": judge.metrics[0].name,
-        "goal": judge.metrics[0].goal,
+        "deciding_metric": evaluator.metrics[0].name,
+        "goal": evaluator.metrics[0].goal,
         "leaked_rows": None,
         "candidates": [row],
     }

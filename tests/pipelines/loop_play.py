@@ -10,7 +10,7 @@ from pathlib import Path
 from components.registry.release.gate_results import from_rows
 from components.registry.release.retrain_log import Retrain
 from components.registry.versions.model_versions import cases_of
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from components.registry.versions.test_cases import Cases
 from tests.pipelines.loop_scene import Answer, Diary, Duel, Scene, Share, Text, paired_wins
 
@@ -37,7 +37,7 @@ class Story:
     failed: Sequence[str]
     mixed: int
     seconds: dict[str, float]
-    learnt_twice: int  # held-out reviews that stand in what was learnt from
+    learnt_twice: int  # held-out reviews that stand in what was learned from
 
     def table(self) -> str:
         """Markdown."""
@@ -235,7 +235,7 @@ def play(
 
 def gates(scene: Scene, made: Retrain) -> str:
     """What each of them said of the new version."""
-    shelf = look(scene.root, "default")
+    shelf = read_snapshot(scene.root, "default")
     assert shelf is not None and made.version is not None
     told = from_rows(json.loads(shelf.version(made.version).tags["gates"]))
     return "; ".join(f"{each.name} {each.verdict} ({each.detail})" for each in told)
@@ -243,7 +243,7 @@ def gates(scene: Scene, made: Retrain) -> str:
 
 def kept(scene: Scene, made: Retrain) -> tuple[list[bool], list[bool]]:
     """Old and new champion on the cases of the frozen test split, as the gates saw them."""
-    shelf = look(scene.root, "default")
+    shelf = read_snapshot(scene.root, "default")
     assert shelf is not None and made.before is not None and made.after is not None
     test = shelf.version(made.after).tags["test_hash"]
     old, new = (

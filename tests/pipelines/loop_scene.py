@@ -25,7 +25,7 @@ from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
 from components.registry.release.retrain_log import Retrain, retrains
 from components.registry.versions.model_versions import fetch
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from components.serving.http.monitoring_routes import LATEST
 from components.stages.serve.stage import info
 from tests.commands.project import Project, free_port
@@ -262,7 +262,7 @@ class Scene(Project):
 
     def records(self) -> list[Retrain]:
         """Retrains that have ended, oldest first."""
-        shelf = look(self.root, "default")
+        shelf = read_snapshot(self.root, "default")
         return retrains(shelf) if shelf else []
 
     @contextmanager
@@ -336,7 +336,7 @@ class Scene(Project):
         return done.code, done.out.strip().splitlines()[-1]
 
     def accept(self) -> list[str]:
-        """What a person does: here the script plays that part. Returns the texts that may now be learnt from."""
+        """What a person does: here the script plays that part. Returns the texts that may now be learned from."""
         done = self.gristmill(
             "feedback", "accept", "--all", "--by", "the script, in place of a reviewer"
         )
@@ -360,7 +360,10 @@ class Scene(Project):
                     info("default", int(version), bundle, []).ref.model_dump(),
                 )
                 expected = predictor.predict(
-                    [predictor.judge.query({"text": each.asked.text, "title": ""}) for each in mine]
+                    [
+                        predictor.evaluator.query({"text": each.asked.text, "title": ""})
+                        for each in mine
+                    ]
                 )
                 for given, should in zip(mine, expected, strict=True):
                     gap = max(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.registry.release.retrain_log import Retrain, retrains
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from tests.commands.project import Project, reviews
 
 DVC = """
@@ -96,5 +96,5 @@ class Small(Project):
 
     def records(self) -> list[Retrain]:
         """What was written down."""
-        shelf = look(self.root, "default")
+        shelf = read_snapshot(self.root, "default")
         return retrains(shelf) if shelf else []

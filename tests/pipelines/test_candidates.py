@@ -197,7 +197,7 @@ def check(scene: Scene, version: Version, reason: str, state: str) -> None:
     # Asked again and again, it says and writes nothing more.
     for _ in range(20):
         scene.now += 0.01
-        scene.follower.tick(version)
+        scene.follower.step(version)
     assert (len(scene.said), len(scene.notes())) == (1, 1)
     assert tree(scene.root.parent, besides=service) == before
     kept = {path.name for path in service.iterdir()} - {"board", "proven.json"}
@@ -256,7 +256,7 @@ def test_a_hang_while_it_is_copied_is_ended_and_tried_again_later(
     inject(scene.root / "faults", monkeypatch, "import time; time.sleep(600)")
     monkeypatch.setattr(registry_watch, "_PREPARE_S", 2.0)
     version = register(scene.root, 2)
-    scene.follower.tick(version)
+    scene.follower.step(version)
     preparation = scene.home._preparation
     assert preparation is not None
     scene.offer(version)
@@ -328,7 +328,7 @@ def test_a_version_that_the_registry_no_longer_names_is_given_up(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inject(scene.root / "faults", monkeypatch, "import time; time.sleep(600)")
-    scene.follower.tick(register(scene.root, 2))
+    scene.follower.step(register(scene.root, 2))
     given_up = scene.home._preparation
     assert given_up is not None
     monkeypatch.delenv("PYTHONPATH")

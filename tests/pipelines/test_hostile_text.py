@@ -229,7 +229,7 @@ def test_file_names_in_another_encoding_are_refused_by_name(tmp_path: Path) -> N
 def test_a_journal_takes_any_text(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     for text in TEXTS.values():
-        journal.say(text)
+        journal.log(text)
     lines = journal.path.read_text(encoding="utf-8").split("\n")[:-1]
     assert [json.loads(line)["text"] for line in lines] == list(TEXTS.values())
 

@@ -129,7 +129,7 @@ class Project:
 
     def asked(self, texts: list[str]) -> list[str]:
         """Log answers; returns their ids."""
-        rules = base.judge(TASK)
+        rules = base.evaluator(TASK)
         from components.core.bundles import read_bundle
 
         recorder = Recorder(

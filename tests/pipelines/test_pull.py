@@ -19,7 +19,7 @@ from components.orchestration.processes import wait_until
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
 from components.orchestration.runner import pull as module
 from components.orchestration.runner.pull import lock_of, pull_first, pull_now
-from components.orchestration.runner.resumable_state import memo_folder
+from components.orchestration.runner.resumable_state import cache_folder
 from components.orchestration.runner.run import run_pipeline
 from components.stages.ingest import table_source
 from tests.commands.project import reviews
@@ -156,7 +156,7 @@ def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_
     small: Small,
 ) -> None:
     params = load(small.root / "params.yaml")
-    folder = memo_folder(small.root, params, "clean")
+    folder = cache_folder(small.root, params, "clean")
     assert (
         folder is not None
         and folder.parent == small.root.resolve() / "data" / ".state" / "memo" / "clean"
@@ -165,7 +165,7 @@ def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_
     code = Path("components")
     (copy / code).parent.mkdir(parents=True)
     (copy / code).symlink_to(small.root / code)
-    assert memo_folder(copy, params, "clean") == folder
+    assert cache_folder(copy, params, "clean") == folder
     keys = {}
     for name in (
         "stages/clean/cleaning.py",
@@ -179,9 +179,9 @@ def test_the_memo_is_the_projects_wherever_a_stage_runs_and_of_one_state_of_the_
         file = small.root / code / name
         text = file.read_bytes()
         file.write_bytes(text + b"\n")
-        keys[name] = memo_folder(small.root, params, "clean")
+        keys[name] = cache_folder(small.root, params, "clean")
         file.write_bytes(text)
     others = ("tasks/text_classification/evaluator.py", "stages/ingest/source_rows.py")
     assert all((key == folder) == (name in others) for name, key in keys.items())
     assert len(set(keys.values())) == 6
-    assert memo_folder(small.root, params, "train") is None
+    assert cache_folder(small.root, params, "train") is None

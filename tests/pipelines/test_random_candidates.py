@@ -115,7 +115,7 @@ def test_nothing_outside_changes_and_the_follower_goes_on(
         before = tree(Path(folder), besides=scene.home.folder)
         for _ in range(3):
             scene.now += 1
-            scene.follower.tick(version)
+            scene.follower.step(version)
         assert tree(Path(folder), besides=scene.home.folder) == before
         assert scene.served in (("1", None), ("1", "2"))
         assert scene.home.last() == scene.first

@@ -78,11 +78,11 @@ def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
 ) -> None:
     looking.asks = raising(fault)  # type: ignore[assignment]
     for _ in range(3):
-        looking.registry.look()
+        looking.registry.read_snapshot()
     assert looking.registry.leading is not None and looking.registry.leading.number == 1
     assert len(looking.said) == 1 and "cannot be read" in looking.said[0]
     looking.asks = list
-    looking.registry.look()
+    looking.registry.read_snapshot()
     assert looking.said[1:] == ["the registry answers again"]
 
 
@@ -92,10 +92,10 @@ def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
 def test_a_champion_that_cannot_be_read_leaves_the_last_one(
     looking: DriftCheck, fault: Exception
 ) -> None:
-    looking.registry.look()
+    looking.registry.read_snapshot()
     looking.champion = raising(fault)  # type: ignore[assignment]
     for _ in range(3):
-        looking.registry.look()
+        looking.registry.read_snapshot()
     assert looking.registry.leading is not None and looking.registry.leading.number == 1
     assert len(looking.said) == 1 and "what is served goes on" in looking.said[0]
 
@@ -105,13 +105,13 @@ def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: DriftCheck
         facts = {"version": 1, "before": None, "gates": [], "mode": "auto"}
         return json.dumps({**facts, "decision": kind, "who": "w", "why": "w", "when": "2026"})
 
-    looking.registry.look()
+    looking.registry.read_snapshot()
     assert looking.registry.releases == 0
     looking.decided = [decision("promoted"), decision("refused"), "no JSON"]
-    looking.registry.look()
+    looking.registry.read_snapshot()
     assert looking.registry.releases == 1
     looking.decided.append(decision("rolled back"))
-    looking.registry.look()
+    looking.registry.read_snapshot()
     assert looking.registry.releases == 2
 
 
@@ -120,7 +120,7 @@ def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(
 ) -> None:
     away = raising(EnvironmentFault("MLflow does not answer"))
     looking.asks = looking.champion = away  # type: ignore[assignment]
-    looking.registry.look()
+    looking.registry.read_snapshot()
     assert looking.said == [
         "the registry does not answer, what is served goes on: MLflow does not answer"
     ]
@@ -130,8 +130,8 @@ def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: DriftCheck)
     looking.client.faults = [ValueError("no such version")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     looking.home.record("2", "serving", "well")
-    looking.registry.look()
-    looking.registry.look()
+    looking.registry.read_snapshot()
+    looking.registry.read_snapshot()
     assert [version for version, _ in looking.client.tags] == ["2"]
 
 
@@ -139,7 +139,7 @@ def test_a_note_waits_for_a_registry_that_is_away(looking: DriftCheck) -> None:
     looking.client.faults = [EnvironmentFault("away"), EnvironmentFault("away")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     for _ in range(3):
-        looking.registry.look()
+        looking.registry.read_snapshot()
     ((version, text),) = looking.client.tags
     text.encode("utf-8")
     assert version == "1" and "\0" not in text and len(json.loads(text)["why"]) <= 1000

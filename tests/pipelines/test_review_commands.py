@@ -292,9 +292,9 @@ def test_what_is_asked_in_mlflow_is_done_by_the_next_command(project: Path) -> N
 
 @pytest.mark.parametrize("form", ["number", "hash", "json", "file", "stdin"])
 def test_a_trace_begins_with_whatever_is_at_hand(project: Path, form: str) -> None:
-    from components.registry.versions.reader import look
+    from components.registry.versions.reader import read_snapshot
 
-    shelf = look(project, "default")
+    shelf = read_snapshot(project, "default")
     assert shelf
     digest = shelf.version(1).tags["bundle_sha256"]
     answer = json.dumps(

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-hapr
 
 
 def make_bundle(folder: Path, good: str, bad: str) -> Path:
-    """A classical baseline that has learnt one word for each class."""
+    """A classical baseline that has learned one word for each class."""
     from components.tasks.base import baselines, schema
     from components.training.bundle_writer import save_numpy
 

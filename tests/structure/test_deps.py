@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from components.core.params import read_yaml
-from components.orchestration.runner.resumable_state import memo_code
+from components.orchestration.runner.resumable_state import cache_code
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
 from tests.structure.reach import BASE, ROOT, file_of, files, has_code
@@ -82,7 +82,7 @@ def test_dvc_does_not_see_what_chooses_params() -> None:
 @pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])
 def test_the_key_of_a_memo_covers_each_reached_file(stage: str, task: str) -> None:
     assert set(files(stage, task)) <= {
-        file.relative_to(ROOT).as_posix() for file in memo_code(ROOT, task, stage)
+        file.relative_to(ROOT).as_posix() for file in cache_code(ROOT, task, stage)
     }
 
 

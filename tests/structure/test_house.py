@@ -117,7 +117,7 @@ def _unsafe_call(node: ast.Call) -> Iterator[str]:
         yield f"{name}(shell=True)"
     if told.get("allow_pickle", "False") != "False":
         yield f"{name}(allow_pickle=True)"
-    if name.rpartition(".")[2] == "load_model":  # MLflow's flavours unpickle
+    if name.rpartition(".")[2] == "load_model":  # MLflow's flavors unpickle
         yield name
 
 

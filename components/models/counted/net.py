@@ -44,7 +44,7 @@ class Counted(nn.Module):
     def __init__(self, config: CountedConfig, vocabulary: int, outputs: int) -> None:
         super().__init__()
         self.n, self.min_documents, self.ends = config.n, config.min_documents, config.ends
-        # Not learnt, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
+        # Not learned, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
         self.keys = nn.Parameter(
             torch.full((config.rows,), _NONE), requires_grad=False
         )  # ascending

@@ -1,7 +1,7 @@
 """Bidirectional LSTM or GRU over token embeddings, pooled by attention.
 
 LSTM: Hochreiter and Schmidhuber 1997; GRU: Cho et al. 2014 (arXiv:1406.1078); both directions: Schuster and Paliwal 1997; the additive score
-(Bahdanau et al. 2015, arXiv:1409.0473) against a learnt query: Yang et al. 2016 (HAN), Zhou et al. 2016 (attention over a BiLSTM).
+(Bahdanau et al. 2015, arXiv:1409.0473) against a learned query: Yang et al. 2016 (HAN), Zhou et al. 2016 (attention over a BiLSTM).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str
                 raise Reject(f"no_{name}")
             inputs[name] = roles[name].field.normalise(None)
     try:
-        return base.judge(task).query(inputs)
+        return base.evaluator(task).query(inputs)
     except ValidationError as error:
         raise Reject(error.errors()[0]["type"]) from None
 

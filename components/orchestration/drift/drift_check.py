@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class DriftCheck:
+class WindowCheck:
     """One window of one kind, compared once and never again: looking more often raises no more alarms."""
 
     kind: str  # "inputs" (and predictions) or "accuracy"
@@ -160,7 +160,7 @@ def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
 
 def _inputs(
     watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
-) -> list[DriftCheck]:
+) -> list[WindowCheck]:
     """Windows of inputs and predictions, oldest first."""
     size, found = watch.params.window, []
     rows = read_log(watch.folder / REQUESTS, str(version), told["until"], time.time() - _SETTLE_S)
@@ -173,7 +173,7 @@ def _inputs(
         }
         told["until"] = window["time"][-1]
         found.append(
-            DriftCheck("inputs", told["until"], compare(profile, window, watch.params.level))
+            WindowCheck("inputs", told["until"], compare(profile, window, watch.params.level))
         )
     told["waiting"]["inputs"] = [rows.num_rows % size, size]
     return found
@@ -181,8 +181,8 @@ def _inputs(
 
 def _accuracy(
     watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
-) -> list[DriftCheck]:
-    """Windows of labelled answers, without those whose label a person has rejected."""
+) -> list[WindowCheck]:
+    """Windows of labeled answers, without those whose label a person has rejected."""
     size, box, found = (
         watch.params.labels,
         FeedbackStore(watch.folder / FEEDBACK, watch.params.feedback_rows),
@@ -201,7 +201,7 @@ def _accuracy(
         told["labels_until"] = part[-1].when
         right = sum(each.label == each.prediction for each in part)
         found.append(
-            DriftCheck(
+            WindowCheck(
                 "accuracy",
                 told["labels_until"],
                 compare(profile, {}, watch.params.level, (right, size)),

@@ -38,7 +38,7 @@ from components.registry.release.retrain_log import (
     retrains,
     settled,
 )
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from components.stages.ingest.params import IngestParams, Sql
 from components.stages.ingest.survey import changes
 
@@ -68,7 +68,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
                 f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
             )
             webhooks.tell(params.retrain.webhook, name, killed)
-        shelf = look(root, name)
+        shelf = read_snapshot(root, name)
         past = retrains(shelf) if shelf else []
         first = shelf is None or not shelf.versions
         leading = shelf.aliases.get("champion") if shelf else None
@@ -126,7 +126,7 @@ def fresh(root: Path, name: str) -> str | None:
     params = load(file, shown=file.relative_to(root).as_posix())
     pull_first(root, params)
     made, _, _ = made_with(root, params, Retrain("", "", "", "", "", "", {}, "", "", "", "", 0))
-    shelf = look(root, name)
+    shelf = read_snapshot(root, name)
     return (
         None
         if shelf and settled(retrains(shelf), made.inputs)

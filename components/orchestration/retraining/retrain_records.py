@@ -17,7 +17,7 @@ from components.orchestration.cluster import local_cluster
 from components.orchestration.processes import Identity, alive, family, send, wait_until
 from components.orchestration.retraining.worktree import place
 from components.registry.release.retrain_log import Retrain, record
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 
 _GRACE_S = 10.0
 
@@ -128,7 +128,7 @@ def end(root: Path, pipeline: str, child: Identity | None) -> None:
 def champion(root: Path, pipeline: str) -> int | None:
     """The number of the version that is released; None also where the registry is away."""
     with suppress(EnvironmentFault):
-        shelf = look(root, pipeline)
+        shelf = read_snapshot(root, pipeline)
         return shelf.aliases.get("champion") if shelf else None
     return None
 

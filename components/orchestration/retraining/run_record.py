@@ -26,7 +26,7 @@ from components.registry.release.retrain_log import (
     settled,
 )
 from components.registry.store.tracking_store import home
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from components.stages.ingest.survey import Survey
 
 RUN = "gristmill run"  # the trigger of such a record
@@ -47,7 +47,7 @@ class RunRecord:
         """Write down how it ended, unless that is known: a run of nothing new, or of what a retrain has done."""
         try:
             made = self._ended(seconds)
-            shelf = look(self.root, self.params.name)
+            shelf = read_snapshot(self.root, self.params.name)
             if made.outcome in DONE and not settled(retrains(shelf) if shelf else [], made.inputs):
                 record(self.root, self.params.name, made)
         except GristmillError as error:

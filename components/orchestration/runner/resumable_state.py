@@ -28,7 +28,7 @@ _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
 # Chooses params for new data. No stage runs it.
 _DEFAULTS = "defaults.py"
-_FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbours
+_FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbors
 
 
 def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> Path:
@@ -79,7 +79,7 @@ def code_digest(root: Path, task: str) -> str:
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 
-def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
+def cache_folder(root: Path, params: Params, stage: str) -> Path | None:
     """`<data>/.state/memo/<stage>/<key>` of the project, for a copy of it too: what the stage's pure work gave in earlier runs. None for a stage that remembers nothing.
 
     The key covers every byte of the code that such work can run, and the libraries whose version its result may show.
@@ -89,7 +89,7 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
     facts = {
         "code": {
             file.relative_to(root).as_posix(): sha256(file)
-            for file in memo_code(root, params.task, stage)
+            for file in cache_code(root, params.task, stage)
         },
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
@@ -97,7 +97,7 @@ def memo_folder(root: Path, params: Params, stage: str) -> Path | None:
     return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / cache_key(facts)
 
 
-def memo_code(root: Path, task: str, stage: str) -> list[Path]:
+def cache_code(root: Path, task: str, stage: str) -> list[Path]:
     """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
     places = [
         root / "components" / name

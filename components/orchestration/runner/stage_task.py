@@ -22,8 +22,8 @@ from components.orchestration.git import Checkout, checkout, refusal_text
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import identify
 from components.orchestration.runner.resumable_state import (
+    cache_folder,
     clear_others,
-    memo_folder,
     note,
     state_folder,
 )
@@ -78,7 +78,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     inputs = {each: data / path for each, path in stage.inputs.items()}
     _check_inputs(root, params, name, inputs)
     outputs = {each: data / path for each, path in stage.outputs.items()}
-    state, memo = state_folder(root, params, name, inputs), memo_folder(root, params, name)
+    state, memo = state_folder(root, params, name, inputs), cache_folder(root, params, name)
     if fresh:
         _discard(state, memo)
     alone = runs_in_process(params, name, data, root)

@@ -23,7 +23,7 @@ from components.registry.release.release_log import MOVES, records
 from components.registry.store.tracking_store import client, reached
 from components.registry.validation import storable
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from components.serving.http.client import healthy
 from components.serving.params import ServeParams
 from components.serving.rollout import candidate
@@ -81,7 +81,7 @@ class Registry:
             self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
 
     def _find_champion(self) -> None:
-        shelf = look(self._home.root, self._home.pipeline)
+        shelf = read_snapshot(self._home.root, self._home.pipeline)
         if shelf is None or "champion" not in shelf.aliases:
             return
         self.leading = shelf.version(shelf.aliases["champion"])
@@ -354,7 +354,7 @@ def lead(
 def _step(follower: RolloutController, registry: Registry) -> str:
     """Take a step. Returns what went wrong: no mistake in following ends the service."""
     try:
-        follower.tick(registry.leading, registry.releases)
+        follower.step(registry.leading, registry.releases)
     except Exception as error:
         return describe(error)
     return ""

@@ -144,10 +144,10 @@ def answer(root: Path, name: str, argument: str) -> None:
     ):
         params, leading = released(root, name)
         settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-        judge = base.judge(params.task)
+        evaluator = base.evaluator(params.task)
         bundle = fetch_registered(root, params.name, leading.number, Path(scratch))
         try:
-            query = judge.read(argument).model_dump_json()
+            query = evaluator.read(argument).model_dump_json()
         except (Reject, ValidationError, OSError) as error:
             raise _unanswerable(argument, _reason(error)) from None
         told = child.call(
@@ -155,7 +155,7 @@ def answer(root: Path, name: str, argument: str) -> None:
         )
     if "rejected" in told:
         raise _unanswerable(argument, told["rejected"])
-    given: Any = judge.Answer.model_validate(told["answers"][0])
+    given: Any = evaluator.Answer.model_validate(told["answers"][0])
     if given.abstained:
         console.print(_not_sure(told["least_confidence"], settings.abstain))
     for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:

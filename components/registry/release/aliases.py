@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.registry.release.release_log import Standing, records, standing
-from components.registry.versions.reader import RegistrySnapshot, look
+from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,23 +15,23 @@ _STUMBLES = 5
 SETTLED = "gristmill.settled"  # tag of a registered model: how many records its aliases follow from
 
 
-def wanted(stand: Standing) -> dict[str, int | None]:
+def expected_aliases(stand: Standing) -> dict[str, int | None]:
     """The aliases that follow from the log."""
     return {"champion": stand.champion, "previous": stand.previous}
 
 
-def is_settled(shelf: RegistrySnapshot) -> bool:
+def aliases_are_synced(shelf: RegistrySnapshot) -> bool:
     """Whether every recorded move was made. Aliases that differ nevertheless were moved by hand."""
     return shelf.tags.get(SETTLED, "0") == str(len(records(shelf)))
 
 
-def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
+def sync_aliases(opened: MlflowClient, root: Path, pipeline: str) -> None:
     """Bring aliases and tags in line with the log. The mark goes before and comes back after, so that a kill in between is seen, and mended by the next call.
 
     Two that settle at once stumble over each other's tags (MLflow inserts one twice, or deletes it twice): then it is looked at again.
     """
     stumbled = 0
-    while (shelf := look(root, pipeline)) is not None:
+    while (shelf := read_snapshot(root, pipeline)) is not None:
         try:
             if _is_right(shelf):
                 _label(opened, shelf, standing(records(shelf)))
@@ -44,9 +44,9 @@ def settle(opened: MlflowClient, root: Path, pipeline: str) -> None:
 
 
 def _is_right(shelf: RegistrySnapshot) -> bool:
-    return is_settled(shelf) and all(
+    return aliases_are_synced(shelf) and all(
         shelf.aliases.get(alias) == number
-        for alias, number in wanted(standing(records(shelf))).items()
+        for alias, number in expected_aliases(standing(records(shelf))).items()
     )
 
 
@@ -54,7 +54,7 @@ def _move(opened: MlflowClient, shelf: RegistrySnapshot) -> None:
     decided = records(shelf)
     if SETTLED in shelf.tags:
         opened.delete_registered_model_tag(shelf.pipeline, SETTLED)
-    for alias, number in reversed(wanted(standing(decided)).items()):
+    for alias, number in reversed(expected_aliases(standing(decided)).items()):
         if number is not None and shelf.aliases.get(alias) != number:
             opened.set_registered_model_alias(shelf.pipeline, alias, str(number))
         elif number is None and alias in shelf.aliases:

@@ -33,7 +33,7 @@ __all__ = [
     "judge_gates",
 ]
 _FEW = 100  # cases from which calibration can be told
-_FEEDBACK = "from: feedback"  # the slice of cases that clients labelled, as judges name it
+_FEEDBACK = "from: feedback"  # the slice of cases that clients labeled, as judges name it
 
 
 class GateParams(Strict):
@@ -230,7 +230,7 @@ def _against_champion(champion: ChampionResults | None, cases: Cases, params: Ga
 def _turned(champion: ChampionResults, params: GateParams) -> Gate | None:
     """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
 
-    A challenger that learnt them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
+    A challenger that learned them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
     average, however many cases a class has; the bound of that average is the average of the classes' bounds (exact, after Bonferroni).
     """
     slices = champion.cases.slices or {}

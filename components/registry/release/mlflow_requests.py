@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault, GristmillError
-from components.registry.release.aliases import is_settled, settle, wanted
+from components.registry.release.aliases import aliases_are_synced, expected_aliases, sync_aliases
 from components.registry.release.gates import GateParams
 from components.registry.release.promotion import approve, decide, reject, rollback
 from components.registry.release.release_log import Release, Standing, records, standing
 from components.registry.store.tracking_store import client, reached, unavailable
 from components.registry.validation import storable
-from components.registry.versions.reader import RegistrySnapshot, Version, look
+from components.registry.versions.reader import RegistrySnapshot, Version, read_snapshot
 
 ALIAS = "approved"
 ASKS = ("approve", "reject")
@@ -37,17 +37,17 @@ def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = look(root, pipeline)
+    shelf = read_snapshot(root, pipeline)
     if shelf is None:
         return []
     made = []
-    if not is_settled(shelf):
+    if not aliases_are_synced(shelf):
         opened = client(root)
         with reached(root):
-            settle(opened, root, pipeline)
+            sync_aliases(opened, root, pipeline)
     elif any(
         shelf.aliases.get(alias) != number
-        for alias, number in wanted(standing(records(shelf))).items()
+        for alias, number in expected_aliases(standing(records(shelf))).items()
     ):
         made.append(manual_alias_change(root, shelf, limits))
     made += [
@@ -73,7 +73,7 @@ def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Relea
     made: Release | None = None
     outcome: str
     try:
-        shelf = look(root, version.pipeline)
+        shelf = read_snapshot(root, version.pipeline)
         last = standing(records(shelf)).last.get(version.number) if shelf else None
         if last and (last.decision, last.who, last.why) == (
             {"approve": "promoted", "reject": "rejected"}[ask],
@@ -115,7 +115,7 @@ def manual_alias_change(root: Path, shelf: RegistrySnapshot, limits: GateParams)
     if number is None or number == stand.champion:
         opened = client(root)
         with reached(root):
-            settle(opened, root, shelf.pipeline)
+            sync_aliases(opened, root, shelf.pipeline)
         return None
     tags = shelf.version(number).tags
     who, why = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.core.errors import GateError, InputError
-from components.registry.release.aliases import is_settled, settle
+from components.registry.release.aliases import aliases_are_synced, sync_aliases
 from components.registry.release.gate_results import from_tag
 from components.registry.release.gates import (
     OVERRIDABLE,
@@ -31,7 +31,7 @@ from components.registry.release.release_log import (
 )
 from components.registry.store.tracking_store import client, reached
 from components.registry.versions.model_versions import BUNDLE, cases_of, verify
-from components.registry.versions.reader import RegistrySnapshot, Version, argument, look
+from components.registry.versions.reader import RegistrySnapshot, Version, argument, read_snapshot
 
 __all__ = ["Release", "approve", "decide", "history", "reject", "release", "rollback"]
 _LONGEST = {"who": 100, "why": 1000}  # characters
@@ -56,15 +56,15 @@ def decide(
     with reached(root):
         run = open_log(opened, root, pipeline)
         while True:
-            shelf = look(root, pipeline)
+            shelf = read_snapshot(root, pipeline)
             assert shelf is not None, "open_log has made it"
-            if not is_settled(
+            if not aliases_are_synced(
                 shelf
             ):  # a move that was cut off: made first, for a decision that is refused makes none
-                settle(opened, root, pipeline)
+                sync_aliases(opened, root, pipeline)
             made = choose(shelf, standing(records(shelf)))
             if made is None or append(opened, root, run, shelf, made):
-                settle(opened, root, pipeline)
+                sync_aliases(opened, root, pipeline)
                 return made
 
 

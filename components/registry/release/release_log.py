@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from components.core.errors import InputError
 from components.registry.store.tracking_store import experiment
 from components.registry.validation import json_value
-from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, look
+from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, read_snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,7 +116,7 @@ def history(root: Path, pipeline: str) -> list[Release]:
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = look(root, pipeline)
+    shelf = read_snapshot(root, pipeline)
     return records(shelf) if shelf else []
 
 
@@ -204,7 +204,7 @@ def write(
         opened.log_param(run, place, text)
         return True
     except Exception:
-        found = look(root, shelf.pipeline)
+        found = read_snapshot(root, shelf.pipeline)
         if found is None or place not in found.params:
             raise
         return found.params[place] == text  # the answer was lost, not the record

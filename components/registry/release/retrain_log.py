@@ -14,7 +14,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.release_log import LONGEST, open_log, write
 from components.registry.store.tracking_store import client, reached
 from components.registry.validation import json_value
-from components.registry.versions.reader import RegistrySnapshot, look
+from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 
 PLACE = "retrain."
 DONE = (
@@ -131,7 +131,7 @@ def record(root: Path, pipeline: str, made: Retrain) -> None:
     with reached(root):
         run = open_log(opened, root, pipeline)
         for _ in range(100):
-            shelf = look(root, pipeline)
+            shelf = read_snapshot(root, pipeline)
             assert shelf is not None, "open_log has made it"
             if any(each.id == made.id for each in retrains(shelf)) or write(
                 opened, root, run, shelf, PLACE, text

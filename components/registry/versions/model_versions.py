@@ -1,4 +1,4 @@
-"""Versions: bundles in MLflow's model registry, as plain files. Nothing is loaded through a flavour, nothing unpickled."""
+"""Versions: bundles in MLflow's model registry, as plain files. Nothing is loaded through a flavor, nothing unpickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from components.registry.store.tracking_store import (
     tracking_uri,
     unavailable,
 )
-from components.registry.versions.reader import Version, argument, look
+from components.registry.versions.reader import Version, argument, read_snapshot
 from components.registry.versions.test_cases import Cases
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def champion(root: Path, pipeline: str) -> Version | None:
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = look(root, pipeline)
+    shelf = read_snapshot(root, pipeline)
     return (
         shelf.version(shelf.aliases["champion"]) if shelf and "champion" in shelf.aliases else None
     )

@@ -70,7 +70,7 @@ def argument(pipeline: str) -> str:
     return "" if pipeline == "default" else f" {pipeline}"
 
 
-def look(root: Path, pipeline: str) -> RegistrySnapshot | None:
+def read_snapshot(root: Path, pipeline: str) -> RegistrySnapshot | None:
     """Read the shelf of a pipeline; None where nothing was ever registered.
 
     Raises:

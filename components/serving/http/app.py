@@ -121,7 +121,7 @@ def _add_middleware(app: FastAPI, service: Service, keys: Keyring) -> None:
 
 async def _warm(service: Service) -> None:
     """Answer an example, so that the first client does not pay for lazy set-up."""
-    examples = [service.judge.Query.model_validate(each) for each in service.model.examples[:1]]
+    examples = [service.evaluator.Query.model_validate(each) for each in service.model.examples[:1]]
     for _ in range(2 if examples else 0):
         await service.batcher.ask(examples)
 

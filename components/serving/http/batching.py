@@ -166,7 +166,7 @@ class Batcher:
 
     @staticmethod
     def _alive(item: _Item, made: _Round) -> bool:
-        """Whether somebody still waits: a request that timed out has cancelled its own."""
+        """Whether somebody still waits: a request that timed out has canceled its own."""
         if item.ask.done.done():
             made.settled.append((item, None))
             return False
@@ -207,7 +207,7 @@ class Batcher:
 def window(
     costs: Sequence[int], start: int, max_items: int, max_tokens: int | None
 ) -> tuple[int, int]:
-    """The batch around one row: its neighbours in length, as long as at most a quarter of what is computed is padding.
+    """The batch around one row: its neighbors in length, as long as at most a quarter of what is computed is padding.
 
     Args:
         costs: (n,) sorted.
@@ -232,7 +232,7 @@ def window(
 
 
 def settle(call: Callable[[Sequence[Any]], Sequence[Any]], queries: Sequence[Any]) -> list[Any]:
-    """Answers, and for each query that cannot be answered its exception: one bad query must not fail its neighbours."""
+    """Answers, and for each query that cannot be answered its exception: one bad query must not fail its neighbors."""
     if not queries:
         return []
     try:

@@ -27,7 +27,7 @@ from components.serving.http.auth import BUCKET
 from components.serving.http.limits import soon
 from components.serving.http.messages import Problem
 from components.serving.http.routes import PROBLEMS, Service, guarded_router, html, told
-from components.tasks.base import judge
+from components.tasks.base import evaluator
 
 LATEST, REQUESTS, FEEDBACK = "latest.json", "requests", "feedback"
 
@@ -76,7 +76,7 @@ class Monitored(Collector):
 
     def recorder(self, card: Card, version: str) -> Recorder:
         """What a version's app tells the log."""
-        rules = judge(card.task)
+        rules = evaluator(card.task)
         return Recorder(
             self.log, version, profiler_of(card.task, card.profile), rules.columns, rules.confidence
         )
@@ -139,7 +139,7 @@ class Monitored(Collector):
             )
 
     def take(self, given: Feedback) -> Label | str:
-        """Keep a label; else why not: "unknown", "elsewhere", "labelled", "full" or "disk"."""
+        """Keep a label; else why not: "unknown", "elsewhere", "labeled", "full" or "disk"."""
         with (
             self._taking
         ):  # requests come in several threads; neither index nor box is made for that

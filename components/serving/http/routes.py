@@ -38,7 +38,7 @@ from components.serving.http.messages import (
 from components.serving.http.pages import page
 from components.serving.http.request_metrics import ID, Meters, note
 from components.serving.params import LimitParams, ServeParams
-from components.tasks.base import Explains, TaskEvaluator, judge
+from components.tasks.base import Explains, TaskEvaluator, evaluator
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "There is not exactly one Host header"},
@@ -67,14 +67,14 @@ class Service:
     recorder: Recorder | None = None
 
     @property
-    def judge(self) -> TaskEvaluator:
+    def evaluator(self) -> TaskEvaluator:
         """How the task asks and answers."""
-        return judge(self.card.task)
+        return evaluator(self.card.task)
 
     @property
     def explains(self) -> bool:
         """Whether /v1/explain is there."""
-        return isinstance(self.judge, Explains) and self.params.limits.explained_parts > 0
+        return isinstance(self.evaluator, Explains) and self.params.limits.explained_parts > 0
 
 
 def open_routes(service: Service) -> APIRouter:
@@ -122,14 +122,14 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
     router = guarded_router(guarded)
     described, query = (
         _describe(service),
-        limited(service.judge.Query, service.params.limits.characters),
+        limited(service.evaluator.Query, service.params.limits.characters),
     )
     asked: Any = request_type(query, service.params.max_items)
 
     @router.post(
         "/v1/predict",
         summary="Predict",
-        response_model=answer_type(service.judge.Answer),
+        response_model=answer_type(service.evaluator.Answer),
         responses=PROBLEMS,
     )
     async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
@@ -167,7 +167,7 @@ def guarded_router(guarded: bool) -> APIRouter:
 
 
 def _explaining(router: APIRouter, service: Service) -> None:
-    rules: Any = service.judge
+    rules: Any = service.evaluator
     query: Any = limited(
         rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained"
     )
@@ -217,7 +217,7 @@ async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> li
 
 def _describe(service: Service) -> ModelDescription:
     card, limits = service.card, service.params.limits
-    schema = limited(service.judge.Query, limits.characters).model_json_schema()
+    schema = limited(service.evaluator.Query, limits.characters).model_json_schema()
     return ModelDescription(
         **service.model.model_dump(),
         title=card.title,

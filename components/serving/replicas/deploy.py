@@ -1,4 +1,4 @@
-"""Putting a bundle up on Ray Serve, and taking it down again. Ray must be initialised."""
+"""Putting a bundle up on Ray Serve, and taking it down again. Ray must be initialized."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class RolloutController:
         """Whether a release is under way, so that looks should be frequent."""
         return self._phase != "steady"
 
-    def tick(self, wanted: Version | None, releases: int | None = None) -> None:
+    def step(self, wanted: Version | None, releases: int | None = None) -> None:
         """Take one step.
 
         Args:

@@ -1,4 +1,4 @@
-"""A version tried out apart from all traffic. Ray must be initialised."""
+"""A version tried out apart from all traffic. Ray must be initialized."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def examined(edition: ServedVersion) -> float:
     """
     from components.inference.predictor import load
     from components.monitoring.profile import profiler_of
-    from components.tasks.base import judge
+    from components.tasks.base import evaluator
 
     predictor = load(edition.bundle)
     # Replicas describe what they are asked with it.
     profiler_of(predictor.card.task, predictor.card.profile)
     queries = [
-        judge(predictor.card.task).Query.model_validate(example)
+        evaluator(predictor.card.task).Query.model_validate(example)
         for example in edition.model.examples
     ]
     if not queries:
@@ -96,7 +96,10 @@ def examined(edition: ServedVersion) -> float:
             alone += predictor.predict([query])
             times.append((time.perf_counter() - began) * 1000)
     together = predictor.predict(queries)
-    gaps = [predictor.judge.gap(one, other) for one, other in zip(alone, together, strict=True)]
+    gaps = [
+        predictor.evaluator.output_distance(one, other)
+        for one, other in zip(alone, together, strict=True)
+    ]
     if not all(gap <= tolerance(predictor.card) for gap in gaps):  # NaN is not
         raise InputError(
             f"it answers the same question otherwise when others are asked with it, by up to {max(gaps):.3g}",

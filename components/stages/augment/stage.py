@@ -75,7 +75,7 @@ def run(job: Job) -> None:
             }
         ),
     )
-    job.journal.say(
+    job.journal.log(
         f"{table.num_rows:,} rows added to {train.num_rows:,}"
         if added
         else "no rows are added: switched off, or this task transforms on the fly"

@@ -74,7 +74,7 @@ def inputs_of(schema: base.Schema) -> list[str]:
 
 
 def target_of(schema: base.Schema) -> str:
-    """The column that is to be learnt."""
+    """The column that is to be learned."""
     return next(role.name for role in schema.roles if role.role == "target")
 
 

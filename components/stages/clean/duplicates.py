@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 STAYS, DUPLICATE, CONFLICTING, BOILERPLATE = range(4)
 REASONS = ("", "duplicate", "conflicting_labels", "boilerplate")
 OWN_SPLITS = ("", "train", "validation", "test")  # what a source says of a row, by number
-# A band shared by more rows than this is a stock phrase: comparing all pairs would be quadratic, neighbours in order suffice for a chain.
+# A band shared by more rows than this is a stock phrase: comparing all pairs would be quadratic, neighbors in order suffice for a chain.
 _MAX_PAIRWISE = 30
 # Bounds of what one row costs, however many rows are made from one template. Partners come in order of the bands they share:
 # similar ones share 13 of 32 on average, and a pair below the threshold that shares as many is rare.
@@ -162,7 +162,7 @@ def _confirm(
 
 
 def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
-    """Places (pairs,), (pairs,) of equal values: all pairs of a value, or if it has too many, neighbours."""
+    """Places (pairs,), (pairs,) of equal values: all pairs of a value, or if it has too many, neighbors."""
     values = np.sort(band)
     repeated = values[1:][values[1:] == values[:-1]]
     if not len(repeated):

@@ -115,13 +115,13 @@ def divide(
     """The parts of rows of which some are in a frozen split.
 
     A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes. Of feedback a share is for test, too, behind the frozen
-    rows: they may hold nothing of what people ask by now, and no model could show on them that it has learnt it.
+    rows: they may hold nothing of what people ask by now, and no model could show on them that it has learned it.
 
     Args:
         frozen: the split.
         held_rows: position -> row of the split.
         groups: (positions,) equal for rows that are similar.
-        feedback: positions of rows that clients labelled.
+        feedback: positions of rows that clients labeled.
         params: shares of the new groups.
         seed: of the hash.
 

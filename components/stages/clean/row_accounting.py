@@ -80,7 +80,7 @@ class RowAccounting:
     def add(self, entries: Sequence[Entry]) -> None:
         """Print entries and keep them."""
         for entry in entries:
-            self._journal.say(entry.message)
+            self._journal.log(entry.message)
         self.entries += entries
 
 

@@ -47,7 +47,7 @@ def run(job: Job) -> None:
     """Clean, deduplicate and split `raw` into `clean`; keep the naive view in `audit`."""
     params: CleanParams = job.params
     schema = base.schema(job.task)
-    memo = Cache(job.memo, job.journal.say)
+    memo = Cache(job.memo, job.journal.log)
     raw = _roomy(read_table(job.inputs["raw"]), schema)
     pool = gather(job, raw, memo)
     rows = usable_rows(raw, pool, schema)
@@ -70,7 +70,7 @@ def run(job: Job) -> None:
     groups = grouped.names
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
     for line in row_accounting.doubtful_labels(Counter(labels)):
-        job.journal.say(line)
+        job.journal.log(line)
     check_classes(labels, params, [entry.message for entry in log.entries if entry.removes])
     held: dict[int, int] = {}
     if frozen:
@@ -187,7 +187,7 @@ def _write(
         }
     )
     write_atomic(job.outputs["report"], to_json(report))
-    job.journal.say(
+    job.journal.log(
         f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined"
     )
 
@@ -198,7 +198,7 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
     if path is None:
         return None
     if rows.splits.any():
-        job.journal.say("the source says itself what is test: clean.frozen_split is not needed")
+        job.journal.log("the source says itself what is test: clean.frozen_split is not needed")
         return None
     frozen = read(job.root / path, path)
     claimed = frozen.claim(rows.keys(), rows.ids())
@@ -208,7 +208,7 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
         sum(frozen.splits[place] == "test" for place in places)
         for places in (claimed.values(), range(len(frozen.keys)))
     )
-    job.journal.say(
+    job.journal.log(
         f"the split is kept: {here:,} of its {tests:,} test rows are in the source, and {len(rows.labels) - len(claimed):,} rows that it does not know"
     )
     return frozen

@@ -10,7 +10,7 @@ SPLIT = "unlabelled"
 
 
 def may_be_learnt(split: str | None) -> bool:
-    """Whether a row's own split says that it is to be learnt from, not judged."""
+    """Whether a row's own split says that it is to be learned from, not judged."""
     return (split or SPLIT).strip().lower() in (SPLIT, "train", "training")
 
 
@@ -22,7 +22,7 @@ def settle(
     Args:
         rows: id and cleaned inputs.
         keys: (rows,) equal for rows whose inputs count as the same, SHA-256.
-        labelled: keys of the rows with a label.
+        labeled: keys of the rows with a label.
         target: the column without a value.
         schema: of the split.
     """

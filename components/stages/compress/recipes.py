@@ -55,7 +55,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
     if not architecture.surgery().dims(module):
-        job.journal.say(
+        job.journal.log(
             "pruned: left out, for nothing is known that can be cut out of this "
             f"{card.architecture}"
         )

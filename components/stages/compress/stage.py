@@ -48,7 +48,7 @@ def _compress(job: Job, names: list[str]) -> dict[str, Any]:
             continue
         size = bundle_bytes(out)
         report[f"{name}_bytes"] = size
-        job.journal.say(
+        job.journal.log(
             f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent"
         )
     return report
@@ -65,5 +65,5 @@ def _parent(job: Job) -> Path:
         parent = max(networks, key=lambda network: watched(network, job.inputs["tokens"]))
         reason = ", the better of the two on validation"
     card, _ = read_bundle(parent)
-    job.journal.say(f"compressing {card.title}{reason}")
+    job.journal.log(f"compressing {card.title}{reason}")
     return parent

@@ -54,7 +54,7 @@ def assess(
         shown: the bundle's path below the data folder.
     """
     predictor = load(bundle)
-    metrics = base.judge(predictor.card.task).metrics
+    metrics = base.evaluator(predictor.card.task).metrics
     found, stats = {}, {}
     given: dict[str, Sequence[Any]] = {}
     for split, cases in (("validation", validation), ("test", test)):

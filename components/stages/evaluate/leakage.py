@@ -82,11 +82,12 @@ def naive_claim(
         baseline.featuriser(files),
         baseline.scorer(arrays),
     )
-    judge = base.judge(job.task)
-    cases = list(judge.cases(test))
+    evaluator = base.evaluator(job.task)
+    cases = list(evaluator.cases(test))
     answers = evaluation.answer(predictor, cases)
     right = sum(
-        judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)
+        evaluator.is_correct(answer, case.truth)
+        for answer, case in zip(answers, cases, strict=True)
     )
     fields = task.fields(job.sections["clean"])
     inputs = [role.name for role in task.roles if role.role == "input"]

@@ -1,4 +1,4 @@
-"""The report's plots, as inline SVG whose text is text and whose colours are the page's CSS variables."""
+"""The report's plots, as inline SVG whose text is text and whose colors are the page's CSS variables."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot |
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
-    """The confusion matrix as a heat map: colour is the share of the true class, the number is the count.
+    """The confusion matrix as a heat map: color is the share of the true class, the number is the count.
 
     Args:
         counts: (classes, classes); rows are the truth, columns the prediction.
@@ -218,7 +218,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
 
 
 def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot | None:
-    """Figures over training, one colour per arm.
+    """Figures over training, one color per arm.
 
     Args:
         rows: rows of `Facts.curves`.

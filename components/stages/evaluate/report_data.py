@@ -37,7 +37,7 @@ def gather(
         answers: the winner's, to the test cases.
         coverage: see `Facts`.
     """
-    judge, clean = base.judge(job.task), read_manifest(job.inputs["clean"])
+    evaluator, clean = base.evaluator(job.task), read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
     books = clean["books"]
     search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def gather(
         data_hash=tokens["data_hash"],
         seed=job.seed,
         classes=clean["classes"],
-        decided_by=judge.metrics[0].name,
+        decided_by=evaluator.metrics[0].name,
         leaderboard=rows,
         confidence=job.params.confidence,
         counts={
@@ -73,13 +73,13 @@ def gather(
         splits=clean["splits"],
         lengths=_lengths(tokens),
         confusion=confusion(answers, cases, clean["classes"]),
-        curves=_curve(job.inputs["curve"], f"validation_{learning.watch}"),
+        curves=_curve(job.inputs["curve"], f"validation_{learning.monitored_metric}"),
         trials=[_trial(trial, learning.watch_goal) for trial in search["trials"]],
         search=search,
         watch_goal=learning.watch_goal,
-        watch=learning.watch.replace("_", " "),
-        slices=slices(job.params, judge, answers, cases, job.seed),
-        mistakes=_mistakes(judge, answers, cases),
+        watch=learning.monitored_metric.replace("_", " "),
+        slices=slices(job.params, evaluator, answers, cases, job.seed),
+        mistakes=_mistakes(evaluator, answers, cases),
         leak=leak,
         coverage=coverage,
         compression=_compression(rows),
@@ -100,7 +100,7 @@ def confusion(
 
 def slices(
     params: EvaluateParams,
-    judge: base.TaskEvaluator,
+    evaluator: base.TaskEvaluator,
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
     seed: int,
@@ -110,7 +110,7 @@ def slices(
     for position, case in enumerate(cases):
         for kind, value in case.slices.items():
             groups[f"{kind}: {value}"].append(position)
-    metric = next(each for each in judge.metrics if each.name == "accuracy")
+    metric = next(each for each in evaluator.metrics if each.name == "accuracy")
     result = {}
     for name, positions in sorted(groups.items()):
         stats = {
@@ -130,17 +130,17 @@ def slices(
 
 
 def _mistakes(
-    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[Case[Any]]
+    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[Case[Any]]
 ) -> list[dict[str, Any]]:
     wrong = [
         (answer, case)
         for answer, case in zip(answers, cases, strict=True)
-        if not judge.right(answer, case.truth)
+        if not evaluator.is_correct(answer, case.truth)
     ]
     wrong.sort(key=lambda pair: (-pair[0].probability, pair[1].id))
     return [
         {
-            "shown": judge.show(case),
+            "shown": evaluator.show(case),
             "truth": case.truth,
             "predicted": answer.label,
             "probability": answer.probability,

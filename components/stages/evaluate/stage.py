@@ -32,25 +32,28 @@ def run(job: Job) -> None:
 
     torch.set_num_threads(1)  # as a replica that serves has
     params: EvaluateParams = job.params
-    judge = base.judge(job.task)
+    evaluator = base.evaluator(job.task)
     validation, test = (
-        list(judge.cases(read_table(job.inputs["clean"], split)))
+        list(evaluator.cases(read_table(job.inputs["clean"], split)))
         for split in ("validation", "test")
     )
     bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
     measured = _measured(job, bundles, validation, test)
     rows = [each.row for each in measured.values()]
-    winner = choose(rows, judge.metrics[0])
+    winner = choose(rows, evaluator.metrics[0])
     for row in rows:
         row["winner"] = row is winner
     best, baseline = (measured[name].decisive for name in (winner["name"], BASELINE))
     winner["over_baseline"] = list(
         evaluation.paired_interval(
-            judge.metrics[0], best, baseline, params.resamples, params.confidence, job.seed
+            evaluator.metrics[0], best, baseline, params.resamples, params.confidence, job.seed
         )
     )
     rows.sort(
-        key=lambda row: (row["name"] != winner["name"], -row["validation"][judge.metrics[0].name])
+        key=lambda row: (
+            row["name"] != winner["name"],
+            -row["validation"][evaluator.metrics[0].name],
+        )
     )
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
@@ -58,8 +61,8 @@ def run(job: Job) -> None:
     honest = next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
     leak = naive_claim(job, classes, honest, read_bundle(bundles[BASELINE])[1])
     answers = measured[winner["name"]].answers
-    table = _abstention(judge, measured[winner["name"]].before, validation)
-    coverage = _coverage(judge, table, answers, test)
+    table = _abstention(evaluator, measured[winner["name"]].before, validation)
+    coverage = _coverage(evaluator, table, answers, test)
     facts = gather(job, rows, answers, test, leak, coverage)
     leaked = leaked_rows(job)
 
@@ -67,18 +70,18 @@ def run(job: Job) -> None:
     add_to_profile(
         job.outputs["winner"],
         {
-            "predictions": _habits(judge, measured[winner["name"]].before, validation),
+            "predictions": _habits(evaluator, measured[winner["name"]].before, validation),
             **({KEY: table} if table else {}),
         },
     )
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
-    write_table(job.outputs["answers"], {"test": _answers(judge, answers, test)})
+    write_table(job.outputs["answers"], {"test": _answers(evaluator, answers, test)})
     write_atomic(
         job.outputs["leaderboard"],
         to_json(
             {
-                "deciding_metric": judge.metrics[0].name,
-                "goal": judge.metrics[0].goal,
+                "deciding_metric": evaluator.metrics[0].name,
+                "goal": evaluator.metrics[0].goal,
                 "leaked_rows": leaked,
                 "candidates": rows,
             }
@@ -89,7 +92,7 @@ def run(job: Job) -> None:
     write_report(job.outputs["html"], facts)
     figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
     job.journal.result({"winner": winner["name"]}, figures)
-    _say(job, judge.metrics[0].name, winner, leaked, leak)
+    _say(job, evaluator.metrics[0].name, winner, leaked, leak)
 
 
 def _measured(
@@ -128,40 +131,46 @@ def _say(
     """Print the winner, and what a naive split would have claimed."""
     low, high = winner["test_interval"][metric]
     interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"
-    job.journal.say(
+    job.journal.log(
         f"winner: {winner['name']}, chosen on validation; "
         f"test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows"
     )
-    job.journal.say(
+    job.journal.log(
         f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; "
         f"honest is {leak['honest']:.4f}"
     )
 
 
 def _habits(
-    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> dict[str, Any]:
     """How the winner answers to what it was not trained on, for the service to compare its answers with."""
-    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    right = [
+        evaluator.is_correct(answer, case.truth)
+        for answer, case in zip(answers, cases, strict=True)
+    ]
     return predictions_of(
         [str(answer.label) for answer in answers],
-        [judge.confidence(answer) for answer in answers],
+        [evaluator.confidence(answer) for answer in answers],
         right,
     )
 
 
 def _abstention(
-    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> dict[str, Any]:
     """Return how sure the winner was on validation and how often wrongly; nothing of a task whose answers state no confidence."""
-    confidence = [judge.confidence(answer) for answer in answers]
+    confidence = [evaluator.confidence(answer) for answer in answers]
     stated = [value for value in confidence if value is not None]
-    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    right = [
+        evaluator.is_correct(answer, case.truth)
+        for answer, case in zip(answers, cases, strict=True)
+    ]
     return abstention_table(stated, right) if stated and len(stated) == len(confidence) else {}
 
 
 def _coverage(
-    judge: base.TaskEvaluator,
+    evaluator: base.TaskEvaluator,
     table: dict[str, Any],
     answers: Sequence[Any],
     cases: Sequence[base.Case[Any]],
@@ -169,14 +178,17 @@ def _coverage(
     """Return coverage against accuracy on test, for the report."""
     if not table:
         return {}
-    right = [judge.right(answer, case.truth) for answer, case in zip(answers, cases, strict=True)]
+    right = [
+        evaluator.is_correct(answer, case.truth)
+        for answer, case in zip(answers, cases, strict=True)
+    ]
     return coverage_report(
-        table, [float(judge.confidence(answer) or 0.0) for answer in answers], right
+        table, [float(evaluator.confidence(answer) or 0.0) for answer in answers], right
     )
 
 
 def _answers(
-    judge: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
 ) -> pa.Table:
     """Per test case id, query, answer (JSON), whether it is right, how sure it was and the slices (JSON): what serve compares with, and what the gates judge."""
     pairs = list(zip(answers, cases, strict=True))
@@ -186,8 +198,10 @@ def _answers(
             "query": [case.query.model_dump_json() for _, case in pairs],
             "truth": [str(case.truth) for _, case in pairs],
             "answer": [answer.model_dump_json() for answer, _ in pairs],
-            "right": [judge.right(answer, case.truth) for answer, case in pairs],
-            "confidence": pa.array([judge.confidence(answer) for answer, _ in pairs], pa.float64()),
+            "right": [evaluator.is_correct(answer, case.truth) for answer, case in pairs],
+            "confidence": pa.array(
+                [evaluator.confidence(answer) for answer, _ in pairs], pa.float64()
+            ),
             "slices": [json.dumps(dict(case.slices), ensure_ascii=False) for _, case in pairs],
         }
     )

@@ -1,4 +1,4 @@
-"""Drawing with matplotlib so that the result is a part of the page: its text is text, its colours are CSS variables."""
+"""Drawing with matplotlib so that the result is a part of the page: its text is text, its colors are CSS variables."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def draw(
 
 
 def _inline(svg: str, name: str) -> str:
-    """Make matplotlib's document an element of a page: no namespaces, no ids that clash, the page's colours and fonts."""
+    """Make matplotlib's document an element of a page: no namespaces, no ids that clash, the page's colors and fonts."""
     root = ET.fromstring(svg.encode("utf-8"))  # noqa: S314 - our own output, made a line above
     variables = {colour: f"var(--{variable})" for variable, colour in HEX.items()}
     prefix = re.sub(r"\W+", "-", name) + "-"

@@ -24,7 +24,7 @@ def units(source: Sklearn, root: Path) -> list[Unit]:
 
 
 def digits(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """1,797 grey pictures (8, 8) as PNG with values 0..255, and their digit."""
+    """1,797 gray pictures (8, 8) as PNG with values 0..255, and their digit."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits

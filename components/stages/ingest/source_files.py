@@ -439,7 +439,7 @@ def _first_records(unit: Unit) -> list[Record]:
 
 
 def _class_folders(files: Named, source: Files) -> Listing:
-    """Return a unit a folder, labelled by the folder's name, where that is not the name of a split."""
+    """Return a unit a folder, labeled by the folder's name, where that is not the name of a split."""
     folders: dict[PurePosixPath, list[Path]] = defaultdict(list)
     for name, path in files.items():
         folders[name.parent].append(path)
@@ -635,7 +635,7 @@ def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:
 
 
 def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
-    """Return a unit a text file, labelled by what its name says beside a split."""
+    """Return a unit a text file, labeled by what its name says beside a split."""
     listing = Listing([_unit(name, path, source) for name, path in texts.items()], notes)
     splits = {name: split_of(_stem(name)) for name in texts}
     if source.classes or "train" not in splits.values() or len(set(splits.values())) < 2:

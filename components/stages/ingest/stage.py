@@ -100,7 +100,7 @@ def run(job: Job) -> None:
     }
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
     keys = unit_keys([unit.name for unit in (*found, *told)])
-    memo = Cache(job.memo, job.journal.say)
+    memo = Cache(job.memo, job.journal.log)
     parsed = _read(
         [Piece(unit, wanted, keys[unit.name]) for unit in found]
         + [Piece(unit, own, keys[unit.name]) for unit in told],
@@ -109,7 +109,7 @@ def run(job: Job) -> None:
     )
     _say_feedback(job.journal, len(accepted), params.seen)
     for note in listing.notes:
-        job.journal.say(note)
+        job.journal.log(note)
     rows = _concatenated([each.rows for each in parsed], wanted.schema)
     quarantine = _concatenated([each.quarantine for each in parsed], QUARANTINE)
     _check_rows(rows, quarantine, params.source.path)
@@ -117,12 +117,12 @@ def run(job: Job) -> None:
     rows, note = settle_splits(rows, wanted.target.name if wanted.target else None, found)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
-        job.journal.say(
+        job.journal.log(
             f"{replaced} ids occur more than once in the source: those rows got ids of their own"
         )
     _say(job.journal, parsed, quarantine)
     for line in [*([note] if note else []), *label_notes(rows, wanted, classes)]:
-        job.journal.say(line)
+        job.journal.log(line)
     facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
     job.journal.params(
         _watermark(
@@ -162,7 +162,7 @@ def _say_feedback(journal: Journal, number: int, seen: str | None) -> None:
     if not number:
         return
     state = f"read as a retrain found them ({seen[:12]})" if seen else "left to gristmill retrain"
-    journal.say(f"{number} files of feedback: {state}")
+    journal.log(f"{number} files of feedback: {state}")
 
 
 def _check_unchanged(
@@ -459,17 +459,17 @@ def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> No
     for each in parsed:
         by_encoding[each.facts["encoding"]].append(each.facts["name"])
     for encoding, names in sorted(by_encoding.items()):
-        journal.say(f"read as {encoding}: {some(names)}")
+        journal.log(f"read as {encoding}: {some(names)}")
     by_columns: dict[str, list[str]] = defaultdict(list)
     for each in parsed:
         if "columns" in each.facts:
             by_columns[", ".join(each.facts["columns"])].append(each.facts["name"])
     for columns, names in sorted(by_columns.items()):
-        journal.say(
+        journal.log(
             f"without a header (ingest.source.header): {some(names)}; its columns: {columns}"
         )
     for line in refusal_notes(quarantine):
-        journal.say(line)
+        journal.log(line)
 
 
 def some(names: Sequence[str]) -> str:

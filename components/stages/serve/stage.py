@@ -63,7 +63,7 @@ def run(job: Job) -> None:
     board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
     winner = next(row for row in board["candidates"] if row["winner"])
     for made in apply_mlflow_requests(job.root, pipeline, rules.gates):
-        job.journal.say(f"from MLflow: version {made.version} {made.decision} by {made.who}")
+        job.journal.log(f"from MLflow: version {made.version} {made.decision} by {made.who}")
     cases = version_description.answered(job)
     version = register(
         job.root,
@@ -73,13 +73,13 @@ def run(job: Job) -> None:
         version_description.tags(job, winner, cases),
     )
     keep_cases(job.root, version, cases)
-    job.journal.say(
+    job.journal.log(
         f"registered as version {version.number} of {pipeline!r} (challenger)"
         if "challenger" in version.aliases
         else f"is version {version.number} of {pipeline!r} already"
     )
     if params.abstain is not None:
-        job.journal.say(_abstention(job.inputs["winner"], params.abstain, cases))
+        job.journal.log(_abstention(job.inputs["winner"], params.abstain, cases))
     smoke = _ask_over_http(job, params, version)
     service = Gate(
         "service",
@@ -181,8 +181,8 @@ def _rival(job: Job, mine: Cases) -> ChampionResults | None:
     digest, before = leading.tags.get("bundle_sha256", ""), leading.tags.get("test_hash", "")
     if digest == sha256(job.inputs["winner"] / CARD):
         return ChampionResults(leading.number, digest, Cases((), ()))
-    judge = base.judge(job.task)
-    asked = list(judge.cases(read_table(job.inputs["clean"], "test")))
+    evaluator = base.evaluator(job.task)
+    asked = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
     try:
         bundle = fetch_registered(
             job.root, leading.pipeline, leading.number, job.state / "champion"
@@ -192,12 +192,12 @@ def _rival(job: Job, mine: Cases) -> ChampionResults | None:
             query = asked[0].query.model_dump_json()
             child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
         predictor = load(bundle.folder, registered=bundle.digest)
-        theirs = version_description.compared(asked, evaluation.answer(predictor, asked), judge)
+        theirs = version_description.compared(asked, evaluation.answer(predictor, asked), evaluator)
     except (
         GristmillError,
         ValueError,
     ) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
-        job.journal.say(f"the champion, version {leading.number}, cannot be asked: {error}")
+        job.journal.log(f"the champion, version {leading.number}, cannot be asked: {error}")
         return ChampionResults(leading.number, digest, Cases((), ()), "it cannot be asked")
     keep_cases(job.root, leading, theirs)
     note = (
@@ -206,7 +206,7 @@ def _rival(job: Job, mine: Cases) -> ChampionResults | None:
         else f"the test split has changed since version {leading.number} was made, so it was measured again"
     )
     if note:
-        job.journal.say(note)
+        job.journal.log(note)
     return ChampionResults(leading.number, digest, theirs, note)
 
 
@@ -226,14 +226,18 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> SmokeTest
         keys=Keyring([Key.of("check", secret)]),
     )
     try:
-        judge, allowed = base.judge(job.task), tolerance(read_bundle(job.inputs["winner"])[0])
+        evaluator, allowed = (
+            base.evaluator(job.task),
+            tolerance(read_bundle(job.inputs["winner"])[0]),
+        )
         different, largest, times = 0, 0.0, []
         for number, row in enumerate(chosen, 1):
             started = time.perf_counter()
             given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
             times.append((time.perf_counter() - started) * 1000)
-            gap = judge.gap(
-                judge.Answer.model_validate(given), judge.Answer.model_validate_json(row["answer"])
+            gap = evaluator.output_distance(
+                evaluator.Answer.model_validate(given),
+                evaluator.Answer.model_validate_json(row["answer"]),
             )
             different += not gap <= allowed
             largest = max(largest, gap)
@@ -245,7 +249,7 @@ def _ask_over_http(job: Job, params: ServeParams, version: Version) -> SmokeTest
 
 def _tell(job: Job, made: Release) -> None:
     gates = from_rows(made.gates)
-    job.journal.say(
+    job.journal.log(
         "gates: "
         + ", ".join(
             f"{gate.name} {'n/a' if gate.passed is None else gate.verdict}" for gate in gates
@@ -256,7 +260,7 @@ def _tell(job: Job, made: Release) -> None:
             interval = (
                 f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
             )
-            job.journal.say(
+            job.journal.log(
                 f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})"
             )
     stays = f"; version {made.before} stays champion" if made.before else ""
@@ -269,4 +273,4 @@ def _tell(job: Job, made: Release) -> None:
         "rejected": f"version {made.version} is not released{stays}: {made.why}",
         "experiment": f"version {made.version} is registered; experiments are never released",
     }
-    job.journal.say(meaning[made.decision])
+    job.journal.log(meaning[made.decision])

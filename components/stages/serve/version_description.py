@@ -43,12 +43,12 @@ _GAP = "&nbsp;&nbsp;"  # MLflow's page sets the cells of a table side by side wi
 def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     """Where the version came from, how good it is, what it takes and gives."""
     card, _ = read_bundle(job.inputs["winner"])
-    judge = base.judge(job.task)
+    evaluator = base.evaluator(job.task)
     low, high = winner["test_interval"]["accuracy"]
     examples = _short(
         [
             query.model_dump(mode="json")
-            for query in judge.example(read_table(job.inputs["clean"], "test"))
+            for query in evaluator.example(read_table(job.inputs["clean"], "test"))
         ]
     )
     told: dict[str, Any] = {
@@ -59,8 +59,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
             **library_versions(_LIBRARIES),
         },
         "signature": {
-            "input": judge.Query.model_json_schema(),
-            "output": judge.Answer.model_json_schema(),
+            "input": evaluator.Query.model_json_schema(),
+            "output": evaluator.Answer.model_json_schema(),
         },
         "input_example": examples[0] if examples else None,
         "examples": examples,  # for the page to offer: a service need not have the data
@@ -126,7 +126,7 @@ def answered(job: Job) -> Cases:
 
 
 def compared(
-    cases: Sequence[base.Case[Any]], answers: Sequence[Any], judge: base.TaskEvaluator
+    cases: Sequence[base.Case[Any]], answers: Sequence[Any], evaluator: base.TaskEvaluator
 ) -> Cases:
     """Another model's answers to the same split."""
     pairs = zip(answers, cases, strict=True)
@@ -135,8 +135,8 @@ def compared(
             (
                 case.id,
                 str(case.truth),
-                judge.right(answer, case.truth),
-                judge.confidence(answer),
+                evaluator.is_correct(answer, case.truth),
+                evaluator.confidence(answer),
                 case.slices,
             )
             for answer, case in pairs

@@ -154,9 +154,9 @@ def _report(
         ),
     )
     mean, p95 = lengths["mean"], lengths["p95"]
-    job.journal.say(f"{rows:,} rows encoded, {mean:.1f} tokens a row (95%: up to {p95:.0f})")
+    job.journal.log(f"{rows:,} rows encoded, {mean:.1f} tokens a row (95%: up to {p95:.0f})")
     for entry in shortened:
-        job.journal.say(entry["message"])
+        job.journal.log(entry["message"])
 
 
 def _shortened(

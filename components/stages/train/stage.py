@@ -47,9 +47,9 @@ def run(job: Job) -> None:
         | told
     )
     write_atomic(job.outputs["report"], to_json(report))
-    watch = f"validation_{base.learning(job.task).watch}"
+    watch = f"validation_{base.learning(job.task).monitored_metric}"
     best = f"{watch.replace('_', ' ')} {fitted.best[watch]:.4f} at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}"
-    job.journal.say(
+    job.journal.log(
         f"{params.architecture}: {best}, {fitted.parameters:,} parameters, workers {fitted.workers}"
     )
 
@@ -93,7 +93,7 @@ def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
         else "no unlabelled rows: the source has none, or clean.unlabelled is not keep"
     )
     best = {name: fitted.best[f"validation_{name}"] for name in ("loss", "guessed")}
-    job.journal.say(
+    job.journal.log(
         f"pretrained on {rows['train']:,} train rows and {unlabelled}: {best['guessed']:.1%} of the hidden tokens of validation guessed, loss {best['loss']:.3f}"
     )
     return replace(spec, initial=fitted.weights), {
@@ -132,4 +132,4 @@ def _fit_baseline(job: Job, name: str) -> None:
         manifest["profile"],
     )
     save_numpy(Path(job.outputs["trained"]) / name, card, arrays, files)
-    job.journal.say(f"baseline {name}: fitted on {rows.num_rows:,} rows")
+    job.journal.log(f"baseline {name}: fitted on {rows.num_rows:,} rows")

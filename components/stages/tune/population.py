@@ -1,11 +1,11 @@
 """Population based training (Jaderberg et al. 2017, arXiv:1711.09846): members learn side by side; after each stretch of epochs the worst quarter goes on
-from weights, optimiser and values of one of the best quarter, and the values are then changed a little.
+from weights, optimizer and values of one of the best quarter, and the values are then changed a little.
 
 A stretch of a member is a trial of the study, numbered generation after generation, with a state folder of its own. From which trial it goes on and with what
 values is a function of the seed and of what the generation before found, so a killed search goes on as if nothing had happened. Ray's scheduler of this name
 wants checkpoints of Ray's, and decides by who has reported when.
 
-What cannot change while a net learns (architecture, widths, batches, optimiser) is the donor's. The winner's weights are the result, as in the paper: they were
+What cannot change while a net learns (architecture, widths, batches, optimizer) is the donor's. The winner's weights are the result, as in the paper: they were
 fitted with values that changed on the way, and a refit with the last ones would be another fit.
 """
 
@@ -181,7 +181,7 @@ class Population:
 
 
 def _near(value: Any, dimension: Dimension, rng: np.random.Generator) -> Any:
-    """A value of the space: drawn anew, or a neighbour, or 0.8 or 1.2 times as much. Zero means off, and nothing is switched on or off on the way."""
+    """A value of the space: drawn anew, or a neighbor, or 0.8 or 1.2 times as much. Zero means off, and nothing is switched on or off on the way."""
     up = int(rng.integers(2))
     if rng.random() < _SHARE:
         new = dimension.sample(rng)

@@ -53,7 +53,7 @@ def search(
     """
     room = at_once(params, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if params.searcher == "grid" and ask(params.trials, []) is not None:
-        study.journal.say(
+        study.journal.log(
             f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)"
         )
     numbers = [
@@ -61,7 +61,7 @@ def search(
         for number in range(params.numbers)
         if number in study.trials or params.searcher != "grid" or ask(number, []) is not None
     ]
-    say, wanted = study.journal.say, len(numbers)
+    say, wanted = study.journal.log, len(numbers)
     say(study.welcome(wanted))
     recorder = Recorder(study, params, wanted, population)
     missing = [

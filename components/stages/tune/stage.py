@@ -49,14 +49,14 @@ def _search(job: Job) -> None:
 
     params: TuneParams = job.params
     learning = base.learning(job.task)
-    watched = Watched(f"validation_{learning.watch}", learning.watch_goal)
+    watched = Watched(f"validation_{learning.monitored_metric}", learning.watch_goal)
     for name in (
         params.space["architecture"].values() if "architecture" in params.space else None
     ) or [None]:
         check(_spec(job, True, {"architecture": name} if name else {}, job.state))
     train: Any = job.sections["train"]
     if train.pretrain.epochs:
-        job.journal.say(
+        job.journal.log(
             "the search and its refit start from scratch: train.pretrain is for train alone"
         )
     study = Study(job)
@@ -78,7 +78,7 @@ def _search(job: Job) -> None:
         watched.best(best.rows),
         ", ".join(f"{name}={_short(value)}" for name, value in best.values.items()),
     )
-    job.journal.say(
+    job.journal.log(
         f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); {'its weights are taken' if population else 'refitting it'}"
     )
     if population:
@@ -120,7 +120,7 @@ def _search(job: Job) -> None:
     if population:  # its weights and checkpoints go with the state, so there is nothing that a later search could go on with
         return
     study.close()
-    job.journal.say(
+    job.journal.log(
         f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}"
     )
 

@@ -134,7 +134,7 @@ class Study:
         trial.outcome, trial.error = outcome, error
         self._write(self.folder(number) / OUTCOME, {"outcome": outcome, "error": error})
         if error:
-            self.journal.say(f"trial {number} failed: {error}")
+            self.journal.log(f"trial {number} failed: {error}")
 
     def failure(self, number: int) -> str:
         """What a trial raised, as its worker wrote it down; empty if nothing."""

@@ -22,7 +22,7 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> l
     """
     if study.first_tried is None and job.params.warm_start:
         if study.trials:
-            study.journal.say(
+            study.journal.log(
                 "warm start: not in a study that goes on (gristmill stage tune --fresh begins a new one)"
             )
         else:
@@ -49,7 +49,7 @@ def fitting(told: Mapping[str, str], space: Space, train: BaseModel) -> Values |
 
 
 def _chosen(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
-    say, wanted = study.journal.say, job.params.warm_start
+    say, wanted = study.journal.log, job.params.warm_start
     try:
         found = best_trials(
             job.root, job.tags["pipeline"], job.task, job.stage, watched.name, watched.goal

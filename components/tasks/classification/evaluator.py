@@ -107,7 +107,7 @@ class ClassificationJudge:
             for row in probabilities
         ]
 
-    def right(self, answer: Any, truth: Any) -> bool:
+    def is_correct(self, answer: Any, truth: Any) -> bool:
         """The most probable class is the true one."""
         return bool(answer.label == truth)
 
@@ -127,7 +127,7 @@ class ClassificationJudge:
         """Return the answer marked as not sure."""
         return cast(BaseModel, answer.model_copy(update={"abstained": True}))
 
-    def gap(self, one: Any, other: Any) -> float:
+    def output_distance(self, one: Any, other: Any) -> float:
         """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""
         apart = [
             abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()

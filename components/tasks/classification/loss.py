@@ -18,7 +18,7 @@ from components.tasks.base import Batch, Loss, Objective
 class ClassificationLearning:
     """Facet loss.py of classification tasks."""
 
-    watch: ClassVar[str] = "macro_f1"
+    monitored_metric: ClassVar[str] = "macro_f1"
     watch_goal: ClassVar[Literal["min", "max"]] = "max"
 
     def logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -70,7 +70,7 @@ class ClassificationLearning:
         """Nothing on the fly."""
         return batch
 
-    def tally(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+    def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Confusion counts (c * c), summed loss (1,), rows (1,)."""
         logits = self.logits(module, batch)
         classes, target = logits.shape[1], batch["target"]
@@ -82,7 +82,7 @@ class ClassificationLearning:
             "rows": torch.tensor([float(len(target))], dtype=torch.float64),
         }
 
-    def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
+    def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
         """Loss per row, accuracy, macro F1."""
         side = round(len(tallies["confusion"]) ** 0.5)
         confusion = tallies["confusion"].reshape(side, side)

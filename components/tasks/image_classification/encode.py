@@ -1,4 +1,4 @@
-"""Pictures to normalised pixels: the mean and deviation of each channel are fitted on train."""
+"""Pictures to normalized pixels: the mean and deviation of each channel are fitted on train."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class TextEncoder:
         }
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """{"ids": n ragged rows}: normalised as in clean, then encoded. Raises `Reject`."""
+        """{"ids": n ragged rows}: normalized as in clean, then encoded. Raises `Reject`."""
         return {
             "ids": self._ids(
                 _whole(

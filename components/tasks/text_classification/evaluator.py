@@ -67,7 +67,7 @@ class TextJudge(ClassificationJudge):
         }
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
-        """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbours together that there are few enough."""
+        """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbors together that there are few enough."""
         found = _PIECE.findall(query.text)
         each = -(-len(found) // limit)
         return ["".join(found[start : start + each]) for start in range(0, len(found), each)]

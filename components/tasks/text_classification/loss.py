@@ -27,7 +27,7 @@ class MaskedTokens:
         share: of the tokens that is hidden.
     """
 
-    watch: ClassVar[str] = "loss"
+    monitored_metric: ClassVar[str] = "loss"
     watch_goal: ClassVar[Literal["min", "max"]] = "min"
 
     def __init__(self, encoder: Encoder, share: float) -> None:
@@ -71,7 +71,7 @@ class MaskedTokens:
         """Hide other tokens each time."""
         return self._hidden(batch, rng)
 
-    def tally(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+    def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Summed loss, hits and hidden tokens (1,), the same tokens of a batch at each epoch."""
         batch = self._hidden(batch, torch.Generator().manual_seed(int(batch["ids"].sum())))
         logits, wanted = self._logits(module, batch), batch["hidden"][batch["chosen"]]
@@ -82,7 +82,7 @@ class MaskedTokens:
         }
         return {name: value.double().cpu().reshape(1) for name, value in figures.items()}
 
-    def summary(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
+    def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
         """Loss per hidden token, and the share that is guessed."""
         tokens = max(1.0, float(tallies["tokens"][0]))
         return {

@@ -1,4 +1,4 @@
-"""Text is normalised alike in training and serving, compared by content, and refused with a reason."""
+"""Text is normalized alike in training and serving, compared by content, and refused with a reason."""
 
 from __future__ import annotations
 

@@ -124,7 +124,10 @@ def test_it_learns_and_its_bundle_is_complete_in_itself(
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
     predictor = load(tmp_path / "bundle")
     answers = predictor.predict(
-        [predictor.judge.Query(text=row["text"]) for row in borrowed.rows("clean", "validation")]
+        [
+            predictor.evaluator.Query(text=row["text"])
+            for row in borrowed.rows("clean", "validation")
+        ]
     )
     hits = np.mean(
         [

@@ -13,7 +13,7 @@ from components.fields.text import Text
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.monitoring.request_log import Recorder, RequestLog
-from components.tasks.base import judge
+from components.tasks.base import evaluator
 from components.tasks.classification.evaluator import Answer
 
 CLEAN = {"min_characters": 2, "max_characters": 2000}
@@ -57,12 +57,12 @@ class Traffic:
 
     def recorder(self, log: RequestLog, version: str = "1") -> Recorder:
         """Of a version."""
-        rules = judge(TEXT)
+        rules = evaluator(TEXT)
         return Recorder(log, version, Profiler(TEXT, self.profile), rules.columns, rules.confidence)
 
     def ask(self, log: RequestLog, *texts: str, id_: str = "a" * 32, version: str = "1") -> None:
         """One request."""
-        queries = [judge(TEXT).Query(text=text) for text in texts]
+        queries = [evaluator(TEXT).Query(text=text) for text in texts]
         self.recorder(log, version).note(
             id_,
             queries,

@@ -26,7 +26,7 @@ from components.monitoring.embedding import (
 )
 from components.monitoring.profile import Profiler, profile_of
 from components.monitoring.request_log import Recorder, read_log
-from components.tasks.base import judge, schema
+from components.tasks.base import evaluator, schema
 
 CLEAN = schema(IMAGE).options["clean"].model_validate({})
 MADE = """
@@ -244,7 +244,7 @@ def test_a_bundle_from_before_says_what_it_said(profile: dict[str, Any]) -> None
 
 def test_the_log_keeps_the_place_of_a_picture(traffic) -> None:
     told = pictured(shining(200))
-    log, rules = traffic.log(), judge(IMAGE)
+    log, rules = traffic.log(), evaluator(IMAGE)
     query = rules.Query(image=base64.b64encode(png(shining(1)[0])).decode())
     answer = rules.Answer(label="x", probability=1.0, probabilities={"x": 1.0})
     Recorder(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).note(

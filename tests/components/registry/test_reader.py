@@ -16,7 +16,7 @@ from components.registry.release.promotion import approve, rollback
 from components.registry.release.release_log import history
 from components.registry.store import tracking_store
 from components.registry.versions.model_versions import champion, reader, register, verify
-from components.registry.versions.reader import look
+from components.registry.versions.reader import read_snapshot
 from tests.components.registry.test_review import kept
 
 
@@ -41,7 +41,7 @@ def filled(
 
 
 def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
-    shelf = look(filled, "default")
+    shelf = read_snapshot(filled, "default")
     assert shelf == reader._by_client(filled, "default") and shelf is not None
     assert [each.number for each in shelf.versions] == [1, 2, 3] and shelf.version(3).tags[
         "title"
@@ -59,7 +59,7 @@ def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
     verify(filled, shelf.version(3))
     assert rollback(filled, "default", who="李", why="back").before == 2
     assert champion(filled, "default").number == 1  # type: ignore[union-attr]
-    assert look(filled, "nobody") is None
+    assert read_snapshot(filled, "nobody") is None
     with pytest.raises(InputError, match="has no version 9; there are 1 to 3"):
         shelf.version(9)
 
@@ -76,5 +76,5 @@ def test_reading_takes_no_heavy_library(root: Path) -> None:
 
 
 def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
-    assert look(tmp_path, "default") is None and not list(tmp_path.iterdir())
+    assert read_snapshot(tmp_path, "default") is None and not list(tmp_path.iterdir())
     assert tracking_store.database(tmp_path) is not None

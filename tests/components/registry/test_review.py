@@ -27,7 +27,7 @@ from components.registry.versions.model_versions import (
     keep_cases,
     register,
 )
-from components.registry.versions.reader import Version, look
+from components.registry.versions.reader import Version, read_snapshot
 from components.registry.versions.test_cases import Cases, name_of
 
 LIMITS = GateParams()
@@ -53,7 +53,7 @@ def kept(root: Path, number: int, gates: list[Gate] | None = GOOD, right: str = 
 
 
 def aliases(root: Path) -> dict[str, int]:
-    shelf = look(root, "default")
+    shelf = read_snapshot(root, "default")
     assert shelf
     return dict(shelf.aliases)
 
@@ -235,7 +235,7 @@ def test_a_bundle_that_rots_between_register_and_approve_is_refused_and_the_cham
     three: Path, harm: str
 ) -> None:
     approve(three, "default", 2, LIMITS, **BY)
-    shelf = look(three, "default")
+    shelf = read_snapshot(three, "default")
     assert shelf
     for number in (1, 3):
         folder = Path(shelf.version(number).source)
@@ -462,12 +462,12 @@ def test_a_store_that_is_locked_or_away_leaves_nothing_half_done(
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         for act in (
             lambda: approve(three, "default", 2, LIMITS, **BY),
-            lambda: look(three, "default"),
+            lambda: read_snapshot(three, "default"),
         ):
             with pytest.raises(EnvironmentFault, match="MLflow does not answer"):
                 act()
     assert decisions(three) == before and aliases(three)["champion"] == 1
-    assert LOG in look(three, "default").tags  # type: ignore[union-attr]
+    assert LOG in read_snapshot(three, "default").tags  # type: ignore[union-attr]
 
 
 def test_one_version_that_cannot_be_read_does_not_hold_up_the_others(

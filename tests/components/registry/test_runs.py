@@ -72,7 +72,7 @@ def test_a_stage_becomes_a_run_below_the_pipeline_run_with_trials_below_it(
     report.write_text("<p>好</p>", encoding="utf-8")
 
     def body(tracker: Tracker) -> None:
-        stage.journal.say("开始")
+        stage.journal.log("开始")
         for step in range(3):
             stage.journal.metrics({"validation/loss": 1.0 / (step + 1)}, step)
         for trial in ("trial-1", "trial-2"):
@@ -251,7 +251,7 @@ def test_a_locked_database_delays_the_log_and_not_the_stage(root: Path) -> None:
         begun = time.monotonic()
         for step in range(20):
             stage.journal.metrics({"loss": 1.0}, step)
-        stage.journal.say("fertig")
+        stage.journal.log("fertig")
         took = time.monotonic() - begun
 
     stage.run(body)

@@ -194,7 +194,7 @@ def test_the_page_asks_for_a_title_only_if_the_data_have_titles(titles, asked):
     profile = profile_of(
         {"text": ["good food", "bad food"], "title": titles}, facet.fields(clean), {}
     )
-    schema = base.judge("text_classification").Query.model_json_schema()
+    schema = base.evaluator("text_classification").Query.model_json_schema()
     assert _filled(schema, profile) == asked
     # A bundle of an earlier version says nothing of its inputs.
     assert _filled(schema, {}) == ["text", "title"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from components.serving.http.explain import explain, variants
 from components.serving.params import ServeParams
-from components.tasks.base import Explains, judge
+from components.tasks.base import Explains, evaluator
 
-RULES = judge("text_classification")
+RULES = evaluator("text_classification")
 
 
 def test_the_character_that_decides_weighs_most_and_the_answer_names_its_model(client, model):

@@ -77,7 +77,7 @@ class World:
         """One step; `v2=(requests, errors)`. Returns stable, challenger and the share as the replicas know them."""
         self.now += seconds
         self.paper.tallies = {name[1:]: Tally(*counts) for name, counts in tallies.items()}
-        self.follower.tick(version(champion) if champion else None)
+        self.follower.step(version(champion) if champion else None)
         plan: Any = self.paper.plan
         return plan.stable.version, plan.challenger and plan.challenger.version, plan.share
 
@@ -88,13 +88,13 @@ def world() -> World:
 
 
 def test_a_release_goes_by_a_share_then_all_then_alone(world: World) -> None:
-    assert world.tick(1) == ("1", None, 0)
-    assert world.tick(2) == ("1", "2", 0.25)
-    assert world.tick(2, v1=(300, 0), v2=(99, 0)) == ("1", "2", 0.25)
-    assert world.tick(2, v1=(303, 0), v2=(100, 0)) == ("1", "2", 1)
+    assert world.step(1) == ("1", None, 0)
+    assert world.step(2) == ("1", "2", 0.25)
+    assert world.step(2, v1=(300, 0), v2=(99, 0)) == ("1", "2", 0.25)
+    assert world.step(2, v1=(303, 0), v2=(100, 0)) == ("1", "2", 1)
     assert world.follower.busy
-    assert world.tick(2, 59, v2=(500, 0)) == ("1", "2", 1)
-    assert world.tick(2, 1, v2=(501, 1)) == ("2", None, 0)
+    assert world.step(2, 59, v2=(500, 0)) == ("1", "2", 1)
+    assert world.step(2, 1, v2=(501, 1)) == ("2", None, 0)
     assert (world.paper.kept, world.paper.records, world.follower.busy) == (
         ["2"],
         [("2", "serving")],
@@ -103,25 +103,25 @@ def test_a_release_goes_by_a_share_then_all_then_alone(world: World) -> None:
 
 
 def test_a_service_that_nobody_asks_moves_by_the_clock(world: World) -> None:
-    world.tick(2)
-    assert world.tick(2, 600) == ("1", "2", 1)
+    world.step(2)
+    assert world.step(2, 600) == ("1", "2", 1)
 
 
 @pytest.mark.parametrize("seconds", [1, 700])
 def test_a_worse_version_goes_back_in_the_canary_and_under_watch_and_is_not_tried_again(
     world: World, seconds: float
 ) -> None:
-    world.tick(2)
-    world.tick(2, seconds)
-    assert world.tick(2, v2=(20, 20)) == ("1", None, 0)
-    assert world.tick(2) == ("1", None, 0)
+    world.step(2)
+    world.step(2, seconds)
+    assert world.step(2, v2=(20, 20)) == ("1", None, 0)
+    assert world.step(2) == ("1", None, 0)
     assert world.paper.records == [("2", "refused")]
     assert any(
         "20 of 20 requests failed" in line and "version 1 goes on" in line for line in world.said
     )
     # until the registry has named another
-    world.tick(1)
-    assert world.tick(2) == ("1", "2", 0.25)
+    world.step(1)
+    assert world.step(2) == ("1", "2", 0.25)
 
 
 def test_a_refused_version_that_is_released_anew_between_two_looks_is_tried_again(
@@ -129,35 +129,35 @@ def test_a_refused_version_that_is_released_anew_between_two_looks_is_tried_agai
 ) -> None:
     # given a version that cannot be prepared
     world.paper.fault = InputError("was altered", where="model.onnx")
-    world.follower.tick(version(2), 5)
+    world.follower.step(version(2), 5)
     world.paper.fault = None
     # when nothing was decided since, then it is not tried again
-    world.follower.tick(version(2), 5)
+    world.follower.step(version(2), 5)
     assert world.paper.plan.challenger is None
     # when it went back and was released again, which no look has seen, then it is
-    world.follower.tick(version(2), 7)
+    world.follower.step(version(2), 7)
     assert world.paper.plan.challenger is not None
     assert world.paper.records == [("2", "refused")]
 
 
 def test_what_cannot_be_prepared_or_loaded_leaves_the_old_version(world: World) -> None:
     world.paper.fault = InputError("was altered", where="model.onnx")
-    assert world.tick(2) == ("1", None, 0)
+    assert world.step(2) == ("1", None, 0)
     world.paper.fault, world.paper.failed = None, {"3": "no memory"}
-    world.tick(3)
-    assert world.tick(3) == ("1", None, 0)
+    world.step(3)
+    assert world.step(3) == ("1", None, 0)
     assert world.paper.records == [("2", "refused"), ("3", "refused")]
     assert "model.onnx: was altered" in world.said[0] and "no memory" in world.said[-1]
 
 
 def test_what_is_not_there_now_is_asked_for_again_and_told_once(world: World) -> None:
     world.paper.fault = EnvironmentFault("MLflow does not answer")
-    world.tick(2)
-    world.tick(2, 2)
+    world.step(2)
+    world.step(2, 2)
     assert len(world.said) == 1 and world.paper.records == [("2", "waiting")]
     world.paper.fault = None
-    assert world.tick(2) == ("1", None, 0), "not before the pause is over"
-    assert world.tick(2, 3) == ("1", "2", 0.25)
+    assert world.step(2) == ("1", None, 0), "not before the pause is over"
+    assert world.step(2, 3) == ("1", "2", 0.25)
 
 
 def test_pauses_double_up_to_five_minutes_and_begin_anew_with_another_version() -> None:
@@ -190,18 +190,18 @@ def test_pauses_double_up_to_five_minutes_and_begin_anew_with_another_version() 
 def test_no_error_of_a_candidate_ends_the_service(world: World, fault: Exception) -> None:
     world.paper.fault = fault
     for _ in range(5):
-        assert world.tick(2) == ("1", None, 0)
+        assert world.step(2) == ("1", None, 0)
     assert world.paper.records == [("2", "refused")]
     assert len(world.said) == 1 and type(fault).__name__ in world.said[0]
     world.paper.fault = None
-    assert world.tick(3) == ("1", "3", 0.25)
+    assert world.step(3) == ("1", "3", 0.25)
 
 
 def test_while_a_candidate_is_prepared_the_replicas_are_watched(world: World) -> None:
     world.paper.prepare = lambda wanted: None  # type: ignore[method-assign]
-    world.tick(2)
+    world.step(2)
     world.paper.process = 12
-    assert world.tick(2) == ("1", None, 0)
+    assert world.step(2) == ("1", None, 0)
     assert world.said == ["replicas: 1 answer, process 11 ended"]
 
 
@@ -209,13 +209,13 @@ def test_a_version_that_cannot_be_kept_for_the_next_start_keeps_the_old_one_load
     world: World,
 ) -> None:
     kept, world.paper.keep = world.paper.keep, full_disk  # type: ignore[method-assign]
-    world.tick(2)
-    world.tick(2, 600)
+    world.step(2)
+    world.step(2, 600)
     for _ in range(3):
-        assert world.tick(2, 60) == ("1", "2", 1)
+        assert world.step(2, 60) == ("1", "2", 1)
     assert sum("is not kept" in line for line in world.said) == 1
     world.paper.keep = kept  # type: ignore[method-assign]
-    assert world.tick(2, 1) == ("2", None, 0)
+    assert world.step(2, 1) == ("2", None, 0)
 
 
 def full_disk(_: ServedVersion) -> None:
@@ -223,33 +223,33 @@ def full_disk(_: ServedVersion) -> None:
 
 
 def test_a_registry_that_is_away_changes_nothing(world: World) -> None:
-    assert world.tick(None) == ("1", None, 0)
-    world.tick(2)
-    assert world.tick(None, v2=(100, 0)) == ("1", "2", 1)
-    assert world.tick(None, 60, v2=(200, 0)) == ("2", None, 0)
+    assert world.step(None) == ("1", None, 0)
+    world.step(2)
+    assert world.step(None, v2=(100, 0)) == ("1", "2", 1)
+    assert world.step(None, 60, v2=(200, 0)) == ("2", None, 0)
 
 
 def test_an_alias_that_moves_on_ends_the_release_under_way(world: World) -> None:
-    world.tick(2)
-    assert world.tick(3) == ("1", "3", 0.25)
-    assert world.tick(1) == ("1", None, 0)
+    world.step(2)
+    assert world.step(3) == ("1", "3", 0.25)
+    assert world.step(1) == ("1", None, 0)
     assert world.paper.records == []
 
 
 def test_a_rollback_is_for_all_requests_at_once() -> None:
     world = World(stable=5)
-    assert world.tick(4) == ("5", "4", 1)
+    assert world.step(4) == ("5", "4", 1)
 
 
 def test_reports_on_an_earlier_plan_count_for_nothing(world: World) -> None:
     stale = Report("r", 11, 0, ["1", "2"], {}, {})
     world.paper.tell = lambda plan: [stale]  # type: ignore[method-assign]
-    world.follower.tick(version(2))
+    world.follower.step(version(2))
     assert world.follower.plan.share == 0
 
 
 def test_replicas_that_go_are_told(world: World) -> None:
-    world.tick(1)
+    world.step(1)
     world.paper.process = 12
-    world.tick(1)
+    world.step(1)
     assert world.said == ["replicas: 1 answer, process 11 ended"]

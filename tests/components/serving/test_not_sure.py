@@ -43,7 +43,7 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     card = Card(mill.task, "numpy", "classical", {}, classes, 7, "", "", ["train"])
     predictor = Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
     texts = parts[1]["text"].to_pylist()
-    answers = predictor.predict([predictor.judge.Query(text=text) for text in texts])
+    answers = predictor.predict([predictor.evaluator.Query(text=text) for text in texts])
     predictor.least_confidence = sorted(answer.probability for answer in answers)[len(answers) // 2]
     return predictor
 
@@ -108,7 +108,7 @@ def test_the_pages_say_that_an_answer_is_not_sure(
     tmp_path: Path,
 ) -> None:
     language, notice, share = WORDS[name]
-    answers = doubtful.predict([doubtful.judge.Query(text=text) for text in TEXTS])
+    answers = doubtful.predict([doubtful.evaluator.Query(text=text) for text in TEXTS])
     order = sorted(range(len(TEXTS)), key=lambda place: answers[place].probability)
     questions = ((TEXTS[order[0]], True), (TEXTS[order[-1]], False))
     with tab(tmp_path / "chromium") as page:

@@ -99,7 +99,7 @@ def test_answers_do_not_depend_on_the_batch(kind, reviews, card, network, export
     texts = [
         row["text"] * (1 + number % 5) for number, row in enumerate(reviews.rows("clean", "test"))
     ]
-    queries = [model.judge.Query(text=text) for text in texts]
+    queries = [model.evaluator.Query(text=text) for text in texts]
 
     async def together():
         batcher = Batcher(model, 16, 700, 0.001)

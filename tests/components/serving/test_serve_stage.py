@@ -24,7 +24,7 @@ from components.registry.release.gates import GateParams
 from components.registry.release.promotion import history
 from components.registry.store import tracking_store
 from components.registry.versions.model_versions import cases_of
-from components.registry.versions.reader import RegistrySnapshot, look
+from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.serving.params import ServeParams
 from components.stages.clean.frozen_split import freeze
 from components.stages.evaluate.candidates import assess
@@ -50,7 +50,7 @@ FAST = EvaluateParams(resamples=100, latency_queries=20)
 
 @pytest.fixture(scope="module")
 def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Bundles: the baseline, and one that learnt from 20 rows only."""
+    """Bundles: the baseline, and one that learned from 20 rows only."""
     folder, train = (
         tmp_path_factory.mktemp("candidates"),
         read_table(reviews.root / "clean", "train"),
@@ -62,7 +62,7 @@ def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mappi
 
 
 def baseline(mill: Mill, folder: Path, rows: pa.Table) -> Path:
-    """A bundle that has learnt from these rows."""
+    """A bundle that has learned from these rows."""
     classes = mill.manifest()["classes"]
     arrays, files = (
         base.baselines(mill.task)
@@ -103,9 +103,9 @@ def job_of(
     root: Path, reviews: Mill, bundle: Path, rules: RegistryParams | None = None, **tags: str
 ) -> Job:
     """A job of serve: what evaluate would have left for this winner."""
-    judge = base.judge(reviews.task)
+    evaluator = base.evaluator(reviews.task)
     validation, test = (
-        list(judge.cases(read_table(reviews.root / "clean", split)))
+        list(evaluator.cases(read_table(reviews.root / "clean", split)))
         for split in ("validation", "test")
     )
     found = assess("network", bundle, "models/winner", validation, test, FAST, 7)
@@ -120,7 +120,7 @@ def job_of(
     }
     data = root / "data"
     shutil.rmtree(data, ignore_errors=True)
-    write_table(data / "answers", {"test": _answers(judge, found.answers, test)})
+    write_table(data / "answers", {"test": _answers(evaluator, found.answers, test)})
     (data / "leaderboard.json").write_text(to_json(board), encoding="utf-8")
     (data / "evaluation.html").write_text(
         "<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8"
@@ -148,7 +148,7 @@ def job_of(
 
 
 def shelf(root: Path) -> RegistrySnapshot:
-    found = look(root, "default")
+    found = read_snapshot(root, "default")
     assert found
     return found
 
@@ -196,7 +196,7 @@ def test_a_version_carries_its_card(
         "text" in told["signature"]["input"]["properties"]
         and "probabilities" in told["signature"]["output"]["properties"]
     )
-    base.judge(reviews.task).Query.model_validate(told["input_example"])
+    base.evaluator(reviews.task).Query.model_validate(told["input_example"])
     assert (
         "arrays.safetensors" in told["bundle_files"] and told["classes"] == ["好评", "差评"]
     ) or set(told["classes"]) == {"好评", "差评"}
@@ -288,7 +288,7 @@ def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(
 def test_feedback_whose_labels_are_turned_round_replaces_no_champion(
     count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    # given a champion, and feedback, as many rows as it has learnt from or more, that calls good what is bad
+    # given a champion, and feedback, as many rows as it has learned from or more, that calls good what is bad
     stage.run(job_of(root, reviews, candidates["good"]))
     turned = {"差评": "好评", "好评": "差评"}
     poison = [

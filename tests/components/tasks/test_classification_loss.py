@@ -1,4 +1,4 @@
-"""What is minimised, imitated and watched, against computations by hand."""
+"""What is minimized, imitated and watched, against computations by hand."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def test_the_loss_is_a_sum_of_cross_entropies(smoothing: float) -> None:
 
 def test_tallies_of_parts_add_up_to_that_of_the_whole() -> None:
     learning = ClassificationLearning()
-    whole = learning.tally(Fixed(), BATCH)
+    whole = learning.accumulate(Fixed(), BATCH)
     parts = [
-        learning.tally(Fixed(), {name: value[rows] for name, value in BATCH.items()})
+        learning.accumulate(Fixed(), {name: value[rows] for name, value in BATCH.items()})
         for rows in (slice(0, 1), slice(1, 4))
     ]
     for name, value in whole.items():
         torch.testing.assert_close(parts[0][name] + parts[1][name], value)
-    figures = learning.summary({name: value.numpy() for name, value in whole.items()})
+    figures = learning.compute({name: value.numpy() for name, value in whole.items()})
     assert figures["accuracy"] == 0.75  # of three equal logits the first is taken
     assert figures["loss"] == pytest.approx(-log_softmax(STUDENT)[np.arange(4), TARGET].mean())
-    assert learning.watch in figures
+    assert learning.monitored_metric in figures
 
 
 def turned(degrees: float, pixels: float, seed: int = 0) -> torch.Tensor:

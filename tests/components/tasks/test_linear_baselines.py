@@ -34,11 +34,13 @@ def answers(
 ) -> list[Any]:
     """Fit a baseline with default knobs and ask it."""
     train, clean = (section_model(stage, task).model_validate({}) for stage in ("train", "clean"))
-    baseline, judge = base.baselines(task).baselines[name], base.judge(task)
+    baseline, evaluator = base.baselines(task).baselines[name], base.evaluator(task)
     arrays, files = baseline.fit(pa.Table.from_pylist(rows), classes, train, clean, 7)
     column = "text" if task == TEXT else "image"
     return list(
-        judge.answers(baseline.scorer(arrays), baseline.featuriser(files)({column: asked}), classes)
+        evaluator.answers(
+            baseline.scorer(arrays), baseline.featuriser(files)({column: asked}), classes
+        )
     )
 
 

@@ -16,20 +16,20 @@ from components.tasks import base
 
 @pytest.mark.parametrize("image", ["no base64!", "很好", "é", "abc"])
 def test_what_is_no_base64_is_rejected(image: str) -> None:
-    judge = base.judge(IMAGE)
+    evaluator = base.evaluator(IMAGE)
     with pytest.raises(Reject) as caught:
-        judge.columns([judge.Query(image=image)])
+        evaluator.columns([evaluator.Query(image=image)])
     assert caught.value.reason == "not_base64"
 
 
 def test_pictures_and_files_are_asked_as_bytes(tmp_path: Path) -> None:
-    judge, image = base.judge(IMAGE), pictures(1)[0]["image"]
+    evaluator, image = base.evaluator(IMAGE), pictures(1)[0]["image"]
     (tmp_path / "图 1.png").write_bytes(image)
     asked = [
-        judge.Query(image=base64.b64encode(image).decode()),
-        judge.read(str(tmp_path / "图 1.png")),
+        evaluator.Query(image=base64.b64encode(image).decode()),
+        evaluator.read(str(tmp_path / "图 1.png")),
     ]
-    assert judge.columns(asked) == {"image": [image, image]}
+    assert evaluator.columns(asked) == {"image": [image, image]}
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_pictures_and_files_are_asked_as_bytes(tmp_path: Path) -> None:
 )
 def test_queries_are_strict(query: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        base.judge(TEXT).Query.model_validate(query)
+        base.evaluator(TEXT).Query.model_validate(query)
 
 
 def test_the_limit_of_pixels_holds_for_clients_alone() -> None:
     """A photo is read where no service is: in training, by predict, by batch scoring."""
-    query = base.judge(IMAGE).Query
+    query = base.evaluator(IMAGE).Query
     photo = {"image": base64.b64encode(png(np.zeros((60, 50), np.uint8))).decode()}
     assert query.model_validate(photo)
     assert query.model_validate(photo, context={"pixels": 3_000})
@@ -65,5 +65,5 @@ def test_a_photo_of_a_camera_is_asked_from_its_file(tmp_path: Path) -> None:
     content = png(noise, "JPEG")
     assert len(content) > 1_000_000
     (tmp_path / "photo.JPG").write_bytes(content)
-    judge = base.judge(IMAGE)
-    assert judge.columns([judge.read(str(tmp_path / "photo.JPG"))]) == {"image": [content]}
+    evaluator = base.evaluator(IMAGE)
+    assert evaluator.columns([evaluator.read(str(tmp_path / "photo.JPG"))]) == {"image": [content]}

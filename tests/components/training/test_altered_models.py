@@ -563,7 +563,7 @@ def test_a_panic_when_asked_is_an_error(whole: Mapping[str, Path], tmp_path: Pat
     TOKENIZERS["a post-processor of unknown tokens"](folder)
     predictor = load(folder)
     with pytest.raises(BundleError, match="does not answer: PanicException"):
-        predictor.predict([predictor.judge.read("酒店")])
+        predictor.predict([predictor.evaluator.read("酒店")])
 
 
 def test_the_child_answers_on_and_none_took_more_than_two_gibibytes(

@@ -57,7 +57,7 @@ def answers(predictor: Predictor, texts: list[str]) -> np.ndarray:
     return np.array(
         [
             list(each.probabilities.values())
-            for each in predictor.predict([predictor.judge.Query(text=text) for text in texts])
+            for each in predictor.predict([predictor.evaluator.Query(text=text) for text in texts])
         ]
     )
 
@@ -68,7 +68,7 @@ each = pytest.mark.parametrize("name", ["torch", "classical", "trivial"])
 @each
 def test_answers_sum_to_one_and_name_the_most_probable(bundles: dict[str, Path], name: str) -> None:
     predictor = load(bundles[name])
-    for answer in predictor.predict([predictor.judge.Query(text=text) for text in TEXTS]):
+    for answer in predictor.predict([predictor.evaluator.Query(text=text) for text in TEXTS]):
         assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-9)
         assert list(answer.probabilities) == ["好评", "差评"]
         assert (
@@ -127,7 +127,9 @@ def test_the_watched_figure_is_that_of_the_validation_answers(reviews: Mill, net
     rows, predictor = reviews.rows("clean", "validation"), load(network)
     labels = [
         answer.label
-        for answer in predictor.predict([predictor.judge.Query(text=row["text"]) for row in rows])
+        for answer in predictor.predict(
+            [predictor.evaluator.Query(text=row["text"]) for row in rows]
+        )
     ]
     assert watched(network, reviews.root / "tokens") == pytest.approx(
         f1_score([row["label"] for row in rows], labels, average="macro")
@@ -143,7 +145,7 @@ def test_answers_below_the_threshold_are_marked_and_keep_their_label(
     with pytest.raises(InputError, match="before abstention"):
         load(bundle, 0.1)
     plain = load(bundle)
-    queries = [plain.judge.Query(text=text) for text in TEXTS]
+    queries = [plain.evaluator.Query(text=text) for text in TEXTS]
     before = plain.predict(queries)
     assert not any(answer.abstained for answer in before)
     middle = float(np.median([answer.probability for answer in before]))

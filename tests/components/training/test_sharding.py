@@ -165,7 +165,7 @@ def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(
     # when two workers fit them
     assert group(tmp_path, "ways", specs) == [0, 0]
 
-    # then sharded is as copied, and all have learnt
+    # then sharded is as copied, and all have learned
     found = {name: finished(spec) for name, spec in specs.items()}
     for way in ("lora", "full"):
         one, two = found[way], found[f"{way}-sharded"]

@@ -81,4 +81,4 @@ def test_two_workers_equal_one_on_the_same_batches(
             for name, tensor in first.items()
         )
         > 1e-2
-    )  # far more than the tolerance was learnt
+    )  # far more than the tolerance was learned

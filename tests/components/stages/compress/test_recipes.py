@@ -91,7 +91,9 @@ def probabilities(predictor: Predictor, texts: list[str]) -> np.ndarray:
     return np.array(
         [
             list(answer.probabilities.values())
-            for answer in predictor.predict([predictor.judge.Query(text=text) for text in texts])
+            for answer in predictor.predict(
+                [predictor.evaluator.Query(text=text) for text in texts]
+            )
         ]
     )
 
@@ -107,7 +109,9 @@ def accuracy(bundle: Path, reviews: Mill) -> float:
             [
                 answer.label == row["label"]
                 for answer, row in zip(
-                    predictor.predict([predictor.judge.Query(text=row["text"]) for row in rows]),
+                    predictor.predict(
+                        [predictor.evaluator.Query(text=row["text"]) for row in rows]
+                    ),
                     rows,
                     strict=True,
                 )
@@ -201,7 +205,7 @@ def test_int8_answers_close_to_its_parent(compressed: Compressed, reviews: Mill)
 
 
 def test_int8_answers_do_not_depend_on_company(compressed: Compressed, reviews: Mill) -> None:
-    """Ranges that were taken from the batch would let a neighbour change an answer."""
+    """Ranges that were taken from the batch would let a neighbor change an answer."""
     predictor = load(compressed.folder / "int8")
     texts = [row["text"] for row in reviews.rows("clean", "test")] + [
         "好",

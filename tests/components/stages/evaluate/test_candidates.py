@@ -17,7 +17,7 @@ from components.stages.evaluate.candidates import assess, choose, find
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 
-METRIC = base.judge(TEXT).metrics[0]
+METRIC = base.evaluator(TEXT).metrics[0]
 
 
 def row(name: str, validation: float, test: float, latency: float = 1.0) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) ->
 
 
 def test_a_candidate_is_measured_on_its_own_answers(reviews: Mill, network: Path) -> None:
-    judge, predictor = base.judge(TEXT), load(network)
+    evaluator, predictor = base.evaluator(TEXT), load(network)
     validation, test = (
-        list(judge.cases(read_table(reviews.root / "clean", split)))
+        list(evaluator.cases(read_table(reviews.root / "clean", split)))
         for split in ("validation", "test")
     )
     params = EvaluateParams(resamples=100, latency_queries=20, throughput_batch=8)

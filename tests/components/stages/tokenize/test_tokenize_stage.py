@@ -98,22 +98,24 @@ def test_lengths_are_those_of_the_rows(reviews: Mill) -> None:
 
 
 def test_a_title_is_read_before_its_text_and_a_query_as_its_row(tmp_path: Path) -> None:
-    # given rows of which some have a title, which is normalised as texts are
+    # given rows of which some have a title, which is normalized as texts are
     rows = [
         {**row, "title": "  好消息&amp;Good " if i % 2 else None}
         for i, row in enumerate(sentences(120))
     ]
     made = Mill.make(tmp_path, rows).all()
     assert {row["title"] for row in made.rows("clean", "train")} == {"", "好消息&Good"}
-    encoder, judge = load_encoder(tmp_path / "tokens", made.task), base.judge(made.task)
+    encoder, evaluator = load_encoder(tmp_path / "tokens", made.task), base.evaluator(made.task)
     assert isinstance(encoder, TextEncoder)
 
     # when its case is asked, then the network gets what it was fitted on
     encoded = {row["id"]: row["ids"] for row in made.rows("tokens", "test")}
-    for case in judge.cases(read_table(tmp_path / "clean", "test")):
-        batch = ask(encoder, judge.columns([case.query]))
+    for case in evaluator.cases(read_table(tmp_path / "clean", "test")):
+        batch = ask(encoder, evaluator.columns([case.query]))
         assert batch["ids"][0][batch["mask"][0] == 1].tolist() == encoded[case.id]
-        assert judge.show(case).startswith("<b>好消息&amp;Good</b><br>") == bool(case.query.title)
+        assert evaluator.show(case).startswith("<b>好消息&amp;Good</b><br>") == bool(
+            case.query.title
+        )
     titled = next(row for row in made.rows("clean", "test") if row["title"])
     assert encoded[titled["id"]][:3] == ask(encoder, {"text": ["好消息"]})["ids"][0][:3].tolist()
 
@@ -149,7 +151,7 @@ def test_chinese_by_character_english_by_pieces_case_of_no_account() -> None:
         ["the hotel room was clean", "the hotel was clean", "酒店很干净", "酒店不干净"] * 5
     )
     assert tokens(encoder, "酒店 Hotel很干净") == ["酒", "店", "hotel", "很", "干", "净"]
-    assert tokens(encoder, "ＨＯＴＥＬ&lt;br&gt;干") == ["hotel", "干"]  # normalised as in clean
+    assert tokens(encoder, "ＨＯＴＥＬ&lt;br&gt;干") == ["hotel", "干"]  # normalized as in clean
     assert tokens(encoder, "酒💣") == ["酒", "[UNK]"]
     with pytest.raises(Reject):
         ask(encoder, {"text": ["fine", " "]})
