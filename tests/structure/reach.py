@@ -17,7 +17,7 @@ FACETS = {
     "models": "models",
     "learning": "loss",
     "baselines": "baselines",
-    "judge": "evaluator",
+    "evaluator": "evaluator",
     "defaults": "defaults",
 }  # function of tasks/base.py -> module
 BASE = "components.tasks.base"
