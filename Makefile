@@ -6,20 +6,20 @@ PYTHON ?= python3
 PIPELINE ?= default
 FUZZ_FACTOR ?= 2000
 
-.PHONY: run test test-most test-pipelines chaos fuzz setup
+.PHONY: run test test-most test-orchestration chaos fuzz setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
-	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-pipelines
+	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-orchestration
 
 test-most:
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/pipelines
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/components/orchestration
 
 # A process of its own, for these change the token with which a process reaches Ray, and Ray keeps what it saw first; beside the others, for it waits more than it computes.
-test-pipelines:
-	@.venv/bin/python -m pytest tests/pipelines > .venv/tests-pipelines.log 2>&1; code=$$?; cat .venv/tests-pipelines.log; exit $$code
+test-orchestration:
+	@.venv/bin/python -m pytest tests/components/orchestration > .venv/tests-orchestration.log 2>&1; code=$$?; cat .venv/tests-orchestration.log; exit $$code
 
 chaos: setup
 	KILLS=200 .venv/bin/python -m pytest tests/components/training/test_random_kills.py

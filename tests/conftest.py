@@ -12,7 +12,7 @@ LONG = (
     "serving/test_deploy.py",
     "registry/test_move.py",
     "training/test_random_kills.py",
-    "pipelines/test_closed_loop.py",
+    "components/orchestration/test_closed_loop.py",
 )
 
 

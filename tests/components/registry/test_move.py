@@ -274,7 +274,7 @@ def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(
     filled: Path, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a store that is written to while it is copied
-    from components.registry.store.tracking_store import migration as module
+    from components.registry.store import migration as module
 
     root, files = shutil.copytree(filled, tmp_path / "repo"), tmp_path / "files"
     tracking_store.settle(root)

@@ -24,9 +24,9 @@ from made import make_bundle
 from components.cli import doctor
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.promotion import history, release
+from components.registry.store import archive as archives
 from components.registry.store import backup, tracking_store
 from components.registry.store.backup import remains, restore
-from components.registry.store.tracking_store import archive as archives
 from components.registry.versions.model_versions import champion, fetch, register
 
 MANIFEST, DATABASE = "manifest.json", "mlflow.db"

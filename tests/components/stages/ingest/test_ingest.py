@@ -19,7 +19,7 @@ from components.stages.ingest.params import IngestParams
 
 Ingest = Callable[..., Any]  # the fixture of conftest.py
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def files(path: str, **more: Any) -> dict[str, Any]:

@@ -303,7 +303,7 @@ def test_rows_that_come_while_ingest_reads_are_not_taken_for_read(
 
 KILLED = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(module.__file__).parents[3])!r})
 from pathlib import Path
 from components.stages.ingest import pull, shards
 from components.stages.ingest.params import Sql

@@ -219,7 +219,7 @@ def line_with_rare_characters(root: Path) -> None:
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     code = f"import sys; from pathlib import Path; sys.path += {folders}; from {Path(__file__).stem} import *; line_with_rare_characters(Path(sys.argv[1]))"
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "1")],

@@ -13,7 +13,7 @@ from components.orchestration.service import kuberay_app
 from components.registry.release.promotion import release
 from components.registry.versions.model_versions import register
 
-SOURCE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -320,7 +320,7 @@ def watching(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subproc
         [sys.executable, "-c", WATCH, str(tmp_path), state],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert process.stdout
     while ready not in process.stdout.readline():
@@ -338,7 +338,7 @@ def test_a_signal_ends_it_cleanly(watching: subprocess.Popen[str], number: signa
 
 
 def test_a_full_disk_does_not_end_it_nor_make_it_retrain_again(tmp_path: Path) -> None:
-    here = Path(__file__).parents[2]
+    here = Path(__file__).parents[3]
     process = subprocess.Popen(
         [sys.executable, "-c", WATCH, ".", "full"],
         stdout=subprocess.PIPE,

@@ -167,7 +167,7 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 
 
 def test_the_reports_that_dvc_caches_are_those_of_dvc_yaml() -> None:
-    stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((Path(__file__).parents[3] / "dvc.yaml").read_text())["stages"]
     cached = set()
     for stage in stages.values():
         cached |= {out.partition("/")[2] for out in stage.get("outs", ()) if isinstance(out, str)}

@@ -35,7 +35,7 @@ stages:
     params: [seed, clean]
     outs: [data/clean, data/audit]
   fit:
-    cmd: python -m tests.pipelines.loop_fit
+    cmd: python -m tests.components.orchestration.loop_fit
     deps: [data/clean]
     outs: [data/models/winner, data/reports/answers, data/reports/evaluation.html]
     metrics:

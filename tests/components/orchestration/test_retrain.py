@@ -22,7 +22,7 @@ from components.orchestration.retraining import run_record, worktree
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
 from components.orchestration.retraining.retrain_records import RetrainLog
 from components.orchestration.runner.run import run_pipeline
-from tests.pipelines.retrain_project import Small
+from tests.components.orchestration.retrain_project import Small
 
 
 class Hook(BaseHTTPRequestHandler):

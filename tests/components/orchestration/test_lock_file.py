@@ -9,7 +9,7 @@ import pytest
 from components.orchestration.pipeline_params import load
 from components.orchestration.runner.dvc_lock import restore_lock, save_lock
 
-PARAMS = load(Path(__file__).resolve().parents[2] / "params.yaml")
+PARAMS = load(Path(__file__).resolve().parents[3] / "params.yaml")
 WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: a\n"
 
 

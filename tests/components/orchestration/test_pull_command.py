@@ -23,7 +23,7 @@ from components.orchestration.runner.resumable_state import cache_folder
 from components.orchestration.runner.run import run_pipeline
 from components.stages.ingest import table_source
 from tests.commands.project import reviews
-from tests.pipelines.retrain_project import DVC, WORK, Small
+from tests.components.orchestration.retrain_project import DVC, WORK, Small
 
 SHOP = "data/sources/shop"
 

@@ -26,7 +26,7 @@ from components.orchestration.cluster import connection, local_cluster, supervis
 from components.orchestration.cluster.supervisor import Record, load, record_path
 from components.orchestration.processes import Identity, alive, family, identify, wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OWNER = """
 import os, subprocess, sys, time
 from pathlib import Path

@@ -15,7 +15,7 @@ from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner import in_process
 from components.orchestration.runner.in_process import runs_in_process, start_ray_early
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Pipeline:

@@ -23,7 +23,7 @@ from components.orchestration.runner.resumable_state import (
 )
 from components.stages.tune.study import STUDIES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def key(params: Params, **knobs: Any) -> str:

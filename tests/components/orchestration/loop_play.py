@@ -12,7 +12,15 @@ from components.registry.release.retrain_log import Retrain
 from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import read_snapshot
 from components.registry.versions.test_cases import Cases
-from tests.pipelines.loop_scene import Answer, Diary, Duel, Scene, Share, Text, paired_wins
+from tests.components.orchestration.loop_scene import (
+    Answer,
+    Diary,
+    Duel,
+    Scene,
+    Share,
+    Text,
+    paired_wins,
+)
 
 _PAUSE_S = 0.5  # between the requests that go on while it retrains
 

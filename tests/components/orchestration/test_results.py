@@ -25,7 +25,7 @@ from components.orchestration.runner.stage_results import (
     result_key,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OLD = {"data/clean/old.parquet": "old", "data/report.json": "old"}
 NEW = {"data/clean/new.parquet": "new", "data/report.json": "new"}
 DVC = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.orchestration.runner.dvc_repro import is_foreign
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
 BROKEN = {
     "no YAML": "stages: [",

@@ -19,7 +19,7 @@ import pytest
 from components.cli import doctor
 from components.cli.doctor import Finding, examine, render
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

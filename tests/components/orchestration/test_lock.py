@@ -15,7 +15,7 @@ import pytest
 from components.core.errors import EnvironmentFault
 from components.orchestration.locks import only_one
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLD = """
 import os, sys, time
 from pathlib import Path
