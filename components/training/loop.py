@@ -22,7 +22,7 @@ from components.training.batches import Numbers, Rows, in_order, load_encoder, p
 from components.training.checkpoints import Checkpoints
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
-from components.training.lr_schedule import rate
+from components.training.lr_schedule import learning_rate_at
 from components.training.micro_batches import Parts
 from components.training.throughput import Throughput
 from components.training.train_step import LossOf, TrainStep, rank, world
@@ -324,7 +324,9 @@ class _Loop:
                 self.learner.learning.transform(each, generator, self.online) for each in batches
             ]
         return self.learner.step(
-            batches, len(rows), rate(position.step, total, spec.knobs, position.reductions)
+            batches,
+            len(rows),
+            learning_rate_at(position.step, total, spec.knobs, position.reductions),
         )
 
     def _least(self, rows: Numbers) -> int:

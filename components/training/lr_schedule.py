@@ -16,7 +16,7 @@ def warmup_steps(total: int, knobs: FitParams) -> int:
     )
 
 
-def rate(step: int, total: int, knobs: FitParams, reductions: int = 0) -> float:
+def learning_rate_at(step: int, total: int, knobs: FitParams, reductions: int = 0) -> float:
     """Learning rate of a step: linear warm-up, then the schedule.
 
     Args:

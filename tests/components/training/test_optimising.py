@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from components.core.errors import ParamsError
 from components.training.ema import MovingAverage
 from components.training.loop import fit
-from components.training.lr_schedule import rate
+from components.training.lr_schedule import learning_rate_at
 from components.training.optim import Optimisers
 from components.training.params import FitParams
 from components.training.precision import Precision, resolve
@@ -100,7 +100,7 @@ def test_l1_pulls_weights_by_their_sign() -> None:
 # -- schedules
 def curve(**given: Any) -> list[float]:
     return [
-        rate(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given))
+        learning_rate_at(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given))
         for step in range(100)
     ]
 
@@ -138,7 +138,7 @@ def test_one_cycle_begins_at_a_25th() -> None:
 
 
 def test_a_plateau_lowers_the_rate_of_what_follows(reviews: Mill, tmp_path: Path) -> None:
-    assert rate(
+    assert learning_rate_at(
         50, 100, knobs(schedule="plateau", schedule_factor=0.5), reductions=2
     ) == pytest.approx(0.025)
     same: dict[str, Any] = {
