@@ -45,7 +45,7 @@ def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
     return TrainStep(
         module, base.learning(TASK), FitParams(workers=1, precision=precision)
-    ), architecture.packs  # type: ignore[arg-type]
+    ), architecture.supports_packing  # type: ignore[arg-type]
 
 
 def precision(rows: Rows, steps: int) -> None:

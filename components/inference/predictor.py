@@ -161,7 +161,11 @@ def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predicto
             scorer = onnx_scorer(files[GRAPH])
     else:
         scorer = torch_scorer(_module(card, files, folder))
-    join = encoder.pack if card.runtime == "torch" and architecture.packs else encoder.collate
+    join = (
+        encoder.pack
+        if card.runtime == "torch" and architecture.supports_packing
+        else encoder.collate
+    )
     return Predictor(card, join, _only_numbers(scorer, card, folder), encoder.rows)
 
 

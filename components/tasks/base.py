@@ -174,7 +174,7 @@ class Architecture(Protocol):
     """A network by name: config in, module out."""
 
     Config: type[BaseModel]
-    packs: bool  # takes rows laid end to end, without padding
+    supports_packing: bool  # takes rows laid end to end, without padding
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh network; the caller has seeded torch."""

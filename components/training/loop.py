@@ -379,7 +379,7 @@ def _packs(spec: FitConfig) -> bool:
         spec.architecture,
         *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else []),
     ]
-    return all(base.models(spec.task).architectures[name].packs for name in names)
+    return all(base.models(spec.task).architectures[name].supports_packing for name in names)
 
 
 def _check_shares(*splits: Rows) -> None:

@@ -34,7 +34,7 @@ class ConvNetArchitecture:
     """Convolutions over pixels."""
 
     Config: type[BaseModel] = ConvNetConfig
-    packs = False
+    supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh ConvNet."""

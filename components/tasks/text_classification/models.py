@@ -71,7 +71,7 @@ class NgramsArchitecture(_Text):
     """Mean of the embeddings of tokens and n-grams."""
 
     Config: type[BaseModel] = NgramsConfig
-    packs = True
+    supports_packing = True
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh bag of n-grams."""
@@ -92,7 +92,7 @@ class TextCNNArchitecture(_Text):
     """Filters over embeddings."""
 
     Config: type[BaseModel] = TextCNNConfig
-    packs = False  # one convolution over padded rows of like length is faster on CPU than windows gathered row by row (58 against 77 ms a step of 64 rows)
+    supports_packing = False  # one convolution over padded rows of like length is faster on CPU than windows gathered row by row (58 against 77 ms a step of 64 rows)
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh TextCNN."""
@@ -113,7 +113,7 @@ class CountedArchitecture(_Text):
     """Weights for the n-grams that occur in enough train rows, and filters over embeddings beside them."""
 
     Config: type[BaseModel] = CountedConfig
-    packs = False  # as TextCNN
+    supports_packing = False  # as TextCNN
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A network that knows no n-grams yet."""
@@ -140,7 +140,7 @@ class RecurrentArchitecture(_Text):
     """LSTM or GRU in both directions, pooled by attention."""
 
     Config: type[BaseModel] = RecurrentConfig
-    packs = False  # torch's packed sequences take twice as long a step on CPU (239 against 99 ms for 64 rows of 40 to 48 tokens)
+    supports_packing = False  # torch's packed sequences take twice as long a step on CPU (239 against 99 ms for 64 rows of 40 to 48 tokens)
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh recurrent network."""
@@ -163,7 +163,7 @@ class TransformerArchitecture(_Reading):
     """Attention over embeddings."""
 
     Config: type[BaseModel] = TransformerConfig
-    packs = True
+    supports_packing = True
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh Transformer."""
@@ -185,7 +185,7 @@ class PretrainedArchitecture(_Reading):
     """The encoder whose vocabulary the tokens are of."""
 
     Config: type[BaseModel] = PretrainedConfig
-    packs = False  # transformers' encoders take padded rows
+    supports_packing = False  # transformers' encoders take padded rows
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
         """The tokens are of an encoder, and the libraries are there."""

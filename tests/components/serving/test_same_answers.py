@@ -38,7 +38,7 @@ def drawn(reviews: Mill, card, name: str) -> Predictor:
     )
     return Predictor(
         card,
-        encoder.pack if architecture.packs else encoder.collate,
+        encoder.pack if architecture.supports_packing else encoder.collate,
         torch_scorer(module),
         encoder.rows,
     )
