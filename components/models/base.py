@@ -16,7 +16,7 @@ class PrunableDim:
 
     name: str  # e.g. "layers.1.heads"
     size: int  # units, e.g. 4 heads
-    places: Sequence[
+    slices: Sequence[
         tuple[str, int, int, int]
     ]  # (parameter name, axis, first element, elements per unit)
     minimum: int = 1

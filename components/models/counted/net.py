@@ -154,7 +154,7 @@ class CountedSurgery:
             PrunableDim(
                 f"textcnn.{dim.name}",
                 dim.size,
-                [(f"textcnn.{name}", *rest) for name, *rest in dim.places],  # type: ignore[misc]
+                [(f"textcnn.{name}", *rest) for name, *rest in dim.slices],  # type: ignore[misc]
                 dim.minimum,
             )
             for dim in TextCNNSurgery().dims(module.textcnn)

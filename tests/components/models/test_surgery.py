@@ -127,7 +127,7 @@ def test_cut_equals_zeroed(name: str, share: float) -> None:
         lost = set(range(dim.size)) - set(
             select(dim, score(dim, module.state_dict()), share).tolist()
         )
-        for key, axis, first, per_unit in dim.places:
+        for key, axis, first, per_unit in dim.slices:
             for unit in lost:
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
     zeroed = build(NETS[name][0]).eval()
@@ -149,7 +149,7 @@ def test_the_weakest_units_go(name: str) -> None:
     module = whole(name)
     state = module.state_dict()
     for dim in surgery.dims(module):
-        for key, axis, first, per_unit in dim.places:
+        for key, axis, first, per_unit in dim.slices:
             for unit in range(0, dim.size, 2):
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
     smaller_config, weights = cut(module, config, surgery, 0.5)
