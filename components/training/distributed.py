@@ -18,7 +18,7 @@ _WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer b
 
 
 def fit_distributed(spec: FitConfig, journal: Journal) -> FitResult:
-    """Run `fit` on `spec.knobs.workers` DDP workers; the same bytes come of one worker with or without Ray Train.
+    """Run `fit` on `spec.params.workers` DDP workers; the same bytes come of one worker with or without Ray Train.
 
     Raises:
         EnvironmentFault: the cluster is too small, so that Ray would wait for ever; or the workers kept dying.
@@ -29,8 +29,8 @@ def fit_distributed(spec: FitConfig, journal: Journal) -> FitResult:
         return _fit_here(spec, journal)
     import ray
 
-    total, workers = ray.cluster_resources(), spec.knobs.workers
-    least = spec.knobs.min_workers or workers
+    total, workers = ray.cluster_resources(), spec.params.workers
+    least = spec.params.min_workers or workers
     unit = "GPU" if total.get("GPU", 0) >= least else "CPU"
     if total.get(unit, 0) < least:
         raise EnvironmentFault(
@@ -69,7 +69,7 @@ def _fit_here(spec: FitConfig, journal: Journal) -> FitResult:
 
     from components.training.loop import fit
 
-    if spec.knobs.workers > 1:
+    if spec.params.workers > 1:
         raise AssertionError("several workers need Ray")
     # As a worker that holds one CPU: more threads would also change the last bits of sums.
     torch.set_num_threads(1)
@@ -103,7 +103,7 @@ def _train(
     from components.training.process_group import Network
     from components.training.ray_train import Trainer
 
-    most = spec.knobs.workers
+    most = spec.params.workers
     trainer = Trainer(
         _work,
         train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},

@@ -22,7 +22,7 @@ class FitConfig:
     tokens: Path
     architecture: str
     config: Mapping[str, Any]
-    knobs: FitParams
+    params: FitParams
     online: Mapping[str, Any]  # params of the task's transforms on the fly
     seed: int
     state: Path  # checkpoints and results; a fit that finds some goes on there

@@ -73,13 +73,13 @@ def fit(
         spec.tokens,
         learns_from(spec),
         encoder,
-        balanced=spec.knobs.class_weights == "balanced" and not spec.masked,
+        balanced=spec.params.class_weights == "balanced" and not spec.masked,
     )
     validation = Rows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
     say = (journal.log if journal else print) if rank() == 0 else lambda _: None
     checkpoints = Checkpoints(
-        spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb
+        spec.state / "checkpoints", say, spec.params.checkpoint_keep, spec.params.checkpoint_disk_mb
     )
     position = _restore(checkpoints, learner, say)
     _tell(position.curve, report)
@@ -95,8 +95,8 @@ def fit(
     )
     try:
         while (
-            position.epoch < (spec.until or spec.knobs.epochs)
-            and position.epochs_without_improvement < spec.knobs.patience
+            position.epoch < (spec.until or spec.params.epochs)
+            and position.epochs_without_improvement < spec.params.patience
         ):
             report(loop.epoch())
     except FloatingPointError as error:
@@ -104,7 +104,7 @@ def fit(
         raise InputError(
             f"{error} {where}",
             where="train.learning_rate",
-            remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again",
+            remedy=f"lower it (it is {spec.params.learning_rate}) or lower train.clip_norm, then run the same command again",
         ) from None
     finally:
         checkpoints.close()
@@ -161,7 +161,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     )
     module = (
         shard(module, device)
-        if spec.knobs.sharding == "fsdp" and world() > 1
+        if spec.params.sharding == "fsdp" and world() > 1
         else module.to(device)
     )
     learning = (
@@ -170,7 +170,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
         else base.learning(spec.task)
     )
     return TrainStep(
-        module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None
+        module.train(), learning, spec.params, _imitation(spec, learning) if spec.teacher else None
     )
 
 
@@ -243,7 +243,7 @@ class _Loop:
         self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
         self.checkpoints, self.position, self.journal = checkpoints, position, journal
         self.packed = _packs(spec)
-        self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
+        self.parts = Parts(spec.state, spec.params.micro_batch_tokens, say)
         self.meter = Throughput(learner.device)
         options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
         self.online = options.model_validate(dict(spec.online)) if options else None
@@ -253,16 +253,16 @@ class _Loop:
         spec, position = self.spec, self.position
         batches = plan(
             self.train.lengths,
-            spec.knobs.batch_size,
+            spec.params.batch_size,
             spec.seed,
             position.epoch,
-            spec.knobs.batch_tokens,
+            spec.params.batch_tokens,
         )
-        total = len(batches) * spec.knobs.epochs
+        total = len(batches) * spec.params.epochs
         for number in range(position.batch, len(batches)):
             self._step(batches[number], total)
             position.batch = number + 1
-            if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
+            if position.step % spec.params.checkpoint_steps == 0 and position.batch < len(batches):
                 self._save()
             if self.journal and position.step % 20 == 0:
                 self.journal.progress(
@@ -326,7 +326,7 @@ class _Loop:
         return self.learner.step(
             batches,
             len(rows),
-            learning_rate_at(position.step, total, spec.knobs, position.reductions),
+            learning_rate_at(position.step, total, spec.params, position.reductions),
         )
 
     def _least(self, rows: Numbers) -> int:
