@@ -54,7 +54,7 @@ def whole(tree: Any) -> Any:
 
 
 def into(
-    state: Mapping[str, Any], module: nn.Module, optimisers: Mapping[str, torch.optim.Optimizer]
+    state: Mapping[str, Any], module: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> Mapping[str, Any]:
     """This worker's parts of a state that was gathered or never sharded, by any number of workers."""
     named = dict(module.named_parameters())
@@ -62,7 +62,7 @@ def into(
         "module": {name: _like(value, named.get(name)) for name, value in state["module"].items()},
         "optimisers": {},
     }
-    for name, optimiser in optimisers.items():
+    for name, optimiser in optimizers.items():
         given = state["optimisers"][name]
         order = [p for group in optimiser.param_groups for p in group["params"]]
         moments = {

@@ -1,4 +1,4 @@
-"""Optimisers, with the decay and the penalties that go with them."""
+"""Optimizers, with the decay and the penalties that go with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.training.params import FitParams
 Factors = Mapping[int, float]  # id of a parameter -> of its learning rate; 1 where it is not told
 
 
-class Optimisers:
+class Optimizers:
     """What updates a network's weights.
 
     Decay and penalties are of the weights proper: biases, norms and other parameters of fewer than two axes are spared. Decay is decoupled in adamw
@@ -48,7 +48,7 @@ class Optimisers:
             part.step()
 
     @torch.no_grad()
-    def penalise(self) -> None:
+    def penalize(self) -> None:
         """Add the gradient of l1 * sum |w|."""
         if self.knobs.l1:
             chosen = [(p.grad, p.sign()) for p in self.weights if p.grad is not None]

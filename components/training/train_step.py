@@ -15,7 +15,7 @@ from components.models.base import AdapterModel
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 from components.training.ema import MovingAverage
 from components.training.fsdp import into, is_sharded, parts, whole
-from components.training.optim import Optimisers
+from components.training.optim import Optimizers
 from components.training.params import FitParams
 from components.training.precision import Precision, resolve
 
@@ -58,7 +58,7 @@ class TrainStep:
         self.module, self.learning, self.knobs = module, learning, knobs
         self.device = next(module.parameters()).device
         self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
-        self.optimisers = Optimisers(module, knobs)
+        self.optimizers = Optimizers(module, knobs)
         self.precision = Precision(resolve(knobs.precision, module), self.device)
         self.average = MovingAverage(module, knobs.ema) if knobs.ema else None
         objective = Objective(knobs.label_smoothing, knobs.focal_gamma)
@@ -91,7 +91,7 @@ class TrainStep:
         Raises:
             FloatingPointError: the loss or the gradient is not finite.
         """
-        self.optimisers.zero()
+        self.optimizers.zero()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro):
             with self._alone(number + 1 < len(micro)):
@@ -113,10 +113,10 @@ class TrainStep:
 
     def _update(self, factor: float, rate: float, mean: float) -> None:
         """Clip and step; `factor` puts the summed gradients right."""
-        grads = parts([p.grad for p in self.optimisers.parameters if p.grad is not None])
+        grads = parts([p.grad for p in self.optimizers.parameters if p.grad is not None])
         if factor != 1.0:
             torch._foreach_mul_(grads, factor)
-        self.optimisers.penalise()
+        self.optimizers.penalize()
         norm = self._norm(grads)
         if self.precision.overflowed(finite=np.isfinite(norm)):
             return
@@ -124,7 +124,7 @@ class TrainStep:
             raise FloatingPointError(f"the loss is {mean}, the norm of its gradient {norm}")
         if norm > self.knobs.clip_norm:
             torch._foreach_mul_(grads, self.knobs.clip_norm / norm)
-        self.optimisers.step(rate)
+        self.optimizers.step(rate)
         if self.average:
             self.average.update()
 
@@ -174,7 +174,7 @@ class TrainStep:
         }  # what is frozen is as the fit began
         state = {
             "module": module,
-            "optimisers": self.optimisers.state(),
+            "optimisers": self.optimizers.state(),
             "precision": self.precision.state(),
             **average,
         }
@@ -183,9 +183,9 @@ class TrainStep:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, which may be of another number of workers, sharded or not."""
         if self.sharded:
-            state = into(state, self.module, self.optimisers.parts)
+            state = into(state, self.module, self.optimizers.parts)
         self.module.load_state_dict(state["module"], strict=not self.frozen)
-        self.optimisers.restore(state["optimisers"])
+        self.optimizers.restore(state["optimisers"])
         self.precision.restore(state["precision"])
         if self.average:
             self.average.restore(state["average"])

@@ -159,7 +159,7 @@ def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint
     assert set(learner.state()["module"]) == learns
     assert sum(
         len(group["params"])
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for group in part.param_groups
     ) == len(learns)
     assert learner.module.encoder.training == (config["way"] == "lora")  # type: ignore[union-attr]
@@ -190,12 +190,12 @@ def test_lower_layers_learn_more_slowly(optimizer: str, borrowed: Mill, tmp_path
         borrowed.spec(tmp_path, "pretrained", {"layer_decay": 0.5}, optimizer=optimizer),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
-    for p in learner.optimisers.parameters:
+    for p in learner.optimizers.parameters:
         p.grad = torch.zeros_like(p)
-    learner.optimisers.step(0.8)
+    learner.optimizers.step(0.8)
     rates = {
         id(p): group["lr"]
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for group in part.param_groups
         for p in group["params"]
     }

@@ -41,7 +41,7 @@ def held(learner: TrainStep) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
     moments = [
         value
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for each in part.state.values()
         for value in each.values()
         if value.numel() > 1
