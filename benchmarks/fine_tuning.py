@@ -30,7 +30,7 @@ from components.core.tables import read_table
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 from components.training.allocator import keep_freed_memory
-from components.training.batches import Rows, in_order, load_encoder, plan
+from components.training.batches import EncodedRows, in_order, load_encoder, plan
 from components.training.lr_schedule import learning_rate_at
 from components.training.params import FitParams
 from components.training.train_step import TrainStep
@@ -62,8 +62,8 @@ def some(split: tuple[list[Any], Any], count: int, seed: int) -> tuple[list[Any]
     return [split[0][i] for i in chosen], split[1][chosen]
 
 
-class InMemory(Rows):
-    """Rows of the engine from token ids that are no files."""
+class InMemory(EncodedRows):
+    """EncodedRows of the engine from token ids that are no files."""
 
     def __init__(self, split: tuple[list[Any], Any], encoder: TextEncoder) -> None:
         ids, self.target = split

@@ -27,7 +27,7 @@ def load_encoder(tokens: Path, task: str) -> Encoder:
     )
 
 
-class Rows:
+class EncodedRows:
     """Splits of tokens: ragged columns as flat memory and offsets, so that a row is a slice.
 
     Args:

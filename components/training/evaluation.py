@@ -134,11 +134,11 @@ def watched(bundle: Path, tokens: Path) -> float:
 
     from components.core.bundles import read_bundle
     from components.inference.predictor import load_module
-    from components.training.batches import Rows, in_order, load_encoder
+    from components.training.batches import EncodedRows, in_order, load_encoder
 
     task = read_bundle(bundle)[0].task
     learning, module = base.learning(task), load_module(bundle)
-    rows = Rows(tokens, "validation", load_encoder(tokens, task))
+    rows = EncodedRows(tokens, "validation", load_encoder(tokens, task))
     total: dict[str, Any] = {}
     with torch.inference_mode():
         for some in in_order(rows.lengths, 256):

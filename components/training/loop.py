@@ -18,7 +18,7 @@ from components.core.tables import read_manifest
 from components.models.base import AdapterModel
 from components.tasks import base
 from components.training.allocator import keep_freed_memory
-from components.training.batches import Numbers, Rows, in_order, load_encoder, plan, within
+from components.training.batches import EncodedRows, Numbers, in_order, load_encoder, plan, within
 from components.training.checkpoints import Checkpoints
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
@@ -69,13 +69,13 @@ def fit(
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train = Rows(
+    train = EncodedRows(
         spec.tokens,
         learns_from(spec),
         encoder,
         balanced=spec.params.class_weights == "balanced" and not spec.masked,
     )
-    validation = Rows(spec.tokens, "validation", encoder)
+    validation = EncodedRows(spec.tokens, "validation", encoder)
     _check_shares(train, validation)
     say = (journal.log if journal else print) if rank() == 0 else lambda _: None
     checkpoints = Checkpoints(
@@ -148,7 +148,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     elif isinstance(architecture, base.UsesPretrainedWeights):
         _fill(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
-        architecture.count(module, _once(Rows(spec.tokens, "train", encoder)))
+        architecture.count(module, _once(EncodedRows(spec.tokens, "train", encoder)))
     if spec.masked:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
@@ -174,7 +174,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     )
 
 
-def _once(rows: Rows) -> Iterator[base.Batch]:
+def _once(rows: EncodedRows) -> Iterator[base.Batch]:
     """All rows, laid end to end."""
     for start in range(0, len(rows), _COUNTED):
         yield {
@@ -233,8 +233,8 @@ class _Loop:
         self,
         spec: FitConfig,
         learner: TrainStep,
-        train: Rows,
-        validation: Rows,
+        train: EncodedRows,
+        validation: EncodedRows,
         checkpoints: Checkpoints,
         position: TrainState,
         journal: Journal | None,
@@ -372,7 +372,7 @@ class _Loop:
 
 
 def _packs(spec: FitConfig) -> bool:
-    """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
+    """EncodedRows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
     from components.core.bundles import read_bundle
 
     names = [
@@ -382,7 +382,7 @@ def _packs(spec: FitConfig) -> bool:
     return all(base.models(spec.task).architectures[name].supports_packing for name in names)
 
 
-def _check_shares(*splits: Rows) -> None:
+def _check_shares(*splits: EncodedRows) -> None:
     """A worker without a row would leave the others waiting for its sums."""
     fewest = min(len(rows) for rows in splits)
     if fewest < world():

@@ -22,7 +22,7 @@ from components.models.pretrained.net import Pretrained, weights_of
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_torch
 from components.training.fit_config import check
 from components.training.loop import fit, make_learner
@@ -73,7 +73,9 @@ def test_it_starts_from_the_weights_and_computes_what_transformers_computes(
     module: Any = make_learner(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
     batch = {
         name: torch.from_numpy(value)
-        for name, value in Rows(borrowed.root / "tokens", "test", encoder).batch([0, 1, 2]).items()
+        for name, value in EncodedRows(borrowed.root / "tokens", "test", encoder)
+        .batch([0, 1, 2])
+        .items()
         if name != "target"
     }
     theirs = (
@@ -146,7 +148,7 @@ def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint
         borrowed.spec(tmp_path, "pretrained", config),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
-    rows = Rows(
+    rows = EncodedRows(
         borrowed.root / "tokens", "train", load_encoder(borrowed.root / "tokens", borrowed.task)
     )
     learner.step([learner.put(rows.batch([0, 1, 2, 3]))], 4, 1e-3)
@@ -217,7 +219,7 @@ def test_onnx_says_the_same_and_int8_nearly(borrowed: Mill, tmp_path: Path) -> N
     save_torch(tmp_path / "bundle", spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
     module, rows = (
         load_module(tmp_path / "bundle"),
-        Rows(
+        EncodedRows(
             borrowed.root / "tokens", "train", load_encoder(borrowed.root / "tokens", borrowed.task)
         ),
     )

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from test_random_kills import work
 
 from components.core.files import sha256
-from components.training.batches import Rows, load_encoder, plan
+from components.training.batches import EncodedRows, load_encoder, plan
 from components.training.fit_config import FitConfig
 from components.training.loop import finished
 
@@ -130,7 +130,7 @@ def wait_for_second_epoch(spec: FitConfig, driver: subprocess.Popen[str]) -> Non
 
 def check_each_sample_once(spec: FitConfig) -> None:
     """The shares of the workers make whole batches of the plan: what counts of a step that was done twice is the later one."""
-    rows = Rows(spec.tokens, "train", load_encoder(spec.tokens, spec.task))
+    rows = EncodedRows(spec.tokens, "train", load_encoder(spec.tokens, spec.task))
     last: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
     for step in steps(spec):
         shares = last.setdefault((step["epoch"], step["batch"]), {})

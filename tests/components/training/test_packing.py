@@ -1,4 +1,4 @@
-"""Rows laid end to end learn what padded rows learn, and compute nothing else."""
+"""EncodedRows laid end to end learn what padded rows learn, and compute nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mill import TINY, Mill
 from components.core.errors import InputError
 from components.models.packing import Layout, mean
 from components.tasks import base
-from components.training.batches import Rows, balance, load_encoder, plan, within
+from components.training.batches import EncodedRows, balance, load_encoder, plan, within
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, Parts
 from components.training.params import FitParams
@@ -34,13 +34,13 @@ PLAIN = {
 
 def learner(
     reviews: Mill, architecture: str = "transformer", **knobs: object
-) -> tuple[TrainStep, Rows]:
+) -> tuple[TrainStep, EncodedRows]:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
     made = FitParams.model_validate(PLAIN | knobs)
-    return TrainStep(module, base.learning(reviews.task), made), Rows(
+    return TrainStep(module, base.learning(reviews.task), made), EncodedRows(
         reviews.root / "tokens", "train", encoder, made.class_weights == "balanced"
     )
 
