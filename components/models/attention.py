@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ def padded(
 
 
 def packed(
-    qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: Layout
+    qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: PackedLayout
 ) -> torch.Tensor:
     """Attention within each row of rows laid end to end: block-diagonal, and no block is padded.
 

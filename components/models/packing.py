@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedLayout:
     """Where the rows of a packed batch lie.
 
     Args:
@@ -53,7 +53,7 @@ class Layout:
         return found
 
 
-def mean(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+def mean(x: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """(n, width) mean over each row of x (t, width), summed in single precision."""
     total = x.new_zeros((len(layout.lengths), x.shape[1]), dtype=torch.float32).index_add_(
         0, layout.row, x.float()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from components.models.base import PrunableDim
 from components.models.counted.config import CountedConfig
 from components.models.dropout import Dropout
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 from components.models.textcnn.net import TextCNN, TextCNNSurgery
 
 _PRIME, _FACTOR, _BITS = (
@@ -116,7 +116,7 @@ class Counted(nn.Module):
             0,
         )
         for batch in batches:
-            layout = Layout(batch["lengths"])
+            layout = PackedLayout(batch["lengths"])
             keys = self.grams(
                 batch["ids"], layout.position, layout.lengths[layout.row] - 1 - layout.position
             )  # (t, keys)

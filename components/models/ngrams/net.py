@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.ngrams.config import NgramsConfig
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 
 _PRIME, _FACTOR = (
     2**31 - 1,
@@ -49,7 +49,7 @@ class Ngrams(nn.Module):
     ) -> torch.Tensor:
         """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
         if lengths is not None:
-            bags = self._packed(ids, Layout(lengths))
+            bags = self._packed(ids, PackedLayout(lengths))
         else:
             assert mask is not None
             grams = self.grams(
@@ -62,7 +62,7 @@ class Ngrams(nn.Module):
         logits: torch.Tensor = self.head(self.dropout(bags))
         return logits
 
-    def _packed(self, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def _packed(self, ids: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
         """(n, width), gathered and averaged in one pass."""
         grams = self.grams(ids, layout.position)  # (t, orders)
         there = grams > 0

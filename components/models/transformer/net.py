@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from components.models import attention, packing
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 from components.models.transformer.config import TransformerConfig
 
 Attend = Callable[
@@ -94,7 +94,7 @@ class Transformer(nn.Module):
         """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
         x = self.states(ids, mask, lengths)
         if lengths is not None:
-            pooled = packing.mean(x, Layout(lengths))
+            pooled = packing.mean(x, PackedLayout(lengths))
         else:
             assert mask is not None
             weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
         size = ids.shape[1] if lengths is None else int(lengths.max())
         cos, sin = self.cos[:size], self.sin[:size]
         if lengths is not None:
-            layout = Layout(lengths)
+            layout = PackedLayout(lengths)
             return self._encode(
                 ids,
                 lambda qkv, heads: attention.packed(

@@ -12,7 +12,7 @@ import torch
 from mill import TINY, Mill
 
 from components.core.errors import InputError
-from components.models.packing import Layout, mean
+from components.models.packing import PackedLayout, mean
 from components.tasks import base
 from components.training.batches import EncodedRows, balance, load_encoder, plan, within
 from components.training.loop import fit
@@ -93,7 +93,7 @@ def test_packing_computes_useful_tokens_only(reviews: Mill) -> None:
 
 
 def test_a_layout_knows_rows_and_places() -> None:
-    layout = Layout(torch.tensor([2, 2, 3, 1]))
+    layout = PackedLayout(torch.tensor([2, 2, 3, 1]))
     assert layout.row.tolist() == [0, 0, 1, 1, 2, 2, 2, 3]
     assert layout.position.tolist() == [0, 1, 0, 1, 0, 1, 2, 0]
     x = torch.arange(8.0)[:, None]
