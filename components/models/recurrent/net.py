@@ -54,7 +54,7 @@ def _onnx_states(cell: nn.LSTM | nn.GRU, x: torch.Tensor) -> torch.Tensor:
     return out.squeeze(1).transpose(0, 1)
 
 
-class Layer(nn.Module):
+class RecurrentLayer(nn.Module):
     """One direction and the other, side by side."""
 
     def __init__(self, cell: str, inputs: int, forth: int, back: int) -> None:
@@ -86,7 +86,7 @@ class Recurrent(nn.Module):
         self.embed = nn.Embedding(vocabulary, config.width, padding_idx=0)
         nn.init.normal_(self.embed.weight, std=0.1)  # torch's own, 1, takes more epochs to unlearn
         self.layers = nn.ModuleList(
-            Layer(config.cell, inputs, *hidden)
+            RecurrentLayer(config.cell, inputs, *hidden)
             for inputs, hidden in zip(sizes[:-1], config.hidden_of, strict=True)
         )
         self.attend, self.query = (
@@ -126,7 +126,7 @@ class RecurrentSurgery:
         assert isinstance(module, Recurrent)
         result = []
         for i, layer in enumerate(module.layers):
-            assert isinstance(layer, Layer)
+            assert isinstance(layer, RecurrentLayer)
             last = i + 1 == len(module.layers)
             readers = (
                 ["attend.weight", "head.weight"]
