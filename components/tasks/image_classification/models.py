@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Nets(Strict):
+class ImageNets(Strict):
     """The configs, by architecture."""
 
     convnet: ConvNetConfig = ConvNetConfig()
@@ -27,7 +27,7 @@ class ImageTrain(Strict):
     """Knobs of `train`."""
 
     architecture: Literal["convnet"] = "convnet"
-    nets: Nets = Nets()
+    nets: ImageNets = ImageNets()
 
 
 class ConvNetArchitecture:
