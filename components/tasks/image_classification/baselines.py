@@ -33,7 +33,7 @@ _FACTS = "features.json"
 _PIXEL_FACTS = "pixels.json"
 
 
-class Classical(Strict):
+class ImageClassical(Strict):
     """Knobs of the linear model."""
 
     C: float | None = Field(
@@ -45,7 +45,7 @@ class Classical(Strict):
 class ImageClassical(Strict):
     """Knobs of `train`."""
 
-    classical: Classical = Classical()
+    classical: ImageClassical = ImageClassical()
 
 
 class PatchLinear:
