@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from components.tasks.base import Batch
 from components.tasks.classification.loss import ClassificationLearning
-from components.tasks.image_classification.schema import Online
+from components.tasks.image_classification.schema import OnlineTransforms
 
 
 class ImageLearning(ClassificationLearning):
@@ -18,7 +18,7 @@ class ImageLearning(ClassificationLearning):
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
         """Turn, shift, zoom and mirror each picture by its own random amount, bilinear, edges repeated."""
-        assert isinstance(options, Online)
+        assert isinstance(options, OnlineTransforms)
         # (n, channels, size, size)
         pixels = batch["pixels"]
         matrix = _matrices(len(pixels), pixels.shape[-1], rng, options).to(pixels.device)
@@ -27,7 +27,7 @@ class ImageLearning(ClassificationLearning):
         return {**batch, "pixels": moved}
 
 
-def _matrices(n: int, size: int, rng: torch.Generator, options: Online) -> torch.Tensor:
+def _matrices(n: int, size: int, rng: torch.Generator, options: OnlineTransforms) -> torch.Tensor:
     """Return affine maps (n, 2, 3) from places of the new picture to places of the old one."""
     angle = (torch.rand(n, generator=rng) * 2 - 1) * math.radians(options.rotate_degrees)
     # The picture spans [-1, 1].

@@ -22,7 +22,7 @@ class ImageClean(Strict):
     fit: Fit = "squeeze"  # of pictures that are not square: squeeze, pad (on the color of the border) or crop (to the middle)
 
 
-class Online(Strict):
+class OnlineTransforms(Strict):
     """Random transforms of train batches."""
 
     rotate_degrees: float = Field(10.0, ge=0, le=180)
@@ -34,7 +34,7 @@ class Online(Strict):
 class ImageAugment(Strict):
     """Knobs of `augment`."""
 
-    online: Online = Online()
+    online: OnlineTransforms = OnlineTransforms()
 
 
 class ImageSchema:
