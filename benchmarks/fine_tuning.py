@@ -63,7 +63,7 @@ def some(split: tuple[list[Any], Any], count: int, seed: int) -> tuple[list[Any]
 
 
 class InMemory(EncodedRows):
-    """EncodedRows of the engine from token ids that are no files."""
+    """Rows of the engine from token ids that are no files."""
 
     def __init__(self, split: tuple[list[Any], Any], encoder: TextEncoder) -> None:
         ids, self.target = split

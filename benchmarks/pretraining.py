@@ -62,7 +62,7 @@ def news(path: Path, seen: set[str]) -> list[str]:
 
 
 def nameless(table: pa.Table) -> pa.Table:
-    """EncodedRows without their labels."""
+    """Rows without their labels."""
     return table.set_column(
         table.column_names.index("target"), "target", pa.array([-1] * table.num_rows, pa.int64())
     )

@@ -1,4 +1,4 @@
-"""EncodedRows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps": the engine against itself, arms interleaved.
+"""Rows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps": the engine against itself, arms interleaved.
 
 python benchmarks/training_steps.py       # needs data/tokens of the default pipeline (dvc repro tokenize)
 """

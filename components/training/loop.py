@@ -372,7 +372,7 @@ class _Loop:
 
 
 def _packs(spec: FitConfig) -> bool:
-    """EncodedRows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
+    """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
     from components.core.bundles import read_bundle
 
     names = [

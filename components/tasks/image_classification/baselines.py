@@ -33,7 +33,7 @@ _FACTS = "features.json"
 _PIXEL_FACTS = "pixels.json"
 
 
-class ImageClassical(Strict):
+class PatchLinearParams(Strict):
     """Knobs of the linear model."""
 
     C: float | None = Field(
@@ -45,7 +45,7 @@ class ImageClassical(Strict):
 class ImageClassical(Strict):
     """Knobs of `train`."""
 
-    classical: ImageClassical = ImageClassical()
+    classical: PatchLinearParams = PatchLinearParams()
 
 
 class PatchLinear:

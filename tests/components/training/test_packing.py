@@ -1,4 +1,4 @@
-"""EncodedRows laid end to end learn what padded rows learn, and compute nothing else."""
+"""Rows laid end to end learn what padded rows learn, and compute nothing else."""
 
 from __future__ import annotations
 
