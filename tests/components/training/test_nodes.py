@@ -37,7 +37,7 @@ def slow(config, work=distributed._work):
     right = loop._Loop._step
     def step(self, rows, total):
         time.sleep(0.05)
-        epoch, batch = self.position.epoch, self.position.batch
+        epoch, batch = self.state.epoch, self.state.batch
         right(self, rows, total)
         mine = {"epoch": epoch, "batch": batch, "rank": loop.rank(), "world": loop.world(), "rows": rows[loop.rank() :: loop.world()].tolist(), "node": ray.util.get_node_ip_address()}
         with (self.spec.state / f"steps-{os.getpid()}-{ray.util.get_node_ip_address()}").open("a") as log:

@@ -46,7 +46,7 @@ def held(learner: TrainStep) -> int:
         for value in each.values()
         if value.numel() > 1
     ]
-    means = learner.average._means if learner.average else []
+    means = learner.ema._means if learner.ema else []
     return sum(each.numel() for each in parts([*learner.module.parameters(), *means, *moments]))
 
 
