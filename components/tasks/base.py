@@ -182,7 +182,7 @@ class Architecture(Protocol):
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """{'forward': ...}."""
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """How the net can be cut."""
 
 

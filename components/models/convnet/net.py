@@ -61,7 +61,7 @@ class ConvNet(nn.Module):
         return logits
 
 
-class ConvNetSurgery:
+class ConvNetPruningSpec:
     """Channels and hidden units can go, with their norm and the inputs of what follows."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

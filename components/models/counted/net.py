@@ -16,7 +16,7 @@ from components.models.base import PrunableDim
 from components.models.counted.config import CountedConfig
 from components.models.dropout import Dropout
 from components.models.packing import PackedLayout
-from components.models.textcnn.net import TextCNN, TextCNNSurgery
+from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 
 _PRIME, _FACTOR, _BITS = (
     2**31 - 1,
@@ -142,7 +142,7 @@ def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
-class CountedSurgery:
+class CountedPruningSpec:
     """Filters can go; the table keeps its rows, for a row's features are measured by all of them."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
@@ -157,11 +157,13 @@ class CountedSurgery:
                 [(f"textcnn.{name}", *rest) for name, *rest in dim.slices],  # type: ignore[misc]
                 dim.minimum,
             )
-            for dim in TextCNNSurgery().dims(module.textcnn)
+            for dim in TextCNNPruningSpec().dims(module.textcnn)
         ]
 
     def resize(self, config: CountedConfig, widths: Mapping[str, int]) -> CountedConfig:
         """Each kernel gets its own number of filters."""
         assert config.textcnn is not None
         own = {name.removeprefix("textcnn."): width for name, width in widths.items()}
-        return config.model_copy(update={"textcnn": TextCNNSurgery().resize(config.textcnn, own)})
+        return config.model_copy(
+            update={"textcnn": TextCNNPruningSpec().resize(config.textcnn, own)}
+        )

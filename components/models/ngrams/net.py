@@ -85,7 +85,7 @@ class Ngrams(nn.Module):
         return torch.stack(found, -1)
 
 
-class NgramsSurgery:
+class NgramsPruningSpec:
     """Elements of the embedding can go; the tables keep their rows."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

@@ -164,7 +164,7 @@ def _headless(model: Any) -> Any:
     return model
 
 
-class PretrainedSurgery:
+class PretrainedPruningSpec:
     """Hidden units of the feed-forward can go, alike in all layers, where the encoder is built as BERT's."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

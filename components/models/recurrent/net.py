@@ -118,7 +118,7 @@ class Recurrent(nn.Module):
         return logits
 
 
-class RecurrentSurgery:
+class RecurrentPruningSpec:
     """Units of each direction can go, layer by layer, and hidden units of the pooling's score."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

@@ -49,7 +49,7 @@ class TextCNN(nn.Module):
         return nn.functional.pad(mask, (kernel - 1, 0), value=1.0).unsqueeze(1)
 
 
-class TextCNNSurgery:
+class TextCNNPruningSpec:
     """Filters can go: with a filter goes its column of the head."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

@@ -145,7 +145,7 @@ class Transformer(nn.Module):
         return out
 
 
-class TransformerSurgery:
+class TransformerPruningSpec:
     """Heads and hidden units can go, layer by layer; the residual width stays."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:

@@ -54,7 +54,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     knobs: Prune = job.params.prune
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
-    if not architecture.surgery().dims(module):
+    if not architecture.pruning_spec().dims(module):
         job.journal.log(
             "pruned: left out, for nothing is known that can be cut out of this "
             f"{card.architecture}"
@@ -63,7 +63,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     config, weights = cut(
         module,
         architecture.Config.model_validate(dict(card.config)),
-        architecture.surgery(),
+        architecture.pruning_spec(),
         knobs.share,
     )
     initial = job.state / "pruned.safetensors"

@@ -56,11 +56,11 @@ class ConvNetArchitecture:
             )
         }
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Channels and hidden units can go."""
-        from components.models.convnet.net import ConvNetSurgery
+        from components.models.convnet.net import ConvNetPruningSpec
 
-        return ConvNetSurgery()
+        return ConvNetPruningSpec()
 
 
 class ImageModels:

@@ -81,11 +81,11 @@ class NgramsArchitecture(_Text):
             cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Elements of the embedding can go."""
-        from components.models.ngrams.net import NgramsSurgery
+        from components.models.ngrams.net import NgramsPruningSpec
 
-        return NgramsSurgery()
+        return NgramsPruningSpec()
 
 
 class TextCNNArchitecture(_Text):
@@ -102,11 +102,11 @@ class TextCNNArchitecture(_Text):
             cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Filters can go."""
-        from components.models.textcnn.net import TextCNNSurgery
+        from components.models.textcnn.net import TextCNNPruningSpec
 
-        return TextCNNSurgery()
+        return TextCNNPruningSpec()
 
 
 class CountedArchitecture(_Text):
@@ -129,11 +129,11 @@ class CountedArchitecture(_Text):
 
         cast(Counted, module).count(batches)
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Filters can go."""
-        from components.models.counted.net import CountedSurgery
+        from components.models.counted.net import CountedPruningSpec
 
-        return CountedSurgery()
+        return CountedPruningSpec()
 
 
 class RecurrentArchitecture(_Text):
@@ -152,11 +152,11 @@ class RecurrentArchitecture(_Text):
             len(encoder.classes),
         )
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Units of each direction and of the pooling's score can go."""
-        from components.models.recurrent.net import RecurrentSurgery
+        from components.models.recurrent.net import RecurrentPruningSpec
 
-        return RecurrentSurgery()
+        return RecurrentPruningSpec()
 
 
 class TransformerArchitecture(_Reading):
@@ -174,11 +174,11 @@ class TransformerArchitecture(_Reading):
             cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length
         )
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Heads and hidden units can go."""
-        from components.models.transformer.net import TransformerSurgery
+        from components.models.transformer.net import TransformerPruningSpec
 
-        return TransformerSurgery()
+        return TransformerPruningSpec()
 
 
 class PretrainedArchitecture(_Reading):
@@ -240,11 +240,11 @@ class PretrainedArchitecture(_Reading):
                 )
         return weights_of(tokens / PRETRAINED)
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """Hidden units can go, in encoders built as BERT's."""
-        from components.models.pretrained.net import PretrainedSurgery
+        from components.models.pretrained.net import PretrainedPruningSpec
 
-        return PretrainedSurgery()
+        return PretrainedPruningSpec()
 
 
 class TextModels:

@@ -385,7 +385,7 @@ def test_weights_that_were_altered_or_are_another_nets_are_refused(
 
 def test_an_encoder_of_another_build_is_left_uncut(tmp_path: Path) -> None:
     from components.models.pretrained.config import PretrainedConfig
-    from components.models.pretrained.net import PretrainedSurgery
+    from components.models.pretrained.net import PretrainedPruningSpec
 
     network = {
         "model_type": "distilbert",
@@ -397,6 +397,6 @@ def test_an_encoder_of_another_build_is_left_uncut(tmp_path: Path) -> None:
         "max_position_embeddings": 16,
     }
     module = Pretrained(PretrainedConfig(), network, 2)
-    assert PretrainedSurgery().dims(module) == []
+    assert PretrainedPruningSpec().dims(module) == []
     assert module(torch.tensor([[3, 4]]), torch.ones(1, 2)).shape == (1, 2)
     assert issubclass(InputError, GristmillError)
