@@ -69,11 +69,11 @@ class Field(Protocol):
     equality: str  # how values with the same key are alike, e.g. "equal in every pixel"
     knobs: Mapping[str, str]  # reason of a `Reject` -> the param that changes it
 
-    def normalise(self, value: Any) -> Any:
+    def normalize(self, value: Any) -> Any:
         """The form that models see, in training and in serving alike. Raises `Reject` when the value is not of this kind."""
 
     def clean(self, value: Any) -> Any:
-        """`normalise`, and refuse what is no use for learning. Raises `Reject`."""
+        """`normalize`, and refuse what is no use for learning. Raises `Reject`."""
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
         """Return what `clean` took from a raw value by kind of change; nothing where it only tidied up."""

@@ -24,13 +24,13 @@ class Category:
     equality = "equal"
     knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
 
-    def normalise(self, value: Any) -> str:
+    def normalize(self, value: Any) -> str:
         """NFC without surrounding white space: labels are shown as the source wrote them."""
         if not isinstance(value, str) or not value.strip():
             raise Reject("no_label")
         return unicodedata.normalize("NFC", value.strip())
 
-    clean = normalise
+    clean = normalize
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
         """Return nothing: a name is used whole."""

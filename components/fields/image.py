@@ -305,7 +305,7 @@ class Image:
         self.size = size
         self.fit: Fit = fit
 
-    def normalise(self, value: Any) -> bytes:
+    def normalize(self, value: Any) -> bytes:
         """A PNG of the right size and channels: equal pictures give equal bytes."""
         if not isinstance(value, bytes):
             raise Reject("not_an_image", type(value).__name__)
@@ -316,8 +316,8 @@ class Image:
         return stream.getvalue()
 
     def clean(self, value: Any) -> bytes:
-        """`normalise`, and refuse a picture of one flat color."""
-        png = self.normalise(value)
+        """`normalize`, and refuse a picture of one flat color."""
+        png = self.normalize(value)
         if np.ptp(decode(png, self.channels)) == 0:
             raise Reject("blank")
         return png

@@ -185,7 +185,7 @@ class Text:
     def __init__(self, min_characters: int = 1, max_characters: int = 100_000) -> None:
         self.min_characters, self.max_characters = min_characters, max_characters
 
-    def normalise(self, value: Any) -> str:
+    def normalize(self, value: Any) -> str:
         """Entities, tags, NFKC, control characters, white space. A normalized text stays as it is.
 
         Raises:
@@ -200,8 +200,8 @@ class Text:
         return text
 
     def clean(self, value: Any) -> str:
-        """`normalise`, and refuse what is too short to learn from."""
-        text = self.normalise(value)
+        """`normalize`, and refuse what is too short to learn from."""
+        text = self.normalize(value)
         if not _says_enough(text, self.min_characters):
             raise Reject("too_short", text)
         return text
@@ -276,18 +276,18 @@ class Title(Text):
 
     noun = "titles"
 
-    def normalise(self, value: Any) -> str:
+    def normalize(self, value: Any) -> str:
         """As of a text; what holds nothing to read is no title."""
         try:
-            return "" if value is None else super().normalise(value)
+            return "" if value is None else super().normalize(value)
         except Reject as error:
             if error.reason != "empty":
                 raise
             return ""
 
     def clean(self, value: Any) -> str:
-        """`normalise`."""
-        return self.normalise(value)
+        """`normalize`."""
+        return self.normalize(value)
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
         """Return what was taken from a title that there is."""

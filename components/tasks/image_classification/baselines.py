@@ -109,7 +109,7 @@ class PatchLinear:
         shape = _flat if plain else _pixels
 
         def prepared(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-            pictures = [field.normalise(value) for value in inputs["image"]]
+            pictures = [field.normalize(value) for value in inputs["image"]]
             return {"pixels": shape(pictures, facts["channels"])}
 
         return prepared

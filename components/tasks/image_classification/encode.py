@@ -80,7 +80,7 @@ class ImageEncoder:
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """{"pixels": n rows}. Raises `Reject`."""
-        return {"pixels": [self._pixels(self._field.normalise(value)) for value in inputs["image"]]}
+        return {"pixels": [self._pixels(self._field.normalize(value)) for value in inputs["image"]]}
 
     def files(self) -> Mapping[str, bytes]:
         """encoder.json."""

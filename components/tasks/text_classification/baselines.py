@@ -305,7 +305,7 @@ class TfidfLinear:
             columns = {}
             for view in keys:
                 if view in inputs:
-                    columns[view] = [fields[view].normalise(value) for value in inputs[view]]
+                    columns[view] = [fields[view].normalize(value) for value in inputs[view]]
             return vocabulary.counts(columns)
 
         return features
@@ -477,7 +477,7 @@ def _string_features(
         views = [name for name in vocabularies if name in inputs]
         for row in range(len(inputs["text"])):
             for name in views:
-                text = fields[name].normalise(inputs[name][row])
+                text = fields[name].normalize(inputs[name][row])
                 for gram, count in _spelled_grams(text, content["ngrams"]).items():
                     if (name, gram) in column:
                         columns.append(column[name, gram])

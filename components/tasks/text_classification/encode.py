@@ -163,7 +163,7 @@ class TextEncoder:
             "ids": self._ids(
                 _whole(
                     {
-                        name: [self._fields[name].normalise(value) for value in values]
+                        name: [self._fields[name].normalize(value) for value in values]
                         for name, values in inputs.items()
                     }
                 )
