@@ -87,7 +87,7 @@ def linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]:
         7,
     )
     spent = time.process_time() - began
-    ask, score = baseline.featuriser(files), baseline.scorer(arrays)
+    ask, score = baseline.featurizer(files), baseline.scorer(arrays)
     texts = {split: read_table(data / "clean", split)["text"].to_pylist() for split in SPLITS}
     return {
         split: log_softmax(score("forward", ask({"text": rows}))["logits"])

@@ -174,7 +174,7 @@ def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor
 
     baseline = _known(base.baselines(card.task).baselines, card, folder)
     with _reading(folder / "encoder"):
-        featurise = baseline.featuriser(bundled_encoder_files(files))
+        featurise = baseline.featurizer(bundled_encoder_files(files))
     with _reading(folder / ARRAYS):
         arrays = load_arrays(files[ARRAYS])
         for name, values in arrays.items():

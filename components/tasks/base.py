@@ -302,7 +302,7 @@ class Baseline(Protocol):
             chosen: encoder files of an earlier fit, whose choices are taken: nothing is chosen anew.
         """
 
-    def featuriser(
+    def featurizer(
         self, files: Mapping[str, bytes]
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
@@ -360,7 +360,7 @@ class TaskEvaluator(Protocol):
         """A query from a word of the command line: the text itself, or a file's path."""
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featuriser` take them. Raises `Reject` for bad content."""
+        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featurizer` take them. Raises `Reject` for bad content."""
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""

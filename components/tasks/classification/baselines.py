@@ -38,7 +38,7 @@ class Prior:
             "logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))
         }, {}
 
-    def featuriser(
+    def featurizer(
         self,
         files: Mapping[str, bytes],  # noqa: ARG002
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:

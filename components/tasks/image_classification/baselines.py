@@ -99,7 +99,7 @@ class PatchLinear:
         }
         return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
 
-    def featuriser(
+    def featurizer(
         self, files: Mapping[str, bytes]
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """Pictures to {"pixels": ...}: flat in [0, 1] for bundles of plain pixels."""

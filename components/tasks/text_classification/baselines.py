@@ -284,7 +284,7 @@ class TfidfLinear:
         model, strengths = best_linear(problem, _strengths(problem, params))
         return _arrays(model, vocabulary), vocabulary.files(clean.max_characters, strengths)
 
-    def featuriser(
+    def featurizer(
         self,
         files: Mapping[str, bytes],
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:

@@ -79,7 +79,7 @@ def predictor(kind: str, reviews: Mill, card, network: Path, exported: bytes) ->
             reviews.sections["clean"],
             7,
         )
-        return Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
+        return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
     if kind == "textcnn":
         return load(network)
     if kind in TINY:
