@@ -54,7 +54,7 @@ class Figure:
         return self.of_confusion(counts.reshape(side, side).astype(float))
 
 
-class ClassificationJudge:
+class ClassificationEvaluator:
     """Facet evaluator.py of classification tasks; a task adds its query."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from components.fields.base import Reject
 from components.fields.image import Image, declared_size
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationJudge
+from components.tasks.classification.evaluator import ClassificationEvaluator
 
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
 _LONGEST = 134_000_000
@@ -48,7 +48,7 @@ class Query(BaseModel):
         return value
 
 
-class ImageJudge(ClassificationJudge):
+class ImageEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
@@ -73,4 +73,4 @@ class ImageJudge(ClassificationJudge):
         return Image().show(base64.b64decode(case.query.image))
 
 
-EVALUATOR = ImageJudge()
+EVALUATOR = ImageEvaluator()

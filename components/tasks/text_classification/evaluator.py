@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationJudge
+from components.tasks.classification.evaluator import ClassificationEvaluator
 
 _SINGLE = (
     "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
@@ -37,7 +37,7 @@ class Query(BaseModel):
     title: Annotated[str, Field(max_length=100_000), AfterValidator(_encodable)] = ""
 
 
-class TextJudge(ClassificationJudge):
+class TextEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
@@ -85,4 +85,4 @@ class TextJudge(ClassificationJudge):
         return above + Text().show(case.query.text)
 
 
-EVALUATOR = TextJudge()
+EVALUATOR = TextEvaluator()

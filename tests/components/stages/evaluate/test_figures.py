@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import Answer, ClassificationJudge
+from components.tasks.classification.evaluator import Answer, ClassificationEvaluator
 from components.training import evaluation
 
 NAMES = ["差", "中", "好", "很好"]
-METRICS = ClassificationJudge.metrics
+METRICS = ClassificationEvaluator.metrics
 
 
 def made(
