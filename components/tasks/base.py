@@ -325,7 +325,7 @@ class Metric(Protocol):
     name: str
     goal: Literal["min", "max"]
 
-    def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Sufficient statistics of one case."""
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:

@@ -15,7 +15,7 @@ from components.tasks import base
 from components.tasks.base import Case, Metric
 
 # Name of a statistic -> (cases, ...).
-Units = Mapping[str, NDArray[Any]]
+PerExampleStats = Mapping[str, NDArray[Any]]
 
 
 def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) -> list[Any]:
@@ -38,17 +38,21 @@ def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) ->
     return answers
 
 
-def units(metric: Metric, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> Units:
+def per_example_stats(
+    metric: Metric, answers: Sequence[Any], cases: Sequence[Case[Any]]
+) -> PerExampleStats:
     """Return a metric's statistics of all cases: name -> (cases, ...)."""
     pairs = zip(answers, cases, strict=True)
-    per_case = [metric.unit(prediction, case.truth) for prediction, case in pairs]
+    per_case = [metric.example_stats(prediction, case.truth) for prediction, case in pairs]
     result = {}
     for name in per_case[0]:
         result[name] = np.array([stats[name] for stats in per_case])
     return result
 
 
-def figures(metrics: Sequence[Metric], stats: Mapping[str, Units]) -> dict[str, float | None]:
+def compute_metrics(
+    metrics: Sequence[Metric], stats: Mapping[str, PerExampleStats]
+) -> dict[str, float | None]:
     """Return each metric over all cases. None: the metric is not defined on them.
 
     Args:
@@ -60,7 +64,7 @@ def figures(metrics: Sequence[Metric], stats: Mapping[str, Units]) -> dict[str, 
 
 def intervals(
     metrics: Sequence[Metric],
-    stats: Mapping[str, Units],
+    stats: Mapping[str, PerExampleStats],
     resamples: int,
     confidence: float,
     seed: int,
@@ -95,13 +99,18 @@ def intervals(
     return result
 
 
-def _value_of(metric: Metric, stats: Units, rows: NDArray[np.int64]) -> float:
+def _value_of(metric: Metric, stats: PerExampleStats, rows: NDArray[np.int64]) -> float:
     """Return a metric over some rows of its statistics."""
     return metric.value({name: column[rows] for name, column in stats.items()})
 
 
 def paired_interval(
-    metric: Metric, first: Units, second: Units, resamples: int, confidence: float, seed: int
+    metric: Metric,
+    first: PerExampleStats,
+    second: PerExampleStats,
+    resamples: int,
+    confidence: float,
+    seed: int,
 ) -> tuple[float, float]:
     """Return the bootstrap interval of a metric's difference between two models.
 

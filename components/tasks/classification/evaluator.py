@@ -36,7 +36,7 @@ class Figure:
     ) -> None:
         self.name, self.of_confusion = name, of_confusion
 
-    def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Truth and prediction as class indices, and the probabilities (c,)."""
         classes = list(answer.probabilities)
         return {
