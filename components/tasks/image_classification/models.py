@@ -1,4 +1,4 @@
-"""The networks that fit a small picture in, one class out. Imports without torch."""
+"""Define the architectures for image classification. This imports without torch."""
 
 from __future__ import annotations
 
@@ -37,27 +37,22 @@ class ConvNetArchitecture:
     supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh ConvNet."""
+        """Return a new ConvNet."""
         from components.models.convnet.net import ConvNet
 
-        pictures = cast(ImageEncoder, encoder)
-        return ConvNet(
-            cast(ConvNetConfig, config), pictures.channels, pictures.size, len(pictures.classes)
-        )
+        images = cast(ImageEncoder, encoder)
+        convnet_config = cast(ConvNetConfig, config)
+        return ConvNet(convnet_config, images.channels, images.size, len(images.classes))
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
-        """pixels (batch, channels, size, size) to logits."""
-        channels, side = module.convs[0].in_channels, module.size  # type: ignore[union-attr,index]
-        return {
-            "forward": Graph(
-                module,
-                {"pixels": ("batch", int(channels), int(side), int(side))},  # type: ignore[arg-type]
-                ["logits"],
-            )
-        }
+        """Return the graph from pixels (batch, channels, size, size) to logits."""
+        channels = int(module.convs[0].in_channels)  # type: ignore[union-attr, index, arg-type]
+        side = int(module.size)  # type: ignore[arg-type]
+        axes = ("batch", channels, side, side)
+        return {"forward": Graph(module, {"pixels": axes}, ["logits"])}
 
     def pruning_spec(self) -> PruningSpec:
-        """Channels and hidden units can go."""
+        """Return the pruning of channels and hidden units."""
         from components.models.convnet.net import ConvNetPruningSpec
 
         return ConvNetPruningSpec()

@@ -1,4 +1,7 @@
-"""What the rows are and how they are cleaned; pictures are transformed on the fly, so no row is added."""
+"""Define the rows of image classification and their cleaning.
+
+Images are transformed on the fly, so no rows are added.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +51,12 @@ class ImageSchema:
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
-        """Pictures of the size of `clean`."""
+        """Return the fields image and label, with the size of `clean`."""
         assert isinstance(options, ImageClean)
         return {"image": Image(options.channels, options.size, options.fit), "label": Category()}
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:  # noqa: ARG002
-        """None: see `loss.py`."""
+        """Return no augmenters: images are transformed in `loss.py`."""
         return {}
 
 
