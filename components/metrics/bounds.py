@@ -98,4 +98,5 @@ def calibration_error(
 
 def _bounded_root(square: float) -> float:
     """Return the square root of a number after clipping it to [0, 1]."""
-    return min(1.0, max(0.0, square)) ** 0.5
+    root: float = min(1.0, max(0.0, square)) ** 0.5
+    return root

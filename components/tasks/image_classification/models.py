@@ -46,7 +46,7 @@ class ConvNetArchitecture:
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """Return the graph from pixels (batch, channels, size, size) to logits."""
-        channels = int(module.convs[0].in_channels)  # type: ignore[union-attr, index, arg-type]
+        channels = int(module.convs[0].in_channels)  # type: ignore[union-attr, index]
         side = int(module.size)  # type: ignore[arg-type]
         axes = ("batch", channels, side, side)
         return {"forward": Graph(module, {"pixels": axes}, ["logits"])}

@@ -75,7 +75,7 @@ class TextSchema:
             "swap": lambda units, rng: [units[i] for i in rng.permutation(len(units))],
             "mask": lambda units, _: [MASK] * len(units),
         }
-        augmenters = {}
+        augmenters: dict[str, Augmenter] = {}
         for name in options.methods:
             least = 2 if name == "swap" else 1
             augmenters[name] = _editor(edits[name], options.strength, least)
