@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
 from components.tasks import base
-from components.training.batches import Rows, in_order, load_encoder
+from components.training.batches import EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
@@ -51,7 +51,7 @@ Scores = dict[str, NDArray[np.float64]]  # split -> log-probabilities (n, c)
 def truth(data: Path) -> dict[str, NDArray[np.int64]]:
     """Class indices (n,) by split, in the order of the tokens."""
     encoder = load_encoder(data / "tokens", TASK)
-    return {split: Rows(data / "tokens", split, encoder).target for split in SPLITS}
+    return {split: EncodedRows(data / "tokens", split, encoder).target for split in SPLITS}
 
 
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ def linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]:
         7,
     )
     spent = time.process_time() - began
-    ask, score = baseline.featuriser(files), baseline.scorer(arrays)
+    ask, score = baseline.featurizer(files), baseline.scorer(arrays)
     texts = {split: read_table(data / "clean", split)["text"].to_pylist() for split in SPLITS}
     return {
         split: log_softmax(score("forward", ask({"text": rows}))["logits"])
@@ -127,14 +127,14 @@ def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     return {
         split: scores(
             TrainStep(module.eval(), base.learning(TASK), knobs),
-            Rows(data / "tokens", split, encoder),
+            EncodedRows(data / "tokens", split, encoder),
         )
         for split in SPLITS
     }, spent
 
 
 @torch.no_grad()
-def scores(learner: TrainStep, rows: Rows) -> NDArray[np.float64]:
+def scores(learner: TrainStep, rows: EncodedRows) -> NDArray[np.float64]:
     """Log-probabilities (n, c) of padded batches."""
     found = np.zeros((len(rows), len(rows.encoder.classes)))
     for part in in_order(rows.lengths, 256):

@@ -148,7 +148,7 @@ def transformer(data: Path, folder: Path) -> Path:
 
     from components.stages.compress.quantize import export, int8
     from components.tasks import base
-    from components.training.batches import Rows, load_encoder
+    from components.training.batches import EncodedRows, load_encoder
     from components.training.bundle_writer import save_onnx
     from components.training.fit_config import FitConfig
     from components.training.params import FitParams
@@ -168,7 +168,7 @@ def transformer(data: Path, folder: Path) -> Path:
     )
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder)
-    rows = Rows(tokens, "train", encoder)
+    rows = EncodedRows(tokens, "train", encoder)
     example = {name: value for name, value in rows.batch(np.arange(4)).items() if name != "target"}
     spec = FitConfig(TASK, tokens, "transformer", config, FitParams(), {}, 7, folder / "state")
     save_onnx(

@@ -39,7 +39,7 @@ Row = Mapping[str, Any]
 class Remembered(Text):
     """Texts are looked at in many windows, each only once."""
 
-    normalise = cache(Text.normalise)
+    normalize = cache(Text.normalize)
     profile = cache(Text.profile)
     pieces = cache(Text.pieces)
 

@@ -30,8 +30,8 @@ from components.core.tables import read_table
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 from components.training.allocator import keep_freed_memory
-from components.training.batches import Rows, in_order, load_encoder, plan
-from components.training.lr_schedule import rate
+from components.training.batches import EncodedRows, in_order, load_encoder, plan
+from components.training.lr_schedule import learning_rate_at
 from components.training.params import FitParams
 from components.training.train_step import TrainStep
 
@@ -62,7 +62,7 @@ def some(split: tuple[list[Any], Any], count: int, seed: int) -> tuple[list[Any]
     return [split[0][i] for i in chosen], split[1][chosen]
 
 
-class InMemory(Rows):
+class InMemory(EncodedRows):
     """Rows of the engine from token ids that are no files."""
 
     def __init__(self, split: tuple[list[Any], Any], encoder: TextEncoder) -> None:
@@ -94,7 +94,7 @@ def gristmill(
             learner.step(
                 [learner.put(rows.batch(batch, packed=True))],
                 len(batch),
-                rate(step, len(batches) * epochs, knobs),
+                learning_rate_at(step, len(batches) * epochs, knobs),
             )
             step += 1
     speed = len(rows) * epochs / (time.perf_counter() - start)

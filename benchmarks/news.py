@@ -121,7 +121,7 @@ def logits(
         section_model("clean", TASK).model_validate({"max_characters": CUT}),
         7,
     )
-    ask, score = baseline.featuriser(files), baseline.scorer(arrays)
+    ask, score = baseline.featurizer(files), baseline.scorer(arrays)
     return {
         split: np.asarray(score("forward", ask(columns(rows[split])))["logits"])
         for split in ("validation", "test")

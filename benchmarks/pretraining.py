@@ -28,7 +28,7 @@ from components.core.tables import read_manifest, read_table, write_table
 from components.fields.base import Reject
 from components.fields.text import Text, comparable
 from components.tasks import base
-from components.training.batches import Rows, in_order, load_encoder
+from components.training.batches import EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
@@ -126,7 +126,7 @@ def tested(spec: FitConfig, weights: Path) -> float:
         architecture.Config.model_validate(dict(spec.config)), encoder
     ).eval()
     module.load_state_dict(load_file(weights))
-    rows, hits = Rows(spec.tokens, "test", encoder), 0
+    rows, hits = EncodedRows(spec.tokens, "test", encoder), 0
     with torch.inference_mode():
         for some in in_order(rows.lengths, 256):
             batch = {

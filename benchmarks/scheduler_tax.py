@@ -63,7 +63,7 @@ def main(trials: int) -> None:
                 "epoch": 1.0,
                 "train_loss": 0.5,
                 "validation_loss": 0.6,
-                WATCHED.name: spec.knobs.learning_rate,
+                WATCHED.name: spec.params.learning_rate,
             }
         )
 

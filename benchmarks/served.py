@@ -42,13 +42,13 @@ def transformer(project: Path, folder: Path) -> Path:
 
     from components.stages.compress.quantize import export, int8
     from components.tasks import base
-    from components.training.batches import Rows, load_encoder
+    from components.training.batches import EncodedRows, load_encoder
     from components.training.bundle_writer import save_onnx
     from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
     tokens = project / "data" / "tokens"
-    rows = Rows(tokens, "train", load_encoder(tokens, TASK))
+    rows = EncodedRows(tokens, "train", load_encoder(tokens, TASK))
     architecture = base.models(TASK).architectures["transformer"]
     config = architecture.Config.model_validate(
         {"width": 256, "layers": 4, "heads": 4, "feedforward": 1024, "dropout": 0.1}

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from components.tasks import base
-from components.training.batches import Rows, load_encoder, plan
+from components.training.batches import EncodedRows, load_encoder, plan
 from components.training.checkpoints import Checkpoints
 from components.training.params import FitParams
 from components.training.train_step import TrainStep
@@ -45,10 +45,10 @@ def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
     return TrainStep(
         module, base.learning(TASK), FitParams(workers=1, precision=precision)
-    ), architecture.packs  # type: ignore[arg-type]
+    ), architecture.supports_packing  # type: ignore[arg-type]
 
 
-def precision(rows: Rows, steps: int) -> None:
+def precision(rows: EncodedRows, steps: int) -> None:
     """Seconds of whole steps in fp32 and bf16."""
     for name in NETS:
         arms = {kind: learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
@@ -68,7 +68,7 @@ def precision(rows: Rows, steps: int) -> None:
         )
 
 
-def checkpoints(rows: Rows, rounds: int) -> None:
+def checkpoints(rows: EncodedRows, rounds: int) -> None:
     """Blocks of ten steps with and without a checkpoint at the end of each, interleaved."""
     one, packed = learner("transformer, 4 layers of 256", "auto", rows.encoder)
     batches = [
@@ -103,6 +103,6 @@ def checkpoints(rows: Rows, rounds: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    given = Rows(TOKENS, "train", load_encoder(TOKENS, TASK))
+    given = EncodedRows(TOKENS, "train", load_encoder(TOKENS, TASK))
     checkpoints(given, rounds=8)
     precision(given, steps=10)

@@ -33,7 +33,7 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.clean import stage as clean
 from components.stages.tokenize import stage as tokenize
 from components.tasks import base
-from components.training.batches import Rows, in_order, load_encoder
+from components.training.batches import EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
@@ -113,7 +113,7 @@ def prepare(root: Path, corpus: Path, encoder: Path) -> None:
     tokenize.run(job("tokenize", ["clean", "augmented"], ["tokens", "report"]))
 
 
-def outputs_of(module: Any, rows: Rows, features: bool = False) -> NDArray[np.float32]:
+def outputs_of(module: Any, rows: EncodedRows, features: bool = False) -> NDArray[np.float32]:
     """Logits (n, c), or the mean of the last layer (n, width), in the order of the rows."""
     found: list[Any] = [None] * len(rows)
     with torch.inference_mode():
@@ -133,7 +133,7 @@ def outputs_of(module: Any, rows: Rows, features: bool = False) -> NDArray[np.fl
     return np.stack(found)
 
 
-def frozen(splits: Mapping[str, Rows], module: Any) -> tuple[float, NDArray[np.bool_], str]:
+def frozen(splits: Mapping[str, EncodedRows], module: Any) -> tuple[float, NDArray[np.bool_], str]:
     """Logistic regression over what the encoder says: figure on validation, hits on test, its settings."""
     from sklearn.linear_model import LogisticRegression
 
@@ -195,7 +195,8 @@ def main() -> None:
             base.models(TASK).architectures["pretrained"],
         )
         splits = {
-            name: Rows(root / "tokens", name, encoder) for name in ("train", "validation", "test")
+            name: EncodedRows(root / "tokens", name, encoder)
+            for name in ("train", "validation", "test")
         }
         print(
             {name: len(rows) for name, rows in splits.items()},
@@ -228,7 +229,7 @@ def compare(
     arm: str,
     rate: float,
     seeds: int,
-    test: Rows,
+    test: EncodedRows,
     frozen_hits: NDArray[np.bool_],
     module: Any,
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components.training.batches import Rows, load_encoder, plan
+from components.training.batches import EncodedRows, load_encoder, plan
 from components.training.throughput import Throughput
 
 TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
@@ -17,7 +17,7 @@ TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
 
 def main() -> None:
     """Print a row per way of laying rows out."""
-    rows = Rows(TOKENS, "train", load_encoder(TOKENS, "text_classification"))
+    rows = EncodedRows(TOKENS, "train", load_encoder(TOKENS, "text_classification"))
     for name, packed in (
         ("packed (ngrams, transformer)", True),
         ("padded, rows of like length together (textcnn, recurrent)", False),

@@ -1,4 +1,7 @@
-"""Bundles: a model as a folder of files that are verified before a byte of them is parsed, and never unpickled."""
+"""Write and read bundles: a model as a folder of files.
+
+Files are verified before they are parsed, and never unpickled.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ __all__ = [
 def library_versions(
     names: Sequence[str] = ("torch", "numpy", "tokenizers", "scikit-learn", "onnxruntime"),
 ) -> dict[str, str]:
-    """The installed versions of the libraries that shape a model."""
+    """Return the installed versions of the libraries that a model depends on."""
     return {name: importlib.metadata.version(name) for name in names}
 
 
@@ -55,25 +58,29 @@ def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
 
     Args:
         folder: created.
-        card: facts of the model.
+        card: description of the model.
         files: relative name ("weights.safetensors", "encoder/tokenizer.json") -> bytes.
 
     Raises:
         BundleError: the card would be refused when it is read.
     """
-    facts = asdict(card) | {
+    tree = asdict(card) | {
         "versions": dict(card.versions) or library_versions(),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "sizes": {name: len(content) for name, content in files.items()},
     }
-    text = _card_text(facts, folder / CARD)
+    text = _card_text(tree, folder / CARD)
     for name, content in sorted(files.items()):
         write_atomic(folder / name, content)
     write_atomic(folder / CARD, text)
 
 
 def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Say more in a bundle's card of what the model saw; its files stay as they are.
+    """Add to the profile of the model's inputs in a bundle's card. Its files stay as they are.
+
+    Args:
+        folder: of the bundle.
+        facts: entries of the profile.
 
     Raises:
         BundleError: the card is not valid, or would not be.
@@ -86,7 +93,11 @@ def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _card_text(card: Mapping[str, Any], where: Path) -> bytes:
-    """Return the bytes of a card. Raises `BundleError` where they would be refused."""
+    """Return the bytes of a card.
+
+    Raises:
+        BundleError: the card would be refused when it is read.
+    """
     check_card(card, where)
     text = to_json(card).encode("utf-8")
     if len(text) > MOST_CARD_BYTES:
@@ -96,11 +107,11 @@ def _card_text(card: Mapping[str, Any], where: Path) -> bytes:
 
 
 def read_card(folder: Path, registered: str | None = None) -> CardFile:
-    """Verify the card of a bundle and return it, without a look at the files.
+    """Verify the card of a bundle and return it, without reading the files.
 
     Args:
         folder: of the bundle.
-        registered: the SHA-256 of the card that the registry holds; None: nobody registered it.
+        registered: SHA-256 of the card in the registry. None: the bundle is not registered.
 
     Raises:
         BundleError: it is missing, not the registered one, or not valid.
@@ -118,11 +129,12 @@ def read_card(folder: Path, registered: str | None = None) -> CardFile:
 def read_bundle(folder: Path, registered: str | None = None) -> tuple[Card, dict[str, bytes]]:
     """Verify a bundle and return its card and the bytes of its files.
 
-    Each file is read once: what was verified is what is used. Nothing in it is parsed.
+    Each file is read once, so that the verified bytes are the ones that are used. They are not
+    parsed.
 
     Args:
         folder: of the bundle.
-        registered: the SHA-256 of the card that the registry holds; None: nobody registered it.
+        registered: SHA-256 of the card in the registry. None: the bundle is not registered.
 
     Raises:
         BundleError: the card is not valid or not the registered one, or a file is missing, altered,
@@ -130,11 +142,15 @@ def read_bundle(folder: Path, registered: str | None = None) -> tuple[Card, dict
     """
     card = read_card(folder, registered)
     files: dict[str, bytes] = {}
-    room = MOST_BYTES
+    remaining = MOST_BYTES
     for name, expected in card.files.items():
-        size = None if card.sizes is None else card.sizes[name]
-        files[name] = _read(folder, name, room if size is None else size, expected, size)
-        room -= len(files[name])
+        size = None
+        most = remaining
+        if card.sizes is not None:
+            size = card.sizes[name]
+            most = size
+        files[name] = _read(folder, name, most, expected, size)
+        remaining -= len(files[name])
     return card.card, files
 
 
@@ -145,10 +161,10 @@ def _read(
 
     Args:
         folder: of the bundle.
-        name: below it.
+        name: of the file, below the folder.
         most: bytes that are read at most.
-        expected: SHA-256 of the file; None: unknown.
-        size: exact number of bytes; None: unknown.
+        expected: SHA-256 of the file. None: unknown.
+        size: exact number of bytes. None: unknown.
 
     Raises:
         BundleError: see `read_bundle`.
@@ -169,21 +185,25 @@ def _read(
 def _read_verified(
     stream: BufferedReader, most: int, expected: str | None, size: int | None
 ) -> bytes:
-    """Return the content of an open file, see `_read`. Raises `ValueError` where it is another."""
-    facts = os.fstat(stream.fileno())
-    if not stat.S_ISREG(facts.st_mode):
+    """Return the content of an open file. The arguments are those of `_read`.
+
+    Raises:
+        ValueError: the content is not the expected one.
+    """
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("is not a regular file")
-    if size is not None and facts.st_size != size:
-        raise ValueError(f"was altered: it has {facts.st_size:,} bytes, its card says {size:,}")
-    if facts.st_size > most:
-        raise ValueError(f"has {facts.st_size:,} bytes, more than the {most:,} that are read")
+    if size is not None and status.st_size != size:
+        raise ValueError(f"was altered: it has {status.st_size:,} bytes, its card says {size:,}")
+    if status.st_size > most:
+        raise ValueError(f"has {status.st_size:,} bytes, more than the {most:,} that are read")
     altered = "was altered: its SHA-256 is not the one in the card"
     # Without a stated size, a file is hashed in small parts before it is held whole.
     if size is None and expected and hashlib.file_digest(stream, "sha256").hexdigest() != expected:
         raise ValueError(altered)
     stream.seek(0)
-    content = stream.read(facts.st_size + 1)
-    if len(content) != facts.st_size:
+    content = stream.read(status.st_size + 1)
+    if len(content) != status.st_size:
         raise ValueError("was changed while it was read")
     if expected and hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(altered)
@@ -191,12 +211,15 @@ def _read_verified(
 
 
 def _real(folder: Path, path: Path) -> Path:
-    """Return where a file of a bundle lies: in its folder, or in DVC's cache, where DVC may link.
+    """Return the real path of a bundle's file: in its folder, or in DVC's cache, where DVC links.
 
     Raises:
-        OSError, ValueError, RuntimeError: it is missing, behind a circle of links, or elsewhere.
+        OSError: it is missing.
+        RuntimeError: its links form a circle.
+        ValueError: it is elsewhere.
     """
-    real, home = path.resolve(strict=True), folder.resolve()
+    real = path.resolve(strict=True)
+    home = folder.resolve()
     if real.is_relative_to(home):
         return real
     if any(real.is_relative_to(cache) for cache in _dvc_caches(home)):
@@ -205,32 +228,38 @@ def _real(folder: Path, path: Path) -> Path:
 
 
 def _dvc_caches(folder: Path) -> list[Path]:
-    """Return the folders where DVC keeps the outputs of the project around a folder."""
+    """Return the folders of DVC's cache, for the project that a folder is in."""
     for parent in folder.parents:
         settings = parent / ".dvc"
         if (settings / "config").is_file():
             config = configparser.ConfigParser(interpolation=None, strict=False)
             with suppress(configparser.Error, ValueError):
                 config.read([settings / "config", settings / "config.local"], encoding="utf-8")
-            told = config.get("cache", "dir", fallback="cache")
-            return [(settings / told).resolve()]
+            cache = config.get("cache", "dir", fallback="cache")
+            return [(settings / cache).resolve()]
     return []
 
 
 def bundle_bytes(folder: Path) -> int:
-    """Return the size of a bundle in bytes: of its files without the card, to which evaluate adds facts after it was measured."""
-    return sum(
-        path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file() and path != folder / CARD
-    )
+    """Return the size of a bundle's files in bytes, without the card.
+
+    evaluate adds to the card after the size was measured.
+    """
+    size = 0
+    for path in folder.rglob("*"):
+        if path.is_file() and path != folder / CARD:
+            size += path.stat().st_size
+    return size
 
 
 def shown_size(size: float) -> str:
-    """Return bytes for people, in decimal units, the same everywhere: 412000 -> 412 kB, 4_130_000 -> 4.1 MB."""
+    """Return bytes for people, in decimal units: 412000 -> 412 kB, 4_130_000 -> 4.1 MB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        # What rounds to a thousand of the smaller unit is one of this.
-        if size >= 0.9995 * scale:
-            number = size / scale
-            return f"{number:.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
+        # A size that rounds to a thousand of the smaller unit is one of this unit.
+        if size < 0.9995 * scale:
+            continue
+        number = size / scale
+        if number >= 99.95:
+            return f"{number:.0f} {unit}"
+        return f"{number:.1f} {unit}"
     return f"{size:.0f} B"

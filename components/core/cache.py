@@ -1,4 +1,7 @@
-"""What pure work has given before, kept under a key of all that it depends on. It saves time; no result shows whether it was there."""
+"""Cache the tables of pure work under a key of all that they depend on.
+
+The cache saves time. No result depends on whether an entry was there.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,33 @@ import pyarrow as pa
 from components.core.files import remove_tree, to_json
 
 _SUFFIX = ".arrow"
-_CODES = 2  # a working tree with edits and the HEAD that a retrain runs take turns
+# States of the code whose folders stay: a working tree with edits, and the HEAD of a retrain.
+_CODES = 2
 
 
 class Cache:
-    """Tables by key, a file each, whose name holds the SHA-256 of its bytes: what was cut, edited or half written is not used.
+    """Tables by key, in one file each.
 
-    Two processes may use one folder: a file appears whole, and one that has gone is a piece of work to be done again.
+    The name of a file holds the SHA-256 of its bytes. So a file that was cut, edited or half
+    written is not used. Two processes may use one folder: a file appears whole, and the work of
+    a file that was deleted is done again.
 
     Args:
-        folder: of one state of code and libraries; its siblings are those of others. None: nothing is remembered.
-        say: told, once, why it could not be read or written; nobody fails for that.
+        folder: for one state of code and libraries. Its siblings are for other states. None:
+            nothing is cached.
+        log: called once with a line when the cache cannot be read or written. This is no error.
     """
 
-    def __init__(self, folder: Path | None, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path | None, log: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._log = log
         self._used: set[str] = set()
         self._waiting: dict[str, Sequence[pa.Table]] = {}
-        self._quiet = False
+        self._has_logged = False
         self._files = _listed(folder)
 
     def get(self, key: str, schemas: Sequence[pa.Schema]) -> list[pa.Table] | None:
-        """What was kept under a key, with these schemas; None where there is nothing that can be used."""
+        """Return the tables of a key, or None where there are none of these schemas."""
         name = self._files.get(key)
         if self._folder is None or name is None:
             return None
@@ -46,20 +54,25 @@ class Cache:
             tables = _unpack(content, len(schemas))
             if [table.schema for table in tables] != list(schemas):
                 raise ValueError("a file in it holds something else")
-        except FileNotFoundError:  # another process has tidied up
+        except FileNotFoundError:
+            # Another process has removed it.
             return None
         except (OSError, ValueError, pa.ArrowException) as error:
-            self._tell("is not used", error)
+            self._log_once("is not used", error)
             return None
         self._used.add(name)
         return tables
 
     def put(self, key: str, tables: Sequence[pa.Table]) -> None:
-        """Keep tables, from `close` on."""
+        """Add tables, which `close` writes."""
         self._waiting[key] = tables
 
     def close(self) -> None:
-        """Write what is to be kept, once the results are on the disk, which may be nearly full; remove what was neither read nor kept, and all but the latest states of the code."""
+        """Write the added tables and remove old files.
+
+        Call it when the results are on the disk, which may be nearly full. Files that were
+        neither read nor written are removed, and so are all but the latest states of the code.
+        """
         if self._folder is None:
             return
         for key, tables in self._waiting.items():
@@ -69,15 +82,13 @@ class Cache:
                 if path.name not in self._used:
                     path.unlink(missing_ok=True)
             os.utime(self._folder)
-            others = sorted(
-                (path for path in self._folder.parent.iterdir() if path != self._folder),
-                key=lambda path: path.stat().st_mtime_ns,
-            )
+            others = [path for path in self._folder.parent.iterdir() if path != self._folder]
+            others.sort(key=lambda path: path.stat().st_mtime_ns)
             for other in others[: 1 - _CODES]:
                 remove_tree(other, within=self._folder.parent)
 
     def _write(self, folder: Path, key: str, tables: Sequence[pa.Table]) -> None:
-        """Not synced to the disk: a torn file is known by its name."""
+        """Write a file without fsync, because its name shows whether it is whole."""
         content = _pack(tables)
         name = _name(key, content)
         part = folder / f".{name}.{os.getpid()}.part"
@@ -85,31 +96,31 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             part.replace(folder / name)
-            self._used.discard(
-                self._files.get(key, "")
-            )  # what was read under this key, and is grown now
+            # The file that was read under this key is outdated.
+            self._used.discard(self._files.get(key, ""))
             self._used.add(name)
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            self._tell("could not be written", error)
+            self._log_once("could not be written", error)
 
-    def _tell(self, what: str, error: Exception) -> None:
-        if not self._quiet:
-            reason = (
-                error.strerror
-                if isinstance(error, OSError) and error.strerror
-                else str(error).splitlines()[0][:200]
-            )
-            self._say(
-                f"the memory of earlier runs {what} ({reason}): the result is the same, and takes longer"
-            )
-        self._quiet = True
+    def _log_once(self, what: str, error: Exception) -> None:
+        if self._has_logged:
+            return
+        self._has_logged = True
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = str(error).splitlines()[0][:200]
+        self._log(
+            f"the memory of earlier runs {what} ({reason}): "
+            "the result is the same, and takes longer"
+        )
 
 
-def cache_key(facts: Mapping[str, Any]) -> str:
-    """A key that covers all of these."""
-    return hashlib.sha256(to_json(facts).encode()).hexdigest()[:32]
+def cache_key(parts: Mapping[str, Any]) -> str:
+    """Return a key that covers all of these values."""
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
 
 
 def _name(key: str, content: bytes | memoryview) -> str:
@@ -117,19 +128,20 @@ def _name(key: str, content: bytes | memoryview) -> str:
 
 
 def _listed(folder: Path | None) -> dict[str, str]:
+    """Return the names of the files in a folder by key."""
     if folder is None or not folder.is_dir():
         return {}
     with suppress(OSError):
-        return {
-            name.partition("-")[0]: name
-            for name in sorted(path.name for path in folder.iterdir())
-            if name.endswith(_SUFFIX)
-        }
+        names = sorted(path.name for path in folder.iterdir())
+        return {name.partition("-")[0]: name for name in names if name.endswith(_SUFFIX)}
     return {}
 
 
 def _pack(tables: Sequence[pa.Table]) -> memoryview:
-    """Arrow streams one behind another, with the chunks that the tables have; not compressed, which would take longer than it saves."""
+    """Return Arrow streams, one after another, with the chunks of the tables.
+
+    They are not compressed, because compression would take longer than it saves.
+    """
     sink = pa.BufferOutputStream()
     for table in tables:
         with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -1,8 +1,8 @@
-"""The console for tables, colors and progress bars. It takes values for what they are.
+"""Print tables, colors and progress bars, and values exactly as they are.
 
 Rich reads `[bold]` as markup, `:smile:` as an emoji and a number as something to highlight.
-Here it does none of that, so a label such as `[urgent] bug` needs no escape anywhere. Styles are
-given by `styled` and by the style of a column or row.
+Here it does not, so a label such as `[urgent] bug` needs no escape. `styled` and the style of a
+column or row set styles.
 """
 
 from __future__ import annotations
@@ -58,10 +58,13 @@ def styled(*parts: str | Text | tuple[str, str]) -> Text:
         if isinstance(part, Text):
             escaped.append(part)
             continue
-        text, style = (part, "") if isinstance(part, str) else part
+        if isinstance(part, str):
+            part = (part, "")
+        text, style = part
         escaped.append((escaping.log_line(text), style))
     return Text.assemble(*escaped)
 
 
-# A pipe has no width of its own: wide enough for the tables.
-console = ValueConsole(file=sys.stdout, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+# A pipe has no width. 120 columns are enough for the tables.
+_WIDTH = None if sys.stdout.isatty() else 120
+console = ValueConsole(file=sys.stdout, soft_wrap=True, width=_WIDTH)

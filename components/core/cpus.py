@@ -1,5 +1,6 @@
-"""How many CPUs this process may use: a container's quota and a mask of `taskset` count, the
-machine's number does not.
+"""Count the CPUs that this process may use.
+
+A container's quota and a mask of `taskset` count. The machine's number does not.
 """
 
 from __future__ import annotations
@@ -18,28 +19,34 @@ _PROC = Path("/proc/self")
 
 @dataclass(frozen=True)
 class CpuLimits:
-    """What bounds the CPUs of this process."""
+    """Limits of the CPUs of this process.
+
+    Args:
+        machine: CPUs of the machine.
+        affinity: CPUs on which the process may run.
+        quota: CPUs of time for all processes of the control group together. None: no quota.
+        override: CPUs that the environment sets. None: none.
+    """
 
     machine: int
     affinity: int
-    # CPUs of time that all processes of the control group get together; None: no quota.
     quota: float | None
-    # What the environment sets; None: nothing.
     override: int | None = None
 
     @property
     def usable(self) -> int:
-        """The whole CPUs that may be busy at once, at least 1.
+        """Return the whole CPUs that may be busy at once, at least 1.
 
-        A part of a CPU is no place for a process, so it is not counted.
+        A part of a CPU is not counted, because no process can use it alone.
         """
         if self.override:
             return self.override
-        share = math.floor(self.quota) if self.quota is not None else self.affinity
-        return max(1, min(self.affinity, share))
+        if self.quota is None:
+            return max(1, self.affinity)
+        return max(1, min(self.affinity, math.floor(self.quota)))
 
     def __str__(self) -> str:
-        """The number and why it is lower than the machine's."""
+        """Return the number and why it is lower than the machine's."""
         reasons = []
         if self.override:
             reasons.append(f"{OVERRIDE}={self.override}")
@@ -56,14 +63,23 @@ def cpu_limits(proc: Path = _PROC, environment: Mapping[str, str] | None = None)
 
     Args:
         proc: the folder of the process below /proc.
-        environment: where `GRISTMILL_CPUS` may stand; None: that of this process.
+        environment: variables, among them perhaps `GRISTMILL_CPUS`. None: those of this process.
     """
+    if environment is None:
+        environment = os.environ
     machine = os.cpu_count() or 1
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
-    quotas = list(_quotas(proc))
-    wanted = (os.environ if environment is None else environment).get(OVERRIDE, "")
-    override = int(wanted) if wanted.isascii() and wanted.isdigit() and int(wanted) > 0 else None
-    return CpuLimits(machine, affinity, min(quotas, default=None), override)
+    affinity = machine
+    if hasattr(os, "sched_getaffinity"):
+        affinity = len(os.sched_getaffinity(0))
+    quota = min(_quotas(proc), default=None)
+    return CpuLimits(machine, affinity, quota, _override(environment.get(OVERRIDE, "")))
+
+
+def _override(text: str) -> int | None:
+    """Return the number of CPUs that the environment sets, or None if it is no positive number."""
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    return None
 
 
 def usable_cpus() -> int:
@@ -74,8 +90,8 @@ def usable_cpus() -> int:
 def thread_settings(limits: CpuLimits, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that keep the threads of numeric libraries within the limits.
 
-    What the environment sets already is left out: it wins. The libraries know affinity themselves,
-    so without a lower limit there is nothing to set.
+    Variables that the environment sets already are left out. The libraries know affinity
+    themselves, so without a lower limit there is nothing to set.
     """
     if limits.usable >= limits.affinity:
         return {}
@@ -83,74 +99,79 @@ def thread_settings(limits: CpuLimits, environment: Mapping[str, str]) -> dict[s
 
 
 def _quotas(proc: Path) -> Iterator[float]:
-    """The quotas, in CPUs, of the control groups that this process lies in, from its own up to the
-    root that it sees.
-    """
+    """Yield the quotas, in CPUs, of this process's control groups up to the visible root."""
     groups = _lines(proc / "cgroup")
     for line in _lines(proc / "mountinfo"):
         before, _, after = line.partition(" - ")
-        fields, kind = before.split(), after.split()
+        fields = before.split()
+        kind = after.split()
         if len(fields) < 5 or not kind or kind[0] not in ("cgroup", "cgroup2"):
             continue
         root, mount = (_unescaped(field) for field in fields[3:5])
-        second = kind[0] == "cgroup2"
-        if not second and "cpu" not in kind[-1].split(","):
+        is_version_2 = kind[0] == "cgroup2"
+        if not is_version_2 and "cpu" not in kind[-1].split(","):
             continue
-        path = _path_of(groups, second)
+        path = _path_of(groups, is_version_2)
         if path is None:
             continue
-        yield from _upwards(
-            Path(mount), _relative(path, root), _read_second if second else _read_first
-        )
+        read = _read_version_2 if is_version_2 else _read_version_1
+        yield from _upwards(Path(mount), _relative(path, root), read)
 
 
-def _path_of(groups: list[str], second: bool) -> str | None:
-    """The path of this process's group in the hierarchy of version 2, or in that of version 1 which
-    controls CPUs.
+def _path_of(groups: list[str], is_version_2: bool) -> str | None:
+    """Return the path of this process's group.
+
+    It is that in the hierarchy of version 2, or in the one of version 1 that controls CPUs.
     """
     for line in groups:
         controllers, _, path = line.partition(":")[2].partition(":")
-        if second and not controllers:
+        if is_version_2 and not controllers:
             return path
-        if not second and "cpu" in controllers.split(","):
+        if not is_version_2 and "cpu" in controllers.split(","):
             return path
     return None
 
 
 def _relative(path: str, root: str) -> PurePosixPath:
-    """The group's path below the mount: a container often sees only its own part of the tree, as
-    the root.
+    """Return the group's path below the mount.
+
+    A container often sees only its own part of the tree, as the root.
     """
     inner = PurePosixPath(path)
-    inner = inner.relative_to(root) if inner.is_relative_to(root) else inner
+    if inner.is_relative_to(root):
+        inner = inner.relative_to(root)
     return PurePosixPath(*(part for part in inner.parts if part not in ("/", "..")))
 
 
 def _upwards(
     mount: Path, path: PurePosixPath, read: Callable[[Path], float | None]
 ) -> Iterator[float]:
+    """Yield the quotas of a group and of its parents, where they have one."""
     for folder in (mount / path, *(mount / parent for parent in path.parents)):
         quota = read(folder)
         if quota is not None:
             yield quota
 
 
-def _read_second(folder: Path) -> float | None:
-    """`cpu.max` of version 2: "max 100000", or two numbers of microseconds."""
+def _read_version_2(folder: Path) -> float | None:
+    """Return the quota in `cpu.max`: "max 100000", or two numbers of microseconds."""
     words = " ".join(_lines(folder / "cpu.max")).split()
     return _ratio(words[0], words[1]) if len(words) == 2 else None
 
 
-def _read_first(folder: Path) -> float | None:
-    """The two files of version 1; -1 is no quota."""
-    quota, period = ("".join(_lines(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+def _read_version_1(folder: Path) -> float | None:
+    """Return the quota in the two files of version 1, of which -1 is no quota."""
+    quota = "".join(_lines(folder / "cpu.cfs_quota_us"))
+    period = "".join(_lines(folder / "cpu.cfs_period_us"))
     return _ratio(quota, period)
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    if not (quota.isascii() and quota.isdigit() and period.isascii() and period.isdigit()):
-        return None
-    return int(quota) / int(period) if int(quota) and int(period) else None
+    """Return quota / period, or None if one of them is no positive number."""
+    for text in (quota, period):
+        if not (text.isascii() and text.isdigit() and int(text)):
+            return None
+    return int(quota) / int(period)
 
 
 def _lines(path: Path) -> list[str]:
@@ -161,7 +182,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _unescaped(field: str) -> str:
-    """mountinfo writes spaces and backslashes of paths in octal."""
+    """Return a path of mountinfo, which writes spaces and backslashes in octal."""
     for code, sign in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         field = field.replace(code, sign)
     return field

@@ -1,10 +1,13 @@
-"""The one error family: what happened, where, and what to do. The command line turns a kind into an exit code."""
+"""Define the errors of the project: what happened, where, and what to do.
+
+The command line turns a class of error into an exit code.
+"""
 
 from __future__ import annotations
 
 
 class GristmillError(Exception):
-    """Something a person can mend.
+    """An error that a person can correct.
 
     Args:
         what: what happened, one sentence.
@@ -16,15 +19,20 @@ class GristmillError(Exception):
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what, where, remedy)
-        self.what, self.where, self.remedy = what, where, remedy
+        self.what = what
+        self.where = where
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        remedy = f"\n  -> {self.remedy}" if self.remedy else ""
-        return f"{place}{self.what}{remedy}"
+        text = self.what
+        if self.where:
+            text = f"{self.where}: {text}"
+        if self.remedy:
+            text += f"\n  -> {self.remedy}"
+        return text
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        # Errors cross process borders (Ray) and keyword-only arguments would be lost on the way.
+        # Ray pickles errors, and keyword-only arguments would be lost.
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
 

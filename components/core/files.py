@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Write files that appear whole or not at all, and hash files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from components.core.errors import EnvironmentFault
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def to_json(value: Any) -> str:
-    """JSON with stable order and readable Chinese: equal values give equal bytes."""
+    """Return JSON with stable order and readable Chinese. Equal values give equal bytes."""
     return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -31,13 +31,17 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises:
         EnvironmentFault: the disk is full or not writable.
     """
+    if isinstance(content, str):
+        content = content.encode("utf-8")
     with atomic(path) as stream:
-        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+        stream.write(content)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file when the block ends well: a sibling, fsync, rename.
+    """Yield a stream whose bytes become the file when the block ends without an error.
+
+    They are written to a file beside it, which is synced and renamed.
 
     Raises:
         EnvironmentFault: the disk is full or not writable.
@@ -53,9 +57,8 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        cause = (
-            error.__context__ if isinstance(error, RuntimeError) else error
-        )  # torch.save stumbles over a stream that failed, and raises its own
+        # When a stream fails, torch.save raises an error of its own.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(cause, OSError):
             raise EnvironmentFault(
                 f"cannot be written: {cause.strerror}",
@@ -76,15 +79,15 @@ def copy(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path, within: Path, *, ignore_errors: bool = True) -> None:
-    """Delete a folder that lies inside another one. Of a link only the link is deleted.
+    """Delete a folder that is inside another one. Of a link only the link is deleted.
 
     Args:
-        folder: what to delete; nothing happens if it does not exist.
-        within: the folder that it must lie in, once all links and `..` are resolved.
-        ignore_errors: leave what cannot be deleted, and say nothing.
+        folder: the folder to delete. Nothing happens if it does not exist.
+        within: the folder that it must be in, once all links and `..` are resolved.
+        ignore_errors: leave what cannot be deleted, without an error.
 
     Raises:
-        ValueError: it lies elsewhere; nothing was deleted.
+        ValueError: it is elsewhere. Nothing was deleted.
         OSError: something cannot be deleted, and `ignore_errors` is off.
     """
     parent = folder.parent.resolve()
@@ -102,7 +105,7 @@ def remove_tree(folder: Path, within: Path, *, ignore_errors: bool = True) -> No
 
 
 def sync_tree(folder: Path) -> None:
-    """fsync every file below a folder, so that the rename that follows publishes bytes and not promises."""
+    """Sync every file below a folder to the disk, before the rename that publishes it."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:

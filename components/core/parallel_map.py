@@ -1,4 +1,7 @@
-"""Row-wise work as Ray tasks with a bounded number in flight; a plain loop where there is no Ray, or only one piece."""
+"""Map a function over pieces of work as Ray tasks, with a bounded number in flight.
+
+Without Ray, or with a single piece, it is a plain loop.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ R = TypeVar("R")
 
 
 def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> Iterator[R]:
-    """Yield `work(piece)` in the order of the pieces, whatever the order in which they end.
+    """Yield `work(piece)` in the order of the pieces.
 
     Args:
-        work: an importable function; what it takes and gives travels through the object store.
-        pieces: small descriptions or tables, made when their turn comes; cut them by size, never by the number of workers, so that results do not depend on it.
-        in_flight: tasks submitted ahead of the one that is waited for, which bounds memory.
+        work: an importable function. Its arguments and results go through the object store.
+        pieces: small descriptions or tables, created lazily. Divide them by size, never by the
+            number of workers, so that results do not depend on it.
+        in_flight: tasks that are submitted ahead. It bounds memory.
     """
     pieces = iter(pieces)
     first = list(islice(pieces, 2))
@@ -39,7 +43,7 @@ def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8
 
 
 def has_ray() -> bool:
-    """Return whether this process is connected to Ray. It does not import Ray to find out, which would take a second."""
+    """Return whether this process is connected to Ray, without the second that its import takes."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
@@ -51,4 +55,6 @@ def _get(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        if isinstance(error.cause, Exception):
+            raise error.cause from None
+        raise error from None

@@ -1,4 +1,7 @@
-"""The files of a pretrained network: found in a folder or on a hub, checked before anything is made of them, never unpickled."""
+"""Find the files of a pretrained network in a folder or on a hub, and check them.
+
+They are checked before they are used, and never unpickled.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from typing import Any
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import sha256
 
-CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def files_of(source: str, root: Path) -> dict[str, Path]:
-    """config.json, tokenizer.json and the weights, by name.
+    """Return config.json, tokenizer.json and the weights, by name.
 
     Args:
         source: a folder (relative to `root`), or the id of a repository on the Hugging Face hub.
 
     Raises:
-        InputError: a file is missing, cut off, or would have to be unpickled or run.
+        InputError: a file is missing or cut off, or would have to be unpickled or run.
         EnvironmentFault: the hub does not give the repository.
     """
     folder = root / source
@@ -41,10 +45,9 @@ def files_of(source: str, root: Path) -> dict[str, Path]:
 
 
 def digest(files: Mapping[str, Path]) -> str:
-    """One SHA-256 of all files: another encoder is another value."""
-    return hashlib.sha256(
-        "".join(f"{name}:{sha256(path)}\n" for name, path in sorted(files.items())).encode()
-    ).hexdigest()
+    """Return one SHA-256 of all files."""
+    lines = [f"{name}:{sha256(path)}\n" for name, path in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _download(source: str, folder: Path) -> Path:
@@ -52,23 +55,18 @@ def _download(source: str, folder: Path) -> Path:
         raise InputError(
             "is no folder",
             where=str(folder),
-            remedy="name a folder with config.json, tokenizer.json and model.safetensors, or a repository of the hub",
+            remedy=(
+                "name a folder with config.json, tokenizer.json and model.safetensors, "
+                "or a repository of the hub"
+            ),
         )
     from huggingface_hub import snapshot_download
 
+    patterns = [CONFIG, TOKENIZER, "model*.safetensors", "model.safetensors.index.json"]
     try:
-        return Path(
-            snapshot_download(
-                source,
-                allow_patterns=[
-                    CONFIG,
-                    TOKENIZER,
-                    "model*.safetensors",
-                    "model.safetensors.index.json",
-                ],
-            )
-        )
-    except Exception as error:  # whatever its HTTP client raises
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except Exception as error:
+        # Its HTTP client raises errors of many types.
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         what = f"is no folder, and the hub does not give it ({type(error).__name__}: {reason})"
         raise EnvironmentFault(
@@ -79,6 +77,7 @@ def _download(source: str, folder: Path) -> Path:
 
 
 def _check_whole(folder: Path, files: Mapping[str, Path]) -> None:
+    """Refuse a folder in which a file is missing or cut off."""
     missing = [name for name in (CONFIG, TOKENIZER) if name not in files]
     if missing:
         raise InputError(
@@ -88,22 +87,11 @@ def _check_whole(folder: Path, files: Mapping[str, Path]) -> None:
         )
     weights = [path for path in files.values() if path.suffix == ".safetensors"]
     if not weights:
-        pickled = (
-            any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt"))
-        )
-        what = (
-            "holds its weights as a pickle only, which can run code when it is read"
-            if pickled
-            else "holds no weights: model.safetensors is missing"
-        )
-        raise InputError(
-            what,
-            where=str(folder),
-            remedy="take a repository with model.safetensors, or convert it where it is trusted: AutoModel.from_pretrained(...).save_pretrained(...)",
-        )
+        raise _no_weights(folder)
     index = files.get("model.safetensors.index.json")
-    wanted = set(_json(index)["weight_map"].values()) if index else set()
-    if absent := sorted(wanted - files.keys()):
+    indexed = set(_json(index)["weight_map"].values()) if index else set()
+    absent = sorted(indexed - files.keys())
+    if absent:
         raise InputError(
             f"lacks {', '.join(absent)}, which its index names",
             where=str(folder),
@@ -111,6 +99,21 @@ def _check_whole(folder: Path, files: Mapping[str, Path]) -> None:
         )
     for path in weights:
         _check_weights(path)
+
+
+def _no_weights(folder: Path) -> InputError:
+    """Return the error for a folder without safetensors."""
+    what = "holds no weights: model.safetensors is missing"
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt")):
+        what = "holds its weights as a pickle only, which can run code when it is read"
+    return InputError(
+        what,
+        where=str(folder),
+        remedy=(
+            "take a repository with model.safetensors, or convert it where it is trusted: "
+            "AutoModel.from_pretrained(...).save_pretrained(...)"
+        ),
+    )
 
 
 def _check_weights(path: Path) -> None:

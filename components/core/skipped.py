@@ -1,6 +1,4 @@
-"""Steps that params switch off: what is said of them, and the note that stands in place of their
-results.
-"""
+"""Report steps that params switch off, and write a note in place of their results."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ def report_skipped(
     Args:
         job: the stage whose steps these are.
         steps: step -> the setting that switches it off, such as "tune.trials is 0".
-        folder: the output that the steps would have filled; DVC needs it with or without them.
+        folder: the output of the steps. DVC needs it with or without them.
         example: step -> what to write to params.yaml instead, such as "tune.trials: 8".
     """
     file = job.tags.get("params_file", "params.yaml")

@@ -1,4 +1,4 @@
-"""Tables: a folder of zstd Parquet shards and `manifest.json` beside them."""
+"""Write and read tables: a folder of zstd Parquet shards and a `manifest.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 
 MANIFEST = "manifest.json"
-PRETRAINED = "pretrained"  # folder beside tokens: the network whose vocabulary they are of
+# Folder beside tokens, with the network whose vocabulary they come from.
+PRETRAINED = "pretrained"
 ROWS_PER_SHARD = 50_000
 
 
@@ -27,9 +28,10 @@ def write_table(
     """Write named parts as `<part>-NNNNN.parquet` shards and a manifest.
 
     Args:
-        folder: created; must not hold other shards.
+        folder: created. It must not hold other shards.
         parts: part name (a split, or "rows") -> rows. An empty part gives no shard.
-        facts: further content facts for the manifest (counts, classes); no times, no ids, no paths.
+        facts: more about the content for the manifest (counts, classes): no times, ids or paths.
+        rows_per_shard: rows of a shard.
 
     Returns:
         The manifest as written.
@@ -55,10 +57,10 @@ def write_table(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a table.
+    """Return the manifest of a table.
 
     Raises:
-        InputError: no manifest, or one that is none.
+        InputError: there is no manifest, or it is invalid.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -74,28 +76,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_table(folder: Path, part: str | None = None, columns: list[str] | None = None) -> pa.Table:
-    """Read a part (or all) of a table after comparing each shard with its SHA-256.
+    """Return a part of a table, or all of it, after comparing each shard with its SHA-256.
+
+    Args:
+        folder: of the table.
+        part: name of the part. None: all parts.
+        columns: names of the columns. None: all columns.
 
     Raises:
         InputError: a shard is missing or differs from the manifest.
     """
     shards = list(_verified(folder, part))
     if not shards:
-        types = {
-            name: pa.type_for_alias(kind)
-            if kind in ("string", "int64", "double", "binary")
-            else pa.null()
-            for name, kind in read_manifest(folder)["schema"].items()
-        }
-        return pa.table(
-            {name: pa.array([], types[name]) for name in columns or types}
-        )  # in the order asked for, or it could not be joined to a part with rows
-    return pa.concat_tables(
-        [pq.read_table(path, columns=columns, memory_map=True) for path in shards]
-    )
+        return _empty_table(read_manifest(folder)["schema"], columns)
+    tables = [pq.read_table(path, columns=columns, memory_map=True) for path in shards]
+    return pa.concat_tables(tables)
+
+
+def _empty_table(schema: Mapping[str, str], columns: list[str] | None) -> pa.Table:
+    """Return a table without rows.
+
+    Its columns are in the given order, so that it can be joined to a part with rows.
+    """
+    types = {}
+    for name, kind in schema.items():
+        is_simple = kind in ("string", "int64", "double", "binary")
+        types[name] = pa.type_for_alias(kind) if is_simple else pa.null()
+    return pa.table({name: pa.array([], types[name]) for name in columns or types})
 
 
 def _verified(folder: Path, part: str | None) -> Iterator[Path]:
+    """Yield the paths of a part's shards, each after a comparison with its SHA-256."""
     for shard in read_manifest(folder)["shards"]:
         if part is not None and shard["file"].rsplit("-", 1)[0] != part:
             continue

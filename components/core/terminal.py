@@ -1,7 +1,7 @@
-"""What commands print as plain text. It reaches any terminal, and no terminal obeys it.
+"""Print plain text that no terminal interprets as commands.
 
-Characters that the encoding of a terminal lacks become question marks. Everything printed goes
-through `components.core.escaping`. Tables and colors are printed by `components.core.console`.
+Characters that the encoding of a terminal lacks become question marks. All text goes through
+`components.core.escaping`. Tables and colors are printed by `components.core.console`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ERROR = "error: "
 
 
 def print_anything() -> None:
-    """Let this process and those that it starts print every character without an error."""
+    """Make this process and its children print every character without an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -43,19 +43,22 @@ def print_line(text: object, *, err: bool = False) -> None:
 
 
 def print_verbatim(text: str) -> None:
-    """Print a file or a secret that this project made itself, to be copied byte by byte."""
+    """Print a file or a secret that this project created, to be copied byte by byte."""
     typer.echo(text, nl=not text.endswith("\n"))
 
 
 def print_error(error: GristmillError) -> None:
     """Print an error on standard error, in red on a terminal.
 
-    Each line of what happened begins below the first one. So no value that it quotes can begin
-    a line that looks like another error, or like a remedy.
+    All lines of the message are indented below the first one. So no value in it can begin a line
+    that looks like another error, or like a remedy.
     """
     lines = escaping.message_lines(error.what).split("\n")
-    where = f"{escaping.log_line(error.where)}: " if error.where else ""
-    text = _ERROR + where + f"\n{' ' * len(_ERROR)}".join(lines)
+    indent = " " * len(_ERROR)
+    text = _ERROR
+    if error.where:
+        text += f"{escaping.log_line(error.where)}: "
+    text += f"\n{indent}".join(lines)
     if error.remedy:
         text += f"\n  -> {escaping.log_line(error.remedy)}"
     typer.secho(text, fg="red" if sys.stderr.isatty() else None, err=True)

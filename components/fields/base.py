@@ -1,4 +1,4 @@
-"""What a kind of data must say."""
+"""Define the interface of the kinds of data: text, image, category."""
 
 from __future__ import annotations
 
@@ -12,48 +12,72 @@ from numpy.typing import NDArray
 
 
 class Reject(Exception):
-    """A value that cannot be used; `reason` is a short stable name that quarantine counts by."""
+    """Raised for a value that cannot be used.
+
+    Args:
+        reason: a short stable name, by which quarantined rows are counted.
+        detail: more about the value.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True)
 class Change:
-    """What cleaning took from a value, in the field's own unit (characters, pixels, tags)."""
+    """What cleaning removed from a value, in the field's own unit (characters, pixels, tags).
+
+    Args:
+        lost: amount that was removed.
+        whole: amount before.
+        detail: the variant of the change, e.g. the old size.
+    """
 
     lost: float
-    whole: float  # what the value had before
-    detail: str = ""  # which of several ways, e.g. the old size
+    whole: float
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One kind of change over the rows of a stage."""
+    """One kind of change over the rows of a stage.
 
-    changed: int  # rows
+    Args:
+        changed: rows that were changed.
+        rows: all rows.
+        lost: amount that the changed rows lost together.
+        whole: amount that they had before.
+        details: the most frequent variants -> rows.
+    """
+
+    changed: int
     rows: int
-    lost: float  # of the changed rows together
-    whole: float  # what the changed rows had before
-    details: Mapping[str, int]  # the commonest ways, and how many rows went each
+    lost: float
+    whole: float
+    details: Mapping[str, int]
 
     @property
     def share_lost(self) -> str:
-        """Return the share of the changed rows' content that is lost, e.g. "58%"; never "0%" or "100%" of what is neither."""
+        """Return the share of the changed rows' content that is lost, e.g. "58%".
+
+        See `percent`.
+        """
         return percent(self.lost, self.whole)
 
     def rows_of_all(self, noun: str) -> str:
         """Return e.g. "3,228 of 4,640 texts", or "all 4,640 texts"."""
-        return (
-            f"all {self.rows:,} {noun}"
-            if self.changed == self.rows
-            else f"{self.changed:,} of {self.rows:,} {noun}"
-        )
+        if self.changed == self.rows:
+            return f"all {self.rows:,} {noun}"
+        return f"{self.changed:,} of {self.rows:,} {noun}"
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share in whole percent; what is more than nothing and less than everything is never shown as 0% or 100%."""
+    """Return a share in whole percent, as text.
+
+    A share between nothing and everything is never shown as 0% or 100%.
+    """
     share = part / whole if whole else 0.0
     if 0 < share < 0.01:
         return "less than 1%"
@@ -63,41 +87,70 @@ def percent(part: float, whole: float) -> str:
 
 
 class Field(Protocol):
-    """A kind of data (text, image, category)."""
+    """A kind of data (text, image, category).
+
+    Attributes:
+        arrow: type of a column.
+        equality: how values with the same key are alike, e.g. "equal in every pixel".
+        knobs: reason of a `Reject` -> the param that changes it.
+    """
 
     arrow: pa.DataType
-    equality: str  # how values with the same key are alike, e.g. "equal in every pixel"
-    knobs: Mapping[str, str]  # reason of a `Reject` -> the param that changes it
+    equality: str
+    knobs: Mapping[str, str]
 
-    def normalise(self, value: Any) -> Any:
-        """The form that models see, in training and in serving alike. Raises `Reject` when the value is not of this kind."""
+    def normalize(self, value: Any) -> Any:
+        """Return the form that models see, in training and in serving alike.
+
+        Raises:
+            Reject: the value is not of this kind.
+        """
 
     def clean(self, value: Any) -> Any:
-        """`normalise`, and refuse what is no use for learning. Raises `Reject`."""
+        """Return `normalize` of a value that is of use for learning.
+
+        Raises:
+            Reject: the value is not of this kind, or of no use for learning.
+        """
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
-        """Return what `clean` took from a raw value by kind of change; nothing where it only tidied up."""
+        """Return what `clean` removed from a raw value, by kind of change.
+
+        It is empty where `clean` removed nothing of meaning.
+        """
 
     def tell(self, change: str, summary: Summary) -> str:
-        """Return one kind of change over many rows as a line for people, with the param that changes it."""
+        """Return a line for people about one kind of change over many rows.
+
+        It names the param that changes it.
+        """
 
     def key(self, value: Any) -> str:
-        """Equal for values that count as the same. Input: a cleaned value."""
+        """Return a key of a cleaned value. Values that count as the same have equal keys."""
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
-        """Locality-sensitive bands (b,): similar values share one. None: exact duplicates only."""
+        """Return locality-sensitive bands (b,) of which similar values share one.
+
+        None: only exact duplicates are searched.
+        """
 
     def similar(self, a: Any, b: Any) -> float:
-        """Similarity in [0, 1]; confirms a pair that shares a band."""
+        """Return the similarity of two values in [0, 1]. It confirms a pair that shares a band."""
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """What drift and slices are made of: length, script, brightness, ..."""
+        """Return statistics for drift and slices: length, script, brightness, ..."""
 
     def pieces(self, value: Any) -> Sequence[str]:
-        """What it is made of (words), by which drift tells what is new; nothing where a value has no parts."""
+        """Return the parts of a value (words), by which drift detects new content.
+
+        It is empty where a value has no parts.
+        """
 
     def vector(self, value: Any) -> NDArray[np.float32] | None:
-        """Its looks as a few numbers (d,), from which drift learns where it lies among others; None of a kind that `pieces` tell of, and of one without either."""
+        """Return the appearance of a value as a few numbers (d,), for drift.
+
+        None: the kind has `pieces`, or neither.
+        """
 
     def show(self, value: Any) -> str:
-        """For a person: HTML-safe text, or an <img> with inline data."""
+        """Return a value for a person: HTML-safe text, or an <img> with inline data."""

@@ -1,4 +1,4 @@
-"""One of a few names."""
+"""Define the field of class names."""
 
 from __future__ import annotations
 
@@ -18,54 +18,58 @@ _JOINTS = re.compile(r"[,;|/+，、；]")
 
 
 class Category:
-    """A class name; numbers are names too."""
+    """A class name. Numbers are names too."""
 
     arrow = pa.string()
     equality = "equal"
     knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
 
-    def normalise(self, value: Any) -> str:
-        """NFC without surrounding white space: labels are shown as the source wrote them."""
+    def normalize(self, value: Any) -> str:
+        """Return the name in NFC without surrounding white space, as the source wrote it.
+
+        Raises:
+            Reject: there is no name.
+        """
         if not isinstance(value, str) or not value.strip():
             raise Reject("no_label")
         return unicodedata.normalize("NFC", value.strip())
 
-    clean = normalise
+    clean = normalize
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
-        """Return nothing: a name is used whole."""
+        """Return no changes: a name is used whole."""
         return {}
 
     def tell(self, change: str, summary: Summary) -> str:
-        """Return the kind and its rows; names have no changes of their own."""
+        """Return the kind of change and its rows."""
         return f"{summary.rows_of_all('names')}: {change}"
 
     def key(self, value: Any) -> str:
-        """The name."""
+        """Return the name."""
         return str(value)
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
-        """Names have no near-duplicates."""
+        """Return None: names have no near-duplicates."""
         return None
 
     def similar(self, a: Any, b: Any) -> float:
-        """1 if equal."""
+        """Return 1 if the names are equal, else 0."""
         return float(a == b)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """The name."""
+        """Return the name as the only statistic."""
         return {"value": str(value)}
 
     def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
-        """None."""
+        """Return no parts: a name has none."""
         return ()
 
     def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
-        """None."""
+        """Return None: a name has no appearance."""
         return None
 
     def show(self, value: Any) -> str:
-        """Escaped for HTML."""
+        """Return the name escaped for HTML."""
         return escaping.html(str(value))
 
 

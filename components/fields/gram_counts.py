@@ -1,6 +1,6 @@
-"""Counts of the n-grams of characters and words, in numpy: the same code fits a model and answers.
+"""Count the n-grams of characters and words, in numpy. Fitting and serving use the same code.
 
-An n-gram is known by a key of 44 bits: 5 say which kind it is, 39 are a hash of its characters.
+An n-gram is identified by a key of 44 bits: 5 for its kind, and 39 of a hash of its characters.
 Among a million n-grams of a kind about one pair is expected to share a key.
 """
 
@@ -24,11 +24,11 @@ ANALYZERS: tuple[Analyzer, ...] = get_args(Analyzer)
 _KEY_BITS = 44
 _HASH_BITS = 39
 _KEY_MASK = (1 << _KEY_BITS) - 1
-# Texts are counted together in chunks of so many characters and texts. The number of a text in
+# Texts are counted together in chunks of this many characters or texts. The number of a text in
 # its chunk has 19 bits, above those of a key.
 _CHUNK_CHARACTERS = 1 << 20
 _CHUNK_TEXTS = 1 << 18
-# Rare keys are forgotten on the way where there are more than so many.
+# With more keys than this, those that occurred once so far are dropped.
 _MOST_KEYS = 1 << 23
 # An odd number has an inverse modulo 2^64.
 _BASE = 0x9E3779B97F4A7C15 | 1
@@ -56,8 +56,8 @@ class GramBlock:
     """N-grams of one kind.
 
     Args:
-        analyzer: char cuts anywhere, char_wb within words with a space at either end, word counts
-            words and marks.
+        analyzer: char counts anywhere, char_wb within words with a space at either end, word
+            counts words and marks.
         shortest: characters, or words, of the shortest n-gram.
         longest: of the longest.
     """
@@ -85,14 +85,17 @@ def document_frequencies(
     texts: Iterable[str],
     blocks: Sequence[GramBlock],
 ) -> tuple[Integers, Integers]:
-    """Return the keys that occur, ascending, and in how many of the texts."""
-    keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    """Return the keys that occur, ascending, and the number of texts of each."""
+    keys = np.zeros(0, np.int64)
+    counts = np.zeros(0, np.int64)
     for chunk in _chunks(texts):
         pairs, _ = _runs(np.sort(_pairs(chunk, blocks)))
         distinct, documents = _runs(np.sort(pairs & _KEY_MASK))
         keys, counts = _merge(keys, counts, distinct, documents)
         if len(keys) > _MOST_KEYS:
-            keys, counts = keys[counts > 1], counts[counts > 1]
+            is_repeated = counts > 1
+            keys = keys[is_repeated]
+            counts = counts[is_repeated]
     return keys, counts
 
 
@@ -104,26 +107,30 @@ def gram_counts(
     """Return the known n-grams of texts, ragged: columns and counts (nnz,), offsets (n + 1,).
 
     Args:
-        texts: n of them.
-        blocks: of which the n-grams are.
-        vocabulary: their keys, ascending; a column is a place in it.
+        texts: n texts.
+        blocks: kinds of the n-grams.
+        vocabulary: their keys, ascending. A column is an index into it.
     """
-    columns, counts, lengths = [], [], [np.zeros(1, np.int64)]
+    columns = []
+    counts = []
+    lengths = [np.zeros(1, np.int64)]
     for chunk in _chunks(texts):
-        pairs, seen = _runs(np.sort(_pairs(chunk, blocks)))
+        pairs, occurrences = _runs(np.sort(_pairs(chunk, blocks)))
         keys = pairs & _KEY_MASK
         position = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
-        known = vocabulary[position] == keys if len(vocabulary) else np.zeros(len(keys), bool)
-        columns.append(position[known])
-        counts.append(seen[known])
-        lengths.append(np.bincount(pairs[known] >> _KEY_BITS, minlength=len(chunk)))
+        is_known = np.zeros(len(keys), bool)
+        if len(vocabulary):
+            is_known = vocabulary[position] == keys
+        columns.append(position[is_known])
+        counts.append(occurrences[is_known])
+        lengths.append(np.bincount(pairs[is_known] >> _KEY_BITS, minlength=len(chunk)))
     if not columns:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
     return np.concatenate(columns), np.concatenate(counts), np.cumsum(np.concatenate(lengths))
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield texts in lower case, so many together as are counted at once."""
+    """Yield chunks of texts in lower case. The texts of a chunk are counted at once."""
     chunk: list[str] = []
     characters = 0
     for text in texts:
@@ -131,74 +138,94 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         characters += len(text)
         if characters >= _CHUNK_CHARACTERS or len(chunk) == _CHUNK_TEXTS:
             yield chunk
-            chunk, characters = [], 0
+            chunk = []
+            characters = 0
     if chunk:
         yield chunk
 
 
 def _runs(values: Integers) -> tuple[Integers, Integers]:
-    """Return the distinct values of a sorted array, and how often each occurs."""
+    """Return the distinct values of a sorted array, and the number of times each occurs."""
     if not len(values):
         return values, values
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    is_start = np.concatenate([[True], values[1:] != values[:-1]])
+    starts = np.flatnonzero(is_start)
     return values[starts], np.diff(np.append(starts, len(values)))
 
 
 def _merge(
     keys: Integers,
     counts: Integers,
-    more: Integers,
-    their: Integers,
+    other_keys: Integers,
+    other_counts: Integers,
 ) -> tuple[Integers, Integers]:
     """Return two sorted tables of counts as one."""
-    together, weights = np.concatenate([keys, more]), np.concatenate([counts, their])
-    order = np.argsort(together, kind="stable")
-    together = together[order]
-    starts = np.flatnonzero(np.concatenate([[True], together[1:] != together[:-1]]))
-    if not len(together):
+    all_keys = np.concatenate([keys, other_keys])
+    all_counts = np.concatenate([counts, other_counts])
+    if not len(all_keys):
         return keys, counts
-    return together[starts], np.add.reduceat(weights[order], starts)
+    order = np.argsort(all_keys, kind="stable")
+    all_keys = all_keys[order]
+    is_start = np.concatenate([[True], all_keys[1:] != all_keys[:-1]])
+    starts = np.flatnonzero(is_start)
+    return all_keys[starts], np.add.reduceat(all_counts[order], starts)
 
 
 def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
     """Return an integer for each n-gram of each text: the number of the text, and the key."""
-    # A space at either end of each text: no n-gram of a word reaches into the next text.
+    # With a space at either end of each text, no n-gram of a word reaches into the next text.
     joined = "".join(f" {text} " for text in texts)
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     lengths = np.array([len(text) + 2 for text in texts])
     document = np.repeat(np.arange(len(texts)), lengths)
     sums, inverse = _polynomial(codes.astype(np.uint64) + np.uint64(1))
-    pairs = []
+    ends = np.cumsum(lengths)
+    is_added = np.zeros(len(codes), bool)
+    is_added[ends - 1] = True
+    is_added[ends - lengths] = True
+    added_before = np.concatenate([[0], np.cumsum(is_added)])
+    spaces_before = np.concatenate([[0], np.cumsum(codes == _SPACE)])
+    pairs: list[Integers] = []
     for block in blocks:
         if block.analyzer == "word":
-            pairs += list(_words(block, codes, document, sums, inverse))
+            pairs += _words(block, codes, document, sums, inverse)
             continue
-        # Of char the spaces at the ends are no part of the text.
-        inside = np.ones(len(codes), bool)
-        if block.analyzer == "char":
-            ends = np.cumsum(lengths)
-            inside[ends - 1] = inside[ends - lengths] = False
-        blocked = np.concatenate([[0], np.cumsum(~inside)])
-        spaces = np.concatenate([[0], np.cumsum(codes == _SPACE)])
         for n in range(block.shortest, min(block.longest, len(codes)) + 1):
             start = np.arange(len(codes) - n + 1)
             if block.analyzer == "char":
-                valid = blocked[start + n] == blocked[start]
+                start = start[added_before[start + n] == added_before[start]]
             else:
-                # A space may stand at the ends of an n-gram alone, and an end is a letter.
-                within = spaces[np.maximum(start + n - 1, start + 1)] - spaces[start + 1]
-                valid = (within == 0) & (spaces[start + n] - spaces[start] < n)
-                valid &= document[start] == document[start + n - 1]
-            start = start[valid]
+                start = start[_within_words(start, n, spaces_before, document)]
             hashed = (sums[start + n] - sums[start]) * inverse[start]
             pairs.append(_pair(document[start], block.kind(n), hashed))
     return np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
 
 
+def _within_words(
+    start: Integers, n: int, spaces_before: Integers, document: Integers
+) -> NDArray[np.bool_]:
+    """Return whether n characters from each start are in one word, with a space at its ends.
+
+    Spaces occur only at the ends of an n-gram, and at least one character is no space.
+
+    Args:
+        start: indices of characters.
+        n: characters of an n-gram.
+        spaces_before: spaces before each character.
+        document: number of the text of each character.
+    """
+    inner_end = np.maximum(start + n - 1, start + 1)
+    inner_spaces = spaces_before[inner_end] - spaces_before[start + 1]
+    all_spaces = spaces_before[start + n] - spaces_before[start]
+    result: NDArray[np.bool_] = (inner_spaces == 0) & (all_spaces < n)
+    result &= document[start] == document[start + n - 1]
+    return result
+
+
 def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return prefix sums (m + 1,) of a polynomial modulo 2^64 over m values, and inverse powers.
 
-    The hash of values[i:j] is (sums[j] - sums[i]) * inverse[i]: wherever it stands, the same.
+    The hash of values[i:j] is (sums[j] - sums[i]) * inverse[i]. It does not depend on i.
     """
     steps = np.full(len(values), _BASE, np.uint64)
     powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
@@ -232,23 +259,24 @@ def _words(
     """Yield the n-grams of words and marks."""
     distinct, inverse_index = np.unique(codes, return_inverse=True)
     group = np.array([_group(int(code)) for code in distinct])[inverse_index]
-    # A word goes on while its letters do; a mark stands alone.
+    # Adjacent letters form a word. A mark stands alone.
     continues = (group[1:] == 2) & (group[:-1] == 2)
     starts = np.flatnonzero((group > 0) & np.concatenate([[True], ~continues]))
     ends = np.flatnonzero((group > 0) & np.concatenate([~continues, [True]])) + 1
     words = _mixed((sums[ends] - sums[starts]) * inverse[starts])
-    owner = document[starts]
+    word_document = document[starts]
     sums, inverse = _polynomial(words)
     for n in range(block.shortest, min(block.longest, len(words)) + 1):
         start = np.arange(len(words) - n + 1)
-        start = start[owner[start] == owner[start + n - 1]]
+        start = start[word_document[start] == word_document[start + n - 1]]
         hashed = (sums[start + n] - sums[start]) * inverse[start]
-        yield _pair(owner[start], block.kind(n), hashed)
+        yield _pair(word_document[start], block.kind(n), hashed)
 
 
 def unspaced_share(texts: Iterable[str]) -> float:
-    """Return the share of the letters that are of scripts without spaces between words."""
-    letters = unspaced = 0
+    """Return the share of letters in scripts without spaces between words."""
+    letters = 0
+    unspaced = 0
     for character, count in Counter("".join(texts)).items():
         if character.isalpha():
             letters += count

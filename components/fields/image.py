@@ -1,4 +1,4 @@
-"""Pictures of any usual format, as PNG bytes of one size."""
+"""Define the field of images: any common format, as PNG bytes of one size."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _RAW = f"{_TO_PNG} dcraw and ImageMagick: dcraw -c -w photo.nef | convert - phot
 _MAGICK = f"{_TO_PNG} ImageMagick: convert picture.xxx picture.png"
 _RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 _MAGICK_SUFFIXES = (".jp2", ".j2k", ".jxl", ".psd", ".xcf", ".tga", ".ico", ".exr", ".dds")
-# Suffix -> what the format is called, and the way out.
+# Suffix -> name of the format, and how to convert it.
 UNREAD_SUFFIXES: Mapping[str, tuple[str, str]] = {
     ".heic": ("HEIC", _HEIC),
     ".heif": ("HEIC", _HEIC),
@@ -82,7 +82,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 
 def unread(name: str) -> str | None:
-    """Return why a picture file is not read and the way out, judged by its name; None otherwise."""
+    """Return why an image file is not read and how to convert it, or None. The name decides."""
     suffix = "." + name.lower().rpartition(".")[2]
     if suffix not in UNREAD_SUFFIXES:
         return None
@@ -100,9 +100,10 @@ def declared_size(value: bytes) -> tuple[int, int]:
         return picture.size
 
 
-@lru_cache(maxsize=1)  # what is asked about one picture is asked in a row
+# Several calls about one image follow each other.
+@lru_cache(maxsize=1)
 def decode(value: bytes, channels: int) -> NDArray[np.uint8]:
-    """Return the upright pixels (height, width, channels) of a picture, all of them.
+    """Return all upright pixels (height, width, channels) of an image.
 
     Transparent pictures are composited on white. Of several frames the first is taken.
 
@@ -128,7 +129,7 @@ def _upright(value: bytes, channels: int, size: int | None) -> Pillow.Image:
             picture.load()
             opaque = _on_white(_eight_bits(_turned(picture)))
             mode = "L" if channels == 1 else "RGB"
-            # Pillow copies a picture that has the mode already: 400 MB of 100 megapixels.
+            # `convert` copies even if the mode is the same: 400 MB for 100 megapixels.
             return opaque if opaque.mode == mode else opaque.convert(mode)
         except (*_BROKEN, _library().DecompressionBombError) as error:
             raise Reject("not_an_image", type(error).__name__) from None
@@ -136,19 +137,23 @@ def _upright(value: bytes, channels: int, size: int | None) -> Pillow.Image:
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    """Return Pillow's module with our limit of pixels in the place of its own."""
+    """Return Pillow's module with the limit of pixels set to `MAX_PIXELS`."""
     from PIL import Image as Pillow
 
     # Pillow warns from this number on and raises from twice as many on.
     Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)
-    # A broken orientation says nothing: the picture is taken as it is.
+    # A broken orientation is ignored: the image is taken as it is.
     warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
     return Pillow
 
 
 def _opened(value: bytes) -> Pillow.Image:
-    """Return a picture of which only the header was read."""
+    """Return an image of which only the header was read.
+
+    Raises:
+        Reject: the bytes are no image of a format that is read, or the image is too large.
+    """
     library = _library()
     try:
         _check_webp(value)
@@ -173,7 +178,7 @@ def _check_webp(value: bytes) -> None:
 
 
 def _unread_content(value: bytes) -> Reject | None:
-    """Return a refusal that names the format, where the bytes are of a known one that is not read."""
+    """Return a refusal that names the format, where it is a known one that is not read."""
     head = value[:_HEAD]
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
         return Reject("unsupported_avif", f"AVIF is not read: {_AVIF}")
@@ -185,7 +190,7 @@ def _unread_content(value: bytes) -> Reject | None:
 
 
 def _turned(picture: Pillow.Image) -> Pillow.Image:
-    """Return a picture as its EXIF orientation (1 to 8) says; one that is broken says nothing."""
+    """Return an image rotated by its EXIF orientation (1 to 8). A broken one is ignored."""
     from PIL.Image import Transpose
 
     turns = {
@@ -216,9 +221,10 @@ def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _by_range(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return levels 0-255 of values whose range tells what they are: 0-1, 8 bits, 16 bits or others."""
+    """Return levels 0-255. The range of the values decides: 0-1, 8 bits, 16 bits or others."""
     levels = np.nan_to_num(levels, posinf=0.0, neginf=0.0)
-    low, high = float(levels.min()), float(levels.max())
+    low = float(levels.min())
+    high = float(levels.max())
     if low >= 0:
         whole = bool((levels == np.floor(levels)).all())
         if high <= 1 and not whole:
@@ -240,7 +246,7 @@ def _on_white(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _squeezed(picture: Pillow.Image, size: int) -> Pillow.Image:
-    """Return a picture of size x size, its aspect lost; shrinking is antialiased."""
+    """Return an image of size x size. Its aspect is lost, and shrinking is antialiased."""
     if picture.size == (size, size):
         return picture
     return picture.resize((size, size), _library().Resampling.BILINEAR)
@@ -279,7 +285,8 @@ _FITS: Mapping[Fit, Callable[[Pillow.Image, int], Pillow.Image]] = {
 }
 
 
-@lru_cache(maxsize=512)  # near-duplicate pairs come in the order of their rows
+# Pairs of near-duplicates come in the order of their rows.
+@lru_cache(maxsize=512)
 def _levels(value: bytes, channels: int) -> tuple[NDArray[np.float32], float]:
     """Return the pixels of a picture and their mean distance from their mean."""
     pixels = decode(value, channels).astype(np.float32)
@@ -287,16 +294,15 @@ def _levels(value: bytes, channels: int) -> tuple[NDArray[np.float32], float]:
 
 
 class Image:
-    """A picture.
+    """An image.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
-        size: side length in pixels that networks see; other sizes are resampled.
-        fit: what becomes of a picture that is not square.
+        size: side length in pixels that networks see. Other sizes are resampled.
+        fit: how an image that is not square is made square.
     """
 
     arrow = pa.binary()
-
     equality = "equal in every pixel"
     knobs: Mapping[str, str] = {}
 
@@ -305,8 +311,12 @@ class Image:
         self.size = size
         self.fit: Fit = fit
 
-    def normalise(self, value: Any) -> bytes:
-        """A PNG of the right size and channels: equal pictures give equal bytes."""
+    def normalize(self, value: Any) -> bytes:
+        """Return a PNG of the right size and channels. Equal images give equal bytes.
+
+        Raises:
+            Reject: the value is no image that can be read.
+        """
         if not isinstance(value, bytes):
             raise Reject("not_an_image", type(value).__name__)
         picture = _FITS[self.fit](_upright(value, self.channels, self.size), self.size)
@@ -316,26 +326,30 @@ class Image:
         return stream.getvalue()
 
     def clean(self, value: Any) -> bytes:
-        """`normalise`, and refuse a picture of one flat color."""
-        png = self.normalise(value)
+        """Return the normalized image.
+
+        Raises:
+            Reject: as `normalize`, or the image has a single color.
+        """
+        png = self.normalize(value)
         if np.ptp(decode(png, self.channels)) == 0:
             raise Reject("blank")
         return png
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
-        """Return {"shrunk" or "enlarged" in pixels} of a picture of another size, {"gray"} of one with channels that are merged."""
+        """Return the changes "shrunk" or "enlarged" (in pixels) and "gray" (in channels)."""
         with _opened(value) as picture:
             width, height = picture.size
-            color = len([band for band in picture.getbands() if band != "A"]) > 1
-        found: dict[str, Change] = {}
+            is_color = len([band for band in picture.getbands() if band != "A"]) > 1
+        result: dict[str, Change] = {}
         if (width, height) != (self.size, self.size):
-            pixels, kept = width * height, min(width, self.size) * min(height, self.size)
-            found["shrunk" if kept < pixels else "enlarged"] = Change(
-                pixels - kept, pixels, f"{width} x {height}"
-            )
-        if color and self.channels == 1:
-            found["gray"] = Change(2, 3)
-        return found
+            pixels = width * height
+            remaining = min(width, self.size) * min(height, self.size)
+            change = "shrunk" if remaining < pixels else "enlarged"
+            result[change] = Change(pixels - remaining, pixels, f"{width} x {height}")
+        if is_color and self.channels == 1:
+            result["gray"] = Change(2, 3)
+        return result
 
     def tell(self, change: str, summary: Summary) -> str:
         """Return the line of one kind of change."""
@@ -343,62 +357,60 @@ class Image:
         if change == "gray":
             return f"{pictures} with 3 channels or more made gray: clean.channels"
         sizes = list(summary.details)
-        origin = (
-            f"from {sizes[0]} "
-            if len(sizes) == 1
-            else f"from {len(sizes):,} sizes (most often {sizes[0]}) "
-        )
+        origin = f"from {len(sizes):,} sizes (most often {sizes[0]}) "
+        if len(sizes) == 1:
+            origin = f"from {sizes[0]} "
         return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"
 
     def key(self, value: Any) -> str:
-        """A hash of the pixels."""
+        """Return a hash of the pixels."""
         return hashlib.sha256(decode(value, self.channels).tobytes()).hexdigest()
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
-        """One band per picture quarter (4,): the mean-threshold bits of a coarse grid (average hash, by quarters)."""
+        """Return bands (4,), one per quarter of the image: its coarse gray levels."""
         pixels = decode(value, self.channels).mean(axis=2)
-        cut = (
-            self.size // _GRID * _GRID
-        )  # a border that does not fill a cell is left out of the coarse view
-        cells = (
-            pixels[:cut, :cut].reshape(_GRID, cut // _GRID, _GRID, cut // _GRID).mean(axis=(1, 3))
-        )
+        # A border that does not fill a cell is not part of the coarse view.
+        cut = self.size // _GRID * _GRID
+        width = cut // _GRID
+        cells = pixels[:cut, :cut].reshape(_GRID, width, _GRID, width).mean(axis=(1, 3))
         levels = (cells / 32).astype(np.uint64)
         quarters = levels.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
         weights = np.array([1, 16, 256, 4096], dtype=np.uint64)
-        bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + np.arange(
-            4, dtype=np.uint64
-        ) * np.uint64(1 << 32)
+        numbers = np.arange(4, dtype=np.uint64) * np.uint64(1 << 32)
+        bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + numbers
         return bands
 
     def similar(self, a: Any, b: Any) -> float:
-        """One minus the mean absolute difference, stretched so that unrelated pictures are near zero."""
-        one, parallel_map = _levels(a, self.channels)
-        other, other_spread = _levels(b, self.channels)
-        scale = max((parallel_map + other_spread) / 2, 1.0)
-        return max(0.0, 1.0 - float(np.abs(one - other).mean()) / scale)
+        """Return one minus the mean absolute difference, in units of the images' contrast.
+
+        So unrelated images are near zero.
+        """
+        first, first_contrast = _levels(a, self.channels)
+        second, second_contrast = _levels(b, self.channels)
+        scale = max((first_contrast + second_contrast) / 2, 1.0)
+        return max(0.0, 1.0 - float(np.abs(first - second).mean()) / scale)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """Mean brightness and contrast, 0-255."""
+        """Return the mean brightness and the contrast, 0-255."""
         pixels = decode(value, self.channels)
         return {"brightness": float(pixels.mean()), "contrast": float(pixels.std())}
 
     def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
-        """None."""
+        """Return no parts: an image has none."""
         return ()
 
     def vector(self, value: Any) -> NDArray[np.float32]:
-        """Gray levels (64,) of an 8 x 8 view, 0-1."""
+        """Return the gray levels (64,) of an 8 x 8 view, 0-1."""
         from PIL import Image as Pillow
 
-        grey = decode(value, self.channels).mean(axis=2).astype(np.uint8)
-        view = (
-            grey
-            if grey.shape == (_VIEW, _VIEW)
-            else np.asarray(Pillow.fromarray(grey).resize((_VIEW, _VIEW), Pillow.Resampling.BOX))
-        )
-        return (view.ravel() / 255).astype(np.float32)
+        view = decode(value, self.channels).mean(axis=2).astype(np.uint8)
+        if view.shape != (_VIEW, _VIEW):
+            gray = Pillow.fromarray(view)
+            view = np.asarray(gray.resize((_VIEW, _VIEW), Pillow.Resampling.BOX))
+        vector: NDArray[np.float32] = (view.ravel() / 255).astype(np.float32)
+        return vector
 
     def show(self, value: Any) -> str:
-        """An <img> with inline data."""
-        return f'<img class="tiny" alt="" src="data:image/png;base64,{base64.b64encode(value).decode()}">'
+        """Return an <img> with inline data."""
+        data = base64.b64encode(value).decode()
+        return f'<img class="tiny" alt="" src="data:image/png;base64,{data}">'

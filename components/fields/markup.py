@@ -1,4 +1,4 @@
-"""HTML inside texts: what is a tag, and what only looks like one."""
+"""Remove HTML from texts, and leave text that only looks like a tag."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ _NEED_ATTRIBUTES = frozenset(
         "track",
     ]
 )
-# Attributes that need no value; of any other name without one the brackets are text: `<b and c>`.
+# Attributes that need no value. With any other name that has none, the brackets are text:
+# `<b and c>`.
 _BOOLEAN = """
 allowfullscreen async autofocus autoplay checked compact contenteditable controls declare default
 defer disabled download formnovalidate hidden inert ismap itemscope loop multiple muted nohref
 nomodule noresize noshade novalidate nowrap open playsinline readonly required reversed selected
 """
 
-# All quantifiers are possessive and no part of a tag reaches beyond the next "<": each character is
-# looked at a fixed number of times, whatever a client sends. Quoted values may hold ">", which ends
-# no tag there.
+# All quantifiers are possessive, and no part of a tag reaches beyond the next "<". So each
+# character is read a fixed number of times, whatever a client sends. Quoted values may hold ">",
+# which ends no tag there.
 _NAMES = "|".join(sorted(_ELEMENTS.split(), key=len, reverse=True))
 _VALUE = r"""(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>`][^\s<>]*+)"""
 _WITH_VALUE = rf"""[^\s"'<>/=]++\s*+=\s*+{_VALUE}"""
@@ -56,11 +57,12 @@ _OPENING = (
 )
 _CLOSING = rf"</(?:{_NAMES}|(?:[ovwxm]|st1):[a-z]++)\s*+>"
 _DECLARATION = r"<!doctype[^<>]*+>|<\?xml[^<>]*+>|<!\[(?:if|endif)\b[^<>]*+>"
-# A comment ends at the next "-->" or is none: looking past a further "<!--" would be quadratic.
+# A comment ends at the next "-->", or it is no comment. A search past a further "<!--" would be
+# quadratic.
 _COMMENT = r"<!--(?:(?!<!--).)*?-->"
 _CDATA = r"<!\[CDATA\[(?P<cdata>(?:(?!<!\[CDATA\[).)*?)\]\]>"
-# What stands between these two tags is nothing that a reader sees. The next opening of the same
-# kind ends the search.
+# A reader does not see the content between these two tags. The next opening tag of the same kind
+# ends the search.
 _UNSEEN = (
     r"<(?P<unseen>script|style|svg)(?=[\s/>])[^<>]*+>"
     r"(?:(?!<(?P=unseen)[\s/>]).)*?"

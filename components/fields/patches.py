@@ -1,8 +1,8 @@
-"""Features of pictures for a linear model: histograms of gradients, and how patches answer to
-filters.
+"""Compute features of images for a linear model, in numpy.
 
-The histograms are those of Dalal and Triggs (2005). The filters are whitened random patches with
-soft thresholds, pooled over quarters of the picture (Coates and Ng 2011). All of it is numpy.
+They are histograms of gradients (Dalal and Triggs 2005) and responses of patches to filters. The
+filters are whitened random patches with soft thresholds, pooled over quarters of the image
+(Coates and Ng 2011).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-# Larger pictures are shrunk to this side: their patches would cost more than a network.
+# Larger images are shrunk to this side, because their patches would cost more than a network.
 LARGEST_SIDE = 32
 _FILTERS = 150
 _DRAWN = 20_000
 _BINS = 9
 _GRID = 2
 _THRESHOLD = 0.25
-# Of levels 0-255: patches with less contrast are flat, and variances are lifted by this.
+# Of levels 0-255: patches with less contrast are flat, and _LIFT is added to variances.
 _FLAT = 8.0
 _LIFT = 10.0
 _WHITENING = 0.1
@@ -63,17 +63,16 @@ def draw_filters(pixels: Floats, rng: np.random.Generator) -> FilterBank:
     pictures = rng.integers(0, len(pixels), _DRAWN)
     rows = rng.integers(0, positions, _DRAWN)
     columns = rng.integers(0, positions, _DRAWN)
+    corners = zip(pictures, rows, columns, strict=True)
     drawn = np.stack(
-        [
-            _flat_patch(pixels[number], row, column, width)
-            for number, row, column in zip(pictures, rows, columns, strict=True)
-        ]
+        [_flat_patch(pixels[number], row, column, width) for number, row, column in corners]
     )
     textured = drawn[drawn.std(axis=1) > _FLAT]
     patches = _normalized(textured if len(textured) > 1 else drawn).astype(np.float64)
     mean = patches.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
-    whitening = (vectors / np.sqrt(np.maximum(values, 0) + _WHITENING)) @ vectors.T
+    scales = np.sqrt(np.maximum(values, 0) + _WHITENING)
+    whitening = (vectors / scales) @ vectors.T
     chosen = ((patches[:_FILTERS] - mean) @ whitening).T
     filters = chosen / np.maximum(np.linalg.norm(chosen, axis=0), 1e-9)
     weights = whitening @ filters
@@ -87,14 +86,13 @@ def features(pixels: Floats, bank: FilterBank) -> Floats:
         pixels: levels 0-255, (pictures, side, side, channels).
         bank: filters that fit the channels.
     """
-    parts = [
-        np.concatenate([_gradients(piece), _responses(piece, bank)], axis=1)
-        for piece in _pieces(pixels)
-    ]
+    parts = []
+    for batch in _batches(pixels):
+        parts.append(np.concatenate([_gradients(batch), _responses(batch, bank)], axis=1))
     return np.concatenate(parts).astype(np.float32)
 
 
-def _pieces(pixels: Floats) -> Iterator[Floats]:
+def _batches(pixels: Floats) -> Iterator[Floats]:
     for start in range(0, len(pixels), _ROWS_AT_A_TIME):
         yield pixels[start : start + _ROWS_AT_A_TIME]
 
@@ -108,12 +106,12 @@ def _cell_width(side: int) -> int:
 
 
 def _flat_patch(picture: Floats, row: int, column: int, width: int) -> Floats:
-    """Return a patch as `_responses` lays it out: channels first."""
+    """Return a patch in the layout of `_responses`: channels first."""
     return picture[row : row + width, column : column + width].transpose(2, 0, 1).ravel()
 
 
 def _normalized(patches: Floats) -> Floats:
-    """Return patches (..., elements) of mean 0 and, but for flat ones, of variance 1."""
+    """Return patches (..., elements) of mean 0 and variance 1. Flat ones have less variance."""
     centered = patches - patches.mean(axis=-1, keepdims=True)
     scale = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + _LIFT)
     normalized: Floats = centered / scale
@@ -121,15 +119,15 @@ def _normalized(patches: Floats) -> Floats:
 
 
 def _responses(pixels: Floats, bank: FilterBank) -> Floats:
-    """Return the mean answers of each quarter to each filter, of both signs."""
+    """Return the mean responses of each quarter to each filter, of both signs."""
     width = _patch_width(pixels.shape[1])
     windows = sliding_window_view(pixels, (width, width), axis=(1, 2))
     # (pictures, positions, positions, channels * width * width)
     patches = windows.reshape(*windows.shape[:3], -1)
-    answers = _normalized(patches) @ bank.weights - bank.bias
-    edges = np.linspace(0, answers.shape[1], _GRID + 1).astype(int)
+    responses = _normalized(patches) @ bank.weights - bank.bias
+    edges = np.linspace(0, responses.shape[1], _GRID + 1).astype(int)
     pooled = []
-    for signed in (answers, -answers):
+    for signed in (responses, -responses):
         strong = np.maximum(signed - _THRESHOLD, 0)
         for top, bottom in pairwise(edges):
             band = strong[:, top:bottom]
@@ -142,7 +140,8 @@ def _gradients(pixels: Floats) -> Floats:
     gray = pixels.mean(axis=3)
     down, right = np.gradient(gray, axis=(1, 2))
     strength = np.hypot(right, down)
-    position = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * _BINS
+    angle = np.arctan2(down, right) % (2 * np.pi)
+    position = angle / (2 * np.pi) * _BINS
     lower = np.floor(position)
     share = position - lower
     histogram = np.zeros((*gray.shape, _BINS), np.float32)
@@ -159,7 +158,7 @@ def _gradients(pixels: Floats) -> Floats:
 
 
 def _summed_cells(histogram: Floats, width: int) -> Floats:
-    """Return sums over cells; a border that fills no cell is left out."""
+    """Return sums over cells. A border that fills no cell is left out."""
     count, side, _, bins = histogram.shape
     cells = side // width
     inner = histogram[:, : cells * width, : cells * width]

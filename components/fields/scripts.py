@@ -1,4 +1,4 @@
-"""The scripts that texts are written in."""
+"""Detect the scripts that texts are written in."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _BLOCKS = (
     (0xFE70, 0xFEFF, "arabic"),
     (0x20000, 0x3FFFF, "han"),
 )
-# Blocks of scripts that write vowels, tones or accents as signs of their own, for character
-# classes of regular expressions: Python's \w lacks them, and a word of Hindi or Thai would fall
-# apart at each.
+# Blocks of scripts that write vowels, tones or accents as separate signs, for character classes
+# of regular expressions. Python's \w lacks them, and would divide a word of Hindi or Thai at
+# each sign.
 _SIGNED = (
     (0x0300, 0x036F),
     (0x0483, 0x0489),
@@ -56,13 +56,13 @@ SIGNS = "".join(
     character for character in map(chr, _SIGNED_CODES) if unicodedata.category(character)[0] == "M"
 )
 _STARTS = [start for start, _, _ in _BLOCKS]
-# Japanese mixes kana with Han characters; Chinese has next to no kana.
+# Japanese mixes kana with Han characters. Chinese has almost no kana.
 _JAPANESE = 0.2
 
 
 @lru_cache(maxsize=1 << 16)
 def script_of(char: str) -> str:
-    """Return the script of a letter; "other" of one without a name here."""
+    """Return the script of a letter, or "other" if its block is not listed here."""
     code = ord(char)
     position = bisect.bisect_right(_STARTS, code) - 1
     if position < 0:
@@ -72,7 +72,7 @@ def script_of(char: str) -> str:
 
 
 def main_script(text: str) -> str:
-    """Return the script that most letters of a text belong to; "other" where there is none."""
+    """Return the script of most letters of a text, or "other" if there are no letters."""
     counts = Counter(script_of(char) for char in text if char.isalpha())
     if not counts:
         return OTHER

@@ -1,4 +1,4 @@
-"""Text in any language; Chinese and English are equals."""
+"""Define the fields of texts and titles, in any language."""
 
 from __future__ import annotations
 
@@ -20,31 +20,36 @@ from components.fields.scripts import SIGNS, main_script
 
 _SPACE = re.compile(r"\s+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# Han characters, or a word of another script.
 _RUN = re.compile(
-    r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|(?:[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|["
-    + SIGNS
-    + "])+"
-)  # Han characters, or a word of another script
+    r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+    r"|(?:[^\W_\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[" + SIGNS + "])+"
+)
 _LONGEST_WORD = 30
 _GRAM = 3
-_PASSES = 12  # escaped twice is common, a dozen times is an attack
-_BANDS, _ROWS = (
-    32,
-    4,
-)  # MinHash: a pair of Jaccard 0.8 shares a band with 1 - (1 - 0.8^4)^32 > 0.9999
+# Text that is escaped twice is common. A dozen times is an attack.
+_PASSES = 12
+# MinHash: a pair of Jaccard similarity 0.8 shares a band with a probability of
+# 1 - (1 - 0.8^4)^32 > 0.9999.
+_BANDS = 32
+_ROWS = 4
 _PRIME = np.uint64((1 << 61) - 1)
 _HASHES = np.random.default_rng(20261122).integers(
     1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64
 )
 
-_NON_JOINER, _JOINER = "\u200c", "\u200d"
-_BLACK_FLAG = "\U0001f3f4"  # followed by tag characters it is the flag of a region
+_NON_JOINER = "\u200c"
+_JOINER = "\u200d"
+# Followed by tag characters it is the flag of a region.
+_BLACK_FLAG = "\U0001f3f4"
 _TAG_CHARACTER = re.compile(r"[\U000e0020-\U000e007f]")
-_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"  # of skin
+# Skin tones of emoji.
+_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 _VARIATION = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-# Scripts in which a joiner or a non-joiner between two letters is spelling: Arabic to Sinhala, Myanmar, Khmer and Mongolian.
+# Scripts in which a joiner or a non-joiner between two letters is spelling: Arabic to Sinhala,
+# Myanmar, Khmer and Mongolian.
 _JOINED_SCRIPTS = re.compile(r"[\u0600-\u0dff\u1000-\u109f\u1780-\u18af]")
-# A smile says as much as an emoji. Letters and digits behind a colon do not count as one: "8:30".
+# Emoticons count like emoji. Letters and digits after a colon do not form one: "8:30".
 _EMOTICON = re.compile(r"([:;=][-'^]?[()\[\]\\|*@$]|\^_*\^|-_+-|>_+<)")
 _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 _MARKS_THAT_COUNT = "!?#%+"
@@ -52,7 +57,11 @@ _SYMBOLS_THAT_DO_NOT = "~`^|"
 
 
 class _Significant(dict[int, str | None]):
-    """What `str.translate` leaves of each character in comparing: a cache that fills itself."""
+    """Table for `str.translate` that removes insignificant characters. It fills itself on use.
+
+    Args:
+        marks: punctuation that stays.
+    """
 
     def __init__(self, marks: str) -> None:
         super().__init__()
@@ -60,12 +69,16 @@ class _Significant(dict[int, str | None]):
 
     def __missing__(self, code: int) -> str | None:
         char = chr(code)
-        self[code] = char if char in self._marks or _is_significant(char) else None
+        stays = char in self._marks or _is_significant(char)
+        self[code] = char if stays else None
         return self[code]
 
 
 def _is_significant(char: str) -> bool:
-    """Return whether a character is a letter, a digit, a combining sign or a symbol such as an emoji."""
+    """Return whether a character is a letter, a digit, a combining sign or a symbol.
+
+    Emoji are symbols.
+    """
     if _VARIATION.match(char) or char in _SYMBOLS_THAT_DO_NOT:
         return False
     return (
@@ -75,16 +88,18 @@ def _is_significant(char: str) -> bool:
     )
 
 
-_FOR_EQUALITY, _FOR_SIMILARITY = _Significant(_MARKS_THAT_COUNT), _Significant("")
+_FOR_EQUALITY = _Significant(_MARKS_THAT_COUNT)
+_FOR_SIMILARITY = _Significant("")
 
 
 def comparable(text: str) -> str:
-    """Return what decides whether two texts are equal.
+    """Return the form of a text by which texts are compared for equality.
 
-    Entities, width and case are folded. White space and plain punctuation are dropped. Emoji, emoticons, question and exclamation marks stay: they change what is said.
+    Entities, width and case are folded. White space and plain punctuation are dropped. Emoji,
+    emoticons, question and exclamation marks stay, because they change the meaning.
     """
     folded = unicodedata.normalize("NFKC", html.unescape(text)).lower()
-    # Between digits the point tells 3.5 from 35; U+2396 is no character of texts.
+    # Between digits the point distinguishes 3.5 from 35. U+2396 does not occur in texts.
     folded = _DECIMAL_POINT.sub("\u2396", folded)
     # Every second part is an emoticon, and stays as it is.
     parts = _EMOTICON.split(folded)
@@ -93,12 +108,19 @@ def comparable(text: str) -> str:
 
 
 def _content(text: str) -> str:
-    """Return the letters, digits, combining signs and symbols of a text: what similarity is measured on."""
-    return unicodedata.normalize("NFKC", html.unescape(text)).lower().translate(_FOR_SIMILARITY)
+    """Return the letters, digits, combining signs and symbols of a text.
+
+    Similarity is measured on them.
+    """
+    folded = unicodedata.normalize("NFKC", html.unescape(text)).lower()
+    return folded.translate(_FOR_SIMILARITY)
 
 
-def _says_enough(text: str, least: int) -> bool:
-    """Return whether a text has so many letters, digits and combining signs. One emoji or emoticon is enough."""
+def _has_content(text: str, least: int) -> bool:
+    """Return whether a text has at least `least` letters, digits and combining signs.
+
+    One emoji or emoticon is enough.
+    """
     content = _content(text)
     if _EMOTICON.search(text) or any(unicodedata.category(char) == "So" for char in content):
         return True
@@ -106,47 +128,64 @@ def _says_enough(text: str, least: int) -> bool:
 
 
 def _readable(text: str) -> tuple[str, int]:
-    """Clean once. Returns the text, and how many tags were taken out."""
+    """Return a text cleaned once, and the number of tags that were removed."""
     untagged, tags = without_tags(html.unescape(text))
     printable = _without_controls(unicodedata.normalize("NFKC", untagged))
     return _SPACE.sub(" ", printable).strip(), tags
 
 
 def _without_controls(text: str) -> str:
-    """Return a text without controls, formats, surrogates and private use, which carry nothing to read; joiners stay where they are spelling."""
+    """Return a text without controls, formats, surrogates and private use characters.
+
+    Joiners stay where they are spelling.
+    """
     if text.isprintable():
         return text
-    kept: list[str] = []
-    for place, char in enumerate(text):
+    result: list[str] = []
+    for index, char in enumerate(text):
         if unicodedata.category(char)[0] != "C":
-            kept.append(char)
+            result.append(char)
         elif char.isspace():
-            kept.append(" ")
-        elif kept and _is_spelling(char, kept[-1], text[place + 1 : place + 2]):
-            kept.append(char)
-    return "".join(kept)
+            result.append(" ")
+        elif result and _is_spelling(char, result[-1], text[index + 1 : index + 2]):
+            result.append(char)
+    return "".join(result)
 
 
 def _is_spelling(char: str, before: str, after: str) -> bool:
-    """Return whether a format character belongs to the characters around it: of an emoji sequence, a flag, or a word of a script with joined letters."""
+    """Return whether a format character belongs to the characters around it.
+
+    It may be part of an emoji sequence, of a flag, or of a word in a script with joined letters.
+
+    Args:
+        char: the format character.
+        before: the character before it.
+        after: the character after it, or "".
+    """
     if _TAG_CHARACTER.match(char):
         return before == _BLACK_FLAG or _TAG_CHARACTER.match(before) is not None
     if char not in (_NON_JOINER, _JOINER) or not after:
         return False
     if _JOINED_SCRIPTS.match(before) and _JOINED_SCRIPTS.match(after):
         return _is_significant(before) and _is_significant(after)
-    pictures = (
+    is_emoji = (
         before in _TONES
         or _VARIATION.match(before) is not None
         or unicodedata.category(before) == "So"
     )
-    return char == _JOINER and pictures and unicodedata.category(after) == "So"
+    return char == _JOINER and is_emoji and unicodedata.category(after) == "So"
 
 
-def _whole(value: str) -> tuple[str, int]:
-    """Return a text cleaned until it stays as it is, and how many tags were taken out. Raises `Reject`."""
-    text, count = value, 0
-    # Each step may uncover work for one before it: an entity behind an entity, a tag in full-width signs.
+def _fully_cleaned(value: str) -> tuple[str, int]:
+    """Return a text cleaned until it no longer changes, and the number of removed tags.
+
+    Raises:
+        Reject: the text is escaped many times over.
+    """
+    text = value
+    count = 0
+    # Each step may uncover work for an earlier one, such as an entity inside an entity, or a
+    # tag in full-width signs.
     for _ in range(_PASSES):
         before = text
         text, tags = _readable(text)
@@ -159,10 +198,9 @@ def _whole(value: str) -> tuple[str, int]:
 # A text is compared with several others in a row.
 @lru_cache(maxsize=256)
 def _grams(value: str) -> frozenset[int]:
-    """Return the numbers of the character 3-grams of a text's content."""
-    codes = np.frombuffer(
-        (_content(value) or comparable(value)).encode("utf-32-le"), dtype=np.uint32
-    ).astype(np.uint64)
+    """Return the character 3-grams of a text's content, as numbers."""
+    content = _content(value) or comparable(value)
+    codes = np.frombuffer(content.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     if len(codes) <= _GRAM:
         codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
     grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
@@ -173,7 +211,8 @@ class Text:
     """A string.
 
     Args:
-        min_characters: letters and digits below which a text is no use for learning; an emoji is enough.
+        min_characters: a text with fewer letters and digits is of no use for learning. One emoji
+            is enough.
         max_characters: longer texts are cut.
     """
 
@@ -183,60 +222,74 @@ class Text:
     knobs: Mapping[str, str] = {"too_short": "clean.min_characters"}
 
     def __init__(self, min_characters: int = 1, max_characters: int = 100_000) -> None:
-        self.min_characters, self.max_characters = min_characters, max_characters
+        self.min_characters = min_characters
+        self.max_characters = max_characters
 
-    def normalise(self, value: Any) -> str:
-        """Entities, tags, NFKC, control characters, white space. A normalized text stays as it is.
+    def normalize(self, value: Any) -> str:
+        """Return the text after entities, tags, NFKC, control characters and white space.
+
+        A normalized text does not change.
 
         Raises:
-            Reject: what is no text, has nothing left, or is escaped many times over.
+            Reject: the value is no text, is empty, or is escaped many times over.
         """
         if not isinstance(value, str):
             raise Reject("not_text", type(value).__name__)
-        text = _whole(value)[0]
+        text, _ = _fully_cleaned(value)
         text = text[: self.max_characters].rstrip(f" {_NON_JOINER}{_JOINER}")
-        if not _says_enough(text, 1):
+        if not _has_content(text, 1):
             raise Reject("empty")
         return text
 
     def clean(self, value: Any) -> str:
-        """`normalise`, and refuse what is too short to learn from."""
-        text = self.normalise(value)
-        if not _says_enough(text, self.min_characters):
+        """Return the normalized text.
+
+        Raises:
+            Reject: as `normalize`, or the text is too short to learn from.
+        """
+        text = self.normalize(value)
+        if not _has_content(text, self.min_characters):
             raise Reject("too_short", text)
         return text
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
-        """Return {"cut": in characters} of a text longer than `max_characters`, {"tags": how many} of one with HTML."""
-        found: dict[str, Change] = {}
-        tagged = "<" in value or "&" in value or "\uff1c" in value
-        # At most a space and a joiner are stripped behind a cut.
-        whole, tags = (
-            _whole(value) if tagged or len(cleaned) > self.max_characters - 3 else (cleaned, 0)
-        )
+        """Return the changes "cut" (in characters) and "tags" (in HTML tags)."""
+        result: dict[str, Change] = {}
+        may_have_tags = "<" in value or "&" in value or "\uff1c" in value
+        # At most a space and a joiner are stripped after a cut.
+        may_be_cut = len(cleaned) > self.max_characters - 3
+        whole = cleaned
+        tags = 0
+        if may_have_tags or may_be_cut:
+            whole, tags = _fully_cleaned(value)
         if len(whole) > self.max_characters:
-            found["cut"] = Change(len(whole) - len(cleaned), len(whole))
+            result["cut"] = Change(len(whole) - len(cleaned), len(whole))
         if tags:
-            found["tags"] = Change(tags, tags)
-        return found
+            result["tags"] = Change(tags, tags)
+        return result
 
     def tell(self, change: str, summary: Summary) -> str:
         """Return the line of one kind of change."""
         if change == "cut":
             lost = f"{summary.share_lost} of their characters lost"
-            return f"{summary.rows_of_all(self.noun)} cut at {self.max_characters:,} characters ({lost}): clean.max_characters"
-        return f"{summary.lost:,.0f} HTML tags taken out of {summary.rows_of_all(self.noun)}; their text stays"
+            return (
+                f"{summary.rows_of_all(self.noun)} cut at {self.max_characters:,} characters "
+                f"({lost}): clean.max_characters"
+            )
+        return (
+            f"{summary.lost:,.0f} HTML tags taken out of {summary.rows_of_all(self.noun)}; "
+            "their text stays"
+        )
 
     def key(self, value: Any) -> str:
-        """Equal for equal texts (see `comparable`)."""
+        """Return the key of a text, which equal texts share (see `comparable`)."""
         return comparable(value)
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
-        """MinHash bands (32,) over character 3-grams (Broder 1997)."""
+        """Return MinHash bands (32,) over character 3-grams (Broder 1997)."""
         grams = np.fromiter(_grams(value), dtype=np.uint64)
-        hashed = (
-            grams[:, None] * _HASHES[0] + _HASHES[1]
-        ) % _PRIME  # (grams, hashes); the products wrap, which hashes as well
+        # (grams, hashes). The products wrap around, which is as good for hashing.
+        hashed = (grams[:, None] * _HASHES[0] + _HASHES[1]) % _PRIME
         bands = hashed.min(axis=0).reshape(_BANDS, _ROWS)
         mixed = np.zeros(_BANDS, dtype=np.uint64)
         for row in range(_ROWS):
@@ -244,59 +297,64 @@ class Text:
         return mixed
 
     def similar(self, a: Any, b: Any) -> float:
-        """The Jaccard similarity of the character 3-grams."""
-        one, two = _grams(a), _grams(b)
-        return len(one & two) / len(one | two)
+        """Return the Jaccard similarity of the character 3-grams."""
+        first = _grams(a)
+        second = _grams(b)
+        return len(first & second) / len(first | second)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """Length in characters and the main script."""
+        """Return the length in characters and the main script."""
         return {"length": float(len(value)), "script": main_script(value)}
 
     def pieces(self, value: Any) -> Sequence[str]:
-        """Pairs of neighbouring Han characters, and words of other scripts in lower case."""
-        found: list[str] = []
+        """Return pairs of adjacent Han characters, and words of other scripts in lower case."""
+        pieces: list[str] = []
         for run in _RUN.findall(value.lower()):
             if _HAN.match(run):
-                found += [run[i : i + 2] for i in range(max(1, len(run) - 1))]
+                pieces += [run[i : i + 2] for i in range(max(1, len(run) - 1))]
             else:
-                found.append(run[:_LONGEST_WORD])
-        return found
+                pieces.append(run[:_LONGEST_WORD])
+        return pieces
 
     def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
-        """None: its pieces tell."""
+        """Return None: drift uses the pieces of texts."""
         return None
 
     def show(self, value: Any) -> str:
-        """Escaped for HTML."""
+        """Return the text escaped for HTML."""
         return escaping.html(str(value))
 
 
 class Title(Text):
-    """A line above a text, which may be missing: then it is the empty string."""
+    """A line above a text. A missing title is the empty string."""
 
     noun = "titles"
 
-    def normalise(self, value: Any) -> str:
-        """As of a text; what holds nothing to read is no title."""
+    def normalize(self, value: Any) -> str:
+        """Return the normalized title, which is empty where nothing in it is readable.
+
+        Raises:
+            Reject: the value is no text, or is escaped many times over.
+        """
         try:
-            return "" if value is None else super().normalise(value)
+            return "" if value is None else super().normalize(value)
         except Reject as error:
             if error.reason != "empty":
                 raise
             return ""
 
     def clean(self, value: Any) -> str:
-        """`normalise`."""
-        return self.normalise(value)
+        """Return the normalized title."""
+        return self.normalize(value)
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
-        """Return what was taken from a title that there is."""
+        """Return the changes of a title that is not empty."""
         return super().changes(value, cleaned) if cleaned else {}
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
-        """None: whether two rows are alike is for their texts to say."""
+        """Return None: the texts alone decide whether two rows are near-duplicates."""
         return None
 
     def profile(self, value: Any) -> Mapping[str, float | str]:  # noqa: ARG002
-        """Nothing: of the text alone."""
+        """Return no statistics: those of the text are enough."""
         return {}

@@ -161,7 +161,11 @@ def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predicto
             scorer = onnx_scorer(files[GRAPH])
     else:
         scorer = torch_scorer(_module(card, files, folder))
-    join = encoder.pack if card.runtime == "torch" and architecture.packs else encoder.collate
+    join = (
+        encoder.pack
+        if card.runtime == "torch" and architecture.supports_packing
+        else encoder.collate
+    )
     return Predictor(card, join, _only_numbers(scorer, card, folder), encoder.rows)
 
 
@@ -170,7 +174,7 @@ def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor
 
     baseline = _known(base.baselines(card.task).baselines, card, folder)
     with _reading(folder / "encoder"):
-        featurise = baseline.featuriser(bundled_encoder_files(files))
+        featurise = baseline.featurizer(bundled_encoder_files(files))
     with _reading(folder / ARRAYS):
         arrays = load_arrays(files[ARRAYS])
         for name, values in arrays.items():

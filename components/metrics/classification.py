@@ -1,4 +1,7 @@
-"""Figures of classification from a confusion matrix (c, c), rows are truths; definitions as in scikit-learn, averages are macro."""
+"""Compute metrics of classification from a confusion matrix (c, c), rows are truths.
+
+Definitions are those of scikit-learn, and averages are macro.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,53 @@ Floats = NDArray[np.float64]
 
 
 def accuracy(confusion: Floats) -> float:
-    """Share of rows on the diagonal."""
+    """Return the share of cases on the diagonal."""
     return float(np.trace(confusion) / max(1.0, confusion.sum()))
 
 
 def _per_class(confusion: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return (c,) precision, recall and whether the class occurs at all."""
     hits = np.diag(confusion)
-    predicted, actual = confusion.sum(0), confusion.sum(1)
-    seen = (predicted + actual) > 0  # a class that a subset lacks altogether says nothing about it
+    predicted = confusion.sum(0)
+    actual = confusion.sum(1)
+    # A class that the subset lacks entirely is not averaged.
+    occurs = (predicted + actual) > 0
     precision = np.divide(
         hits, predicted, out=np.zeros_like(hits, dtype=float), where=predicted > 0
     )
     recall = np.divide(hits, actual, out=np.zeros_like(hits, dtype=float), where=actual > 0)
-    return precision, recall, seen
+    return precision, recall, occurs
+
+
+def _mean(values: Floats, occurs: NDArray[np.bool_]) -> float:
+    """Return the mean over the classes that occur, 0 if there are none."""
+    return float(values[occurs].mean()) if occurs.any() else 0.0
 
 
 def precision(confusion: Floats) -> float:
-    """Mean over classes of hits / predicted."""
-    value, _, seen = _per_class(confusion)
-    return float(value[seen].mean()) if seen.any() else 0.0
+    """Return the mean over classes of hits / predicted."""
+    values, _, occurs = _per_class(confusion)
+    return _mean(values, occurs)
 
 
 def recall(confusion: Floats) -> float:
-    """Mean over classes of hits / actual."""
-    _, value, seen = _per_class(confusion)
-    return float(value[seen].mean()) if seen.any() else 0.0
+    """Return the mean over classes of hits / actual."""
+    _, values, occurs = _per_class(confusion)
+    return _mean(values, occurs)
 
 
 def macro_f1(confusion: Floats) -> float:
-    """Mean over classes of the harmonic mean of precision and recall."""
-    p, r, seen = _per_class(confusion)
+    """Return the mean over classes of the harmonic mean of precision and recall."""
+    p, r, occurs = _per_class(confusion)
     f1 = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=(p + r) > 0)
-    return float(f1[seen].mean()) if seen.any() else 0.0
+    return _mean(f1, occurs)
 
 
 def auc(truth: NDArray[np.int64], scores: Floats) -> float:
-    """Area under the ROC curve, one class against the rest, mean over the classes present (Mann-Whitney; ties count half).
+    """Return the area under the ROC curve: one class against the rest, mean over classes.
+
+    It is the Mann-Whitney statistic, in which ties count half. Classes that do not occur are
+    not averaged.
 
     Args:
         truth: (n,) class indices.
@@ -54,7 +68,8 @@ def auc(truth: NDArray[np.int64], scores: Floats) -> float:
         NaN when only one class is present.
     """
     values = []
-    for index in range(scores.shape[1]) if scores.shape[1] > 2 else (1,):
+    classes = range(scores.shape[1]) if scores.shape[1] > 2 else (1,)
+    for index in classes:
         positive = truth == index
         if 0 < positive.sum() < len(truth):
             values.append(_area(positive, scores[:, index]))
@@ -62,7 +77,11 @@ def auc(truth: NDArray[np.int64], scores: Floats) -> float:
 
 
 def _area(positive: NDArray[np.bool_], score: Floats) -> float:
-    _, where, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[where]  # average rank of ties, from 1
-    hits = int(positive.sum())
-    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(score) - hits)))
+    """Return the area under the ROC curve of scores (n,) for positive cases (n,)."""
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    # Average ranks of ties, from 1.
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positives = int(positive.sum())
+    negatives = len(score) - positives
+    rank_sum = ranks[positive].sum() - positives * (positives + 1) / 2
+    return float(rank_sum / (positives * negatives))

@@ -1,6 +1,9 @@
-"""Self-attention with rotary positions, over padded rows and over rows laid end to end.
+"""Compute self-attention with rotary positions, over padded rows and over packed rows.
 
-Vaswani et al. 2017 (arXiv:1706.03762, eq. 1); rotary positions: Su et al. 2021 (arXiv:2104.09864).
+Vaswani et al. 2017 (arXiv:1706.03762, eq. 1). Rotary positions: Su et al. 2021
+(arXiv:2104.09864).
+
+Shapes: e is the width of a head, t the number of tokens.
 """
 
 from __future__ import annotations
@@ -10,11 +13,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: pairs of elements (..., e) turned by cos and sin (..., e / 2)."""
+    """Return pairs of elements (..., e) rotated by cos and sin (..., e / 2)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
@@ -22,56 +25,78 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def padded(
     qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """Attention over padded rows.
+    """Return attention over padded rows.
 
     Args:
         qkv: (n, t, 3 * heads * e): queries, keys, values.
-        cos, sin: (t, e / 2).
+        heads: number of heads.
+        cos: (t, e / 2).
+        sin: (t, e / 2).
         mask: (n, 1, 1, t), true where there is a token.
 
     Returns:
         (n, t, heads * e).
     """
-    parts = qkv.view(*qkv.shape[:2], 3, heads, -1).permute(0, 2, 3, 1, 4)  # (n, 3, heads, t, e)
+    # (n, 3, heads, t, e)
+    parts = qkv.view(*qkv.shape[:2], 3, heads, -1).permute(0, 2, 3, 1, 4)
     q, k = rotate(parts[:, :2], cos, sin).unbind(1)
-    return (
-        F.scaled_dot_product_attention(q, k, parts[:, 2], attn_mask=mask).transpose(1, 2).flatten(2)
-    )
+    out = F.scaled_dot_product_attention(q, k, parts[:, 2], attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
 
 
 def packed(
-    qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: Layout
+    qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: PackedLayout
 ) -> torch.Tensor:
-    """Attention within each row of rows laid end to end: block-diagonal, and no block is padded.
+    """Return attention within each packed row: block-diagonal, without padding.
 
-    On a GPU in half precision one kernel does all rows (FlashAttention's variable-length form, Dao 2023, arXiv:2307.08691); elsewhere see `_Runs`.
+    On a GPU in half precision one kernel computes all rows (FlashAttention's variable-length
+    form, Dao 2023, arXiv:2307.08691). Elsewhere see `_RunAttention`.
 
     Args:
         qkv: (t, 3 * heads * e): queries, keys, values.
-        cos, sin: (longest row, e / 2).
+        heads: number of heads.
+        cos: (longest row, e / 2).
+        sin: (longest row, e / 2).
+        layout: the rows of the batch.
 
     Returns:
         (t, heads * e).
     """
     if qkv.is_cuda and qkv.dtype in (torch.float16, torch.bfloat16):
-        from torch.nn.attention.varlen import varlen_attn
-
-        parts = qkv.view(len(qkv), 3, heads, -1)  # (t, 3, heads, e)
-        place, longest = layout.position, max(layout.sizes)
-        q, k = rotate(parts[:, :2], cos[place, None, None], sin[place, None, None]).unbind(1)
-        out: torch.Tensor = varlen_attn(
-            q, k, parts[:, 2], layout.starts, layout.starts, longest, longest
-        )  # type: ignore[assignment]
-        return out.flatten(1)
-    runs: torch.Tensor = _Runs.apply(qkv, heads, cos, sin, layout.runs)  # type: ignore[no-untyped-call]
-    return runs
+        return _flash(qkv, heads, cos, sin, layout)
+    out: torch.Tensor = _RunAttention.apply(  # type: ignore[no-untyped-call]
+        qkv, heads, cos, sin, layout.runs
+    )
+    return out
 
 
-class _Runs(torch.autograd.Function):
-    """Attention over runs of rows of equal length, which are plain views (rows, length, ...) of the packed tensor: no mask, no padding.
+def _flash(
+    qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
+    """Return attention as `packed` does, by the GPU's variable-length kernel."""
+    from torch.nn.attention.varlen import varlen_attn
 
-    By hand, because torch's fused kernel takes two to ten times as long forward and backward in bf16 on a CPU as the plain products, which AMX
-    multiplies; and so that what surrounds them (turning, splitting, transposing) writes each tensor once, where it is needed.
+    parts = qkv.view(len(qkv), 3, heads, -1)  # (t, 3, heads, e)
+    position = layout.position
+    longest = max(layout.sizes)
+    row_cos = cos[position, None, None]
+    row_sin = sin[position, None, None]
+    q, k = rotate(parts[:, :2], row_cos, row_sin).unbind(1)
+    out: torch.Tensor = varlen_attn(
+        q, k, parts[:, 2], layout.starts, layout.starts, longest, longest
+    )  # type: ignore[assignment]
+    return out.flatten(1)
+
+
+class _RunAttention(torch.autograd.Function):
+    """Attention over runs of rows of equal length.
+
+    A run is a view (rows, length, ...) of the packed tensor, without mask and padding.
+
+    The backward pass is written out, because torch's fused kernel takes two to ten times as
+    long forward and backward in bf16 on a CPU as the plain products, which AMX computes. And
+    the operations around the products (rotate, split, transpose) so write each tensor once,
+    where it is needed.
     """
 
     @staticmethod
@@ -84,73 +109,67 @@ class _Runs(torch.autograd.Function):
         runs: list[tuple[int, int, int]],
     ) -> torch.Tensor:
         out = qkv.new_empty(qkv.shape[0], qkv.shape[1] // 3)
-        kept: list[torch.Tensor] = []
+        saved: list[torch.Tensor] = []
         scale = (out.shape[1] // heads) ** -0.5
         for start, rows, length in runs:
-            q, k, v = _heads(qkv, heads, start, rows, length)  # (rows, heads, length, e)
-            c, s = cos[:length], sin[:length]
-            q, k, v = (
-                _turned(
-                    q,
-                    c * scale,
-                    s * scale,
-                    torch.empty_like(q, memory_format=torch.contiguous_format),
-                ),
-                _turned(k, c, s, torch.empty_like(k, memory_format=torch.contiguous_format)),
-                v.contiguous(),
-            )
-            weights = (q @ k.transpose(-1, -2)).softmax(
-                -1
-            )  # (rows, heads, length, length); the sums of a softmax in bf16 are made in fp32
-            out[start : start + rows * length].view(rows, length, heads, -1).copy_(
-                (weights @ v).transpose(1, 2)
-            )
-            kept += [q, k, v, weights]
-        ctx.save_for_backward(cos, sin, *kept)
-        ctx.heads, ctx.runs, ctx.width = heads, runs, qkv.shape[1]
+            # (rows, heads, length, e)
+            q, k, v = _split_heads(qkv, heads, start, rows, length)
+            run_cos = cos[:length]
+            run_sin = sin[:length]
+            q_out = torch.empty_like(q, memory_format=torch.contiguous_format)
+            q = _rotate_into(q, run_cos * scale, run_sin * scale, q_out)
+            k_out = torch.empty_like(k, memory_format=torch.contiguous_format)
+            k = _rotate_into(k, run_cos, run_sin, k_out)
+            v = v.contiguous()
+            # (rows, heads, length, length). A softmax in bf16 is summed in fp32.
+            weights = (q @ k.transpose(-1, -2)).softmax(-1)
+            run_out = out[start : start + rows * length].view(rows, length, heads, -1)
+            run_out.copy_((weights @ v).transpose(1, 2))
+            saved += [q, k, v, weights]
+        ctx.save_for_backward(cos, sin, *saved)
+        ctx.heads = heads
+        ctx.runs = runs
+        ctx.width = qkv.shape[1]
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        (gradient,), (cos, sin, *kept), heads = gradients, ctx.saved_tensors, ctx.heads
-        given = gradient.new_empty(gradient.shape[0], ctx.width)
+        (gradient,) = gradients
+        cos, sin, *saved = ctx.saved_tensors
+        heads = ctx.heads
+        qkv_grad = gradient.new_empty(gradient.shape[0], ctx.width)
         scale = (gradient.shape[1] // heads) ** -0.5
         for number, (start, rows, length) in enumerate(ctx.runs):
-            q, k, v, weights = kept[4 * number : 4 * number + 4]
-            of_out = (
-                gradient[start : start + rows * length]
-                .view(rows, length, heads, -1)
-                .transpose(1, 2)
-                .contiguous()
-            )  # (rows, heads, length, e)
-            of_scores = torch._softmax_backward_data(
-                of_out @ v.transpose(-1, -2), weights, -1, weights.dtype
+            q, k, v, weights = saved[4 * number : 4 * number + 4]
+            run_grad = gradient[start : start + rows * length].view(rows, length, heads, -1)
+            out_grad = run_grad.transpose(1, 2).contiguous()  # (rows, heads, length, e)
+            scores_grad = torch._softmax_backward_data(
+                out_grad @ v.transpose(-1, -2), weights, -1, weights.dtype
             )
-            to_q, to_k, to_v = _heads(given, heads, start, rows, length)
-            c, s = cos[:length], -sin[:length]  # the gradient of a turn is the turn back
-            _turned(of_scores @ k, c * scale, s * scale, to_q)
-            _turned(of_scores.transpose(-1, -2) @ q, c, s, to_k)
-            to_v.copy_(weights.transpose(-1, -2) @ of_out)
-        return given, None, None, None, None
+            q_grad, k_grad, v_grad = _split_heads(qkv_grad, heads, start, rows, length)
+            # The gradient of a rotation is the rotation by the negative angle.
+            run_cos = cos[:length]
+            run_sin = -sin[:length]
+            _rotate_into(scores_grad @ k, run_cos * scale, run_sin * scale, q_grad)
+            _rotate_into(scores_grad.transpose(-1, -2) @ q, run_cos, run_sin, k_grad)
+            v_grad.copy_(weights.transpose(-1, -2) @ out_grad)
+        return qkv_grad, None, None, None, None
 
 
-def _heads(
+def _split_heads(
     qkv: torch.Tensor, heads: int, start: int, rows: int, length: int
 ) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values of a run, as views (rows, heads, length, e)."""
-    return (
-        qkv[start : start + rows * length]
-        .view(rows, length, 3, heads, -1)
-        .permute(2, 0, 3, 1, 4)
-        .unbind(0)
-    )
+    """Return queries, keys and values of a run, as views (rows, heads, length, e)."""
+    run = qkv[start : start + rows * length].view(rows, length, 3, heads, -1)
+    return run.permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _turned(
+def _rotate_into(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor
 ) -> torch.Tensor:
-    """`rotate` into a tensor that is there."""
-    (a, b), (c, d) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
+    """Write `rotate` of x (..., e) into `out` (..., e) and return it."""
+    a, b = x.chunk(2, dim=-1)
+    c, d = out.chunk(2, dim=-1)
     torch.mul(a, cos, out=c).addcmul_(b, sin, value=-1)
     torch.mul(a, sin, out=d).addcmul_(b, cos)
     return out

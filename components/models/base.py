@@ -1,4 +1,7 @@
-"""What a net says about its own structure, so that it can be cut without knowing what it is for."""
+"""Define what a network states about its own structure.
+
+With it a network can be pruned and fitted without knowledge of the task.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunableDim:
-    """A width that may be cut, and every place that must be cut with it."""
+    """A width that can be pruned, and all slices of parameters that are cut with it.
 
-    name: str  # e.g. "layers.1.heads"
-    size: int  # units, e.g. 4 heads
-    places: Sequence[
-        tuple[str, int, int, int]
-    ]  # (parameter name, axis, first element, elements per unit)
+    Args:
+        name: e.g. "layers.1.heads".
+        size: number of units, e.g. 4 heads.
+        slices: (parameter name, axis, first element, elements per unit) of each slice.
+        minimum: units that stay at least.
+    """
+
+    name: str
+    size: int
+    slices: Sequence[tuple[str, int, int, int]]
     minimum: int = 1
 
 
 class PruningSpec(Protocol):
-    """One per network class, beside it. Scoring and selecting are generic; only the coupling is known here."""
+    """The prunable dimensions of a network class.
+
+    Scoring and selecting are generic. Only the coupling of dimensions is defined here.
+    """
 
     def dims(self, module: torch.nn.Module) -> Sequence[PrunableDim]:
-        """The widths that may be cut."""
+        """Return the dimensions of a module that can be pruned."""
 
     def resize(self, config: Any, widths: Mapping[str, int]) -> Any:
-        """The config that builds the cut network; `widths`: name of a Dim -> units that stay."""
+        """Return the config that builds the pruned network.
+
+        Args:
+            config: of the network before.
+            widths: name of a PrunableDim -> units that stay.
+        """
 
 
 @runtime_checkable
 class AdapterModel(Protocol):
-    """What a net says of its weights when they do not all learn alike, or are not kept as they learn. The engine asks; most nets do not say."""
+    """A network whose weights have different learning rates, or are saved in another form.
+
+    Most networks do not implement it.
+    """
 
     def adapt(self) -> None:
-        """Freeze and add parameters for a fit, once the weights to start from are there."""
+        """Freeze and add parameters for a fit, once the initial weights are loaded."""
 
     def rates(self) -> Mapping[str, float]:
-        """Parameter name -> factor of the learning rate."""
+        """Return parameter name -> factor of the learning rate."""
 
     def kept(self) -> Mapping[str, torch.Tensor]:
-        """The state that a net built anew is loaded with."""
+        """Return the state that is saved. A newly built network loads it."""

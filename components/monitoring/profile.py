@@ -169,7 +169,7 @@ class Profiler:
             if column not in self._fields:
                 continue
             try:
-                value = self._fields[column].normalise(value)
+                value = self._fields[column].normalize(value)
             except Reject:
                 continue
             told |= {

@@ -174,7 +174,7 @@ class Architecture(Protocol):
     """A network by name: config in, module out."""
 
     Config: type[BaseModel]
-    packs: bool  # takes rows laid end to end, without padding
+    supports_packing: bool  # takes rows laid end to end, without padding
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
         """A fresh network; the caller has seeded torch."""
@@ -182,7 +182,7 @@ class Architecture(Protocol):
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """{'forward': ...}."""
 
-    def surgery(self) -> PruningSpec:
+    def pruning_spec(self) -> PruningSpec:
         """How the net can be cut."""
 
 
@@ -302,7 +302,7 @@ class Baseline(Protocol):
             chosen: encoder files of an earlier fit, whose choices are taken: nothing is chosen anew.
         """
 
-    def featuriser(
+    def featurizer(
         self, files: Mapping[str, bytes]
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
         """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
@@ -325,7 +325,7 @@ class Metric(Protocol):
     name: str
     goal: Literal["min", "max"]
 
-    def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Sufficient statistics of one case."""
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
@@ -360,7 +360,7 @@ class TaskEvaluator(Protocol):
         """A query from a word of the command line: the text itself, or a file's path."""
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featuriser` take them. Raises `Reject` for bad content."""
+        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featurizer` take them. Raises `Reject` for bad content."""
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
         """Score and put into words: one `Answer` per query."""

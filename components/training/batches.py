@@ -1,8 +1,8 @@
-"""Encoded rows in memory, and which of them make a batch."""
+"""Hold encoded rows in memory and decide which of them make a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,113 +15,148 @@ from components.core.tables import read_manifest, read_table
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 
-_WINDOW = 100  # batches that are sorted by length together
+# Batches whose rows are sorted by length together.
+_WINDOW = 100
 Numbers = NDArray[np.int64]
 
 
 def load_encoder(tokens: Path, task: str) -> Encoder:
-    """The encoder that wrote `tokens`."""
+    """Return the encoder that wrote the folder `tokens`."""
     names = read_manifest(tokens)["encoder"]
-    return base.encoding(task).load(
-        {name: (tokens / "encoder" / name).read_bytes() for name in names}
-    )
+    files = {name: (tokens / "encoder" / name).read_bytes() for name in names}
+    return base.encoding(task).load(files)
 
 
-class Rows:
-    """Splits of tokens: ragged columns as flat memory and offsets, so that a row is a slice.
+class EncodedRows:
+    """Rows of one or more splits. Ragged columns are flat arrays with offsets.
 
     Args:
-        balanced: add "weight" (n,) to batches: rows of each class weigh together alike.
+        tokens: the folder of encoded tables.
+        split: the name of a split, or several names.
+        encoder: the encoder that wrote the folder.
+        balanced: add "weight" (n,) to batches, so that every class has the same total weight.
     """
 
     def __init__(
         self, tokens: Path, split: str | Sequence[str], encoder: Encoder, balanced: bool = False
     ) -> None:
-        table = pa.concat_tables(
-            [read_table(tokens, each) for each in ([split] if isinstance(split, str) else split)]
-        )
+        splits = [split] if isinstance(split, str) else split
+        table = pa.concat_tables([read_table(tokens, name) for name in splits])
         self.encoder = encoder
         self.lengths = encoder.lengths(table)
         self.target: Numbers = table["target"].to_numpy()
-        self._weights: NDArray[np.float32] | None = (
-            balance(self.target, len(encoder.classes)) if balanced else None
-        )
+        self._weights: NDArray[np.float32] | None = None
+        if balanced:
+            self._weights = balance(self.target, len(encoder.classes))
         self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
-                column = table[name].combine_chunks()
-                column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-                self._ragged[name] = (
-                    column.values.to_numpy(),
-                    column.offsets.to_numpy().astype(np.int64),
-                )
+                self._ragged[name] = _flatten(table[name])
 
     def __len__(self) -> int:
         return len(self.target)
 
     def batch(self, rows: Sequence[int] | Numbers, packed: bool = False) -> Arrays:
-        """The rows as arrays, padded or laid end to end, with "target" (n,)."""
-        columns: Mapping[str, list[NDArray[Any]]] = {
-            name: [flat[offsets[row] : offsets[row + 1]] for row in rows]
-            for name, (flat, offsets) in self._ragged.items()
-        }
+        """Return rows as arrays with "target" (n,).
+
+        Args:
+            rows: (n,) row numbers.
+            packed: concatenate the rows instead of padding them.
+        """
+        columns: dict[str, list[NDArray[Any]]] = {}
+        for name, (flat, offsets) in self._ragged.items():
+            columns[name] = [flat[offsets[row] : offsets[row + 1]] for row in rows]
         arrays = self.encoder.pack(columns) if packed else self.encoder.collate(columns)
         target = self.target[np.asarray(rows)]
-        return (
-            {**arrays, "target": target}
-            if self._weights is None
-            else {**arrays, "target": target, "weight": self._weights[target]}
-        )
+        if self._weights is None:
+            return {**arrays, "target": target}
+        return {**arrays, "target": target, "weight": self._weights[target]}
+
+
+def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], Numbers]:
+    """Return a list column as its flat values and the (n + 1,) offsets of its rows."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    return array.values.to_numpy(), array.offsets.to_numpy().astype(np.int64)
 
 
 def balance(target: Numbers, classes: int) -> NDArray[np.float32]:
-    """(classes,) weights inverse to how often a class occurs, of mean 1 over the rows."""
+    """Return (classes,) weights inverse to class frequency, with mean 1 over the rows.
+
+    Args:
+        target: (n,) class numbers.
+        classes: number of classes.
+    """
     counts = np.bincount(target, minlength=classes)
-    weights: NDArray[np.float32] = (
-        len(target) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))
-    ).astype(np.float32)
-    return weights
+    occurring = max(1, np.count_nonzero(counts))
+    weights = len(target) / (occurring * np.maximum(counts, 1))
+    result: NDArray[np.float32] = weights.astype(np.float32)
+    return result
 
 
 def plan(
     lengths: Numbers, batch_size: int, seed: int, epoch: int, tokens: int | None = None
 ) -> list[Numbers]:
-    """The batches of an epoch: every row exactly once, rows of like length together, in an order that seed and epoch decide.
+    """Return the batches of an epoch.
+
+    Every row occurs exactly once, and rows of similar length are together. Seed and epoch
+    decide the order.
 
     Args:
         lengths: (n,) cost of each row.
-        batch_size: rows of the largest batch; sizes differ by at most one, so no batch is a crumb.
-        tokens: of the largest batch; one that has more is cut in as many parts as it takes.
+        batch_size: rows of the largest batch. Sizes differ by at most one.
+        seed: of the random order.
+        epoch: number of the epoch, from 0.
+        tokens: limit for a batch. A batch that has more is divided.
 
     Returns:
-        Row numbers, one array a batch, short rows first. The same for every worker, who takes its share of each.
+        (k,) row numbers of each batch, short rows first. The result is the same for every
+        worker, and each worker takes its share of each batch.
     """
     rng = np.random.default_rng([seed, epoch])
     count = -(-len(lengths) // batch_size)
     order = rng.permutation(len(lengths))
     bounds = np.linspace(0, len(order), count + 1).round().astype(np.int64)
     for start in range(0, count, _WINDOW):
-        piece = slice(bounds[start], bounds[min(start + _WINDOW, count)])
-        order[piece] = order[piece][np.argsort(lengths[order[piece]], kind="stable")]
-    batches = [part for a, b in pairwise(bounds) for part in within(order[a:b], lengths, tokens)]
+        window = slice(bounds[start], bounds[min(start + _WINDOW, count)])
+        order[window] = order[window][np.argsort(lengths[order[window]], kind="stable")]
+    batches: list[Numbers] = []
+    for first, end in pairwise(bounds):
+        batches += within(order[first:end], lengths, tokens)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def within(rows: Numbers, lengths: Numbers, tokens: int | None) -> Iterator[Numbers]:
-    """The rows in order, in as few parts as keep each to so many tokens; a row that is longer by itself is a part."""
+    """Yield the rows in order, in as few parts as possible of at most `tokens` tokens each.
+
+    A row that is longer than the limit is a part of its own.
+
+    Args:
+        rows: (n,) row numbers.
+        lengths: tokens of each row of the split.
+        tokens: the limit. None: one part.
+    """
     if tokens is None:
         yield rows
         return
-    start, used = 0, 0
-    for place, cost in enumerate(lengths[rows]):
+    start = 0
+    used = 0
+    for index, cost in enumerate(lengths[rows]):
         if used and used + cost > tokens:
-            yield rows[start:place]
-            start, used = place, 0
+            yield rows[start:index]
+            start = index
+            used = 0
         used += int(cost)
     yield rows[start:]
 
 
 def in_order(lengths: Numbers, batch_size: int) -> list[Numbers]:
-    """All rows sorted by length in batches: for validation."""
+    """Return all rows sorted by length, in batches. Used for validation.
+
+    Args:
+        lengths: (n,) cost of each row.
+        batch_size: rows of a batch.
+    """
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

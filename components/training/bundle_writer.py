@@ -1,4 +1,4 @@
-"""FitResult things as bundles."""
+"""Write fitted models as bundles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.training.fit_config import FitConfig
 
 
 def card_of(spec: FitConfig, runtime: Any, params_hash: str, origin: Sequence[str]) -> Card:
-    """The card of a network fitted by `spec`."""
+    """Return the card of a network fitted by `spec`."""
     manifest = read_manifest(spec.tokens)
     return Card(
         task=spec.task,
@@ -34,40 +34,53 @@ def card_of(spec: FitConfig, runtime: Any, params_hash: str, origin: Sequence[st
 def save_torch(
     folder: Path, spec: FitConfig, weights: bytes, params_hash: str, origin: Sequence[str]
 ) -> None:
-    """A torch bundle from safetensors bytes."""
-    write_bundle(
-        folder,
-        card_of(spec, "torch", params_hash, origin),
-        {WEIGHTS: weights, **encoder_files(spec)},
-    )
+    """Write a torch bundle.
+
+    Args:
+        folder: of the bundle.
+        spec: the fit.
+        weights: bytes of a safetensors file.
+        params_hash: hash of the params of the fit.
+        origin: hashes of the bundles that this one was made from.
+    """
+    card = card_of(spec, "torch", params_hash, origin)
+    write_bundle(folder, card, {WEIGHTS: weights, **encoder_files(spec)})
 
 
 def save_onnx(
     folder: Path, spec: FitConfig, graph: bytes, params_hash: str, origin: Sequence[str]
 ) -> None:
-    """An ONNX bundle."""
-    write_bundle(
-        folder, card_of(spec, "onnx", params_hash, origin), {GRAPH: graph, **encoder_files(spec)}
-    )
+    """Write an ONNX bundle.
+
+    Args:
+        folder: of the bundle.
+        spec: the fit.
+        graph: bytes of an ONNX file.
+        params_hash: hash of the params of the fit.
+        origin: hashes of the bundles that this one was made from.
+    """
+    card = card_of(spec, "onnx", params_hash, origin)
+    write_bundle(folder, card, {GRAPH: graph, **encoder_files(spec)})
 
 
 def save_numpy(folder: Path, card: Card, arrays: Arrays, files: Mapping[str, bytes]) -> None:
-    """A numpy bundle: a baseline."""
+    """Write a numpy bundle, which holds a baseline.
+
+    Args:
+        folder: of the bundle.
+        card: its card.
+        arrays: the fitted arrays.
+        files: the baseline's encoder files by name.
+    """
     from safetensors.numpy import save
 
-    write_bundle(
-        folder,
-        card,
-        {
-            ARRAYS: save(dict(arrays)),
-            **{f"encoder/{name}": content for name, content in files.items()},
-        },
-    )
+    contents = {ARRAYS: save(dict(arrays))}
+    for name, content in files.items():
+        contents[f"encoder/{name}"] = content
+    write_bundle(folder, card, contents)
 
 
 def encoder_files(spec: FitConfig) -> dict[str, bytes]:
-    """The encoder's files as they stand in a bundle."""
-    return {
-        f"encoder/{name}": content
-        for name, content in load_encoder(spec.tokens, spec.task).files().items()
-    }
+    """Return the encoder's files by their paths in a bundle."""
+    files = load_encoder(spec.tokens, spec.task).files()
+    return {f"encoder/{name}": content for name, content in files.items()}

@@ -1,4 +1,7 @@
-"""Ray around the loop: workers, their process group, restarts after a worker is lost. Several workers run under Ray Train, one as a Ray task."""
+"""Run the training loop on Ray: workers, their process group, restarts after a lost worker.
+
+Several workers run under Ray Train. A single worker runs as a Ray task.
+"""
 
 from __future__ import annotations
 
@@ -9,58 +12,69 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.job import Journal
 from components.core.parallel_map import has_ray
-from components.training.fit_config import ROOM, FitConfig, FitResult, check
+from components.training.fit_config import MEMORY_FILE, FitConfig, FitResult, check
 from components.training.prestart import PrestartedWorkers
 from components.training.single_worker import fit_alone
 
-_RESTARTS = 2  # without a new checkpoint between them
-_WAIT_S, _WAIT_FEWER_S = 600.0, 60.0  # for room for all workers; before fewer begin, where they may
+# Restarts without a new checkpoint between them.
+_RESTARTS = 2
+# Seconds to wait for room for all workers, and seconds until fewer start, if they may.
+_WAIT_S = 600.0
+_WAIT_FEWER_S = 60.0
 
 
 def fit_distributed(spec: FitConfig, journal: Journal) -> FitResult:
-    """Run `fit` on `spec.knobs.workers` DDP workers; the same bytes come of one worker with or without Ray Train.
+    """Run `fit` on `spec.params.workers` DDP workers.
+
+    One worker computes the same bytes with and without Ray Train.
 
     Raises:
-        EnvironmentFault: the cluster is too small, so that Ray would wait for ever; or the workers kept dying.
-        GristmillError: what a worker raised.
+        EnvironmentFault: the cluster is too small, so that Ray would wait without end, or the
+            workers failed again and again.
+        GristmillError: the error that a worker raised.
     """
     check(spec)
     if not has_ray():
         return _fit_here(spec, journal)
-    import ray
+    least = spec.params.min_workers or spec.params.workers
+    unit = _choose_unit(spec, least)
+    if not spec.done.exists():
+        if spec.params.workers == 1:
+            _train_alone(spec, journal, unit)
+        else:
+            _train_prestarted(spec, journal, unit, least)
+    # This imports torch, so it comes after the workers have run.
+    from components.training.loop import finished
 
-    total, workers = ray.cluster_resources(), spec.knobs.workers
-    least = spec.knobs.min_workers or workers
-    unit = "GPU" if total.get("GPU", 0) >= least else "CPU"
-    if total.get(unit, 0) < least:
-        raise EnvironmentFault(
-            f"asks for {least} workers of one {unit} each, the cluster has {total.get(unit, 0):.0f}",
-            where="train.workers" if least == workers else "train.min_workers",
-            remedy="lower it, or use a larger cluster",
-        )
-    if workers == 1 and not spec.done.exists():
-        _train_alone(spec, journal, unit)
-    elif not spec.done.exists():
-        early = (
-            PrestartedWorkers(workers, {unit: 1.0})
-            if ray.available_resources().get(unit, 0) >= workers
-            else None
-        )
-        try:
-            _train(spec, journal, unit, least, early)
-        finally:
-            if early:
-                early.drop()
-    from components.training.loop import finished  # torch with it: not before the workers run
-
-    fitted = finished(spec)
-    if fitted is None:
+    result = finished(spec)
+    if result is None:
         raise EnvironmentFault(
             "the workers ended without a result: not all of them see the state folder",
             where=str(spec.state),
             remedy="set cluster.storage to a folder that all nodes share",
         )
-    return fitted
+    return result
+
+
+def _choose_unit(spec: FitConfig, least: int) -> str:
+    """Return the resource that each worker holds one of: CPU or GPU.
+
+    Raises:
+        EnvironmentFault: the cluster has fewer than `least`.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    unit = "GPU" if total.get("GPU", 0) >= least else "CPU"
+    if total.get(unit, 0) < least:
+        all_are_needed = least == spec.params.workers
+        raise EnvironmentFault(
+            f"asks for {least} workers of one {unit} each, "
+            f"the cluster has {total.get(unit, 0):.0f}",
+            where="train.workers" if all_are_needed else "train.min_workers",
+            remedy="lower it, or use a larger cluster",
+        )
+    return unit
 
 
 def _fit_here(spec: FitConfig, journal: Journal) -> FitResult:
@@ -69,7 +83,7 @@ def _fit_here(spec: FitConfig, journal: Journal) -> FitResult:
 
     from components.training.loop import fit
 
-    if spec.knobs.workers > 1:
+    if spec.params.workers > 1:
         raise AssertionError("several workers need Ray")
     # As a worker that holds one CPU: more threads would also change the last bits of sums.
     torch.set_num_threads(1)
@@ -77,10 +91,10 @@ def _fit_here(spec: FitConfig, journal: Journal) -> FitResult:
 
 
 def _train_alone(spec: FitConfig, journal: Journal, unit: str) -> None:
-    """Run the only worker to its end.
+    """Run a single worker to its end.
 
     Raises:
-        GristmillError: what stopped it.
+        GristmillError: the error that stopped it.
     """
     from ray.exceptions import RayError
 
@@ -90,20 +104,35 @@ def _train_alone(spec: FitConfig, journal: Journal, unit: str) -> None:
         raise _cause(error) from None
 
 
+def _train_prestarted(spec: FitConfig, journal: Journal, unit: str, least: int) -> None:
+    """Run several workers to their end, prestarted if the cluster has room for all."""
+    import ray
+
+    workers = spec.params.workers
+    prestarted = None
+    if ray.available_resources().get(unit, 0) >= workers:
+        prestarted = PrestartedWorkers(workers, {unit: 1.0})
+    try:
+        _train(spec, journal, unit, least, prestarted)
+    finally:
+        if prestarted:
+            prestarted.drop()
+
+
 def _train(
-    spec: FitConfig, journal: Journal, unit: str, least: int, early: PrestartedWorkers | None
+    spec: FitConfig, journal: Journal, unit: str, least: int, prestarted: PrestartedWorkers | None
 ) -> None:
-    """Run the workers to their end.
+    """Run several workers under Ray Train to their end.
 
     Raises:
-        GristmillError: what stopped them.
+        GristmillError: the error that stopped them.
     """
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 
     from components.training.process_group import Network
     from components.training.ray_train import Trainer
 
-    most = spec.knobs.workers
+    most = spec.params.workers
     trainer = Trainer(
         _work,
         train_loop_config={"spec": spec, "journal": str(journal.path), "called": time.time()},
@@ -114,10 +143,10 @@ def _train(
         ),
         backend_config=Network(backend="cpu:gloo,cuda:nccl" if unit == "GPU" else "gloo"),
         run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray")),
-        early=early,
+        prestarted=prestarted,
         go_on=_Patience(spec.state),
         wait_s=_WAIT_S if least == most else _WAIT_FEWER_S,
-        say=journal.log,
+        log=journal.log,
     )
     try:
         trainer.fit()
@@ -126,64 +155,66 @@ def _train(
 
 
 class _Patience:
-    """Whether it is worth beginning again: always after progress, else a few times; never where a person must mend something.
+    """Decision whether to restart after an error.
+
+    After progress the answer is always yes, otherwise a few times. It is no where a person
+    must change something.
 
     Args:
-        state: of the fit. New checkpoints in it are progress, and so is what it learned about the memory.
+        state: the fit's state folder. New checkpoints in it are progress, and so is what was
+            stored about the memory.
     """
 
     def __init__(self, state: Path) -> None:
-        self._state, self._left = state, _RESTARTS
+        self._state = state
+        self._left = _RESTARTS
         self._seen = self._progress()
 
     def _progress(self) -> set[str]:
-        return {path.name for path in (self._state / "checkpoints").glob("step-*.pt")} | {
-            path.read_text(encoding="utf-8") for path in self._state.glob(ROOM)
-        }
+        checkpoints = {path.name for path in (self._state / "checkpoints").glob("step-*.pt")}
+        memory = {path.read_text(encoding="utf-8") for path in self._state.glob(MEMORY_FILE)}
+        return checkpoints | memory
 
     def __call__(self, error: BaseException) -> bool:
         if isinstance(_cause(error), InputError | ParamsError):
             return False
-        before, self._seen = self._seen, self._progress()
+        before = self._seen
+        self._seen = self._progress()
         self._left = self._left - 1 if self._seen == before else _RESTARTS
         return self._left >= 0
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker. Reports nothing to Ray Train: the loop's own checkpoints are the state, in one place for kills of every kind."""
+    """Run one worker.
+
+    It reports nothing to Ray Train. The loop's own checkpoints are the only state, whatever
+    kills a worker.
+    """
     import ray.train
     import torch
 
     from components.training.loop import fit
 
-    torch.set_num_threads(
-        1
-    )  # a worker holds one CPU; more threads would also change the last bits of sums
+    # A worker holds one CPU. More threads would also change the last bits of sums.
+    torch.set_num_threads(1)
+    spec: FitConfig = config["spec"]
     journal = Journal(Path(config["journal"]))
     if ray.train.get_context().get_world_rank() == 0:
-        journal.metrics(
-            {
-                f"startup_seconds_{config['spec'].state.name.split('-')[0]}": time.time()
-                - config["called"]
-            },
-            step=0,
-        )
-    fit(config["spec"], journal)
+        name = f"startup_seconds_{spec.state.name.split('-')[0]}"
+        journal.metrics({name: time.time() - config["called"]}, step=0)
+    fit(spec, journal)
 
 
 def _cause(error: BaseException) -> GristmillError:
-    """The GristmillError inside what Ray Train raised, or a fault that carries its last line."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
+    """Return the GristmillError inside what Ray raised, or a fault with its last line."""
+    failures = list((getattr(error, "worker_failures", None) or {}).values())
+    for failure in [*failures, getattr(error, "controller_failure", None), error]:
         inner: BaseException | None = failure
         while inner is not None:
             if isinstance(inner, GristmillError):
                 return inner
-            inner = (
-                getattr(inner, "cause", None)
-                if isinstance(getattr(inner, "cause", None), BaseException)
-                else inner.__cause__
-            )
+            cause = getattr(inner, "cause", None)
+            inner = cause if isinstance(cause, BaseException) else inner.__cause__
     last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
     return EnvironmentFault(
         f"the training workers failed {_RESTARTS + 1} times: {last[0]}",

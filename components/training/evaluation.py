@@ -1,4 +1,4 @@
-"""Candidates measured alike: figures on any subset of cases, their intervals, latency, throughput."""
+"""Measure candidates: metrics on any subset of cases, intervals, latency, throughput."""
 
 from __future__ import annotations
 
@@ -14,85 +14,133 @@ from components.inference.predictor import Predictor
 from components.tasks import base
 from components.tasks.base import Case, Metric
 
-Units = Mapping[str, NDArray[Any]]
+# Name of a statistic -> (cases, ...).
+PerExampleStats = Mapping[str, NDArray[Any]]
 
 
 def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) -> list[Any]:
-    """Answers to all cases, in order; cases of like size are asked together, which wastes no padding."""
+    """Return the answers to all cases, in order.
+
+    Cases of similar size are predicted together, so that little padding is computed.
+
+    Args:
+        predictor: the model.
+        cases: the cases.
+        batch: cases of a batch.
+    """
     order = sorted(range(len(cases)), key=lambda i: len(cases[i].query.model_dump_json()))
     answers: list[Any] = [None] * len(cases)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        for row, given in zip(
-            rows, predictor.predict([cases[row].query for row in rows]), strict=True
-        ):
-            answers[row] = given
+        predictions = predictor.predict([cases[row].query for row in rows])
+        for row, prediction in zip(rows, predictions, strict=True):
+            answers[row] = prediction
     return answers
 
 
-def units(metric: Metric, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> Units:
-    """Statistics of each case, stacked: name -> (cases, ...)."""
-    each = [metric.unit(given, case.truth) for given, case in zip(answers, cases, strict=True)]
-    return {name: np.array([unit[name] for unit in each]) for name in each[0]}
+def per_example_stats(
+    metric: Metric, answers: Sequence[Any], cases: Sequence[Case[Any]]
+) -> PerExampleStats:
+    """Return a metric's statistics of all cases: name -> (cases, ...)."""
+    pairs = zip(answers, cases, strict=True)
+    per_case = [metric.example_stats(prediction, case.truth) for prediction, case in pairs]
+    result = {}
+    for name in per_case[0]:
+        result[name] = np.array([stats[name] for stats in per_case])
+    return result
 
 
-def figures(metrics: Sequence[Metric], stats: Mapping[str, Units]) -> dict[str, float | None]:
-    """Each metric over all cases; None where it is not defined."""
+def compute_metrics(
+    metrics: Sequence[Metric], stats: Mapping[str, PerExampleStats]
+) -> dict[str, float | None]:
+    """Return each metric over all cases. None: the metric is not defined on them.
+
+    Args:
+        metrics: the metrics.
+        stats: name of a metric -> its statistics.
+    """
     return {metric.name: _finite(metric.value(stats[metric.name])) for metric in metrics}
 
 
 def intervals(
     metrics: Sequence[Metric],
-    stats: Mapping[str, Units],
+    stats: Mapping[str, PerExampleStats],
     resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, tuple[float, float] | None]:
-    """Percentile bootstrap over cases (Efron 1979); the same resamples for all metrics."""
+    """Return percentile bootstrap intervals over cases (Efron 1979).
+
+    All metrics use the same resamples.
+
+    Args:
+        metrics: the metrics.
+        stats: name of a metric -> its statistics.
+        resamples: number of bootstrap resamples.
+        confidence: of the intervals, e.g. 0.95.
+        seed: of the resamples.
+    """
     count = len(next(iter(stats[metrics[0].name].values())))
     rng = np.random.default_rng(seed)
     values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     for _ in range(resamples):
         rows = rng.integers(0, count, count)
         for metric in metrics:
-            values[metric.name].append(
-                metric.value({name: column[rows] for name, column in stats[metric.name].items()})
-            )
+            values[metric.name].append(_value_of(metric, stats[metric.name], rows))
     tail = (1 - confidence) / 2 * 100
     result: dict[str, tuple[float, float] | None] = {}
-    for name, found in values.items():
-        known = [value for value in found if np.isfinite(value)]
-        result[name] = (
-            (float(np.percentile(known, tail)), float(np.percentile(known, 100 - tail)))
-            if known
-            else None
-        )
+    for name, sampled in values.items():
+        finite = [value for value in sampled if np.isfinite(value)]
+        result[name] = None
+        if finite:
+            low = float(np.percentile(finite, tail))
+            high = float(np.percentile(finite, 100 - tail))
+            result[name] = (low, high)
     return result
 
 
+def _value_of(metric: Metric, stats: PerExampleStats, rows: NDArray[np.int64]) -> float:
+    """Return a metric over some rows of its statistics."""
+    return metric.value({name: column[rows] for name, column in stats.items()})
+
+
 def paired_interval(
-    metric: Metric, first: Units, second: Units, resamples: int, confidence: float, seed: int
+    metric: Metric,
+    first: PerExampleStats,
+    second: PerExampleStats,
+    resamples: int,
+    confidence: float,
+    seed: int,
 ) -> tuple[float, float]:
-    """The interval of how much the first has more of a metric than the second, by a bootstrap over the cases that both answered."""
+    """Return the bootstrap interval of a metric's difference between two models.
+
+    Args:
+        metric: the metric.
+        first: statistics of the first model.
+        second: statistics of the second model on the same cases. It is subtracted.
+        resamples: number of bootstrap resamples.
+        confidence: of the interval, e.g. 0.95.
+        seed: of the resamples.
+    """
     count = len(next(iter(first.values())))
     rng = np.random.default_rng(seed)
-    gains = []
+    differences = []
     for _ in range(resamples):
         rows = rng.integers(0, count, count)
-        mine, theirs = (
-            metric.value({name: column[rows] for name, column in stats.items()})
-            for stats in (first, second)
-        )
-        gains.append(mine - theirs)
+        differences.append(_value_of(metric, first, rows) - _value_of(metric, second, rows))
     tail = (1 - confidence) / 2 * 100
-    low, high = np.nanpercentile(gains, [tail, 100 - tail])
+    low, high = np.nanpercentile(differences, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def latency(
     predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95
 ) -> dict[str, Any]:
-    """Milliseconds of single queries, one after another, after warming up: p50, p95, and the interval of the latter."""
+    """Return the latency of single queries after a warm-up, in milliseconds.
+
+    Returns:
+        p50, p95, and p95_interval, the interval of the latter.
+    """
     predictor.warm(queries[0])
     times = []
     for query in queries:
@@ -109,19 +157,28 @@ def latency(
 def percentile_interval(
     values: Sequence[float], percentile: float, confidence: float
 ) -> tuple[float, float]:
-    """A percentile's interval from the ranks that a binomial count allows; where there are too few values for a bound, the smallest or largest stands in."""
+    """Return the interval of a percentile, from the ranks that a binomial count allows.
+
+    Where there are too few values for a bound, it is the smallest or the largest value.
+
+    Args:
+        values: the sample.
+        percentile: from 0 to 100.
+        confidence: of the interval, e.g. 0.95.
+    """
     from scipy.special import bdtr
 
-    ordered, tail = sorted(values), (1 - confidence) / 2
-    below = np.array(
-        [float(bdtr(rank, len(ordered), percentile / 100)) for rank in range(len(ordered))]
-    )
-    low, high = int((below < tail).sum()) - 1, int((below < 1 - tail).sum())
-    return ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)]
+    ordered = sorted(values)
+    count = len(ordered)
+    tail = (1 - confidence) / 2
+    below = np.array([float(bdtr(rank, count, percentile / 100)) for rank in range(count)])
+    low = int((below < tail).sum()) - 1
+    high = int((below < 1 - tail).sum())
+    return ordered[max(low, 0)], ordered[min(high, count - 1)]
 
 
 def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> float:
-    """Queries per second in batches of a given size, as they come."""
+    """Return queries per second in batches of a given size, in the given order."""
     start = time.perf_counter()
     for first in range(0, len(queries), batch):
         predictor.predict(queries[first : first + batch])
@@ -129,26 +186,30 @@ def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> floa
 
 
 def watched(bundle: Path, tokens: Path) -> float:
-    """The task's watched figure of a torch bundle on validation, larger is better (negated where the task minimizes)."""
+    """Return the monitored metric of a torch bundle on validation.
+
+    Larger is better: the value is negated where the task minimizes it.
+    """
     import torch
 
     from components.core.bundles import read_bundle
     from components.inference.predictor import load_module
-    from components.training.batches import Rows, in_order, load_encoder
+    from components.training.batches import EncodedRows, in_order, load_encoder
 
     task = read_bundle(bundle)[0].task
-    learning, module = base.learning(task), load_module(bundle)
-    rows = Rows(tokens, "validation", load_encoder(tokens, task))
-    total: dict[str, Any] = {}
+    learning = base.learning(task)
+    module = load_module(bundle)
+    rows = EncodedRows(tokens, "validation", load_encoder(tokens, task))
+    totals: dict[str, Any] = {}
     with torch.inference_mode():
-        for some in in_order(rows.lengths, 256):
-            batch = {name: torch.from_numpy(value) for name, value in rows.batch(some).items()}
+        for numbers in in_order(rows.lengths, 256):
+            arrays = rows.batch(numbers)
+            batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
             for name, value in learning.accumulate(module, batch).items():
-                total[name] = total[name] + value if name in total else value
-    figure = learning.compute({name: value.numpy() for name, value in total.items()})[
-        learning.monitored_metric
-    ]
-    return figure if learning.watch_goal == "max" else -figure
+                totals[name] = totals[name] + value if name in totals else value
+    metrics = learning.compute({name: value.numpy() for name, value in totals.items()})
+    metric = metrics[learning.monitored_metric]
+    return metric if learning.watch_goal == "max" else -metric
 
 
 def _finite(value: float) -> float | None:

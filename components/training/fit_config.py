@@ -1,4 +1,7 @@
-"""What a fit is told: plain values and paths, so that it travels to any worker and names the state that can be resumed."""
+"""Describe a fit with plain values and paths.
+
+So it can be sent to any worker, and it names the state that can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -11,76 +14,101 @@ from components.tasks import base
 from components.training.batches import load_encoder
 from components.training.params import FitParams
 
-ROOM = "micro_batch_tokens.json"  # in the state of a fit whose memory was short
+# A file in the state folder of a fit that ran out of memory.
+MEMORY_FILE = "micro_batch_tokens.json"
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """One fit. Paths are absolute, and seen by all workers."""
+    """Config of one fit. Paths are absolute, and all workers see them.
+
+    Args:
+        task: name of the task.
+        tokens: folder of encoded tables.
+        architecture: name of the architecture.
+        config: config of the network.
+        params: params of the fit.
+        online: params of the task's transforms on the fly.
+        seed: of every random choice.
+        state: folder of checkpoints and results. A fit continues from the checkpoints in it.
+        initial: safetensors to start from. They may lack the head.
+        masked: share of the tokens that is masked and predicted, in rows with and without
+            labels. 0: the task itself is learned.
+        teacher: bundle whose logits are the distillation targets.
+        temperature: of the distillation.
+        imitation: weight of the teacher against the labels.
+        until: epochs after which the fit ends early. The schedule stays that of all epochs.
+    """
 
     task: str
     tokens: Path
     architecture: str
     config: Mapping[str, Any]
-    knobs: FitParams
-    online: Mapping[str, Any]  # params of the task's transforms on the fly
+    params: FitParams
+    online: Mapping[str, Any]
     seed: int
-    state: Path  # checkpoints and results; a fit that finds some goes on there
-    initial: Path | None = None  # safetensors to start from; the head may be lacking
-    masked: float = 0.0  # share of the tokens that is hidden and guessed, in rows with labels and without; 0: the task itself is learned
-    teacher: Path | None = None  # bundle to imitate
+    state: Path
+    initial: Path | None = None
+    masked: float = 0.0
+    teacher: Path | None = None
     temperature: float = 1.0
-    imitation: float = 0.0  # weight of the teacher against the labels
-    until: int | None = (
-        None  # epochs after which it ends already, though its schedule is that of all
-    )
+    imitation: float = 0.0
+    until: int | None = None
 
     @property
     def done(self) -> Path:
-        """The file that says that the fit came to its end."""
+        """Return the file that exists once the fit is complete."""
         return self.state / "fitted.json"
 
     @property
     def room(self) -> str:
-        """What was learned about the memory; "" until it was short."""
-        note = self.state / ROOM
-        return note.read_text(encoding="utf-8") if note.exists() else ""
+        """Return what was stored after memory ran out, or "" if it never did."""
+        path = self.state / MEMORY_FILE
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit found. `weights` is a safetensors file of the best epoch."""
+    """Result of a fit.
+
+    Args:
+        weights: safetensors file of the best epoch.
+        curve: one row per epoch.
+        best: the row of the best epoch.
+        world: number of workers at the end.
+        parameters: number of parameters of the network.
+    """
 
     weights: Path
-    curve: list[dict[str, float]]  # a row per epoch
-    best: dict[str, float]  # the row of the best epoch
+    curve: list[dict[str, float]]
+    best: dict[str, float]
     world: int
     parameters: int
 
     @property
     def workers(self) -> str:
-        """How many there were, e.g. "2, from epoch 3 on 1"."""
-        told, before = "", 0.0
+        """Return how many workers there were, e.g. "2, from epoch 3 on 1"."""
+        text = ""
+        before = 0.0
         for row in self.curve:
-            if row["workers"] != before:
-                told += (
-                    f", from epoch {row['epoch']:.0f} on {row['workers']:.0f}"
-                    if told
-                    else f"{row['workers']:.0f}"
-                )
-                before = row["workers"]
-        return told
+            workers = row["workers"]
+            if workers == before:
+                continue
+            if text:
+                text += f", from epoch {row['epoch']:.0f} on {workers:.0f}"
+            else:
+                text = f"{workers:.0f}"
+            before = workers
+        return text
 
 
 def check(spec: FitConfig) -> None:
-    """Refuse a fit that cannot begin, while nothing long has.
+    """Refuse a fit that cannot begin, before anything long has begun.
 
     Raises:
-        GristmillError: the network does not go with the tokens, or a library is missing.
+        GristmillError: the network does not match the tokens, or a library is missing.
     """
     architecture = base.models(spec.task).architectures[spec.architecture]
     if isinstance(architecture, base.UsesPretrainedWeights):
-        architecture.check(
-            architecture.Config.model_validate(dict(spec.config)),
-            load_encoder(spec.tokens, spec.task),
-        )
+        config = architecture.Config.model_validate(dict(spec.config))
+        architecture.check(config, load_encoder(spec.tokens, spec.task))

@@ -1,4 +1,7 @@
-"""The training loop: a plain function over a process group. It knows nothing of Ray, so it can be run, tested and profiled alone."""
+"""Run the training loop as a plain function over a process group.
+
+It does not depend on Ray, so it can be run, tested and profiled alone.
+"""
 
 from __future__ import annotations
 
@@ -17,205 +20,261 @@ from components.core.job import Journal
 from components.core.tables import read_manifest
 from components.models.base import AdapterModel
 from components.tasks import base
+from components.tasks.base import Arrays, Batch
 from components.training.allocator import keep_freed_memory
-from components.training.batches import Numbers, Rows, in_order, load_encoder, plan, within
+from components.training.batches import (
+    EncodedRows,
+    Numbers,
+    in_order,
+    load_encoder,
+    plan,
+    within,
+)
 from components.training.checkpoints import Checkpoints
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
-from components.training.lr_schedule import rate
+from components.training.lr_schedule import learning_rate_at
 from components.training.micro_batches import Parts
 from components.training.throughput import Throughput
-from components.training.train_step import LossOf, TrainStep, rank, world
+from components.training.train_step import LossFunction, TrainStep, rank, world
+
+Report = Callable[[Mapping[str, float]], None]
+Log = Callable[[str], None]
 
 _VALIDATION_BATCH = 256
-_COUNTED = 4096  # rows at a time
+# Rows at a time in the pass over the corpus.
+_COUNT_BATCH = 4096
+_PROGRESS_STEPS = 20
 _BEST = "best.safetensors"
+_POSITIVE_INT32 = 0x7FFFFFFF
 
 
 @dataclass
 class TrainState:
-    """How far a fit is; randomness is a function of it, so nothing else need be kept of a generator."""
+    """Progress of a fit. Randomness is a function of it, so no generator state is saved.
+
+    The names of the fields are keys in checkpoints.
+
+    Args:
+        epoch: complete epochs.
+        batch: complete batches of the current epoch.
+        step: complete steps.
+        loss_sum: sum of the losses of the current epoch's steps.
+        epochs_without_improvement: in a row.
+        reductions: of the learning rate, by plateaus.
+        workers: number of workers.
+        curve: one row per complete epoch.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     epochs_without_improvement: int = 0
-    reductions: int = 0  # of the learning rate, by plateaus
-    workers: int = 0  # that came so far
+    reductions: int = 0
+    workers: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def fit(
     spec: FitConfig,
     journal: Journal | None = None,
-    report: Callable[[Mapping[str, float]], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> FitResult:
     """Fit a network and keep the weights of its best epoch.
 
     Args:
-        spec: what to fit. A state folder with checkpoints of the same spec is gone on from.
+        spec: the fit. It continues from checkpoints of the same spec in its state folder.
         journal: where the first worker reports.
-        report: called by all workers after each epoch with its row of the curve; a search may raise out of it. A fit that goes on, or has
-            been to its end before, first tells all rows that it has: whoever listens may have died before it wrote the last one down.
+        report: called by all workers after each epoch with its row of the curve. A search may
+            raise out of it. A fit that continues, or was complete before, first reports all
+            earlier rows, because the listener may have died before it wrote the last one.
 
     Raises:
-        InputError: the loss stopped being finite, or a single row does not fit the memory.
+        InputError: the loss is not finite, or a single row does not fit the memory.
     """
-    if (found := finished(spec)) is not None:
-        _tell(found.curve, report)
-        return found
+    result = finished(spec)
+    if result is not None:
+        _report_rows(result.curve, report)
+        return result
     keep_freed_memory()
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    train = Rows(
-        spec.tokens,
-        learns_from(spec),
-        encoder,
-        balanced=spec.knobs.class_weights == "balanced" and not spec.masked,
-    )
-    validation = Rows(spec.tokens, "validation", encoder)
-    _check_shares(train, validation)
-    say = (journal.log if journal else print) if rank() == 0 else lambda _: None
+    balanced = spec.params.class_weights == "balanced" and not spec.masked
+    train = EncodedRows(spec.tokens, learns_from(spec), encoder, balanced=balanced)
+    validation = EncodedRows(spec.tokens, "validation", encoder)
+    _check_split_sizes(train, validation)
+    log = _log_of(journal)
     checkpoints = Checkpoints(
-        spec.state / "checkpoints", say, spec.knobs.checkpoint_keep, spec.knobs.checkpoint_disk_mb
+        spec.state / "checkpoints",
+        log,
+        spec.params.checkpoint_keep,
+        spec.params.checkpoint_disk_mb,
     )
-    position = _restore(checkpoints, learner, say)
-    _tell(position.curve, report)
+    state = _restore(checkpoints, learner, log)
+    _report_rows(state.curve, report)
     loop = _Loop(
         spec,
         learner,
-        train,
-        validation,
-        checkpoints,
-        position,
-        journal if rank() == 0 else None,
-        say,
+        train=train,
+        validation=validation,
+        checkpoints=checkpoints,
+        state=state,
+        journal=journal if rank() == 0 else None,
+        log=log,
     )
+    _run_epochs(loop, report)
+    return _write_result(spec, learner, state)
+
+
+def _log_of(journal: Journal | None) -> Log:
+    """Return the function that logs a line. Only the first worker logs."""
+    if rank() != 0:
+        return lambda _: None
+    return journal.log if journal else print
+
+
+def _run_epochs(loop: _Loop, report: Report) -> None:
+    """Run epochs until the last one, or until patience has run out.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    params = loop.spec.params
+    state = loop.state
+    last = loop.spec.until or params.epochs
     try:
-        while (
-            position.epoch < (spec.until or spec.knobs.epochs)
-            and position.epochs_without_improvement < spec.knobs.patience
-        ):
+        while state.epoch < last and state.epochs_without_improvement < params.patience:
             report(loop.epoch())
     except FloatingPointError as error:
-        where = f"at step {position.step} (epoch {position.epoch + 1})"
         raise InputError(
-            f"{error} {where}",
+            f"{error} at step {state.step} (epoch {state.epoch + 1})",
             where="train.learning_rate",
-            remedy=f"lower it (it is {spec.knobs.learning_rate}) or lower train.clip_norm, then run the same command again",
+            remedy=(
+                f"lower it (it is {params.learning_rate}) or lower train.clip_norm, "
+                "then run the same command again"
+            ),
         ) from None
     finally:
-        checkpoints.close()
+        loop.checkpoints.close()
+
+
+def _write_result(spec: FitConfig, learner: TrainStep, state: TrainState) -> FitResult:
+    """Write the file that says that the fit is complete, and return the result."""
     parameters = sum(p.numel() for p in learner.module.parameters())
     if rank() == 0:
-        write_atomic(
-            spec.done,
-            to_json({"curve": position.curve, "world": world(), "parameters": parameters}),
-        )
-    return FitResult(
-        spec.state / _BEST, position.curve, _best(spec, position.curve), world(), parameters
-    )
+        record = {"curve": state.curve, "world": world(), "parameters": parameters}
+        write_atomic(spec.done, to_json(record))
+    return FitResult(spec.state / _BEST, state.curve, _best(spec, state.curve), world(), parameters)
 
 
 def learns_from(spec: FitConfig) -> list[str]:
-    """The splits: rows without labels are only good for pretraining."""
-    more = spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled")
-    return ["train", "unlabelled"] if more else ["train"]
+    """Return the splits to train on. Rows without labels serve pretraining only."""
+    if spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled"):
+        return ["train", "unlabelled"]
+    return ["train"]
 
 
 def finished(spec: FitConfig) -> FitResult | None:
-    """What an earlier run of the same fit left, if it came to its end."""
+    """Return the result of an earlier run of the same fit, or None if it is not complete."""
     if not spec.done.exists():
         return None
-    facts = json.loads(spec.done.read_text(encoding="utf-8"))
+    record = json.loads(spec.done.read_text(encoding="utf-8"))
     return FitResult(
         spec.state / _BEST,
-        facts["curve"],
-        _best(spec, facts["curve"]),
-        facts["world"],
-        facts["parameters"],
+        record["curve"],
+        _best(spec, record["curve"]),
+        record["world"],
+        record["parameters"],
     )
 
 
 def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
-    """The network on its device, with its loss and optimizer."""
+    """Return the network on its device, with its loss and optimizer."""
+    module = _place_on_device(_initial_module(spec, encoder), spec)
+    if spec.masked:
+        learning = base.pretraining(spec.task)(encoder, spec.masked)
+    else:
+        learning = base.learning(spec.task)
+    loss = _distillation(spec, learning) if spec.teacher else None
+    return TrainStep(module.train(), learning, spec.params, loss)
+
+
+def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
+    """Return the network with the weights to start from, on the CPU."""
     architecture = base.models(spec.task).architectures[spec.architecture]
     module = architecture.build(architecture.Config.model_validate(dict(spec.config)), encoder)
     if spec.initial:
-        _fill(module, load_file(spec.initial), str(spec.initial))
+        _load_weights(module, load_file(spec.initial), str(spec.initial))
     elif isinstance(architecture, base.UsesPretrainedWeights):
-        _fill(module, architecture.weights(spec.tokens), spec.architecture)
+        _load_weights(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
-        architecture.count(module, _once(Rows(spec.tokens, "train", encoder)))
+        architecture.count(module, _packed_batches(EncodedRows(spec.tokens, "train", encoder)))
     if spec.masked:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
     if isinstance(module, AdapterModel):
         module.adapt()
-    device = (
-        torch.device("cuda", torch.cuda.current_device())
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
-    module = (
-        shard(module, device)
-        if spec.knobs.sharding == "fsdp" and world() > 1
-        else module.to(device)
-    )
-    learning = (
-        base.pretraining(spec.task)(encoder, spec.masked)
-        if spec.masked
-        else base.learning(spec.task)
-    )
-    return TrainStep(
-        module.train(), learning, spec.knobs, _imitation(spec, learning) if spec.teacher else None
-    )
+    return module
 
 
-def _once(rows: Rows) -> Iterator[base.Batch]:
-    """All rows, laid end to end."""
-    for start in range(0, len(rows), _COUNTED):
-        yield {
-            name: torch.from_numpy(value)
-            for name, value in rows.batch(
-                range(start, min(start + _COUNTED, len(rows))), packed=True
-            ).items()
-        }
+def _place_on_device(module: torch.nn.Module, spec: FitConfig) -> torch.nn.Module:
+    """Return the module on this worker's device, sharded if the params say so."""
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    if spec.params.sharding == "fsdp" and world() > 1:
+        return shard(module, device)
+    return module.to(device)
 
 
-def _fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
-    """Weights to start from; a head that they do not have stays as it is.
+def _packed_batches(rows: EncodedRows) -> Iterator[Batch]:
+    """Yield all rows once, packed."""
+    for start in range(0, len(rows), _COUNT_BATCH):
+        end = min(start + _COUNT_BATCH, len(rows))
+        arrays = rows.batch(range(start, end), packed=True)
+        yield {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+
+def _load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Load weights to start from. A head that they lack stays as it is.
+
+    Args:
+        module: the network.
+        weights: name -> tensor.
+        where: the origin of the weights, for the message.
 
     Raises:
-        InputError: they are another net's.
+        InputError: they are the weights of another network.
     """
-    own = {
+    expected = {
         name: value.shape
         for name, value in module.state_dict().items()
         if name in weights or not name.startswith("head.")
     }
-    given = {name: value.shape for name, value in weights.items()}
-    if wrong := sorted(
-        name for name in own.keys() | given.keys() if own.get(name) != given.get(name)
-    ):
+    shapes = {name: value.shape for name, value in weights.items()}
+    wrong = sorted(
+        name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)
+    )
+    if wrong:
         raise InputError(
-            f"holds the weights of another network: {len(wrong)} of them differ in name or size, {wrong[0]} first",
+            f"holds the weights of another network: {len(wrong)} of them differ in name or size, "
+            f"{wrong[0]} first",
             where=where,
             remedy="run the stage that wrote it again",
         )
     module.load_state_dict(dict(weights), strict=False)
 
 
-def _imitation(spec: FitConfig, learning: base.Learning) -> LossOf:
-    """The loss against a teacher, who runs along without gradients."""
+def _distillation(spec: FitConfig, learning: base.Learning) -> LossFunction:
+    """Return the loss against a teacher, which runs without gradients."""
     from components.inference.predictor import load_module
 
     assert spec.teacher is not None
     teacher = load_module(spec.teacher)
 
-    def loss(module: torch.nn.Module, batch: base.Batch) -> base.Loss:
+    def loss(module: torch.nn.Module, batch: Batch) -> base.Loss:
         inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
         with torch.no_grad():
             teacher_logits = teacher.to(batch["target"].device)(**inputs)
@@ -227,161 +286,197 @@ def _imitation(spec: FitConfig, learning: base.Learning) -> LossOf:
 
 
 class _Loop:
-    """One epoch after the other, from wherever the position is."""
+    """Epochs of a fit, from any state on."""
 
     def __init__(
         self,
         spec: FitConfig,
         learner: TrainStep,
-        train: Rows,
-        validation: Rows,
+        *,
+        train: EncodedRows,
+        validation: EncodedRows,
         checkpoints: Checkpoints,
-        position: TrainState,
+        state: TrainState,
         journal: Journal | None,
-        say: Callable[[str], None],
+        log: Log,
     ) -> None:
-        self.spec, self.learner, self.train, self.validation = spec, learner, train, validation
-        self.checkpoints, self.position, self.journal = checkpoints, position, journal
-        self.packed = _packs(spec)
-        self.parts = Parts(spec.state, spec.knobs.micro_batch_tokens, say)
-        self.meter = Throughput(learner.device)
-        options = base.schema(spec.task).options["augment"].model_fields["online"].annotation
-        self.online = options.model_validate(dict(spec.online)) if options else None
+        self.spec = spec
+        self.learner = learner
+        self.train = train
+        self.validation = validation
+        self.checkpoints = checkpoints
+        self.state = state
+        self.journal = journal
+        self.packed = _supports_packing(spec)
+        self.parts = Parts(spec.state, spec.params.micro_batch_tokens, log)
+        self.throughput = Throughput(learner.device)
+        annotation = base.schema(spec.task).options["augment"].model_fields["online"].annotation
+        self.online = annotation.model_validate(dict(spec.online)) if annotation else None
 
     def epoch(self) -> dict[str, float]:
-        """The rest of an epoch, then validation. Returns its row of the curve."""
-        spec, position = self.spec, self.position
+        """Run the rest of an epoch, then validation. Return its row of the curve."""
+        params = self.spec.params
+        state = self.state
         batches = plan(
             self.train.lengths,
-            spec.knobs.batch_size,
-            spec.seed,
-            position.epoch,
-            spec.knobs.batch_tokens,
+            params.batch_size,
+            self.spec.seed,
+            state.epoch,
+            params.batch_tokens,
         )
-        total = len(batches) * spec.knobs.epochs
-        for number in range(position.batch, len(batches)):
+        total = len(batches) * params.epochs
+        for number in range(state.batch, len(batches)):
             self._step(batches[number], total)
-            position.batch = number + 1
-            if position.step % spec.knobs.checkpoint_steps == 0 and position.batch < len(batches):
+            state.batch = number + 1
+            if state.step % params.checkpoint_steps == 0 and state.batch < len(batches):
                 self._save()
-            if self.journal and position.step % 20 == 0:
-                self.journal.progress(
-                    position.step,
-                    total,
-                    f"steps ({'pretraining ' if spec.masked else ''}{spec.architecture})",
-                )
-        cost = self.meter.read()
-        shares = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
-        if (
-            len(shares) > 1 and len(shares[-1]) < world()
-        ):  # each worker has a row of each: sharded ones compute together
-            shares[-2:] = [np.concatenate(shares[-2:])]
-        figures = self.learner.validate(
-            self.validation.batch(rows[rank() :: world()], self.packed) for rows in shares
-        )
+            if self.journal and state.step % _PROGRESS_STEPS == 0:
+                kind = "pretraining " if self.spec.masked else ""
+                self.journal.progress(state.step, total, f"steps ({kind}{self.spec.architecture})")
+        cost = self.throughput.read()
+        metrics = self._validate()
         row = {
-            "epoch": float(position.epoch + 1),
-            "step": float(position.step),
+            "epoch": float(state.epoch + 1),
+            "step": float(state.step),
             "workers": float(world()),
-            "train_loss": position.loss_sum / len(batches),
+            "train_loss": state.loss_sum / len(batches),
         }
-        row |= {f"validation_{name}": value for name, value in figures.items()}
-        self._settle(row, cost)
+        row |= {f"validation_{name}": value for name, value in metrics.items()}
+        self._end_epoch(row, cost)
         return row
 
+    def _validate(self) -> Mapping[str, float]:
+        """Return the task's metrics on the validation split."""
+        batches = in_order(self.validation.lengths, max(_VALIDATION_BATCH, world()))
+        # Each worker needs a row of each batch, because sharded workers compute together.
+        if len(batches) > 1 and len(batches[-1]) < world():
+            batches[-2:] = [np.concatenate(batches[-2:])]
+        return self.learner.validate(
+            self.validation.batch(rows[rank() :: world()], self.packed) for rows in batches
+        )
+
     def _step(self, rows: Numbers, total: int) -> None:
-        """One update from this worker's share of a batch."""
-        position = self.position
-        position.loss_sum += self.parts.run(
+        """Run one update from this worker's share of a batch.
+
+        Args:
+            rows: (n,) row numbers of the whole batch.
+            total: steps of the whole fit.
+        """
+        self.state.loss_sum += self.parts.run(
             rows[rank() :: world()],
             self.train.lengths,
             lambda parts: self._update(rows, parts, total),
         )
-        position.step += 1
+        self.state.step += 1
 
     def _update(self, rows: Numbers, parts: list[Numbers], total: int) -> float:
-        spec, position = self.spec, self.position
-        torch.manual_seed(
-            hash((spec.seed, position.epoch, position.batch, rank())) & 0x7FFFFFFF
-        )  # ints hash alike in every process
-        arrays = [self.train.batch(part, self.packed) for part in parts]
-        self.meter.count(arrays, sum(int(self.train.lengths[part].sum()) for part in parts))
-        while len(arrays) < self._least(
-            rows
-        ):  # the others wait for this one's gradient, which is nothing
-            arrays.append(
-                {
-                    **self.train.batch(rows[:1], self.packed),
-                    "weight": self.train.target[:1].astype("float32") * 0,
-                }
-            )
-        batches = [self.learner.put(each) for each in arrays]
-        if self.online is not None:
-            generator = torch.Generator().manual_seed(
-                hash((spec.seed + 1, position.step, rank())) & 0x7FFFFFFF
-            )
-            batches = [
-                self.learner.learning.transform(each, generator, self.online) for each in batches
-            ]
-        return self.learner.step(
-            batches, len(rows), rate(position.step, total, spec.knobs, position.reductions)
-        )
+        """Return the loss after one update.
 
-    def _least(self, rows: Numbers) -> int:
-        """In how many parts a worker computes at least: sharded ones in as many as each other, for they compute together."""
+        Args:
+            rows: (n,) row numbers of the whole batch.
+            parts: row numbers of this worker's micro-batches.
+            total: steps of the whole fit.
+        """
+        state = self.state
+        # Integers have the same hash in every process.
+        seed = hash((self.spec.seed, state.epoch, state.batch, rank()))
+        torch.manual_seed(seed & _POSITIVE_INT32)
+        arrays = [self.train.batch(part, self.packed) for part in parts]
+        tokens = sum(int(self.train.lengths[part].sum()) for part in parts)
+        self.throughput.count(arrays, tokens)
+        # The other workers wait for this one's gradient, which is zero.
+        while len(arrays) < self._least_parts(rows):
+            arrays.append(self._weightless_batch(rows))
+        batches = self._transformed([self.learner.put(part) for part in arrays])
+        learning_rate = learning_rate_at(state.step, total, self.spec.params, state.reductions)
+        return self.learner.step(batches, len(rows), learning_rate)
+
+    def _weightless_batch(self, rows: Numbers) -> Arrays:
+        """Return a batch of one row with weight 0, whose gradient is zero."""
+        weight = self.train.target[:1].astype("float32") * 0
+        return {**self.train.batch(rows[:1], self.packed), "weight": weight}
+
+    def _transformed(self, batches: list[Batch]) -> list[Batch]:
+        """Return batches after the task's random transforms, if it has any."""
+        if self.online is None:
+            return batches
+        seed = hash((self.spec.seed + 1, self.state.step, rank()))
+        generator = torch.Generator().manual_seed(seed & _POSITIVE_INT32)
+        learning = self.learner.learning
+        return [learning.transform(batch, generator, self.online) for batch in batches]
+
+    def _least_parts(self, rows: Numbers) -> int:
+        """Return the least number of micro-batches of a worker.
+
+        Sharded workers compute together, so that all need the same number.
+        """
         if not self.learner.sharded:
             return 1
-        return max(
-            len(list(within(rows[each :: world()], self.train.lengths, self.parts.tokens)))
-            for each in range(min(world(), len(rows)))
-        )
+        most = 0
+        for worker in range(min(world(), len(rows))):
+            parts = within(rows[worker :: world()], self.train.lengths, self.parts.tokens)
+            most = max(most, len(list(parts)))
+        return most
 
-    def _settle(self, row: dict[str, float], cost: dict[str, float]) -> None:
-        """Book the epoch: best so far, patience, checkpoint."""
-        spec, position = self.spec, self.position
-        position.curve.append(row)
-        gained = _best(spec, position.curve) is row
-        position.epochs_without_improvement = (
-            0 if gained else position.epochs_without_improvement + 1
-        )
-        position.reductions += not gained
-        position.epoch, position.batch, position.loss_sum = position.epoch + 1, 0, 0.0
-        if gained and (rank() == 0 or self.learner.sharded):
+    def _end_epoch(self, row: dict[str, float], cost: dict[str, float]) -> None:
+        """Record an epoch: curve, patience, best weights, checkpoint, journal.
+
+        Args:
+            row: the epoch's row of the curve.
+            cost: what `Throughput.read` returned.
+        """
+        state = self.state
+        state.curve.append(row)
+        improved = _best(self.spec, state.curve) is row
+        if improved:
+            state.epochs_without_improvement = 0
+        else:
+            state.epochs_without_improvement += 1
+            state.reductions += 1
+        state.epoch += 1
+        state.batch = 0
+        state.loss_sum = 0.0
+        if improved and (rank() == 0 or self.learner.sharded):
             weights = self.learner.weights()
             if rank() == 0:
-                write_atomic(spec.state / _BEST, save(weights))
+                write_atomic(self.spec.state / _BEST, save(weights))
         self._save()
         if self.journal:
-            self.journal.metrics(
-                {
-                    f"{'pretrain_' if spec.masked else ''}{name}": value
-                    for name, value in (row | cost).items()
-                },
-                step=int(row["step"]),
-            )
+            prefix = "pretrain_" if self.spec.masked else ""
+            metrics = {f"{prefix}{name}": value for name, value in (row | cost).items()}
+            self.journal.metrics(metrics, step=int(row["step"]))
 
     def _save(self) -> None:
-        if rank() == 0 or self.learner.sharded:
-            state = self.learner.state()
-            if rank() == 0:
-                self.checkpoints.save(
-                    self.position.step, {**state, "position": vars(self.position)}
-                )
+        """Write a checkpoint. Sharded workers gather the state together."""
+        if rank() != 0 and not self.learner.sharded:
+            return
+        state = self.learner.state()
+        if rank() == 0:
+            self.checkpoints.save(self.state.step, {**state, "position": vars(self.state)})
 
 
-def _packs(spec: FitConfig) -> bool:
-    """Rows are laid end to end if the network takes them so, and the teacher too, who is shown the same batches."""
+def _supports_packing(spec: FitConfig) -> bool:
+    """Return whether the network takes packed rows, and so does the teacher.
+
+    Both get the same batches.
+    """
     from components.core.bundles import read_bundle
 
-    names = [
-        spec.architecture,
-        *([read_bundle(spec.teacher)[0].architecture] if spec.teacher else []),
-    ]
-    return all(base.models(spec.task).architectures[name].packs for name in names)
+    names = [spec.architecture]
+    if spec.teacher:
+        names.append(read_bundle(spec.teacher)[0].architecture)
+    architectures = base.models(spec.task).architectures
+    return all(architectures[name].supports_packing for name in names)
 
 
-def _check_shares(*splits: Rows) -> None:
-    """A worker without a row would leave the others waiting for its sums."""
+def _check_split_sizes(*splits: EncodedRows) -> None:
+    """Refuse a split with fewer rows than workers.
+
+    The other workers would wait without end for the sums of a worker without a row.
+
+    Raises:
+        InputError: a split is too small.
+    """
     fewest = min(len(rows) for rows in splits)
     if fewest < world():
         raise InputError(
@@ -391,36 +486,34 @@ def _check_shares(*splits: Rows) -> None:
         )
 
 
-def _tell(curve: list[dict[str, float]], report: Callable[[Mapping[str, float]], None]) -> None:
+def _report_rows(curve: list[dict[str, float]], report: Report) -> None:
     for row in curve:
         report(row)
 
 
-def _restore(
-    checkpoints: Checkpoints, learner: TrainStep, say: Callable[[str], None]
-) -> TrainState:
-    state = checkpoints.newest()
-    if state is None:
+def _restore(checkpoints: Checkpoints, learner: TrainStep, log: Log) -> TrainState:
+    """Return the newest saved state with the learner restored to it, or a new state."""
+    saved = checkpoints.newest()
+    if saved is None:
         return TrainState(workers=world())
-    learner.restore(state)
-    position = TrainState(**state["position"])
-    changed = (
-        f", with {world()} workers instead of {position.workers}: the steps stay the same"
-        if position.workers != world()
-        else ""
+    learner.restore(saved)
+    state = TrainState(**saved["position"])
+    changed = ""
+    if state.workers != world():
+        changed = f", with {world()} workers instead of {state.workers}: the steps stay the same"
+    log(
+        f"going on at epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step}){changed}"
     )
-    say(
-        f"going on at epoch {position.epoch + 1}, batch {position.batch + 1} (step {position.step}){changed}"
-    )
-    position.workers = world()
-    return position
+    state.workers = world()
+    return state
 
 
 def _best(spec: FitConfig, curve: list[dict[str, float]]) -> dict[str, float]:
-    """The row with the best watched figure; of equal ones the first."""
+    """Return the row with the best value of the monitored metric, of equal ones the first."""
     learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
     sign = 1 if learning.watch_goal == "max" else -1
-    return max(
-        curve,
-        key=lambda row: (sign * row[f"validation_{learning.monitored_metric}"], -row["epoch"]),
-    )
+
+    def rating(row: dict[str, float]) -> tuple[float, float]:
+        return sign * row[f"validation_{learning.monitored_metric}"], -row["epoch"]
+
+    return max(curve, key=rating)

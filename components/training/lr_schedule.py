@@ -1,4 +1,4 @@
-"""The learning rate of a step, as a function of the step: nothing to keep, nothing to restore."""
+"""Compute the learning rate of a step as a function of the step, without any state."""
 
 from __future__ import annotations
 
@@ -6,47 +6,57 @@ import math
 
 from components.training.params import FitParams
 
-_ONE_CYCLE_START, _ONE_CYCLE_END = 25.0, 1e4
+_ONE_CYCLE_START = 25.0
+_ONE_CYCLE_END = 1e4
 
 
-def warmup_steps(total: int, knobs: FitParams) -> int:
-    """Steps until the full rate is reached."""
-    return (
-        knobs.warmup_steps if knobs.warmup_steps is not None else round(total * knobs.warmup_share)
-    )
+def warmup_steps(total: int, params: FitParams) -> int:
+    """Return the number of steps until the full learning rate is reached.
+
+    Args:
+        total: steps of the whole fit.
+        params: the fit's params.
+    """
+    if params.warmup_steps is not None:
+        return params.warmup_steps
+    return round(total * params.warmup_share)
 
 
-def rate(step: int, total: int, knobs: FitParams, reductions: int = 0) -> float:
-    """Learning rate of a step: linear warm-up, then the schedule.
+def learning_rate_at(step: int, total: int, params: FitParams, reductions: int = 0) -> float:
+    """Return the learning rate at a step: linear warm-up, then the schedule.
+
+    - cosine: half a cosine down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983).
+    - one_cycle: a cosine up from 1/25 over the warm-up, then a cosine down to 1/10000
+      (Smith and Topin 2018, arXiv:1708.07120).
+    - step: times the factor after each third.
+    - exponential: down to the factor.
+    - plateau: times the factor after each epoch without gain.
 
     Args:
         step: from 0.
         total: steps of the whole fit.
-        reductions: how often a plateau was met so far.
-
-    cosine: half a cosine down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983). one_cycle: a cosine up from 1/25 over the warm-up, a cosine down to
-    1/10000 (Smith and Topin 2018, arXiv:1708.07120). step: times the factor after each third. exponential: down to the factor. plateau: times the
-    factor after each epoch without gain.
+        params: the fit's params.
+        reductions: how many plateaus were met so far.
     """
-    warm = warmup_steps(total, knobs)
-    if step < warm:
-        share = (step + 1) / warm
-        return knobs.learning_rate * (
-            _between(1 / _ONE_CYCLE_START, 1.0, share) if knobs.schedule == "one_cycle" else share
-        )
-    share = min(1.0, (step - warm) / max(1, total - warm))
+    warmup = warmup_steps(total, params)
+    if step < warmup:
+        share = (step + 1) / warmup
+        if params.schedule == "one_cycle":
+            return params.learning_rate * _cosine(1 / _ONE_CYCLE_START, 1.0, share)
+        return params.learning_rate * share
+    share = min(1.0, (step - warmup) / max(1, total - warmup))
     factor: float = {
         "constant": 1.0,
         "linear": 1 - share,
-        "exponential": knobs.schedule_factor**share,
-        "step": knobs.schedule_factor ** int(share * 3),
-        "cosine": _between(1.0, 0.0, share),
-        "one_cycle": _between(1.0, 1 / _ONE_CYCLE_END, share),
-        "plateau": knobs.schedule_factor**reductions,
-    }[knobs.schedule]
-    return knobs.learning_rate * factor
+        "exponential": params.schedule_factor**share,
+        "step": params.schedule_factor ** int(share * 3),
+        "cosine": _cosine(1.0, 0.0, share),
+        "one_cycle": _cosine(1.0, 1 / _ONE_CYCLE_END, share),
+        "plateau": params.schedule_factor**reductions,
+    }[params.schedule]
+    return params.learning_rate * factor
 
 
-def _between(start: float, end: float, share: float) -> float:
-    """Half a cosine from start to end."""
+def _cosine(start: float, end: float, share: float) -> float:
+    """Return the value of half a cosine from `start` to `end`."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))

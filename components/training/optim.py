@@ -1,4 +1,4 @@
-"""Optimisers, with the decay and the penalties that go with them."""
+"""Build optimizers with weight decay and penalties."""
 
 from __future__ import annotations
 
@@ -12,136 +12,138 @@ from components.models.base import AdapterModel
 from components.training.fsdp import parts
 from components.training.params import FitParams
 
-Factors = Mapping[int, float]  # id of a parameter -> of its learning rate; 1 where it is not told
+# id of a parameter -> factor of its learning rate. A parameter that is missing has 1.
+Factors = Mapping[int, float]
 
 
-class Optimisers:
-    """What updates a network's weights.
+class Optimizers:
+    """Optimizers of a network's weights.
 
-    Decay and penalties are of the weights proper: biases, norms and other parameters of fewer than two axes are spared. Decay is decoupled in adamw
-    and muon (Loshchilov and Hutter 2019, arXiv:1711.05101); for the others it is an L2 penalty.
+    Decay and penalties apply to weights of two or more axes. Biases, norms and other small
+    parameters have none. Decay is decoupled in adamw and muon (Loshchilov and Hutter 2019,
+    arXiv:1711.05101). For the other optimizers it is an L2 penalty.
 
     Args:
-        module: whose parameters are updated.
+        module: the network whose parameters are updated.
+        params: the fit's params.
     """
 
-    def __init__(self, module: nn.Module, knobs: FitParams) -> None:
-        self.knobs = knobs
+    def __init__(self, module: nn.Module, params: FitParams) -> None:
+        self.params = params
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.weights = [p for p in self.parameters if p.ndim >= 2]
-        factors = (
-            {id(p): module.rates()[name] for name, p in module.named_parameters()}
-            if isinstance(module, AdapterModel)
-            else {}
-        )
-        self.parts: Mapping[str, torch.optim.Optimizer] = (
-            _muon(module, self.parameters, factors, knobs)
-            if knobs.optimizer == "muon"
-            else {"all": _plain(self.parameters, factors, knobs)}
-        )
+        factors: Factors = {}
+        if isinstance(module, AdapterModel):
+            factors = {id(p): module.rates()[name] for name, p in module.named_parameters()}
+        self.parts: Mapping[str, torch.optim.Optimizer]
+        if params.optimizer == "muon":
+            self.parts = _muon(module, self.parameters, factors, params)
+        else:
+            self.parts = {"all": _build(self.parameters, factors, params)}
 
-    def step(self, rate: float) -> None:
-        """Update with a learning rate; gradients are there, averaged and clipped."""
+    def step(self, learning_rate: float) -> None:
+        """Update the weights from averaged and clipped gradients."""
         for part in self.parts.values():
             for group in part.param_groups:
-                group["lr"] = rate * group["factor"]
+                group["lr"] = learning_rate * group["factor"]
             part.step()
 
     @torch.no_grad()
-    def penalise(self) -> None:
+    def penalize(self) -> None:
         """Add the gradient of l1 * sum |w|."""
-        if self.knobs.l1:
-            chosen = [(p.grad, p.sign()) for p in self.weights if p.grad is not None]
-            torch._foreach_add_(
-                parts([grad for grad, _ in chosen]),
-                parts([sign for _, sign in chosen]),
-                alpha=self.knobs.l1,
-            )
+        if not self.params.l1:
+            return
+        gradients = []
+        signs = []
+        for weight in self.weights:
+            if weight.grad is not None:
+                gradients.append(weight.grad)
+                signs.append(weight.sign())
+        torch._foreach_add_(parts(gradients), parts(signs), alpha=self.params.l1)
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values."""
+        """Return the state as tensors and plain values."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`, with the decay and momentum of the knobs: they may be others by now."""
+        """Continue from a state, with the decay and momentum of the current params.
+
+        The params may have changed since the state was saved.
+        """
         for name, part in self.parts.items():
-            own = [
-                {key: value for key, value in group.items() if key != "params"}
-                for group in part.param_groups
-            ]
+            current = []
+            for group in part.param_groups:
+                current.append({key: value for key, value in group.items() if key != "params"})
             part.load_state_dict(state[name])
-            for group, told in zip(part.param_groups, own, strict=True):
-                group.update(told)
+            for group, values in zip(part.param_groups, current, strict=True):
+                group.update(values)
 
 
 def _groups(
     parameters: Sequence[nn.Parameter], factors: Factors, decay: float
 ) -> list[dict[str, Any]]:
-    """Weights proper before the rest, and each by the factor of its learning rate."""
+    """Return parameter groups: weights before the others, divided by learning rate factor."""
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for p in sorted(parameters, key=lambda p: p.ndim < 2):
-        groups.setdefault((p.ndim < 2, factors.get(id(p), 1.0)), []).append(p)
+    for parameter in sorted(parameters, key=lambda p: p.ndim < 2):
+        factor = factors.get(id(parameter), 1.0)
+        groups.setdefault((parameter.ndim < 2, factor), []).append(parameter)
     return [
-        {"params": members, "weight_decay": 0.0 if spared else decay, "factor": factor}
-        for (spared, factor), members in groups.items()
+        {"params": members, "weight_decay": 0.0 if without_decay else decay, "factor": factor}
+        for (without_decay, factor), members in groups.items()
     ]
 
 
-def _plain(
-    parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams
+def _build(
+    parameters: Sequence[nn.Parameter], factors: Factors, params: FitParams
 ) -> torch.optim.Optimizer:
-    groups, rate, momentum = (
-        _groups(parameters, factors, knobs.weight_decay),
-        knobs.learning_rate,
-        knobs.momentum,
-    )
-    match knobs.optimizer:
+    """Return one optimizer of all parameters."""
+    groups = _groups(parameters, factors, params.weight_decay)
+    lr = params.learning_rate
+    momentum = params.momentum
+    match params.optimizer:
         case "sgd":
-            return torch.optim.SGD(
-                groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True
-            )
+            nesterov = momentum > 0
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
         case "adagrad":
-            return torch.optim.Adagrad(
-                groups, lr=rate, fused=all(p.device.type == "cpu" for p in parameters)
-            )
+            on_cpu = all(p.device.type == "cpu" for p in parameters)
+            return torch.optim.Adagrad(groups, lr=lr, fused=on_cpu)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=True)
+            return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True)
         case "adam":
-            return torch.optim.Adam(groups, lr=rate, fused=True)
+            return torch.optim.Adam(groups, lr=lr, fused=True)
         case _:
-            return torch.optim.AdamW(groups, lr=rate, fused=True)
+            return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def _muon(
-    module: nn.Module, parameters: Sequence[nn.Parameter], factors: Factors, knobs: FitParams
+    module: nn.Module, parameters: Sequence[nn.Parameter], factors: Factors, params: FitParams
 ) -> Mapping[str, torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for hidden matrices; AdamW for embeddings, the head and all that is no matrix. Rates are matched (Liu et al. 2025, arXiv:2502.16982)."""
-    tables = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
+    """Return Muon for hidden matrices, and AdamW for the other parameters.
+
+    The others are embeddings, the head, and all that is not a matrix. Muon: Jordan et al.
+    2024. Learning rates are matched as in Liu et al. 2025 (arXiv:2502.16982).
+    """
+    embeddings = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
     head = {id(p) for name, p in module.named_parameters() if name.startswith("head.")}
-    hidden = [p for p in parameters if p.ndim == 2 and id(p) not in tables | head]
-    chosen = {id(p) for p in hidden}
-    rest = [p for p in parameters if id(p) not in chosen]
-    parts: dict[str, torch.optim.Optimizer] = (
-        {
-            "rest": torch.optim.AdamW(
-                _groups(rest, factors, knobs.weight_decay), lr=knobs.learning_rate, fused=True
-            )
-        }
-        if rest
-        else {}
-    )
+    hidden = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings | head]
+    hidden_ids = {id(p) for p in hidden}
+    rest = [p for p in parameters if id(p) not in hidden_ids]
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if rest:
+        groups = _groups(rest, factors, params.weight_decay)
+        optimizers["rest"] = torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
     if hidden:
-        groups = _groups(hidden, factors, knobs.weight_decay)
-        parts["hidden"] = torch.optim.Muon(
+        groups = _groups(hidden, factors, params.weight_decay)
+        optimizers["hidden"] = torch.optim.Muon(
             groups,
-            lr=knobs.learning_rate,
-            weight_decay=knobs.weight_decay,
-            momentum=knobs.momentum,
+            lr=params.learning_rate,
+            weight_decay=params.weight_decay,
+            momentum=params.momentum,
             adjust_lr_fn="match_rms_adamw",
         )
-    return parts
+    return optimizers

@@ -1,4 +1,4 @@
-"""Number formats of a fit: what the hardware has is asked, never assumed."""
+"""Choose and apply the number format of a fit. The hardware is asked for what it has."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ import torch
 
 from components.core.errors import ParamsError
 
-_START, _GROWS_EACH = (
-    2.0**16,
-    2000,
-)  # loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740)
-_WORTH = 128  # at 64 a Transformer's step took 167 ms in bf16 and 135 in fp32; a TextCNN's at 128 took 112 against 168
+# Loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740), and the number of steps
+# after which it doubles.
+_INITIAL_SCALE = 2.0**16
+_GROWTH_STEPS = 2000
+# The least inner width at which bf16 pays on a CPU. At 64 a Transformer's step took 167 ms
+# in bf16 and 135 ms in fp32. At 128 a TextCNN's step took 112 ms and 168 ms.
+_LEAST_WIDTH = 128
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(wanted: str, module: torch.nn.Module) -> str:
-    """`auto` to the fastest format that trains safely here.
+    """Return a format, with `auto` resolved to the fastest that trains safely here.
+
+    Args:
+        wanted: auto, fp32, bf16 or fp16.
+        module: the network, on its device.
 
     Raises:
-        ParamsError: the format is asked for by name, and the GPU has it not.
+        ParamsError: the format was set, and the GPU does not have it.
     """
     device = next(module.parameters()).device
-    fast = _bf16(device)
+    has_bf16 = _bf16(device)
     if wanted == "auto":
-        if _convolves_fast(module, device):
-            return "bf16"
-        return (
-            "bf16"
-            if fast and (device.type == "cuda" or _width(module) >= _WORTH)
-            else "fp16"
-            if device.type == "cuda"
-            else "fp32"
-        )
-    if wanted == "bf16" and device.type == "cuda" and not fast:
+        return _fastest(module, device, has_bf16)
+    if wanted == "bf16" and device.type == "cuda" and not has_bf16:
         raise ParamsError(
             "bf16 is not in this GPU's hardware",
             where="train.precision",
@@ -46,73 +44,100 @@ def resolve(wanted: str, module: torch.nn.Module) -> str:
     return wanted
 
 
+def _fastest(module: torch.nn.Module, device: torch.device, has_bf16: bool) -> str:
+    """Return the fastest format that trains safely on a device."""
+    if _convolves_fast(module, device):
+        return "bf16"
+    if has_bf16 and (device.type == "cuda" or _width(module) >= _LEAST_WIDTH):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
+
+
 def _bf16(device: torch.device) -> bool:
-    """Products of bfloat16 matrices are faster than those of float32: AMX on a CPU, Ampere and later on a GPU."""
-    return (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else bool(torch.cpu._is_amx_tile_supported())
-    )
+    """Return whether bfloat16 matrix products are faster than those of float32.
+
+    On a CPU that needs AMX, on a GPU Ampere or later.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _convolves_fast(module: torch.nn.Module, device: torch.device) -> bool:
-    """Whether this CPU multiplies bfloat16 vectors (AVX-512) and the network is of 2-d convolutions.
+    """Return whether this CPU multiplies bfloat16 vectors and the network is a 2-d ConvNet.
 
-    A step of a ConvNet of 32-64-128 channels on 28 x 28 took half as long as in fp32 on an AMD EPYC.
+    That needs AVX-512. A step of a ConvNet of 32-64-128 channels on 28 x 28 took half as
+    long as in fp32 on an AMD EPYC.
     """
     if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
         return False
-    layers = [each for each in module.modules() if isinstance(each, torch.nn.Conv2d)]
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
     return len(layers) > 1
 
 
 def _width(module: torch.nn.Module) -> float:
-    """The median inner width of the products: narrow ones cost more in casts than they gain."""
-    inner = [
-        each.weight.numel() // len(each.weight)
-        for each in module.modules()
-        if isinstance(each, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)
-    ]
-    return statistics.median(inner) if inner else 0
+    """Return the median inner width of the products.
+
+    Narrow products cost more in casts than they gain.
+    """
+    products = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+    widths = []
+    for layer in module.modules():
+        if isinstance(layer, products):
+            widths.append(layer.weight.numel() // len(layer.weight))
+    return statistics.median(widths) if widths else 0
 
 
 class Precision:
-    """How a fit computes: the context of the forward pass, and the scale of the loss that keeps small fp16 gradients from vanishing.
+    """The context of the forward pass, and the loss scale.
+
+    The scale keeps small fp16 gradients from vanishing.
 
     Args:
         name: fp32, bf16 or fp16.
+        device: of the network.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
-        self.name, self._device = name, device
-        self.scale = _START if name == "fp16" else 1.0
-        self._finite = 0  # steps in a row
+        self.name = name
+        self._device = device
+        self.scale = _INITIAL_SCALE if name == "fp16" else 1.0
+        # Steps in a row with finite gradients.
+        self._finite_steps = 0
 
     def context(self) -> AbstractContextManager[Any]:
-        """For the forward pass."""
-        return (
-            nullcontext()
-            if self.name == "fp32"
-            else torch.autocast(self._device.type, dtype=_TYPES[self.name])
-        )
+        """Return the context of the forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=_TYPES[self.name])
 
     def overflowed(self, finite: bool) -> bool:
-        """Take note of a step's gradients. True: they were scaled too far, the step is to be left out; that is no fault of the learning."""
+        """Adapt the scale after a step.
+
+        Args:
+            finite: whether the step's gradients are finite.
+
+        Returns:
+            Whether the scale was too large. Then the step must be skipped. That is no sign
+            of divergence.
+        """
         if self.name != "fp16":
             return False
         if finite:
-            self._finite += 1
-            if self._finite % _GROWS_EACH == 0:
+            self._finite_steps += 1
+            if self._finite_steps % _GROWTH_STEPS == 0:
                 self.scale *= 2
             return False
-        self._finite, too_far = 0, self.scale > 1
+        self._finite_steps = 0
+        too_large = self.scale > 1
         self.scale = max(1.0, self.scale / 2)
-        return too_far
+        return too_large
 
     def state(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"scale": self.scale, "finite": self._finite}
+        """Return the state as plain values."""
+        return {"scale": self.scale, "finite": self._finite_steps}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        self.scale, self._finite = state["scale"], state["finite"]
+        """Continue from a state."""
+        self.scale = state["scale"]
+        self._finite_steps = state["finite"]

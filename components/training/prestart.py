@@ -1,11 +1,15 @@
-"""Workers that begin their imports before whoever drives them has imported Ray Train: the two take about as long."""
+"""Start workers early, so that they import while the driver imports Ray Train.
+
+The two imports take about the same time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-_CALLED = (
+# Methods that Ray Train calls on a worker.
+_FORWARDED_METHODS = (
     "execute",
     "run_train_fn",
     "get_metadata",
@@ -14,10 +18,10 @@ _CALLED = (
     "clear_result_queue",
     "shutdown",
     "init_train_context",
-)  # by Ray Train, on a worker
+)
 
 
-class _Imports:
+class _ImportingWorker:
     def __init__(self) -> None:
         from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
@@ -26,32 +30,36 @@ class _Imports:
         self.inner = RayTrainWorker()
 
 
-def _handed_on(name: str) -> Callable[..., Any]:
-    def method(self: _Imports, *given: Any, **named: Any) -> Any:
-        return getattr(self.inner, name)(*given, **named)
+def _forward(name: str) -> Callable[..., Any]:
+    """Return a method that calls the inner worker's method of that name."""
+
+    def method(self: _ImportingWorker, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.inner, name)(*args, **kwargs)
 
     method.__name__ = name
     return method
 
 
-Worker = type(
-    "Worker", (_Imports,), {name: _handed_on(name) for name in _CALLED} | {"__module__": __name__}
-)
+_NAMESPACE = {name: _forward(name) for name in _FORWARDED_METHODS} | {"__module__": __name__}
+Worker = type("Worker", (_ImportingWorker,), _NAMESPACE)
 
 
 class Nobody:
-    """In place of the actor at which Ray Train's workers would meet to report; they do not report."""
+    """Placeholder for the actor through which Ray Train's workers synchronize reports.
 
-    def __init__(self, **given: Any) -> None:
-        """Takes what that actor does."""
+    The workers here report nothing to Ray Train.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Accept the arguments of that actor."""
 
 
 class PrestartedWorkers:
-    """A placement with its workers, for the first start of a group.
+    """A placement group with its workers, for the first start of a worker group.
 
     Args:
-        workers: for whom there is room.
-        resources: of each.
+        workers: number of workers. The cluster must have room for them.
+        resources: of each worker.
     """
 
     def __init__(self, workers: int, resources: dict[str, float]) -> None:
@@ -60,19 +68,17 @@ class PrestartedWorkers:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.placement = placement_group([resources] * workers)
-        start: Any = ray.remote(num_cpus=resources.get("CPU", 0), num_gpus=resources.get("GPU", 0))(
-            Worker
-        )
-        self.actors = [
-            start.options(
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self.placement, number)
-            ).remote()
-            for number in range(workers)
-        ]
+        cpus = resources.get("CPU", 0)
+        gpus = resources.get("GPU", 0)
+        actor_class: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
+        self.actors = []
+        for number in range(workers):
+            strategy = PlacementGroupSchedulingStrategy(self.placement, number)
+            self.actors.append(actor_class.options(scheduling_strategy=strategy).remote())
         self.used = False
 
     def drop(self) -> None:
-        """Give the room back, if nobody came for it."""
+        """Release the resources, if the workers were not used."""
         from ray.util.placement_group import remove_placement_group
 
         if not self.used:

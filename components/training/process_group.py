@@ -1,4 +1,8 @@
-"""The process group of workers that Ray has started. Ray's own `TorchConfig` does as much, but has whoever drives the training import torch first."""
+"""Set up the process group of workers that Ray has started.
+
+Ray's own `TorchConfig` does the same, but the process that drives the training must import
+torch for it first.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.train.backend import Backend, BackendConfig
 
-_PART_S = 5.0  # workers whose peers have died wait in a sum that never comes
+# Workers whose peers have died wait for a collective operation that never completes.
+_LEAVE_TIMEOUT_S = 5.0
 
 
 @dataclass
 class Network(BackendConfig):
-    """How workers talk.
+    """Config of the communication between workers.
 
     Args:
         backend: of torch.distributed: gloo, or cpu:gloo,cuda:nccl.
@@ -29,41 +34,45 @@ class Network(BackendConfig):
     @property
     def backend_cls(self) -> type[Backend]:
         """See BackendConfig."""
-        return _Meeting
+        return _ProcessGroupBackend
 
 
-class _Meeting(Backend):
-    share_cuda_visible_devices = True  # NCCL reads a neighbor's memory directly
+class _ProcessGroupBackend(Backend):
+    # NCCL reads another worker's memory directly.
+    share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: Network) -> None:
-        """All workers meet at the first."""
-        where, world = worker_group.execute_single(0, place), len(worker_group)
-        ray.get(
-            [
+        """Join all workers at the address of the first."""
+        address = worker_group.execute_single(0, place)
+        world = len(worker_group)
+        joining = []
+        for rank in range(world):
+            joining.append(
                 worker_group.execute_single_async(
-                    rank, _join, backend_config.backend, where, rank, world
+                    rank, _join, backend_config.backend, address, rank, world
                 )
-                for rank in range(world)
-            ]
-        )
+            )
+        ray.get(joining)
 
     def on_shutdown(self, worker_group: Any, backend_config: Network) -> None:  # noqa: ARG002
-        """Part, if the others are still there."""
+        """Leave the process group, if the other workers are still there."""
         with suppress(GetTimeoutError, RayError):
-            ray.get(worker_group.execute_async(_part), timeout=_PART_S)
+            ray.get(worker_group.execute_async(_leave), timeout=_LEAVE_TIMEOUT_S)
 
 
 def place() -> str:
-    """Where others can meet this process."""
+    """Return a URL with a free port, at which other processes can join this one."""
     address = ray.util.get_node_ip_address()
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as one:
-        one.bind(("", 0))
-        return f"tcp://{f'[{address}]' if ':' in address else address}:{one.getsockname()[1]}"
+    is_ipv6 = ":" in address
+    host = f"[{address}]" if is_ipv6 else address
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind(("", 0))
+        return f"tcp://{host}:{listener.getsockname()[1]}"
 
 
 def _join(backend: str, where: str, rank: int, world: int) -> None:
-    """Of a worker of Ray Train, who sees its neighbors' GPUs beside its own."""
+    """Join the group as a Ray Train worker, which sees the GPUs of other workers too."""
     import torch
 
     if torch.cuda.is_available() and "nccl" in backend:
@@ -74,22 +83,30 @@ def _join(backend: str, where: str, rank: int, world: int) -> None:
 
 
 def meet(backend: str, where: str, rank: int, world: int) -> None:
-    """Over the interface by which the node is known to the cluster: left to itself, gloo takes that of the host's name, which may be 127.0.0.1."""
+    """Join the group over the interface that the cluster knows the node by.
+
+    Without a setting, gloo uses the interface of the host's name. It may be 127.0.0.1.
+
+    Args:
+        backend: of torch.distributed.
+        where: URL of the first worker, from `place`.
+        rank: number of this worker.
+        world: number of workers.
+    """
     import torch
 
-    address = ray.util.get_node_ip_address()
-    names = [
-        name
-        for name, each in psutil.net_if_addrs().items()
-        if any(one.address == address for one in each)
-    ]
+    node_address = ray.util.get_node_ip_address()
+    interfaces = []
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(item.address == node_address for item in addresses):
+            interfaces.append(name)
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        if names:
-            os.environ.setdefault(variable, names[0])
+        if interfaces:
+            os.environ.setdefault(variable, interfaces[0])
     torch.distributed.init_process_group(backend, init_method=where, rank=rank, world_size=world)
 
 
-def _part() -> None:
+def _leave() -> None:
     import torch
 
     if torch.distributed.is_initialized():

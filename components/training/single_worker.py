@@ -1,7 +1,7 @@
-"""One worker without Ray Train: a Ray task runs the loop.
+"""Run a fit of one worker as a Ray task, without Ray Train.
 
-Ray Train's start costs more than many a short fit takes. The checkpoints of the loop are the state
-here too, and errors are answered alike.
+The start of Ray Train takes longer than many short fits. The loop's checkpoints are the state
+here too, and errors are handled in the same way.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def fit_alone(
     go_on: Callable[[BaseException], bool],
     wait_s: float,
 ) -> None:
-    """Run `fit` in one Ray task until it has come to its end.
+    """Run `fit` in one Ray task until it is complete.
 
     Args:
-        spec: what to fit.
-        journal: where it is reported.
+        spec: the fit.
+        journal: where the fit reports.
         unit: the resource that the task holds one of: CPU or GPU.
-        go_on: whether to begin again at the last checkpoint after this error.
+        go_on: called with an error. It returns whether to restart at the last checkpoint.
         wait_s: seconds to wait for a free unit.
 
     Raises:
-        RayError: what ended the task, when `go_on` says no.
+        RayError: the error that ended the task, when `go_on` returns False.
         EnvironmentFault: no unit became free in time.
     """
     import ray
@@ -56,15 +56,16 @@ def fit_alone(
             return
 
 
-def _wait_for_room(unit: str, wait_s: float, say: Callable[[str], None]) -> None:
+def _wait_for_room(unit: str, wait_s: float, log: Callable[[str], None]) -> None:
     """Return when a unit is free.
 
     Raises:
-        EnvironmentFault: none was in time. A task would wait without end.
+        EnvironmentFault: no unit became free in time. A task would wait without end.
     """
     import ray
 
-    start, reported = time.monotonic(), False
+    start = time.monotonic()
+    reported = False
     while ray.available_resources().get(unit, 0) < 1:
         waited = time.monotonic() - start
         if waited > wait_s:
@@ -75,13 +76,13 @@ def _wait_for_room(unit: str, wait_s: float, say: Callable[[str], None]) -> None
                 remedy=remedy,
             )
         if waited >= _REPORT_S and not reported:
-            say(f"the cluster has no free {unit}: waiting up to {wait_s:.0f} s for one")
+            log(f"the cluster has no free {unit}: waiting up to {wait_s:.0f} s for one")
             reported = True
         time.sleep(_POLL_S)
 
 
 def _work(spec: FitConfig, journal_path: str, called: float) -> None:
-    """Fit, in the Ray worker."""
+    """Run the fit in the Ray task."""
     import torch
 
     from components.training.loop import fit
@@ -89,7 +90,6 @@ def _work(spec: FitConfig, journal_path: str, called: float) -> None:
     # The worker holds one CPU. More threads would also change the last bits of sums.
     torch.set_num_threads(1)
     journal = Journal(Path(journal_path))
-    journal.metrics(
-        {f"startup_seconds_{spec.state.name.split('-')[0]}": time.time() - called}, step=0
-    )
+    name = f"startup_seconds_{spec.state.name.split('-')[0]}"
+    journal.metrics({name: time.time() - called}, step=0)
     fit(spec, journal)

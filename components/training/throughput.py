@@ -1,4 +1,7 @@
-"""What a fit costs: throughput, useful share, memory, CPU-seconds. Told to the journal only: times differ from run to run, and results must not."""
+"""Measure what a fit costs: throughput, useful share, memory, CPU seconds.
+
+The figures go to the journal only. They differ from run to run, and results must not.
+"""
 
 from __future__ import annotations
 
@@ -10,47 +13,59 @@ import torch
 
 from components.tasks.base import Arrays
 
+_NOT_INPUTS = ("target", "weight", "lengths")
+
 
 class Throughput:
-    """Counts from reading to reading.
+    """Counters from one reading to the next.
 
     Args:
-        device: whose memory counts.
+        device: the device whose memory is measured.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._process = device, psutil.Process()
-        self._begin()
+        self._device = device
+        self._process = psutil.Process()
+        self._reset()
 
-    def _begin(self) -> None:
-        self._useful, self._computed = 0, 0
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+    def _reset(self) -> None:
+        self._useful = 0
+        self._computed = 0
+        self._wall_start = time.perf_counter()
+        self._cpu_start = time.process_time()
 
-    def count(self, arrays: Sequence[Arrays], useful: int) -> None:
-        """Take in the parts of a step: `useful` tokens or pixels are in its rows, the largest array says how many are computed."""
+    def count(self, micro_batches: Sequence[Arrays], useful: int) -> None:
+        """Count a step.
+
+        Args:
+            micro_batches: the arrays of the step. The largest array of a micro-batch says
+                how many tokens or pixels are computed.
+            useful: tokens or pixels in the rows of the step, without padding.
+        """
         self._useful += useful
-        self._computed += sum(
-            max(
-                each.size
-                for name, each in part.items()
-                if name not in ("target", "weight", "lengths")
+        for arrays in micro_batches:
+            self._computed += max(
+                array.size for name, array in arrays.items() if name not in _NOT_INPUTS
             )
-            for part in arrays
-        )
 
     def read(self) -> dict[str, float]:
-        """tokens_per_second (of this worker), useful_share, memory_mb (its peak on a GPU), cpu_seconds; then begin anew."""
-        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        memory = (
-            torch.cuda.max_memory_allocated(self._device)
-            if self._device.type == "cuda"
-            else self._process.memory_info().rss
-        )
-        figures = {
+        """Return the figures since the last reading and reset the counters.
+
+        Returns:
+            tokens_per_second of this worker, useful_share, memory_mb (on a GPU the peak)
+            and cpu_seconds.
+        """
+        wall = time.perf_counter() - self._wall_start
+        cpu = time.process_time() - self._cpu_start
+        if self._device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self._device)
+        else:
+            memory = self._process.memory_info().rss
+        metrics = {
             "tokens_per_second": self._useful / wall,
             "useful_share": self._useful / max(1, self._computed),
             "memory_mb": memory / 1e6,
             "cpu_seconds": cpu,
         }
-        self._begin()
-        return figures
+        self._reset()
+        return metrics

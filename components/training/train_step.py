@@ -1,4 +1,4 @@
-"""What one step does: forward, backward, clip, update, over however many workers there are."""
+"""Run one training step: forward, backward, clip, update, over any number of workers."""
 
 from __future__ import annotations
 
@@ -10,182 +10,220 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.nn.parallel import DistributedDataParallel
 
 from components.models.base import AdapterModel
 from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
 from components.training.ema import MovingAverage
-from components.training.fsdp import into, is_sharded, parts, whole
-from components.training.optim import Optimisers
+from components.training.fsdp import gather_full, is_sharded, parts, shard_state
+from components.training.optim import Optimizers
 from components.training.params import FitParams
 from components.training.precision import Precision, resolve
 
-LossOf = Callable[[torch.nn.Module, Batch], Loss]
+LossFunction = Callable[[torch.nn.Module, Batch], Loss]
 
 
 def world() -> int:
-    """How many workers there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Return the number of workers."""
+    if not dist.is_available() or not dist.is_initialized():
+        return 1
+    return dist.get_world_size()
 
 
 def rank() -> int:
-    """Which of the workers this is."""
+    """Return the number of this worker, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
-def add_up(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over workers, on all of them."""
+def sum_over_workers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over the workers, on all of them. It is changed in place."""
     if world() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 class TrainStep:
-    """One network, one optimizer, the task's loss.
+    """One network with its optimizer and the task's loss.
 
     Args:
-        module: on its device.
+        module: the network, on its device.
         learning: the task's facet.
-        loss: of a micro-batch; distillation passes its own.
+        params: the fit's params.
+        loss: loss of a micro-batch instead of the task's, for distillation.
     """
 
     def __init__(
         self,
         module: torch.nn.Module,
         learning: Learning,
-        knobs: FitParams,
-        loss: LossOf | None = None,
+        params: FitParams,
+        loss: LossFunction | None = None,
     ) -> None:
-        self.module, self.learning, self.knobs = module, learning, knobs
+        self.module = module
+        self.learning = learning
+        self.params = params
         self.device = next(module.parameters()).device
         self.frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
-        self.optimisers = Optimisers(module, knobs)
-        self.precision = Precision(resolve(knobs.precision, module), self.device)
-        self.average = MovingAverage(module, knobs.ema) if knobs.ema else None
-        objective = Objective(knobs.label_smoothing, knobs.focal_gamma)
+        self.optimizers = Optimizers(module, params)
+        self.precision = Precision(resolve(params.precision, module), self.device)
+        self.ema = MovingAverage(module, params.ema) if params.ema else None
+        objective = Objective(params.label_smoothing, params.focal_gamma)
         self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
         self.sharded = is_sharded(module)
-        called: Any = torch.compile(module, dynamic=True) if knobs.compile else module
-        self._called: torch.nn.Module = (
-            torch.nn.parallel.DistributedDataParallel(called, gradient_as_bucket_view=True)
-            if world() > 1 and not self.sharded
-            else called
-        )
+        forward: Any = torch.compile(module, dynamic=True) if params.compile else module
+        if world() > 1 and not self.sharded:
+            forward = DistributedDataParallel(forward, gradient_as_bucket_view=True)
+        self._forward: torch.nn.Module = forward
 
     def put(self, arrays: Arrays) -> Batch:
-        """Arrays to tensors on the device."""
+        """Return arrays as tensors on the device."""
         return {
             name: torch.from_numpy(value).to(self.device, non_blocking=True)
             for name, value in arrays.items()
         }
 
-    def step(self, micro: Sequence[Batch], rows: int, rate: float) -> float:
-        """One update from this worker's share of a batch, in parts that fit its memory. Returns the mean loss over all workers' rows.
+    def step(self, micro: Sequence[Batch], rows: int, learning_rate: float) -> float:
+        """Run one update from this worker's share of a batch.
 
-        The gradients of all parts are summed and divided once by the count of the whole batch, over all workers: the step is that of the
-        whole batch, however it was divided.
+        The gradients of all micro-batches are summed and divided once by the count of the
+        whole batch, over all workers. So the division into micro-batches does not change
+        the step.
 
         Args:
-            rows: of the whole batch, over all workers.
-            rate: the learning rate.
+            micro: the micro-batches of this worker.
+            rows: rows of the whole batch, over all workers.
+            learning_rate: of this step.
+
+        Returns:
+            The mean loss over the rows of all workers.
 
         Raises:
             FloatingPointError: the loss or the gradient is not finite.
         """
-        self.optimisers.zero()
+        self.optimizers.zero()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro):
-            with self._alone(number + 1 < len(micro)):
+            is_last = number + 1 == len(micro)
+            with self._gradient_sync(is_last):
                 with self.precision.context():
-                    loss = self._loss(self._called, batch)
-                (loss.total * (world() * self.precision.scale / rows)).backward()  # type: ignore[no-untyped-call]  # DDP averages over workers
+                    loss = self._loss(self._forward, batch)
+                # DDP averages over workers, so the loss is multiplied by their number.
+                scaled = loss.total * (world() * self.precision.scale / rows)
+                scaled.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.total.detach().double(), loss.count.double()])
-        total, count = add_up(sums).tolist()
-        self._update(rows / count / self.precision.scale, rate, total / count)
+        total, count = sum_over_workers(sums).tolist()
+        self._update(rows / count / self.precision.scale, learning_rate, total / count)
         return float(total / count)
 
-    def _alone(self, more: bool) -> AbstractContextManager[Any]:
-        """Workers add up their gradients with the last part only; sharded ones with each, so that none ever holds them whole."""
-        return (
-            self._called.no_sync()
-            if more and isinstance(self._called, torch.nn.parallel.DistributedDataParallel)
-            else nullcontext()
-        )
+    def _gradient_sync(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Return the context of a backward pass.
 
-    def _update(self, factor: float, rate: float, mean: float) -> None:
-        """Clip and step; `factor` puts the summed gradients right."""
-        grads = parts([p.grad for p in self.optimisers.parameters if p.grad is not None])
+        DDP workers sum their gradients with the last micro-batch only. Sharded workers do
+        so with each, so that no FSDP rank holds a full gradient.
+        """
+        if not is_last and isinstance(self._forward, DistributedDataParallel):
+            return self._forward.no_sync()
+        return nullcontext()
+
+    def _update(self, factor: float, learning_rate: float, mean: float) -> None:
+        """Scale and clip the gradients, then update the weights.
+
+        Args:
+            factor: turns the summed gradients into the gradient of the mean loss.
+            learning_rate: of this step.
+            mean: the mean loss.
+
+        Raises:
+            FloatingPointError: the loss or the gradient is not finite.
+        """
+        grads = parts([p.grad for p in self.optimizers.parameters if p.grad is not None])
         if factor != 1.0:
             torch._foreach_mul_(grads, factor)
-        self.optimisers.penalise()
+        self.optimizers.penalize()
         norm = self._norm(grads)
         if self.precision.overflowed(finite=np.isfinite(norm)):
             return
         if not np.isfinite(mean) or not np.isfinite(norm):
             raise FloatingPointError(f"the loss is {mean}, the norm of its gradient {norm}")
-        if norm > self.knobs.clip_norm:
-            torch._foreach_mul_(grads, self.knobs.clip_norm / norm)
-        self.optimisers.step(rate)
-        if self.average:
-            self.average.update()
+        if norm > self.params.clip_norm:
+            torch._foreach_mul_(grads, self.params.clip_norm / norm)
+        self.optimizers.step(learning_rate)
+        if self.ema:
+            self.ema.update()
 
     def _norm(self, grads: list[torch.Tensor]) -> float:
-        """Of the whole gradient, of which a sharded worker has a part."""
+        """Return the norm of the whole gradient, of which a sharded worker has a part."""
         norm = torch.nn.utils.get_total_norm(grads, foreach=True)
-        return float(add_up(norm.double().to(self.device) ** 2).sqrt() if self.sharded else norm)
+        if self.sharded:
+            norm = sum_over_workers(norm.double().to(self.device) ** 2).sqrt()
+        return float(norm)
+
+    def _averaged_weights(self) -> AbstractContextManager[Any]:
+        """Return a context in which the module has the averaged weights, if there are any."""
+        return self.ema.swapped() if self.ema else nullcontext()
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Arrays]) -> Mapping[str, float]:
-        """The task's figures over all workers' batches, of the averaged weights where they are averaged."""
-        if world() > 1:  # running statistics are each worker's own: all judge with the first's
+        """Return the task's metrics over the batches of all workers.
+
+        The averaged weights are validated, where weights are averaged.
+        """
+        # Running statistics differ between workers. All validate with those of the first.
+        if world() > 1:
             for buffer in self.module.buffers():
                 dist.broadcast(buffer, 0)
         self.module.eval()
-        tallies: dict[str, torch.Tensor] = {}
-        with self.average.swapped() if self.average else nullcontext(), self.precision.context():
+        totals: dict[str, torch.Tensor] = {}
+        with self._averaged_weights(), self.precision.context():
             for arrays in batches:
-                for name, value in self.learning.accumulate(self.module, self.put(arrays)).items():
-                    tallies[name] = tallies[name] + value if name in tallies else value
+                sums = self.learning.accumulate(self.module, self.put(arrays))
+                for name, value in sums.items():
+                    totals[name] = totals[name] + value if name in totals else value
         self.module.train()
-        added: Mapping[str, NDArray[np.float64]] = {
-            name: add_up(value.to(self.device)).cpu().numpy()
-            for name, value in sorted(tallies.items())
+        summed: Mapping[str, NDArray[np.float64]] = {
+            name: sum_over_workers(value.to(self.device)).cpu().numpy()
+            for name, value in sorted(totals.items())
         }
-        return self.learning.compute(added)
+        return self.learning.compute(summed)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is kept of the fit: the weights that were judged. Sharded workers ask together."""
-        with self.average.swapped() if self.average else nullcontext():
-            state = whole(
-                self.module.kept()
-                if isinstance(self.module, AdapterModel)
-                else self.module.state_dict()
-            )
+        """Return the weights that were validated. Sharded workers call it together."""
+        with self._averaged_weights():
+            if isinstance(self.module, AdapterModel):
+                state = gather_full(self.module.kept())
+            else:
+                state = gather_full(self.module.state_dict())
             return {
                 name: value.detach().cpu().clone().contiguous() for name, value in state.items()
             }
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values; `torch.load(weights_only=True)` reads it back. Sharded workers ask together, and it is the first that has it whole."""
-        average = {"average": self.average.state()} if self.average else {}
+        """Return the state as tensors and plain values.
+
+        `torch.load(weights_only=True)` reads it back. Sharded workers call it together, and
+        the first gets the whole state.
+        """
+        # Frozen weights are still the initial ones.
         module = {
             name: value
             for name, value in self.module.state_dict().items()
             if name not in self.frozen
-        }  # what is frozen is as the fit began
+        }
         state = {
             "module": module,
-            "optimisers": self.optimisers.state(),
+            "optimisers": self.optimizers.state(),
             "precision": self.precision.state(),
-            **average,
         }
-        return dict(whole(state)) if self.sharded else state
+        if self.ema:
+            state["average"] = self.ema.state()
+        return dict(gather_full(state)) if self.sharded else state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`, which may be of another number of workers, sharded or not."""
+        """Continue from a state of any number of workers, sharded or not."""
         if self.sharded:
-            state = into(state, self.module, self.optimisers.parts)
+            state = shard_state(state, self.module, self.optimizers.parts)
         self.module.load_state_dict(state["module"], strict=not self.frozen)
-        self.optimisers.restore(state["optimisers"])
+        self.optimizers.restore(state["optimisers"])
         self.precision.restore(state["precision"])
-        if self.average:
-            self.average.restore(state["average"])
+        if self.ema:
+            self.ema.restore(state["average"])

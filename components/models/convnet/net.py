@@ -1,4 +1,8 @@
-"""A small convolutional network: blocks of convolution, batch norm and ReLU, pooled between (after LeCun et al. 1998; Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+"""Classify images by a small convolutional network.
+
+Its blocks are convolution, batch norm and ReLU, with pooling between them (after LeCun et al.
+1998; Ioffe and Szegedy 2015, arXiv:1502.03167).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,11 @@ from components.models.dropout import Dropout
 
 
 class ConvNet(nn.Module):
-    """Pictures to logits.
+    """Network from images to logits.
 
     Args:
         config: widths.
-        channels: of the picture, 1 or 3.
+        channels: of the image, 1 or 3.
         size: side length in pixels.
         outputs: classes.
     """
@@ -31,24 +35,25 @@ class ConvNet(nn.Module):
         for width, depth in zip(config.channels, depths, strict=True):
             widths += [width] * depth
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise([channels, *widths])
+            nn.Conv2d(inputs, filters, 3, padding=1)
+            for inputs, filters in pairwise([channels, *widths])
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
-        # Convolutions after which the picture is halved.
+        # Convolutions after which the image is halved.
         self.halves = {sum(depths[: block + 1]) - 1 for block in range(len(depths) - 1)}
         self.size = size
-        # Side of what the layer behind the convolutions sees.
-        self.side = 1 if config.pooling == "average" else size // 2 ** len(self.halves)
-        features = config.channels[-1] * self.side**2
         self.average = config.pooling == "average"
+        # Side length of the features after the convolutions, in pixels.
+        self.side = 1 if self.average else size // 2 ** len(self.halves)
+        features = config.channels[-1] * self.side**2
         self.hidden = nn.Linear(features, config.hidden) if config.hidden else None
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden or features, outputs)
-        # Convolutions of a CPU are up to 1.4 times as fast on pixels that hold their channels together.
+        # With channels last, convolutions on a CPU are up to 1.4 times as fast.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits (n, c) from normalized pixels (n, channels, size, size)."""
+        """Return logits (n, c) from normalized pixels (n, channels, size, size)."""
         x = pixels
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = torch.relu(norm(conv(x)))
@@ -61,37 +66,44 @@ class ConvNet(nn.Module):
         return logits
 
 
-class ConvNetSurgery:
-    """Channels and hidden units can go, with their norm and the inputs of what follows."""
+class ConvNetPruningSpec:
+    """Pruning of channels and hidden units, with their norms and the inputs of the next layer."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """One Dim per convolution and one for the hidden layer."""
+        """Return one dimension per convolution and one for the hidden layer."""
         assert isinstance(module, ConvNet)
         result = []
-        behind = "head.weight" if module.hidden is None else "hidden.weight"
+        after_convs = "head.weight" if module.hidden is None else "hidden.weight"
         for i, conv in enumerate(module.convs):
             parts = ("weight", "bias", "running_mean", "running_var")
             norm = [(f"norms.{i}.{part}", 0, 0, 1) for part in parts]
-            last = i == len(module.convs) - 1
-            after = (behind, 1, 0, module.side**2) if last else (f"convs.{i + 1}.weight", 1, 0, 1)
-            places = [(f"convs.{i}.weight", 0, 0, 1), (f"convs.{i}.bias", 0, 0, 1), *norm, after]
+            if i == len(module.convs) - 1:
+                reader = (after_convs, 1, 0, module.side**2)
+            else:
+                reader = (f"convs.{i + 1}.weight", 1, 0, 1)
+            weight = (f"convs.{i}.weight", 0, 0, 1)
+            bias = (f"convs.{i}.bias", 0, 0, 1)
             width = cast(nn.Conv2d, conv).out_channels
-            result.append(PrunableDim(f"convs.{i}", width, places, minimum=4))
+            slices = [weight, bias, *norm, reader]
+            result.append(PrunableDim(f"convs.{i}", width, slices, minimum=4))
         if module.hidden is not None:
-            places = [
+            slices = [
                 ("hidden.weight", 0, 0, 1),
                 ("hidden.bias", 0, 0, 1),
                 ("head.weight", 1, 0, 1),
             ]
-            result.append(PrunableDim("hidden", module.hidden.out_features, places, minimum=8))
+            result.append(PrunableDim("hidden", module.hidden.out_features, slices, minimum=8))
         return result
 
     def resize(self, config: ConvNetConfig, widths: Mapping[str, int]) -> ConvNetConfig:
-        """New numbers of channels and hidden units; convolutions of one block keep one width."""
-        starts = [sum(config.convolutions()[:block]) for block in range(len(config.channels))]
-        channels = [
-            widths.get(f"convs.{start}", size)
-            for start, size in zip(starts, config.channels, strict=True)
-        ]
+        """Return the config with numbers of channels and hidden units.
+
+        All convolutions of a block have one width.
+        """
+        convolutions = config.convolutions()
+        channels = []
+        for block, size in enumerate(config.channels):
+            start = sum(convolutions[:block])
+            channels.append(widths.get(f"convs.{start}", size))
         hidden = widths.get("hidden", config.hidden)
         return config.model_copy(update={"channels": channels, "hidden": hidden})

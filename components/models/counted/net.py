@@ -1,7 +1,10 @@
-"""Counted n-grams: each row's n-grams, weighed by in how few train rows they occur, a weight of each for each class, and a TextCNN whose logits are added.
+"""Classify by counted n-grams, alone or with a TextCNN whose logits are added.
 
-The linear path is TF-IDF (Salton and Buckley 1988) with logistic regression as a layer, the whole "wide and deep" (Cheng et al. 2016, arXiv:1606.07792).
-Against a bag of hashed n-grams: no two n-grams share a weight, what is too rare to learn from has none, and what is rare weighs more.
+Each n-gram has a weight per class and is scaled by the number of train rows that it occurs in.
+The linear path is TF-IDF (Salton and Buckley 1988) with logistic regression as a layer. The
+whole is "wide and deep" (Cheng et al. 2016, arXiv:1606.07792). Compared with a bag of hashed
+n-grams, no two n-grams share a weight, n-grams too rare to learn from have none, and rare ones
+count more.
 """
 
 from __future__ import annotations
@@ -15,39 +18,44 @@ from torch.nn import functional as F
 from components.models.base import PrunableDim
 from components.models.counted.config import CountedConfig
 from components.models.dropout import Dropout
-from components.models.packing import Layout
-from components.models.textcnn.net import TextCNN, TextCNNSurgery
+from components.models.packing import PackedLayout
+from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 
-_PRIME, _FACTOR, _BITS = (
-    2**31 - 1,
-    1_540_483_477,
-    31,
-)  # products of the two fit int64: every runtime computes the same
-_ENDS, _LONGEST = (
-    (1 << 35, 1 << 36),
-    3,
-)  # marks of n-grams near the beginning and the end, and how many tokens they have at most
-_NONE = 2**37  # no n-gram's key, above all of them
-_WHOSE = 38  # bits of a key, above which a row's number goes
-_GAIN = 8.0  # length of a row's features: steps of the usual rates then move logits as far as a network's
+# Of the rolling hash. Products of the two fit int64, so every runtime computes the same.
+_PRIME = 2**31 - 1
+_FACTOR = 1_540_483_477
+_BITS = 31
+# Added to the keys of n-grams near the beginning and near the end of a row.
+_END_MARKS = (1 << 35, 1 << 36)
+# Tokens of the longest n-gram that is marked.
+_LONGEST_MARKED = 3
+# A key above those of all n-grams.
+_NONE = 2**37
+# Bits of a key. A row's number is above them.
+_KEY_BITS = 38
+# Norm of a row's features. At this norm, steps of the usual learning rates change the logits
+# as much as those of a deep network.
+_GAIN = 8.0
 
 
 class Counted(nn.Module):
-    """Token ids to logits.
+    """Network from token ids to logits.
 
     Args:
-        config: what is counted.
-        vocabulary: number of token ids; id 0 is padding.
+        config: of the n-grams.
+        vocabulary: number of token ids. Id 0 is padding.
         outputs: classes.
     """
 
     def __init__(self, config: CountedConfig, vocabulary: int, outputs: int) -> None:
         super().__init__()
-        self.n, self.min_documents, self.ends = config.n, config.min_documents, config.ends
-        # Not learned, and fitted anew from the same rows by who goes on: frozen parameters, which travel with the weights but in no checkpoint and in no step.
-        self.keys = nn.Parameter(
-            torch.full((config.rows,), _NONE), requires_grad=False
-        )  # ascending
+        self.n = config.n
+        self.min_documents = config.min_documents
+        self.ends = config.ends
+        # Ascending keys of the n-grams, and their inverse document frequencies. They are
+        # counted, not trained, and a resumed fit counts the same rows again. As frozen
+        # parameters they are saved with the weights, but in no checkpoint.
+        self.keys = nn.Parameter(torch.full((config.rows,), _NONE), requires_grad=False)
         self.rarity = nn.Parameter(torch.zeros(config.rows), requires_grad=False)
         self.wide = nn.Embedding(config.rows, outputs)
         nn.init.zeros_(self.wide.weight)
@@ -56,47 +64,54 @@ class Counted(nn.Module):
         self.textcnn = TextCNN(config.textcnn, vocabulary, outputs) if config.textcnn else None
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
-        place = torch.arange(ids.shape[1], device=ids.device)
-        grams = self.grams(ids, place, mask.sum(1, keepdim=True) - 1 - place)
+        """Return logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
+        position = torch.arange(ids.shape[1], device=ids.device)
+        grams = self.grams(ids, position, mask.sum(1, keepdim=True) - 1 - position)
         keys = torch.where(mask.unsqueeze(-1) > 0, grams, _NONE).flatten(1).sort(1).values  # (n, g)
-        first = (
-            keys != F.pad(keys[:, :-1], (1, 0), value=-1)
-        )  # how often an n-gram stands in its row says less than that it does (Wang and Manning 2012)
+        # The count of an n-gram in a row says less than its presence (Wang and Manning 2012).
+        is_first = keys != F.pad(keys[:, :-1], (1, 0), value=-1)
         rows = self.find(keys)
-        values = _at(self.rarity, rows) * (
-            first & (_at(self.keys, rows) == keys)
-        )  # an n-gram that is none meets rows of none, whose rarity is 0
-        values = self.dropout(
-            values * _GAIN / values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
-        )
+        # The key `_NONE` may match an unused row, whose rarity is 0.
+        values = _at(self.rarity, rows) * (is_first & (_at(self.keys, rows) == keys))
+        scaled = values * _GAIN
+        norm = values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
+        values = self.dropout(scaled / norm)
         logits: torch.Tensor = (self.wide(rows) * values.unsqueeze(-1)).sum(1) + self.bias
         return logits if self.textcnn is None else logits + self.textcnn(ids, mask)
 
-    def grams(self, ids: torch.Tensor, place: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
-        """Keys of the n-grams of 1, 2, ... tokens that end at each token, and again of those near either end of the row (..., t, keys); `_NONE` where one would begin before its row.
+    def grams(self, ids: torch.Tensor, position: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
+        """Return the keys of the n-grams that end at each token.
+
+        N-grams of 1, 2, ... tokens come first, then again those near either end of the row.
 
         Args:
             ids: (..., t).
-            place: of each token in its row, (t,).
-            left: tokens behind it, (..., t).
+            position: (t,) of each token in its row.
+            left: (..., t) tokens after each token in its row.
+
+        Returns:
+            (..., t, keys). The key is `_NONE` where an n-gram would begin before its row.
         """
-        found, rolling = [ids], ids
+        columns = [ids]
+        rolling = ids
         for before in range(1, self.n):
             rolling = (F.pad(rolling[..., :-1], (1, 0)) * _FACTOR + ids) % _PRIME
-            found.append(torch.where(place >= before, rolling + (before << _BITS), _NONE))
-        for near, mark in (
-            zip((place < self.ends, left < self.ends), _ENDS, strict=True) if self.ends else ()
-        ):
-            found += [
-                torch.where(near & (keys != _NONE), keys + mark, _NONE)
-                for keys in found[: min(self.n, _LONGEST)]
-            ]
-        return torch.stack(found, -1)
+            columns.append(torch.where(position >= before, rolling + (before << _BITS), _NONE))
+        if self.ends:
+            near_ends = (position < self.ends, left < self.ends)
+            for is_near, mark in zip(near_ends, _END_MARKS, strict=True):
+                for keys in columns[: min(self.n, _LONGEST_MARKED)]:
+                    columns.append(torch.where(is_near & (keys != _NONE), keys + mark, _NONE))
+        return torch.stack(columns, -1)
 
     def find(self, keys: torch.Tensor) -> torch.Tensor:
-        """Rows of the table at which keys stand, if they stand anywhere: by halves, for ONNX knows no search."""
-        low, span = torch.zeros_like(keys), len(self.keys)
+        """Return the rows of the table for keys, by binary search.
+
+        A key that is not in the table gets the row of another key. ONNX has no search
+        operator.
+        """
+        low = torch.zeros_like(keys)
+        span = len(self.keys)
         while span > 1:
             half = span // 2
             low = torch.where(_at(self.keys, low + half) <= keys, low + half, low)
@@ -105,63 +120,65 @@ class Counted(nn.Module):
 
     @torch.no_grad()
     def count(self, batches: Iterator[Mapping[str, torch.Tensor]]) -> None:
-        """Fill the table with what occurs in enough rows, the most frequent first if there is too much.
+        """Fill the table with the n-grams that occur in enough rows.
+
+        If there are too many, the most frequent ones are taken.
 
         Args:
-            batches: rows laid end to end, "ids" (t,) and "lengths" (n,).
+            batches: packed rows, "ids" (t,) and "lengths" (n,).
         """
-        seen, documents, total = (
-            torch.zeros(0, dtype=torch.long),
-            torch.zeros(0, dtype=torch.long),
-            0,
-        )
+        seen = torch.zeros(0, dtype=torch.long)
+        documents = torch.zeros(0, dtype=torch.long)
+        total = 0
         for batch in batches:
-            layout = Layout(batch["lengths"])
-            keys = self.grams(
-                batch["ids"], layout.position, layout.lengths[layout.row] - 1 - layout.position
-            )  # (t, keys)
-            rows = (layout.row.unsqueeze(1) << _WHOSE).expand_as(keys)
-            once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _WHOSE) - 1)
-            seen, place = torch.unique(torch.cat([seen, once]), return_inverse=True)
-            documents = torch.zeros_like(seen).index_add_(
-                0, place, torch.cat([documents, torch.ones_like(once)])
-            )
+            layout = PackedLayout(batch["lengths"])
+            left = layout.lengths[layout.row] - 1 - layout.position
+            keys = self.grams(batch["ids"], layout.position, left)  # (t, keys)
+            rows = (layout.row.unsqueeze(1) << _KEY_BITS).expand_as(keys)
+            once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _KEY_BITS) - 1)
+            seen, index = torch.unique(torch.cat([seen, once]), return_inverse=True)
+            counts = torch.cat([documents, torch.ones_like(once)])
+            documents = torch.zeros_like(seen).index_add_(0, index, counts)
             total += len(layout.lengths)
         often = (documents >= self.min_documents).nonzero().flatten()
-        kept = (
-            often[documents[often].argsort(descending=True, stable=True)[: len(self.keys)]]
-            .sort()
-            .values
-        )
-        self.keys.fill_(_NONE)[: len(kept)] = seen[kept]
-        self.rarity.zero_()[: len(kept)] = ((1 + total) / (1 + documents[kept])).log() + 1
+        by_frequency = documents[often].argsort(descending=True, stable=True)
+        selected = often[by_frequency[: len(self.keys)]].sort().values
+        self.keys.fill_(_NONE)[: len(selected)] = seen[selected]
+        inverse_frequency = (1 + total) / (1 + documents[selected])
+        self.rarity.zero_()[: len(selected)] = inverse_frequency.log() + 1
 
 
 def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Elements of a table (r,) in the shape of `rows`; brackets would put a copy of the table into the exported graph, each time."""
+    """Return elements of a table (r,) in the shape of `rows`.
+
+    Indexing with brackets would copy the table into the exported graph at each use.
+    """
     return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
-class CountedSurgery:
-    """Filters can go; the table keeps its rows, for a row's features are measured by all of them."""
+class CountedPruningSpec:
+    """Pruning of the TextCNN's filters.
+
+    The table keeps its rows, because a row's features are normalized over all of them.
+    """
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """One Dim per kernel size, none without filters."""
+        """Return one dimension per kernel size, none without a TextCNN."""
         assert isinstance(module, Counted)
         if module.textcnn is None:
             return []
-        return [
-            PrunableDim(
-                f"textcnn.{dim.name}",
-                dim.size,
-                [(f"textcnn.{name}", *rest) for name, *rest in dim.places],  # type: ignore[misc]
-                dim.minimum,
-            )
-            for dim in TextCNNSurgery().dims(module.textcnn)
-        ]
+        result = []
+        for dim in TextCNNPruningSpec().dims(module.textcnn):
+            slices = [
+                (f"textcnn.{name}", axis, first, per_unit)
+                for name, axis, first, per_unit in dim.slices
+            ]
+            result.append(PrunableDim(f"textcnn.{dim.name}", dim.size, slices, dim.minimum))
+        return result
 
     def resize(self, config: CountedConfig, widths: Mapping[str, int]) -> CountedConfig:
-        """Each kernel gets its own number of filters."""
+        """Return the config with a number of filters per kernel."""
         assert config.textcnn is not None
-        own = {name.removeprefix("textcnn."): width for name, width in widths.items()}
-        return config.model_copy(update={"textcnn": TextCNNSurgery().resize(config.textcnn, own)})
+        filters = {name.removeprefix("textcnn."): width for name, width in widths.items()}
+        textcnn = TextCNNPruningSpec().resize(config.textcnn, filters)
+        return config.model_copy(update={"textcnn": textcnn})

@@ -1,7 +1,13 @@
-"""A pretrained Transformer encoder (Devlin et al. 2019, arXiv:1810.04805, and what followed) under a linear head, and the ways to fine-tune it.
+"""Fine-tune a pretrained Transformer encoder under a linear head.
 
-All weights, lower layers more slowly (Howard and Ruder 2018, arXiv:1801.06146; by a factor a layer: Clark et al. 2020, arXiv:2003.10555); the head alone; or
-low-rank adapters beside all linear layers (Hu et al. 2022, arXiv:2106.09685), which are added into the weights that are kept.
+The encoder is BERT (Devlin et al. 2019, arXiv:1810.04805) or a later one. There are three ways
+to fine-tune it:
+
+- All weights, with lower learning rates for lower layers (Howard and Ruder 2018,
+  arXiv:1801.06146), by a factor per layer (Clark et al. 2020, arXiv:2003.10555).
+- The head alone.
+- Low-rank adapters on all linear layers (Hu et al. 2022, arXiv:2106.09685). They are merged
+  into the weights that are saved.
 """
 
 from __future__ import annotations
@@ -19,16 +25,17 @@ from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.pretrained.config import PretrainedConfig
 
-_LAYER = re.compile(r"\.(\d+)\.")  # the first number in a parameter's name
+# The first number in a parameter's name.
+_LAYER = re.compile(r"\.(\d+)\.")
 _ADAPTER = "default"
 
 
 class Pretrained(nn.Module):
-    """Token ids to logits.
+    """Network from token ids to logits.
 
     Args:
         config: how the encoder is used.
-        encoder: its own config.json.
+        encoder: content of the encoder's config.json.
         outputs: classes.
     """
 
@@ -37,24 +44,19 @@ class Pretrained(nn.Module):
 
         super().__init__()
         self.config = config
-        changed = {} if config.feedforward is None else {"intermediate_size": config.feedforward}
-        settings = AutoConfig.for_model(
-            encoder["model_type"],
-            **{
-                name: value
-                for name, value in {**encoder, **changed}.items()
-                if name != "model_type"
-            },
-        )
-        self.encoder = _headless(
-            AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
-        )
+        settings = dict(encoder)
+        if config.feedforward is not None:
+            settings["intermediate_size"] = config.feedforward
+        model_type = settings.pop("model_type")
+        encoder_config = AutoConfig.for_model(model_type, **settings)
+        model = AutoModel.from_config(encoder_config, trust_remote_code=False, dtype=torch.float32)
+        self.encoder = _without_pooler(model)
         self.dropout = Dropout(config.dropout)
-        self.head = nn.Linear(settings.hidden_size, outputs)
+        self.head = nn.Linear(encoder_config.hidden_size, outputs)
         self.frozen = False
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
+        """Return logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
         x = self.states(ids, mask)  # (n, t, width)
         if self.config.pooling == "first":
             pooled = x[:, 0]
@@ -65,63 +67,67 @@ class Pretrained(nn.Module):
         return logits
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(n, t, width): the encoder's last layer."""
-        states: torch.Tensor = self.encoder(
-            input_ids=ids, attention_mask=mask.long()
-        ).last_hidden_state
+        """Return the encoder's last layer (n, t, width)."""
+        output = self.encoder(input_ids=ids, attention_mask=mask.long())
+        states: torch.Tensor = output.last_hidden_state
         return states
 
     def table(self) -> nn.Embedding:
-        """Where ids become vectors."""
+        """Return the embedding of the token ids."""
         table: nn.Embedding = self.encoder.get_input_embeddings()
         return table
 
     def train(self, mode: bool = True) -> Pretrained:
-        """A frozen encoder computes in training as it will when it is asked: without dropout."""
+        """Set the training mode. A frozen encoder stays in evaluation mode, without dropout."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
         return self
 
     def adapt(self) -> None:
-        """Make ready what is to learn, once the weights are there."""
+        """Freeze or adapt the encoder, once the initial weights are loaded."""
         self.frozen = self.config.way == "head"
         if self.frozen:
             self.encoder.requires_grad_(False)
         elif self.config.way == "lora":
             from peft import LoraConfig, inject_adapter_in_model
 
-            knobs = self.config.lora
+            params = self.config.lora
             lora = LoraConfig(
-                r=knobs.rank,
-                lora_alpha=knobs.alpha,
-                lora_dropout=knobs.dropout,
+                r=params.rank,
+                lora_alpha=params.alpha,
+                lora_dropout=params.dropout,
                 target_modules="all-linear",
             )
-            inject_adapter_in_model(lora, self.encoder, _ADAPTER)  # freezes all but the adapters
+            # This freezes all parameters but the adapters.
+            inject_adapter_in_model(lora, self.encoder, _ADAPTER)
 
     def rates(self) -> dict[str, float]:
-        """Parameter -> factor of the learning rate: 1 for the head, less by `layer_decay` from each layer to the one below, embeddings at the bottom."""
+        """Return parameter name -> factor of the learning rate.
+
+        It is 1 for the head. From each layer to the one below it is multiplied by
+        `layer_decay`. The embeddings are below all layers.
+        """
         names = [name for name, _ in self.named_parameters()]
-        depth = {
-            name: int(found[1]) + 1 if (found := _LAYER.search(name)) else 0
-            for name in names
-            if name.startswith("encoder.")
-        }
-        top = max(depth.values(), default=0) + 1
-        return {
-            name: float(self.config.layer_decay ** (top - depth.get(name, top))) for name in names
-        }
+        depths: dict[str, int] = {}
+        for name in names:
+            if name.startswith("encoder."):
+                match = _LAYER.search(name)
+                depths[name] = int(match[1]) + 1 if match else 0
+        top = max(depths.values(), default=0) + 1
+        factors = {}
+        for name in names:
+            layers_below_top = top - depths.get(name, top)
+            factors[name] = float(self.config.layer_decay**layers_below_top)
+        return factors
 
     def kept(self) -> dict[str, torch.Tensor]:
-        """The weights under the names of a net without adapters, these added in."""
+        """Return the weights with the adapters merged, under the names without adapters."""
         state = {name: value for name, value in self.state_dict().items() if ".lora_" not in name}
         for name, layer in self.named_modules():
             if hasattr(layer, "get_delta_weight"):
-                weight, delta = (
-                    state.pop(f"{name}.base_layer.weight"),
-                    layer.get_delta_weight(_ADAPTER),
-                )
+                weight = state.pop(f"{name}.base_layer.weight")
+                delta = layer.get_delta_weight(_ADAPTER)
                 state[f"{name}.weight"] = weight + delta
                 if f"{name}.base_layer.bias" in state:
                     state[f"{name}.bias"] = state.pop(f"{name}.base_layer.bias")
@@ -129,7 +135,10 @@ class Pretrained(nn.Module):
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The encoder's weights under the names that `Pretrained` gives them; the head has none.
+    """Return the encoder's weights under their names in `Pretrained`, without a head.
+
+    Args:
+        folder: with config.json and safetensors.
 
     Raises:
         InputError: weights are missing, so that a part of the encoder would be random.
@@ -147,43 +156,53 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
         dtype=torch.float32,
         output_loading_info=True,
     )
-    model, told = loaded
-    if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
+    model, info = loaded
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
         raise InputError(
             f"lacks {len(missing)} weights of the encoder, {missing[0]} first",
             where=str(folder),
             remedy="take a folder whose config.json and weights belong together",
         )
-    return {f"encoder.{name}": value for name, value in _headless(model).state_dict().items()}
+    state = _without_pooler(model).state_dict()
+    return {f"encoder.{name}": value for name, value in state.items()}
 
 
-def _headless(model: Any) -> Any:
-    """Without BERT's pooler, which this net does not ask: DDP takes no parameter without a gradient."""
+def _without_pooler(model: Any) -> Any:
+    """Return a model without BERT's pooler.
+
+    The pooler is not used here, and DDP refuses parameters without a gradient.
+    """
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
 
 
-class PretrainedSurgery:
-    """Hidden units of the feed-forward can go, alike in all layers, where the encoder is built as BERT's."""
+class PretrainedPruningSpec:
+    """Pruning of the feed-forward's hidden units, for encoders with BERT's module names.
+
+    All layers keep the same number.
+    """
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """One Dim per layer; none for encoders of another build."""
+        """Return one dimension per layer, none for encoders with other module names."""
         assert isinstance(module, Pretrained)
-        found = []
+        result = []
         for name, inner in module.named_modules():
             layer = name.removesuffix(".intermediate.dense")
             if layer != name and isinstance(inner, nn.Linear):
-                places = [
+                slices = [
                     (f"{name}.weight", 0, 0, 1),
                     (f"{name}.bias", 0, 0, 1),
                     (f"{layer}.output.dense.weight", 1, 0, 1),
                 ]
-                found.append(PrunableDim(layer, inner.out_features, places, minimum=8))
-        return found
+                result.append(PrunableDim(layer, inner.out_features, slices, minimum=8))
+        return result
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:
-        """All layers keep as many units: their sizes and the share were the same."""
-        return config.model_copy(
-            update={"feedforward": max(widths.values(), default=config.feedforward)}
-        )
+        """Return the config with fewer units.
+
+        All layers keep the same number, because their sizes and the share were the same.
+        """
+        feedforward = max(widths.values(), default=config.feedforward)
+        return config.model_copy(update={"feedforward": feedforward})

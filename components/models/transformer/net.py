@@ -1,7 +1,8 @@
-"""Pre-norm Transformer encoder with rotary positions and a gated feed-forward, mean-pooled.
+"""Classify by a pre-norm Transformer encoder with rotary positions and a gated feed-forward.
 
-Vaswani et al. 2017 (arXiv:1706.03762); pre-norm: Xiong et al. 2020 (2002.04745); rotary positions: Su et al. 2021 (2104.09864);
-gated feed-forward: Shazeer 2020 (2002.05202).
+The states are mean-pooled. Vaswani et al. 2017 (arXiv:1706.03762). Pre-norm: Xiong et al. 2020
+(arXiv:2002.04745). Rotary positions: Su et al. 2021 (arXiv:2104.09864). Gated feed-forward:
+Shazeer 2020 (arXiv:2002.05202).
 """
 
 from __future__ import annotations
@@ -15,49 +16,49 @@ from torch.nn import functional as F
 from components.models import attention, packing
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
-from components.models.packing import Layout
+from components.models.packing import PackedLayout
 from components.models.transformer.config import TransformerConfig
 
-Attend = Callable[
-    [torch.Tensor, int], torch.Tensor
-]  # queries, keys, values (..., 3 * heads * e) and heads -> (..., heads * e)
+# Queries, keys, values (..., 3 * heads * e) and heads -> (..., heads * e).
+Attend = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each behind a norm and around a residual."""
+    """Attention and feed-forward, each after a norm and added to the residual stream."""
 
     def __init__(
         self, width: int, heads: int, per_head: int, feedforward: int, dropout: float
     ) -> None:
         super().__init__()
-        self.heads, self.per_head = heads, per_head
+        self.heads = heads
+        self.per_head = per_head
         inner = heads * per_head
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.merge = (
-            nn.Linear(width, 3 * inner, bias=False),
-            nn.Linear(inner, width, bias=False),
-        )
-        self.gate, self.up = (
-            nn.Linear(width, feedforward, bias=False),
-            nn.Linear(width, feedforward, bias=False),
-        )  # apart: half a wide output is slower to read
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * inner, bias=False)
+        self.merge = nn.Linear(inner, width, bias=False)
+        # Two layers, because reading half of one wide output is slower.
+        self.gate = nn.Linear(width, feedforward, bias=False)
+        self.up = nn.Linear(width, feedforward, bias=False)
         self.down = nn.Linear(feedforward, width, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """x (..., width)."""
-        x = x + self.dropout(self.merge(attend(self.qkv(self.norm1(x)), self.heads)))
+        """Return the residual stream (..., width) after this layer, from x (..., width)."""
+        attended = attend(self.qkv(self.norm1(x)), self.heads)
+        x = x + self.dropout(self.merge(attended))
         y = self.norm2(x)
-        out: torch.Tensor = x + self.dropout(self.down(F.silu(self.gate(y)) * self.up(y)))
+        hidden = F.silu(self.gate(y)) * self.up(y)
+        out: torch.Tensor = x + self.dropout(self.down(hidden))
         return out
 
 
 class Transformer(nn.Module):
-    """Token ids to logits.
+    """Network from token ids to logits.
 
     Args:
         config: widths.
-        vocabulary: number of token ids; id 0 is padding.
+        vocabulary: number of token ids. Id 0 is padding.
         outputs: classes.
         max_length: tokens of the longest row.
     """
@@ -78,10 +79,8 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.width, outputs)
-        angles = torch.outer(
-            torch.arange(max_length),
-            10_000 ** (-torch.arange(0, config.per_head, 2) / config.per_head),
-        )  # (t, e / 2)
+        frequencies = 10_000 ** (-torch.arange(0, config.per_head, 2) / config.per_head)
+        angles = torch.outer(torch.arange(max_length), frequencies)  # (t, e / 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -91,10 +90,16 @@ class Transformer(nn.Module):
         mask: torch.Tensor | None = None,
         lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits (n, c) from padded ids (n, t) and mask (n, t), 1 where there is a token; or from packed ids (t,) and lengths (n,)."""
+        """Return logits (n, c) of padded or packed rows.
+
+        Args:
+            ids: (n, t) padded, or (t,) packed.
+            mask: (n, t), 1 where there is a token. Padded rows only.
+            lengths: (n,) tokens of each row. Packed rows only.
+        """
         x = self.states(ids, mask, lengths)
         if lengths is not None:
-            pooled = packing.mean(x, Layout(lengths))
+            pooled = packing.mean(x, PackedLayout(lengths))
         else:
             assert mask is not None
             weights = mask.unsqueeze(-1).to(x.dtype)  # (n, t, 1)
@@ -108,70 +113,71 @@ class Transformer(nn.Module):
         mask: torch.Tensor | None = None,
         lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The last layer: (n, t, width) of padded rows, (t, width) of packed ones."""
+        """Return the last layer: (n, t, width) of padded rows, (t, width) of packed ones.
+
+        The arguments are those of `forward`.
+        """
         size = ids.shape[1] if lengths is None else int(lengths.max())
-        cos, sin = self.cos[:size], self.sin[:size]
+        cos = self.cos[:size]
+        sin = self.sin[:size]
         if lengths is not None:
-            layout = Layout(lengths)
-            return self._encode(
-                ids,
-                lambda qkv, heads: attention.packed(
-                    qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout
-                ),
-            )
+            layout = PackedLayout(lengths)
+
+            def attend_packed(qkv: torch.Tensor, heads: int) -> torch.Tensor:
+                return attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout)
+
+            return self._encode(ids, attend_packed)
         assert mask is not None
-        attends = (mask > 0)[:, None, None, :]
-        return self._encode(
-            ids,
-            lambda qkv, heads: attention.padded(
-                qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), attends
-            ),
-        )
+        is_token = (mask > 0)[:, None, None, :]
+
+        def attend_padded(qkv: torch.Tensor, heads: int) -> torch.Tensor:
+            return attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), is_token)
+
+        return self._encode(ids, attend_padded)
 
     def table(self) -> nn.Embedding:
-        """Where ids become vectors."""
+        """Return the embedding of the token ids."""
         return self.embed
 
     def _encode(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """(..., width) from ids (...)."""
+        """Return the last layer (..., width) of ids (...)."""
         x = self.dropout(self.embed(ids))
         if torch.is_autocast_enabled(x.device.type):
-            x = x.to(
-                torch.get_autocast_dtype(x.device.type)
-            )  # the residual stream too, or each addition would widen it again
+            # The residual stream too. Otherwise each addition would return to fp32.
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer in self.layers:
             x = layer(x, attend)
         out: torch.Tensor = self.norm(x)
         return out
 
 
-class TransformerSurgery:
-    """Heads and hidden units can go, layer by layer; the residual width stays."""
+class TransformerPruningSpec:
+    """Pruning of heads and hidden units, layer by layer. The residual width stays."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Two Dims per layer."""
+        """Return two dimensions per layer."""
         assert isinstance(module, Transformer)
         result = []
         for i, layer in enumerate(module.layers):
             assert isinstance(layer, Layer)
-            name, e = f"layers.{i}", layer.per_head
-            inner, wide = layer.heads * e, layer.down.in_features
-            heads = [(f"{name}.qkv.weight", 0, part * inner, e) for part in range(3)] + [
-                (f"{name}.merge.weight", 1, 0, e)
-            ]
+            name = f"layers.{i}"
+            per_head = layer.per_head
+            inner = layer.heads * per_head
+            # Queries, keys and values are one matrix.
+            heads = [(f"{name}.qkv.weight", 0, part * inner, per_head) for part in range(3)]
+            heads.append((f"{name}.merge.weight", 1, 0, per_head))
             hidden = [
                 (f"{name}.gate.weight", 0, 0, 1),
                 (f"{name}.up.weight", 0, 0, 1),
                 (f"{name}.down.weight", 1, 0, 1),
             ]
-            result += [
-                PrunableDim(f"{name}.heads", layer.heads, heads),
-                PrunableDim(f"{name}.feedforward", wide, hidden, minimum=8),
-            ]
+            units = layer.down.in_features
+            result.append(PrunableDim(f"{name}.heads", layer.heads, heads))
+            result.append(PrunableDim(f"{name}.feedforward", units, hidden, minimum=8))
         return result
 
     def resize(self, config: TransformerConfig, widths: Mapping[str, int]) -> TransformerConfig:
-        """Each layer gets its own number of heads and hidden units."""
+        """Return the config with a number of heads and hidden units per layer."""
         heads = [widths.get(f"layers.{i}.heads", size) for i, size in enumerate(config.heads_of)]
         feedforward = [
             widths.get(f"layers.{i}.feedforward", size)

@@ -100,7 +100,7 @@ def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str
         if value is None:
             if roles[name].required:
                 raise Reject(f"no_{name}")
-            inputs[name] = roles[name].field.normalise(None)
+            inputs[name] = roles[name].field.normalize(None)
     try:
         return base.evaluator(task).query(inputs)
     except ValidationError as error:

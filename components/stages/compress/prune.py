@@ -13,7 +13,7 @@ from components.models.base import PrunableDim, PruningSpec
 def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(units,) group L2 norm over all places that go with a unit (Fang et al. 2023, arXiv:2301.12900), running statistics left out."""
     total = torch.zeros(dim.size)
-    for name, axis, first, each in dim.places:
+    for name, axis, first, each in dim.slices:
         if not name.endswith(("running_mean", "running_var")):
             piece = (
                 state[name]
@@ -50,7 +50,7 @@ def cut(
         tuple[str, int], torch.Tensor
     ] = {}  # (parameter, axis) -> indices; one axis may hold several dims side by side (a head over concatenated parts)
     for dim in dims:
-        for name, axis, first, each in dim.places:
+        for name, axis, first, each in dim.slices:
             mask = keep.setdefault(
                 (name, axis), torch.ones(state[name].shape[axis], dtype=torch.bool)
             )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.tasks.base import Graph
-from components.training.batches import Rows
+from components.training.batches import EncodedRows
 
 _OPSET = 20
 
@@ -53,7 +53,7 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     return content
 
 
-def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> bytes:
+def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 16) -> bytes:
     """Quantize an ONNX model's weights (per channel) and activations (per tensor), QDQ format (Jacob et al. 2018, arXiv:1712.05877).
 
     Args:

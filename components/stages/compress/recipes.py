@@ -16,7 +16,7 @@ from components.stages.compress.params import Distill, Prune, Quantize
 from components.stages.compress.prune import cut
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_onnx, save_torch
 from components.training.distributed import fit_distributed
 from components.training.fit_config import FitConfig
@@ -54,7 +54,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     knobs: Prune = job.params.prune
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
-    if not architecture.surgery().dims(module):
+    if not architecture.pruning_spec().dims(module):
         job.journal.log(
             "pruned: left out, for nothing is known that can be cut out of this "
             f"{card.architecture}"
@@ -63,7 +63,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     config, weights = cut(
         module,
         architecture.Config.model_validate(dict(card.config)),
-        architecture.surgery(),
+        architecture.pruning_spec(),
         knobs.share,
     )
     initial = job.state / "pruned.safetensors"
@@ -82,7 +82,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
 def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize."""
     knobs: Quantize = job.params.quantize
-    rows = Rows(job.inputs["tokens"], "train", load_encoder(job.inputs["tokens"], card.task))
+    rows = EncodedRows(job.inputs["tokens"], "train", load_encoder(job.inputs["tokens"], card.task))
     graph = (
         base.models(card.task)
         .architectures[card.architecture]

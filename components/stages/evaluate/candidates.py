@@ -24,7 +24,7 @@ class Measured:
 
     row: dict[str, Any]
     answers: Sequence[Any]  # to the test cases
-    decisive: evaluation.Units  # statistics of each test case for the deciding metric
+    decisive: evaluation.PerExampleStats  # statistics of each test case for the deciding metric
     before: Sequence[Any]  # its answers to the validation cases
 
 
@@ -60,9 +60,10 @@ def assess(
     for split, cases in (("validation", validation), ("test", test)):
         given[split] = evaluation.answer(predictor, cases)
         stats[split] = {
-            metric.name: evaluation.units(metric, given[split], cases) for metric in metrics
+            metric.name: evaluation.per_example_stats(metric, given[split], cases)
+            for metric in metrics
         }
-        found[split] = evaluation.figures(metrics, stats[split])
+        found[split] = evaluation.compute_metrics(metrics, stats[split])
     queries = [case.query for case in validation]
     row = {
         "name": name,

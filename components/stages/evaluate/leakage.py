@@ -79,7 +79,7 @@ def naive_claim(
     )
     predictor = Predictor(
         Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]),
-        baseline.featuriser(files),
+        baseline.featurizer(files),
         baseline.scorer(arrays),
     )
     evaluator = base.evaluator(job.task)

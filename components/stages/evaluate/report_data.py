@@ -114,7 +114,7 @@ def slices(
     result = {}
     for name, positions in sorted(groups.items()):
         stats = {
-            metric.name: evaluation.units(
+            metric.name: evaluation.per_example_stats(
                 metric, [answers[i] for i in positions], [cases[i] for i in positions]
             )
         }

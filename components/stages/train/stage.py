@@ -77,7 +77,7 @@ def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
     knobs, rows = job.params.pretrain, read_manifest(spec.tokens)["parts"]
     fit = FitParams(
         **(
-            spec.knobs.model_dump()
+            spec.params.model_dump()
             | {
                 "epochs": knobs.epochs,
                 "patience": knobs.epochs,
@@ -85,7 +85,7 @@ def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
             }
         )
     )
-    first = replace(spec, knobs=fit, masked=knobs.mask_share, state=job.state / "pretrain")
+    first = replace(spec, params=fit, masked=knobs.mask_share, state=job.state / "pretrain")
     fitted = fit_distributed(first, job.journal)
     unlabelled = (
         f"{rows['unlabelled']:,} unlabelled rows"

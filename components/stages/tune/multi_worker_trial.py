@@ -24,13 +24,13 @@ class _Over(Exception):
 
 
 def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
-    """Run `fit` on `spec.knobs.workers` workers, of which this process is the first. Only its rows are reported.
+    """Run `fit` on `spec.params.workers` workers, of which this process is the first. Only its rows are reported.
 
     Raises:
         RayActorError: another worker was lost.
     """
     global _peers
-    _peers = _peers or _started(spec.knobs.workers)
+    _peers = _peers or _started(spec.params.workers)
     meeting = place()
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
@@ -99,7 +99,7 @@ def _work(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         meeting,
         rank,
-        spec.knobs.workers,
+        spec.params.workers,
     )
     try:
         fit(spec, report=report)

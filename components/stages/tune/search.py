@@ -280,7 +280,7 @@ def _fit(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None
     from components.stages.tune.multi_worker_trial import fit_together
     from components.training.loop import fit
 
-    if spec.knobs.workers > 1:
+    if spec.params.workers > 1:
         fit_together(spec, report)
         return
     torch.set_num_threads(1)

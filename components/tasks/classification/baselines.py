@@ -16,11 +16,12 @@ from pydantic import BaseModel
 from components.metrics import classification
 from components.tasks.base import Arrays, Scorer
 
-_NEVER = -1e4  # a logit that softmax makes zero
+# A logit whose softmax is zero.
+_NEVER = -1e4
 
 
 class Prior:
-    """Answers the frequencies of the training classes, whatever is asked."""
+    """Baseline that answers the frequencies of the training classes to every query."""
 
     def fit(
         self,
@@ -32,42 +33,52 @@ class Prior:
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Log-frequencies, add-one smoothed."""
+        """Return the log-frequencies of the classes, add-one smoothed."""
         counts = Counter(rows["label"].to_pylist())
-        return {
-            "logits": np.log(np.array([counts[name] + 1 for name in classes], dtype=np.float32))
-        }, {}
+        smoothed = np.array([counts[name] + 1 for name in classes], dtype=np.float32)
+        return {"logits": np.log(smoothed)}, {}
 
-    def featuriser(
+    def featurizer(
         self,
         files: Mapping[str, bytes],  # noqa: ARG002
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-        """Only the number of queries matters."""
+        """Return a function that counts the queries, because only their number matters."""
         return lambda inputs: {"rows": np.zeros(len(next(iter(inputs.values()))))}
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """The same logits for all."""
-        return lambda graph, batch: {"logits": np.tile(arrays["logits"], (len(batch["rows"]), 1))}  # noqa: ARG005
+        """Return a scorer that gives the same logits to all queries."""
+
+        def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+            return {"logits": np.tile(arrays["logits"], (len(batch["rows"]), 1))}
+
+        return score
 
 
 def linear_arrays(model: Any, classes: int) -> dict[str, Any]:
-    """Weights of a LogisticRegression fitted on class indices as (c, features) and (c,): two classes made explicit, one without a train row never answered."""
-    coefficients, intercept = model.coef_, model.intercept_
-    if (
-        len(coefficients) == 1
-    ):  # binary: one row for the second class; softmax of (0, x) equals the sigmoid of x
-        coefficients, intercept = (
-            np.vstack([np.zeros_like(coefficients), coefficients]),
-            np.array([0.0, intercept[0]]),
-        )
+    """Return the weights of a logistic regression, one row for each class.
+
+    A class without a train row is never answered.
+
+    Args:
+        model: a LogisticRegression that was fitted on class indices.
+        classes: number of classes.
+
+    Returns:
+        "coefficients" (c, features) and "intercept" (c,).
+    """
+    coefficients = model.coef_
+    intercept = model.intercept_
+    if len(coefficients) == 1:
+        # A binary model has one row, for the second class. The softmax of (0, x) equals the
+        # sigmoid of x.
+        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
+        intercept = np.array([0.0, intercept[0]])
     arrays = {
         "coefficients": np.zeros((classes, coefficients.shape[1]), np.float32),
         "intercept": np.full(classes, _NEVER, np.float32),
     }
-    arrays["coefficients"][model.classes_], arrays["intercept"][model.classes_] = (
-        coefficients,
-        intercept,
-    )
+    arrays["coefficients"][model.classes_] = coefficients
+    arrays["intercept"][model.classes_] = intercept
     return arrays
 
 
@@ -79,7 +90,7 @@ STRENGTHS: Mapping[Kind, Sequence[float]] = {
     "svm": (0.2, 0.7, 2.0, 6.0),
     "nb_svm": (0.1, 0.3, 1.0, 3.0),
 }
-# Of one row: a class without a train row has a logit that would drown all others.
+# Limit of the loss of one row. Without it, a class without a train row would dominate the mean.
 _WORST_LOSS = 30.0
 _SHARPNESS = np.geomspace(0.05, 40, 68)
 
@@ -119,14 +130,14 @@ class Linear:
         return np.asarray(features @ self.weights.T + self.intercept)
 
     def scaled(self, factor: float) -> Linear:
-        """Return the model whose scores are so many times larger."""
+        """Return the model with its scores multiplied by a factor."""
         never = self.intercept <= _NEVER
         return Linear(self.weights * factor, np.where(never, _NEVER, self.intercept * factor))
 
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """What a linear model is fitted to, and the rows that choose its params.
+    """Rows that a linear model is fitted to, and rows that choose its params.
 
     Args:
         features: of the train rows.
@@ -152,7 +163,8 @@ class LinearProblem:
     @property
     def judged(self) -> NDArray[np.int64]:
         """Return the class indices of the rows that choose: those of the folds, then validation."""
-        return np.concatenate([*(self.target[rows] for rows in self.folds), self.validation_target])
+        targets = [self.target[rows] for rows in self.folds]
+        return np.concatenate([*targets, self.validation_target])
 
     def without(self, rows: NDArray[np.int64]) -> LinearProblem:
         """Return the problem with fewer train rows."""
@@ -199,11 +211,11 @@ def judged_scores(
         strength: of the model.
         model: fitted to all train rows.
     """
-    found = []
+    scores = []
     for rows in problem.folds:
         part = fit_linear(problem.without(rows), kind, strength)
-        found.append(part.scores(problem.features[rows]))
-    return np.concatenate([*found, model.scores(problem.validation)])
+        scores.append(part.scores(problem.features[rows]))
+    return np.concatenate([*scores, model.scores(problem.validation)])
 
 
 def fit_linear(problem: LinearProblem, kind: Kind, strength: float) -> Linear:
@@ -280,12 +292,16 @@ def best_linear(
     scores: dict[str, NDArray[np.float64]] = {}
     chosen: dict[str, float] = {}
     for kind, candidates in strengths.items():
-        reached = -1.0
+        highest = -1.0
         for strength in candidates:
             model = fit_linear(problem, kind, strength)
-            found = judged_scores(problem, kind, strength, model)
-            if (score := problem.score(found)) > reached:
-                reached, best[kind], scores[kind], chosen[kind] = score, model, found, strength
+            model_scores = judged_scores(problem, kind, strength, model)
+            score = problem.score(model_scores)
+            if score > highest:
+                highest = score
+                best[kind] = model
+                scores[kind] = model_scores
+                chosen[kind] = strength
         factor = sharpness(problem, scores[kind])
         best[kind] = best[kind].scaled(factor)
         scores[kind] = scores[kind] * factor

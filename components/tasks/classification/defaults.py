@@ -1,4 +1,4 @@
-"""Measurements of classes: their number, their rows, labels that are no classes."""
+"""Measure classes: their number, their rows, and labels that are no classes."""
 
 from __future__ import annotations
 
@@ -61,14 +61,16 @@ def describe_classes(classes: ClassCounts) -> list[tuple[str, str]]:
     groups = classes.spellings()
     for group in groups[:_SHOWN]:
         lines.append(("labels that look alike", " | ".join(group)))
-    if blank := [label for label in classes.counts if _means_none(label)]:
+    blank = [label for label in classes.counts if _means_none(label)]
+    if blank:
         listed = ", ".join(f"{label} ({classes.counts[label]:,})" for label in blank)
         lines.append(("labels that may mean none", listed))
         same = ",".join(f"{label}=" for label in blank)
         lines.append(("to leave these rows out", f'--labels "{same}"'))
-    if joined := joined_labels(classes.counts):
-        told = ", ".join(f"{label} ({classes.counts[label]:,})" for label in joined[:_SHOWN])
-        lines.append(("labels that may be several", told))
+    joined = joined_labels(classes.counts)
+    if joined:
+        listed = ", ".join(f"{label} ({classes.counts[label]:,})" for label in joined[:_SHOWN])
+        lines.append(("labels that may be several", listed))
         same = ",".join(f"{label}=" for label in joined[:_SHOWN] if "," not in label)
         if same:
             lines.append(("to leave these rows out", f'--labels "{same}"'))

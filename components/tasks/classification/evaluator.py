@@ -1,4 +1,4 @@
-"""Judging one class out of a few: answers, figures, and what a case looks like."""
+"""Evaluate classification: answers, metrics and cases."""
 
 from __future__ import annotations
 
@@ -22,22 +22,32 @@ class Answer(BaseModel):
     probabilities: dict[str, float]
     abstained: bool = Field(
         False,
-        description="Not sure: the probability is below what serve.abstain asks for; the label is the best guess",
+        description=(
+            "Not sure: the probability is below what serve.abstain asks for; "
+            "the label is the best guess"
+        ),
     )
 
 
-class Figure:
-    """A figure from the confusion matrix or from the probabilities of a subset of cases."""
+class ClassificationMetric:
+    """A metric of a subset of cases, from the confusion matrix or from the probabilities.
+
+    Args:
+        name: of the metric.
+        of_confusion: computes the metric from a confusion matrix (c, c), rows are truths. None:
+            the metric is the area under the ROC curve.
+    """
 
     goal: Literal["min", "max"] = "max"
 
     def __init__(
         self, name: str, of_confusion: Callable[[NDArray[np.float64]], float] | None = None
     ) -> None:
-        self.name, self.of_confusion = name, of_confusion
+        self.name = name
+        self.of_confusion = of_confusion
 
-    def unit(self, answer: Any, truth: Any) -> Mapping[str, Any]:
-        """Truth and prediction as class indices, and the probabilities (c,)."""
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Return truth and prediction as class indices, and the probabilities (c,)."""
         classes = list(answer.probabilities)
         return {
             "truth": classes.index(truth),
@@ -46,7 +56,7 @@ class Figure:
         }
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
-        """The figure over cases (n,)."""
+        """Return the metric over the statistics (n, ...) of n cases."""
         if self.of_confusion is None:
             return classification.auc(units["truth"], units["scores"])
         side = units["scores"].shape[1]
@@ -54,73 +64,71 @@ class Figure:
         return self.of_confusion(counts.reshape(side, side).astype(float))
 
 
-class ClassificationJudge:
-    """Facet evaluator.py of classification tasks; a task adds its query."""
+class ClassificationEvaluator:
+    """Facet evaluator.py of classification tasks. A task adds its query."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
     metrics: Sequence[Metric] = (
-        Figure("macro_f1", classification.macro_f1),
-        Figure("accuracy", classification.accuracy),
-        Figure("precision", classification.precision),
-        Figure("recall", classification.recall),
-        Figure("auc"),
+        ClassificationMetric("macro_f1", classification.macro_f1),
+        ClassificationMetric("accuracy", classification.accuracy),
+        ClassificationMetric("precision", classification.precision),
+        ClassificationMetric("recall", classification.recall),
+        ClassificationMetric("auc"),
     )
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
-        """A query from a row of clean."""
-        raise NotImplementedError  # each task has its own
+        """Return the query of a row of clean. Each task implements it."""
+        raise NotImplementedError
 
     def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG002
-        """Kind of slice -> value, e.g. length -> long."""
+        """Return kind of slice -> value, e.g. length -> long."""
         return {}
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """One case a row; where some are feedback, what it says and what the source says are slices."""
-        told = rows.to_pylist()
-        mixed = any(row["id"].startswith(FEEDBACK) for row in told)
-        for row in told:
-            origin = (
-                {"from": "feedback" if row["id"].startswith(FEEDBACK) else "source"}
-                if mixed
-                else {}
-            )
-            yield Case(
-                row["id"],
-                self.query(row),
-                row["label"],
-                {"class": row["label"], **self.slices(row), **origin},
-            )
+        """Yield one case per row. Where some rows are feedback, the origin is a slice."""
+        records = rows.to_pylist()
+        has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
+        for row in records:
+            slices = {"class": row["label"], **self.slices(row)}
+            if has_feedback:
+                is_feedback = row["id"].startswith(FEEDBACK)
+                slices["from"] = "feedback" if is_feedback else "source"
+            yield Case(row["id"], self.query(row), row["label"], slices)
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[BaseModel]:
-        """Softmax of the logits (n, c), in float64 so that runtimes agree to the last digits shown."""
+        """Return the answers of a batch, by the softmax of the logits (n, c).
+
+        It is computed in float64, so that runtimes agree to the last digits shown.
+        """
         logits = scorer("forward", batch)["logits"].astype(np.float64)
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exp / exp.sum(axis=1, keepdims=True)
-        return [
-            Answer(
+        answers = []
+        for row in probabilities:
+            answer = Answer(
                 label=classes[int(row.argmax())],
                 probability=float(row.max()),
                 probabilities=dict(zip(classes, row.tolist(), strict=True)),
             )
-            for row in probabilities
-        ]
+            answers.append(answer)
+        return answers
 
     def is_correct(self, answer: Any, truth: Any) -> bool:
-        """The most probable class is the true one."""
+        """Return whether the most probable class is the true one."""
         return bool(answer.label == truth)
 
     def support(self, answer: Any, label: str) -> float:
-        """The log-odds of the label, between -30 and 30."""
-        chance = answer.probabilities[label]
-        rest = sum(
-            value for name, value in answer.probabilities.items() if name != label
-        )  # not 1 - chance, which is 0 long before it
-        return float(np.clip(np.log(max(chance, 1e-300)) - np.log(max(rest, 1e-300)), -30, 30))
+        """Return the log-odds of the label, between -30 and 30."""
+        probability = answer.probabilities[label]
+        # 1 - probability would round to 0 much earlier than this sum.
+        rest = sum(value for name, value in answer.probabilities.items() if name != label)
+        log_odds = np.log(max(probability, 1e-300)) - np.log(max(rest, 1e-300))
+        return float(np.clip(log_odds, -30, 30))
 
     def confidence(self, answer: Any) -> float:
-        """Of the most probable class."""
+        """Return the probability of the most probable class."""
         return float(answer.probability)
 
     def abstain(self, answer: Any) -> BaseModel:
@@ -128,18 +136,21 @@ class ClassificationJudge:
         return cast(BaseModel, answer.model_copy(update={"abstained": True}))
 
     def output_distance(self, one: Any, other: Any) -> float:
-        """The largest difference of a probability; where the labels differ, at least half of what lies between them in either answer."""
-        apart = [
-            abs(one.probabilities[label] - chance) for label, chance in other.probabilities.items()
-        ]
-        between = [
-            abs(each.probabilities[one.label] - each.probabilities[other.label]) / 2
-            for each in (one, other)
-        ]
-        return float(np.max([*apart, *between]))  # NaN where there is one
+        """Return the largest difference of a probability.
+
+        Where the labels differ, it is at least half of the difference between the two labels
+        in either answer. It is NaN where a probability is.
+        """
+        distances = []
+        for label, probability in other.probabilities.items():
+            distances.append(abs(one.probabilities[label] - probability))
+        for answer in (one, other):
+            margin = answer.probabilities[one.label] - answer.probabilities[other.label]
+            distances.append(abs(margin) / 2)
+        return float(np.max(distances))
 
     def example(self, rows: pa.Table) -> Sequence[BaseModel]:
-        """The first row of each class, at most six."""
+        """Return the query of the first row of each class, at most six."""
         first: dict[str, BaseModel] = {}
         for row in rows.to_pylist():
             first.setdefault(row["label"], self.query(row))

@@ -1,4 +1,4 @@
-"""Learning one class out of a few: cross-entropy, distillation, and the figures watched after each epoch."""
+"""Define the losses of classification, and the metrics that are monitored after each epoch."""
 
 from __future__ import annotations
 
@@ -22,25 +22,30 @@ class ClassificationLearning:
     watch_goal: ClassVar[Literal["min", "max"]] = "max"
 
     def logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """(n, c), in single precision at least; everything in the batch but target and weight is an input of the net."""
-        result: torch.Tensor = module(
-            **{name: value for name, value in batch.items() if name not in ("target", "weight")}
-        )
+        """Return logits (n, c) of a batch, in fp32 or a wider type.
+
+        All of the batch but target and weight is input of the network.
+        """
+        inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
+        result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
-        """Cross-entropy with smoothed labels (Szegedy et al. 2016), times (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002), summed over weighted rows."""
-        logits, target = self.logits(module, batch), batch["target"]
-        each = F.cross_entropy(
+        """Return the cross-entropy with smoothed labels (Szegedy et al. 2016).
+
+        It is multiplied by (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002)
+        and summed over weighted rows.
+        """
+        logits = self.logits(module, batch)
+        target = batch["target"]
+        losses = F.cross_entropy(
             logits, target, reduction="none", label_smoothing=objective.label_smoothing
         )  # (n,)
         if objective.focal_gamma:
-            each = (
-                each
-                * (1 - logits.softmax(1).gather(1, target[:, None])[:, 0]) ** objective.focal_gamma
-            )
-        weight = batch.get("weight", torch.ones_like(each))
-        return Loss((each * weight).sum(), weight.sum())
+            probability = logits.softmax(1).gather(1, target[:, None])[:, 0]
+            losses = losses * (1 - probability) ** objective.focal_gamma
+        weight = batch.get("weight", torch.ones_like(losses))
+        return Loss((losses * weight).sum(), weight.sum())
 
     def distillation_loss(
         self,
@@ -50,30 +55,38 @@ class ClassificationLearning:
         temperature: float,
         weight: float,
     ) -> Loss:
-        """weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy, summed over rows (Hinton et al. 2015, eq. 4)."""
-        soft = (
-            F.kl_div(
-                F.log_softmax(student / temperature, 1),
-                F.log_softmax(teacher / temperature, 1),
-                reduction="none",
-                log_target=True,
-            ).sum(1)
-            * temperature**2
-        )  # (n,)
-        each = weight * soft + (1 - weight) * F.cross_entropy(
-            student, batch["target"], reduction="none"
+        """Return the distillation loss (Hinton et al. 2015, eq. 4), summed over rows.
+
+        It is weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy.
+
+        Args:
+            student: logits (n, c).
+            teacher: logits (n, c).
+            batch: with "target" and perhaps "weight", both (n,).
+            temperature: T.
+            weight: of the teacher against the labels.
+        """
+        divergence = F.kl_div(
+            F.log_softmax(student / temperature, 1),
+            F.log_softmax(teacher / temperature, 1),
+            reduction="none",
+            log_target=True,
         )
-        rows = batch.get("weight", torch.ones_like(each))
-        return Loss((each * rows).sum(), rows.sum())
+        soft = divergence.sum(1) * temperature**2  # (n,)
+        hard = F.cross_entropy(student, batch["target"], reduction="none")  # (n,)
+        losses = weight * soft + (1 - weight) * hard
+        row_weights = batch.get("weight", torch.ones_like(losses))
+        return Loss((losses * row_weights).sum(), row_weights.sum())
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
-        """Nothing on the fly."""
+        """Return the batch unchanged: nothing is transformed on the fly."""
         return batch
 
     def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Confusion counts (c * c), summed loss (1,), rows (1,)."""
+        """Return confusion counts (c * c), the summed loss (1,) and the number of rows (1,)."""
         logits = self.logits(module, batch)
-        classes, target = logits.shape[1], batch["target"]
+        classes = logits.shape[1]
+        target = batch["target"]
         pairs = target * classes + logits.argmax(1)
         loss = F.cross_entropy(logits, target, reduction="sum")
         return {
@@ -83,7 +96,7 @@ class ClassificationLearning:
         }
 
     def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Loss per row, accuracy, macro F1."""
+        """Return the loss per row, accuracy and macro F1."""
         side = round(len(tallies["confusion"]) ** 0.5)
         confusion = tallies["confusion"].reshape(side, side)
         return {

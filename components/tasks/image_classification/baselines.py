@@ -1,4 +1,4 @@
-"""The classical baseline of pictures: a linear model on gradients and patches, scored in numpy."""
+"""Fit the classical baseline of images: a linear model on gradients and patches, in numpy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FACTS = "features.json"
 _PIXEL_FACTS = "pixels.json"
 
 
-class Classical(Strict):
+class PatchLinearParams(Strict):
     """Knobs of the linear model."""
 
     C: float | None = Field(
@@ -45,7 +45,7 @@ class Classical(Strict):
 class ImageClassical(Strict):
     """Knobs of `train`."""
 
-    classical: Classical = Classical()
+    classical: PatchLinearParams = PatchLinearParams()
 
 
 class PatchLinear:
@@ -80,42 +80,44 @@ class PatchLinear:
         held_out = None
         if strength is None and validation is not None and validation.num_rows:
             part = _subsample(validation, options.classical.rows, rng)
-            seen = features(_pixels(part["image"].to_pylist(), clean.channels), bank)
+            held_out_table = features(_pixels(part["image"].to_pylist(), clean.channels), bank)
             truth = np.array([index[name] for name in part["label"].to_pylist()])
-            held_out = ((seen - center) / scale, truth)
+            held_out = ((held_out_table - center) / scale, truth)
         model = _fitted((table - center) / scale, targets, strength, held_out, seed)
         arrays = linear_arrays(model, len(classes))
         # The standardization becomes part of the weights.
         arrays["coefficients"] = (arrays["coefficients"] / scale).astype(np.float32)
-        arrays["intercept"] = (arrays["intercept"] - arrays["coefficients"] @ center).astype(
-            np.float32
-        )
+        intercept = arrays["intercept"] - arrays["coefficients"] @ center
+        arrays["intercept"] = intercept.astype(np.float32)
         facts = {
             "channels": clean.channels,
             "size": clean.size,
             "fit": clean.fit,
-            # For the record, and for a fit on other rows.
+            # For information, and for a fit on other rows.
             "C": float(model.C),
         }
         return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
 
-    def featuriser(
+    def featurizer(
         self, files: Mapping[str, bytes]
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-        """Pictures to {"pixels": ...}: flat in [0, 1] for bundles of plain pixels."""
+        """Return a function from images to {"pixels": ...}.
+
+        The pixels are flat and in [0, 1] for bundles of plain pixels.
+        """
         plain = _PIXEL_FACTS in files
         facts = json.loads(files[_PIXEL_FACTS if plain else _FACTS])
         field = Image(facts["channels"], facts["size"], facts.get("fit", "squeeze"))
         shape = _flat if plain else _pixels
 
         def prepared(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
-            pictures = [field.normalise(value) for value in inputs["image"]]
+            pictures = [field.normalize(value) for value in inputs["image"]]
             return {"pixels": shape(pictures, facts["channels"])}
 
         return prepared
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Linear scores as logits (n, c)."""
+        """Return a scorer of linear scores as logits (n, c)."""
         weights = arrays["coefficients"].T.astype(np.float64)
         intercept = arrays["intercept"].astype(np.float64)
         bank = FilterBank.of(arrays) if "filter_weights" in arrays else None
@@ -149,7 +151,7 @@ def _fitted(
     for value in _STRENGTHS:
         model = fitted(value)
         share = float(model.score(*held_out))
-        # Accuracy rises to one summit: behind it nothing better comes.
+        # Accuracy rises to one maximum. After it nothing better follows.
         if share < highest:
             break
         if share > highest:

@@ -1,4 +1,4 @@
-"""What is measured on somebody's pictures, and the params that follow."""
+"""Measure a user's images and derive the params from the measurements."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from components.tasks.classification.defaults import (
     describe_classes,
 )
 
-# Pixels are looked at in so many pictures, evenly spread. The sizes of all are read.
+# Images whose pixels are read, evenly distributed. The sizes of all images are read.
 _DECODED = 500
 # A difference between channels that JPEG makes of gray.
 _GRAY = 8
 # Pictures of up to this side keep their size; of larger ones the budget decides.
 _AS_IT_IS = 64
 _SMALLEST = 8
-# Between the aspect ratios of nine tenths of the pictures.
+# Largest ratio between the aspect ratios of nine tenths of the images.
 _ALIKE = 1.3
-# Of the pictures that are recognized as they are, so many are recognized mirrored.
+# Share of the recognized images that must be recognized mirrored, too.
 _KEPT = 0.9
 _VIEW = 16
 # The default of serve.limits.pixels.
@@ -88,7 +88,7 @@ class ConvNetShape:
         return {
             "channels": channels,
             "depths": [1] * len(channels) if small else depths,
-            # So few positions each mean something.
+            # With so few positions, each carries information.
             "pooling": "none" if small else "average",
             "hidden": 64 if small else 0,
             "dropout": 0.2,
@@ -257,7 +257,7 @@ def _compress(network: ConvNetShape, rows: int, epochs: int, seconds: float) -> 
 
 @dataclass(frozen=True)
 class ImageMeasurements:
-    """What the choices for pictures depend on."""
+    """Measurements of images that the choice of params depends on."""
 
     # of the whole source, or of its first 100,000 rows times the share that was read
     total: int
@@ -295,9 +295,14 @@ class ImageDefaults:
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> ImageMeasurements:
         """Return sizes, channels and classes."""
-        classes, sizes = ClassCounts(), Counter[tuple[int, int]]()
-        unreadable, decoded, colored, transparent = 0, 0, 0, 0
-        views, labels = list[NDArray[np.float32]](), list[str]()
+        classes = ClassCounts()
+        sizes = Counter[tuple[int, int]]()
+        unreadable = 0
+        decoded = 0
+        colored = 0
+        transparent = 0
+        views: list[NDArray[np.float32]] = []
+        labels: list[str] = []
         stride = max(1, total // _DECODED)
         for number, row in enumerate(rows):
             classes.add(row.get("label"))
@@ -347,7 +352,8 @@ class ImageDefaults:
     def losses(self, measured: ImageMeasurements, params: Mapping[str, Any]) -> Sequence[str]:
         """Return how many pictures lose pixels or color."""
         lines = []
-        size, number = params["clean"]["size"], sum(measured.sizes.values())
+        size = params["clean"]["size"]
+        number = sum(measured.sizes.values())
         larger = sum(n for sides, n in measured.sizes.items() if max(sides) > size)
         if larger:
             target = f"{size} x {size}"
@@ -389,8 +395,11 @@ def _pixels(measured: ImageMeasurements) -> list[Setting]:
 def _fit(measured: ImageMeasurements) -> tuple[str, str]:
     """Return how pictures become squares, and why."""
     aspects = [width / height for width, height in measured.sizes]
-    parallel_map = np.repeat(aspects, list(measured.sizes.values()))
-    low, high = np.percentile(parallel_map, (10, 90)) if len(parallel_map) else (1.0, 1.0)
+    all_aspects = np.repeat(aspects, list(measured.sizes.values()))
+    low = 1.0
+    high = 1.0
+    if len(all_aspects):
+        low, high = np.percentile(all_aspects, (10, 90))
     if high / low <= _ALIKE:
         return "squeeze", "nearly all pictures have one aspect ratio: all of the picture is seen"
     return "pad", f"widths are {low:.2g} to {high:.2g} times the heights: shapes are kept"
@@ -426,7 +435,7 @@ def _limits(measured: ImageMeasurements) -> list[Setting]:
 def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> tuple[bool, str]:
     """Return whether mirrored pictures keep their class, and why.
 
-    Pictures of one half are told apart by the nearest mean of the other half, as they are and
+    Images of one half are classified by the nearest mean of the other half, unchanged and
     mirrored. Letters and digits are recognized much worse when they are mirrored.
 
     Args:
@@ -440,8 +449,9 @@ def mirror_test(views: Sequence[NDArray[np.float32]], labels: Sequence[str]) -> 
     for part in (0, 1):
         means = _means([(views[i], labels[i]) for i in order[part::2]])
         for i in order[1 - part :: 2]:
-            plain += _nearest(views[i], means) == labels[i]
-            mirrored += _nearest(views[i][:, ::-1], means) == labels[i]
+            view = views[i]
+            plain += _nearest(view, means) == labels[i]
+            mirrored += _nearest(view[:, ::-1], means) == labels[i]
     count = max(len(views), 1)
     most = max(Counter(labels).values(), default=0)
     if plain < 1.3 * most + 10:
@@ -487,9 +497,11 @@ def _channels(picture: Pillow.Image) -> tuple[bool, bool]:
     if picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I"):
         return False, alpha
     rgba = np.asarray(picture.convert("RGBA")).astype(np.int16)
-    colors, opacity = rgba[:, :, :3], rgba[:, :, 3]
-    parallel_map = colors.max(axis=2) - colors.min(axis=2)
-    return bool((parallel_map[opacity > 0] > _GRAY).any()), alpha and bool((opacity < 255).any())
+    colors = rgba[:, :, :3]
+    opacity = rgba[:, :, 3]
+    differences = colors.max(axis=2) - colors.min(axis=2)
+    has_color = bool((differences[opacity > 0] > _GRAY).any())
+    return has_color, alpha and bool((opacity < 255).any())
 
 
 def _sizes(measured: ImageMeasurements) -> str:

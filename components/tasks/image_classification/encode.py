@@ -1,4 +1,7 @@
-"""Pictures to normalized pixels: the mean and deviation of each channel are fitted on train."""
+"""Encode images as normalized pixels.
+
+The mean and deviation of each channel are fitted on train.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class ImageTokenize(Strict):
 
 
 class ImageFacts(Strict):
-    """What stands in encoder.json."""
+    """Content of encoder.json."""
 
     classes: list[str] = Field(min_length=1)
     channels: Literal[1, 3]
@@ -35,11 +38,11 @@ class ImageFacts(Strict):
 class ImageEncoder:
     """Channel statistics and the class names.
 
-    Rows hold whole levels, a quarter of the memory; `collate` normalizes them.
+    Rows hold integer levels, which take a quarter of the memory. `collate` normalizes them.
 
     Args:
-        facts: {"classes", "channels", "size", "fit", "mean", "deviation"}; the statistics are of
-            pixels in [0, 1], one a channel. Older encoders have no "fit" and squeeze.
+        facts: {"classes", "channels", "size", "fit", "mean", "deviation"}. The statistics are of
+            pixels in [0, 1], one per channel. Older encoders have no "fit" and squeeze.
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
@@ -53,10 +56,14 @@ class ImageEncoder:
 
     def _pixels(self, png: bytes) -> NDArray[np.uint8]:
         """Return levels 0-255 (channels * size * size)."""
-        return np.ascontiguousarray(decode(png, self.channels).transpose(2, 0, 1)).ravel()
+        pixels = decode(png, self.channels).transpose(2, 0, 1)
+        return np.ascontiguousarray(pixels).ravel()
 
     def encode(self, rows: pa.Table) -> pa.Table:
-        """Columns id, pixels (channels * size * size), target (class index)."""
+        """Return a table with the columns id, pixels (channels * size * size) and target.
+
+        The target is the class index, or -1 for a row without a label.
+        """
         index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
         target = [index[name] for name in rows["label"].to_pylist()]
@@ -69,25 +76,32 @@ class ImageEncoder:
         )
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """{"pixels": (n, channels, size, size) float32}."""
+        """Return "pixels" (n, channels, size, size) float32, normalized."""
         levels = np.stack([np.asarray(row, dtype=np.float32) for row in rows["pixels"]])
         pixels = levels.reshape(-1, self.channels, self.size, self.size) / 255
         return {"pixels": (pixels - self._mean) / self._deviation}
 
     def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """Pictures are of one size: nothing is padded."""
+        """Return the same as `collate`, because images have one size and need no padding."""
         return self.collate(rows)
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """{"pixels": n rows}. Raises `Reject`."""
-        return {"pixels": [self._pixels(self._field.normalise(value)) for value in inputs["image"]]}
+        """Return "pixels" with n rows, normalized as in clean and then encoded.
+
+        Raises:
+            Reject: an image is of no use.
+        """
+        pixels = []
+        for value in inputs["image"]:
+            pixels.append(self._pixels(self._field.normalize(value)))
+        return {"pixels": pixels}
 
     def files(self) -> Mapping[str, bytes]:
-        """encoder.json."""
+        """Return encoder.json."""
         return {"encoder.json": to_json(self._facts).encode()}
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
-        """(n,): all pictures cost the same."""
+        """Return (n,) the cost of each row, which is the same for all images."""
         return np.full(rows.num_rows, self.channels * self.size * self.size, dtype=np.int64)
 
 
@@ -103,17 +117,17 @@ class ImageEncoding:
         options: BaseModel,  # noqa: ARG002
         clean: BaseModel,
     ) -> ImageEncoder:
-        """Mean and deviation of each channel over all train pixels."""
+        """Return an encoder with the mean and deviation of each channel over all train pixels."""
         assert isinstance(clean, ImageClean)
-        count, total, squares = 0, np.zeros(clean.channels), np.zeros(clean.channels)
+        count = 0
+        total = np.zeros(clean.channels)
+        squares = np.zeros(clean.channels)
         for batch in rows:
             for png in batch.column("image").to_pylist():
                 pixels = decode(png, clean.channels).reshape(-1, clean.channels) / 255
-                count, total, squares = (
-                    count + len(pixels),
-                    total + pixels.sum(0),
-                    squares + (pixels**2).sum(0),
-                )
+                count += len(pixels)
+                total = total + pixels.sum(0)
+                squares = squares + (pixels**2).sum(0)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
         facts = {
@@ -127,7 +141,11 @@ class ImageEncoding:
         return ImageEncoder(facts)
 
     def load(self, files: Mapping[str, bytes]) -> ImageEncoder:
-        """Return the encoder of a bundle or of tokens/. Raises pydantic's `ValidationError`."""
+        """Return the encoder of a bundle or of tokens/.
+
+        Raises:
+            ValidationError: encoder.json is invalid.
+        """
         facts = ImageFacts.model_validate_json(files["encoder.json"])
         return ImageEncoder(facts.model_dump(exclude_unset=True))
 

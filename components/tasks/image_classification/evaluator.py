@@ -1,4 +1,4 @@
-"""A picture is asked, a class is answered."""
+"""Evaluate image classification: the query is an image, the answer a class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from components.fields.base import Reject
 from components.fields.image import Image, declared_size
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationJudge
+from components.tasks.classification.evaluator import ClassificationEvaluator
 
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
 _LONGEST = 134_000_000
@@ -34,43 +34,48 @@ class Query(BaseModel):
     @field_validator("image")
     @classmethod
     def _within_limits(cls, value: str, info: ValidationInfo) -> str:
-        """Refuse a client's picture of more pixels than the service takes, before it is decoded."""
+        """Refuse a client's image of more pixels than the service takes, before it is decoded."""
         limit = (info.context or {}).get("pixels")
         if limit is None:
             return value
         try:
             width, height = declared_size(base64.b64decode(value, validate=True))
         except (Reject, ValueError):
-            # What is no picture at all is refused with its own reason, when it is read.
+            # Content that is no image is refused with its own reason when it is read.
             return value
         if width * height > limit:
             raise ValueError(f"a picture of {width} x {height} has more than {limit:,} pixels")
         return value
 
 
-class ImageJudge(ClassificationJudge):
+class ImageEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
-        """The picture of a row."""
+        """Return the query of a row: its image."""
         return Query(image=base64.b64encode(row["image"]).decode())
 
     def read(self, argument: str) -> BaseModel:
-        """The argument is the path of a picture."""
+        """Return the query of an argument, which is the path of an image."""
         return Query(image=base64.b64encode(Path(argument).read_bytes()).decode())
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """The pictures' bytes. Raises `Reject` for what is no base64."""
+        """Return the bytes of the queries' images.
+
+        Raises:
+            Reject: an image is not base64.
+        """
         try:
             return {"image": [base64.b64decode(query.image, validate=True) for query in queries]}
-        except ValueError:  # binascii.Error, and what text outside ASCII raises
+        except ValueError:
+            # This is binascii.Error, or the error for text outside ASCII.
             raise Reject("not_base64") from None
 
     def show(self, case: Case[Any]) -> str:
-        """An <img>."""
+        """Return the image as an HTML <img>."""
         return Image().show(base64.b64decode(case.query.image))
 
 
-EVALUATOR = ImageJudge()
+EVALUATOR = ImageEvaluator()

@@ -1,4 +1,4 @@
-"""Learning: as other classification, with pictures turned and shifted on the fly."""
+"""Define the loss of images: that of classification, with random transforms on the fly."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from torch.nn import functional as F
 
 from components.tasks.base import Batch
 from components.tasks.classification.loss import ClassificationLearning
-from components.tasks.image_classification.schema import Online
+from components.tasks.image_classification.schema import OnlineTransforms
 
 
 class ImageLearning(ClassificationLearning):
     """Facet loss.py."""
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
-        """Turn, shift, zoom and mirror each picture by its own random amount, bilinear, edges repeated."""
-        assert isinstance(options, Online)
+        """Rotate, shift, zoom and mirror each image by a random amount.
+
+        Sampling is bilinear, and edges are repeated.
+        """
+        assert isinstance(options, OnlineTransforms)
         # (n, channels, size, size)
         pixels = batch["pixels"]
         matrix = _matrices(len(pixels), pixels.shape[-1], rng, options).to(pixels.device)
@@ -27,10 +30,17 @@ class ImageLearning(ClassificationLearning):
         return {**batch, "pixels": moved}
 
 
-def _matrices(n: int, size: int, rng: torch.Generator, options: Online) -> torch.Tensor:
-    """Return affine maps (n, 2, 3) from places of the new picture to places of the old one."""
+def _matrices(n: int, size: int, rng: torch.Generator, options: OnlineTransforms) -> torch.Tensor:
+    """Return affine maps (n, 2, 3) from positions in the new image to positions in the old one.
+
+    Args:
+        n: number of images.
+        size: side length in pixels.
+        rng: source of the random draws.
+        options: the largest amounts.
+    """
     angle = (torch.rand(n, generator=rng) * 2 - 1) * math.radians(options.rotate_degrees)
-    # The picture spans [-1, 1].
+    # The image spans [-1, 1].
     reach = 2 * options.shift_pixels / size
     shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * reach
     cos = angle.cos()
@@ -38,7 +48,8 @@ def _matrices(n: int, size: int, rng: torch.Generator, options: Online) -> torch
     across = torch.stack([cos, -sin], 1)
     down = torch.stack([sin, cos], 1)
     if options.zoom:
-        factor = 1 + (torch.rand(n, 1, generator=rng) * 2 - 1) * options.zoom
+        draws = torch.rand(n, 1, generator=rng) * 2 - 1
+        factor = 1 + draws * options.zoom
         across = across / factor
         down = down / factor
     if options.flip:

@@ -1,4 +1,4 @@
-"""The networks that fit a small picture in, one class out. Imports without torch."""
+"""Define the architectures for image classification. This imports without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Nets(Strict):
+class ImageNets(Strict):
     """The configs, by architecture."""
 
     convnet: ConvNetConfig = ConvNetConfig()
@@ -27,40 +27,35 @@ class ImageTrain(Strict):
     """Knobs of `train`."""
 
     architecture: Literal["convnet"] = "convnet"
-    nets: Nets = Nets()
+    nets: ImageNets = ImageNets()
 
 
 class ConvNetArchitecture:
     """Convolutions over pixels."""
 
     Config: type[BaseModel] = ConvNetConfig
-    packs = False
+    supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh ConvNet."""
+        """Return a new ConvNet."""
         from components.models.convnet.net import ConvNet
 
-        pictures = cast(ImageEncoder, encoder)
-        return ConvNet(
-            cast(ConvNetConfig, config), pictures.channels, pictures.size, len(pictures.classes)
-        )
+        images = cast(ImageEncoder, encoder)
+        convnet_config = cast(ConvNetConfig, config)
+        return ConvNet(convnet_config, images.channels, images.size, len(images.classes))
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
-        """pixels (batch, channels, size, size) to logits."""
-        channels, side = module.convs[0].in_channels, module.size  # type: ignore[union-attr,index]
-        return {
-            "forward": Graph(
-                module,
-                {"pixels": ("batch", int(channels), int(side), int(side))},  # type: ignore[arg-type]
-                ["logits"],
-            )
-        }
+        """Return the graph from pixels (batch, channels, size, size) to logits."""
+        channels = int(module.convs[0].in_channels)  # type: ignore[union-attr, index]
+        side = int(module.size)  # type: ignore[arg-type]
+        axes = ("batch", channels, side, side)
+        return {"forward": Graph(module, {"pixels": axes}, ["logits"])}
 
-    def surgery(self) -> PruningSpec:
-        """Channels and hidden units can go."""
-        from components.models.convnet.net import ConvNetSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of channels and hidden units."""
+        from components.models.convnet.net import ConvNetPruningSpec
 
-        return ConvNetSurgery()
+        return ConvNetPruningSpec()
 
 
 class ImageModels:

@@ -1,4 +1,7 @@
-"""What the rows are and how they are cleaned; pictures are transformed on the fly, so no row is added."""
+"""Define the rows of image classification and their cleaning.
+
+Images are transformed on the fly, so no rows are added.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class ImageClean(Strict):
     fit: Fit = "squeeze"  # of pictures that are not square: squeeze, pad (on the color of the border) or crop (to the middle)
 
 
-class Online(Strict):
+class OnlineTransforms(Strict):
     """Random transforms of train batches."""
 
     rotate_degrees: float = Field(10.0, ge=0, le=180)
@@ -34,7 +37,7 @@ class Online(Strict):
 class ImageAugment(Strict):
     """Knobs of `augment`."""
 
-    online: Online = Online()
+    online: OnlineTransforms = OnlineTransforms()
 
 
 class ImageSchema:
@@ -48,12 +51,12 @@ class ImageSchema:
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
-        """Pictures of the size of `clean`."""
+        """Return the fields image and label, with the size of `clean`."""
         assert isinstance(options, ImageClean)
         return {"image": Image(options.channels, options.size, options.fit), "label": Category()}
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:  # noqa: ARG002
-        """None: see `loss.py`."""
+        """Return no augmenters: images are transformed in `loss.py`."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""A linear model of n-grams: fitted by scikit-learn, kept as arrays, scored by a sparse product."""
+"""Fit a linear model of n-grams by scikit-learn, and score it by a sparse product."""
 
 from __future__ import annotations
 
@@ -42,22 +42,25 @@ from components.tasks.text_classification.schema import TextClean
 
 _VIEWS = ("text", "title")
 _FILE = "tfidf.json"
-# Of so many rows the share of letters in scripts without spaces is taken.
+# Rows in which the letters of scripts without spaces are counted.
 _SCRIPT_ROWS = 2000
-_MOSTLY, _HARDLY = 0.9, 0.1
+_MOSTLY = 0.9
+_HARDLY = 0.1
 # With fewer train rows an n-gram of a single row is kept too.
 _FEW_ROWS = 2000
-# Fewer train rows choose C and the like too, in so many folds.
-_FOLDED_ROWS, _FOLDS = 2000, 4
+# Fewer train rows take part in the choice of params, in this number of folds.
+_FOLDED_ROWS = 2000
+_FOLDS = 4
 # Characters of the longest n-gram that validation chooses from.
 _LONGEST = (3, 4, 5)
 # Weights of all classes together, of which a bundle of 16-bit floats has two bytes each.
 _MOST_WEIGHTS = 40_000_000
-# Up to so many weights are kept in 32 bits.
+# Up to this number, weights are stored in 32 bits.
 _WIDE_WEIGHTS = 4_000_000
 # Entries of the train matrix times scores: a fit takes about 40 ns of each. Up to the first bound
 # all strengths are tried, up to the second the middle ones, beyond it there is one fit.
-_COSTLY, _VERY_COSTLY = 300_000_000, 1_500_000_000
+_COSTLY = 300_000_000
+_VERY_COSTLY = 1_500_000_000
 
 
 class Classical(Strict):
@@ -108,45 +111,49 @@ class Vocabulary:
 
         A group holds the n-grams of one analyzer in one view.
         """
-        found = []
+        groups = []
         for view, keys in enumerate(self.keys.values()):
-            found.append(analyzer_of(keys) + len(ANALYZERS) * view)
+            groups.append(analyzer_of(keys) + len(ANALYZERS) * view)
         weights = np.repeat([self.weights[view] for view in self.keys], len(ANALYZERS))
-        return np.concatenate(found).astype(np.uint8), weights.astype(np.float64)
+        return np.concatenate(groups).astype(np.uint8), weights.astype(np.float64)
 
     def up_to(self, longest: int) -> tuple[Vocabulary, NDArray[np.bool_]]:
-        """Return the vocabulary of n-grams up to so many characters, and which features stay.
+        """Return the vocabulary of n-grams up to `longest` characters, and which features stay.
 
         Words have no such limit.
         """
         stays = {}
         for view, keys in self.keys.items():
-            stays[view] = (n_of(keys) <= longest) | (analyzer_of(keys) == ANALYZERS.index("word"))
+            is_short = n_of(keys) <= longest
+            is_word = analyzer_of(keys) == ANALYZERS.index("word")
+            stays[view] = is_short | is_word
         mask = np.concatenate(list(stays.values()))
         blocks = []
         for block in self.blocks:
             limit = block.longest if block.analyzer == "word" else min(block.longest, longest)
             blocks.append(replace(block, longest=limit))
-        kept = {view: keys[stays[view]] for view, keys in self.keys.items()}
-        return Vocabulary(blocks, kept, self.idf[mask], self.weights), mask
+        remaining = {view: keys[stays[view]] for view, keys in self.keys.items()}
+        return Vocabulary(blocks, remaining, self.idf[mask], self.weights), mask
 
     def counts(self, columns: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
         """Return the counted features of rows, ragged.
 
         Args:
-            columns: normalized texts by view; a view may be missing.
+            columns: normalized texts by view. A view may be missing.
 
         Returns:
             {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
         """
-        rows, features, counts = [], [], []
+        rows = []
+        features = []
+        counts = []
         before = 0
         for view, keys in self.keys.items():
             if view in columns:
-                found, seen, offsets = gram_counts(columns[view], self.blocks, keys)
+                grams, gram_count, offsets = gram_counts(columns[view], self.blocks, keys)
                 rows.append(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
-                features.append(found + before)
-                counts.append(seen)
+                features.append(grams + before)
+                counts.append(gram_count)
             before += len(keys)
         total = len(next(iter(columns.values())))
         row = np.concatenate(rows)
@@ -162,8 +169,8 @@ class Vocabulary:
         """Return the encoder files of a bundle.
 
         Args:
-            max_characters: of a text; longer ones are cut.
-            strengths: of the models that were averaged, C by kind: for the record.
+            max_characters: of a text. Longer ones are cut.
+            strengths: C by kind of the models that were averaged, for information.
         """
         content = {
             "blocks": [[block.analyzer, block.shortest, block.longest] for block in self.blocks],
@@ -205,22 +212,30 @@ def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
         arrays: "idf" (features,), "view" (features,) the group of each, "weight" (groups,).
         batch: "columns" and "counts" (nnz,), "offsets" (n + 1,).
     """
-    columns, offsets = batch["columns"], batch["offsets"]
+    columns = batch["columns"]
+    offsets = batch["offsets"]
     weight = arrays["weight"]
-    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    rows = len(offsets) - 1
+    row = np.repeat(np.arange(rows), np.diff(offsets))
     values = (1 + np.log(batch["counts"])) * arrays["idf"][columns]
     group = row * len(weight) + arrays["view"][columns]
-    squares = np.bincount(group, values**2, (len(offsets) - 1) * len(weight))
-    scales = np.tile(weight, len(offsets) - 1) / np.sqrt(np.where(squares > 0, squares, 1.0))
+    scales = np.tile(weight, rows) / _norms(group, values, rows * len(weight))
     values = values * scales[group]
-    squares = np.bincount(row, values**2, len(offsets) - 1)
-    return np.asarray(values / np.sqrt(np.where(squares > 0, squares, 1.0))[row])
+    return np.asarray(values / _norms(row, values, rows)[row])
+
+
+def _norms(
+    index: NDArray[np.int64], values: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    """Return the norms (count,) of the values (nnz,) at each index, 1 where it is zero."""
+    squares = np.bincount(index, values**2, count)
+    return np.asarray(np.sqrt(np.where(squares > 0, squares, 1.0)))
 
 
 class TfidfLinear:
     """The classical baseline.
 
-    Where rows have titles, the n-grams of these are features of their own: a title says in ten
+    Where rows have titles, their n-grams are separate features. A title often says in ten
     characters what a text says in a thousand.
     """
 
@@ -243,14 +258,14 @@ class TfidfLinear:
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
         targets = [_class_indices(table, classes) for table in tables]
 
-        # Few rows choose together with validation; where a fit is costly they do not.
+        # Few train rows choose the params together with validation, unless a fit is costly.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
         folds: list[NDArray[np.int64]] = []
         if rows.num_rows < _FOLDED_ROWS and not costly and chosen is None:
             folds = stratified_folds(targets[0], _FOLDS, seed)
 
-        def problem_of(mask: NDArray[np.bool_], kept: Vocabulary) -> LinearProblem:
-            matrices = [_matrix(counts, mask, kept) for counts in raw]
+        def problem_of(mask: NDArray[np.bool_], part: Vocabulary) -> LinearProblem:
+            matrices = [_matrix(counts, mask, part) for counts in raw]
             return LinearProblem(
                 features=matrices[0],
                 target=targets[0],
@@ -264,9 +279,10 @@ class TfidfLinear:
 
         if chosen is not None:
             content = json.loads(chosen[_FILE])
-            kept, mask = vocabulary.up_to(_longest_of(content))
-            model = mean_linear(problem_of(mask, kept), content["models"])
-            return _arrays(model, kept), kept.files(clean.max_characters, content["models"])
+            vocabulary, mask = vocabulary.up_to(_longest_of(content))
+            model = mean_linear(problem_of(mask, vocabulary), content["models"])
+            files = vocabulary.files(clean.max_characters, content["models"])
+            return _arrays(model, vocabulary), files
         if validation is None:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
             strength = params.C or _middle(STRENGTHS["logistic"])
@@ -276,28 +292,28 @@ class TfidfLinear:
         lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
         if costly:
             lengths = lengths[-1:]
-        found = []
+        candidates = []
         for longest in lengths:
-            kept, mask = vocabulary.up_to(longest)
-            found.append((problem_of(mask, kept), kept))
-        problem, vocabulary = _best_length(found, params)
+            part, mask = vocabulary.up_to(longest)
+            candidates.append((problem_of(mask, part), part))
+        problem, vocabulary = _best_length(candidates, params)
         model, strengths = best_linear(problem, _strengths(problem, params))
         return _arrays(model, vocabulary), vocabulary.files(clean.max_characters, strengths)
 
-    def featuriser(
+    def featurizer(
         self,
         files: Mapping[str, bytes],
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-        """Return what makes ragged columns of texts and titles.
+        """Return a function from texts and titles to ragged columns.
 
-        They are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
+        The columns are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
         """
         content = json.loads(files[_FILE])
         limit = content["max_characters"]
         fields = {"text": Text(max_characters=limit), "title": Title(max_characters=limit)}
         if "keys" not in content:
             return _string_features(content, fields)
-        keys = {view: np.array(found, np.int64) for view, found in content["keys"].items()}
+        keys = {view: np.array(values, np.int64) for view, values in content["keys"].items()}
         blocks = [GramBlock(*block) for block in content["blocks"]]
         vocabulary = Vocabulary(blocks, keys, np.zeros(0), {})
 
@@ -305,7 +321,7 @@ class TfidfLinear:
             columns = {}
             for view in keys:
                 if view in inputs:
-                    columns[view] = [fields[view].normalise(value) for value in inputs[view]]
+                    columns[view] = [fields[view].normalize(value) for value in inputs[view]]
             return vocabulary.counts(columns)
 
         return features
@@ -319,14 +335,14 @@ class TfidfLinear:
         weights = np.ascontiguousarray(coefficients.T, precision)
         idf = arrays["idf"].astype(np.float64)
         # Bundles from before titles have one group.
-        facts = {
+        groups = {
             "idf": idf,
             "view": arrays.get("view", np.zeros(len(idf), np.uint8)),
             "weight": arrays.get("weight", np.ones(1)),
         }
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
-            values = row_values(facts, batch).astype(precision)
+            values = row_values(groups, batch).astype(precision)
             shape = (len(batch["offsets"]) - 1, len(weights))
             rows = csr_array((values, batch["columns"], batch["offsets"]), shape)
             return {"logits": rows @ weights + arrays["intercept"]}
@@ -362,17 +378,20 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
     blocks = blocks_for(params.analyzer, rows["text"].to_pylist()[::step], longest)
     least = params.min_documents or (2 if rows.num_rows >= _FEW_ROWS else 1)
     most = min(params.max_features, max(1, _MOST_WEIGHTS // classes))
-    keys, documents = {}, {}
+    keys = {}
+    documents = {}
     for view in views:
-        found, frequency = document_frequencies(rows[view].to_pylist(), blocks)
+        view_keys, frequency = document_frequencies(rows[view].to_pylist(), blocks)
         often = frequency >= min(least, frequency.max(initial=1))
-        keys[view], documents[view] = found[often], frequency[often]
+        keys[view] = view_keys[often]
+        documents[view] = frequency[often]
     counts = np.concatenate(list(documents.values()))
     if len(counts) > most:
         stays = np.zeros(len(counts), bool)
         stays[np.argsort(-counts, kind="stable")[:most]] = True
         counts = counts[stays]
-        parts = np.split(stays, np.cumsum([len(found) for found in keys.values()])[:-1])
+        sizes = [len(view_keys) for view_keys in keys.values()]
+        parts = np.split(stays, np.cumsum(sizes)[:-1])
         keys = {view: keys[view][part] for view, part in zip(views, parts, strict=True)}
     idf = np.log((1 + rows.num_rows) / (1 + counts)) + 1
     weights = {"text": params.text_weight if len(views) > 1 else 1.0, "title": 1.0}
@@ -382,39 +401,38 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
 def _matrix(
     counts: Mapping[str, NDArray[Any]],
     mask: NDArray[np.bool_],
-    kept: Vocabulary,
+    vocabulary: Vocabulary,
 ) -> Any:
     """Return the values of the features that stay as a sparse matrix (n, features)."""
     from scipy.sparse import csr_array
 
-    raw = csr_array(
-        (counts["counts"], counts["columns"], counts["offsets"]),
-        (len(counts["offsets"]) - 1, len(mask)),
-    )
+    shape = (len(counts["offsets"]) - 1, len(mask))
+    raw = csr_array((counts["counts"], counts["columns"], counts["offsets"]), shape)
     chosen = raw[:, mask] if not mask.all() else raw
     batch = {"columns": chosen.indices, "counts": chosen.data, "offsets": chosen.indptr}
-    view, weight = kept.groups()
-    values = row_values({"idf": kept.idf, "view": view, "weight": weight}, batch)
-    # LIBLINEAR takes 32-bit indices alone.
-    places = (chosen.indices.astype(np.int32), chosen.indptr.astype(np.int32))
-    return csr_array((values, *places), chosen.shape)
+    view, weight = vocabulary.groups()
+    values = row_values({"idf": vocabulary.idf, "view": view, "weight": weight}, batch)
+    # LIBLINEAR accepts 32-bit indices only.
+    indices = chosen.indices.astype(np.int32)
+    indptr = chosen.indptr.astype(np.int32)
+    return csr_array((values, indices, indptr), chosen.shape)
 
 
 def _best_length(
-    found: Sequence[tuple[LinearProblem, Vocabulary]],
+    candidates: Sequence[tuple[LinearProblem, Vocabulary]],
     params: Classical,
 ) -> tuple[LinearProblem, Vocabulary]:
     """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
-    if len(found) == 1:
-        return found[0]
+    if len(candidates) == 1:
+        return candidates[0]
     strength = params.C or _middle(STRENGTHS["svm"])
     scores = []
-    for problem, _ in found:
+    for problem, _ in candidates:
         model = fit_linear(problem, "svm", strength)
         scores.append(problem.score(judged_scores(problem, "svm", strength, model)))
-    # Of equals the longest.
-    best = max(range(len(found)), key=lambda number: (scores[number], number))
-    return found[best]
+    # Of equal scores the longest n-grams win.
+    best = max(range(len(candidates)), key=lambda number: (scores[number], number))
+    return candidates[best]
 
 
 def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence[float]]:
@@ -423,30 +441,30 @@ def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence
     kinds = list(dict.fromkeys(params.models))
     if cost > _VERY_COSTLY:
         kinds = [kind for kind in kinds if kind == "svm"] or kinds[:1]
-    tried: dict[Kind, Sequence[float]] = {}
+    result: dict[Kind, Sequence[float]] = {}
     for kind in kinds:
-        tried[kind] = STRENGTHS[kind]
+        result[kind] = STRENGTHS[kind]
         if cost > _COSTLY:
-            tried[kind] = STRENGTHS[kind][1:3] if kind == "svm" else STRENGTHS[kind][2:3]
+            result[kind] = STRENGTHS[kind][1:3] if kind == "svm" else STRENGTHS[kind][2:3]
         if cost > _VERY_COSTLY:
-            tried[kind] = (_middle(STRENGTHS[kind]),)
+            result[kind] = (_middle(STRENGTHS[kind]),)
         if params.C is not None:
-            tried[kind] = (params.C,)
-    return tried
+            result[kind] = (params.C,)
+    return result
 
 
 def _cost(entries: int, classes: int) -> int:
-    """Return the entries that a fit goes through in one pass: each score has its own fit."""
+    """Return the entries that a fit reads in one pass. Each score has its own fit."""
     return entries * (classes if classes > 2 else 1)
 
 
 def _middle(strengths: Sequence[float]) -> float:
-    """Return the strength to take without a choice."""
+    """Return the strength that is used where none is chosen."""
     return strengths[1]
 
 
 def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
-    """Return what goes into arrays.safetensors."""
+    """Return the arrays for arrays.safetensors."""
     view, weight = vocabulary.groups()
     precision = np.float32 if model.weights.size <= _WIDE_WEIGHTS else np.float16
     return {
@@ -462,7 +480,7 @@ def _string_features(
     content: Mapping[str, Any],
     fields: Mapping[str, Text],
 ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-    """Return the features of a bundle that spells its n-grams out, as they were before keys."""
+    """Return the featurizer of an old bundle, which holds n-grams as strings instead of keys."""
     column: dict[tuple[str, str], int] = {}
     # Bundles from before titles have one vocabulary.
     vocabularies = content.get("vocabularies") or {"text": content["vocabulary"]}
@@ -477,7 +495,7 @@ def _string_features(
         views = [name for name in vocabularies if name in inputs]
         for row in range(len(inputs["text"])):
             for name in views:
-                text = fields[name].normalise(inputs[name][row])
+                text = fields[name].normalize(inputs[name][row])
                 for gram, count in _spelled_grams(text, content["ngrams"]).items():
                     if (name, gram) in column:
                         columns.append(column[name, gram])
@@ -495,10 +513,10 @@ def _string_features(
 def _spelled_grams(text: str, longest: int) -> Counter[str]:
     """Return the counts of the character n-grams of 1 to `longest` characters."""
     folded = text.lower()
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for n in range(1, min(longest, len(folded)) + 1):
-        found.update(folded[start : start + n] for start in range(len(folded) - n + 1))
-    return found
+        counts.update(folded[start : start + n] for start in range(len(folded) - n + 1))
+    return counts
 
 
 class TextBaselines:

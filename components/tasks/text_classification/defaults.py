@@ -1,4 +1,4 @@
-"""What is measured on somebody's texts, and the params that follow."""
+"""Measure a user's texts and derive the params from the measurements."""
 
 from __future__ import annotations
 
@@ -94,9 +94,8 @@ class Lengths:
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Lengths:
         """Return the percentiles of some lengths."""
-        p50, p95, p99 = (
-            int(np.ceil(value)) for value in np.percentile(lengths or [0], (50, 95, 99))
-        )
+        percentiles = np.percentile(lengths or [0], (50, 95, 99))
+        p50, p95, p99 = (int(np.ceil(value)) for value in percentiles)
         return cls(p50=p50, p95=p95, p99=p99, max=max(lengths, default=0))
 
     def __str__(self) -> str:
@@ -106,7 +105,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class TextMeasurements:
-    """What the choices for texts depend on."""
+    """Measurements of texts that the choice of params depends on."""
 
     # of the whole source, or of its first 100,000 rows times the share that was read
     total: int
@@ -146,7 +145,9 @@ class TextDefaults:
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> TextMeasurements:
         """Return lengths, scripts and classes."""
-        classes, lengths, titles = ClassCounts(), list[int](), 0
+        classes = ClassCounts()
+        lengths: list[int] = []
+        titles = 0
         sample: list[str] = []
         # A fixed seed: equal data give equal params.
         rng = np.random.default_rng(0)
@@ -243,7 +244,8 @@ def _limits(measured: TextMeasurements) -> list[Setting]:
 
 def _network(measured: TextMeasurements) -> list[Setting]:
     """Return the architecture, its sizes, epochs, the search space and the student."""
-    rows, classes = measured.labelled, max(len(measured.classes.counts), 2)
+    rows = measured.labelled
+    classes = max(len(measured.classes.counts), 2)
     few = rows < FEW_ROWS
     # As many steps as the weights of n-grams need, whatever the number of rows.
     epochs = min(max(round(_STEPS * _BATCH / max(rows, 1)), _LEAST_EPOCHS), _MOST_EPOCHS)
@@ -313,8 +315,9 @@ def _language(text: str) -> str:
     words = Counter(text.lower().split())
     hits = {name: _occurrences(words, common) for name, common in _COMMON_WORDS.items()}
     first, second = sorted(hits, key=lambda name: -hits[name])[:2]
-    frequent = hits[first] >= _COMMON * words.total()
-    return first if hits[first] and frequent and hits[first] >= 2 * hits[second] else ""
+    is_frequent = hits[first] >= _COMMON * words.total()
+    is_clear = hits[first] >= 2 * hits[second]
+    return first if hits[first] and is_frequent and is_clear else ""
 
 
 def _occurrences(words: Counter[str], common: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""Text to token ids: each Han character is a token, words of other scripts are cut into pieces by byte-pair encoding."""
+"""Encode text as token ids.
+
+Each Han character is a token. Words of other scripts are divided by byte-pair encoding.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class TextTokenize(Strict):
 
 
 class TextFacts(Strict):
-    """What stands in encoder.json."""
+    """Content of encoder.json."""
 
     classes: list[str] = Field(min_length=1)
     max_length: int = Field(ge=1, le=1_000_000)
@@ -55,13 +58,15 @@ class TextEncoder:
 
     Args:
         tokenizer: the JSON of a `tokenizers.Tokenizer`.
-        facts: {"classes", "max_length", "max_characters"}; and of a pretrained network {"network": its config.json, "pad": its token id of padding}.
+        facts: {"classes", "max_length", "max_characters"}. For a pretrained network also
+            "network", its config.json, and "pad", its token id of padding.
     """
 
     def __init__(self, tokenizer: str, facts: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        self._json, self._facts = tokenizer, dict(facts)
+        self._json = tokenizer
+        self._facts = dict(facts)
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(facts["max_length"])
@@ -76,43 +81,41 @@ class TextEncoder:
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids."""
+        """Return the number of token ids."""
         return int(self._tokenizer.get_vocab_size())
 
     @property
     def mask(self) -> int:
-        """The id that stands for a hidden token."""
-        found = [self._tokenizer.token_to_id(name) for name in (MASK, "<mask>")]
-        return next((each for each in found if each is not None), self.pad)
+        """Return the id of the mask token, or of padding if there is none."""
+        for name in (MASK, "<mask>"):
+            token_id: int | None = self._tokenizer.token_to_id(name)
+            if token_id is not None:
+                return token_id
+        return self.pad
 
     @property
     def special(self) -> list[int]:
-        """Ids that are no text."""
-        return sorted(
-            {
-                self.pad,
-                *(
-                    id_
-                    for id_, token in self._tokenizer.get_added_tokens_decoder().items()
-                    if token.special
-                ),
-            }
-        )
+        """Return the ids of special tokens, which stand for no text."""
+        result = {self.pad}
+        for token_id, token in self._tokenizer.get_added_tokens_decoder().items():
+            if token.special:
+                result.add(token_id)
+        return sorted(result)
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Return the token ids (tokens,) of each text."""
+        # A text without any token, such as unknown marks only, becomes the unknown token.
         unknown = self._tokenizer.token_to_id(UNKNOWN) or self.pad
-        # A text of which no token is left (only unknown marks, say) is still one row: it is the unknown token.
-        return [
-            np.asarray(encoding.ids or [unknown], dtype=np.int32)
-            for encoding in self._tokenizer.encode_batch_fast(list(texts))
-        ]
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [np.asarray(encoding.ids or [unknown], dtype=np.int32) for encoding in encodings]
 
     def encode(self, rows: pa.Table) -> pa.Table:
-        """Columns id, ids (ragged), target (class index; -1 of a row without a label)."""
+        """Return a table with the columns id, ids (ragged) and target.
+
+        The target is the class index, or -1 for a row without a label.
+        """
         index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
-        ids = self._ids(
-            _whole({name: rows[name].to_pylist() for name in _INPUTS if name in rows.column_names})
-        )
+        ids = self._ids(_texts_of_table(rows))
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table(
             {
@@ -126,22 +129,25 @@ class TextEncoder:
         """Return (n,) the tokens of each row beyond `max_length`."""
         lost = np.zeros(rows.num_rows, dtype=np.int64)
         full = np.flatnonzero(self.lengths(encoded) >= self.max_length)
-        cut = rows.take(pa.array(full))
-        texts = _whole(
-            {name: cut[name].to_pylist() for name in _INPUTS if name in cut.column_names}
-        )
-        for place, encoding in zip(full.tolist(), self._tokenizer.encode_batch(texts), strict=True):
-            lost[place] = sum(
-                len(part.ids) - sum(part.special_tokens_mask) for part in encoding.overflowing
-            )
+        texts = _texts_of_table(rows.take(pa.array(full)))
+        encodings = self._tokenizer.encode_batch(texts)
+        for row, encoding in zip(full.tolist(), encodings, strict=True):
+            for part in encoding.overflowing:
+                lost[row] += len(part.ids) - sum(part.special_tokens_mask)
         return lost
 
     def tell(self, summary: Summary) -> str:
         """Return the line about cut texts."""
-        return f"{summary.rows_of_all('texts')} cut at {self.max_length:,} tokens ({summary.share_lost} of their tokens lost): tokenize.max_length"
+        return (
+            f"{summary.rows_of_all('texts')} cut at {self.max_length:,} tokens "
+            f"({summary.share_lost} of their tokens lost): tokenize.max_length"
+        )
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """{"ids": (n, t) int64, "mask": (n, t) float32}; t is the longest row of the batch."""
+        """Return padded rows: "ids" (n, t) int64 and "mask" (n, t) float32.
+
+        t is the length of the longest row.
+        """
         ragged = rows["ids"]
         lengths = np.array([len(row) for row in ragged])
         present = np.arange(lengths.max()) < lengths[:, None]
@@ -150,7 +156,7 @@ class TextEncoder:
         return {"ids": ids, "mask": present.astype(np.float32)}
 
     def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """{"ids": (all tokens,) int64, "lengths": (n,) int64}."""
+        """Return packed rows: "ids" (all tokens,) int64 and "lengths" (n,) int64."""
         ragged = rows["ids"]
         return {
             "ids": np.concatenate(ragged).astype(np.int64),
@@ -158,39 +164,44 @@ class TextEncoder:
         }
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """{"ids": n ragged rows}: normalized as in clean, then encoded. Raises `Reject`."""
-        return {
-            "ids": self._ids(
-                _whole(
-                    {
-                        name: [self._fields[name].normalise(value) for value in values]
-                        for name, values in inputs.items()
-                    }
-                )
-            )
-        }
+        """Return "ids" with n ragged rows, normalized as in clean and then encoded.
+
+        Raises:
+            Reject: an input is of no use.
+        """
+        normalized = {}
+        for name, values in inputs.items():
+            field = self._fields[name]
+            normalized[name] = [field.normalize(value) for value in values]
+        return {"ids": self._ids(_with_titles(normalized))}
 
     def files(self) -> Mapping[str, bytes]:
-        """tokenizer.json and encoder.json."""
+        """Return tokenizer.json and encoder.json."""
         return {
             "tokenizer.json": self._json.encode(),
             "encoder.json": to_json(self._facts).encode(),
         }
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
-        """(n,) tokens of each row."""
+        """Return (n,) the tokens of each row."""
         import pyarrow.compute as pc
 
         return np.asarray(pc.list_value_length(rows["ids"]), dtype=np.int64)
 
 
-def _whole(inputs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Each text below its title: where a text is too long, its end is cut."""
+def _with_titles(inputs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each text after its title, so that the end of the text is cut if it is too long."""
     titles = inputs.get("title") or [""] * len(inputs["text"])
     return [
         f"{title} {text}" if title else text
         for title, text in zip(titles, inputs["text"], strict=True)
     ]
+
+
+def _texts_of_table(rows: pa.Table) -> list[str]:
+    """Return the text of each row of a table, after its title if the table has titles."""
+    names = [name for name in _INPUTS if name in rows.column_names]
+    return _with_titles({name: rows[name].to_pylist() for name in names})
 
 
 class TextEncoding:
@@ -205,38 +216,27 @@ class TextEncoding:
         options: BaseModel,
         clean: BaseModel,
     ) -> TextEncoder:
-        """Train the vocabulary (Sennrich et al. 2016, arXiv:1508.07909). The same rows give the same bytes: WordPiece's trainer does not (its ids follow a hash map's order)."""
+        """Train the vocabulary (Sennrich et al. 2016, arXiv:1508.07909).
+
+        The same rows give the same bytes. WordPiece's trainer does not guarantee that,
+        because its ids depend on the order of a hash map.
+        """
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         assert isinstance(options, TextTokenize)
         assert isinstance(clean, TextClean)
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        # Han characters apart: out of 14,000 reviews merged words learn worse (a TextCNN's validation macro F1 was 0.777 with them, 0.831 without).
+        # Han characters are separate tokens. From 14,000 reviews, merged words learn worse: a
+        # TextCNN's validation macro F1 was 0.777 with them and 0.831 without.
         tokenizer.normalizer = normalizers.BertNormalizer(
             clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=True
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        texts = [
-            text
-            for batch in rows
-            for text in _whole(
-                {
-                    name: batch.column(name).to_pylist()
-                    for name in _INPUTS
-                    if name in batch.schema.names
-                }
-            )
-        ]
-        # The trainer cuts a large alphabet by frequency and leaves ties to a hash map's order: cut here, it has nothing to choose.
-        counts = Counter(
-            char
-            for text in texts
-            for char in tokenizer.normalizer.normalize_str(text)
-            if not char.isspace()
-        )
-        alphabet = sorted(counts, key=lambda char: (-counts[char], char))[
-            : options.vocabulary_size * 3 // 4
-        ]
+        texts: list[str] = []
+        for batch in rows:
+            names = [name for name in _INPUTS if name in batch.schema.names]
+            texts += _with_titles({name: batch.column(name).to_pylist() for name in names})
+        alphabet = _alphabet(texts, tokenizer.normalizer, options.vocabulary_size * 3 // 4)
         trainer = trainers.BpeTrainer(
             vocab_size=options.vocabulary_size,
             min_frequency=options.min_frequency,
@@ -246,31 +246,32 @@ class TextEncoding:
             show_progress=False,
         )
         tokenizer.train_from_iterator(texts, trainer)
-        return TextEncoder(
-            tokenizer.to_str(),
-            {
-                "classes": list(classes),
-                "max_length": options.max_length,
-                "max_characters": clean.max_characters,
-            },
-        )
+        facts = {
+            "classes": list(classes),
+            "max_length": options.max_length,
+            "max_characters": clean.max_characters,
+        }
+        return TextEncoder(tokenizer.to_str(), facts)
 
     def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
-        """The files of `tokenize.pretrained`. Raises `GristmillError` where they are not whole, or not those that params tell."""
+        """Return the files of `tokenize.pretrained`.
+
+        Raises:
+            GristmillError: files are missing, or their hash is not the one in params.yaml.
+        """
         assert isinstance(options, TextTokenize)
         if options.pretrained is None:
             return {}
         files = files_of(options.pretrained, root)
-        if (found := digest(files)) != options.pretrained_sha256:
-            what = (
-                "is not told"
-                if options.pretrained_sha256 is None
-                else f"tells of other files than lie in {options.pretrained}"
-            )
+        actual = digest(files)
+        if actual != options.pretrained_sha256:
+            what = f"tells of other files than lie in {options.pretrained}"
+            if options.pretrained_sha256 is None:
+                what = "is not told"
             raise ParamsError(
                 f"{what}; DVC would not see it when the encoder changes",
                 where="tokenize.pretrained_sha256",
-                remedy=f"if this encoder is meant, write: pretrained_sha256: {found}",
+                remedy=f"if this encoder is meant, write: pretrained_sha256: {actual}",
             )
         return files
 
@@ -281,23 +282,26 @@ class TextEncoding:
         options: BaseModel,
         clean: BaseModel,
     ) -> TextEncoder:
-        """A pretrained network's own tokenizer: its ids, its special tokens, its padding."""
+        """Return the encoder with a pretrained network's tokenizer.
+
+        Raises:
+            GristmillError: the network takes fewer tokens than the params say, or the
+                tokenizer cannot be read.
+        """
         assert isinstance(options, TextTokenize)
         assert isinstance(clean, TextClean)
-        network = {
-            name: value
-            for name, value in json.loads(files[CONFIG].read_text(encoding="utf-8")).items()
-            if not name.startswith("_")
-        }
+        config = json.loads(files[CONFIG].read_text(encoding="utf-8"))
+        network = {name: value for name, value in config.items() if not name.startswith("_")}
         pad = network.get("pad_token_id") or 0
-        places = network.get("max_position_embeddings", options.max_length) - (
-            2 if pad == 1 else 0
-        )  # RoBERTa and its kind count from behind the id of padding
-        if options.max_length > places:
+        positions = network.get("max_position_embeddings", options.max_length)
+        if pad == 1:
+            # RoBERTa and its descendants count positions from after the id of padding.
+            positions -= 2
+        if options.max_length > positions:
             raise ParamsError(
-                f"{options.max_length}: the encoder takes at most {places} tokens",
+                f"{options.max_length}: the encoder takes at most {positions} tokens",
                 where="tokenize.max_length",
-                remedy=f"set it to {places} or less",
+                remedy=f"set it to {positions} or less",
             )
         facts = {
             "classes": list(classes),
@@ -308,7 +312,8 @@ class TextEncoding:
         }
         try:
             return TextEncoder(files[TOKENIZER].read_text(encoding="utf-8"), facts)
-        except Exception as error:  # whatever the library raises of a file that is none of its own
+        except Exception as error:
+            # The library raises errors of many types for a file that is not a tokenizer.
             raise InputError(
                 f"is no tokenizer ({error})",
                 where=str(files[TOKENIZER]),
@@ -316,9 +321,25 @@ class TextEncoding:
             ) from None
 
     def load(self, files: Mapping[str, bytes]) -> TextEncoder:
-        """Return the encoder of a bundle or of tokens/. Raises pydantic's `ValidationError`."""
+        """Return the encoder of a bundle or of tokens/.
+
+        Raises:
+            ValidationError: encoder.json is invalid.
+        """
         facts = TextFacts.model_validate_json(files["encoder.json"])
         return TextEncoder(files["tokenizer.json"].decode(), facts.model_dump(exclude_unset=True))
+
+
+def _alphabet(texts: Sequence[str], normalizer: Any, size: int) -> list[str]:
+    """Return the most frequent characters of normalized texts, at most `size`.
+
+    The trainer itself would cut a large alphabet by frequency too, but the order of ties would
+    depend on a hash map.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(char for char in normalizer.normalize_str(text) if not char.isspace())
+    return sorted(counts, key=lambda char: (-counts[char], char))[:size]
 
 
 ENCODING = TextEncoding()

@@ -1,4 +1,4 @@
-"""A text is asked, a class is answered."""
+"""Evaluate text classification: the query is a text, the answer a class."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationJudge
+from components.tasks.classification.evaluator import ClassificationEvaluator
 
-_SINGLE = (
-    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"  # Han, kana, Hangul
-)
-_PIECE = re.compile(
-    rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*"
-)  # a text that begins with marks begins with a piece of them
+# Han, kana, Hangul.
+_SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"
+# A text that begins with marks begins with a piece of them.
+_PIECE = re.compile(rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*")
 
 
 def _encodable(text: str) -> str:
@@ -37,52 +35,57 @@ class Query(BaseModel):
     title: Annotated[str, Field(max_length=100_000), AfterValidator(_encodable)] = ""
 
 
-class TextJudge(ClassificationJudge):
+class TextEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
-        """Text and title of a row."""
+        """Return the query of a row: its text and title."""
         return Query(text=row["text"], title=row["title"])
 
     def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        """By length and script."""
-        facts = Text().profile(row["text"])
-        length = float(facts["length"])
-        return {
-            "length": "up to 30" if length <= 30 else "31 to 100" if length <= 100 else "over 100",
-            "script": str(facts["script"]),
-        }
+        """Return the slices of a row by length and script."""
+        profile = Text().profile(row["text"])
+        length = float(profile["length"])
+        if length <= 30:
+            length_slice = "up to 30"
+        elif length <= 100:
+            length_slice = "31 to 100"
+        else:
+            length_slice = "over 100"
+        return {"length": length_slice, "script": str(profile["script"])}
 
     def read(self, argument: str) -> BaseModel:
-        """The argument is the text."""
+        """Return the query of an argument, which is the text."""
         return Query(text=argument)
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Texts and titles."""
+        """Return the texts and titles of queries."""
         return {
             "text": [query.text for query in queries],
             "title": [query.title for query in queries],
         }
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
-        """Characters of scripts without spaces, words of the others, each with the spaces and marks behind it; so many neighbors together that there are few enough."""
-        found = _PIECE.findall(query.text)
-        each = -(-len(found) // limit)
-        return ["".join(found[start : start + each]) for start in range(0, len(found), each)]
+        """Return the text in pieces, at most `limit`.
+
+        Pieces are characters of scripts without spaces and words of other scripts, each with
+        the spaces and marks after it. Neighbors are joined where there are too many.
+        """
+        pieces = _PIECE.findall(query.text)
+        size = -(-len(pieces) // limit)
+        return ["".join(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
     def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
-        """The text without a piece."""
-        return cast(
-            BaseModel,
-            query.model_copy(update={"text": "".join([*parts[:place], *parts[place + 1 :]])}),
-        )
+        """Return the query without the piece at an index."""
+        text = "".join([*parts[:place], *parts[place + 1 :]])
+        return cast(BaseModel, query.model_copy(update={"text": text}))
 
     def show(self, case: Case[Any]) -> str:
-        """The text, escaped, below its title."""
+        """Return the escaped text below its title, as HTML."""
         above = f"<b>{Title().show(case.query.title)}</b><br>" if case.query.title else ""
         return above + Text().show(case.query.text)
 
 
-EVALUATOR = TextJudge()
+EVALUATOR = TextEvaluator()

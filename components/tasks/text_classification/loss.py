@@ -1,4 +1,4 @@
-"""Learning: nothing that other classification does not do; and learning from text alone, before it."""
+"""Define the losses of text: that of classification, and masked tokens for pretraining."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _INPUTS = ("ids", "mask", "lengths", "chosen")
 
 
 class MaskedTokens:
-    """Guess tokens that are hidden, in text with labels or without.
+    """Masked-language modeling on text with or without labels.
 
     Args:
-        encoder: whose tokens.
-        share: of the tokens that is hidden.
+        encoder: the encoder of the tokens.
+        share: of the tokens that are masked.
     """
 
     monitored_metric: ClassVar[str] = "loss"
@@ -32,29 +32,27 @@ class MaskedTokens:
 
     def __init__(self, encoder: Encoder, share: float) -> None:
         text = cast(TextEncoder, encoder)
-        self._share, self._tokens, self._mask, self._spared = (
-            share,
-            text.vocabulary,
-            text.mask,
-            torch.tensor(text.special),
-        )
+        self._share = share
+        self._tokens = text.vocabulary
+        self._mask = text.mask
+        self._spared = torch.tensor(text.special)
 
-    def _hidden(self, batch: Batch, rng: torch.Generator) -> Batch:
+    def _masked(self, batch: Batch, rng: torch.Generator) -> Batch:
         return hide(batch, self._share, self._mask, self._spared, self._tokens, rng)
 
     def _logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """(k, tokens), in single precision at least."""
-        result: torch.Tensor = module(**{name: batch[name] for name in _INPUTS if name in batch})
+        """Return logits (k, tokens) of k masked tokens, in fp32 or a wider type."""
+        inputs = {name: batch[name] for name in _INPUTS if name in batch}
+        result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:  # noqa: ARG002
-        """Cross-entropy, summed over the hidden tokens."""
-        wanted = batch["hidden"][batch["chosen"]]
-        total = F.cross_entropy(self._logits(module, batch), wanted, reduction="sum")
-        counts = (
-            batch["weight"].mean() if "weight" in batch else torch.ones_like(total)
-        )  # a worker without rows of its own takes part with one of weight 0
-        return Loss(total * counts, len(wanted) * counts)
+        """Return the cross-entropy summed over the masked tokens."""
+        targets = batch["hidden"][batch["chosen"]]
+        total = F.cross_entropy(self._logits(module, batch), targets, reduction="sum")
+        # A worker without rows of its own computes one row of weight 0.
+        weight = batch["weight"].mean() if "weight" in batch else torch.ones_like(total)
+        return Loss(total * weight, len(targets) * weight)
 
     def distillation_loss(
         self,
@@ -64,26 +62,31 @@ class MaskedTokens:
         temperature: float,
         weight: float,
     ) -> Loss:
-        """Nobody teaches."""
+        """Raise NotImplementedError: pretraining has no teacher."""
         raise NotImplementedError
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
-        """Hide other tokens each time."""
-        return self._hidden(batch, rng)
+        """Mask random tokens of a batch."""
+        return self._masked(batch, rng)
 
     def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Summed loss, hits and hidden tokens (1,), the same tokens of a batch at each epoch."""
-        batch = self._hidden(batch, torch.Generator().manual_seed(int(batch["ids"].sum())))
-        logits, wanted = self._logits(module, batch), batch["hidden"][batch["chosen"]]
-        figures = {
-            "loss": F.cross_entropy(logits, wanted, reduction="sum"),
-            "hits": (logits.argmax(1) == wanted).sum(),
-            "tokens": torch.tensor(len(wanted)),
+        """Return the summed loss, hits and masked tokens, each (1,).
+
+        The same tokens of a batch are masked at each epoch.
+        """
+        generator = torch.Generator().manual_seed(int(batch["ids"].sum()))
+        batch = self._masked(batch, generator)
+        logits = self._logits(module, batch)
+        targets = batch["hidden"][batch["chosen"]]
+        sums = {
+            "loss": F.cross_entropy(logits, targets, reduction="sum"),
+            "hits": (logits.argmax(1) == targets).sum(),
+            "tokens": torch.tensor(len(targets)),
         }
-        return {name: value.double().cpu().reshape(1) for name, value in figures.items()}
+        return {name: value.double().cpu().reshape(1) for name, value in sums.items()}
 
     def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Loss per hidden token, and the share that is guessed."""
+        """Return the loss per masked token, and the share that was predicted."""
         tokens = max(1.0, float(tallies["tokens"][0]))
         return {
             "loss": float(tallies["loss"][0]) / tokens,

@@ -1,4 +1,4 @@
-"""The networks that fit text in, one class out. Imports without torch."""
+"""Define the architectures for text classification. This imports without torch."""
 
 from __future__ import annotations
 
@@ -47,76 +47,76 @@ class TextTrain(Strict):
     nets: Nets = Nets()
 
 
-class _Text:
+class _TextArchitecture:
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
-        """ids and mask (batch, length) to logits."""
-        return {
-            "forward": Graph(
-                module, {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"]
-            )
-        }
+        """Return the graph from ids and mask (batch, length) to logits."""
+        axes = ("batch", "length")
+        return {"forward": Graph(module, {"ids": axes, "mask": axes}, ["logits"])}
 
 
-class _Reading(_Text):
+class _TokenStateArchitecture(_TextArchitecture):
     """A network with a state per token."""
 
     def masked(self, module: torch.nn.Module) -> torch.nn.Module:
-        """It guesses hidden tokens."""
+        """Return the module under a head that predicts masked tokens."""
         from components.models.masked_lm import Masked, Reads
 
         return Masked(cast(Reads, module))
 
 
-class NgramsArchitecture(_Text):
+class NgramsArchitecture(_TextArchitecture):
     """Mean of the embeddings of tokens and n-grams."""
 
     Config: type[BaseModel] = NgramsConfig
-    packs = True
+    supports_packing = True
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh bag of n-grams."""
+        """Return a new bag of n-grams."""
         from components.models.ngrams.net import Ngrams
 
         return Ngrams(
             cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> PruningSpec:
-        """Elements of the embedding can go."""
-        from components.models.ngrams.net import NgramsSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of the embedding's width."""
+        from components.models.ngrams.net import NgramsPruningSpec
 
-        return NgramsSurgery()
+        return NgramsPruningSpec()
 
 
-class TextCNNArchitecture(_Text):
+class TextCNNArchitecture(_TextArchitecture):
     """Filters over embeddings."""
 
     Config: type[BaseModel] = TextCNNConfig
-    packs = False  # one convolution over padded rows of like length is faster on CPU than windows gathered row by row (58 against 77 ms a step of 64 rows)
+    # One convolution over padded rows of similar length is faster on a CPU than windows
+    # gathered row by row: 58 ms a step of 64 rows, against 77 ms.
+    supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh TextCNN."""
+        """Return a new TextCNN."""
         from components.models.textcnn.net import TextCNN
 
         return TextCNN(
             cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
         )
 
-    def surgery(self) -> PruningSpec:
-        """Filters can go."""
-        from components.models.textcnn.net import TextCNNSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of filters."""
+        from components.models.textcnn.net import TextCNNPruningSpec
 
-        return TextCNNSurgery()
+        return TextCNNPruningSpec()
 
 
-class CountedArchitecture(_Text):
-    """Weights for the n-grams that occur in enough train rows, and filters over embeddings beside them."""
+class CountedArchitecture(_TextArchitecture):
+    """Weights of n-grams that occur in enough train rows, and filters over embeddings."""
 
     Config: type[BaseModel] = CountedConfig
-    packs = False  # as TextCNN
+    # See TextCNN.
+    supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A network that knows no n-grams yet."""
+        """Return a new network, whose n-grams are not counted yet."""
         from components.models.counted.net import Counted
 
         return Counted(
@@ -124,26 +124,28 @@ class CountedArchitecture(_Text):
         )
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
-        """Its table."""
+        """Fill the table of n-grams."""
         from components.models.counted.net import Counted
 
         cast(Counted, module).count(batches)
 
-    def surgery(self) -> PruningSpec:
-        """Filters can go."""
-        from components.models.counted.net import CountedSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of filters."""
+        from components.models.counted.net import CountedPruningSpec
 
-        return CountedSurgery()
+        return CountedPruningSpec()
 
 
-class RecurrentArchitecture(_Text):
+class RecurrentArchitecture(_TextArchitecture):
     """LSTM or GRU in both directions, pooled by attention."""
 
     Config: type[BaseModel] = RecurrentConfig
-    packs = False  # torch's packed sequences take twice as long a step on CPU (239 against 99 ms for 64 rows of 40 to 48 tokens)
+    # torch's packed sequences take twice as long a step on a CPU: 239 ms for 64 rows of 40 to
+    # 48 tokens, against 99 ms.
+    supports_packing = False
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh recurrent network."""
+        """Return a new recurrent network."""
         from components.models.recurrent.net import Recurrent
 
         return Recurrent(
@@ -152,21 +154,21 @@ class RecurrentArchitecture(_Text):
             len(encoder.classes),
         )
 
-    def surgery(self) -> PruningSpec:
-        """Units of each direction and of the pooling's score can go."""
-        from components.models.recurrent.net import RecurrentSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of each direction's units and of the attention's."""
+        from components.models.recurrent.net import RecurrentPruningSpec
 
-        return RecurrentSurgery()
+        return RecurrentPruningSpec()
 
 
-class TransformerArchitecture(_Reading):
+class TransformerArchitecture(_TokenStateArchitecture):
     """Attention over embeddings."""
 
     Config: type[BaseModel] = TransformerConfig
-    packs = True
+    supports_packing = True
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh Transformer."""
+        """Return a new Transformer."""
         from components.models.transformer.net import Transformer
 
         text = cast(TextEncoder, encoder)
@@ -174,39 +176,48 @@ class TransformerArchitecture(_Reading):
             cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length
         )
 
-    def surgery(self) -> PruningSpec:
-        """Heads and hidden units can go."""
-        from components.models.transformer.net import TransformerSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of heads and hidden units."""
+        from components.models.transformer.net import TransformerPruningSpec
 
-        return TransformerSurgery()
+        return TransformerPruningSpec()
 
 
-class PretrainedArchitecture(_Reading):
-    """The encoder whose vocabulary the tokens are of."""
+class PretrainedArchitecture(_TokenStateArchitecture):
+    """The pretrained encoder whose vocabulary the tokens come from."""
 
     Config: type[BaseModel] = PretrainedConfig
-    packs = False  # transformers' encoders take padded rows
+    # The encoders of transformers take padded rows.
+    supports_packing = False
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
-        """The tokens are of an encoder, and the libraries are there."""
-        needed = (
-            ["transformers", "peft"]
-            if cast(PretrainedConfig, config).way == "lora"
-            else ["transformers"]
-        )
-        if missing := [name for name in needed if find_spec(name) is None]:
+        """Refuse tokens of another vocabulary, and missing libraries.
+
+        Raises:
+            EnvironmentFault: a library is missing.
+            ParamsError: the tokens are of no pretrained encoder, or of an unsupported one.
+        """
+        needed = ["transformers"]
+        if cast(PretrainedConfig, config).way == "lora":
+            needed.append("peft")
+        missing = [name for name in needed if find_spec(name) is None]
+        if missing:
             what = f"architecture pretrained needs {' and '.join(missing)}, not installed here"
             raise EnvironmentFault(
                 what,
                 where="train.architecture",
                 remedy="pip install -c constraints.txt -e '.[pretrained]'",
             )
-        if (network := cast(TextEncoder, encoder).network) is None:
-            what = "architecture pretrained takes the tokens of its own encoder; these are of a vocabulary that was fitted to the train rows"
+        network = cast(TextEncoder, encoder).network
+        if network is None:
             raise ParamsError(
-                what,
+                "architecture pretrained takes the tokens of its own encoder; "
+                "these are of a vocabulary that was fitted to the train rows",
                 where="train.architecture",
-                remedy="name the encoder in tokenize.pretrained (a folder or a hub id), or take another architecture",
+                remedy=(
+                    "name the encoder in tokenize.pretrained (a folder or a hub id), "
+                    "or take another architecture"
+                ),
             )
         from transformers import CONFIG_MAPPING
 
@@ -218,7 +229,7 @@ class PretrainedArchitecture(_Reading):
             )
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """The encoder with random weights, and a fresh head."""
+        """Return the encoder with random weights, under a new head."""
         from components.models.pretrained.net import Pretrained
 
         self.check(config, encoder)
@@ -227,7 +238,11 @@ class PretrainedArchitecture(_Reading):
         return Pretrained(cast(PretrainedConfig, config), text.network, len(text.classes))
 
     def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
-        """Of the network beside the tokens, compared with the manifest first."""
+        """Return the weights of the network in the tokens folder.
+
+        Raises:
+            InputError: a file is missing, or its hash is not the one in the manifest.
+        """
         from components.models.pretrained.net import weights_of
 
         for name, expected in read_manifest(tokens)["pretrained"].items():
@@ -240,11 +255,11 @@ class PretrainedArchitecture(_Reading):
                 )
         return weights_of(tokens / PRETRAINED)
 
-    def surgery(self) -> PruningSpec:
-        """Hidden units can go, in encoders built as BERT's."""
-        from components.models.pretrained.net import PretrainedSurgery
+    def pruning_spec(self) -> PruningSpec:
+        """Return the pruning of hidden units, for encoders with BERT's module names."""
+        from components.models.pretrained.net import PretrainedPruningSpec
 
-        return PretrainedSurgery()
+        return PretrainedPruningSpec()
 
 
 class TextModels:

@@ -1,4 +1,4 @@
-"""What the rows are, how they are cleaned and what may be added."""
+"""Define the rows of text classification, their cleaning and their augmentation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
 
-MASK = "[MASK]"  # a special token of the vocabulary
+# A special token of the vocabulary.
+MASK = "[MASK]"
 Edit = Callable[[list[str], np.random.Generator], list[str]]
+# A Han character, a word, a mark, or spaces.
 _UNIT = re.compile(
     rf"[\u3400-\u9fff\uf900-\ufaff]|(?:[^\W\u3400-\u9fff\uf900-\ufaff]|[{SIGNS}])+|\S|\s+"
-)  # a Han character, a word, a mark, a space
+)
 
 
 class TextClean(Strict):
@@ -54,7 +56,7 @@ class TextSchema:
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
-        """Text and its title, with the limits of `clean`."""
+        """Return the fields text, title and label, with the limits of `clean`."""
         assert isinstance(options, TextClean)
         return {
             "text": Text(options.min_characters, options.max_characters),
@@ -63,30 +65,44 @@ class TextSchema:
         }
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
-        """Easy data augmentation (Wei and Zou 2019, arXiv:1901.11196) on characters of Chinese and words of the rest."""
+        """Return the methods of easy data augmentation (Wei and Zou 2019, arXiv:1901.11196).
+
+        They edit characters of Chinese and words of other scripts.
+        """
         assert isinstance(options, TextAugment)
         edits: Mapping[str, Edit] = {
             "delete": lambda units, _: [""] * len(units),
             "swap": lambda units, rng: [units[i] for i in rng.permutation(len(units))],
             "mask": lambda units, _: [MASK] * len(units),
         }
-        return {
-            name: _editor(edits[name], options.strength, least=2 if name == "swap" else 1)
-            for name in options.methods
-        }
+        augmenters: dict[str, Augmenter] = {}
+        for name in options.methods:
+            least = 2 if name == "swap" else 1
+            augmenters[name] = _editor(edits[name], options.strength, least)
+        return augmenters
 
 
 def _editor(edit: Edit, strength: float, least: int) -> Augmenter:
-    """Apply an edit to a random share of the units, at least to so many; None where nothing would change, or too much."""
+    """Return an augmenter that edits a random share of a row's units.
+
+    It returns None where the text would not change, or too much of it would.
+
+    Args:
+        edit: the edit.
+        strength: share of the units.
+        least: units that are edited at least.
+    """
 
     def augment(row: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Any] | None:
         units = _UNIT.findall(row["text"])
+        # Indices of the units that are not spaces or marks.
         words = [i for i, unit in enumerate(units) if unit.strip() and unit[0].isalnum()]
         count = max(least, round(len(words) * strength))
         if len(words) < max(4, 2 * count):
             return None
         chosen = sorted(rng.choice(words, size=count, replace=False).tolist())
-        for i, unit in zip(chosen, edit([units[i] for i in chosen], rng), strict=True):
+        edited = edit([units[i] for i in chosen], rng)
+        for i, unit in zip(chosen, edited, strict=True):
             units[i] = unit
         text = "".join(units).strip()
         return {**row, "text": text} if text != row["text"] else None

@@ -26,16 +26,16 @@ SMOOTH = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8) * 4
 
 
 def test_a_png_of_the_right_size_keeps_its_pixels() -> None:
-    assert (decode(Image().normalise(png(GREY)), 1)[:, :, 0] == GREY).all()
+    assert (decode(Image().normalize(png(GREY)), 1)[:, :, 0] == GREY).all()
 
 
 def test_normalised_pictures_stay_as_they_are() -> None:
-    once = Image(size=8).normalise(png(SMOOTH))
-    assert Image(size=8).normalise(once) == once
+    once = Image(size=8).normalize(png(SMOOTH))
+    assert Image(size=8).normalize(once) == once
 
 
 def test_jpeg_and_other_sizes_are_resampled() -> None:
-    pixels = decode(Image(size=16).normalise(png(SMOOTH, "JPEG")), 1)
+    pixels = decode(Image(size=16).normalize(png(SMOOTH, "JPEG")), 1)
     assert pixels.shape == (16, 16, 1)
     assert abs(float(pixels.mean()) - float(SMOOTH.mean())) < 2
     assert pixels[0, 0, 0] < 20 < 200 < pixels[-1, -1, 0]
@@ -43,9 +43,9 @@ def test_jpeg_and_other_sizes_are_resampled() -> None:
 
 def test_colour_is_kept_or_made_grey() -> None:
     colour = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert (decode(Image(channels=3).normalise(png(colour)), 3) == colour).all()
-    assert decode(Image(channels=1).normalise(png(colour)), 1).shape == (8, 8, 1)
-    assert (decode(Image(channels=3).normalise(png(GREY)), 3) == GREY[:, :, None]).all()
+    assert (decode(Image(channels=3).normalize(png(colour)), 3) == colour).all()
+    assert decode(Image(channels=1).normalize(png(colour)), 1).shape == (8, 8, 1)
+    assert (decode(Image(channels=3).normalize(png(GREY)), 3) == GREY[:, :, None]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -68,7 +68,7 @@ def huge(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     with pytest.raises(Reject) as caught:
-        Image().normalise(huge(side, side))
+        Image().normalize(huge(side, side))
     assert caught.value.reason == "too_large"
 
 
@@ -89,7 +89,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
 )
 def test_what_is_no_picture_is_rejected(value: object) -> None:
     with pytest.raises(Reject) as caught:
-        Image().normalise(value)
+        Image().normalize(value)
     assert caught.value.reason == "not_an_image"
 
 
@@ -102,7 +102,7 @@ def test_broken_pictures_are_rejected_and_never_crash() -> None:
             content[at] = int(rng.integers(256))
         try:
             assert decode(
-                Image().normalise(bytes(content[: int(rng.integers(1, len(content) + 1))])), 1
+                Image().normalize(bytes(content[: int(rng.integers(1, len(content) + 1))])), 1
             ).shape == (8, 8, 1)
         except Reject as error:
             assert error.reason in ("not_an_image", "too_large")
@@ -110,7 +110,7 @@ def test_broken_pictures_are_rejected_and_never_crash() -> None:
 
 def test_only_clean_refuses_one_flat_colour() -> None:
     flat = png(np.full((8, 8), 200, np.uint8))
-    assert Image().normalise(flat)
+    assert Image().normalize(flat)
     with pytest.raises(Reject) as caught:
         Image().clean(flat)
     assert caught.value.reason == "blank"
@@ -118,8 +118,8 @@ def test_only_clean_refuses_one_flat_colour() -> None:
 
 def test_equal_pixels_have_one_key_whatever_the_file() -> None:
     field = Image()
-    assert field.key(field.normalise(png(GREY))) == field.key(
-        field.normalise(png(np.repeat(GREY[:, :, None], 3, axis=2)))
+    assert field.key(field.normalize(png(GREY))) == field.key(
+        field.normalize(png(np.repeat(GREY[:, :, None], 3, axis=2)))
     )
     other = GREY.copy()
     other[0, 0] ^= 1
@@ -157,7 +157,7 @@ def test_near_duplicates_share_a_band() -> None:
 @pytest.mark.parametrize("size", [8, 9, 31])
 def test_any_size_has_a_signature(size: int) -> None:
     field = Image(size=size)
-    assert len(np.unique(np.asarray(field.signature(field.normalise(png(GREY)))))) == 4
+    assert len(np.unique(np.asarray(field.signature(field.normalize(png(GREY)))))) == 4
 
 
 def encoded(picture: Pillow.Image, kind: str, **options: Any) -> bytes:
@@ -282,7 +282,7 @@ def test_photos_are_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> No
         return plain(picture)
 
     monkeypatch.setattr(image, "_turned", noted)
-    pixels = decode(Image(channels=3, size=64).normalise(content), 3)
+    pixels = decode(Image(channels=3, size=64).normalize(content), 3)
     assert sizes[0] == (500, 375)
     expected = np.asarray(photo.resize((64, 64), Pillow.Resampling.BILINEAR))
     assert np.abs(pixels.astype(int) - expected).mean() < 4
@@ -306,7 +306,7 @@ def test_more_than_100_megapixels_are_refused_by_the_header() -> None:
 )
 def test_formats_that_are_not_read_are_named_with_the_way_out(content: bytes, reason: str) -> None:
     with pytest.raises(Reject) as caught:
-        Image().normalise(content)
+        Image().normalize(content)
     assert caught.value.reason == reason
     assert "convert it to PNG or JPEG" in caught.value.detail
     assert image.unread(f"IMG_1.{reason.removeprefix('unsupported_').upper()}")
@@ -322,7 +322,7 @@ def test_fit_keeps_squeezes_or_cuts() -> None:
     wide.paste(0, (0, 0, 10, 20))
     content = encoded(wide, "PNG")
     by_fit = {
-        fit: decode(Image(size=20, fit=fit).normalise(content), 1)[:, :, 0]
+        fit: decode(Image(size=20, fit=fit).normalize(content), 1)[:, :, 0]
         for fit in ("squeeze", "pad", "crop")
     }
     # A quarter is dark when all is squeezed, the middle square has none of it.
@@ -342,7 +342,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 field = Image(3, 64)
 for name in sys.argv[1:]:
     with open(name, "rb") as stream:
-        field.normalise(stream.read())
+        field.normalize(stream.read())
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

@@ -15,7 +15,7 @@ from components.models.counted.config import CountedConfig
 from components.models.counted.net import _GAIN, _NONE, Counted
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 from components.training.loop import fit, make_learner
 
 ROWS = [[5, 6, 7], [5, 6, 8], [5, 5, 5, 5]]
@@ -117,7 +117,7 @@ def test_a_fit_counts_train_rows_alone(reviews: Mill, tmp_path: Path) -> None:
     assert isinstance(module, Counted)
     held = {}
     for split in ("train", "validation"):
-        batch = Rows(reviews.root / "tokens", split, encoder).batch(range(20))
+        batch = EncodedRows(reviews.root / "tokens", split, encoder).batch(range(20))
         ids, mask = torch.from_numpy(batch["ids"]), torch.from_numpy(batch["mask"])
         place = torch.arange(ids.shape[1])
         keys = module.grams(ids, place, mask.sum(1, keepdim=True) - 1 - place)[mask > 0]
@@ -136,7 +136,7 @@ def test_int8_answers_close_to_the_network(reviews: Mill, tmp_path: Path) -> Non
     )
     module = kind.build(kind.Config.model_validate(dict(spec.config)), encoder).eval()
     module.load_state_dict(weights)
-    rows = Rows(spec.tokens, "train", encoder)
+    rows = EncodedRows(spec.tokens, "train", encoder)
     graph = export(
         kind.graphs(module)["forward"],
         dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])),
@@ -144,7 +144,7 @@ def test_int8_answers_close_to_the_network(reviews: Mill, tmp_path: Path) -> Non
     small = int8(graph, rows, 64, 7)
     batch = {
         name: value
-        for name, value in Rows(spec.tokens, "test", encoder).batch(range(24)).items()
+        for name, value in EncodedRows(spec.tokens, "test", encoder).batch(range(24)).items()
         if name != "target"
     }
     told, whole, cut = (

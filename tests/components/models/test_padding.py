@@ -74,7 +74,9 @@ BUILDS: dict[str, Any] = {
         TransformerConfig(width=16, layers=2, heads=4, feedforward=24), VOCABULARY, 3, LONGEST
     ),
 }
-PACKED = [name for name, architecture in MODELS.architectures.items() if architecture.packs]
+PACKED = [
+    name for name, architecture in MODELS.architectures.items() if architecture.supports_packing
+]
 every = pytest.mark.parametrize("name", BUILDS)
 
 

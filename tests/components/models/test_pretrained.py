@@ -22,7 +22,7 @@ from components.models.pretrained.net import Pretrained, weights_of
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_torch
 from components.training.fit_config import check
 from components.training.loop import fit, make_learner
@@ -73,7 +73,9 @@ def test_it_starts_from_the_weights_and_computes_what_transformers_computes(
     module: Any = make_learner(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
     batch = {
         name: torch.from_numpy(value)
-        for name, value in Rows(borrowed.root / "tokens", "test", encoder).batch([0, 1, 2]).items()
+        for name, value in EncodedRows(borrowed.root / "tokens", "test", encoder)
+        .batch([0, 1, 2])
+        .items()
         if name != "target"
     }
     theirs = (
@@ -146,7 +148,7 @@ def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint
         borrowed.spec(tmp_path, "pretrained", config),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
-    rows = Rows(
+    rows = EncodedRows(
         borrowed.root / "tokens", "train", load_encoder(borrowed.root / "tokens", borrowed.task)
     )
     learner.step([learner.put(rows.batch([0, 1, 2, 3]))], 4, 1e-3)
@@ -159,7 +161,7 @@ def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint
     assert set(learner.state()["module"]) == learns
     assert sum(
         len(group["params"])
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for group in part.param_groups
     ) == len(learns)
     assert learner.module.encoder.training == (config["way"] == "lora")  # type: ignore[union-attr]
@@ -190,12 +192,12 @@ def test_lower_layers_learn_more_slowly(optimizer: str, borrowed: Mill, tmp_path
         borrowed.spec(tmp_path, "pretrained", {"layer_decay": 0.5}, optimizer=optimizer),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
-    for p in learner.optimisers.parameters:
+    for p in learner.optimizers.parameters:
         p.grad = torch.zeros_like(p)
-    learner.optimisers.step(0.8)
+    learner.optimizers.step(0.8)
     rates = {
         id(p): group["lr"]
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for group in part.param_groups
         for p in group["params"]
     }
@@ -217,7 +219,7 @@ def test_onnx_says_the_same_and_int8_nearly(borrowed: Mill, tmp_path: Path) -> N
     save_torch(tmp_path / "bundle", spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
     module, rows = (
         load_module(tmp_path / "bundle"),
-        Rows(
+        EncodedRows(
             borrowed.root / "tokens", "train", load_encoder(borrowed.root / "tokens", borrowed.task)
         ),
     )
@@ -383,7 +385,7 @@ def test_weights_that_were_altered_or_are_another_nets_are_refused(
 
 def test_an_encoder_of_another_build_is_left_uncut(tmp_path: Path) -> None:
     from components.models.pretrained.config import PretrainedConfig
-    from components.models.pretrained.net import PretrainedSurgery
+    from components.models.pretrained.net import PretrainedPruningSpec
 
     network = {
         "model_type": "distilbert",
@@ -395,6 +397,6 @@ def test_an_encoder_of_another_build_is_left_uncut(tmp_path: Path) -> None:
         "max_position_embeddings": 16,
     }
     module = Pretrained(PretrainedConfig(), network, 2)
-    assert PretrainedSurgery().dims(module) == []
+    assert PretrainedPruningSpec().dims(module) == []
     assert module(torch.tensor([[3, 4]]), torch.ones(1, 2)).shape == (1, 2)
     assert issubclass(InputError, GristmillError)

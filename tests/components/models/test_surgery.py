@@ -9,19 +9,19 @@ import torch
 
 from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
-from components.models.convnet.net import ConvNet, ConvNetSurgery
+from components.models.convnet.net import ConvNet, ConvNetPruningSpec
 from components.models.counted.config import CountedConfig
-from components.models.counted.net import Counted, CountedSurgery
+from components.models.counted.net import Counted, CountedPruningSpec
 from components.models.ngrams.config import NgramsConfig
-from components.models.ngrams.net import Ngrams, NgramsSurgery
+from components.models.ngrams.net import Ngrams, NgramsPruningSpec
 from components.models.pretrained.config import PretrainedConfig
-from components.models.pretrained.net import Pretrained, PretrainedSurgery
+from components.models.pretrained.net import Pretrained, PretrainedPruningSpec
 from components.models.recurrent.config import RecurrentConfig
-from components.models.recurrent.net import Recurrent, RecurrentSurgery
+from components.models.recurrent.net import Recurrent, RecurrentPruningSpec
 from components.models.textcnn.config import TextCNNConfig
-from components.models.textcnn.net import TextCNN, TextCNNSurgery
+from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 from components.models.transformer.config import TransformerConfig
-from components.models.transformer.net import Transformer, TransformerSurgery
+from components.models.transformer.net import Transformer, TransformerPruningSpec
 from components.stages.compress.prune import cut, score, select
 
 TEXT = {
@@ -40,55 +40,55 @@ BERT = {
 NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
     "ngrams": (
         NgramsConfig(n=3, buckets=60, width=16),
-        NgramsSurgery(),
+        NgramsPruningSpec(),
         lambda config: Ngrams(config, 40, 3),
         TEXT,
     ),
     "lstm": (
         RecurrentConfig(width=8, hidden=10, layers=2, attention=12),
-        RecurrentSurgery(),
+        RecurrentPruningSpec(),
         lambda config: Recurrent(config, 40, 3),
         TEXT,
     ),
     "gru": (
         RecurrentConfig(cell="gru", width=8, hidden=[10, 12], attention=12),
-        RecurrentSurgery(),
+        RecurrentPruningSpec(),
         lambda config: Recurrent(config, 40, 3),
         TEXT,
     ),
     "counted": (
         CountedConfig(rows=60, textcnn=TextCNNConfig(width=8, channels=12, kernels=[1, 2])),
-        CountedSurgery(),
+        CountedPruningSpec(),
         lambda config: Counted(config, 40, 3),
         TEXT,
     ),
     "textcnn": (
         TextCNNConfig(width=8, channels=12, kernels=[1, 2, 3]),
-        TextCNNSurgery(),
+        TextCNNPruningSpec(),
         lambda config: TextCNN(config, 40, 3),
         TEXT,
     ),
     "transformer": (
         TransformerConfig(width=16, layers=2, heads=4, feedforward=24),
-        TransformerSurgery(),
+        TransformerPruningSpec(),
         lambda config: Transformer(config, 40, 3, 9),
         TEXT,
     ),
     "pretrained": (
         PretrainedConfig(),
-        PretrainedSurgery(),
+        PretrainedPruningSpec(),
         lambda config: Pretrained(config, BERT, 3),
         TEXT,
     ),
     "convnet": (
         ConvNetConfig(channels=[8, 12], hidden=20),
-        ConvNetSurgery(),
+        ConvNetPruningSpec(),
         lambda config: ConvNet(config, 1, 8, 3),
         {"pixels": torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))},
     ),
     "deep convnet": (
         ConvNetConfig(channels=[8, 12, 16], depths=[1, 2, 2], pooling="average", hidden=0),
-        ConvNetSurgery(),
+        ConvNetPruningSpec(),
         lambda config: ConvNet(config, 3, 13, 3),
         {"pixels": torch.randn(5, 3, 13, 13, generator=torch.Generator().manual_seed(0))},
     ),
@@ -127,7 +127,7 @@ def test_cut_equals_zeroed(name: str, share: float) -> None:
         lost = set(range(dim.size)) - set(
             select(dim, score(dim, module.state_dict()), share).tolist()
         )
-        for key, axis, first, per_unit in dim.places:
+        for key, axis, first, per_unit in dim.slices:
             for unit in lost:
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
     zeroed = build(NETS[name][0]).eval()
@@ -149,7 +149,7 @@ def test_the_weakest_units_go(name: str) -> None:
     module = whole(name)
     state = module.state_dict()
     for dim in surgery.dims(module):
-        for key, axis, first, per_unit in dim.places:
+        for key, axis, first, per_unit in dim.slices:
             for unit in range(0, dim.size, 2):
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
     smaller_config, weights = cut(module, config, surgery, 0.5)

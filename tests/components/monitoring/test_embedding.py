@@ -59,7 +59,7 @@ def shining(count: int) -> list[Any]:
 def pictured(views: list[Any]) -> dict[str, Any]:
     field = schema(IMAGE).fields(CLEAN)["image"]
     return profile_of(
-        {"image": [field.normalise(png(view)) for view in views]},
+        {"image": [field.normalize(png(view)) for view in views]},
         {"image": field},
         CLEAN.model_dump(mode="json"),
     )

@@ -41,7 +41,7 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     parts = [read_table(mill.root / "clean", name) for name in ("train", "validation")]
     arrays, files = baseline.fit(parts[0], classes, *sections, 7, parts[1])
     card = Card(mill.task, "numpy", "classical", {}, classes, 7, "", "", ["train"])
-    predictor = Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
+    predictor = Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
     texts = parts[1]["text"].to_pylist()
     answers = predictor.predict([predictor.evaluator.Query(text=text) for text in texts])
     predictor.least_confidence = sorted(answer.probability for answer in answers)[len(answers) // 2]

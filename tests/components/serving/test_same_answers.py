@@ -38,7 +38,7 @@ def drawn(reviews: Mill, card, name: str) -> Predictor:
     )
     return Predictor(
         card,
-        encoder.pack if architecture.packs else encoder.collate,
+        encoder.pack if architecture.supports_packing else encoder.collate,
         torch_scorer(module),
         encoder.rows,
     )
@@ -51,9 +51,9 @@ def exported(reviews: Mill, network: Path) -> bytes:
 
     from components.inference.predictor import load_module
     from components.stages.compress.quantize import export
-    from components.training.batches import Rows, load_encoder
+    from components.training.batches import EncodedRows, load_encoder
 
-    rows = Rows(
+    rows = EncodedRows(
         reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task)
     )
     example = {name: value for name, value in rows.batch(np.arange(4)).items() if name != "target"}
@@ -67,7 +67,7 @@ def predictor(kind: str, reviews: Mill, card, network: Path, exported: bytes) ->
     """One of each kind."""
     from components.core.tables import read_table
     from components.stages.compress.quantize import int8
-    from components.training.batches import Rows, load_encoder
+    from components.training.batches import EncodedRows, load_encoder
 
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     if kind == "classical":
@@ -79,12 +79,12 @@ def predictor(kind: str, reviews: Mill, card, network: Path, exported: bytes) ->
             reviews.sections["clean"],
             7,
         )
-        return Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
+        return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
     if kind == "textcnn":
         return load(network)
     if kind in TINY:
         return drawn(reviews, card, kind)
-    rows = Rows(reviews.root / "tokens", "train", encoder)
+    rows = EncodedRows(reviews.root / "tokens", "train", encoder)
     return Predictor(
         card,
         encoder.collate,

@@ -30,14 +30,14 @@ def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from components.stages.compress.quantize import export, int8
     from components.tasks import base
-    from components.training.batches import Rows, load_encoder
+    from components.training.batches import EncodedRows, load_encoder
     from components.training.bundle_writer import save_onnx
     from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
     folder, tokens = tmp_path_factory.mktemp("quantized"), reviews.root / "tokens"
     rows, architecture = (
-        Rows(tokens, "train", load_encoder(tokens, reviews.task)),
+        EncodedRows(tokens, "train", load_encoder(tokens, reviews.task)),
         base.models(reviews.task).architectures["transformer"],
     )
     torch.manual_seed(7)

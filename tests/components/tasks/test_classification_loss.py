@@ -9,7 +9,7 @@ from mill import IMAGE
 
 from components.tasks import base
 from components.tasks.classification.loss import ClassificationLearning
-from components.tasks.image_classification.schema import Online
+from components.tasks.image_classification.schema import OnlineTransforms
 
 STUDENT = np.array([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0], [-3.0, 2.0, 0.0]])
 TEACHER = np.array([[1.0, 0.0, -1.0], [2.0, 2.5, 0.0], [-1.0, 4.0, 0.2], [0.0, 1.0, 0.0]])
@@ -74,7 +74,7 @@ def turned(degrees: float, pixels: float, seed: int = 0) -> torch.Tensor:
     return base.learning(IMAGE).transform(
         {"pixels": image, "target": torch.zeros(3)},
         rng,
-        Online(rotate_degrees=degrees, shift_pixels=pixels),
+        OnlineTransforms(rotate_degrees=degrees, shift_pixels=pixels),
     )["pixels"]
 
 

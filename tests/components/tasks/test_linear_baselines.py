@@ -39,7 +39,7 @@ def answers(
     column = "text" if task == TEXT else "image"
     return list(
         evaluator.answers(
-            baseline.scorer(arrays), baseline.featuriser(files)({column: asked}), classes
+            baseline.scorer(arrays), baseline.featurizer(files)({column: asked}), classes
         )
     )
 
@@ -78,7 +78,7 @@ def logits(fitted: tuple[Any, Any], asked: dict[str, list[str]]) -> np.ndarray:
     """What it answers (n, c)."""
     arrays, files = fitted
     return np.asarray(
-        BASELINE.scorer(arrays)("forward", BASELINE.featuriser(files)(asked))["logits"]
+        BASELINE.scorer(arrays)("forward", BASELINE.featurizer(files)(asked))["logits"]
     )
 
 
@@ -397,7 +397,7 @@ def test_bundles_of_plain_pixels_still_answer() -> None:
         "intercept": np.array([0.0, model.intercept_[0]], np.float32),
     }
     baseline = base.baselines(IMAGE).baselines["classical"]
-    batch = baseline.featuriser({"pixels.json": b'{"channels": 1, "size": 8}'})(
+    batch = baseline.featurizer({"pixels.json": b'{"channels": 1, "size": 8}'})(
         {"image": [row["image"] for row in rows]}
     )
     logits = baseline.scorer(arrays)("forward", batch)["logits"]
@@ -488,6 +488,6 @@ def test_a_fit_that_takes_the_choices_of_another_is_the_same() -> None:
     asked = {"text": validation["text"].to_pylist()}
     found = []
     for each in (arrays, again):
-        scores = BASELINE.scorer(each)("forward", BASELINE.featuriser(files)(asked))["logits"]
+        scores = BASELINE.scorer(each)("forward", BASELINE.featurizer(files)(asked))["logits"]
         found.append(scores.argmax(1).tolist())
     assert found[0] == found[1]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from test_random_kills import work
 
 from components.core.files import sha256
-from components.training.batches import Rows, load_encoder, plan
+from components.training.batches import EncodedRows, load_encoder, plan
 from components.training.fit_config import FitConfig
 from components.training.loop import finished
 
@@ -37,7 +37,7 @@ def slow(config, work=distributed._work):
     right = loop._Loop._step
     def step(self, rows, total):
         time.sleep(0.05)
-        epoch, batch = self.position.epoch, self.position.batch
+        epoch, batch = self.state.epoch, self.state.batch
         right(self, rows, total)
         mine = {"epoch": epoch, "batch": batch, "rank": loop.rank(), "world": loop.world(), "rows": rows[loop.rank() :: loop.world()].tolist(), "node": ray.util.get_node_ip_address()}
         with (self.spec.state / f"steps-{os.getpid()}-{ray.util.get_node_ip_address()}").open("a") as log:
@@ -46,7 +46,7 @@ def slow(config, work=distributed._work):
     work(config)
 
 given = json.loads(sys.argv[2])
-spec = FitConfig(**{**given, "knobs": FitParams(**given["knobs"]), "tokens": Path(given["tokens"]), "state": Path(given["state"])})
+spec = FitConfig(**{**given, "params": FitParams(**given["params"]), "tokens": Path(given["tokens"]), "state": Path(given["state"])})
 ray.init(address=sys.argv[1], log_to_driver=False)
 deadline = time.monotonic() + 150
 while ray.cluster_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
@@ -96,7 +96,7 @@ def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def drive(nodes: Nodes, spec: FitConfig) -> subprocess.Popen[str]:
-    given = json.dumps({**vars(spec), "knobs": spec.knobs.model_dump()}, default=str)
+    given = json.dumps({**vars(spec), "params": spec.params.model_dump()}, default=str)
     command = [
         *nodes.inside(1),
         sys.executable,
@@ -130,15 +130,17 @@ def wait_for_second_epoch(spec: FitConfig, driver: subprocess.Popen[str]) -> Non
 
 def check_each_sample_once(spec: FitConfig) -> None:
     """The shares of the workers make whole batches of the plan: what counts of a step that was done twice is the later one."""
-    rows = Rows(spec.tokens, "train", load_encoder(spec.tokens, spec.task))
+    rows = EncodedRows(spec.tokens, "train", load_encoder(spec.tokens, spec.task))
     last: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
     for step in steps(spec):
         shares = last.setdefault((step["epoch"], step["batch"]), {})
         if any(share["world"] != step["world"] for share in shares.values()):
             shares.clear()
         shares[step["rank"]] = step
-    for epoch in range(spec.knobs.epochs):
-        for number, batch in enumerate(plan(rows.lengths, spec.knobs.batch_size, spec.seed, epoch)):
+    for epoch in range(spec.params.epochs):
+        for number, batch in enumerate(
+            plan(rows.lengths, spec.params.batch_size, spec.seed, epoch)
+        ):
             shares = last[epoch, number]
             assert len(shares) == shares[0]["world"]
             assert sorted(row for share in shares.values() for row in share["rows"]) == sorted(
@@ -167,7 +169,7 @@ def test_a_node_is_killed_and_another_joins(nodes: Nodes, calm: FitConfig, tmp_p
 @pytest.mark.timeout(300)
 def test_a_node_is_killed_and_fewer_go_on(nodes: Nodes, calm: FitConfig, tmp_path: Path) -> None:
     spec = replace(
-        calm, state=tmp_path / "fit", knobs=calm.knobs.model_copy(update={"min_workers": 1})
+        calm, state=tmp_path / "fit", params=calm.params.model_copy(update={"min_workers": 1})
     )
     driver = drive(nodes, spec)
     wait_for_second_epoch(spec, driver)

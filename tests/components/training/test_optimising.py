@@ -1,4 +1,4 @@
-"""Optimisers, schedules, penalties, averages, number formats: against formulas and against torch."""
+"""Optimizers, schedules, penalties, averages, number formats: against formulas and against torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from components.core.errors import ParamsError
 from components.training.ema import MovingAverage
 from components.training.loop import fit
-from components.training.lr_schedule import rate
-from components.training.optim import Optimisers
+from components.training.lr_schedule import learning_rate_at
+from components.training.optim import Optimizers
 from components.training.params import FitParams
 from components.training.precision import Precision, resolve
 
@@ -49,7 +49,7 @@ REFERENCES: dict[str, Any] = {
 @pytest.mark.parametrize("name", REFERENCES)
 def test_optimisers_do_what_torchs_do_and_spare_biases_and_norms_from_decay(name: str) -> None:
     ours, theirs = net(), net()
-    optimisers = Optimisers(ours, knobs(optimizer=name, weight_decay=0.05))
+    optimizers = Optimizers(ours, knobs(optimizer=name, weight_decay=0.05))
     reference = REFERENCES[name](
         [
             {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.05},
@@ -58,8 +58,8 @@ def test_optimisers_do_what_torchs_do_and_spare_biases_and_norms_from_decay(name
     )
 
     def step() -> None:
-        optimisers.penalise()
-        optimisers.step(0.1)
+        optimizers.penalize()
+        optimizers.step(0.1)
 
     for mine, other in zip(trained(ours, step), trained(theirs, reference.step), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
@@ -76,23 +76,23 @@ def test_muon_takes_hidden_matrices_and_adam_the_rest() -> None:
             )
 
     module = Small()
-    optimisers = Optimisers(module, knobs(optimizer="muon", weight_decay=0.0))
-    (hidden,) = optimisers.parts["hidden"].param_groups[0]["params"]
+    optimizers = Optimizers(module, knobs(optimizer="muon", weight_decay=0.0))
+    (hidden,) = optimizers.parts["hidden"].param_groups[0]["params"]
     assert hidden is module.hidden.weight
-    assert sum(len(group["params"]) for group in optimisers.parts["rest"].param_groups) == 4
+    assert sum(len(group["params"]) for group in optimizers.parts["rest"].param_groups) == 4
     before = hidden.detach().clone()
     hidden.grad = torch.randn(6, 6)
-    optimisers.step(0.1)
+    optimizers.step(0.1)
     singular = torch.linalg.svdvals(before - hidden.detach())
     assert singular.max() / singular.min() < 3  # an orthogonal update: all directions alike
 
 
 def test_l1_pulls_weights_by_their_sign() -> None:
     module = net()
-    optimisers = Optimisers(module, knobs(optimizer="sgd", momentum=0.0, weight_decay=0.0, l1=0.5))
+    optimizers = Optimizers(module, knobs(optimizer="sgd", momentum=0.0, weight_decay=0.0, l1=0.5))
     for p in module.parameters():
         p.grad = torch.zeros_like(p)
-    optimisers.penalise()
+    optimizers.penalize()
     torch.testing.assert_close(module[0].weight.grad, 0.5 * module[0].weight.sign())
     assert not module[0].bias.grad.any()  # type: ignore[operator,union-attr]
 
@@ -100,7 +100,7 @@ def test_l1_pulls_weights_by_their_sign() -> None:
 # -- schedules
 def curve(**given: Any) -> list[float]:
     return [
-        rate(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given))
+        learning_rate_at(step, 100, knobs(**{"learning_rate": 1.0, "warmup_share": 0.1} | given))
         for step in range(100)
     ]
 
@@ -138,7 +138,7 @@ def test_one_cycle_begins_at_a_25th() -> None:
 
 
 def test_a_plateau_lowers_the_rate_of_what_follows(reviews: Mill, tmp_path: Path) -> None:
-    assert rate(
+    assert learning_rate_at(
         50, 100, knobs(schedule="plateau", schedule_factor=0.5), reductions=2
     ) == pytest.approx(0.025)
     same: dict[str, Any] = {

@@ -12,9 +12,9 @@ import torch
 from mill import TINY, Mill
 
 from components.core.errors import InputError
-from components.models.packing import Layout, mean
+from components.models.packing import PackedLayout, mean
 from components.tasks import base
-from components.training.batches import Rows, balance, load_encoder, plan, within
+from components.training.batches import EncodedRows, balance, load_encoder, plan, within
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, Parts
 from components.training.params import FitParams
@@ -34,13 +34,13 @@ PLAIN = {
 
 def learner(
     reviews: Mill, architecture: str = "transformer", **knobs: object
-) -> tuple[TrainStep, Rows]:
+) -> tuple[TrainStep, EncodedRows]:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
     made = FitParams.model_validate(PLAIN | knobs)
-    return TrainStep(module, base.learning(reviews.task), made), Rows(
+    return TrainStep(module, base.learning(reviews.task), made), EncodedRows(
         reviews.root / "tokens", "train", encoder, made.class_weights == "balanced"
     )
 
@@ -93,7 +93,7 @@ def test_packing_computes_useful_tokens_only(reviews: Mill) -> None:
 
 
 def test_a_layout_knows_rows_and_places() -> None:
-    layout = Layout(torch.tensor([2, 2, 3, 1]))
+    layout = PackedLayout(torch.tensor([2, 2, 3, 1]))
     assert layout.row.tolist() == [0, 0, 1, 1, 2, 2, 2, 3]
     assert layout.position.tolist() == [0, 1, 0, 1, 0, 1, 2, 0]
     x = torch.arange(8.0)[:, None]

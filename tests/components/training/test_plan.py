@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mill import Mill
 
-from components.training.batches import Rows, in_order, load_encoder, plan
+from components.training.batches import EncodedRows, in_order, load_encoder, plan
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,7 +56,7 @@ def test_validation_takes_every_row_once() -> None:
 
 
 def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: Mill) -> None:
-    rows = Rows(
+    rows = EncodedRows(
         reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task)
     )
     stored = reviews.rows("tokens", "train")

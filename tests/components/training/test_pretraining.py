@@ -19,7 +19,7 @@ from components.core.tables import read_manifest, read_table, write_table
 from components.models.masked_lm import hide
 from components.stages.train.params import check_pretrain
 from components.tasks import base
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 from components.training.loop import fit, learns_from, make_learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,7 +73,7 @@ def test_padded_and_packed_rows_have_the_same_loss(reviews: Mill, tmp_path: Path
     learner = make_learner(
         replace(reviews.spec(tmp_path, "transformer", {"dropout": 0.0}), masked=0.3), encoder
     )
-    rows = Rows(reviews.root / "tokens", "train", encoder)
+    rows = EncodedRows(reviews.root / "tokens", "train", encoder)
     padded, packed = (
         {name: torch.from_numpy(value) for name, value in rows.batch([3, 1, 4], form).items()}
         for form in (False, True)
@@ -154,7 +154,7 @@ def test_rows_without_labels_are_read_too_and_only_here(reviews: Mill, tmp_path:
         learns_from(masked),
         learns_from(replace(masked, tokens=tokens)),
     ) == (["train"], ["train", "unlabelled"], ["train"])
-    rows = Rows(tmp_path / "tokens", learns_from(masked), load_encoder(tokens, reviews.task))
+    rows = EncodedRows(tmp_path / "tokens", learns_from(masked), load_encoder(tokens, reviews.task))
     assert len(rows) == parts["train"].num_rows + nameless.num_rows
     assert fit(masked).curve[0]["step"] == -(-len(rows) // 32)
 

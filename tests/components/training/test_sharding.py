@@ -41,12 +41,12 @@ def held(learner: TrainStep) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
     moments = [
         value
-        for part in learner.optimisers.parts.values()
+        for part in learner.optimizers.parts.values()
         for each in part.state.values()
         for value in each.values()
         if value.numel() > 1
     ]
-    means = learner.average._means if learner.average else []
+    means = learner.ema._means if learner.ema else []
     return sum(each.numel() for each in parts([*learner.module.parameters(), *means, *moments]))
 
 

@@ -243,9 +243,9 @@ def test_the_student_is_what_the_params_say(compressed: Compressed) -> None:
 def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(
     reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.models.textcnn.net import TextCNNSurgery
+    from components.models.textcnn.net import TextCNNPruningSpec
 
-    monkeypatch.setattr(TextCNNSurgery, "dims", lambda *_: [])
+    monkeypatch.setattr(TextCNNPruningSpec, "dims", lambda *_: [])
     monkeypatch.setattr(recipes, "fit_distributed", lambda *_: pytest.fail("fitted something"))
     knobs = CompressParams.model_validate({"distill": {"architecture": "textcnn", "nets": {}}})
     job = replace(

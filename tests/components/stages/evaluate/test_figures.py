@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import Answer, ClassificationJudge
+from components.tasks.classification.evaluator import Answer, ClassificationEvaluator
 from components.training import evaluation
 
 NAMES = ["差", "中", "好", "很好"]
-METRICS = ClassificationJudge.metrics
+METRICS = ClassificationEvaluator.metrics
 
 
 def made(
@@ -45,8 +45,9 @@ def made(
 def test_figures_are_scikit_learns(classes: int, steps: int) -> None:
     answers, cases, truth, scores = made(classes + steps, 120, classes, 0.5, steps)
     predicted = scores.argmax(1)
-    found = evaluation.figures(
-        METRICS, {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
+    found = evaluation.compute_metrics(
+        METRICS,
+        {metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in METRICS},
     )
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     area = (
@@ -83,10 +84,12 @@ def test_an_area_that_is_not_defined_is_none() -> None:
     answers, cases, _, _ = made(0, 40, 2, 0.5, 5)
     some = [i for i, case in enumerate(cases) if case.truth == NAMES[0]]
     stats = {
-        metric.name: evaluation.units(metric, [answers[i] for i in some], [cases[i] for i in some])
+        metric.name: evaluation.per_example_stats(
+            metric, [answers[i] for i in some], [cases[i] for i in some]
+        )
         for metric in METRICS
     }
-    assert evaluation.figures(METRICS, stats)["auc"] is None
+    assert evaluation.compute_metrics(METRICS, stats)["auc"] is None
     assert evaluation.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
 
 
@@ -113,7 +116,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_intervals_are_a_function_of_the_seed() -> None:
     answers, cases, _, _ = made(3, 60, 3, 0.5, 9)
-    stats = {metric.name: evaluation.units(metric, answers, cases) for metric in METRICS}
+    stats = {
+        metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in METRICS
+    }
     first = evaluation.intervals(METRICS, stats, 100, 0.95, 1)
     assert first == evaluation.intervals(METRICS, stats, 100, 0.95, 1)
     assert first != evaluation.intervals(METRICS, stats, 100, 0.95, 2)

@@ -23,7 +23,7 @@ from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
 from components.tasks.text_classification.schema import MASK, TextClean
-from components.training.batches import Rows, load_encoder
+from components.training.batches import EncodedRows, load_encoder
 
 
 def fit(texts: list[str], **options: int) -> TextEncoder:
@@ -92,7 +92,7 @@ def test_lengths_are_those_of_the_rows(reviews: Mill) -> None:
     assert facts["lengths"]["max"] == max(sizes) <= 48
     assert facts["lengths"]["mean"] == pytest.approx(np.mean(sizes))
     assert sum(facts["histogram"].values()) == len(sizes)
-    assert Rows(reviews.root / "tokens", "test", encoder).lengths.tolist() == [
+    assert EncodedRows(reviews.root / "tokens", "test", encoder).lengths.tolist() == [
         len(row["ids"]) for row in reviews.rows("tokens", "test")
     ]
 

@@ -79,7 +79,7 @@ def climber(fails: Sequence[int] = ()) -> Callable[[FitConfig, Report], None]:
                 {
                     "epoch": float(epoch),
                     "validation_f": (curve[-1]["validation_f"] if curve else 0.0)
-                    + spec.knobs.learning_rate,
+                    + spec.params.learning_rate,
                 }
             )
             (spec.state / "checkpoints" / f"step-{epoch:09d}.pt").write_text(json.dumps(curve))

@@ -118,7 +118,7 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
             return real(parts, rows, lengths, limited)
 
         if (
-            spec.knobs.learning_rate == 0.005
+            spec.params.learning_rate == 0.005
         ):  # and another one whose first worker has room for 60 tokens
             micro_batches.Parts.run = cramped  # type: ignore[assignment]
         try:

@@ -96,8 +96,8 @@ class Bench:
                 (spec.state / "checkpoints").mkdir(exist_ok=True)
                 with log.open("a") as stream:
                     stream.write(f"{int(spec.state.name)} {epoch} {os.getpid()}\n")
-                trick(spec.knobs.learning_rate, epoch)
-                report({"epoch": float(epoch), "validation_f": spec.knobs.learning_rate})
+                trick(spec.params.learning_rate, epoch)
+                report({"epoch": float(epoch), "validation_f": spec.params.learning_rate})
 
         return search(
             study, asker(params, self.train, 7, WATCHED), spec_of, WATCHED, params, work
