@@ -50,7 +50,7 @@ BASE = pa.schema(
 
 
 @dataclass(frozen=True)
-class Asked:
+class LogEntry:
     """One answered query, as it waits to be written."""
 
     id: str
@@ -84,7 +84,7 @@ class RequestLog:
     ) -> None:
         self.folder, self.params = folder, params
         self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
-        self._queue: deque[Asked] = deque()
+        self._queue: deque[LogEntry] = deque()
         self._in_hand: set[str] = set()  # ids that have left the queue and are in no part yet
         self._part, self._table, self._ends = Path(), BASE.empty_table(), 0.0
         self._most = max(1.0, params.rows_per_s)
@@ -108,7 +108,7 @@ class RequestLog:
         self._level -= 1
         return True
 
-    def put(self, asked: Asked) -> None:
+    def put(self, asked: LogEntry) -> None:
         """Leave a row to the thread. Never waits, never fails."""
         if len(self._queue) >= _QUEUE:
             self.dropped["queue"] += 1
@@ -207,7 +207,7 @@ class Recorder:
             if self.log.wants():
                 columns = _later(self._columns, query)
                 self.log.put(
-                    Asked(
+                    LogEntry(
                         id_,
                         item,
                         time.time(),
@@ -226,7 +226,7 @@ def _later(
     return lambda: {name: values[0] for name, values in columns([query]).items()}
 
 
-def _row(asked: Asked, keep_text: bool) -> dict[str, Any]:
+def _row(asked: LogEntry, keep_text: bool) -> dict[str, Any]:
     columns = asked.columns()
     kept = (
         {name: scrub(value) for name, value in columns.items() if isinstance(value, str)}
