@@ -174,7 +174,7 @@ class RequestLog:
                 part.unlink()
 
 
-class Recorder:
+class AnswerLogger:
     """What a version of a replica tells the log.
 
     Args:

@@ -21,7 +21,7 @@ from components.core.params import Strict
 from components.monitoring.feedback import FeedbackStore, Label
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import profiler_of
-from components.monitoring.request_log import FLUSH_S, Index, Recorder, RequestLog
+from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
 from components.serving.http import request_ids
 from components.serving.http.auth import BUCKET
 from components.serving.http.limits import soon
@@ -74,10 +74,10 @@ class Monitored(Collector):
         self._mark, self._taking = request_ids.mark(replica), threading.Lock()
         self._registry.register(self)
 
-    def recorder(self, card: Card, version: str) -> Recorder:
+    def recorder(self, card: Card, version: str) -> AnswerLogger:
         """What a version's app tells the log."""
         rules = evaluator(card.task)
-        return Recorder(
+        return AnswerLogger(
             self.log, version, profiler_of(card.task, card.profile), rules.columns, rules.confidence
         )
 

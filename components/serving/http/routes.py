@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from components.core.bundles import Card
 from components.fields.base import Reject
-from components.monitoring.request_log import Recorder
+from components.monitoring.request_log import AnswerLogger
 from components.serving.http.auth import BUCKET, Drain
 from components.serving.http.batching import Batcher
 from components.serving.http.explain import CHARACTERS, explain, variants
@@ -64,7 +64,7 @@ class Service:
     batcher: Batcher
     meters: Meters
     door: Drain
-    recorder: Recorder | None = None
+    recorder: AnswerLogger | None = None
 
     @property
     def evaluator(self) -> TaskEvaluator:
