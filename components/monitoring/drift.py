@@ -24,7 +24,7 @@ _ENDS = (0.01, 0.05, 0.95, 0.99)  # shares of the training rows
 
 
 @dataclass(frozen=True)
-class Finding:
+class DriftResult:
     """What one field shows."""
 
     field: str
@@ -44,7 +44,7 @@ def compare(
     window: Mapping[str, Sequence[Any]],
     level: float,
     labelled: tuple[int, int] | None = None,
-) -> list[Finding]:
+) -> list[DriftResult]:
     """Compare a window with training.
 
     Args:
@@ -67,7 +67,7 @@ def compare(
         told.append((ACCURACY, labelled[1], *_accuracy(predictions, *labelled)))
     adjusted = holm([p for _, _, p, _ in told])
     return [
-        Finding(name, rows, p, each, each <= level, change)
+        DriftResult(name, rows, p, each, each <= level, change)
         for (name, rows, p, change), each in zip(told, adjusted, strict=True)
     ]
 
