@@ -14,7 +14,7 @@ from components.serving.http.auth import Bucket, Drain, Guard
 from components.serving.http.batching import Batcher
 from components.serving.http.hosts import AllowedHosts, HostCheck
 from components.serving.http.limits import BodyLimit
-from components.serving.http.messages import ModelInfo, Predictor
+from components.serving.http.messages import ModelInfo, PredictorProtocol
 from components.serving.http.monitoring_routes import Monitored, monitor_routes
 from components.serving.http.request_metrics import Meters, Watch
 from components.serving.http.routes import Service, guarded_routes, open_routes, posts
@@ -26,7 +26,7 @@ _GUARDED = ("/metrics", "/v1/predict", "/v1/explain", "/v1/model", "/v1/monitor"
 
 
 def build_app(
-    predictor: Predictor,
+    predictor: PredictorProtocol,
     model: ModelInfo,
     params: ServeParams | None = None,
     *,

@@ -17,7 +17,7 @@ _MANY, _ONE = "several items", "one item"
 _MAX_MISTAKES = 20
 
 
-class Predictor(Protocol):
+class PredictorProtocol(Protocol):
     """What serving needs of a loaded model (`components.inference.predictor` has it)."""
 
     @property
