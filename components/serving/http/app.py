@@ -17,7 +17,7 @@ from components.serving.http.limits import BodyLimit
 from components.serving.http.messages import ModelInfo, PredictorProtocol
 from components.serving.http.monitoring_routes import Monitored, monitor_routes
 from components.serving.http.request_metrics import Meters, Watch
-from components.serving.http.routes import Service, guarded_routes, open_routes, posts
+from components.serving.http.routes import AppContext, guarded_routes, open_routes, posts
 from components.serving.params import ServeParams
 from components.serving.replicas.escaped_logs import escape_logs
 
@@ -55,7 +55,7 @@ def build_app(
         meters.scored,
     )
     meters.follow(lambda: batcher.waiting, lambda: door.inside)
-    service = Service(
+    service = AppContext(
         predictor.card,
         model,
         params,
@@ -98,7 +98,7 @@ def build_app(
     return app
 
 
-def _add_middleware(app: FastAPI, service: Service, keys: Keyring) -> None:
+def _add_middleware(app: FastAPI, service: AppContext, keys: Keyring) -> None:
     """Add what a request passes before its route; the last added is the outermost."""
     limits, meters, door = service.params.limits, service.meters, service.door
 
@@ -119,7 +119,7 @@ def _add_middleware(app: FastAPI, service: Service, keys: Keyring) -> None:
     app.add_middleware(Watch, meters=meters)
 
 
-async def _warm(service: Service) -> None:
+async def _warm(service: AppContext) -> None:
     """Answer an example, so that the first client does not pay for lazy set-up."""
     examples = [service.evaluator.Query.model_validate(each) for each in service.model.examples[:1]]
     for _ in range(2 if examples else 0):

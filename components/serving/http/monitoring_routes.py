@@ -26,7 +26,7 @@ from components.serving.http import request_ids
 from components.serving.http.auth import BUCKET
 from components.serving.http.limits import soon
 from components.serving.http.messages import Problem
-from components.serving.http.routes import PROBLEMS, Service, guarded_router, html, told
+from components.serving.http.routes import PROBLEMS, AppContext, guarded_router, html, told
 from components.tasks.base import evaluator
 
 LATEST, REQUESTS, FEEDBACK = "latest.json", "requests", "feedback"
@@ -196,7 +196,7 @@ _REFUSED = {
 }
 
 
-def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> APIRouter:
+def monitor_routes(service: AppContext, monitored: Monitored, guarded: bool) -> APIRouter:
     """/v1/feedback, /v1/monitor, and the page of it.
 
     Args:

@@ -55,7 +55,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Service:
+class AppContext:
     """What the routes share."""
 
     card: Card
@@ -77,7 +77,7 @@ class Service:
         return isinstance(self.evaluator, Explains) and self.params.limits.explained_parts > 0
 
 
-def open_routes(service: Service) -> APIRouter:
+def open_routes(service: AppContext) -> APIRouter:
     """Those that want no key."""
     router, ref = APIRouter(), service.model.ref
 
@@ -111,7 +111,9 @@ def open_routes(service: Service) -> APIRouter:
     return router
 
 
-def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = bytes) -> APIRouter:
+def guarded_routes(
+    service: AppContext, guarded: bool, more: Callable[[], bytes] = bytes
+) -> APIRouter:
     """Those behind `Guard`.
 
     Args:
@@ -166,7 +168,7 @@ def guarded_router(guarded: bool) -> APIRouter:
     return APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
 
 
-def _explaining(router: APIRouter, service: Service) -> None:
+def _explaining(router: APIRouter, service: AppContext) -> None:
     rules: Any = service.evaluator
     query: Any = limited(
         rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained"
@@ -201,7 +203,7 @@ def _explaining(router: APIRouter, service: Service) -> None:
         )
 
 
-async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> list[Any]:
+async def _ask(service: AppContext, request: Request, queries: Sequence[Any]) -> list[Any]:
     limits, waiting = service.params.limits, service.batcher.waiting
     request.scope[BUCKET].charge(len(queries))
     if waiting and waiting + len(queries) > limits.queued_items:
@@ -215,7 +217,7 @@ async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> li
         raise HTTPException(504, "The model did not answer in time") from None
 
 
-def _describe(service: Service) -> ModelDescription:
+def _describe(service: AppContext) -> ModelDescription:
     card, limits = service.card, service.params.limits
     schema = limited(service.evaluator.Query, limits.characters).model_json_schema()
     return ModelDescription(
