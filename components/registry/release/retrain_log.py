@@ -30,7 +30,7 @@ _WIDTHS = (0, 48, 24, 12)  # the least takes 60 columns in less than half of a r
 
 
 @dataclass(frozen=True)
-class Retrain:
+class RetrainRecord:
     """One retrain, or one run that made a model, and how it ended."""
 
     id: str  # for ever: what is written a second time is the same record
@@ -60,29 +60,29 @@ class Retrain:
         return self.code, self.params, self.source
 
     @classmethod
-    def read(cls, facts: Mapping[str, Any]) -> Retrain:
+    def read(cls, facts: Mapping[str, Any]) -> RetrainRecord:
         """Of `asdict`; what another version of gristmill wrote beside is passed over."""
         known = {each.name for each in fields(cls)}
         return cls(**{key: value for key, value in facts.items() if key in known})
 
 
-def retrains(shelf: RegistrySnapshot) -> list[Retrain]:
+def retrains(shelf: RegistrySnapshot) -> list[RetrainRecord]:
     """All of them, oldest first."""
     found = []
     for key, text in sorted(shelf.params.items()):
         if key.startswith(PLACE):
             # Somebody else may have written a param under such a name.
             with suppress(InputError, TypeError):
-                found.append(Retrain.read(json_value(text, dict, "registry")))
+                found.append(RetrainRecord.read(json_value(text, dict, "registry")))
     return found
 
 
-def last_done(made: Sequence[Retrain]) -> Retrain | None:
+def last_done(made: Sequence[RetrainRecord]) -> RetrainRecord | None:
     """The latest that went all the way."""
     return next((each for each in reversed(made) if each.outcome in DONE), None)
 
 
-def settled(made: Sequence[Retrain], inputs: tuple[str, str, str]) -> Retrain | None:
+def settled(made: Sequence[RetrainRecord], inputs: tuple[str, str, str]) -> RetrainRecord | None:
     """The latest that went all the way with these inputs. What lies before a change of the champion is not asked: against the new one it may go otherwise."""
     for each in reversed(made):
         if each.outcome in DONE and each.inputs == inputs:
@@ -105,7 +105,7 @@ def cut(columns: Mapping[str, str], width: int) -> dict[str, str]:
     return {short(name): short(kind) for name, kind in columns.items()}
 
 
-def _text(made: Retrain) -> str:
+def _text(made: RetrainRecord) -> str:
     """A record as the registry takes it: with as much of its columns as there is room for."""
     columns = dict(list(made.columns.items())[:_COLUMNS])
     words = {name: getattr(made, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
@@ -119,7 +119,7 @@ def _text(made: Retrain) -> str:
     return min(texts, key=lambda text: len(text) > LONGEST)
 
 
-def record(root: Path, pipeline: str, made: Retrain) -> None:
+def record(root: Path, pipeline: str, made: RetrainRecord) -> None:
     """Write a retrain down, once, however often this is called.
 
     Raises:
