@@ -18,7 +18,7 @@ from components.core.console import ValueConsole, console, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher

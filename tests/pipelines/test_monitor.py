@@ -21,7 +21,7 @@ import pytest
 from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback import FeedbackStore, Key, Label
+from components.monitoring.feedback_store import FeedbackStore, Key, Label
 from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check

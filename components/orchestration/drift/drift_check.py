@@ -17,7 +17,7 @@ from typing import Any
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
 from components.monitoring.drift import DriftResult, compare
-from components.monitoring.feedback import FeedbackStore
+from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.request_log import read_log
 from components.orchestration.drift.drift_alerts import tell
 from components.orchestration.locks import only_one

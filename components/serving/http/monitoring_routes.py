@@ -18,7 +18,7 @@ from pydantic import Field
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import profiler_of
 from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
