@@ -1,4 +1,8 @@
-"""What people say the answer should have been: kept beside the answer it is about, and training data only after a person has looked at it."""
+"""Feedback: labels that people send for answers.
+
+A label is stored together with the answer that it is about. It becomes training data only after a
+person has reviewed it.
+"""
 
 from __future__ import annotations
 
@@ -13,95 +17,123 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault
 
-_LABELS, _REVIEWED = "labels-*.jsonl", "reviewed.jsonl"
+_LABELS = "labels-*.jsonl"
+_REVIEWED = "reviewed.jsonl"
 _PER_FILE = 5000
-Key = tuple[str, int]  # id of the request, place of the item in it
+# id of the request, position of the item in it
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Label:
-    """A label, and the answer that it is about as the log had it."""
+    """A label, and the answer that it is about as the log had it.
+
+    Attributes:
+        id: of the request.
+        item: the position of the answer in the request.
+        label: what the answer should have been.
+        when: the time when the label came, in seconds since 1970.
+        version: the model version that answered.
+        prediction: the answer.
+        probability: of the answer, if the model states one.
+        input: JSON of the scrubbed input columns; None where texts are not logged.
+    """
 
     id: str
     item: int
     label: str
-    when: float  # that it came
+    when: float
     version: str
     prediction: str
     probability: float | None
-    input: str | None  # JSON of the scrubbed input columns; None: texts are not kept
+    input: str | None
 
     @property
     def key(self) -> Key:
-        """Names the answer."""
+        """Return the key of the answer."""
         return self.id, self.item
 
 
 class FeedbackStore:
-    """The labels of a pipeline: each replica appends to a file of its own, a reviewer to one beside them.
+    """Stores the labels of a pipeline.
+
+    Each replica appends to a file of its own. A reviewer appends to a file beside them.
 
     Args:
         folder: of all replicas.
         limit: labels that may wait for review.
-        replica: tells its files from others'.
+        replica: the part of the file names that tells replicas apart.
     """
 
     def __init__(self, folder: Path, limit: int, replica: str = "0") -> None:
-        self.folder, self._limit = folder, limit
+        self.folder = folder
+        self._limit = limit
         self._replica = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0"
-        self._path, self._lines = Path(), _PER_FILE
+        self._path = Path()
+        self._lines = _PER_FILE
         self._keys: set[Key] = set()
-        self._read: dict[Path, int] = {}  # file -> bytes of it that were looked at
+        # file -> bytes of it that were read
+        self._read: dict[Path, int] = {}
 
     def refuses(self, key: Key) -> str | None:
-        """Why no label for this answer is taken: it has one, or as many wait for review as may; None: it is."""
-        self._look()
+        """Return why no label for an answer is accepted, or None if it is accepted.
+
+        Returns:
+            "labelled" if the answer has a label, "full" if too many labels wait for review.
+        """
+        self._read_new_labels()
         if key in self._keys:
             return "labelled"
         reviewed = self.folder / _REVIEWED
-        return (
-            "full"
-            if len(self._keys) - (reviewed.read_bytes().count(b"\n") if reviewed.is_file() else 0)
-            >= self._limit
-            else None
-        )
+        reviewed_count = 0
+        if reviewed.is_file():
+            reviewed_count = reviewed.read_bytes().count(b"\n")
+        if len(self._keys) - reviewed_count >= self._limit:
+            return "full"
+        return None
 
     def add(self, label: Label) -> None:
-        """Keep a label.
+        """Store a label.
 
         Raises:
             EnvironmentFault: the disk is full or not writable.
         """
         if self._lines >= _PER_FILE:
-            self._path, self._lines = (
-                self.folder / f"labels-{int(time.time() * 1000):013d}-{self._replica}.jsonl",
-                0,
-            )
+            milliseconds = int(time.time() * 1000)
+            self._path = self.folder / f"labels-{milliseconds:013d}-{self._replica}.jsonl"
+            self._lines = 0
         _append(self._path, [asdict(label)])
         self._lines += 1
 
     def labels(self) -> list[Label]:
-        """One label for each answer, the last of those of replicas that took one at the same moment, in the order in which they came."""
-        found = [
-            Label(**facts) for path in sorted(self.folder.glob(_LABELS)) for facts in _lines(path)
-        ]
-        found.sort(key=lambda label: label.when)
-        return sorted({label.key: label for label in found}.values(), key=lambda label: label.when)
+        """Return one label for each answer, in the order in which they came.
+
+        Where replicas accepted a label for the same answer at the same moment, it is the last one.
+        """
+        labels: list[Label] = []
+        for path in sorted(self.folder.glob(_LABELS)):
+            labels.extend(Label(**row) for row in _lines(path))
+        labels.sort(key=lambda label: label.when)
+        last = {label.key: label for label in labels}
+        return sorted(last.values(), key=lambda label: label.when)
 
     def decided(self) -> dict[Key, str]:
-        """What a person has said of labels: answer -> "accepted" or "rejected"."""
-        return {
-            (facts["id"], facts["item"]): facts["decision"]
-            for facts in _lines(self.folder / _REVIEWED)
-        }
+        """Return the decisions of reviewers: answer -> "accepted" or "rejected"."""
+        rows = _lines(self.folder / _REVIEWED)
+        return {(row["id"], row["item"]): row["decision"] for row in rows}
 
     def waiting(self) -> list[Label]:
-        """Labels that nobody has looked at."""
+        """Return the labels that nobody has reviewed."""
         decided = self.decided()
         return [label for label in self.labels() if label.key not in decided]
 
     def decide(self, keys: Iterable[Key], decision: str, by: str) -> None:
-        """Write down what a person says.
+        """Record the decision of a reviewer.
+
+        Args:
+            keys: the answers whose labels are decided.
+            decision: "accepted" or "rejected".
+            by: the reviewer.
 
         Raises:
             EnvironmentFault: the disk is full or not writable.
@@ -114,31 +146,28 @@ class FeedbackStore:
             ],
         )
 
-    def _look(self) -> None:
-        """Read what was added since the last time, by whatever replica."""
+    def _read_new_labels(self) -> None:
+        """Read what any replica has added since the last call."""
         for path in self.folder.glob(_LABELS):
             start = self._read.get(path, 0)
             with suppress(OSError), path.open("rb") as stream:
                 stream.seek(start)
-                new = stream.read()
-                new = new[: new.rfind(b"\n") + 1]
-                self._read[path] = start + len(new)
-                self._keys |= {
-                    (facts["id"], facts["item"])
-                    for facts in _parsed(new.decode("utf-8", "replace"))
-                }
+                block = stream.read()
+                block = block[: block.rfind(b"\n") + 1]
+                self._read[path] = start + len(block)
+                rows = _parse(block.decode("utf-8", "replace"))
+                self._keys |= {(row["id"], row["item"]) for row in rows}
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add lines; half of one, left by a full disk, is taken away again."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
-        "utf-8", "replace"
-    )
+    """Append rows as lines; half a line that a full disk left is removed again."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    block = "".join(lines).encode("utf-8", "replace")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
             size = stream.tell()
-            if stream.write(text) != len(text):
+            if stream.write(block) != len(block):
                 stream.truncate(size)
                 raise OSError(28, "No space left on device")
     except OSError as error:
@@ -150,10 +179,12 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    yield from _parsed(path.read_text(encoding="utf-8")) if path.is_file() else ()
+    if path.is_file():
+        yield from _parse(path.read_text(encoding="utf-8"))
 
 
-def _parsed(text: str) -> Iterator[Mapping[str, Any]]:
+def _parse(text: str) -> Iterator[Mapping[str, Any]]:
     for line in text.split("\n"):
-        with suppress(ValueError):  # half a line
+        # half a line
+        with suppress(ValueError):
             yield json.loads(line)

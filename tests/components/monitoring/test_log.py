@@ -67,7 +67,7 @@ def test_it_samples_and_keeps_to_its_rate(traffic) -> None:
 
 def test_a_queue_that_nobody_empties_costs_rows_and_is_counted(traffic, monkeypatch) -> None:
     log = traffic.log()
-    log._ending.set()
+    log._closing.set()
     log._thread.join()
     asked = LogEntry(
         "b" * 32, 0, 1.0, "1", lambda: {"text": "好"}, traffic.recorder(log)._profiler, "好评", 0.9
