@@ -158,7 +158,7 @@ class Home:
     def _try_out(self, edition: ServedVersion) -> None:
         run_preflight(edition, self.params.canary.latency_ms)
 
-    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
+    def publish(self, plan: RolloutPlan) -> Sequence[Report]:
         """See `components.serving.rollout.controller.Service`."""
         self.post(plan)
         return self.board.reports()

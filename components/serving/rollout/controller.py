@@ -31,7 +31,7 @@ class Service(Protocol):
             Exception: it cannot be served.
         """
 
-    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
+    def publish(self, plan: RolloutPlan) -> Sequence[Report]:
         """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
 
     def keep(self, edition: ServedVersion) -> None:
@@ -121,7 +121,7 @@ class RolloutController:
                 self.refused = None
             elif number != self.refused:
                 self._begin(wanted)
-        reports = self._service.tell(self.plan)
+        reports = self._service.publish(self.plan)
         self._notice(reports)
         reports = [report for report in reports if report.plan == self.plan.number]
         if self.plan.challenger:
@@ -246,7 +246,7 @@ class RolloutController:
             plan.model_copy(update={"number": self.plan.number + 1}),
             self._clock(),
         )
-        self._service.tell(self.plan)
+        self._service.publish(self.plan)
 
     def _notice(self, reports: Sequence[Report]) -> None:
         """Say when replicas come and go."""

@@ -46,7 +46,7 @@ class Paper:
             raise self.fault
         return edition(wanted.number)
 
-    def tell(self, plan: RolloutPlan) -> list[Report]:
+    def publish(self, plan: RolloutPlan) -> list[Report]:
         self.plan = plan
         loaded = [
             each.version
