@@ -34,7 +34,7 @@ class Service(Protocol):
     def publish(self, plan: RolloutPlan) -> Sequence[Report]:
         """Tell all replicas, again or anew; their latest reports, which may be on an earlier plan."""
 
-    def keep(self, edition: ServedVersion) -> None:
+    def persist(self, edition: ServedVersion) -> None:
         """Begin with this the next time, if need be."""
 
     def record(
@@ -220,7 +220,7 @@ class RolloutController:
     def _is_kept(self, new: ServedVersion) -> bool:
         """Keep a version for the next start; until that is done, the one before stays loaded."""
         try:
-            self._service.keep(new)
+            self._service.persist(new)
         except (EnvironmentFault, OSError) as error:
             self._say_once(f"version {new.version} answers, but is not kept: {describe(error)}")
             return False

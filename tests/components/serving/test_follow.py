@@ -55,7 +55,7 @@ class Paper:
         ]
         return [Report("r", self.process, plan.number, loaded, self.failed, self.tallies)]
 
-    def keep(self, proven: ServedVersion) -> None:
+    def persist(self, proven: ServedVersion) -> None:
         self.kept.append(proven.version)
 
     def record(self, number: str, state: str, why: str) -> None:
