@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.registry.release.release_log import Standing, records, standing
+from components.registry.release.release_log import ReleaseState, records, standing
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _STUMBLES = 5
 SETTLED = "gristmill.settled"  # tag of a registered model: how many records its aliases follow from
 
 
-def expected_aliases(stand: Standing) -> dict[str, int | None]:
+def expected_aliases(stand: ReleaseState) -> dict[str, int | None]:
     """The aliases that follow from the log."""
     return {"champion": stand.champion, "previous": stand.previous}
 
@@ -62,7 +62,7 @@ def _move(opened: MlflowClient, shelf: RegistrySnapshot) -> None:
     opened.set_registered_model_tag(shelf.pipeline, SETTLED, str(len(decided)))
 
 
-def _label(opened: MlflowClient, shelf: RegistrySnapshot, stand: Standing) -> None:
+def _label(opened: MlflowClient, shelf: RegistrySnapshot, stand: ReleaseState) -> None:
     """Say on each version what was decided last, and that the champion challenges nobody."""
     if stand.champion is not None and shelf.aliases.get("challenger") == stand.champion:
         opened.delete_registered_model_alias(shelf.pipeline, "challenger")

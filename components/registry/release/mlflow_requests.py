@@ -13,7 +13,7 @@ from components.core.errors import EnvironmentFault, GristmillError
 from components.registry.release.aliases import aliases_are_synced, expected_aliases, sync_aliases
 from components.registry.release.gates import GateParams
 from components.registry.release.promotion import approve, decide, reject, rollback
-from components.registry.release.release_log import Release, Standing, records, standing
+from components.registry.release.release_log import Release, ReleaseState, records, standing
 from components.registry.store.tracking_store import client, reached, unavailable
 from components.registry.validation import storable
 from components.registry.versions.reader import RegistrySnapshot, Version, read_snapshot
@@ -136,7 +136,7 @@ def manual_alias_change(root: Path, shelf: RegistrySnapshot, limits: GateParams)
 
 
 def _put_back(root: Path, pipeline: str, number: int, who: str, reason: str) -> Release | None:
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
+    def choose(shelf: RegistrySnapshot, stand: ReleaseState) -> Release | None:
         if shelf.aliases.get("champion") == stand.champion:
             return None  # another process was quicker
         now = datetime.now(UTC).isoformat(timespec="microseconds")

@@ -22,7 +22,7 @@ from components.registry.release.gates import (
 from components.registry.release.release_log import (
     Decision,
     Release,
-    Standing,
+    ReleaseState,
     append,
     history,
     open_log,
@@ -38,7 +38,7 @@ _LONGEST = {"who": 100, "why": 1000}  # characters
 
 
 def decide(
-    root: Path, pipeline: str, choose: Callable[[RegistrySnapshot, Standing], Release | None]
+    root: Path, pipeline: str, choose: Callable[[RegistrySnapshot, ReleaseState], Release | None]
 ) -> Release | None:
     """Look, choose, record, move; if somebody else has recorded a decision meanwhile, look and choose again.
 
@@ -102,7 +102,7 @@ def release(
     """
     made: list[Release] = []
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
+    def choose(shelf: RegistrySnapshot, stand: ReleaseState) -> Release | None:
         found = shelf.version(version)
         judged = _current(root, shelf, stand, found, gates, limits) if limits else gates
         decision, reason = _verdict(judged, mode, experiment, stand, version)
@@ -154,7 +154,7 @@ def approve(
                 remedy=f"what can: {', '.join((*OVERRIDABLE, 'rejected'))}",
             )
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: ReleaseState) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
             raise InputError(
@@ -202,7 +202,7 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
     """
     _check_words(who, why)
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: ReleaseState) -> Release:
         found = shelf.version(version)
         if stand.champion == version:
             raise InputError(
@@ -246,7 +246,7 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
     """
     _check_words(who, why)
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
+    def choose(shelf: RegistrySnapshot, stand: ReleaseState) -> Release:
         number = to or stand.previous
         if number is None:
             there = (
@@ -291,7 +291,7 @@ def _gates_of(version: Version) -> list[Gate]:
 def _current(
     root: Path,
     shelf: RegistrySnapshot,
-    stand: Standing,
+    stand: ReleaseState,
     found: Version,
     gates: Sequence[Gate],
     limits: GateParams,
@@ -313,7 +313,7 @@ def _current(
 
 
 def _verdict(
-    gates: Sequence[Gate], mode: str, experiment: bool, stand: Standing, version: int
+    gates: Sequence[Gate], mode: str, experiment: bool, stand: ReleaseState, version: int
 ) -> tuple[Decision, str]:
     if stand.champion == version:
         return "unchanged", ""
@@ -357,7 +357,7 @@ def _number(value: float | None) -> str:
 def _record(
     decision: Decision,
     found: Version,
-    stand: Standing,
+    stand: ReleaseState,
     gates: Sequence[Gate],
     mode: str,
     who: str,
@@ -375,7 +375,7 @@ def _record(
     )
 
 
-def _repeats(made: Release, stand: Standing) -> bool:
+def _repeats(made: Release, stand: ReleaseState) -> bool:
     """Whether the stage was only run again: the same verdict on the same version against the same champion."""
     last = stand.last.get(made.version)
     if made.decision == "rejected":

@@ -62,7 +62,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReleaseState:
     """What follows from the log."""
 
     line: tuple[int, ...]  # champions that a rollback would go through, the present one last
@@ -120,7 +120,7 @@ def history(root: Path, pipeline: str) -> list[Release]:
     return records(shelf) if shelf else []
 
 
-def standing(decided: Sequence[Release]) -> Standing:
+def standing(decided: Sequence[Release]) -> ReleaseState:
     """Who is champion after these decisions, and what of the others."""
     line: tuple[int, ...] = ()
     released, rejected, withdrawn, last = set[int](), set[int](), set[int](), dict[int, Release]()
@@ -138,7 +138,7 @@ def standing(decided: Sequence[Release]) -> Standing:
         released.add(each.version)
         rejected.discard(each.version)
         withdrawn.discard(each.version)
-    return Standing(line, frozenset(released), frozenset(rejected), frozenset(withdrawn), last)
+    return ReleaseState(line, frozenset(released), frozenset(rejected), frozenset(withdrawn), last)
 
 
 def open_log(opened: MlflowClient, root: Path, pipeline: str) -> str:
