@@ -16,7 +16,7 @@ from pathlib import Path
 from components.orchestration.pipeline_params import load
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import now
-from components.registry.release.retrain_log import Retrain, record
+from components.registry.release.retrain_log import RetrainRecord, record
 
 
 def main(times: int) -> None:
@@ -27,7 +27,9 @@ def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path(scratch) / "p")
         params = load(project.root / "params.yaml")
-        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0)
+        draft = RetrainRecord(
+            "benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0
+        )
         made, found, _ = made_with(project.root, params, draft)
         record(project.root, "default", made)
         seconds = []

@@ -15,7 +15,7 @@ from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
 from components.core.terminal import print_line
-from components.monitoring.feedback import FeedbackStore, Key, Label
+from components.monitoring.feedback_store import FeedbackStore, Key, Label
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root

@@ -20,7 +20,7 @@ from components.core.escaping import brief
 from components.orchestration.stage_files import STAGES
 from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
-from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.release.retrain_log import RetrainRecord, retrains
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 
 WIDTH = 100
@@ -265,7 +265,7 @@ def _decisions(decided: Sequence[Release]) -> Table:
     return table
 
 
-def _show_retrain(made: Retrain) -> None:
+def _show_retrain(made: RetrainRecord) -> None:
     """A line, and below it what it was made with, where the time went, and why it ended so."""
     champion = (
         f"champion {made.before or '–'} → {made.after}"

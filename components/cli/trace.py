@@ -15,7 +15,7 @@ from components.cli.pipeline_argument import DEFAULT, choose_pipeline
 from components.cli.review_tables import COLOURS, facts, gates_of, when
 from components.core.console import console, styled
 from components.core.errors import InputError
-from components.monitoring.feedback import FeedbackStore
+from components.monitoring.feedback_store import FeedbackStore
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
 from components.registry.release.release_log import Release, records, standing

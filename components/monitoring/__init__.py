@@ -1,1 +1,1 @@
-"""What a service was asked, whether that is still what its model was trained on, and what people say of its answers."""
+"""Monitoring of a service: request log, drift against the training data, and feedback."""

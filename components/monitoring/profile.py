@@ -1,4 +1,7 @@
-"""What inputs look like: facts of a row, and their distribution over the training rows, which the bundle carries. Content facts only, no row of the data."""
+"""Profile of the inputs: features of a row, and their distribution over the training rows.
+
+The bundle carries the profile. It holds features of the content only, and no row of the data.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,22 @@ from components.monitoring.embedding import Space, cloud
 from components.monitoring.word_rarity import Rarity
 from components.tasks.base import schema
 
-# "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"], "image.embedding" -> (0.12, -0.031, …)
+# "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"],
+# "image.embedding" -> (0.12, -0.031, …)
 Facts = dict[str, float | str | list[str] | tuple[float, ...]]
-_EDGES = 100  # quantiles of a number that are kept
-_NAMES = 200  # values of a name that are kept; the rest are "other"
+# the number of quantiles stored of a number
+_EDGES = 100
+# the number of values stored of a name; the rest are "other"
+_NAMES = 200
 OTHER = "other"
-_WORDS = 300  # the commonest pieces, whose shares are watched
-_COMMON = 0.005  # share of the rows from which a piece is common
-_BITS = 17  # of the hash under which pieces are known
-_SEEN = 2  # rows of train with a piece, from which it is known
+# the shares of the most common pieces are stored
+_WORDS = 300
+# a piece in this share of the rows is common
+_COMMON = 0.005
+# bits of the hash of a piece
+_BITS = 17
+# a piece in so many training rows is known
+_SEEN = 2
 
 
 def profile_of(
@@ -36,84 +46,127 @@ def profile_of(
 ) -> dict[str, Any]:
     """Describe training rows.
 
-    Whether a piece is known is judged of each row by the others, as it will be of new rows: else training would look more familiar than anything new can.
+    Whether a piece is known is judged for each row from the other rows, as for new rows. Otherwise
+    training would look more familiar than any new row can.
 
     Args:
         columns: input columns of clean train rows, nothing added to them.
         fields: by column.
-        clean: the knobs that shape the fields, so that new inputs are normalized alike.
+        clean: the params that shape the fields, so that new inputs are normalized alike.
 
     Returns:
-        {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words, "rarity": of words, "spaces": axes of its embedding}.
+        {"rows", "clean", "fields": {name: distribution}, and by column "known": a bitmap of words,
+        "rarity": of words, "spaces": axes of its embedding}.
     """
-    rows = len(next(iter(columns.values())))
-    told: dict[str, Any] = {}
-    known, rare, spaces = dict[str, str](), dict[str, Any](), dict[str, Any]()
-    for column, values in columns.items():
-        facts = [fields[column].profile(value) for value in values]
-        for key in facts[0]:
-            found = [fact[key] for fact in facts]
-            told[f"{column}.{key}"] = (
-                numbers([float(each) for each in found])
-                if isinstance(found[0], float)
-                else names(map(str, found))
-            )
-        pieces = [set(fields[column].pieces(value)) for value in values]
-        counts = Counter(piece for each in pieces for piece in each)
-        places = [_places(each) for each in pieces]
-        axes, points = (
-            embedding.learn_words(places)
-            if counts
-            else embedding.learn(
-                [look for value in values if (look := fields[column].vector(value)) is not None]
-            )
-        )
-        if points:
-            spaces[column], told[f"{column}.embedding"] = axes, cloud(points)
-        if not counts:
-            continue
-        seen = np.zeros(1 << _BITS, dtype=np.int64)
-        for each in places:
-            seen[np.unique(each)] += 1
-        known[column] = base64.b64encode(np.packbits(seen >= _SEEN).tobytes()).decode()
-        told[f"{column}.unknown"] = numbers([_share(seen[each] <= _SEEN) for each in places])
-        rare[column], rarities = word_rarity.learn(places)
-        told[f"{column}.rarity"] = numbers(rarities)
-        common = sorted(
-            (piece for piece, count in counts.items() if count >= _COMMON * rows),
-            key=lambda piece: (-counts[piece], piece),
-        )[:_WORDS]
-        told[f"{column}.words"] = {
-            "kind": "words",
-            "rows": rows,
-            "counts": {piece: counts[piece] for piece in sorted(common)},
-        }
-    return {
-        "rows": rows,
+    profile: dict[str, Any] = {
+        "rows": len(next(iter(columns.values()))),
         "clean": dict(clean),
-        "fields": told,
-        "known": known,
-        "rarity": rare,
-        "spaces": spaces,
+        "fields": {},
+        "known": {},
+        "rarity": {},
+        "spaces": {},
     }
+    for column, values in columns.items():
+        _describe_column(profile, column, values, fields[column])
+    return profile
+
+
+def _describe_column(
+    profile: dict[str, Any], column: str, values: Sequence[Any], field: Field
+) -> None:
+    """Add a column to a profile."""
+    distributions = profile["fields"]
+    features = [field.profile(value) for value in values]
+    for key in features[0]:
+        distributions[f"{column}.{key}"] = _distribution([row[key] for row in features])
+    pieces = [set(field.pieces(value)) for value in values]
+    counts = _count_rows_with(pieces)
+    hashes = [_hashes(row_pieces) for row_pieces in pieces]
+    if counts:
+        axes, points = embedding.learn_words(hashes)
+    else:
+        vectors = [field.vector(value) for value in values]
+        axes, points = embedding.learn([vector for vector in vectors if vector is not None])
+    if points:
+        profile["spaces"][column] = axes
+        distributions[f"{column}.embedding"] = cloud(points)
+    if counts:
+        _describe_pieces(profile, column, hashes, counts)
+
+
+def _describe_pieces(
+    profile: dict[str, Any],
+    column: str,
+    hashes: Sequence[NDArray[np.int64]],
+    counts: Mapping[str, int],
+) -> None:
+    """Add the pieces of a column to a profile.
+
+    Args:
+        profile: to add to.
+        column: the name of the column.
+        hashes: of each row the hashes of its different pieces.
+        counts: piece -> rows that have it.
+    """
+    rows = profile["rows"]
+    distributions = profile["fields"]
+    seen = np.zeros(1 << _BITS, dtype=np.int64)
+    for row_hashes in hashes:
+        seen[np.unique(row_hashes)] += 1
+    known = np.packbits(seen >= _SEEN)
+    profile["known"][column] = base64.b64encode(known.tobytes()).decode()
+    unknown = [_share(seen[row_hashes] <= _SEEN) for row_hashes in hashes]
+    distributions[f"{column}.unknown"] = numbers(unknown)
+    profile["rarity"][column], rarities = word_rarity.learn(hashes)
+    distributions[f"{column}.rarity"] = numbers(rarities)
+    common = [piece for piece, count in counts.items() if count >= _COMMON * rows]
+    common.sort(key=lambda piece: (-counts[piece], piece))
+    distributions[f"{column}.words"] = {
+        "kind": "words",
+        "rows": rows,
+        "counts": {piece: counts[piece] for piece in sorted(common[:_WORDS])},
+    }
+
+
+def _distribution(values: Sequence[Any]) -> dict[str, Any]:
+    if isinstance(values[0], float):
+        return numbers([float(value) for value in values])
+    return names(map(str, values))
+
+
+def _count_rows_with(pieces: Iterable[set[str]]) -> Counter[str]:
+    """Return in how many rows each piece occurs."""
+    counts: Counter[str] = Counter()
+    for row_pieces in pieces:
+        counts.update(row_pieces)
+    return counts
 
 
 def predictions_of(
     labels: Sequence[str], probabilities: Sequence[float | None], right: Sequence[bool]
 ) -> dict[str, Any]:
-    """Describe a model's answers to the validation split: {"rows", "right", "fields"}."""
-    stated = [each for each in probabilities if each is not None]
-    fields = {
-        "prediction.label": names(labels),
-        **({"prediction.probability": numbers(stated)} if stated else {}),
-    }
+    """Describe a model's answers to the validation split.
+
+    Args:
+        labels: (n,) the answers.
+        probabilities: (n,) of the answers; None where an answer states none.
+        right: (n,) whether each answer is right.
+
+    Returns:
+        {"rows", "right", "fields"}.
+    """
+    stated = [probability for probability in probabilities if probability is not None]
+    fields = {"prediction.label": names(labels)}
+    if stated:
+        fields["prediction.probability"] = numbers(stated)
     return {"rows": len(labels), "right": int(sum(right)), "fields": fields}
 
 
 def numbers(values: Sequence[float]) -> dict[str, Any]:
-    """A distribution of numbers: at up to a hundred of its values, how many are no larger."""
+    """Return a distribution of numbers: at up to a hundred of them, how many are no larger."""
     ranked = np.sort(np.asarray(values, dtype=float))
-    edges = np.unique(np.percentile(ranked, np.linspace(0, 100, _EDGES + 1), method="inverted_cdf"))
+    shares = np.linspace(0, 100, _EDGES + 1)
+    edges = np.unique(np.percentile(ranked, shares, method="inverted_cdf"))
     return {
         "kind": "numbers",
         "rows": len(ranked),
@@ -123,73 +176,80 @@ def numbers(values: Sequence[float]) -> dict[str, Any]:
 
 
 def names(values: Iterable[str]) -> dict[str, Any]:
-    """A distribution of names: how often each occurs."""
+    """Return a distribution of names: how often each name occurs."""
     counts = Counter(values)
-    kept = dict(sorted(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_NAMES]))
-    rest = sum(counts.values()) - sum(kept.values())
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    stored = dict(sorted(ranked[:_NAMES]))
+    rest = sum(counts.values()) - sum(stored.values())
+    if rest:
+        stored[OTHER] = stored.get(OTHER, 0) + rest
     return {
         "kind": "names",
         "rows": sum(counts.values()),
-        "counts": kept | ({OTHER: kept.get(OTHER, 0) + rest} if rest else {}),
+        "counts": stored,
     }
 
 
 class Profiler:
-    """Facts of new inputs, made as those of training were.
+    """Computes the features of new inputs as those of training were computed.
 
     Args:
         task: id.
-        profile: of a bundle's card; one without fields gives no facts.
+        profile: of a bundle's card; one without fields gives no features.
     """
 
     def __init__(self, task: str, profile: Mapping[str, Any]) -> None:
-        facet = schema(task)
-        self._told: Mapping[str, Any] = profile.get("fields", {})
-        self._fields = (
-            facet.fields(facet.options["clean"].model_validate(profile["clean"]))
-            if self._told
-            else {}
-        )
+        task_schema = schema(task)
+        self._distributions: Mapping[str, Any] = profile.get("fields", {})
+        self._fields: Mapping[str, Field] = {}
+        if self._distributions:
+            clean = task_schema.options["clean"].model_validate(profile["clean"])
+            self._fields = task_schema.fields(clean)
         self._known = {
-            column: np.unpackbits(np.frombuffer(base64.b64decode(bits), dtype=np.uint8)).astype(
-                bool
-            )
-            for column, bits in profile.get("known", {}).items()
+            column: _unpack_bits(encoded) for column, encoded in profile.get("known", {}).items()
         }
         self._words = {
-            column: frozenset(self._told[f"{column}.words"]["counts"]) for column in self._known
+            column: frozenset(self._distributions[f"{column}.words"]["counts"])
+            for column in self._known
         }
-        self._rarity = {column: Rarity(told) for column, told in profile.get("rarity", {}).items()}
+        self._rarity = {
+            column: Rarity(counts) for column, counts in profile.get("rarity", {}).items()
+        }
         self._spaces = {column: Space(axes) for column, axes in profile.get("spaces", {}).items()}
 
     def facts(self, row: Mapping[str, Any]) -> Facts:
-        """Facts of the input columns of one query; none of a column that cannot be used."""
-        told: Facts = {}
+        """Return the features of the input columns of one query.
+
+        A column that cannot be used has none.
+        """
+        features: Facts = {}
         for column, value in row.items():
             if column not in self._fields:
                 continue
             try:
-                value = self._fields[column].normalize(value)
+                normalized = self._fields[column].normalise(value)
             except Reject:
                 continue
-            told |= {
-                f"{column}.{key}": fact for key, fact in self._fields[column].profile(value).items()
-            }
-            pieces = set(self._fields[column].pieces(value))
-            places = _places(pieces)
-            if column in self._known:
-                told[f"{column}.unknown"] = _share(~self._known[column][places])
-                told[f"{column}.words"] = sorted(pieces & self._words[column])
-                if column in self._rarity:
-                    told[f"{column}.rarity"] = self._rarity[column].of(places)
-            vector = (
-                embedding.words(places)
-                if column in self._known
-                else self._fields[column].vector(value)
-            )
-            if column in self._spaces and vector is not None:
-                told[f"{column}.embedding"] = self._spaces[column].at(vector)
-        return {name: fact for name, fact in told.items() if name in self._told}
+            features |= self._column_features(column, normalized)
+        return {name: value for name, value in features.items() if name in self._distributions}
+
+    def _column_features(self, column: str, value: Any) -> Facts:
+        field = self._fields[column]
+        features: Facts = {f"{column}.{key}": fact for key, fact in field.profile(value).items()}
+        pieces = set(field.pieces(value))
+        hashes = _hashes(pieces)
+        vector: NDArray[np.float32] | None
+        if column in self._known:
+            features[f"{column}.unknown"] = _share(~self._known[column][hashes])
+            features[f"{column}.words"] = sorted(pieces & self._words[column])
+            if column in self._rarity:
+                features[f"{column}.rarity"] = self._rarity[column].of(hashes)
+            vector = embedding.words(hashes)
+        else:
+            vector = field.vector(value)
+        if column in self._spaces and vector is not None:
+            features[f"{column}.embedding"] = self._spaces[column].at(vector)
+        return features
 
 
 def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
@@ -205,12 +265,18 @@ def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
         raise BundleError(what, where=CARD, remedy=REMEDY) from None
 
 
-def _places(pieces: Iterable[str]) -> NDArray[np.int64]:
-    return np.array(
-        [zlib.crc32(piece.encode("utf-8", "replace")) & ((1 << _BITS) - 1) for piece in pieces],
-        dtype=np.int64,
-    )
+def _hashes(pieces: Iterable[str]) -> NDArray[np.int64]:
+    mask = (1 << _BITS) - 1
+    hashes = [zlib.crc32(piece.encode("utf-8", "replace")) & mask for piece in pieces]
+    return np.array(hashes, dtype=np.int64)
+
+
+def _unpack_bits(encoded: str) -> NDArray[np.bool_]:
+    packed = np.frombuffer(base64.b64decode(encoded), dtype=np.uint8)
+    return np.unpackbits(packed).astype(bool)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:
-    return float(flags.mean()) if len(flags) else 0.0
+    if not len(flags):
+        return 0.0
+    return float(flags.mean())

@@ -1,4 +1,7 @@
-"""The request log: facts of a sample of the answers, in Parquet parts that a thread writes. It may lose rows, never a request."""
+"""Log of requests: features of a sample of the answers, in Parquet parts that a thread writes.
+
+The log may lose rows. It never delays or fails a request.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,15 @@ from components.monitoring.profile import Profiler
 
 PART = "part-*.parquet"
 FLUSH_S = 2.0
-_QUEUE, _ROWS = 2000, 2000  # rows that wait for the thread; rows of a part
+# rows that may wait for the thread
+_QUEUE = 2000
+# rows of a part
+_ROWS = 2000
 _DAY_S = 86_400.0
-_PRUNE = 1800  # flushes between two looks at the age of the parts
-_YIELD_S = 0.0005  # between two rows: whoever answers requests goes first
+# flushes between two checks of the age of the parts
+_PRUNE = 1800
+# a pause between two rows, so that requests are answered first
+_YIELD_S = 0.0005
 _TYPES = {
     float: pa.float64(),
     str: pa.string(),
@@ -50,28 +58,40 @@ BASE = pa.schema(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One answered query, as it waits to be written."""
+class LogEntry:
+    """One answered query that waits to be written.
+
+    Attributes:
+        id: of the request.
+        item: the position of the query in the request.
+        time: seconds since 1970.
+        version: the model version that answered.
+        columns: returns the raw input; called in the thread of the log.
+        profiler: computes the features of the input.
+        prediction: the answer.
+        probability: of the answer, if the model states one.
+    """
 
     id: str
-    item: int  # its place in the request
-    time: float  # seconds since 1970
+    item: int
+    time: float
     version: str
-    columns: Callable[[], Mapping[str, Any]]  # the raw input; called in the thread
+    columns: Callable[[], Mapping[str, Any]]
     profiler: Profiler
     prediction: str
     probability: float | None
 
 
 class RequestLog:
-    """What one replica writes, whatever versions it holds.
+    """Writes the log of one replica, whatever versions it holds.
 
-    A part is written again as a whole until it is full or a day old, so that a kill costs two seconds of rows and a quiet service does not leave thousands of small files.
+    A part is rewritten as a whole until it is full or a day old. So a kill costs two seconds of
+    rows, and a quiet service does not leave thousands of small files.
 
     Args:
         folder: of all replicas.
         params: sample, rate, bounds.
-        replica: tells its parts from others'.
+        replica: the part of the file names that tells replicas apart.
         clock: seconds since 1970.
     """
 
@@ -82,91 +102,105 @@ class RequestLog:
         replica: str = "0",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.folder, self.params = folder, params
-        self._replica, self._clock = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0", clock
-        self._queue: deque[Asked] = deque()
-        self._in_hand: set[str] = set()  # ids that have left the queue and are in no part yet
-        self._part, self._table, self._ends = Path(), BASE.empty_table(), 0.0
-        self._most = max(1.0, params.rows_per_s)
-        self._level, self._at = self._most, clock()
-        self._writing, self._ending = threading.Lock(), threading.Event()
-        self.written, self.dropped = 0, {"queue": 0, "disk": 0}
+        self.folder = folder
+        self.params = params
+        self.written = 0
+        self.dropped = {"queue": 0, "disk": 0}
+        self._replica = re.sub(r"[^A-Za-z0-9]", "", replica)[-12:] or "0"
+        self._clock = clock
+        self._queue: deque[LogEntry] = deque()
+        # ids that have left the queue and are in no part yet
+        self._in_progress: set[str] = set()
+        self._part = Path()
+        self._table = BASE.empty_table()
+        self._part_ends = 0.0
+        # a token bucket holds the rate of rows
+        self._burst = max(1.0, params.rows_per_s)
+        self._tokens = self._burst
+        self._refilled_at = clock()
+        self._writing = threading.Lock()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
     def wants(self) -> bool:
-        """Whether the next answer is to be logged: by chance, and no more than the rate."""
-        if self.params.sample < 1 and random.random() >= self.params.sample:  # noqa: S311 (no secret)
+        """Return whether to log the next answer: by chance, and no more than the rate allows."""
+        # a sample is no secret
+        if self.params.sample < 1 and random.random() >= self.params.sample:  # noqa: S311
             return False
         now = self._clock()
-        self._level, self._at = (
-            min(self._most, self._level + max(0.0, now - self._at) * self.params.rows_per_s),
-            now,
-        )
-        if self._level < 1:
+        refill = max(0.0, now - self._refilled_at) * self.params.rows_per_s
+        self._tokens = min(self._burst, self._tokens + refill)
+        self._refilled_at = now
+        if self._tokens < 1:
             return False
-        self._level -= 1
+        self._tokens -= 1
         return True
 
-    def put(self, asked: Asked) -> None:
-        """Leave a row to the thread. Never waits, never fails."""
+    def put(self, entry: LogEntry) -> None:
+        """Leave an entry to the thread. Never waits, never fails."""
         if len(self._queue) >= _QUEUE:
             self.dropped["queue"] += 1
         else:
-            self._queue.append(asked)
+            self._queue.append(entry)
 
     def waits(self, id_: str) -> bool:
-        """Whether rows of a request are not written yet. (The queue first: a row that leaves it is in hand before that.)"""
-        return any(each.id == id_ for each in tuple(self._queue)) or id_ in self._in_hand
+        """Return whether rows of a request are not written yet.
+
+        The queue is read first: an entry is in progress before it leaves the queue.
+        """
+        is_queued = any(entry.id == id_ for entry in tuple(self._queue))
+        return is_queued or id_ in self._in_progress
 
     def flush(self) -> None:
-        """Write what waits. A full disk costs these rows and is counted."""
+        """Write all entries that wait. A full disk costs these rows, and they are counted."""
         with self._writing:
             rows = []
             try:
                 for _ in range(len(self._queue)):
-                    self._in_hand.add(self._queue[0].id)
-                    with suppress(Exception):  # a row that no facts can be made of
-                        rows.append(_row(self._queue[0], self.params.keep_text))
+                    entry = self._queue[0]
+                    self._in_progress.add(entry.id)
+                    # an entry whose features cannot be computed
+                    with suppress(Exception):
+                        rows.append(_row(entry, self.params.keep_text))
                     self._queue.popleft()
                     time.sleep(_YIELD_S)
                 if rows:
                     self._write(_table(rows))
             finally:
-                self._in_hand.clear()
+                self._in_progress.clear()
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
-        self._ending.set()
+        """Write all entries that wait, and end the thread."""
+        self._closing.set()
         self._thread.join(10)
         self.flush()
 
     def _run(self) -> None:
         for turn in count():
-            if turn % _PRUNE == 0:  # without traffic, too
+            # without traffic, too
+            if turn % _PRUNE == 0:
                 prune(self.folder, self.params, self._clock())
-            if self._ending.wait(FLUSH_S):
+            if self._closing.wait(FLUSH_S):
                 return
             self.flush()
 
     def _write(self, rows: pa.Table) -> None:
         now = self._clock()
-        if not 0 < self._table.num_rows < _ROWS or now >= self._ends or not self._part.is_file():
-            self._part, self._table = (
-                self.folder / f"part-{int(now * 1000):013d}-{self._replica}.parquet",
-                BASE.empty_table(),
-            )
-            self._ends = now + min(1.0, self.params.max_days / 2) * _DAY_S
-        table, part = (
-            pa.concat_tables([self._table, rows], promote_options="default"),
-            self._part.with_suffix(".part"),
-        )
+        has_room = 0 < self._table.num_rows < _ROWS
+        if not has_room or now >= self._part_ends or not self._part.is_file():
+            self._part = self.folder / f"part-{int(now * 1000):013d}-{self._replica}.parquet"
+            self._table = BASE.empty_table()
+            self._part_ends = now + min(1.0, self.params.max_days / 2) * _DAY_S
+        table = pa.concat_tables([self._table, rows], promote_options="default")
+        part = self._part.with_suffix(".part")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with part.open("wb") as stream:
                 pq.write_table(table, stream, compression="zstd")
             part.replace(self._part)
-            self._table, self.written = table, self.written + rows.num_rows
+            self._table = table
+            self.written += rows.num_rows
             prune(self.folder, self.params, now)
         except OSError:
             self.dropped["disk"] += rows.num_rows
@@ -174,15 +208,15 @@ class RequestLog:
                 part.unlink()
 
 
-class Recorder:
-    """What a version of a replica tells the log.
+class AnswerLogger:
+    """Logs the answers of one version in a replica.
 
     Args:
         log: of the replica.
         version: its number.
-        profiler: made of its bundle's profile.
-        columns: queries to raw input columns (`Judge.columns`).
-        confidence: of an answer (`Judge.confidence`).
+        profiler: made from its bundle's profile.
+        columns: returns the raw input columns of queries (`TaskEvaluator.columns`).
+        confidence: of an answer (`TaskEvaluator.confidence`).
     """
 
     def __init__(
@@ -194,75 +228,81 @@ class Recorder:
         confidence: Callable[[Any], float | None],
     ) -> None:
         self.log = log
-        self._version, self._profiler, self._columns, self._confidence = (
-            version,
-            profiler,
-            columns,
-            confidence,
-        )
+        self._version = version
+        self._profiler = profiler
+        self._columns = columns
+        self._confidence = confidence
 
     def note(self, id_: str, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """Log some of a request's answers."""
+        """Log a sample of a request's answers.
+
+        Args:
+            id_: of the request.
+            queries: (n,) of the request.
+            answers: (n,) to the queries.
+        """
         for item, (query, answer) in enumerate(zip(queries, answers, strict=True)):
-            if self.log.wants():
-                columns = _later(self._columns, query)
-                self.log.put(
-                    Asked(
-                        id_,
-                        item,
-                        time.time(),
-                        self._version,
-                        columns,
-                        self._profiler,
-                        str(answer.label),
-                        self._confidence(answer),
-                    )
-                )
+            if not self.log.wants():
+                continue
+            entry = LogEntry(
+                id=id_,
+                item=item,
+                time=time.time(),
+                version=self._version,
+                columns=_lazy_columns(self._columns, query),
+                profiler=self._profiler,
+                prediction=str(answer.label),
+                probability=self._confidence(answer),
+            )
+            self.log.put(entry)
 
 
-def _later(
+def _lazy_columns(
     columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]], query: Any
 ) -> Callable[[], Mapping[str, Any]]:
     return lambda: {name: values[0] for name, values in columns([query]).items()}
 
 
-def _row(asked: Asked, keep_text: bool) -> dict[str, Any]:
-    columns = asked.columns()
-    kept = (
-        {name: scrub(value) for name, value in columns.items() if isinstance(value, str)}
-        if keep_text
-        else {}
-    )
-    told: dict[str, Any] = {
-        name: getattr(asked, name)
+def _row(entry: LogEntry, keep_text: bool) -> dict[str, Any]:
+    columns = entry.columns()
+    texts: dict[str, str] = {}
+    if keep_text:
+        texts = {name: scrub(value) for name, value in columns.items() if isinstance(value, str)}
+    row: dict[str, Any] = {
+        name: getattr(entry, name)
         for name in ("id", "item", "time", "version", "prediction", "probability")
     }
-    return (
-        told
-        | {"input": json.dumps(kept, ensure_ascii=False) if kept else None}
-        | asked.profiler.facts(columns)
-    )
+    row["input"] = json.dumps(texts, ensure_ascii=False) if texts else None
+    return row | entry.profiler.facts(columns)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    facts = {
-        name: _TYPES[type(value)]
-        for row in rows
-        for name, value in row.items()
-        if name not in BASE.names
-    }
-    return pa.Table.from_pylist(
-        list(rows),
-        schema=pa.schema([*BASE, *(pa.field(name, kind) for name, kind in sorted(facts.items()))]),
-    )
+    types: dict[str, Any] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in BASE.names:
+                types[name] = _TYPES[type(value)]
+    features = [pa.field(name, kind) for name, kind in sorted(types.items())]
+    return pa.Table.from_pylist(list(rows), schema=pa.schema([*BASE, *features]))
 
 
 def prune(folder: Path, params: MonitorParams, now: float) -> None:
-    """Delete the oldest parts until the rest is small and young enough: a part is as old as its first row, whose time is in its name."""
+    """Delete the oldest parts until the rest is small and young enough.
+
+    A part is as old as its first row, whose time is in its name.
+
+    Args:
+        folder: of all replicas.
+        params: the limits.
+        now: seconds since 1970.
+    """
     parts = []
-    for path in sorted(folder.glob("part-*.par*")):  # half a part of a replica that was killed, too
+    # also the unfinished parts of a replica that was killed
+    for path in sorted(folder.glob("part-*.par*")):
         with suppress(OSError, ValueError):
-            parts.append((path, path.stat().st_size, now - int(path.name.split("-")[1]) / 1000))
+            size = path.stat().st_size
+            age = now - int(path.name.split("-")[1]) / 1000
+            parts.append((path, size, age))
     total = sum(size for _, size, _ in parts)
     for path, size, age in parts:
         if total > params.max_mb * 1e6 or age > params.max_days * _DAY_S:
@@ -274,7 +314,16 @@ def prune(folder: Path, params: MonitorParams, now: float) -> None:
 def read_log(
     folder: Path, version: str, since: float = 0.0, until: float = float("inf")
 ) -> pa.Table:
-    """The rows of a version in the order of time, of all replicas; parts that vanish or cannot be read are left out."""
+    """Return the rows of a version, of all replicas, in the order of time.
+
+    Parts that vanish or cannot be read are skipped.
+
+    Args:
+        folder: of all replicas.
+        version: the model version.
+        since: rows later than this, in seconds since 1970.
+        until: rows not later than this, in seconds since 1970.
+    """
     import pyarrow.compute as pc
 
     tables = [BASE.empty_table()]
@@ -283,26 +332,27 @@ def read_log(
             if path.stat().st_mtime < since:
                 continue
             table = pq.read_table(path)
-            wanted = pc.and_(
-                pc.equal(table["version"], version),
-                pc.and_(pc.greater(table["time"], since), pc.less_equal(table["time"], until)),
-            )
-            tables.append(table.filter(wanted))
-    return pa.concat_tables(tables, promote_options="default").sort_by(
-        [("time", "ascending"), ("id", "ascending"), ("item", "ascending")]
-    )
+            after = pc.greater(table["time"], since)
+            before = pc.less_equal(table["time"], until)
+            of_version = pc.equal(table["version"], version)
+            tables.append(table.filter(pc.and_(of_version, pc.and_(after, before))))
+    joined = pa.concat_tables(tables, promote_options="default")
+    return joined.sort_by([("time", "ascending"), ("id", "ascending"), ("item", "ascending")])
 
 
 @dataclass(frozen=True)
 class LoggedAnswer:
-    """A request of which an answer was logged."""
+    """A request of which at least one answer was logged."""
 
     id: str
     version: str
 
 
 def answers_that_begin_with(folder: Path, beginning: str) -> list[LoggedAnswer]:
-    """Return the logged requests whose id begins so, each once; parts that vanish or cannot be read are left out."""
+    """Return the logged requests whose id begins with a text, once per request.
+
+    Parts that vanish or cannot be read are skipped.
+    """
     import pyarrow.compute as pc
 
     matches: dict[str, LoggedAnswer] = {}
@@ -315,7 +365,9 @@ def answers_that_begin_with(folder: Path, beginning: str) -> list[LoggedAnswer]:
 
 
 class Index:
-    """Finds the row of an answer; remembers which ids lie in which part, for clients may ask for many that are nowhere.
+    """Finds the row of an answer.
+
+    It remembers which ids are in which part: clients may ask for many ids that are nowhere.
 
     Args:
         folder: of the log.
@@ -323,38 +375,38 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ids: dict[
-            Path, tuple[tuple[int, int], NDArray[np.bytes_]]
-        ] = {}  # part -> which writing of it, its ids in order
+        # part -> the version of its file, and its ids in order
+        self._ids: dict[Path, tuple[tuple[int, int], NDArray[np.bytes_]]] = {}
 
     def find(self, id_: str, item: int) -> dict[str, Any] | None:
-        """The row, if it was logged and is still there; newest parts first."""
+        """Return the row of an answer, or None if it was not logged or is no longer there.
+
+        Newest parts are searched first.
+
+        Args:
+            id_: of the request.
+            item: the position of the answer in the request.
+        """
         parts = sorted(self._folder.glob(PART), reverse=True)
-        self._ids = {path: known for path, known in self._ids.items() if path in set(parts)}
+        existing = set(parts)
+        self._ids = {path: ids for path, ids in self._ids.items() if path in existing}
         wanted = np.bytes_(id_.encode("utf-8", "replace"))
         for path in parts:
             with suppress(OSError, pa.ArrowException):
-                if self._holds(path, wanted):
-                    found = pq.read_table(
-                        path, filters=[("id", "=", id_), ("item", "=", item)]
-                    ).to_pylist()
-                    if found:
-                        return dict(found[0])
+                if self._has_id(path, wanted):
+                    filters = [("id", "=", id_), ("item", "=", item)]
+                    rows = pq.read_table(path, filters=filters).to_pylist()
+                    if rows:
+                        return dict(rows[0])
         return None
 
-    def _holds(self, path: Path, wanted: np.bytes_) -> bool:
-        told = path.stat()
-        stamp = (
-            told.st_ino,
-            told.st_mtime_ns,
-        )  # two writings may lie within one tick of the disk's clock, never in one file
+    def _has_id(self, path: Path, wanted: np.bytes_) -> bool:
+        status = path.stat()
+        # two writings may have the same time of the disk's clock, but never the same inode
+        stamp = (status.st_ino, status.st_mtime_ns)
         if path not in self._ids or self._ids[path][0] != stamp:
-            self._ids[path] = (
-                stamp,
-                np.sort(
-                    np.array(pq.read_table(path, columns=["id"])["id"].to_pylist(), dtype=np.bytes_)
-                ),
-            )
+            column = pq.read_table(path, columns=["id"])["id"].to_pylist()
+            self._ids[path] = (stamp, np.sort(np.array(column, dtype=np.bytes_)))
         ids = self._ids[path][1]
-        place = int(np.searchsorted(ids, wanted))
-        return place < len(ids) and bool(ids[place] == wanted)
+        position = int(np.searchsorted(ids, wanted))
+        return position < len(ids) and bool(ids[position] == wanted)

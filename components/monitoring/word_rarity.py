@@ -1,4 +1,8 @@
-"""How rare the words of a text are: the mean, over its words, of their inverse document frequency (Sparck Jones 1972) among the training texts, under a hash."""
+"""Rarity of the words of a text.
+
+It is the mean, over the words of a text, of their inverse document frequency (Sparck Jones 1972)
+among the training texts. Words are known by a hash.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +13,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BUCKETS = 1 << 14  # of words: the hash's last bits
+# buckets of words: the last bits of their hashes
+_BUCKETS = 1 << 14
 _DIGITS = 3
 
 
 def learn(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[float]]:
     """Count in how many texts words occur.
 
+    The rarity of a training text is computed from the other texts. Computed from itself too,
+    training would look more usual than any new text can.
+
     Args:
         rows: of each text the hashes of its different words.
 
     Returns:
-        What `Rarity` takes, and the rarity of each text as the others tell it: told by itself too, training would look more usual than anything new can.
+        The counts that `Rarity` takes, and the rarity of each text.
     """
-    owner = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    text_of_word = np.repeat(np.arange(len(rows)), [len(hashes) for hashes in rows])
     buckets = np.concatenate(rows) % _BUCKETS
-    seen = np.bincount(np.unique(owner * _BUCKETS + buckets) % _BUCKETS, minlength=_BUCKETS)
+    pairs = np.unique(text_of_word * _BUCKETS + buckets)
+    document_counts = np.bincount(pairs % _BUCKETS, minlength=_BUCKETS)
     step = float(np.log(1 + len(rows))) / 255
-    told, others = (
-        np.round(np.log((1 + len(rows)) / (1 + np.maximum(counts, 0))) / step).astype(np.uint8)
-        for counts in (seen, seen - 1)
-    )
-    sums, words = (
-        np.bincount(owner, others[buckets], len(rows)),
-        np.bincount(owner, minlength=len(rows)),
-    )
-    return {"step": step, "steps": base64.b64encode(told.tobytes()).decode()}, (
-        sums / np.maximum(words, 1) * step
-    ).round(_DIGITS).tolist()
+
+    def steps_of(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        frequencies = np.log((1 + len(rows)) / (1 + np.maximum(counts, 0)))
+        return np.round(frequencies / step).astype(np.uint8)
+
+    steps = steps_of(document_counts)
+    without_itself = steps_of(document_counts - 1)
+    sums = np.bincount(text_of_word, without_itself[buckets], len(rows))
+    words = np.bincount(text_of_word, minlength=len(rows))
+    rarities = (sums / np.maximum(words, 1) * step).round(_DIGITS).tolist()
+    return {"step": step, "steps": base64.b64encode(steps.tobytes()).decode()}, rarities
 
 
 class Rarity:
-    """Of new texts.
+    """Computes the rarity of new texts.
 
     Args:
-        told: what `learn` counted.
+        counts: what `learn` returned.
     """
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self._step, self._steps = (
-            float(told["step"]),
-            np.frombuffer(base64.b64decode(told["steps"]), dtype=np.uint8),
-        )
+    def __init__(self, counts: Mapping[str, Any]) -> None:
+        self._step = float(counts["step"])
+        self._steps = np.frombuffer(base64.b64decode(counts["steps"]), dtype=np.uint8)
 
-    def of(self, places: NDArray[np.int64]) -> float:
-        """From the hashes of its different words; 0 without words."""
-        return (
-            round(float(self._steps[places % _BUCKETS].mean()) * self._step, _DIGITS)
-            if len(places)
-            else 0.0
-        )
+    def of(self, hashes: NDArray[np.int64]) -> float:
+        """Return the rarity of a text; 0 for a text without words.
+
+        Args:
+            hashes: of the different words of the text.
+        """
+        if not len(hashes):
+            return 0.0
+        mean = float(self._steps[hashes % _BUCKETS].mean())
+        return round(mean * self._step, _DIGITS)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from components.core import escaping
 from components.core.terminal import print_line
-from components.registry.release.retrain_log import Retrain
+from components.registry.release.retrain_log import RetrainRecord
 
 _PATIENCE_S = 10.0
 
@@ -25,7 +25,7 @@ def post(url: str, message: Mapping[str, Any]) -> str:
     return "" if answer.is_success else f"status {answer.status_code}"
 
 
-def tell(url: str | None, pipeline: str, made: Retrain) -> bool:
+def tell(url: str | None, pipeline: str, made: RetrainRecord) -> bool:
     """Post a retrain's record as JSON, with the key `text` for services that show one line. Returns whether it was taken."""
     if not url:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.monitoring.feedback import FeedbackStore
+from components.monitoring.feedback_store import FeedbackStore
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.run import files_of

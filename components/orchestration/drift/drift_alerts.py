@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.core import escaping
 from components.core.errors import EnvironmentFault
-from components.monitoring.drift import Finding
+from components.monitoring.drift import DriftResult
 from components.orchestration.pipeline_params import Params
 from components.orchestration.webhooks import post
 
@@ -21,7 +21,7 @@ def tell(
     version: int,
     window: int,
     kind: str,
-    findings: Sequence[Finding],
+    findings: Sequence[DriftResult],
     say: Callable[[str], None],
 ) -> None:
     """Pass a window on.
@@ -68,7 +68,7 @@ def tell(
 
 
 def _log(
-    root: Path, pipeline: str, version: int, window: int, kind: str, findings: Sequence[Finding]
+    root: Path, pipeline: str, version: int, window: int, kind: str, findings: Sequence[DriftResult]
 ) -> None:
     """One run for a version; a step for a window.
 

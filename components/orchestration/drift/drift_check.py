@@ -16,8 +16,8 @@ from typing import Any
 
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
-from components.monitoring.drift import Finding, compare
-from components.monitoring.feedback import FeedbackStore
+from components.monitoring.drift import DriftResult, compare
+from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.request_log import read_log
 from components.orchestration.drift.drift_alerts import tell
 from components.orchestration.locks import only_one
@@ -38,7 +38,7 @@ class WindowCheck:
 
     kind: str  # "inputs" (and predictions) or "accuracy"
     until: float  # time of its last row, in seconds since 1970
-    findings: Sequence[Finding]
+    findings: Sequence[DriftResult]
 
     @property
     def drifted(self) -> list[str]:

@@ -10,12 +10,14 @@ from components.core.files import to_json, write_atomic
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
 from components.orchestration.retraining.retrain_records import RetrainLog
-from components.registry.release.retrain_log import Retrain
+from components.registry.release.retrain_log import RetrainRecord
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 
 
-def made_with(root: Path, params: Params, made: Retrain) -> tuple[Retrain, Survey, list[str]]:
+def made_with(
+    root: Path, params: Params, made: RetrainRecord
+) -> tuple[RetrainRecord, Survey, list[str]]:
     """A record with what a retrain would be made with now, what its source is like, and files of the code that it would not see.
 
     Raises:

@@ -32,7 +32,7 @@ from components.orchestration.runner.summary import kept_report, review_command
 from components.orchestration.stage_files import REPORT
 from components.registry.release.retrain_log import (
     DONE,
-    Retrain,
+    RetrainRecord,
     cut,
     last_done,
     retrains,
@@ -72,7 +72,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
         past = retrains(shelf) if shelf else []
         first = shelf is None or not shelf.versions
         leading = shelf.aliases.get("champion") if shelf else None
-        made = Retrain(
+        made = RetrainRecord(
             uuid.uuid4().hex[:12],
             trigger,
             "failed",
@@ -125,7 +125,9 @@ def fresh(root: Path, name: str) -> str | None:
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     pull_first(root, params)
-    made, _, _ = made_with(root, params, Retrain("", "", "", "", "", "", {}, "", "", "", "", 0))
+    made, _, _ = made_with(
+        root, params, RetrainRecord("", "", "", "", "", "", {}, "", "", "", "", 0)
+    )
     shelf = read_snapshot(root, name)
     return (
         None
@@ -144,11 +146,11 @@ def pulled(root: Path, name: str) -> bool:
     return isinstance(ingest.source, Sql)
 
 
-def _kind(made: Retrain) -> str:
+def _kind(made: RetrainRecord) -> str:
     return "run" if made.trigger == RUN else "retrain"
 
 
-def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
+def _check_source(params: Params, last: RetrainRecord, made: RetrainRecord) -> None:
     wrong = changes(
         last.rows, last.columns, made.rows, cut(made.columns, last.width), params.retrain.min_rows
     )
@@ -163,7 +165,12 @@ def _check_source(params: Params, last: Retrain, made: Retrain) -> None:
 
 
 def _run(
-    root: Path, params: Params, ledger: RetrainLog, made: Retrain, split: Path | None, feedback: str
+    root: Path,
+    params: Params,
+    ledger: RetrainLog,
+    made: RetrainRecord,
+    split: Path | None,
+    feedback: str,
 ) -> int:
     """The pipeline in the copy, and its record."""
     plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
@@ -190,7 +197,7 @@ def _run(
     return 0 if made.outcome in DONE else done.code if done.code > 0 else EnvironmentFault.exit_code
 
 
-def keep_report(root: Path, copy: Path, params: Params, made: Retrain) -> str | None:
+def keep_report(root: Path, copy: Path, params: Params, made: RetrainRecord) -> str | None:
     """Copy the report of a retrain to the project before the copy of the project is deleted.
 
     Returns:
@@ -213,7 +220,7 @@ def keep_report(root: Path, copy: Path, params: Params, made: Retrain) -> str | 
     return relative
 
 
-def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: Retrain) -> Followed:
+def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: RetrainRecord) -> Followed:
     """Run the pipeline there and follow it. Ctrl-C and SIGTERM are passed on; a kill of this process reaches it through the kernel."""
     ledger.log.parent.mkdir(parents=True, exist_ok=True)
     with ledger.log.open("wb") as output:
@@ -248,7 +255,9 @@ def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: Retrain) -> Follow
     return replace(done, code=130) if stopped else done
 
 
-def _outcome(root: Path, copy: Path, params: Params, made: Retrain, done: Followed) -> Retrain:
+def _outcome(
+    root: Path, copy: Path, params: Params, made: RetrainRecord, done: Followed
+) -> RetrainRecord:
     """What became of it, as the copy's reports and the registry say."""
     manifest = copy / params.pipeline.data / "clean" / MANIFEST
     made = replace(
@@ -280,7 +289,11 @@ def _outcome(root: Path, copy: Path, params: Params, made: Retrain, done: Follow
 
 
 def _refused(
-    params: Params, ledger: RetrainLog, past: Sequence[Retrain], made: Retrain, error: Exception
+    params: Params,
+    ledger: RetrainLog,
+    past: Sequence[RetrainRecord],
+    made: RetrainRecord,
+    error: Exception,
 ) -> None:
     """Record why nothing was run; under cron once, not every night anew."""
     place = f"{error.where}: " if isinstance(error, GristmillError) and error.where else ""
@@ -304,7 +317,7 @@ def _refused(
     webhooks.tell(params.retrain.webhook, params.name, made)
 
 
-def told(name: str, made: Retrain) -> str:
+def told(name: str, made: RetrainRecord) -> str:
     """How it ended, in a line."""
     version = f"version {made.version}: " if made.version else ""
     stays = (

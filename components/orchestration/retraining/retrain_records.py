@@ -16,7 +16,7 @@ from components.core.terminal import print_line
 from components.orchestration.cluster import local_cluster
 from components.orchestration.processes import Identity, alive, family, send, wait_until
 from components.orchestration.retraining.worktree import place
-from components.registry.release.retrain_log import Retrain, record
+from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.reader import read_snapshot
 
 _GRACE_S = 10.0
@@ -34,7 +34,7 @@ class RetrainLog:
 
     def begin(
         self,
-        made: Retrain,
+        made: RetrainRecord,
         child: Identity | None = None,
         seconds: Mapping[str, float] | None = None,
         stage: str = "",
@@ -51,7 +51,7 @@ class RetrainLog:
             ),
         )
 
-    def close(self, made: Retrain) -> None:
+    def close(self, made: RetrainRecord) -> None:
         """Write down how it ended, here and then in the registry, which may be away."""
         try:
             write_atomic(self._outbox / f"{made.id}.json", to_json(asdict(made)))
@@ -67,7 +67,7 @@ class RetrainLog:
                 record(
                     self.root,
                     self.pipeline,
-                    Retrain.read(json.loads(path.read_text(encoding="utf-8"))),
+                    RetrainRecord.read(json.loads(path.read_text(encoding="utf-8"))),
                 )
             except EnvironmentFault as fault:
                 print_line(
@@ -83,11 +83,11 @@ class RetrainLog:
                 continue
             path.unlink()
 
-    def settle(self) -> Retrain | None:
+    def settle(self) -> RetrainRecord | None:
         """End what a killed retrain left running, and write its record. Returns that, if there was one."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             told = json.loads(self._open.read_text(encoding="utf-8"))
-            made, child, stage = Retrain.read(told["record"]), told["child"], told["stage"]
+            made, child, stage = RetrainRecord.read(told["record"]), told["child"], told["stage"]
             end(self.root, self.pipeline, Identity(*child) if child else None)
             if (
                 self._outbox / f"{made.id}.json"

@@ -20,7 +20,7 @@ from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import champion, now
 from components.registry.release.retrain_log import (
     DONE,
-    Retrain,
+    RetrainRecord,
     record,
     retrains,
     settled,
@@ -39,7 +39,7 @@ class RunRecord:
 
     root: Path
     params: Params
-    made: Retrain
+    made: RetrainRecord
     survey: Survey
     served: int  # when serve last wrote its report; 0: never
 
@@ -53,7 +53,7 @@ class RunRecord:
         except GristmillError as error:
             console.print(_UNKNOWN.format(error.what), style="dim")
 
-    def _ended(self, seconds: float) -> Retrain:
+    def _ended(self, seconds: float) -> RetrainRecord:
         data = self.root / self.params.pipeline.data
         served = json.loads((data / "reports" / "serve.json").read_text(encoding="utf-8"))
         ran = _served(self.root, self.params) != self.served
@@ -88,7 +88,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     """
     if home(root) != root:
         return lambda _: None
-    draft = Retrain(
+    draft = RetrainRecord(
         uuid.uuid4().hex[:12],
         RUN,
         "failed",

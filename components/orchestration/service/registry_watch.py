@@ -158,7 +158,7 @@ class Home:
     def _try_out(self, edition: ServedVersion) -> None:
         run_preflight(edition, self.params.canary.latency_ms)
 
-    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
+    def publish(self, plan: RolloutPlan) -> Sequence[Report]:
         """See `components.serving.rollout.controller.Service`."""
         self.post(plan)
         return self.board.reports()
@@ -168,7 +168,7 @@ class Home:
         with suppress(OSError, EnvironmentFault):
             self.board.post(plan)
 
-    def keep(self, edition: ServedVersion) -> None:
+    def persist(self, edition: ServedVersion) -> None:
         """See `components.serving.rollout.controller.Service`; copies of other versions go."""
         write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
@@ -267,7 +267,7 @@ def begin(
             refused = _refused(home, leading, error)
         url = _start(home, first, start)
     try:
-        home.keep(first)
+        home.persist(first)
     except (EnvironmentFault, OSError) as error:
         say(f"version {first.version} answers, but is not kept: {describe(error)}")
     return first, refused, url

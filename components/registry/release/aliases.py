@@ -1,77 +1,92 @@
-"""Aliases and tags that follow from the log of releases: what services and people look at."""
+"""Aliases and tags that follow from the release log. Services and people read them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.registry.release.release_log import Standing, records, standing
+from components.registry.release.release_log import ReleaseState, records, standing
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_STUMBLES = 5
-SETTLED = "gristmill.settled"  # tag of a registered model: how many records its aliases follow from
+_MAX_COLLISIONS = 5
+# tag of a registered model: how many records its aliases follow from
+SETTLED = "gristmill.settled"
 
 
-def expected_aliases(stand: Standing) -> dict[str, int | None]:
-    """The aliases that follow from the log."""
-    return {"champion": stand.champion, "previous": stand.previous}
+def expected_aliases(state: ReleaseState) -> dict[str, int | None]:
+    """Return the aliases that follow from the log: alias -> version, None for no alias."""
+    return {"champion": state.champion, "previous": state.previous}
 
 
-def aliases_are_synced(shelf: RegistrySnapshot) -> bool:
-    """Whether every recorded move was made. Aliases that differ nevertheless were moved by hand."""
-    return shelf.tags.get(SETTLED, "0") == str(len(records(shelf)))
+def differing_aliases(snapshot: RegistrySnapshot) -> bool:
+    """Return whether an alias is not the one that follows from the log."""
+    expected = expected_aliases(standing(records(snapshot)))
+    return any(snapshot.aliases.get(alias) != number for alias, number in expected.items())
+
+
+def aliases_are_synced(snapshot: RegistrySnapshot) -> bool:
+    """Return whether every recorded change was made.
+
+    Aliases that differ nevertheless were changed by hand.
+    """
+    return snapshot.tags.get(SETTLED, "0") == str(len(records(snapshot)))
 
 
 def sync_aliases(opened: MlflowClient, root: Path, pipeline: str) -> None:
-    """Bring aliases and tags in line with the log. The mark goes before and comes back after, so that a kill in between is seen, and mended by the next call.
+    """Bring aliases and tags in line with the log.
 
-    Two that settle at once stumble over each other's tags (MLflow inserts one twice, or deletes it twice): then it is looked at again.
+    The mark `SETTLED` is removed before and set again after. So a kill in between is seen, and
+    repaired by the next call. Two processes that do this at once collide at each other's tags:
+    MLflow inserts one twice, or deletes it twice. Then the registry is read again.
+
+    Args:
+        opened: the client.
+        root: the project.
+        pipeline: the registered model.
     """
-    stumbled = 0
-    while (shelf := read_snapshot(root, pipeline)) is not None:
+    collisions = 0
+    while (snapshot := read_snapshot(root, pipeline)) is not None:
         try:
-            if _is_right(shelf):
-                _label(opened, shelf, standing(records(shelf)))
+            if aliases_are_synced(snapshot) and not differing_aliases(snapshot):
+                _label(opened, snapshot, standing(records(snapshot)))
                 return
-            _move(opened, shelf)
-        except Exception:  # of whatever kind: if the store is away, looking will say so
-            stumbled += 1
-            if stumbled > _STUMBLES:
+            _move(opened, snapshot)
+        except Exception:
+            # an error of any kind: if the store is away, the next read will say so
+            collisions += 1
+            if collisions > _MAX_COLLISIONS:
                 raise
 
 
-def _is_right(shelf: RegistrySnapshot) -> bool:
-    return aliases_are_synced(shelf) and all(
-        shelf.aliases.get(alias) == number
-        for alias, number in expected_aliases(standing(records(shelf))).items()
-    )
+def _move(opened: MlflowClient, snapshot: RegistrySnapshot) -> None:
+    releases = records(snapshot)
+    if SETTLED in snapshot.tags:
+        opened.delete_registered_model_tag(snapshot.pipeline, SETTLED)
+    for alias, number in reversed(expected_aliases(standing(releases)).items()):
+        if number is not None and snapshot.aliases.get(alias) != number:
+            opened.set_registered_model_alias(snapshot.pipeline, alias, str(number))
+        elif number is None and alias in snapshot.aliases:
+            opened.delete_registered_model_alias(snapshot.pipeline, alias)
+    opened.set_registered_model_tag(snapshot.pipeline, SETTLED, str(len(releases)))
 
 
-def _move(opened: MlflowClient, shelf: RegistrySnapshot) -> None:
-    decided = records(shelf)
-    if SETTLED in shelf.tags:
-        opened.delete_registered_model_tag(shelf.pipeline, SETTLED)
-    for alias, number in reversed(expected_aliases(standing(decided)).items()):
-        if number is not None and shelf.aliases.get(alias) != number:
-            opened.set_registered_model_alias(shelf.pipeline, alias, str(number))
-        elif number is None and alias in shelf.aliases:
-            opened.delete_registered_model_alias(shelf.pipeline, alias)
-    opened.set_registered_model_tag(shelf.pipeline, SETTLED, str(len(decided)))
-
-
-def _label(opened: MlflowClient, shelf: RegistrySnapshot, stand: Standing) -> None:
-    """Say on each version what was decided last, and that the champion challenges nobody."""
-    if stand.champion is not None and shelf.aliases.get("challenger") == stand.champion:
-        opened.delete_registered_model_alias(shelf.pipeline, "challenger")
-    for version in shelf.versions:
-        last = stand.last.get(version.number)
-        for key, value in (
-            (("decision", last.decision), ("decision_by", last.who), ("decision_why", last.why))
-            if last
-            else ()
-        ):
+def _label(opened: MlflowClient, snapshot: RegistrySnapshot, state: ReleaseState) -> None:
+    """Tag each version with its last decision, and take the alias challenger from the champion."""
+    pipeline = snapshot.pipeline
+    if state.champion is not None and snapshot.aliases.get("challenger") == state.champion:
+        opened.delete_registered_model_alias(pipeline, "challenger")
+    for version in snapshot.versions:
+        last = state.last.get(version.number)
+        if last is None:
+            continue
+        tags = {
+            "decision": last.decision,
+            "decision_by": last.who,
+            "decision_why": last.why,
+        }
+        for key, value in tags.items():
             if version.tags.get(key) != value:
-                opened.set_model_version_tag(shelf.pipeline, str(version.number), key, value)
+                opened.set_model_version_tag(pipeline, str(version.number), key, value)

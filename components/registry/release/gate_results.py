@@ -1,4 +1,7 @@
-"""SimilarityCache of gates, and their way into records and back. Imports nothing that takes time: a trace reads them."""
+"""Results of gates, and how they are written to records and read back.
+
+This module imports nothing that takes time, because a trace reads gates.
+"""
 
 from __future__ import annotations
 
@@ -10,66 +13,78 @@ from components.core.errors import InputError
 from components.registry.validation import json_value
 
 Verdict = Literal["passed", "refused", "borderline", "not applicable"]
-# A person may know better than a statistic. Nobody knows better than a count of leaked rows, a wrong answer over HTTP or a budget that stands in params.yaml.
+# A person may know better than a statistic. Nobody knows better than a count of leaked rows, a
+# wrong answer over HTTP or a budget in params.yaml.
 OVERRIDABLE = ("baseline", "champion", "calibration", "slices")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One verdict."""
+    """The result of one gate.
+
+    Attributes:
+        name: of the gate.
+        passed: None: not applicable.
+        value: that was measured.
+        limit: of the value.
+        detail: for a person.
+        interval: of the value.
+        borderline: not passed, and not proven to fail: the limit lies within the noise.
+        against: the champion's version, where it was compared with one.
+    """
 
     name: str
-    passed: bool | None  # None: not applicable
+    passed: bool | None
     value: float | None = None
     limit: float | None = None
     detail: str = ""
-    interval: tuple[float, float] | None = None  # of the value
-    borderline: bool = (
-        False  # not passed, and yet not proven to fail: the limit lies within the noise
-    )
-    against: int | None = None  # the champion's version, where it was compared with one
+    interval: tuple[float, float] | None = None
+    borderline: bool = False
+    against: int | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """In a word."""
-        return (
-            "not applicable"
-            if self.passed is None
-            else "passed"
-            if self.passed
-            else "borderline"
-            if self.borderline
-            else "refused"
-        )
+        """Return the result in a word."""
+        if self.passed is None:
+            return "not applicable"
+        if self.passed:
+            return "passed"
+        if self.borderline:
+            return "borderline"
+        return "refused"
 
 
 def all_passed(gates: Sequence[Gate]) -> bool:
-    """Whether no gate refuses or is in doubt; one that does not apply does not."""
+    """Return whether no gate is refused or borderline; one that does not apply is neither."""
     return all(gate.passed is not False for gate in gates)
 
 
 def as_rows(gates: Sequence[Gate]) -> list[dict[str, Any]]:
-    """For JSON: tags, records, reports."""
+    """Return gates for JSON: tags, records, reports."""
     return [asdict(gate) for gate in gates]
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Gate]:
-    """Of `as_rows`; what another version of gristmill wrote beside is passed over."""
-    known = {each.name for each in fields(Gate)}
-    return [
-        Gate(
-            **{key: value for key, value in row.items() if key in known}
-            | {"interval": tuple(row["interval"]) if row.get("interval") else None}
-        )
-        for row in rows
-    ]
+    """Return the gates of `as_rows`; fields of another version of gristmill are ignored."""
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: Mapping[str, Any]) -> Gate:
+    names = {field.name for field in fields(Gate)}
+    values = {key: value for key, value in row.items() if key in names}
+    values["interval"] = tuple(row["interval"]) if row.get("interval") else None
+    return Gate(**values)
 
 
 def from_tag(text: object, where: str) -> list[Gate]:
     """Parse the gates of a version's tag, which anybody who reaches the registry can edit.
 
+    Args:
+        text: of the tag.
+        where: the version and the tag, for the message.
+
     Raises:
-        InputError: they are none.
+        InputError: the tag holds no gates.
     """
     try:
         gates = from_rows(json_value(text, list, where))

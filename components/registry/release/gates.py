@@ -1,4 +1,7 @@
-"""Gates: the rules that a winner must pass before it may become champion. Pure: figures in, verdicts out."""
+"""Gates: the rules that a winner must pass before it may become champion.
+
+The functions are pure: they turn metrics into results.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,10 @@ __all__ = [
     "judge_champion",
     "judge_gates",
 ]
-_FEW = 100  # cases from which calibration can be told
-_FEEDBACK = "from: feedback"  # the slice of cases that clients labeled, as judges name it
+# with fewer cases calibration cannot be measured
+_MIN_CASES = 100
+# the slice of cases that clients labeled, as evaluators name it
+_FEEDBACK = "from: feedback"
 
 
 class GateParams(Strict):
@@ -43,13 +48,18 @@ class GateParams(Strict):
         default=0.01,
         ge=0,
         le=1,
-        description="a loss against the classical baseline on test, in units of the deciding metric, that must be ruled out",
+        description=(
+            "a loss against the classical baseline on test, in units of the deciding metric, "
+            "that must be ruled out"
+        ),
     )
     champion_margin: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="a loss against the champion, as a share of the test cases, that must be ruled out",
+        description=(
+            "a loss against the champion, as a share of the test cases, that must be ruled out"
+        ),
     )
     alpha: float = Field(
         default=0.05, gt=0, lt=0.5, description="the chance of ruling it out wrongly"
@@ -72,7 +82,9 @@ class GateParams(Strict):
         default=0.2,
         gt=0,
         le=1,
-        description="how far a slice's accuracy may be below that of all cases, while there is no champion",
+        description=(
+            "how far a slice's accuracy may be below that of all cases, while there is no champion"
+        ),
     )
     slice_margin: float = Field(
         default=0.05,
@@ -85,12 +97,19 @@ class GateParams(Strict):
 
 @dataclass(frozen=True)
 class ChampionResults:
-    """The champion on the cases of the present test split."""
+    """The results of the champion on the cases of the present test split.
+
+    Attributes:
+        version: its number.
+        bundle_sha256: of its bundle.
+        cases: empty if it cannot be evaluated.
+        note: that it was evaluated again, or why it cannot be evaluated.
+    """
 
     version: int
     bundle_sha256: str
-    cases: Cases  # empty if it cannot be asked
-    note: str = ""  # that it was asked anew, or why it cannot be asked
+    cases: Cases
+    note: str = ""
 
 
 def judge_gates(
@@ -109,14 +128,15 @@ def judge_gates(
     Args:
         winner: its row of the leaderboard.
         baseline: the row of the classical baseline, if the task has one.
-        champion: what the winner would replace.
+        champion: the results of the model that the winner would replace.
         params: the limits.
         cases: the winner's answers to the test split.
-        leaked_rows: rows that stand in more than one split; None if nobody counted.
+        leaked_rows: rows that are in more than one split; None if they were not counted.
         metric: the deciding one.
-        goal: which way of it is better.
+        goal: whether a higher or a lower metric is better.
     """
-    size, latency = winner.get("size_bytes"), winner.get("latency_ms", {})
+    size = winner.get("size_bytes")
+    latency = winner.get("latency_ms", {})
     return [
         _against_baseline(winner, baseline, metric, goal, params.baseline_margin),
         *judge_champion(str(winner["bundle_sha256"]), cases, champion, params),
@@ -136,7 +156,14 @@ def judge_gates(
 def judge_champion(
     bundle_sha256: str, cases: Cases, champion: ChampionResults | None, params: GateParams
 ) -> list[Gate]:
-    """The gates that compare with the champion: all cases, and slice by slice."""
+    """Apply the gates that compare with the champion: on all cases, and slice by slice.
+
+    Args:
+        bundle_sha256: of the winner.
+        cases: the winner's answers to the test split.
+        champion: the results of the model that the winner would replace.
+        params: the limits.
+    """
     if champion is not None and champion.bundle_sha256 == bundle_sha256:
         same = f"same model as the champion, version {champion.version}"
         return [
@@ -157,13 +184,13 @@ def _at_most(
         return Gate(name, None, None, limit, "not measured")
     low, high = interval or (value, value)
     return Gate(
-        name,
-        high <= limit,
-        float(value),
-        limit,
-        detail,
-        (low, high) if interval else None,
-        low <= limit < high,
+        name=name,
+        passed=high <= limit,
+        value=float(value),
+        limit=limit,
+        detail=detail,
+        interval=(low, high) if interval else None,
+        borderline=low <= limit < high,
     )
 
 
@@ -180,188 +207,187 @@ def _against_baseline(
         return Gate("baseline", True, 0.0, -margin, "the winner is the classical baseline")
     sign = 1 if goal == "max" else -1
     gain = sign * (float(winner["test"][metric]) - float(baseline["test"][metric]))
-    low, high = sorted(
-        sign * float(each) for each in winner.get("over_baseline") or (sign * gain, sign * gain)
-    )
+    interval = winner.get("over_baseline") or (sign * gain, sign * gain)
+    low, high = sorted(sign * float(bound) for bound in interval)
     return Gate(
-        "baseline",
-        low >= -margin,
-        gain,
-        -margin,
-        f"gain of {metric} on test over the classical baseline, paired bootstrap",
-        (low, high),
-        low < -margin <= high,
+        name="baseline",
+        passed=low >= -margin,
+        value=gain,
+        limit=-margin,
+        detail=f"gain of {metric} on test over the classical baseline, paired bootstrap",
+        interval=(low, high),
+        borderline=low < -margin <= high,
     )
 
 
 def _against_champion(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
     if champion is None:
         return Gate("champion", None, detail="there is no champion yet")
+    count = len(cases.ids)
+    version = champion.version
     note = f"; {champion.note}" if champion.note else ""
     if not cases.pairs(champion.cases):
-        return Gate(
-            "champion",
-            False,
-            detail=f"version {champion.version} was not measured on the same {len(cases.ids)} test cases{note}",
-            against=champion.version,
-        )
-    if (turned := _turned(champion, params)) is not None:
-        return turned
-    wins, losses = _duel(cases.known, champion.cases.known)
-    low, high = (
-        lower_bound(wins, losses, len(cases.ids), params.alpha),
-        -lower_bound(losses, wins, len(cases.ids), params.alpha),
-    )
+        detail = f"version {version} was not measured on the same {count} test cases{note}"
+        return Gate("champion", False, detail=detail, against=version)
+    if (refusal := _flipped_labels(champion, params)) is not None:
+        return refusal
+    wins, losses = _paired_wins(cases.known, champion.cases.known)
+    low = lower_bound(wins, losses, count, params.alpha)
+    high = -lower_bound(losses, wins, count, params.alpha)
     tie = "; a tie does not promote" if wins == losses else ""
-    detail = f"against version {champion.version} on {len(cases.ids)} cases: {wins} won, {losses} lost, McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
-    ahead, safe = wins > losses, low >= -params.champion_margin
+    is_ahead = wins > losses
+    is_safe = low >= -params.champion_margin
     return Gate(
-        "champion",
-        ahead and safe,
-        (wins - losses) / len(cases.ids),
-        -params.champion_margin,
-        detail,
-        (low, high),
-        ahead and not safe,
-        champion.version,
+        name="champion",
+        passed=is_ahead and is_safe,
+        value=(wins - losses) / count,
+        limit=-params.champion_margin,
+        detail=(
+            f"against version {version} on {count} cases: {wins} won, {losses} lost, "
+            f"McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
+        ),
+        interval=(low, high),
+        borderline=is_ahead and not is_safe,
+        against=version,
     )
 
 
-def _turned(champion: ChampionResults, params: GateParams) -> Gate | None:
-    """A refusal where the champion answers the feedback worse than guessing: what is new to it brings a model down to that, below it come labels that are turned round.
+def _flipped_labels(champion: ChampionResults, params: GateParams) -> Gate | None:
+    """Return a refusal where the champion answers the feedback worse than guessing, or None.
 
-    A challenger that learned them would win on the cases that were drawn from them. Guessing, or one answer to everything, is right in the k-th part of each of k classes on
-    average, however many cases a class has; the bound of that average is the average of the classes' bounds (exact, after Bonferroni).
+    Data that are new to a model bring it down to guessing. Labels that are flipped bring it below
+    that, and a challenger that learned them would win on the cases that were drawn from them.
+
+    Guessing, or one answer to everything, is right in the k-th part of the cases on average over k
+    classes, however many cases a class has. The bound of that average is the average of the
+    classes' bounds (exact, after Bonferroni).
     """
     slices = champion.cases.slices or {}
-    fed = set(slices.get(_FEEDBACK, ()))
-    classes = [
-        own
-        for name, places in slices.items()
-        if name.startswith("class: ") and (own := fed.intersection(places))
-    ]
+    feedback = set(slices.get(_FEEDBACK, ()))
+    classes = _feedback_classes(slices, feedback)
     if len(classes) < 2:
         return None
-    right, count = (
-        [sum(champion.cases.right[place] for place in own) for own in classes],
-        len(classes),
-    )
-    if (
-        sum(
-            upper_share(r, len(own), params.alpha / count)
-            for r, own in zip(right, classes, strict=True)
-        )
-        >= 1
-    ):
+    count = len(classes)
+    right = [sum(champion.cases.right[position] for position in rows) for rows in classes]
+    bounds = [
+        upper_share(rights, len(rows), params.alpha / count)
+        for rights, rows in zip(right, classes, strict=True)
+    ]
+    if sum(bounds) >= 1:
         return None
-    share = sum(r / len(own) for r, own in zip(right, classes, strict=True)) / count
-    detail = f"version {champion.version} is right in {sum(right)} of the {len(fed)} test cases that are feedback, worse than guessing: are their labels turned round?"
+    share = sum(rights / len(rows) for rights, rows in zip(right, classes, strict=True)) / count
+    detail = (
+        f"version {champion.version} is right in {sum(right)} of the {len(feedback)} test cases "
+        "that are feedback, worse than guessing: are their labels turned round?"
+    )
     return Gate("champion", False, share, 1 / count, detail, against=champion.version)
 
 
-def _duel(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
-    return sum(right and not theirs[case] for case, right in mine.items()), sum(
-        theirs[case] and not right for case, right in mine.items()
-    )
+def _feedback_classes(slices: Mapping[str, Sequence[int]], feedback: set[int]) -> list[set[int]]:
+    """Return of each class the positions of its cases that are feedback, if it has any."""
+    classes = []
+    for name, positions in slices.items():
+        if name.startswith("class: "):
+            rows = feedback.intersection(positions)
+            if rows:
+                classes.append(rows)
+    return classes
+
+
+def _paired_wins(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
+    """Return how many cases only one side answered rightly: mine, theirs."""
+    wins = sum(right and not theirs[case] for case, right in mine.items())
+    losses = sum(theirs[case] and not right for case, right in mine.items())
+    return wins, losses
 
 
 def _calibration(cases: Cases, params: GateParams) -> Gate:
     import numpy as np
 
+    limit = params.calibration
     if not cases.confidence:
-        return Gate("calibration", None, None, params.calibration, "answers state no probability")
-    if len(cases.ids) < _FEW:
-        return Gate(
-            "calibration",
-            None,
-            None,
-            params.calibration,
-            f"{len(cases.ids)} cases are too few to tell",
-        )
+        return Gate("calibration", None, None, limit, "answers state no probability")
+    if len(cases.ids) < _MIN_CASES:
+        detail = f"{len(cases.ids)} cases are too few to tell"
+        return Gate("calibration", None, None, limit, detail)
     error, low, high = calibration_error(
         np.array(cases.confidence), np.array(cases.right), params.alpha
     )
-    return _at_most(
-        "calibration",
-        error,
-        params.calibration,
-        "stated probability against what came true, ten bins",
-        (low, high),
-    )
+    detail = "stated probability against what came true, ten bins"
+    return _at_most("calibration", error, limit, detail, (low, high))
 
 
 def _slices(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
-    """The worst slice.
+    """Return the gate of the worst slice.
 
-    No small slice can prove that it is not worse, so here harm is what must be proven: a slice refuses if its bound (exact, corrected for the number of
-    slices after Bonferroni) is beyond the limit, is borderline if only its figure is, and passes otherwise.
+    No small slice can prove that it is not worse, so here harm is what must be proven. A slice
+    refuses if its bound (exact, corrected for the number of slices after Bonferroni) is beyond the
+    limit. It is borderline if only its accuracy is, and passes otherwise.
     """
-    found = cases.slices or {}
-    fed = set(
-        found.get(_FEEDBACK, ())
-    )  # judged as a whole: a champion that says one thing to all that is new to it is never wrong about one class of it
-    kept = {
-        name: places if name == _FEEDBACK else [place for place in places if place not in fed]
-        for name, places in found.items()
-    }
-    large = {name: places for name, places in kept.items() if len(places) >= params.slice_cases}
-    if not large:
-        return Gate(
-            "slices",
-            None,
-            detail=f"no slice has {params.slice_cases} cases",
-            against=champion.version if champion else None,
-        )
+    slices = _large_slices(cases, params.slice_cases)
+    against = champion.version if champion else None
+    if not slices:
+        detail = f"no slice has {params.slice_cases} cases"
+        return Gate("slices", None, detail=detail, against=against)
     if champion is not None and not cases.pairs(champion.cases):
-        return Gate(
-            "slices",
-            None,
-            detail=f"version {champion.version} was not measured on the same cases",
-            against=champion.version,
-        )
-    alpha = params.alpha / len(large)
-    judged = [
-        _slice(name, places, champion, cases, params, alpha) for name, places in large.items()
+        detail = f"version {champion.version} was not measured on the same cases"
+        return Gate("slices", None, detail=detail, against=against)
+    alpha = params.alpha / len(slices)
+    gates = [
+        _slice(name, positions, champion, cases, params, alpha)
+        for name, positions in slices.items()
     ]
-    return min(
-        judged,
-        key=lambda gate: (("refused", "borderline", "passed").index(gate.verdict), gate.value),
-    )
+    order = ("refused", "borderline", "passed")
+    return min(gates, key=lambda gate: (order.index(gate.verdict), gate.value))
+
+
+def _large_slices(cases: Cases, least: int) -> dict[str, Sequence[int]]:
+    """Return the slices that have enough cases: slice -> positions of its cases.
+
+    The feedback is a slice of its own, and in no other slice. A champion that gives one answer to
+    everything that is new to it is never wrong about one class of it.
+    """
+    slices = cases.slices or {}
+    feedback = set(slices.get(_FEEDBACK, ()))
+    large: dict[str, Sequence[int]] = {}
+    for name, positions in slices.items():
+        if name != _FEEDBACK:
+            positions = [position for position in positions if position not in feedback]
+        if len(positions) >= least:
+            large[name] = positions
+    return large
 
 
 def _slice(
     name: str,
-    places: Sequence[int],
+    positions: Sequence[int],
     champion: ChampionResults | None,
     cases: Cases,
     params: GateParams,
     alpha: float,
 ) -> Gate:
-    mine = {cases.ids[place]: bool(cases.right[place]) for place in places}
-    count, right = len(mine), sum(mine.values())
+    mine = {cases.ids[position]: bool(cases.right[position]) for position in positions}
+    count = len(mine)
+    right = sum(mine.values())
     if champion is None:
-        whole, limit = sum(cases.right) / len(cases.right), -params.slice_drop
-        gap, high, against = (
-            right / count - whole,
-            upper_share(right, count, alpha) - whole,
-            f"below all cases ({whole:.4f})",
-        )
+        whole = sum(cases.right) / len(cases.right)
+        limit = -params.slice_drop
+        gap = right / count - whole
+        high = upper_share(right, count, alpha) - whole
+        against = f"below all cases ({whole:.4f})"
     else:
-        wins, losses = _duel(mine, champion.cases.known)
-        gap, high, limit = (
-            (wins - losses) / count,
-            -lower_bound(losses, wins, count, alpha),
-            -params.slice_margin,
-        )
+        wins, losses = _paired_wins(mine, champion.cases.known)
+        limit = -params.slice_margin
+        gap = (wins - losses) / count
+        high = -lower_bound(losses, wins, count, alpha)
         against = f"against version {champion.version}: {wins} won, {losses} lost"
-    detail = f"worst: {name} ({count} cases, accuracy {right / count:.4f}), {against}"
     return Gate(
-        "slices",
-        gap >= limit,
-        gap,
-        limit,
-        detail,
-        None,
-        gap < limit <= high,
-        champion.version if champion else None,
+        name="slices",
+        passed=gap >= limit,
+        value=gap,
+        limit=limit,
+        detail=f"worst: {name} ({count} cases, accuracy {right / count:.4f}), {against}",
+        interval=None,
+        borderline=gap < limit <= high,
+        against=champion.version if champion else None,
     )

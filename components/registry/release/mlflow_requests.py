@@ -1,7 +1,9 @@
-"""What people ask for in the MLflow UI, by alias or tag, becomes recorded releases through the same gates.
+"""Requests that people make in the MLflow UI become recorded releases through the same gates.
 
-On a version, `review.by` and `review.note` say who and why; then the tag `review` = `approve` or `reject`, or the alias `approved`, asks. The tag `review`
-ends as what came of it. The alias `champion` moved by hand is a request too: it passes the gates, and is recorded as made by hand, or is put back.
+On a version, the tags `review.by` and `review.note` say who and why. Then the tag `review` =
+`approve` or `reject`, or the alias `approved`, makes the request. At the end the tag `review` holds
+the outcome. The alias `champion` moved by hand is a request too: it passes the gates and is
+recorded as made by hand, or is put back.
 """
 
 from __future__ import annotations
@@ -10,10 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault, GristmillError
-from components.registry.release.aliases import aliases_are_synced, expected_aliases, sync_aliases
+from components.registry.release.aliases import (
+    aliases_are_synced,
+    differing_aliases,
+    sync_aliases,
+)
 from components.registry.release.gates import GateParams
 from components.registry.release.promotion import approve, decide, reject, rollback
-from components.registry.release.release_log import Release, Standing, records, standing
+from components.registry.release.release_log import (
+    Decision,
+    Release,
+    ReleaseState,
+    records,
+    standing,
+)
 from components.registry.store.tracking_store import client, reached, unavailable
 from components.registry.validation import storable
 from components.registry.versions.reader import RegistrySnapshot, Version, read_snapshot
@@ -21,10 +33,15 @@ from components.registry.versions.reader import RegistrySnapshot, Version, read_
 ALIAS = "approved"
 ASKS = ("approve", "reject")
 NAMELESS = "somebody in MLflow"
+# characters of a record
+_MAX_WHO = 100
+_MAX_WHY = 1000
 
 
 def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
-    """Finish what a kill interrupted, and turn what people asked for in MLflow into releases. Cheap where there is nothing to do.
+    """Finish what a kill interrupted, and record the requests that people made in MLflow.
+
+    It is cheap where there is nothing to do.
 
     Args:
         root: the project.
@@ -32,63 +49,53 @@ def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list
         limits: as `approve` takes them.
 
     Returns:
-        What was recorded.
+        The decisions that were recorded.
 
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = read_snapshot(root, pipeline)
-    if shelf is None:
+    snapshot = read_snapshot(root, pipeline)
+    if snapshot is None:
         return []
-    made = []
-    if not aliases_are_synced(shelf):
-        opened = client(root)
-        with reached(root):
-            sync_aliases(opened, root, pipeline)
-    elif any(
-        shelf.aliases.get(alias) != number
-        for alias, number in expected_aliases(standing(records(shelf))).items()
-    ):
-        made.append(manual_alias_change(root, shelf, limits))
-    made += [
-        _answer(root, version, ask, limits)
-        for version in shelf.versions
-        if (ask := asked(version)) and version.tags.get("review.by", "").strip()
-    ]
-    return [each for each in made if each is not None]
+    releases = []
+    if not aliases_are_synced(snapshot):
+        _sync(root, pipeline)
+    elif differing_aliases(snapshot):
+        releases.append(manual_alias_change(root, snapshot, limits))
+    for version in snapshot.versions:
+        request = asked(version)
+        if request and version.tags.get("review.by", "").strip():
+            releases.append(_answer(root, version, request, limits))
+    return [release for release in releases if release is not None]
+
+
+def _sync(root: Path, pipeline: str) -> None:
+    opened = client(root)
+    with reached(root):
+        sync_aliases(opened, root, pipeline)
 
 
 def asked(version: Version) -> str:
-    """What somebody wants of a version in MLflow: "approve", "reject" or nothing."""
+    """Return the request for a version in MLflow: "approve", "reject" or ""."""
     tag = version.tags.get("review", "").strip().lower()
-    return tag if tag in ASKS else "approve" if ALIAS in version.aliases else ""
+    if tag in ASKS:
+        return tag
+    return "approve" if ALIAS in version.aliases else ""
 
 
-def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Release | None:
-    """Do what was asked, and say on the version what came of it."""
-    who, why = (
-        version.tags["review.by"].strip(),
-        version.tags.get("review.note", "").strip() or "asked in MLflow without a note",
-    )
-    made: Release | None = None
+def _answer(root: Path, version: Version, request: str, limits: GateParams) -> Release | None:
+    """Execute a request, and write its outcome to the tag of the version."""
+    who = version.tags["review.by"].strip()
+    why = version.tags.get("review.note", "").strip() or "asked in MLflow without a note"
+    release: Release | None = None
     outcome: str
     try:
-        shelf = read_snapshot(root, version.pipeline)
-        last = standing(records(shelf)).last.get(version.number) if shelf else None
-        if last and (last.decision, last.who, last.why) == (
-            {"approve": "promoted", "reject": "rejected"}[ask],
-            who,
-            why,
-        ):
-            outcome = last.decision  # done before, and killed before it was said
+        earlier = _already_done(root, version, request, who, why)
+        if earlier:
+            outcome = earlier
         else:
-            give = {"who": who[:100], "why": why[:1000]}
-            made = (
-                approve(root, version.pipeline, version.number, limits, **give)
-                if ask == "approve"
-                else reject(root, version.pipeline, version.number, **give)
-            )
-            outcome = made.decision
+            release = _execute(root, version, request, limits, who, why)
+            outcome = release.decision
     except EnvironmentFault:
         raise
     except GristmillError as error:
@@ -105,50 +112,81 @@ def _answer(root: Path, version: Version, ask: str, limits: GateParams) -> Relea
         opened.set_model_version_tag(
             version.pipeline, str(version.number), "review", storable(outcome)
         )
-    return made
+    return release
 
 
-def manual_alias_change(root: Path, shelf: RegistrySnapshot, limits: GateParams) -> Release | None:
-    """An alias was moved past the log: the champion as a request, anything else is put right."""
-    stand = standing(records(shelf))
-    number = shelf.aliases.get("champion")
-    if number is None or number == stand.champion:
-        opened = client(root)
-        with reached(root):
-            sync_aliases(opened, root, shelf.pipeline)
+def _already_done(
+    root: Path, version: Version, request: str, who: str, why: str
+) -> Decision | None:
+    """Return the decision if a process recorded it and was killed before it wrote the outcome."""
+    snapshot = read_snapshot(root, version.pipeline)
+    if snapshot is None:
         return None
-    tags = shelf.version(number).tags
-    who, why = (
-        tags.get("review.by", "").strip() or NAMELESS,
-        tags.get("review.note", "").strip() or "moved the alias champion by hand",
-    )
-    give = {"who": who[:100], "why": why[:1000]}
+    last = standing(records(snapshot)).last.get(version.number)
+    decision = {"approve": "promoted", "reject": "rejected"}[request]
+    if last and (last.decision, last.who, last.why) == (decision, who, why):
+        return last.decision
+    return None
+
+
+def _execute(
+    root: Path, version: Version, request: str, limits: GateParams, who: str, why: str
+) -> Release:
+    words = {"who": who[:_MAX_WHO], "why": why[:_MAX_WHY]}
+    if request == "approve":
+        return approve(root, version.pipeline, version.number, limits, **words)
+    return reject(root, version.pipeline, version.number, **words)
+
+
+def manual_alias_change(
+    root: Path, snapshot: RegistrySnapshot, limits: GateParams
+) -> Release | None:
+    """Handle an alias that was moved by hand.
+
+    A champion is taken as a request. Any other alias is put back.
+
+    Args:
+        root: the project.
+        snapshot: of the registry.
+        limits: as `approve` takes them.
+
+    Returns:
+        The decision that was recorded, if any.
+    """
+    state = standing(records(snapshot))
+    number = snapshot.aliases.get("champion")
+    if number is None or number == state.champion:
+        _sync(root, snapshot.pipeline)
+        return None
+    tags = snapshot.version(number).tags
+    who = tags.get("review.by", "").strip() or NAMELESS
+    why = tags.get("review.note", "").strip() or "moved the alias champion by hand"
+    words = {"who": who[:_MAX_WHO], "why": why[:_MAX_WHY]}
     try:
-        return (
-            rollback(root, shelf.pipeline, number, **give)
-            if number in stand.released
-            else approve(root, shelf.pipeline, number, limits, **give)
-        )
+        if number in state.released:
+            return rollback(root, snapshot.pipeline, number, **words)
+        return approve(root, snapshot.pipeline, number, limits, **words)
     except EnvironmentFault:
         raise
     except GristmillError as error:
-        return _put_back(root, shelf.pipeline, number, who, error.what)
+        return _put_back(root, snapshot.pipeline, number, who, error.what)
 
 
 def _put_back(root: Path, pipeline: str, number: int, who: str, reason: str) -> Release | None:
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
-        if shelf.aliases.get("champion") == stand.champion:
-            return None  # another process was quicker
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
+    def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release | None:
+        # another process was quicker
+        if snapshot.aliases.get("champion") == state.champion:
+            return None
+        why = f"{who} moved the alias champion to version {number}; {reason}"
         return Release(
-            "put back",
-            number,
-            stand.champion,
-            [],
-            "review",
-            "gristmill",
-            f"{who} moved the alias champion to version {number}; {reason}"[:1000],
-            now,
+            decision="put back",
+            version=number,
+            before=state.champion,
+            gates=[],
+            mode="review",
+            who="gristmill",
+            why=why[:_MAX_WHY],
+            when=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
 
     return decide(root, pipeline, choose)

@@ -1,4 +1,4 @@
-"""Release: the only thing that moves the champion. Every decision is recorded before anything moves."""
+"""Promotion: the only code that changes the champion. Decisions are recorded before any change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from components.registry.release.gates import (
 from components.registry.release.release_log import (
     Decision,
     Release,
-    Standing,
+    ReleaseState,
     append,
     history,
     open_log,
@@ -34,20 +34,24 @@ from components.registry.versions.model_versions import BUNDLE, cases_of, verify
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, read_snapshot
 
 __all__ = ["Release", "approve", "decide", "history", "reject", "release", "rollback"]
-_LONGEST = {"who": 100, "why": 1000}  # characters
+# characters
+_LONGEST = {"who": 100, "why": 1000}
 
 
 def decide(
-    root: Path, pipeline: str, choose: Callable[[RegistrySnapshot, Standing], Release | None]
+    root: Path, pipeline: str, choose: Callable[[RegistrySnapshot, ReleaseState], Release | None]
 ) -> Release | None:
-    """Look, choose, record, move; if somebody else has recorded a decision meanwhile, look and choose again.
+    """Read the registry, choose, record the decision, and change the aliases.
 
-    A kill between record and move leaves a record whose move the next call of anything here makes; never a champion without a record.
+    If somebody else has recorded a decision meanwhile, the registry is read again. A kill between
+    record and change leaves a record whose change the next call of this module makes. There is
+    never a champion without a record.
 
     Args:
         root: the project.
         pipeline: the registered model.
-        choose: the decision, from what stands; None if there is nothing to record. May refuse with a `GristmillError`.
+        choose: returns the decision; None if there is nothing to record. May refuse with a
+            `GristmillError`.
 
     Raises:
         EnvironmentFault: the store does not answer.
@@ -56,16 +60,15 @@ def decide(
     with reached(root):
         run = open_log(opened, root, pipeline)
         while True:
-            shelf = read_snapshot(root, pipeline)
-            assert shelf is not None, "open_log has made it"
-            if not aliases_are_synced(
-                shelf
-            ):  # a move that was cut off: made first, for a decision that is refused makes none
+            snapshot = read_snapshot(root, pipeline)
+            assert snapshot is not None, "open_log has made it"
+            # an interrupted change is made first: a decision that is refused makes none
+            if not aliases_are_synced(snapshot):
                 sync_aliases(opened, root, pipeline)
-            made = choose(shelf, standing(records(shelf)))
-            if made is None or append(opened, root, run, shelf, made):
+            release = choose(snapshot, standing(records(snapshot)))
+            if release is None or append(opened, root, run, snapshot, release):
                 sync_aliases(opened, root, pipeline)
-                return made
+                return release
 
 
 def release(
@@ -86,12 +89,13 @@ def release(
         root: the project.
         pipeline: the registered model.
         version: of the candidate.
-        gates: as judged.
+        gates: of the candidate.
         mode: auto: a version that passes is promoted. review: it waits for a person.
         who: the program that asked.
         why: in a sentence.
         experiment: of DVC: never promoted.
-        limits: with which to compare anew if the champion has changed since the gates were judged; None: they are taken as they are.
+        limits: to compare again if the champion has changed since the gates were applied; None:
+            they are used as they are.
 
     Returns:
         The decision; "unchanged" (not recorded) if the version is champion already.
@@ -100,23 +104,25 @@ def release(
         GateError: the bundle is not what was registered.
         EnvironmentFault: the store does not answer.
     """
-    made: list[Release] = []
+    decided: list[Release] = []
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release | None:
-        found = shelf.version(version)
-        judged = _current(root, shelf, stand, found, gates, limits) if limits else gates
-        decision, reason = _verdict(judged, mode, experiment, stand, version)
-        made[:] = [
-            _record(
-                decision, found, stand, judged, mode, who, f"{why} ({reason})" if reason else why
-            )
-        ]
+    def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release | None:
+        candidate = snapshot.version(version)
+        current = gates
+        if limits:
+            current = _current(root, snapshot, state, candidate, gates, limits)
+        decision, reason = _verdict(current, mode, experiment, state, version)
+        full_why = f"{why} ({reason})" if reason else why
+        record = _record(decision, candidate, state, current, mode, who, full_why)
+        decided[:] = [record]
         if decision == "promoted":
-            verify(root, found)
-        return None if decision == "unchanged" or _repeats(made[0], stand) else made[0]
+            verify(root, candidate)
+        if decision == "unchanged" or _repeats(record, state):
+            return None
+        return record
 
     decide(root, pipeline, choose)
-    return made[0]
+    return decided[0]
 
 
 def approve(
@@ -129,72 +135,96 @@ def approve(
     why: str,
     overrides: Sequence[str] = (),
 ) -> Release:
-    """Release a version because a person says so. Gates that refuse still refuse; what is borderline the person decides.
+    """Release a version because a person approves it.
+
+    Gates that refuse still refuse. The person decides what is borderline.
 
     Args:
         root: the project.
         pipeline: the registered model.
         version: its number.
-        limits: to compare with the champion anew, if it is another one than the gates were judged against.
+        limits: to compare again, if the champion is not the one that the gates compared with.
         who: the person.
         why: in a sentence.
-        overrides: gates that the person answers for, of `OVERRIDABLE`; "rejected" takes back an earlier rejection.
+        overrides: gates that the person answers for, of `OVERRIDABLE`; "rejected" takes back an
+            earlier rejection.
 
     Raises:
-        GateError: a gate refuses, it was rejected before, nobody has judged it, or its bundle is not what was registered.
+        GateError: a gate refuses, it was rejected before, its gates were not applied, or its
+            bundle is not what was registered.
         InputError: no such version, it is champion already, or a name that cannot be overridden.
         EnvironmentFault: the store does not answer.
     """
     _check_words(who, why)
+    _check_overrides(overrides)
+
+    def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release:
+        candidate = snapshot.version(version)
+        _check_approvable(candidate, state, overrides)
+        gates = _current(root, snapshot, state, candidate, _gates_of(candidate), limits)
+        refused = [
+            gate for gate in gates if gate.verdict == "refused" and gate.name not in overrides
+        ]
+        _refuse(candidate, refused)
+        verify(root, candidate)
+        failed = {gate.name for gate in gates if gate.passed is False}
+        needed = [name for name in overrides if name == "rejected" or name in failed]
+        record = _record("promoted", candidate, state, gates, "review", who, why)
+        return replace(record, overrides=needed)
+
+    return _recorded(decide(root, pipeline, choose))
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    possible = (*OVERRIDABLE, "rejected")
     for name in overrides:
-        if name not in (*OVERRIDABLE, "rejected"):
+        if name not in possible:
             raise InputError(
                 f"{name!r} cannot be overridden",
                 where="--override",
-                remedy=f"what can: {', '.join((*OVERRIDABLE, 'rejected'))}",
+                remedy=f"what can: {', '.join(possible)}",
             )
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
-        found = shelf.version(version)
-        if stand.champion == version:
-            raise InputError(
-                f"version {version} of {pipeline!r} is champion already: {_told(stand.last[version])}",
-                where="registry",
-                remedy=f"gristmill history{argument(pipeline)}",
-            )
-        if version in stand.rejected and "rejected" not in overrides:
-            raise GateError(
-                f"version {version} of {pipeline!r} was {_told(stand.last[version])}",
-                where="registry",
-                remedy="to take that back, approve it with --override rejected",
-            )
-        if "gates" not in found.tags:
-            raise GateError(
-                f"the gates of version {version} were not judged",
-                where="registry",
-                remedy="run the serve stage of the pipeline that made it: gristmill run",
-            )
-        gates = _current(root, shelf, stand, found, _gates_of(found), limits)
-        _refuse(
-            found,
-            [gate for gate in gates if gate.verdict == "refused" and gate.name not in overrides],
-        )
-        verify(root, found)
-        needed = [
-            name
-            for name in overrides
-            if name == "rejected"
-            or any(gate.name == name and gate.passed is False for gate in gates)
-        ]
-        return replace(
-            _record("promoted", found, stand, gates, "review", who, why), overrides=needed
-        )
 
-    return _made(decide(root, pipeline, choose))
+def _check_approvable(candidate: Version, state: ReleaseState, overrides: Sequence[str]) -> None:
+    """Check that a person may approve a version, before its gates are read.
+
+    Raises:
+        InputError: it is champion already.
+        GateError: it was rejected before, or its gates were not applied.
+    """
+    number = candidate.number
+    pipeline = candidate.pipeline
+    if state.champion == number:
+        last = _describe(state.last[number])
+        raise InputError(
+            f"version {number} of {pipeline!r} is champion already: {last}",
+            where="registry",
+            remedy=f"gristmill history{argument(pipeline)}",
+        )
+    if number in state.rejected and "rejected" not in overrides:
+        raise GateError(
+            f"version {number} of {pipeline!r} was {_describe(state.last[number])}",
+            where="registry",
+            remedy="to take that back, approve it with --override rejected",
+        )
+    if "gates" not in candidate.tags:
+        raise GateError(
+            f"the gates of version {number} were not judged",
+            where="registry",
+            remedy="run the serve stage of the pipeline that made it: gristmill run",
+        )
 
 
 def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Release:
-    """Say that a version must not be released; no program releases it from then on.
+    """Record that a version must not be released; no program releases it from then on.
+
+    Args:
+        root: the project.
+        pipeline: the registered model.
+        version: its number.
+        who: the person.
+        why: in a sentence.
 
     Raises:
         InputError: no such version, rejected already, or it is the champion.
@@ -202,35 +232,29 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
     """
     _check_words(who, why)
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
-        found = shelf.version(version)
-        if stand.champion == version:
+    def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release:
+        candidate = snapshot.version(version)
+        if state.champion == version:
             raise InputError(
                 f"version {version} of {pipeline!r} is the champion",
                 where="registry",
                 remedy=f"gristmill rollback{argument(pipeline)} takes it down",
             )
-        if version in stand.rejected:
+        if version in state.rejected:
             raise InputError(
-                f"version {version} of {pipeline!r} was {_told(stand.last[version])} already",
+                f"version {version} of {pipeline!r} was {_describe(state.last[version])} already",
                 where="registry",
                 remedy=f"gristmill review list{argument(pipeline)}",
             )
-        return _record(
-            "rejected",
-            found,
-            stand,
-            _gates_of(found),
-            "review",
-            who,
-            why,
-        )
+        return _record("rejected", candidate, state, _gates_of(candidate), "review", who, why)
 
-    return _made(decide(root, pipeline, choose))
+    return _recorded(decide(root, pipeline, choose))
 
 
 def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why: str) -> Release:
-    """Serve an earlier champion again; the one that it replaces is not released by a program any more.
+    """Serve an earlier champion again.
+
+    The version that it replaces is not released by a program any more.
 
     Args:
         root: the project.
@@ -246,41 +270,50 @@ def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why:
     """
     _check_words(who, why)
 
-    def choose(shelf: RegistrySnapshot, stand: Standing) -> Release:
-        number = to or stand.previous
+    def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release:
+        number = to or state.previous
         if number is None:
-            there = (
-                f"before version {stand.champion} there was no champion that still stands"
-                if stand.champion
-                else "nothing was ever released"
-            )
+            there = "nothing was ever released"
+            if state.champion:
+                there = f"before version {state.champion} there was no champion that still stands"
             raise InputError(
                 f"there is nothing to go back to: {there}",
                 where=f"pipeline {pipeline}",
                 remedy=f"gristmill history{argument(pipeline)}",
             )
-        found = shelf.version(number)
-        if number == stand.champion:
-            raise InputError(
-                f"version {number} of {pipeline!r} is champion already: {_told(stand.last[number])}",
-                where="--to",
-                remedy=f"gristmill history{argument(pipeline)}",
-            )
-        if number not in stand.released:
-            was = (
-                f"was {_told(stand.last[number])}"
-                if number in stand.rejected
-                else "never was champion"
-            )
-            raise InputError(
-                f"version {number} of {pipeline!r} {was}",
-                where="--to",
-                remedy=f"gristmill review approve{argument(pipeline)} {number} releases it through the gates",
-            )
-        verify(root, found)
-        return _record("rolled back", found, stand, [], "review", who, why)
+        target = snapshot.version(number)
+        _check_rollback(target, state)
+        verify(root, target)
+        return _record("rolled back", target, state, [], "review", who, why)
 
-    return _made(decide(root, pipeline, choose))
+    return _recorded(decide(root, pipeline, choose))
+
+
+def _check_rollback(target: Version, state: ReleaseState) -> None:
+    """Check that a version was champion once, and is not the champion.
+
+    Raises:
+        InputError: it is not one to go back to.
+    """
+    number = target.number
+    pipeline = target.pipeline
+    if number == state.champion:
+        last = _describe(state.last[number])
+        raise InputError(
+            f"version {number} of {pipeline!r} is champion already: {last}",
+            where="--to",
+            remedy=f"gristmill history{argument(pipeline)}",
+        )
+    if number not in state.released:
+        was = "never was champion"
+        if number in state.rejected:
+            was = f"was {_describe(state.last[number])}"
+        command = f"gristmill review approve{argument(pipeline)} {number}"
+        raise InputError(
+            f"version {number} of {pipeline!r} {was}",
+            where="--to",
+            remedy=f"{command} releases it through the gates",
+        )
 
 
 def _gates_of(version: Version) -> list[Gate]:
@@ -290,61 +323,71 @@ def _gates_of(version: Version) -> list[Gate]:
 
 def _current(
     root: Path,
-    shelf: RegistrySnapshot,
-    stand: Standing,
-    found: Version,
+    snapshot: RegistrySnapshot,
+    state: ReleaseState,
+    candidate: Version,
     gates: Sequence[Gate],
     limits: GateParams,
 ) -> list[Gate]:
-    """The gates, with those against the champion judged anew if it is another one by now: from the answers that are kept with both versions."""
+    """Return the gates, with a new comparison if the champion has changed meanwhile.
+
+    It compares the answers that are stored with both versions.
+    """
     against = next((gate.against for gate in gates if gate.name == "champion"), None)
-    if against == stand.champion or stand.champion is None:
+    if against == state.champion or state.champion is None:
         return list(gates)
-    leading = shelf.version(stand.champion)
-    mine = cases_of(root, found, found.tags.get("test_hash", ""))
-    note = f"compared anew: the gates were judged against {f'version {against}' if against else 'no champion'}"
-    rival = ChampionResults(
-        leading.number, leading.tags.get(BUNDLE, ""), cases_of(root, leading, mine.test), note
+    champion = snapshot.version(state.champion)
+    cases = cases_of(root, candidate, candidate.tags.get("test_hash", ""))
+    before = f"version {against}" if against else "no champion"
+    results = ChampionResults(
+        version=champion.number,
+        bundle_sha256=champion.tags.get(BUNDLE, ""),
+        cases=cases_of(root, champion, cases.test),
+        note=f"compared anew: the gates were judged against {before}",
     )
-    anew = {
-        gate.name: gate for gate in judge_champion(found.tags.get(BUNDLE, ""), mine, rival, limits)
-    }
-    return [anew.get(gate.name, gate) for gate in gates]
+    compared = judge_champion(candidate.tags.get(BUNDLE, ""), cases, results, limits)
+    by_name = {gate.name: gate for gate in compared}
+    return [by_name.get(gate.name, gate) for gate in gates]
 
 
 def _verdict(
-    gates: Sequence[Gate], mode: str, experiment: bool, stand: Standing, version: int
+    gates: Sequence[Gate], mode: str, experiment: bool, state: ReleaseState, version: int
 ) -> tuple[Decision, str]:
-    if stand.champion == version:
+    """Return the decision on a version, and its reason."""
+    if state.champion == version:
         return "unchanged", ""
     if experiment:
         return "experiment", ""
-    if version in stand.rejected:
-        return "rejected", f"stays {_told(stand.last[version])}"
+    if version in state.rejected:
+        return "rejected", f"stays {_describe(state.last[version])}"
     for verdict, decision in (("refused", "refused"), ("borderline", "waiting")):
         if names := [gate.name for gate in gates if gate.verdict == verdict]:
             return decision, f"{verdict}: {', '.join(names)}"  # type: ignore[return-value]
-    if version in stand.withdrawn:
+    if version in state.withdrawn:
         return "waiting", "a person rolled back from it"
-    return ("promoted", "") if mode == "auto" else ("waiting", "registry.mode is review")
+    if mode == "auto":
+        return "promoted", ""
+    return "waiting", "registry.mode is review"
 
 
-def _refuse(version: Version, refusing: Sequence[Gate]) -> None:
-    if not refusing:
+def _refuse(version: Version, refused: Sequence[Gate]) -> None:
+    """Raise an error that names the gates which refuse a version, if there are any."""
+    if not refused:
         return
-    told = "; ".join(
+    reasons = "; ".join(
         f"{gate.name}: {gate.detail} ({_number(gate.value)} against {_number(gate.limit)})"
-        for gate in refusing
+        for gate in refused
     )
-    firm = [gate.name for gate in refusing if gate.name not in OVERRIDABLE]
-    way = (
-        f"{', '.join(firm)} cannot be overridden: mend the model, or the limit in params.yaml"
-        if firm
-        else f"if you know better: {' '.join(f'--override {gate.name}' for gate in refusing)}"
-    )
+    firm = [gate.name for gate in refused if gate.name not in OVERRIDABLE]
+    if firm:
+        names = ", ".join(firm)
+        way = f"{names} cannot be overridden: mend the model, or the limit in params.yaml"
+    else:
+        flags = " ".join(f"--override {gate.name}" for gate in refused)
+        way = f"if you know better: {flags}"
     more = f"gristmill review show{argument(version.pipeline)} {version.number} tells more"
     raise GateError(
-        f"version {version.number} of {version.pipeline!r} is refused by {told}",
+        f"version {version.number} of {version.pipeline!r} is refused by {reasons}",
         where="gates",
         remedy=f"{more}; {way}",
     )
@@ -356,40 +399,43 @@ def _number(value: float | None) -> str:
 
 def _record(
     decision: Decision,
-    found: Version,
-    stand: Standing,
+    version: Version,
+    state: ReleaseState,
     gates: Sequence[Gate],
     mode: str,
     who: str,
     why: str,
 ) -> Release:
     return Release(
-        decision,
-        found.number,
-        stand.champion,
-        as_rows(gates),
-        mode,
-        who,
-        why,
-        datetime.now(UTC).isoformat(timespec="microseconds"),
+        decision=decision,
+        version=version.number,
+        before=state.champion,
+        gates=as_rows(gates),
+        mode=mode,
+        who=who,
+        why=why,
+        when=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
 
 
-def _repeats(made: Release, stand: Standing) -> bool:
-    """Whether the stage was only run again: the same verdict on the same version against the same champion."""
-    last = stand.last.get(made.version)
-    if made.decision == "rejected":
-        return True  # a person's word, which stands in the log
-    return (
-        made.decision != "promoted"
-        and last is not None
-        and (last.decision, last.before, last.refused_by)
-        == (made.decision, made.before, made.refused_by)
-    )
+def _repeats(release: Release, state: ReleaseState) -> bool:
+    """Return whether the stage was only run again.
+
+    Then the verdict on the same version against the same champion is the same.
+    """
+    # a person's decision, which is in the log
+    if release.decision == "rejected":
+        return True
+    last = state.last.get(release.version)
+    if release.decision == "promoted" or last is None:
+        return False
+    before = (last.decision, last.before, last.refused_by)
+    return before == (release.decision, release.before, release.refused_by)
 
 
-def _told(made: Release) -> str:
-    return f"{made.decision} by {made.who} at {made.when[:16].replace('T', ' ')} UTC ({made.why})"
+def _describe(release: Release) -> str:
+    when = release.when[:16].replace("T", " ")
+    return f"{release.decision} by {release.who} at {when} UTC ({release.why})"
 
 
 def _check_words(who: str, why: str) -> None:
@@ -408,6 +454,6 @@ def _check_words(who: str, why: str) -> None:
             )
 
 
-def _made(record: Release | None) -> Release:
-    assert record is not None, "a person's decision is always recorded"
-    return record
+def _recorded(release: Release | None) -> Release:
+    assert release is not None, "a person's decision is always recorded"
+    return release

@@ -1,8 +1,10 @@
-"""The log of releases: what was decided about the champion, by whom and why. It only grows; who is champion follows from it.
+"""The release log: what was decided about the champion, by whom and why.
 
-The records of a pipeline are the params of one MLflow run, numbered. MLflow takes a param once and refuses another value under the same name, in
-every store and over every server; so a record cannot be written over, and of two processes that decide at the same moment one finds its number
-taken, looks again and decides anew. No lock can be left behind by a kill, and none is needed.
+The log only grows, and the champion follows from it. The records of a pipeline are the params of
+one MLflow run, numbered. MLflow accepts a param once and refuses another value under the same
+name, in every store and over every server. So a record cannot be overwritten. Of two processes
+that decide at the same moment one finds its number taken, reads the log again and decides anew.
+No lock is needed, and a kill can leave none behind.
 """
 
 from __future__ import annotations
@@ -32,130 +34,173 @@ Decision = Literal[
     "put back",
 ]
 MOVES = ("promoted", "rolled back")
-_OLD = "release."  # tags of the registered model, in stores of earlier versions of gristmill
-LONGEST = 6000  # characters of a param
+# tags of the registered model, in stores of earlier versions of gristmill
+_OLD = "release."
+# characters of a param
+LONGEST = 6000
 
 
 @dataclass(frozen=True)
 class Release:
-    """One decision about the champion."""
+    """One decision about the champion.
+
+    Attributes:
+        decision: what was decided.
+        version: about which version.
+        before: the champion at that moment.
+        gates: of the version, as `as_rows` returns them.
+        mode: auto or review.
+        who: the person or program.
+        why: the reason.
+        when: ISO 8601, UTC.
+        overrides: gates that the person answers for.
+    """
 
     decision: Decision
     version: int
-    before: int | None  # the champion at that moment
+    before: int | None
     gates: list[dict[str, Any]]
     mode: str
     who: str
     why: str
-    when: str  # ISO 8601, UTC
-    overrides: list[str] = field(default_factory=list)  # gates that the person answers for
+    when: str
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def refused_by(self) -> list[str]:
-        """The names of the gates that were not passed."""
+        """Return the names of the gates that were not passed."""
         return [gate["name"] for gate in self.gates if gate["passed"] is False]
 
     @property
     def after(self) -> int | None:
-        """The champion from then on."""
+        """Return the champion from then on."""
         return self.version if self.decision in MOVES else self.before
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What follows from the log."""
+class ReleaseState:
+    """The state that follows from the release log.
 
-    line: tuple[int, ...]  # champions that a rollback would go through, the present one last
-    released: frozenset[int]  # were champion once
-    rejected: frozenset[int]  # by a person, and not released since
-    withdrawn: frozenset[int]  # a person rolled back from them, and nobody released them since
-    last: Mapping[int, Release]  # the latest decision on each version
+    Attributes:
+        line: champions that rollbacks would go through, the present one last.
+        released: versions that were champion once.
+        rejected: by a person, and not released since.
+        withdrawn: a person rolled back from them, and nobody released them since.
+        last: the latest decision on each version.
+    """
+
+    line: tuple[int, ...]
+    released: frozenset[int]
+    rejected: frozenset[int]
+    withdrawn: frozenset[int]
+    last: Mapping[int, Release]
 
     @property
     def champion(self) -> int | None:
-        """The version to be served."""
+        """Return the version to be served."""
         return self.line[-1] if self.line else None
 
     @property
     def previous(self) -> int | None:
-        """Where `gristmill rollback` goes."""
+        """Return the version that `gristmill rollback` releases."""
         return self.line[-2] if len(self.line) > 1 else None
 
 
-def records(shelf: RegistrySnapshot) -> list[Release]:
-    """All decisions, oldest first."""
-    old = [value for key, value in sorted(shelf.tags.items()) if key.startswith(_OLD)]
-    new = [value for key, value in sorted(shelf.params.items()) if key.startswith(PLACE)]
-    read = [_read(text) for text in (*old, *new)]
-    return [each for each in read if each is not None]
+def records(snapshot: RegistrySnapshot) -> list[Release]:
+    """Return all decisions, oldest first."""
+    old = [value for key, value in sorted(snapshot.tags.items()) if key.startswith(_OLD)]
+    new = [value for key, value in sorted(snapshot.params.items()) if key.startswith(PLACE)]
+    releases = [_parse(text) for text in (*old, *new)]
+    return [release for release in releases if release is not None]
 
 
-def _read(text: str) -> Release | None:
+def _parse(text: str) -> Release | None:
     """Parse a record; None for a param or tag that somebody else wrote under such a name."""
-    known = {each.name for each in fields(Release)}
+    names = {item.name for item in fields(Release)}
     try:
-        facts = json_value(text, dict, "registry")
-        made = Release(**{key: value for key, value in facts.items() if key in known})
+        row = json_value(text, dict, "registry")
+        release = Release(**{key: value for key, value in row.items() if key in names})
     except (InputError, TypeError):
         return None
-    words = (made.mode, made.who, made.why, made.when)
-    is_release = (
-        made.decision in get_args(Decision)
-        and type(made.version) is int
-        and (made.before is None or type(made.before) is int)
+    return release if _is_release(release) else None
+
+
+def _is_release(release: Release) -> bool:
+    """Return whether the values of a record have the right types."""
+    words = (release.mode, release.who, release.why, release.when)
+    return (
+        release.decision in get_args(Decision)
+        and type(release.version) is int
+        and (release.before is None or type(release.before) is int)
         and all(isinstance(word, str) for word in words)
-        and isinstance(made.gates, list)
-        and isinstance(made.overrides, list)
+        and isinstance(release.gates, list)
+        and isinstance(release.overrides, list)
     )
-    return made if is_release else None
 
 
 def history(root: Path, pipeline: str) -> list[Release]:
-    """All decisions, oldest first.
+    """Return all decisions, oldest first.
 
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = read_snapshot(root, pipeline)
-    return records(shelf) if shelf else []
+    snapshot = read_snapshot(root, pipeline)
+    return records(snapshot) if snapshot else []
 
 
-def standing(decided: Sequence[Release]) -> Standing:
-    """Who is champion after these decisions, and what of the others."""
+def standing(releases: Sequence[Release]) -> ReleaseState:
+    """Return the state after these decisions, oldest first."""
     line: tuple[int, ...] = ()
-    released, rejected, withdrawn, last = set[int](), set[int](), set[int](), dict[int, Release]()
-    for each in decided:
-        last[each.version] = each
-        if each.decision == "rejected":
-            rejected.add(each.version)
-        if each.decision not in MOVES:
+    released = set[int]()
+    rejected = set[int]()
+    withdrawn = set[int]()
+    last = dict[int, Release]()
+    for release in releases:
+        version = release.version
+        last[version] = release
+        if release.decision == "rejected":
+            rejected.add(version)
+        if release.decision not in MOVES:
             continue
-        if each.decision == "rolled back":
-            kept = line[: line.index(each.version)] if each.version in line else line[:-1]
-            withdrawn |= set(line) - set(kept)
-            line = kept
-        line = (*(other for other in line if other != each.version), each.version)
-        released.add(each.version)
-        rejected.discard(each.version)
-        withdrawn.discard(each.version)
-    return Standing(line, frozenset(released), frozenset(rejected), frozenset(withdrawn), last)
+        if release.decision == "rolled back":
+            shorter = line[: line.index(version)] if version in line else line[:-1]
+            withdrawn |= set(line) - set(shorter)
+            line = shorter
+        line = (*(other for other in line if other != version), version)
+        released.add(version)
+        rejected.discard(version)
+        withdrawn.discard(version)
+    return ReleaseState(line, frozenset(released), frozenset(rejected), frozenset(withdrawn), last)
 
 
 def open_log(opened: MlflowClient, root: Path, pipeline: str) -> str:
-    """The run that holds the records: made together with the registered model, in one call, so that there is one."""
+    """Return the run that holds the records.
+
+    It is made together with the registered model in one call, so that there is one run.
+
+    Args:
+        opened: the client.
+        root: the project.
+        pipeline: the registered model.
+    """
     from mlflow.exceptions import MlflowException
 
     model = next(iter(opened.search_registered_models(f"name = '{pipeline}'")), None)
     if model is not None and LOG in model.tags:
         return str(model.tags[LOG])
-    kept_in = experiment(opened, root, pipeline)
-    run = opened.create_run(kept_in, run_name="releases", tags={LOG: pipeline}).info.run_id
+    experiment_id = experiment(opened, root, pipeline)
+    run = opened.create_run(experiment_id, run_name="releases", tags={LOG: pipeline}).info.run_id
     opened.set_terminated(run)
-    if model is not None:  # of an earlier version of gristmill
+    # the model is of an earlier version of gristmill
+    if model is not None:
         opened.set_registered_model_tag(pipeline, LOG, run)
         return str(run)
     try:
-        page = f"All decisions about its champion are params of the run [releases](#/experiments/{kept_in}/runs/{run}); `gristmill history` shows them."
+        page = (
+            "All decisions about its champion are params of the run "
+            f"[releases](#/experiments/{experiment_id}/runs/{run}); "
+            "`gristmill history` shows them."
+        )
         opened.create_registered_model(pipeline, tags={LOG: run}, description=page)
     except MlflowException as error:
         opened.delete_run(run)
@@ -166,45 +211,59 @@ def open_log(opened: MlflowClient, root: Path, pipeline: str) -> str:
 
 
 def append(
-    opened: MlflowClient, root: Path, run: str, shelf: RegistrySnapshot, made: Release
+    opened: MlflowClient, root: Path, run: str, snapshot: RegistrySnapshot, release: Release
 ) -> bool:
-    """Write a record down behind those on the shelf.
+    """Write a record behind those of a snapshot.
 
     Returns:
-        Whether the place was free; if not, somebody else has decided meanwhile.
+        Whether the number was free; if not, somebody else has decided meanwhile.
     """
-    return write(opened, root, run, shelf, PLACE, json.dumps(asdict(made), ensure_ascii=False))
+    text = json.dumps(asdict(release), ensure_ascii=False)
+    return write(opened, root, run, snapshot, PLACE, text)
 
 
-def _free_place(shelf: RegistrySnapshot, kind: str) -> str:
-    """Return the name of the next record of a kind; somebody may have taken one further on."""
-    number = sum(key.startswith(kind) for key in shelf.params) + 1
-    while f"{kind}{number:06d}" in shelf.params:
+def _free_key(snapshot: RegistrySnapshot, kind: str) -> str:
+    """Return the name of the next record of a kind; numbers that are taken are skipped."""
+    number = sum(key.startswith(kind) for key in snapshot.params) + 1
+    while f"{kind}{number:06d}" in snapshot.params:
         number += 1
     return f"{kind}{number:06d}"
 
 
 def write(
-    opened: MlflowClient, root: Path, run: str, shelf: RegistrySnapshot, kind: str, text: str
+    opened: MlflowClient, root: Path, run: str, snapshot: RegistrySnapshot, kind: str, text: str
 ) -> bool:
-    """Write a record of a kind, `release.` or another, behind those on the shelf.
+    """Write a record of a kind behind those of a snapshot.
+
+    Args:
+        opened: the client.
+        root: the project.
+        run: that holds the records.
+        snapshot: of the registry.
+        kind: the beginning of the name: `release.` or another.
+        text: of the record.
 
     Returns:
-        Whether the place was free.
+        Whether the number was free.
+
+    Raises:
+        InputError: the record is too long.
     """
     if len(text) > LONGEST:
         raise InputError(
             f"a record of {len(text)} characters is too long for MLflow, which takes {LONGEST}",
             remedy="say it in fewer words",
         )
-    place = _free_place(shelf, kind)
-    if opened.get_run(run).info.lifecycle_stage == "deleted":  # by hand, in the UI
+    key = _free_key(snapshot, kind)
+    # somebody deleted the run in the UI
+    if opened.get_run(run).info.lifecycle_stage == "deleted":
         opened.restore_run(run)
     try:
-        opened.log_param(run, place, text)
+        opened.log_param(run, key, text)
         return True
     except Exception:
-        found = read_snapshot(root, shelf.pipeline)
-        if found is None or place not in found.params:
+        latest = read_snapshot(root, snapshot.pipeline)
+        if latest is None or key not in latest.params:
             raise
-        return found.params[place] == text  # the answer was lost, not the record
+        # the answer was lost, not the record
+        return latest.params[key] == text

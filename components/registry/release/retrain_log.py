@@ -1,4 +1,7 @@
-"""The log of retrains, and of runs in the working tree that made a model, beside that of releases: numbered records in the same MLflow run, each written once."""
+"""The log of retrains, and of runs in the working tree that made a model.
+
+It is in the same MLflow run as the release log: numbered records, each written once.
+"""
 
 from __future__ import annotations
 
@@ -17,125 +20,163 @@ from components.registry.validation import json_value
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 
 PLACE = "retrain."
+# Outcomes of complete retrains: the same data, code and params need not be trained again.
 DONE = (
     "promoted",
     "refused",
     "waiting",
     "rejected",
     "unchanged",
-)  # went all the way: the same data, code and params need not do it again
-_WORDS = 1000  # characters of trigger, detail and cursor each
-_COLUMNS = 60  # of a source that are kept
-_WIDTHS = (0, 48, 24, 12)  # the least takes 60 columns in less than half of a record
+)
+# characters of trigger, detail and cursor each
+_WORDS = 1000
+# columns of a source that are recorded
+_COLUMNS = 60
+# with the least width 60 columns take less than half of a record
+_WIDTHS = (0, 48, 24, 12)
 
 
 @dataclass(frozen=True)
-class Retrain:
-    """One retrain, or one run that made a model, and how it ended."""
+class RetrainRecord:
+    """One retrain, or one run that made a model, and how it ended.
 
-    id: str  # for ever: what is written a second time is the same record
+    Attributes:
+        id: a record written a second time with the same id is the same record.
+        trigger: what started it.
+        outcome: one of DONE | failed | killed | stopped | source refused.
+        detail: of the outcome.
+        began: ISO 8601, UTC.
+        ended: ISO 8601, UTC.
+        seconds: stage -> how long.
+        commit: of git.
+        code: digest of the code that it was made with.
+        params: digest of the params that it was made with.
+        source: digest of the source that it was made with.
+        rows: of the source.
+        columns: name -> type.
+        width: characters of a name or a type in `columns`, see `cut`; 0: all.
+        cursor: of a source that is a database: up to where it was pulled.
+        data: data_hash.
+        split: digest of the frozen split that it used; "" if it made one.
+        version: that it registered.
+        before: the champion at its beginning.
+        after: the champion at its end.
+    """
+
+    id: str
     trigger: str
-    outcome: str  # one of DONE | failed | killed | stopped | source refused
+    outcome: str
     detail: str
-    began: str  # ISO 8601, UTC
+    began: str
     ended: str
-    seconds: Mapping[str, float]  # stage -> how long
+    seconds: Mapping[str, float]
     commit: str
-    code: str  # digests of what it was made with
+    code: str
     params: str
     source: str
-    rows: int  # of the source
-    columns: Mapping[str, str] = field(default_factory=dict)  # name -> type
-    width: int = 0  # characters of a name or a type in `columns`, see `cut`; 0: all
-    cursor: str = ""  # of a source that is a database: up to where it was pulled
-    data: str = ""  # data_hash
-    split: str = ""  # digest of the frozen split that it kept; "" if it made one
+    rows: int
+    columns: Mapping[str, str] = field(default_factory=dict)
+    width: int = 0
+    cursor: str = ""
+    data: str = ""
+    split: str = ""
     version: int | None = None
-    before: int | None = None  # the champion at its beginning
-    after: int | None = None  # and at its end
+    before: int | None = None
+    after: int | None = None
 
     @property
     def inputs(self) -> tuple[str, str, str]:
-        """Equal for retrains that would do the same."""
+        """Return the digests of the inputs; retrains with equal inputs would do the same."""
         return self.code, self.params, self.source
 
     @classmethod
-    def read(cls, facts: Mapping[str, Any]) -> Retrain:
-        """Of `asdict`; what another version of gristmill wrote beside is passed over."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{key: value for key, value in facts.items() if key in known})
+    def read(cls, values: Mapping[str, Any]) -> RetrainRecord:
+        """Return the record of `asdict`; fields of another version of gristmill are ignored."""
+        names = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in names})
 
 
-def retrains(shelf: RegistrySnapshot) -> list[Retrain]:
-    """All of them, oldest first."""
-    found = []
-    for key, text in sorted(shelf.params.items()):
+def retrains(snapshot: RegistrySnapshot) -> list[RetrainRecord]:
+    """Return all records, oldest first."""
+    retrains = []
+    for key, text in sorted(snapshot.params.items()):
         if key.startswith(PLACE):
             # Somebody else may have written a param under such a name.
             with suppress(InputError, TypeError):
-                found.append(Retrain.read(json_value(text, dict, "registry")))
-    return found
+                retrains.append(RetrainRecord.read(json_value(text, dict, "registry")))
+    return retrains
 
 
-def last_done(made: Sequence[Retrain]) -> Retrain | None:
-    """The latest that went all the way."""
-    return next((each for each in reversed(made) if each.outcome in DONE), None)
+def last_done(retrains: Sequence[RetrainRecord]) -> RetrainRecord | None:
+    """Return the latest complete retrain, or None."""
+    return next((retrain for retrain in reversed(retrains) if retrain.outcome in DONE), None)
 
 
-def settled(made: Sequence[Retrain], inputs: tuple[str, str, str]) -> Retrain | None:
-    """The latest that went all the way with these inputs. What lies before a change of the champion is not asked: against the new one it may go otherwise."""
-    for each in reversed(made):
-        if each.outcome in DONE and each.inputs == inputs:
-            return each
-        if each.after != each.before:
+def settled(
+    retrains: Sequence[RetrainRecord], inputs: tuple[str, str, str]
+) -> RetrainRecord | None:
+    """Return the latest complete retrain with these inputs, or None.
+
+    Retrains before a change of the champion do not count: against the new champion the outcome
+    may be another one.
+    """
+    for retrain in reversed(retrains):
+        if retrain.outcome in DONE and retrain.inputs == inputs:
+            return retrain
+        if retrain.after != retrain.before:
             return None
     return None
 
 
 def cut(columns: Mapping[str, str], width: int) -> dict[str, str]:
-    """Columns whose names and types are no longer than a width: the start of a longer one, and a digest of all of it."""
+    """Return columns whose names and types are no longer than a width.
+
+    A longer one becomes its start and a digest of all of it.
+
+    Args:
+        columns: name -> type.
+        width: in characters; 0: any.
+    """
 
     def short(text: str) -> str:
-        return (
-            f"{text[: width - 9]}…{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-            if 0 < width < len(text)
-            else text
-        )
+        if not 0 < width < len(text):
+            return text
+        digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{text[: width - 9]}…{digest[:8]}"
 
     return {short(name): short(kind) for name, kind in columns.items()}
 
 
-def _text(made: Retrain) -> str:
-    """A record as the registry takes it: with as much of its columns as there is room for."""
-    columns = dict(list(made.columns.items())[:_COLUMNS])
-    words = {name: getattr(made, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
-    texts = (
-        json.dumps(
-            asdict(made) | words | {"columns": cut(columns, width), "width": width},
-            ensure_ascii=False,
-        )
-        for width in _WIDTHS
-    )
+def _text(retrain: RetrainRecord) -> str:
+    """Return a record as JSON, with as much of its columns as fits into a param."""
+    columns = dict(list(retrain.columns.items())[:_COLUMNS])
+    words = {name: getattr(retrain, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
+
+    def text_of(width: int) -> str:
+        values = asdict(retrain) | words | {"columns": cut(columns, width), "width": width}
+        return json.dumps(values, ensure_ascii=False)
+
+    texts = (text_of(width) for width in _WIDTHS)
     return min(texts, key=lambda text: len(text) > LONGEST)
 
 
-def record(root: Path, pipeline: str, made: Retrain) -> None:
-    """Write a retrain down, once, however often this is called.
+def record(root: Path, pipeline: str, retrain: RetrainRecord) -> None:
+    """Write a retrain to the log once, however often this is called.
 
     Raises:
         EnvironmentFault: the store does not answer.
-        InputError: it is too long for the store all the same.
+        InputError: it is too long for the store even with shortened columns.
     """
-    text = _text(made)
+    text = _text(retrain)
     opened = client(root)
     with reached(root):
         run = open_log(opened, root, pipeline)
         for _ in range(100):
-            shelf = read_snapshot(root, pipeline)
-            assert shelf is not None, "open_log has made it"
-            if any(each.id == made.id for each in retrains(shelf)) or write(
-                opened, root, run, shelf, PLACE, text
-            ):
+            snapshot = read_snapshot(root, pipeline)
+            assert snapshot is not None, "open_log has made it"
+            if any(other.id == retrain.id for other in retrains(snapshot)):
+                return
+            if write(opened, root, run, snapshot, PLACE, text):
                 return
     raise EnvironmentFault(
         "others write retrains all the time", where="registry", remedy="run the same command again"

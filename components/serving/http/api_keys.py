@@ -1,4 +1,4 @@
-"""API keys: known by name, kept as salted hashes, compared in constant time."""
+"""API keys: identified by name, stored as salted hashes, compared in constant time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +20,22 @@ from components.core import escaping
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import to_json
 
-KEY_VARIABLE, FILE_VARIABLE = "GRISTMILL_API_KEY", "GRISTMILL_KEYS_FILE"
-FROM_ENVIRONMENT = "environment"  # the name of the key in KEY_VARIABLE
+KEY_VARIABLE = "GRISTMILL_API_KEY"
+FILE_VARIABLE = "GRISTMILL_KEYS_FILE"
+# the name of the key in KEY_VARIABLE
+FROM_ENVIRONMENT = "environment"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _LOG = logging.getLogger("ray.serve")
-_LOOK_S = 1.0  # how soon a service knows that a key was added or removed
+# how soon a service knows that a key was added or removed
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is kept of a key. Keys have 256 random bits, so one SHA-256 is as hard to go back as many."""
+    """What is stored of a key.
+
+    Keys have 256 random bits, so one SHA-256 is as hard to reverse as many.
+    """
 
     name: str
     salt: str
@@ -38,79 +44,103 @@ class Key:
 
     @classmethod
     def of(cls, name: str, secret: str) -> Key:
-        """The hash of a key, with a salt of its own."""
+        """Return the hash of a key, with a new salt.
+
+        Args:
+            name: of the key.
+            secret: the key itself.
+        """
         salt = secrets.token_hex(16)
         return cls(name, salt, _digest(salt, secret), datetime.now(UTC).date().isoformat())
 
 
 class Keyring:
-    """The keys that open a service, none of which can be read from it.
+    """The keys that open a service. None of them can be read from it.
 
     Args:
-        keys: known at the start.
-        path: a file that adds to them and is looked at again when it changes; a replica on a node without it goes by `keys`.
+        keys: valid from the start.
+        path: a file with more keys, which is read again when it changes. A replica on a node
+            without the file uses `keys`.
     """
 
     def __init__(self, keys: Sequence[Key] = (), path: Path | None = None) -> None:
-        self._fixed, self._path = tuple(keys), path
-        self._filed: tuple[Key, ...] = ()
-        self._stamp, self._looked = (0, 0), float("-inf")
+        self._fixed = tuple(keys)
+        self._path = path
+        self._from_file: tuple[Key, ...] = ()
+        self._stamp = (0, 0)
+        self._checked_at = float("-inf")
         self._wanted = bool(keys)
-        self._look(strict=True)
+        self._reload(strict=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(
-            state, _looked=float("-inf")
-        )  # another machine's clock says nothing here
+        # the clock of another machine means nothing here
+        self.__dict__.update(state, _checked_at=float("-inf"))
 
     @classmethod
     def from_environment(cls, path: Path | None = None) -> Keyring:
-        """The key in GRISTMILL_API_KEY and those of a keys file (GRISTMILL_KEYS_FILE goes before `path`)."""
-        secret, told = os.environ.get(KEY_VARIABLE), os.environ.get(FILE_VARIABLE)
-        return cls(
-            [Key.of(FROM_ENVIRONMENT, secret)] if secret else [],
-            Path(told).absolute() if told else path,
-        )
+        """Return the key in GRISTMILL_API_KEY and those of a keys file.
+
+        Args:
+            path: of the keys file, if GRISTMILL_KEYS_FILE names no other.
+        """
+        secret = os.environ.get(KEY_VARIABLE)
+        keys = [Key.of(FROM_ENVIRONMENT, secret)] if secret else []
+        named = os.environ.get(FILE_VARIABLE)
+        if named:
+            path = Path(named).absolute()
+        return cls(keys, path)
 
     @property
     def wanted(self) -> bool:
-        """Whether a key is needed. Once there was one, the service never opens again by losing it."""
-        self._look()
+        """Return whether a key is needed.
+
+        Once there was a key, the service never becomes open again because keys are lost.
+        """
+        self._reload()
         return self._wanted
 
     def owner(self, secret: str) -> str | None:
-        """The name of the key, or None. All keys are compared, whichever fits."""
-        self._look()
-        found = None
-        for key in (*self._fixed, *self._filed):
+        """Return the name of a key, or None. All keys are compared, whichever fits."""
+        self._reload()
+        owner = None
+        for key in (*self._fixed, *self._from_file):
             if secrets.compare_digest(_digest(key.salt, secret), key.sha256):
-                found = key.name
-        return found
+                owner = key.name
+        return owner
 
-    def _look(self, strict: bool = False) -> None:
-        if self._path is None or time.monotonic() - self._looked < _LOOK_S:
+    def _reload(self, strict: bool = False) -> None:
+        """Read the keys file if it has changed.
+
+        Args:
+            strict: raise for a file that cannot be used, instead of a warning.
+        """
+        if self._path is None or time.monotonic() - self._checked_at < _LOOK_S:
             return
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         try:
-            facts = self._path.stat()
-        except OSError:  # not on this node, or gone: what was known stays, nothing opens
+            status = self._path.stat()
+        except OSError:
+            # not on this node, or gone: the keys stay as they are, nothing opens
             return
-        if (stamp := (facts.st_mtime_ns, facts.st_ino)) != self._stamp:
-            self._stamp = stamp
-            try:
-                self._filed = tuple(read(self._path))
-            except GristmillError as error:
-                if strict:
-                    raise
-                _LOG.warning(
-                    "the keys file is passed over, the keys known before go on: %s",
-                    escaping.log_line(str(error)),
-                )  # half an edit must not turn every client away
-            self._wanted = self._wanted or bool(self._filed)
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._from_file = tuple(read(self._path))
+        except GristmillError as error:
+            if strict:
+                raise
+            # a half-finished edit must not turn every client away
+            _LOG.warning(
+                "the keys file is passed over, the keys known before go on: %s",
+                escaping.log_line(str(error)),
+            )
+        self._wanted = self._wanted or bool(self._from_file)
 
 
 def read(path: Path) -> list[Key]:
-    """The keys of a file, none if it is not there.
+    """Return the keys of a file, none if it is not there.
 
     Raises:
         EnvironmentFault: others may write to it.
@@ -125,18 +155,24 @@ def read(path: Path) -> list[Key]:
             remedy=f"chmod 600 {path}",
         )
     try:
-        return [
-            Key(**{name: str(value) for name, value in each.items()})
-            for each in json.loads(path.read_text(encoding="utf-8"))["keys"]
-        ]
+        rows = json.loads(path.read_text(encoding="utf-8"))["keys"]
+        return [_parse_key(row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             "is no keys file", where=str(path), remedy="move it away, then: gristmill keys add NAME"
         ) from None
 
 
+def _parse_key(row: Mapping[str, Any]) -> Key:
+    return Key(**{name: str(value) for name, value in row.items()})
+
+
 def add(path: Path, name: str) -> str:
-    """Make a key. It is returned once and kept nowhere.
+    """Create a key. It is returned once and stored nowhere.
+
+    Args:
+        path: of the keys file.
+        name: of the key.
 
     Raises:
         InputError: a name that is taken, or no name.
@@ -160,7 +196,11 @@ def add(path: Path, name: str) -> str:
 
 
 def remove(path: Path, name: str) -> None:
-    """Forget a key.
+    """Remove a key.
+
+    Args:
+        path: of the keys file.
+        name: of the key.
 
     Raises:
         InputError: there is none of that name.
@@ -172,12 +212,13 @@ def remove(path: Path, name: str) -> None:
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
-    """Whole or not at all, and for its owner only from the first byte on."""
+    """Write a file as a whole or not at all, readable only by its owner from the first byte on."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # a temporary file has mode 600
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=".keys", encoding="utf-8", delete=False
-        ) as stream:  # made with mode 600
+        ) as stream:
             stream.write(to_json({"keys": [asdict(key) for key in keys]}))
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,4 +1,7 @@
-"""Who may come in, and whether there is room: decided by headers alone, before a byte of a body is read."""
+"""Admission of requests: who may ask, and whether there is capacity.
+
+Both are decided from the headers alone, before a byte of a body is read.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,30 @@ from components.serving.http.api_keys import Keyring
 from components.serving.http.limits import gather, refuse, soon
 from components.serving.http.request_metrics import Meters, inner_path, note
 
-_PATIENCE_S = 1.0  # for the body of a request that is refused anyway
+# for the body of a request that is refused anyway
+_PATIENCE_S = 1.0
 _ANYBODY = "anybody"
 BUCKET = "gristmill.bucket"
 
 
 class Drain:
-    """Open from when the model is warm until the service ends; counts who is inside."""
+    """Accepts requests from when the model is warm until the service ends, and counts them."""
 
     def __init__(self) -> None:
-        self.ready, self.closing, self.inside = False, False, 0
+        self.ready = False
+        self.closing = False
+        # requests that are being answered
+        self.inside = 0
         self._empty = asyncio.Event()
 
     async def leave(self, timeout_s: float) -> None:
-        """Let nobody in any more, and wait until all are out, so many seconds at most."""
-        self.ready, self.closing = False, True
+        """Accept no more requests, and wait until all are answered.
+
+        Args:
+            timeout_s: how long to wait at most, in seconds.
+        """
+        self.ready = False
+        self.closing = True
         if self.inside:
             self._empty.clear()
             with suppress(TimeoutError):
@@ -36,7 +48,7 @@ class Drain:
 
     @contextmanager
     def passed(self) -> Iterator[None]:
-        """Somebody is inside while the block runs."""
+        """Count a request as inside while the block runs."""
         self.inside += 1
         try:
             yield
@@ -47,7 +59,7 @@ class Drain:
 
 
 class Bucket:
-    """A token bucket that may go into debt: what a request costs is known after it was let in.
+    """A token bucket that may go into debt: the cost of a request is known after it was let in.
 
     Args:
         rate: items a second; None: any number.
@@ -58,28 +70,39 @@ class Bucket:
     def __init__(
         self, rate: float | None, burst: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._rate, self._burst, self._clock = rate, burst, clock
-        self._level, self._at = float(burst), clock()
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._level = float(burst)
+        self._filled_at = clock()
 
     def delay(self) -> float:
-        """Seconds until another request may come; 0: now."""
-        return 0.0 if self._rate is None else max(0.0, (1 - self._filled()) / self._rate)
+        """Return the seconds until another request may come; 0: now."""
+        if self._rate is None:
+            return 0.0
+        return max(0.0, (1 - self._filled()) / self._rate)
 
     def charge(self, items: int) -> None:
-        """Take what a request costs."""
+        """Subtract the cost of a request.
+
+        Args:
+            items: of the request.
+        """
         if self._rate is not None:
             self._level = self._filled() - items
 
     def _filled(self) -> float:
         assert self._rate is not None
         now = self._clock()
-        self._level, self._at = min(self._burst, self._level + (now - self._at) * self._rate), now
+        refill = (now - self._filled_at) * self._rate
+        self._level = min(self._burst, self._level + refill)
+        self._filled_at = now
         return self._level
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why somebody stays outside."""
+    """The answer to a request that is not let in."""
 
     status: int
     reason: str
@@ -91,12 +114,13 @@ class Guard:
     """ASGI middleware before the paths that cost something.
 
     Args:
+        app: what answers.
         guarded: the paths that want a key.
-        keys: who has one.
-        door: whether anybody is let in.
-        full: whether so much waits that no more should.
-        bucket: makes one for a key.
-        meters: told who came and who was refused.
+        keys: the valid keys.
+        drain: whether requests are accepted.
+        full: returns whether so much waits that no more should.
+        bucket: makes the bucket of a key.
+        meters: counts who came and who was refused.
     """
 
     def __init__(
@@ -104,20 +128,18 @@ class Guard:
         app: ASGIApp,
         guarded: frozenset[str],
         keys: Keyring,
-        door: Drain,
+        drain: Drain,
         full: Callable[[], bool],
         bucket: Callable[[], Bucket],
         meters: Meters,
     ) -> None:
-        self.app, self.guarded, self.keys, self.door, self.full, self.bucket, self.meters = (
-            app,
-            guarded,
-            keys,
-            door,
-            full,
-            bucket,
-            meters,
-        )
+        self.app = app
+        self.guarded = guarded
+        self.keys = keys
+        self.drain = drain
+        self.full = full
+        self.bucket = bucket
+        self.meters = meters
         self._buckets: dict[str, Bucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,12 +147,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         owner = self._owner(scope)
-        refusal = self._judge(scope, owner)
+        refusal = self._refusal(scope, owner)
         if refusal:
             note(scope, refusal.reason)
-            with suppress(
-                TimeoutError
-            ):  # what fits into the limit is read, or a client that still sends would see a reset and not the answer
+            # a body within the limit is read: a client that still sends would see a reset, and
+            # not the answer
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_S):
                     await gather(receive, 0, 1 << 20)
             await refuse(scope, receive, send, refusal.status, refusal.detail, refusal.headers)
@@ -141,19 +163,20 @@ class Guard:
         if scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        with self.door.passed():
+        with self.drain.passed():
             await self.app(scope, receive, send)
 
     def _owner(self, scope: Scope) -> str | None:
         if not self.keys.wanted:
             return _ANYBODY
-        told = next(
-            (value for name, value in scope["headers"] if name == b"authorization"), b""
-        ).decode("latin-1")
-        scheme, _, secret = told.partition(" ")
-        return self.keys.owner(secret) if scheme.lower() == "bearer" else None
+        values = (value for name, value in scope["headers"] if name == b"authorization")
+        header = next(values, b"").decode("latin-1")
+        scheme, _, secret = header.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        return self.keys.owner(secret)
 
-    def _judge(self, scope: Scope, owner: str | None) -> Refusal | None:
+    def _refusal(self, scope: Scope, owner: str | None) -> Refusal | None:
         if owner is None:
             return Refusal(
                 401,
@@ -161,11 +184,10 @@ class Guard:
                 "An API key is needed: Authorization: Bearer ...",
                 {"WWW-Authenticate": "Bearer"},
             )
-        if (
-            scope["method"] != "POST"
-        ):  # what tells of the service costs nothing, and is wanted most when it is in trouble
+        # paths that describe the service cost nothing, and are needed most when it is in trouble
+        if scope["method"] != "POST":
             return None
-        if self.door.closing:
+        if self.drain.closing:
             return Refusal(
                 503,
                 "draining",

@@ -1,33 +1,42 @@
-"""How many queries to score together: as many as this model on this machine answers fastest, found out while serving."""
+"""Size of a batch: as many queries as this model on this machine answers fastest.
+
+The size is measured while serving.
+"""
 
 from __future__ import annotations
 
 import math
 
-_MEMORY = 0.2  # weight of the newest measurement
-_LOOK_EVERY = 16  # batches between two looks at another size
-_BETTER = 0.97  # a smaller batch must be so much cheaper to be preferred: it lets others wait
+# weight of the newest measurement
+_MEMORY = 0.2
+# batches between two tries of another size
+_LOOK_EVERY = 16
+# a smaller batch must be so much cheaper to be preferred: it lets others wait
+_BETTER = 0.97
 
 
 class Pace:
     """Seconds per element by size of batch, in powers of two.
 
-    More is not always faster: on a CPU an int8 Transformer scores 32 rows in more than 32 times the time of one, where a small
-    TextCNN needs a quarter of that.
+    A larger batch is not always faster. On a CPU an int8 Transformer scores 32 rows in more than 32
+    times the time of one row. A small TextCNN needs a quarter of that.
 
     Args:
         most: queries in a batch.
     """
 
     def __init__(self, most: int) -> None:
-        self._sizes = sorted(
-            {min(most, 1 << power) for power in range(math.ceil(math.log2(most)) + 1)}
-        )
+        powers = range(math.ceil(math.log2(most)) + 1)
+        self._sizes = sorted({min(most, 1 << power) for power in powers})
         self._costs: dict[int, float] = {}
         self._turns = 0
 
     def size(self) -> int:
-        """Queries of the next batch at most: the largest size that was not seen yet, then the best one, and now and then another, for load changes."""
+        """Return the queries of the next batch at most.
+
+        It is the largest size that was not measured yet, then the best size. Now and then it is
+        another size, because load changes.
+        """
         unseen = [size for size in self._sizes if size not in self._costs]
         if unseen:
             return unseen[-1]
@@ -41,14 +50,14 @@ class Pace:
         return best
 
     def measured(self, items: int, elements: int, seconds: float) -> None:
-        """Note how long a batch took.
+        """Record how long a batch took.
 
         Args:
             items: scored together.
             elements: of their rows, without padding.
             seconds: that it took.
         """
-        size = min(self._sizes, key=lambda each: abs(math.log2(each / items)))
+        nearest = min(self._sizes, key=lambda size: abs(math.log2(size / items)))
         cost = seconds / max(1, elements)
-        before = self._costs.get(size, cost)
-        self._costs[size] = before + _MEMORY * (cost - before)
+        before = self._costs.get(nearest, cost)
+        self._costs[nearest] = before + _MEMORY * (cost - before)

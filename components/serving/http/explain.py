@@ -1,4 +1,7 @@
-"""Which parts of a query mattered: what the answer loses when each is left out, whatever model answers."""
+"""Explanation of an answer: what it loses when a part of the query is left out.
+
+It works for any model.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,32 @@ from typing import Any
 
 from components.tasks.base import Explains
 
-CHARACTERS = 2000  # of what may be explained: it is asked again for each of its parts
+# the longest query that is explained: it is asked again for each of its parts
+CHARACTERS = 2000
 
 
 def variants(rules: Explains, query: Any, parts: Sequence[str]) -> list[Any]:
-    """(parts,) the queries that have to be asked beside it: one without each part."""
-    return [rules.without(query, parts, place) for place in range(len(parts))]
+    """Return the (parts,) queries to ask in addition: one without each part.
+
+    Args:
+        rules: of the task.
+        query: to explain.
+        parts: of the query.
+    """
+    return [rules.without(query, parts, position) for position in range(len(parts))]
 
 
 def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
-    """(parts,) by how much the support of the label falls without each.
+    """Return by how much the support of the label falls without each part: (parts,).
 
     Args:
         rules: of the task.
         whole: the answer to the query.
-        others: the answers without each part; None where nothing is left to answer, and the part is all there is.
+        others: the answers without each part; None where the part is all there is to answer.
     """
     full = rules.support(whole, whole.label)
-    return [
-        full - (0.0 if other is None else rules.support(other, whole.label)) for other in others
-    ]
+    weights = []
+    for other in others:
+        support = 0.0 if other is None else rules.support(other, whole.label)
+        weights.append(full - support)
+    return weights

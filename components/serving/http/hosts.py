@@ -95,7 +95,8 @@ class HostCheck:
     """
 
     def __init__(self, app: ASGIApp, allowed: AllowedHosts) -> None:
-        self.app, self.allowed = app, allowed
+        self.app = app
+        self.allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

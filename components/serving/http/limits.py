@@ -1,4 +1,4 @@
-"""No body takes more memory or more time than it may."""
+"""Limits on the memory and the time that a body may take."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ _DRAIN_FACTOR = 64
 
 
 class BodyLimit:
-    """ASGI middleware: 413 to a body over the limit, whether its length was declared or not, and 408 to one that does not arrive.
+    """ASGI middleware that limits the size of a body and the time to receive it.
 
-    The rest of a refused body is read and thrown away, up to a bound: a client that is still sending when the connection
-    closes would see a reset instead of the answer.
+    A body over the limit is answered with 413, whether its length was declared or not. A body that
+    does not arrive is answered with 408. The rest of a refused body is read and thrown away, up to
+    a
+    bound: a client that still sends when the connection closes would see a reset, and not the
+        answer.
 
     Args:
+        app: what answers.
         limit: in bytes.
-        timeout_s: for the whole body, in seconds; a client that sends a byte now and then holds nothing for longer.
+        timeout_s: for the whole body, in seconds; a client that sends a byte now and then holds
+            nothing for longer.
     """
 
     def __init__(self, app: ASGIApp, limit: int, timeout_s: float) -> None:
-        self.app, self.limit, self.timeout_s = app, limit, timeout_s
+        self.app = app
+        self.limit = limit
+        self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,38 +39,32 @@ class BodyLimit:
             return
         try:
             async with asyncio.timeout(self.timeout_s):
-                kept = await self._read(scope, receive)
+                messages = await self._read(scope, receive)
         except TimeoutError:
-            await refuse(
-                scope,
-                receive,
-                send,
-                408,
-                f"The body did not arrive within {self.timeout_s:g} s",
-                {"Connection": "close"},
-            )
+            detail = f"The body did not arrive within {self.timeout_s:g} s"
+            await refuse(scope, receive, send, 408, detail, {"Connection": "close"})
             return
-        if kept is None:
+        if messages is None:
             await refuse(scope, receive, send, 413, f"A request holds at most {self.limit} bytes")
             return
 
         async def replay() -> Message:
-            return kept.pop() if kept else await receive()
+            return messages.pop() if messages else await receive()
 
         await self.app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> list[Message] | None:
-        """The messages of the body, last first; None if they are too many bytes."""
+        """Return the messages of the body, last first; None if they are too many bytes."""
         declared = [value for name, value in scope["headers"] if name == b"content-length"]
-        large = bool(declared) and declared[0].isdigit() and int(declared[0]) > self.limit
-        kept, size = await gather(
-            receive,
-            self.limit,
-            self.limit * _DRAIN_FACTOR
-            if not large or int(declared[0]) <= self.limit * _DRAIN_FACTOR
-            else 0,
-        )
-        return None if large or size > self.limit else kept[::-1]
+        size_known = bool(declared) and declared[0].isdigit()
+        too_large = size_known and int(declared[0]) > self.limit
+        bound = self.limit * _DRAIN_FACTOR
+        if too_large and int(declared[0]) > bound:
+            bound = 0
+        messages, size = await gather(receive, self.limit, bound)
+        if too_large or size > self.limit:
+            return None
+        return messages[::-1]
 
 
 async def gather(receive: Receive, keep: int, read: int) -> tuple[list[Message], int]:
@@ -75,17 +76,18 @@ async def gather(receive: Receive, keep: int, read: int) -> tuple[list[Message],
         read: bytes after which reading ends; 0: nothing is read.
 
     Returns:
-        The messages that were kept, and how many bytes were read.
+        The messages up to `keep`, and how many bytes were read.
     """
-    kept: list[Message] = []
-    size, more = 0, read > 0
+    messages: list[Message] = []
+    size = 0
+    more = read > 0
     while more and size <= read:
         message = await receive()
         size += len(message.get("body", b""))
         more = bool(message.get("more_body"))
         if size <= keep:
-            kept.append(message)
-    return kept, size
+            messages.append(message)
+    return messages, size
 
 
 async def refuse(
@@ -96,12 +98,20 @@ async def refuse(
     detail: str,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Answer with a problem, in the one form that all of them have."""
-    await JSONResponse({"detail": detail}, status, headers=dict(headers or {}))(
-        scope, receive, send
-    )
+    """Answer with a problem, in the form that all problems have.
+
+    Args:
+        scope: of ASGI.
+        receive: of ASGI.
+        send: of ASGI.
+        status: of HTTP.
+        detail: what is wrong.
+        headers: to add.
+    """
+    response = JSONResponse({"detail": detail}, status, headers=dict(headers or {}))
+    await response(scope, receive, send)
 
 
 def soon(seconds: float) -> dict[str, str]:
-    """The header that says when to try again: whole seconds, at least one."""
+    """Return the header that says when to try again: whole seconds, at least one."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}

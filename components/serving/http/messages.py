@@ -1,4 +1,4 @@
-"""What goes over the wire: the shape of a request and of an answer, made from a task's Query and Answer."""
+"""Types of requests and answers, made from a task's Query and Answer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from components.core.bundles import Card
 from components.core.params import Strict
 
 State = Literal["ok", "warming", "draining"]
-_MANY, _ONE = "several items", "one item"
+_MANY = "several items"
+_ONE = "one item"
 _MAX_MISTAKES = 20
 
 
-class Predictor(Protocol):
-    """What serving needs of a loaded model (`components.inference.predictor` has it)."""
+class PredictorProtocol(Protocol):
+    """A loaded model, as far as serving needs it (`components.inference.predictor` has it)."""
 
     @property
     def card(self) -> Card:
-        """The facts of the bundle."""
+        """Return the card of the bundle."""
 
     def prepare(self, queries: Sequence[Any]) -> Sequence[Any]:
-        """One row per query, with its cost. Raises `Reject` for bad content."""
+        """Return one row per query, with its cost.
+
+        Raises:
+            Reject: bad content.
+        """
 
     def score(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """One answer per row."""
+        """Return one answer per row."""
 
 
 class ModelRef(Strict):
@@ -39,7 +44,10 @@ class ModelRef(Strict):
     data_hash: str
     bundle: str = Field(
         "",
-        description="The first 12 digits of the SHA-256 of the bundle's card, which holds those of its files",
+        description=(
+            "The first 12 digits of the SHA-256 of the bundle's card, "
+            "which holds those of its files"
+        ),
     )
 
 
@@ -50,7 +58,7 @@ class ModelInfo(ModelRef):
 
     @property
     def ref(self) -> ModelRef:
-        """Without the examples."""
+        """Return the reference without the examples."""
         return ModelRef.model_validate(self.model_dump(exclude={"examples"}))
 
 
@@ -106,22 +114,34 @@ class Part(Strict):
 
 
 def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
-    """A task's query, whose strings are no longer than the service takes, as a model of that name."""
+    """Return a task's query whose strings are no longer than the service accepts.
+
+    Args:
+        query: of the task.
+        characters: of each string at most.
+        name: of the new model.
+    """
     changed: dict[str, Any] = {}
-    for each, field in query.model_fields.items():
+    for field_name, field in query.model_fields.items():
         if field.annotation is str:
-            own = copy(field)
-            longest = [it.max_length for it in field.metadata if isinstance(it, MaxLen)]
-            others = [it for it in field.metadata if not isinstance(it, MaxLen)]
+            limited_field = copy(field)
+            longest = [item.max_length for item in field.metadata if isinstance(item, MaxLen)]
+            others = [item for item in field.metadata if not isinstance(item, MaxLen)]
             # before validators, else pydantic speaks of items and not of characters
-            own.metadata = [MaxLen(min([characters, *longest])), *others]
-            changed[each] = (str, own)
+            limited_field.metadata = [MaxLen(min([characters, *longest])), *others]
+            changed[field_name] = (str, limited_field)
     return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
 
 
 def request_type(query: type[BaseModel], max_items: int) -> Any:
-    """The type of a request body: `{"inputs": [item, ...]}`, or one item itself."""
-    items: Any = Annotated[list[query], Field(min_length=1, max_length=max_items)]  # type: ignore[valid-type]
+    """Return the type of a request body: `{"inputs": [item, ...]}`, or one item itself.
+
+    Args:
+        query: the type of an item.
+        max_items: of one request.
+    """
+    limits = Field(min_length=1, max_length=max_items)
+    items: Any = Annotated[list[query], limits]  # type: ignore[valid-type]
     many = create_model("Inputs", __config__=ConfigDict(extra="forbid"), inputs=(items, ...))
     return Annotated[
         Annotated[many, Tag(_MANY)] | Annotated[query, Tag(_ONE)], Discriminator(_form)
@@ -129,13 +149,14 @@ def request_type(query: type[BaseModel], max_items: int) -> Any:
 
 
 def _form(body: Any) -> str:
-    return (
-        _MANY if (isinstance(body, dict) and "inputs" in body) or hasattr(body, "inputs") else _ONE
-    )
+    is_many = isinstance(body, dict) and "inputs" in body
+    if is_many or hasattr(body, "inputs"):
+        return _MANY
+    return _ONE
 
 
 def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
-    """The type of a response body."""
+    """Return the type of a response body."""
     return create_model(
         "Predictions",
         predictions=(list[answer], ...),  # type: ignore[valid-type]
@@ -145,7 +166,7 @@ def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
 
 
 def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
-    """The type of the answer of /v1/explain."""
+    """Return the type of the answer of /v1/explain."""
     return create_model(
         "Explanation",
         prediction=(answer, ...),
@@ -156,15 +177,17 @@ def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
 
 
 def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
-    """Validation errors without a trace of what was sent: place and message only, and no keys of the sender's making.
+    """Return validation errors without a trace of what was sent.
+
+    They hold only the position and the message, and no keys that the client chose.
 
     Args:
         errors: of the body, as pydantic reports them.
     """
-    told = []
+    rows = []
     for error in errors[:_MAX_MISTAKES]:
         loc = ["body", *(part for part in error["loc"] if part not in (_MANY, _ONE))]
-        told.append(
-            {"loc": loc[:-1] if error["type"] == "extra_forbidden" else loc, "msg": error["msg"]}
-        )
-    return told
+        if error["type"] == "extra_forbidden":
+            loc = loc[:-1]
+        rows.append({"loc": loc, "msg": error["msg"]})
+    return rows

@@ -1,10 +1,13 @@
-"""A service that is watched: its answers logged, labels for them taken, and what the latest look found told. (Annotations are no strings here: FastAPI has to see them.)"""
+"""Monitoring of a service: logged answers, labels for them, and the latest drift check.
+
+Annotations are no strings in this module: FastAPI has to see them.
+"""
 
 import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,25 +21,34 @@ from pydantic import Field
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import profiler_of
-from components.monitoring.request_log import FLUSH_S, Index, Recorder, RequestLog
+from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
 from components.serving.http import request_ids
 from components.serving.http.auth import BUCKET
 from components.serving.http.limits import soon
 from components.serving.http.messages import Problem
-from components.serving.http.routes import PROBLEMS, Service, guarded_router, html, told
+from components.serving.http.routes import (
+    PROBLEMS,
+    AppContext,
+    guarded_router,
+    html,
+    json_response,
+)
 from components.tasks.base import evaluator
 
-LATEST, REQUESTS, FEEDBACK = "latest.json", "requests", "feedback"
+LATEST = "latest.json"
+REQUESTS = "requests"
+FEEDBACK = "feedback"
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Where a pipeline's service is watched; travels to the replicas."""
+    """The folder and the params of a pipeline's monitoring, as replicas receive them."""
 
-    folder: Path  # seen by all nodes with replicas
+    # all nodes with replicas see it
+    folder: Path
     params: MonitorParams
 
 
@@ -59,41 +71,49 @@ class Kept(Strict):
 
 
 class Monitored(Collector):
-    """One replica's share of the watch.
+    """The monitoring of one replica.
 
     Args:
-        monitoring: where, and its knobs.
-        replica: tells its files and figures from others'.
+        monitoring: its folder and params.
+        replica: the part of file names and metrics that tells replicas apart.
     """
 
     def __init__(self, monitoring: Monitoring, replica: str = "0") -> None:
-        self.folder, self._replica = monitoring.folder, replica
+        self.folder = monitoring.folder
+        self._replica = replica
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
         self.box = FeedbackStore(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
-        self._index, self._registry = Index(self.folder / REQUESTS), CollectorRegistry()
-        self._mark, self._taking = request_ids.mark(replica), threading.Lock()
+        self._index = Index(self.folder / REQUESTS)
+        self._registry = CollectorRegistry()
+        self._mark = request_ids.mark(replica)
+        # requests come in several threads; neither index nor store is made for that
+        self._lock = threading.Lock()
         self._registry.register(self)
 
-    def recorder(self, card: Card, version: str) -> Recorder:
-        """What a version's app tells the log."""
+    def recorder(self, card: Card, version: str) -> AnswerLogger:
+        """Return what logs the answers of a version.
+
+        Args:
+            card: of the version's bundle.
+            version: its number.
+        """
         rules = evaluator(card.task)
-        return Recorder(
-            self.log, version, profiler_of(card.task, card.profile), rules.columns, rules.confidence
-        )
+        profiler = profiler_of(card.task, card.profile)
+        return AnswerLogger(self.log, version, profiler, rules.columns, rules.confidence)
 
     def latest(self) -> dict[str, Any]:
-        """What the latest look found; nothing before the first."""
+        """Return the result of the latest drift check; empty before the first."""
         try:
             return dict(json.loads((self.folder / LATEST).read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
     def metrics(self) -> bytes:
-        """The Prometheus text format."""
+        """Return the Prometheus text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Of prometheus_client."""
+        """Yield the metrics, as prometheus_client asks for them."""
         yield _gauge(
             "gristmill_log_rows",
             "Answers written to the request log",
@@ -106,68 +126,79 @@ class Monitored(Collector):
             ["reason", "replica"],
             {(reason, self._replica): count for reason, count in self.log.dropped.items()},
         )
-        found = self.latest()
+        latest = self.latest()
         for kind in ("inputs", "accuracy"):
-            findings = {
-                (each["field"], str(found["version"])): each
-                for each in found.get(kind, {}).get("findings", ())
-            }
-            yield _gauge(
-                f"gristmill_drift_{kind}",
-                "Whether the latest look says that it has drifted",
-                ["field", "version"],
-                {key: each["drifted"] for key, each in findings.items()},
-            )
-            yield _gauge(
-                f"gristmill_drift_{kind}_p",
-                "Its p value after Holm's correction",
-                ["field", "version"],
-                {key: each["adjusted"] for key, each in findings.items()},
-            )
-        if found:
+            yield from _drift_gauges(kind, latest)
+        if latest:
+            version = str(latest["version"])
             yield _gauge(
                 "gristmill_drift_windows",
                 "Windows that were compared with training",
                 ["version"],
-                {(str(found["version"]),): found["windows"]},
+                {(version,): latest["windows"]},
             )
             yield _gauge(
                 "gristmill_drift_alarms",
                 "Windows that had drifted",
                 ["version"],
-                {(str(found["version"]),): found["alarms"]},
+                {(version,): latest["alarms"]},
             )
 
-    def take(self, given: Feedback) -> Label | str:
-        """Keep a label; else why not: "unknown", "elsewhere", "labeled", "full" or "disk"."""
-        with (
-            self._taking
-        ):  # requests come in several threads; neither index nor box is made for that
-            if self.log.waits(given.id):
+    def take(self, feedback: Feedback) -> Label | str:
+        """Store a label.
+
+        Returns:
+            The label; else why not: "unknown", "elsewhere", "labelled", "full" or "disk".
+        """
+        with self._lock:
+            if self.log.waits(feedback.id):
                 self.log.flush()
-            refused = self.box.refuses((given.id, given.item))
-            row = None if refused else self._index.find(given.id, given.item)
-            if refused or row is None:
-                return refused or (
-                    "elsewhere"
-                    if request_ids.just_given_elsewhere(given.id, self._mark)
-                    else "unknown"
-                )
+            refused = self.box.refuses((feedback.id, feedback.item))
+            if refused:
+                return refused
+            row = self._index.find(feedback.id, feedback.item)
+            if row is None:
+                elsewhere = request_ids.just_given_elsewhere(feedback.id, self._mark)
+                return "elsewhere" if elsewhere else "unknown"
             label = Label(
-                given.id,
-                given.item,
-                given.label,
-                time.time(),
-                row["version"],
-                row["prediction"],
-                row["probability"],
-                row["input"],
+                id=feedback.id,
+                item=feedback.item,
+                label=feedback.label,
+                when=time.time(),
+                version=row["version"],
+                prediction=row["prediction"],
+                probability=row["probability"],
+                input=row["input"],
             )
             try:
                 self.box.add(label)
             except EnvironmentFault:
                 return "disk"
             return label
+
+
+def _drift_gauges(kind: str, latest: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
+    """Yield the metrics of the latest drift check.
+
+    Args:
+        kind: "inputs" or "accuracy".
+        latest: the result of the check; empty before the first.
+    """
+    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for row in latest.get(kind, {}).get("findings", ()):
+        rows[row["field"], str(latest["version"])] = row
+    yield _gauge(
+        f"gristmill_drift_{kind}",
+        "Whether the latest look says that it has drifted",
+        ["field", "version"],
+        {key: row["drifted"] for key, row in rows.items()},
+    )
+    yield _gauge(
+        f"gristmill_drift_{kind}_p",
+        "Its p value after Holm's correction",
+        ["field", "version"],
+        {key: row["adjusted"] for key, row in rows.items()},
+    )
 
 
 def _gauge(
@@ -196,33 +227,44 @@ _REFUSED = {
 }
 
 
-def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> APIRouter:
-    """/v1/feedback, /v1/monitor, and the page of it.
+def monitor_routes(context: AppContext, monitored: Monitored, guarded: bool) -> APIRouter:
+    """Return the routes /v1/feedback and /v1/monitor, and the page /monitor.
 
     Args:
-        service: what answers.
+        context: of the app.
         monitored: of this replica.
         guarded: whether a key is wanted; here only for the schema.
     """
-    router, classes = guarded_router(guarded), frozenset(service.card.classes)
-    problems: dict[int | str, dict[str, Any]] = {
-        status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)
-    }
-    problems |= {
-        404: {"model": Problem, "description": "No such answer is in the log"},
-        409: {"model": Problem, "description": "The answer has a label already"},
-    }
-    problems[503] = {
-        "model": Problem,
-        "description": "No label can be kept now, or another replica has not logged the answer yet; see Retry-After",
-    }
+    router = guarded_router(guarded)
+    _add_feedback(router, monitored, frozenset(context.card.classes))
 
+    @router.get(
+        "/v1/monitor",
+        summary="What the latest look at the traffic found",
+        responses={401: PROBLEMS[401]} if guarded else {},
+    )
+    async def looked() -> dict[str, Any]:
+        latest = await asyncio.to_thread(monitored.latest)
+        body = {"model": context.model.ref.model_dump(), **latest}
+        if context.params.abstain is not None:
+            # Of this replica alone: /metrics has those of all.
+            body["answers"] = context.meters.answers()
+        return body
+
+    @router.get("/monitor", include_in_schema=False)
+    async def page() -> Response:
+        return html("monitor.html")
+
+    return router
+
+
+def _add_feedback(router: APIRouter, monitored: Monitored, classes: frozenset[str]) -> None:
     @router.post(
         "/v1/feedback",
         summary="Say what an answer should have been",
         status_code=202,
         response_model=Kept,
-        responses=problems,
+        responses=_feedback_problems(),
     )
     async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Any:
         request.scope[BUCKET].charge(1)
@@ -233,25 +275,20 @@ def monitor_routes(service: Service, monitored: Monitored, guarded: bool) -> API
         outcome = await asyncio.to_thread(monitored.take, body)
         if isinstance(outcome, str):
             raise HTTPException(*_REFUSED[outcome])
-        return told(Kept(id=outcome.id, item=outcome.item).model_dump(), 202)
+        return json_response(Kept(id=outcome.id, item=outcome.item).model_dump(), 202)
 
-    @router.get(
-        "/v1/monitor",
-        summary="What the latest look at the traffic found",
-        responses={401: PROBLEMS[401]} if guarded else {},
-    )
-    async def looked() -> dict[str, Any]:
-        found = {
-            "model": service.model.ref.model_dump(),
-            **await asyncio.to_thread(monitored.latest),
-        }
-        if service.params.abstain is not None:
-            # Of this replica alone: /metrics has those of all.
-            found["answers"] = service.meters.answers()
-        return found
 
-    @router.get("/monitor", include_in_schema=False)
-    async def page() -> Response:
-        return html("monitor.html")
-
-    return router
+def _feedback_problems() -> dict[int | str, dict[str, Any]]:
+    problems: dict[int | str, dict[str, Any]] = {
+        status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)
+    }
+    problems[404] = {"model": Problem, "description": "No such answer is in the log"}
+    problems[409] = {"model": Problem, "description": "The answer has a label already"}
+    problems[503] = {
+        "model": Problem,
+        "description": (
+            "No label can be kept now, or another replica has not logged the answer yet; "
+            "see Retry-After"
+        ),
+    }
+    return problems

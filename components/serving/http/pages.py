@@ -1,4 +1,4 @@
-"""The pages for people, and the policies that let their own script and style run and nothing else."""
+"""Pages for people, with policies that let only their own script and style run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 from functools import cache
 from pathlib import Path
 
-# Where a page wants the code that makes texts from outside visible.
+# The place in a page for the code that makes texts from outside visible.
 _VISIBLE = "/* visible.js */"
 
 
 @cache
 def page(name: str) -> tuple[str, str]:
-    """A page beside this file and its Content-Security-Policy.
+    """Return a page beside this file and its Content-Security-Policy.
 
     Args:
         name: "page.html" or "docs.html"; never from a request.
@@ -22,13 +22,18 @@ def page(name: str) -> tuple[str, str]:
     folder = Path(__file__).parent
     text = (folder / name).read_text(encoding="utf-8")
     text = text.replace(_VISIBLE, (folder / "visible.js").read_text(encoding="utf-8").rstrip())
-    sources = {
-        tag: " ".join(_hash(code) for code in re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL))
-        for tag in ("script", "style")
-    }
-    return text, (
-        f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    policy = (
+        f"default-src 'none'; script-src {_hashes(text, 'script')}; "
+        f"style-src {_hashes(text, 'style')}; img-src data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+    return text, policy
+
+
+def _hashes(text: str, tag: str) -> str:
+    """Return the hashes of the code within all elements of a tag."""
+    elements = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return " ".join(_hash(code) for code in elements)
 
 
 def _hash(code: str) -> str:

@@ -1,9 +1,9 @@
-"""Around every request: named, counted, timed, and answered with headers that tell a browser to be careful."""
+"""Around every request: an id, counts and times, and headers that protect browsers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -36,72 +36,93 @@ _HEADERS = {
 
 
 class Meters:
-    """Prometheus figures of one replica, in a registry of their own.
+    """Prometheus metrics of one replica, in a registry of their own.
 
     Args:
-        model: who answers.
-        replica: which replica counts; a label, so that the series of several do not mix.
-        paths: the known paths; any other is counted as "other", or a scanner could make endless series.
+        model: the model that answers.
+        replica: a label, so that the series of several replicas do not mix.
+        paths: the known paths. Any other is counted as "other", or a scanner could make endless
+            series.
     """
 
     def __init__(self, model: ModelRef, replica: str, paths: Sequence[str]) -> None:
-        self._registry, self._paths, self.replica = CollectorRegistry(), frozenset(paths), replica
-        own: dict[str, Any] = {"registry": self._registry}
+        self.replica = replica
+        self._registry = CollectorRegistry()
+        self._paths = frozenset(paths)
+        registry: dict[str, Any] = {"registry": self._registry}
         self._requests = Counter(
-            "gristmill_requests", "Requests answered", ["path", "status", "replica"], **own
+            "gristmill_requests", "Requests answered", ["path", "status", "replica"], **registry
         )
         self._errors = Counter(
             "gristmill_errors",
             "Requests answered with a 4xx or 5xx status",
             ["path", "replica"],
-            **own,
+            **registry,
         )
         self._rejected = Counter(
             "gristmill_rejected",
             "Requests that were not served, by reason",
             ["reason", "replica"],
-            **own,
+            **registry,
         )
         self._keys = Counter(
             "gristmill_key_requests",
             "Requests let in, by the name of their key",
             ["key", "replica"],
-            **own,
+            **registry,
         )
         self._seconds = Histogram(
             "gristmill_request_seconds",
             "Time to answer",
             ["path", "replica"],
             buckets=_SECONDS,
-            **own,
+            **registry,
         )
-        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **own)
+        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **registry)
         self._answers = Counter(
             "gristmill_answers",
             "Answers, by whether they are sure (serve.abstain)",
             ["sure", "replica"],
-            **own,
+            **registry,
         )
         # Both series are there from the start, so that a share can be computed.
         self._by_sureness = {
             sure: self._answers.labels(name, replica) for sure, name in _SURENESS.items()
         }
+        self._add_batch_meters(registry)
+        Info("gristmill_model", "The model that answers", **registry).info(model.model_dump())
+
+    def _add_batch_meters(self, registry: Mapping[str, Any]) -> None:
         self._batch_items = Histogram(
-            "gristmill_batch_items", "Items scored together", ["replica"], buckets=_SIZES, **own
+            "gristmill_batch_items",
+            "Items scored together",
+            ["replica"],
+            buckets=_SIZES,
+            **registry,
         )
         self._batch_seconds = Histogram(
-            "gristmill_batch_seconds", "Time to score a batch", ["replica"], buckets=_SECONDS, **own
+            "gristmill_batch_seconds",
+            "Time to score a batch",
+            ["replica"],
+            buckets=_SECONDS,
+            **registry,
         )
         self._queue = Gauge(
-            "gristmill_queue_items", "Items that wait or are being scored", ["replica"], **own
+            "gristmill_queue_items", "Items that wait or are being scored", ["replica"], **registry
         )
         self._inside = Gauge(
-            "gristmill_requests_in_flight", "Questions being answered", ["replica"], **own
+            "gristmill_requests_in_flight", "Questions being answered", ["replica"], **registry
         )
-        Info("gristmill_model", "The model that answers", **own).info(model.model_dump())
 
     def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
-        """Add one answered request."""
+        """Add one answered request.
+
+        Args:
+            path: of the request.
+            status: of the answer.
+            seconds: that it took.
+            reason: why it was refused, where the status alone does not tell.
+        """
         path = path if path in self._paths else "other"
         self._requests.labels(path, str(status), self.replica).inc()
         self._seconds.labels(path, self.replica).observe(seconds)
@@ -139,29 +160,42 @@ class Meters:
         self._batch_seconds.labels(self.replica).observe(seconds)
 
     def follow(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
-        """Where to look, at each reading, for what waits and who is inside."""
+        """Set the functions that each reading calls.
+
+        Args:
+            queue: returns the items that wait.
+            inside: returns the requests that are being answered.
+        """
         self._queue.labels(self.replica).set_function(queue)
         self._inside.labels(self.replica).set_function(inside)
 
     def text(self) -> bytes:
-        """The Prometheus text format."""
+        """Return the Prometheus text format."""
         return generate_latest(self._registry)
 
 
 class Watch:
-    """ASGI middleware: an id for each request, meters, and security headers."""
+    """ASGI middleware that adds an id, metrics and security headers to each request.
+
+    Args:
+        app: what answers.
+        meters: of the replica.
+    """
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self.app, self.meters, self._mark = app, meters, request_ids.mark(meters.replica)
+        self.app = app
+        self.meters = meters
+        self._mark = request_ids.mark(meters.replica)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began = time.perf_counter()
+        status = 500
         scope[ID] = request_ids.new(self._mark)
 
-        async def noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -172,18 +206,22 @@ class Watch:
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_with_headers)
         finally:
-            self.meters.count(
-                inner_path(scope), status, time.perf_counter() - began, scope.get(_REASON)
-            )
+            seconds = time.perf_counter() - began
+            self.meters.count(inner_path(scope), status, seconds, scope.get(_REASON))
 
 
 def inner_path(scope: Scope) -> str:
-    """The path below the prefix under which the app is mounted."""
+    """Return the path below the prefix under which the app is mounted."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 def note(scope: Scope, reason: str) -> None:
-    """Say why a request is refused, where the status alone does not tell."""
+    """Record why a request is refused, where the status alone does not tell.
+
+    Args:
+        scope: of the request.
+        reason: a label of the metric of refused requests.
+    """
     scope[_REASON] = reason

@@ -1,4 +1,7 @@
-"""What is answered under which path. (Annotations are no strings here: FastAPI has to see the types that are made at run time.)"""
+"""The routes of the service.
+
+Annotations are no strings in this module: FastAPI has to see the types that are made at run time.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +19,7 @@ from starlette.routing import Route
 
 from components.core.bundles import Card
 from components.fields.base import Reject
-from components.monitoring.request_log import Recorder
+from components.monitoring.request_log import AnswerLogger
 from components.serving.http.auth import BUCKET, Drain
 from components.serving.http.batching import Batcher
 from components.serving.http.explain import CHARACTERS, explain, variants
@@ -55,31 +58,40 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Service:
-    """What the routes share."""
+class AppContext:
+    """The parts of an app that its routes share."""
 
     card: Card
     model: ModelInfo
     params: ServeParams
     batcher: Batcher
     meters: Meters
-    door: Drain
-    recorder: Recorder | None = None
+    drain: Drain
+    recorder: AnswerLogger | None = None
 
     @property
     def evaluator(self) -> TaskEvaluator:
-        """How the task asks and answers."""
+        """Return the task's types of queries and answers, and its rules."""
         return evaluator(self.card.task)
 
     @property
     def explains(self) -> bool:
-        """Whether /v1/explain is there."""
+        """Return whether the app has the path /v1/explain."""
         return isinstance(self.evaluator, Explains) and self.params.limits.explained_parts > 0
 
+    def state(self) -> State:
+        """Return the state of the service, as /readyz shows it."""
+        if self.drain.closing:
+            return "draining"
+        if self.drain.ready:
+            return "ok"
+        return "warming"
 
-def open_routes(service: Service) -> APIRouter:
-    """Those that want no key."""
-    router, ref = APIRouter(), service.model.ref
+
+def open_routes(context: AppContext) -> APIRouter:
+    """Return the routes that want no key."""
+    router = APIRouter()
+    ref = context.model.ref
 
     @router.get("/healthz", summary="Is it alive, and which model answers")
     async def healthz() -> Health:
@@ -91,14 +103,11 @@ def open_routes(service: Service) -> APIRouter:
         responses={503: {"model": Health}},
     )
     async def readyz() -> Response:
-        status: State = (
-            "draining" if service.door.closing else "ok" if service.door.ready else "warming"
-        )
-        return JSONResponse(
-            Health(status=status, model=ref).model_dump(),
-            200 if status == "ok" else 503,
-            headers={} if status == "ok" else soon(1),
-        )
+        status = context.state()
+        body = Health(status=status, model=ref).model_dump()
+        if status == "ok":
+            return JSONResponse(body, 200, headers={})
+        return JSONResponse(body, 503, headers=soon(1))
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
@@ -111,40 +120,21 @@ def open_routes(service: Service) -> APIRouter:
     return router
 
 
-def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = bytes) -> APIRouter:
-    """Those behind `Guard`.
+def guarded_routes(
+    context: AppContext, guarded: bool, more: Callable[[], bytes] = bytes
+) -> APIRouter:
+    """Return the routes behind `Guard`.
 
     Args:
-        service: what answers.
+        context: of the app.
         guarded: whether a key is wanted; here only for the schema.
-        more: further figures for /metrics.
+        more: returns more metrics for /metrics.
     """
     router = guarded_router(guarded)
-    described, query = (
-        _describe(service),
-        limited(service.evaluator.Query, service.params.limits.characters),
-    )
-    asked: Any = request_type(query, service.params.max_items)
-
-    @router.post(
-        "/v1/predict",
-        summary="Predict",
-        response_model=answer_type(service.evaluator.Answer),
-        responses=PROBLEMS,
-    )
-    async def predict(request: Request, body: Annotated[asked, Body()]) -> Any:
-        several = hasattr(body, "inputs")
-        queries = body.inputs if several else [body]
-        outcomes = await _ask(service, request, queries)
-        _refuse(outcomes, several)
-        unsure = sum(getattr(outcome, "abstained", False) for outcome in outcomes)
-        service.meters.predicted(len(outcomes), unsure)
-        if service.recorder:
-            service.recorder.note(request.scope[ID], queries, outcomes)
-        return told({"predictions": outcomes, "model": service.model.ref, "id": request.scope[ID]})
-
-    if service.explains:
-        _explaining(router, service)
+    description = _describe(context)
+    _add_predict(router, context)
+    if context.explains:
+        _add_explain(router, context)
 
     @router.get(
         "/v1/model",
@@ -152,25 +142,51 @@ def guarded_routes(service: Service, guarded: bool, more: Callable[[], bytes] = 
         responses={401: PROBLEMS[401]} if guarded else {},
     )
     async def described_model() -> ModelDescription:
-        return described
+        return description
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(service.meters.text() + more(), media_type=CONTENT_TYPE_LATEST)
+        return Response(context.meters.text() + more(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
 def guarded_router(guarded: bool) -> APIRouter:
-    """One that says in the schema whether a key is wanted; `Guard` is who asks for it."""
-    return APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))] if guarded else [])
+    """Return a router whose schema says whether a key is wanted; `Guard` checks the key."""
+    if not guarded:
+        return APIRouter(dependencies=[])
+    return APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])
 
 
-def _explaining(router: APIRouter, service: Service) -> None:
-    rules: Any = service.evaluator
-    query: Any = limited(
-        rules.Query, min(CHARACTERS, service.params.limits.characters), "Explained"
+def _add_predict(router: APIRouter, context: AppContext) -> None:
+    query = limited(context.evaluator.Query, context.params.limits.characters)
+    body_type: Any = request_type(query, context.params.max_items)
+
+    @router.post(
+        "/v1/predict",
+        summary="Predict",
+        response_model=answer_type(context.evaluator.Answer),
+        responses=PROBLEMS,
     )
+    async def predict(request: Request, body: Annotated[body_type, Body()]) -> Any:
+        several = hasattr(body, "inputs")
+        queries = body.inputs if several else [body]
+        outcomes = await _ask(context, request, queries)
+        _refuse(outcomes, several)
+        unsure = sum(getattr(outcome, "abstained", False) for outcome in outcomes)
+        context.meters.predicted(len(outcomes), unsure)
+        id_ = request.scope[ID]
+        if context.recorder:
+            context.recorder.note(id_, queries, outcomes)
+        return json_response(
+            {"predictions": outcomes, "model": context.model.ref, "id": id_},
+        )
+
+
+def _add_explain(router: APIRouter, context: AppContext) -> None:
+    rules: Any = context.evaluator
+    limits = context.params.limits
+    query: Any = limited(rules.Query, min(CHARACTERS, limits.characters), "Explained")
 
     @router.post(
         "/v1/explain",
@@ -179,90 +195,112 @@ def _explaining(router: APIRouter, service: Service) -> None:
         responses=PROBLEMS,
     )
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
-        parts = rules.parts(body, service.params.limits.explained_parts)
-        outcomes = await _ask(service, request, [body, *variants(rules, body, parts)])
+        parts = rules.parts(body, limits.explained_parts)
+        outcomes = await _ask(context, request, [body, *variants(rules, body, parts)])
         _refuse(outcomes[:1], several=False)
-        weights = explain(
-            rules,
-            outcomes[0],
-            [None if isinstance(each, Reject) else each for each in outcomes[1:]],
-        )
-        _refuse([each for each in outcomes if not isinstance(each, Reject)], several=False)
-        shares = [
+        others = [_without_reject(outcome) for outcome in outcomes[1:]]
+        weights = explain(rules, outcomes[0], others)
+        errors = [outcome for outcome in outcomes if not isinstance(outcome, Reject)]
+        _refuse(errors, several=False)
+        weighted = [
             Part(text=part, weight=weight) for part, weight in zip(parts, weights, strict=True)
         ]
-        return told(
+        return json_response(
             {
                 "prediction": outcomes[0],
-                "parts": shares,
-                "model": service.model.ref,
+                "parts": weighted,
+                "model": context.model.ref,
                 "id": request.scope[ID],
             }
         )
 
 
-async def _ask(service: Service, request: Request, queries: Sequence[Any]) -> list[Any]:
-    limits, waiting = service.params.limits, service.batcher.waiting
+def _without_reject(outcome: Any) -> Any:
+    return None if isinstance(outcome, Reject) else outcome
+
+
+async def _ask(context: AppContext, request: Request, queries: Sequence[Any]) -> list[Any]:
+    limits = context.params.limits
+    waiting = context.batcher.waiting
     request.scope[BUCKET].charge(len(queries))
     if waiting and waiting + len(queries) > limits.queued_items:
         note(request.scope, "overload")
         raise HTTPException(503, "More is waiting than can be answered in time", soon(1))
     try:
         return await asyncio.wait_for(
-            service.batcher.ask(queries), service.params.request_timeout_s
+            context.batcher.ask(queries), context.params.request_timeout_s
         )
     except TimeoutError:
         raise HTTPException(504, "The model did not answer in time") from None
 
 
-def _describe(service: Service) -> ModelDescription:
-    card, limits = service.card, service.params.limits
-    schema = limited(service.evaluator.Query, limits.characters).model_json_schema()
+def _describe(context: AppContext) -> ModelDescription:
+    card = context.card
+    limits = context.params.limits
+    schema = limited(context.evaluator.Query, limits.characters).model_json_schema()
     return ModelDescription(
-        **service.model.model_dump(),
+        **context.model.model_dump(),
         title=card.title,
         task=card.task,
         classes=list(card.classes),
         query=schema,
         fields=_filled(schema, card.profile),
         limits=Limits(
-            items=service.params.max_items,
+            items=context.params.max_items,
             body_bytes=limits.body_bytes,
             characters=limits.characters,
         ),
-        explains=service.explains,
+        explains=context.explains,
     )
 
 
 def _filled(schema: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
-    """Return the properties of an item that a person should be asked for: all but optional ones that were empty in every training row.
+    """Return the properties of an item that a page should ask a person for.
+
+    These are all properties but optional ones that were empty in every training row.
 
     Args:
         schema: of an item.
-        profile: what the training inputs looked like; one without fields, of an earlier version, says nothing of any.
+        profile: what the training inputs looked like. One of an earlier version has no fields,
+            and then all properties are returned.
     """
-    required, fields = schema.get("required", []), profile.get("fields", {})
+    required = schema.get("required", [])
+    fields = profile.get("fields", {})
     seen = {name.partition(".")[0] for name in fields}
     return [name for name in schema["properties"] if name in required or name in seen or not fields]
 
 
-def told(answer: dict[str, Any], status: int = 200) -> Response:
-    """As JSON, at once: what the model said was validated when it was made, and doing it again costs more than a small model."""
+def json_response(answer: dict[str, Any], status: int = 200) -> Response:
+    """Return a response in JSON, without validation.
+
+    What the model answered was validated when it was made. Validating it again costs more than a
+    small model.
+
+    Args:
+        answer: the body.
+        status: of HTTP.
+    """
     return Response(to_json(answer), status, media_type="application/json")
 
 
 def _refuse(outcomes: Sequence[Any], several: bool) -> None:
-    """Raise for what could not be answered. The reason only: a detail may quote what was sent.
+    """Raise an error for queries that could not be answered.
+
+    It holds the reason only: a detail may quote what was sent.
 
     Args:
         outcomes: answers and errors.
         several: whether the body was `{"inputs": [...]}`, not one item.
+
+    Raises:
+        HTTPException: queries were rejected.
+        Exception: any other error of an outcome.
     """
-    rejected = [
-        {"loc": ["body", "inputs", index] if several else ["body"], "msg": outcome.reason}
-        for index, outcome in enumerate(outcomes)
-        if isinstance(outcome, Reject)
-    ]
+    rejected = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Reject):
+            loc = ["body", "inputs", index] if several else ["body"]
+            rejected.append({"loc": loc, "msg": outcome.reason})
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, Reject):
             raise outcome
@@ -271,7 +309,9 @@ def _refuse(outcomes: Sequence[Any], several: bool) -> None:
 
 
 def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
-    """The POST routes without FastAPI's own handling, which takes longer than a small model; FastAPI's stay for the description.
+    """Return the POST routes without FastAPI's own handling, which takes longer than a small model.
+
+    FastAPI's routes stay for the description.
 
     Args:
         router: FastAPI's.
@@ -288,23 +328,22 @@ def posts(router: APIRouter, limits: LimitParams) -> list[Route]:
 def _direct(
     route: APIRoute, context: Mapping[str, Any]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """JSON by the letter, then the type, then the route: the standard library would let lone surrogates and NaN through, and recurse without end."""
-    endpoint, asked = route.endpoint, TypeAdapter[Any](route.endpoint.__annotations__["body"])
+    """Return a handler that parses strict JSON, validates the body, and calls the route.
+
+    The standard library would let lone surrogates and NaN through, and recurse without end.
+    """
+    endpoint = route.endpoint
+    body_type = TypeAdapter[Any](route.endpoint.__annotations__["body"])
 
     async def direct(request: Request) -> Response:
-        if (
-            request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            != "application/json"
-        ):
+        if not _is_json(request):
             raise HTTPException(422, "Send JSON, with the header Content-Type: application/json")
         try:
-            body = asked.validate_python(
-                from_json(await request.body(), allow_inf_nan=False), context=context
-            )
+            value = from_json(await request.body(), allow_inf_nan=False)
+            body = body_type.validate_python(value, context=context)
         except ValidationError as error:
-            raise HTTPException(
-                422, mistakes(error.errors(include_url=False, include_input=False))
-            ) from None
+            errors = error.errors(include_url=False, include_input=False)
+            raise HTTPException(422, mistakes(errors)) from None
         except ValueError as error:
             raise HTTPException(422, f"The body is not JSON: {error}") from None
         answer: Response = await endpoint(request, body)
@@ -313,7 +352,12 @@ def _direct(
     return direct
 
 
+def _is_json(request: Request) -> bool:
+    content_type = request.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
 def html(name: str) -> HTMLResponse:
-    """A page beside this file, under its own policy."""
+    """Return a page beside this file, under its own policy."""
     text, policy = page(name)
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})

@@ -1,4 +1,7 @@
-"""Where a service listens: on loopback unless an API key is set, and never the replicas behind HAProxy."""
+"""The address where a service listens.
+
+It listens on loopback unless an API key is set. Replicas behind HAProxy always listen on loopback.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ from components.core import escaping
 from components.core.errors import EnvironmentFault
 from components.serving.http.api_keys import KEY_VARIABLE
 
-LISTEN_VARIABLE = "GRISTMILL_LISTEN"  # set on clusters with HAProxy: the file that tells it where to listen, while Serve and its replicas keep to loopback
+# Set on clusters with HAProxy. The file that it names tells HAProxy where to listen, while Serve
+# and its replicas listen on loopback.
+LISTEN_VARIABLE = "GRISTMILL_LISTEN"
 
 
 def check_address(host: str, port: int, keyed: bool = False) -> None:
-    """Say at once what `deploy` would say after Ray has started.
+    """Check at once what `deploy` would check after Ray has started.
 
     Args:
         host: where to listen.
-        port: likewise; 0: any.
+        port: where to listen; 0: any free one.
         keyed: whether an API key is wanted.
 
     Raises:
@@ -30,7 +35,13 @@ def check_address(host: str, port: int, keyed: bool = False) -> None:
 
 
 def inner(host: str) -> str:
-    """What Serve is told: with HAProxy before them, replicas stay on loopback whatever it listens on."""
+    """Return the host for Serve.
+
+    With HAProxy before them, replicas stay on loopback whatever the host is.
+
+    Args:
+        host: where the service is to listen.
+    """
     listen = os.environ.get(LISTEN_VARIABLE)
     if not listen:
         return host
@@ -43,20 +54,39 @@ def inner(host: str) -> str:
 
 
 def public(inner: str) -> str:
-    """Where the service listens, from what Serve was told."""
+    """Return the host where the service listens.
+
+    Args:
+        inner: the host of Serve.
+    """
     listen = os.environ.get(LISTEN_VARIABLE)
-    text = Path(listen).read_text(encoding="utf-8") if listen and Path(listen).is_file() else inner
-    return {"*": "0.0.0.0"}.get(text, text)  # noqa: S104
+    host = inner
+    if listen and Path(listen).is_file():
+        host = Path(listen).read_text(encoding="utf-8")
+    return {"*": "0.0.0.0"}.get(host, host)  # noqa: S104
 
 
 def check_key(host: str, keyed: bool) -> None:
-    if not keyed and not _is_loopback(host):
-        remedy = f"gristmill keys add NAME (or set {KEY_VARIABLE} to a long random value), or leave --host at 127.0.0.1"
-        raise EnvironmentFault(
-            f"{host} can be reached from other machines, and no API key is set",
-            where="--host",
-            remedy=remedy,
-        )
+    """Check that a service that other machines can reach has an API key.
+
+    Args:
+        host: where to listen.
+        keyed: whether an API key is wanted.
+
+    Raises:
+        EnvironmentFault: a public host without an API key.
+    """
+    if keyed or _is_loopback(host):
+        return
+    remedy = (
+        f"gristmill keys add NAME (or set {KEY_VARIABLE} to a long random value), "
+        "or leave --host at 127.0.0.1"
+    )
+    raise EnvironmentFault(
+        f"{host} can be reached from other machines, and no API key is set",
+        where="--host",
+        remedy=remedy,
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -67,8 +97,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def claim(host: str, port: int) -> int:
-    """The port, or a free one for 0. It is let go again, so Serve can still lose it; then it says so itself."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    """Return a port that is free; for 0 any free one.
+
+    The port is released again, so Serve can still lose it. Then Serve reports that itself.
+
+    Raises:
+        EnvironmentFault: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -82,9 +119,13 @@ def claim(host: str, port: int) -> int:
 
 
 def reachable(host: str) -> str:
+    """Return a host to connect to, for one to listen on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def url_of(host: str, port: int) -> str:
+    """Return the URL of a service that listens on a host and port."""
     name = reachable(host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    if ":" in name:
+        name = f"[{name}]"
+    return f"http://{name}:{port}"

@@ -1,4 +1,4 @@
-"""Putting a bundle up on Ray Serve, and taking it down again. Ray must be initialized."""
+"""Deployment of a bundle on Ray Serve, and its removal. Ray must be initialized."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 _START_TIMEOUT_S = 180.0
-_HEALTH_S = 2.0  # how long a dead replica may go unnoticed
+# how long a dead replica may go unnoticed
+_HEALTH_S = 2.0
 _STOP_TIMEOUT_S = 30.0
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): .+)$", re.MULTILINE)
-_started_on: str | None = None  # the cluster on which this process started Serve
+# the cluster on which this process started Serve
+_started_on: str | None = None
 
 
 def deploy(
@@ -49,18 +51,20 @@ def deploy(
         app_name: name of the Serve application.
         route_prefix: "/" or "/name".
         host: where to listen if Serve is not running yet.
-        port: likewise; 0 or None chooses a free one, or takes that of a Serve that runs.
+        port: where to listen; 0 or None chooses a free one, or takes that of a Serve that runs.
         params: section `serve`.
-        model: what answers name.
-        board: a folder from which the replicas take what else they are to serve (`components.serving.rollout.plan_files`).
-        keys: who may ask; None: whoever has the key in the environment, or anybody if there is none.
+        model: name and version that answers carry.
+        board: a folder with the plan that the replicas follow
+            (`components.serving.rollout.plan_files`).
+        keys: the valid API keys; None: the key in the environment, or no key if there is none.
         monitoring: where answers are logged; None: nowhere.
 
     Returns:
         The base URL, without a slash at its end.
 
     Raises:
-        EnvironmentFault: port taken, a public host without an API key, no room on the cluster, no answer in time.
+        EnvironmentFault: port taken, a public host without an API key, not enough resources on the
+            cluster, no answer in time.
         InputError: the bundle cannot be loaded.
     """
     from ray import serve
@@ -70,35 +74,29 @@ def deploy(
     keys = Keyring.from_environment() if keys is None else keys
     host, address = _start(host, port, params, keys.wanted)
     url = address + route_prefix.rstrip("/")
-    swap = app_name in serve.status().applications
-    run_many(
-        [
-            RunTarget(
-                application(
-                    ServedVersion(bundle=bundle.resolve(), model=model),
-                    board,
-                    listening_on(params, host),
-                    keys,
-                    monitoring,
-                ),
-                app_name,
-                route_prefix,
-                _QUIET,
-            )
-        ],
-        wait_for_applications_running=False,
-    )
+    is_swap = app_name in serve.status().applications
+    first = ServedVersion(bundle=bundle.resolve(), model=model)
+    app = application(first, board, listening_on(params, host), keys, monitoring)
+    target = RunTarget(app, app_name, route_prefix, _QUIET)
+    run_many([target], wait_for_applications_running=False)
     try:
         _wait(app_name, url, model.ref)
     except BaseException:
-        if not swap:  # else the version before goes on answering
+        # in a swap, the previous version goes on answering
+        if not is_swap:
             remove(app_name)
         raise
     return url
 
 
 def remove(app_name: str) -> None:
-    """Take an application down, and Serve with it if this process started it and nothing else is served."""
+    """Remove an application.
+
+    Serve is stopped too if this process started it and nothing else is served.
+
+    Args:
+        app_name: name of the Serve application.
+    """
     global _started_on
     from ray import serve
 
@@ -110,9 +108,13 @@ def remove(app_name: str) -> None:
 
 
 def _shut_down() -> None:
-    """As `serve.shutdown()`, which though waits on a call that dies with the controller, and Ray reports that on every console as a failed task.
+    """Stop Serve, and return when the port is free again.
 
-    Returns when the port is free again: the proxy dies a moment after the controller.
+    `serve.shutdown()` waits for a call that dies with the controller, and Ray reports that on every
+    console as a failed task. The proxy dies a moment after the controller.
+
+    Raises:
+        EnvironmentFault: Serve did not stop in time.
     """
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
@@ -121,16 +123,12 @@ def _shut_down() -> None:
     client: Any = _get_global_client()
     address = (reachable(public(client.http_config.host)), client.http_config.port)
     client.shutdown_cached_handles()
-    ray.get(
-        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE).graceful_shutdown.remote(
-            wait=False
-        ),
-        timeout=_STOP_TIMEOUT_S,
-    )
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    ray.get(controller.graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
     _disconnect()
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while time.monotonic() < deadline:
-        if not _controlled() and not _listens(address):
+        if not _has_controller() and not _listens(address):
             return
         time.sleep(0.1)
     raise EnvironmentFault(
@@ -140,7 +138,7 @@ def _shut_down() -> None:
     )
 
 
-def _controlled() -> bool:
+def _has_controller() -> bool:
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
@@ -156,7 +154,8 @@ def _listens(address: tuple[str, int]) -> bool:
         socket.create_connection(address, timeout=1).close()
     except ConnectionRefusedError:
         return False
-    except OSError:  # a reset: it is closing, and not yet closed
+    except OSError:
+        # a reset: it is closing, and not yet closed
         return True
     return True
 
@@ -168,21 +167,29 @@ def application(
     keys: Keyring,
     monitoring: Monitoring | None = None,
 ) -> Application:
-    """One deployment of replicas that begin with an edition."""
+    """Return a deployment of replicas.
+
+    Args:
+        first: the version that they begin with.
+        board: a folder with the plan that they follow.
+        params: section `serve`.
+        keys: the valid API keys.
+        monitoring: where answers are logged; None: nowhere.
+    """
     from ray import serve
 
     from components.serving.replicas.replica import Replica
 
-    ongoing = (
-        4 * params.max_batch_size
-    )  # enough to fill the next batches, little enough to answer in time
+    # enough to fill the next batches, little enough to answer in time
+    ongoing = 4 * params.max_batch_size
     deployment = serve.deployment(
         Replica,
         name="model",
         ray_actor_options={"num_cpus": params.num_cpus},
         max_ongoing_requests=ongoing,
         max_queued_requests=ongoing,
-        max_surge_percent=100,  # a swap starts the new replicas before it stops the old ones
+        # a swap starts the new replicas before it stops the old ones
+        max_surge_percent=100,
         rolling_update_percentage=1.0,
         health_check_period_s=_HEALTH_S,
         graceful_shutdown_wait_loop_s=0.5,
@@ -211,40 +218,61 @@ def _number(replicas: int | Scale) -> dict[str, Any]:
 
 
 def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> tuple[str, str]:
-    """Start Serve, or join the one that runs. Returns where it listens and the URL of its proxy."""
+    """Start Serve, or join the one that runs.
+
+    Returns:
+        The host where it listens, and the URL of its proxy.
+    """
     global _started_on
     from ray import serve
-    from ray.serve.context import (
-        _get_global_client,
-    )  # nothing public tells the proxy's host and port
+
+    # nothing public tells the proxy's host and port
+    from ray.serve.context import _get_global_client
 
     client: Any = _get_global_client(raise_if_no_controller_running=False)
     if client is not None:
-        running = client.http_config
-        if port and port != running.port:
-            what = f"Ray Serve already runs on port {running.port} of this cluster, so it cannot listen on {port}"
-            raise EnvironmentFault(
-                what,
-                where="--port",
-                remedy=f"take --port {running.port}, or end what serves there first",
-            )
-        check_key(public(running.host), keyed)
-        listening = public(running.host)
-        return listening, url_of(listening, running.port)
+        return _join(client.http_config, port, keyed)
     check_key(host, keyed)
     port = claim(host, port or 0)
     options = {
         "host": inner(host),
         "port": port,
+        # the app gives up first, with a better answer
         "request_timeout_s": params.request_timeout_s + 10,
-    }  # the app gives up first, with a better answer
+    }
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
     _started_on = _cluster()
     return host, url_of(host, port)
 
 
+def _join(running: Any, port: int | None, keyed: bool) -> tuple[str, str]:
+    """Join the Serve that runs.
+
+    Args:
+        running: its HTTP options.
+        port: where to listen, if it matters.
+        keyed: whether an API key is wanted.
+
+    Returns:
+        The host where it listens, and the URL of its proxy.
+    """
+    if port and port != running.port:
+        what = (
+            f"Ray Serve already runs on port {running.port} of this cluster, "
+            f"so it cannot listen on {port}"
+        )
+        raise EnvironmentFault(
+            what,
+            where="--port",
+            remedy=f"take --port {running.port}, or end what serves there first",
+        )
+    check_key(public(running.host), keyed)
+    host = public(running.host)
+    return host, url_of(host, running.port)
+
+
 def _wait(app_name: str, url: str, ref: ModelRef) -> None:
-    """Until the application runs and this version answers."""
+    """Wait until the application runs and this version answers."""
     from ray import serve
 
     deadline = time.monotonic() + _START_TIMEOUT_S
@@ -260,23 +288,27 @@ def _wait(app_name: str, url: str, ref: ModelRef) -> None:
         if status == "RUNNING" and healthy(url) == ref.model_dump():
             return
         time.sleep(0.1)
-    messages = (
-        "; ".join(part.message for part in state.deployments.values() if part.message)
-        if state
-        else ""
-    )
+    reason = status
+    if messages := _messages(state):
+        reason = f"{status}: {'; '.join(messages)}"
     raise EnvironmentFault(
-        f"did not come up within {_START_TIMEOUT_S:.0f} s ({status}{': ' + messages if messages else ''})",
+        f"did not come up within {_START_TIMEOUT_S:.0f} s ({reason})",
         where=app_name,
         remedy="free CPUs on the cluster, or lower serve.num_cpus or serve.replicas",
     )
 
 
+def _messages(state: Any) -> list[str]:
+    """Return the messages of the deployments of an application."""
+    if not state:
+        return []
+    return [part.message for part in state.deployments.values() if part.message]
+
+
 def _cause(state: Any) -> str:
-    """The error that a replica's traceback ends with."""
-    message = next(
-        (part.message for part in state.deployments.values() if part.message), state.message
-    )
+    """Return the error that a replica's traceback ends with."""
+    messages = _messages(state)
+    message = messages[0] if messages else state.message
     errors = _ERROR.findall(message)
     return str(errors[-1]) if errors else message.strip()
 

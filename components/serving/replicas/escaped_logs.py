@@ -1,4 +1,4 @@
-"""Logs of a replica: messages and tracebacks quote what clients sent, and are read on terminals."""
+"""Escaping of a replica's logs: they quote what clients sent, and are read on terminals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LOGGERS = ("ray.serve", "uvicorn.error", "asyncio")
 
 
 class EscapedMessages(logging.Filter):
-    """Escapes records before any handler formats them."""
+    """A filter that escapes records before any handler formats them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a record, and let it pass."""
+        """Escape a record, and let it pass."""
         record.msg = escaping.log_block(record.getMessage())
         record.args = ()
         if record.exc_info:

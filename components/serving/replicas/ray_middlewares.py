@@ -12,7 +12,7 @@ _HEADER = b"x-request-id"
 
 
 class SingleRequestId:
-    """Drop ids of clients, and all ids of an answer but the first.
+    """ASGI middleware that drops ids of clients, and all ids of an answer but the first.
 
     Ray Serve takes an id from the client's header, decodes it as UTF-8, logs it, and appends it to
     the answer beside the app's own. The first is the app's, where the app answers.
@@ -36,10 +36,11 @@ class SingleRequestId:
 
 
 class HeadersWithBody:
-    """Hold the headers of an answer back until its body begins, and send both at once.
+    """ASGI middleware that holds the headers of an answer back until its body begins.
 
-    The app of a replica runs in another thread than its HTTP server. Where a replica is killed
-    after the headers alone, HAProxy has begun to answer and cannot ask another replica.
+    Then it sends both at once. The app of a replica runs in another thread than its HTTP server.
+    Where a replica is killed after the headers alone, HAProxy has begun to answer and cannot ask
+    another replica.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -70,11 +71,11 @@ def middlewares() -> list[Middleware]:
 
 
 def _first_only(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    kept: list[tuple[bytes, bytes]] = []
+    rows: list[tuple[bytes, bytes]] = []
     named = False
     for name, value in headers:
         is_id = name.lower() == _HEADER
         if not (is_id and named):
-            kept.append((name, value))
+            rows.append((name, value))
         named = named or is_id
-    return kept
+    return rows

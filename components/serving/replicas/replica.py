@@ -1,4 +1,7 @@
-"""One replica in Ray Serve: loads a bundle and answers for it, and for those that follow it, until it is told to stop."""
+"""One replica in Ray Serve.
+
+It loads a bundle and answers for it, and for the versions that follow, until it is stopped.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,11 @@ class Replica:
     """Loaded bundles behind the HTTP app.
 
     Args:
-        first: what to begin with, if no board says otherwise.
-        board: a folder with the plan to follow; it and the bundles are readable from the replica's node.
+        first: the version to begin with, if there is no plan.
+        board: a folder with the plan to follow. It and the bundles are readable from the replica's
+            node.
         params: limits and batching.
-        keys: who may ask, as hashes.
+        keys: the valid API keys, as hashes.
         monitoring: where answers are logged, if anywhere.
     """
 
@@ -37,21 +41,25 @@ class Replica:
         keys: Keyring,
         monitoring: Monitoring | None = None,
     ) -> None:
-        _close_to_others()
-        self._params, self._keys = params, keys
+        _bind_grpc_to_loopback()
+        self._params = params
+        self._keys = keys
         self._name = serve.get_replica_context().replica_id.unique_id
         self._monitored = Monitored(monitoring, self._name) if monitoring else None
-        shared = PlanFiles(board) if board else None
-        told = shared.plan() if shared else None
-        self._swap = VersionRouter(told[0].stable if told else first, self._app, shared, self._name)
+        plan_files = PlanFiles(board) if board else None
+        latest = plan_files.plan() if plan_files else None
+        if latest:
+            plan, _ = latest
+            first = plan.stable
+        self._router = VersionRouter(first, self._build_app, plan_files, self._name)
 
     def __serve_build_asgi_app__(self) -> VersionRouter:
-        return self._swap
+        return self._router
 
-    def _app(self, edition: ServedVersion) -> FastAPI:
+    def _build_app(self, version: ServedVersion) -> FastAPI:
         return build_app(
-            load(edition.bundle, self._params.abstain),
-            edition.model,
+            load(version.bundle, self._params.abstain),
+            version.model,
             self._params,
             keys=self._keys,
             replica=self._name,
@@ -59,8 +67,11 @@ class Replica:
         )
 
 
-def _close_to_others() -> None:
-    """Ray opens a port for calls between deployments by gRPC on all interfaces. Nobody uses it here, so it is opened on loopback."""
+def _bind_grpc_to_loopback() -> None:
+    """Bind the gRPC port of Ray Serve to loopback.
+
+    Ray opens a port for calls between deployments by gRPC on all interfaces. Nothing uses it here.
+    """
     from ray._common.tls_utils import add_port_to_grpc_server
     from ray.serve._private import constants, replica
 

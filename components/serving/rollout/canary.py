@@ -1,4 +1,4 @@
-"""A new version beside the old one: what each request told, and when that says that the new one is worse."""
+"""Canary: compares the requests to a new version with those to the old version."""
 
 from __future__ import annotations
 
@@ -10,40 +10,52 @@ from pydantic import Field
 
 from components.core.params import Strict
 
-_PER_DOUBLING, _SHORTEST_MS, _BUCKETS = 8, 0.1, 160  # edges 9 % apart, up to about 100 s
+# buckets of times: edges 9 % apart, up to about 100 s
+_PER_DOUBLING = 8
+_SHORTEST_MS = 0.1
+_BUCKETS = 160
 _SLOW = 0.95
+# requests to the old version from which its times are known well enough
+_MIN_REQUESTS = 100
 
 
 class CanaryParams(Strict):
-    """Section `serve.canary` of params.yaml: how traffic moves to a new champion, and what sends it back."""
+    """Section `serve.canary` of params.yaml.
 
-    latency_ms: float = Field(
-        100.0, gt=0
-    )  # 95th percentile of one answer when it is tried out alone, before any request reaches it
-    share: float = Field(0.1, ge=0, lt=1)  # of the requests, at first; 0: all at once
-    requests: int = Field(500, ge=1)  # after so many that went well all traffic moves
-    minutes: float = Field(5.0, ge=0)  # or after so long
-    watch_minutes: float = Field(
-        5.0, ge=0
-    )  # after that the old version stays loaded for so long, and takes over again if need be
-    max_error_rate: float = Field(
-        0.01, ge=0, lt=1
-    )  # failed requests beyond the old version's share of them
-    max_slowdown: float = Field(2.0, ge=1)  # its 95th percentile against the old version's
-    alpha: float = Field(
-        0.001, gt=0, lt=0.5
-    )  # the chance of sending a good version back, at each look: there are many
+    It says how traffic moves to a new champion, and what sends it back.
+    """
+
+    # 95th percentile of one answer in the preflight, before any request reaches the version
+    latency_ms: float = Field(100.0, gt=0)
+    # of the requests, at first; 0: all at once
+    share: float = Field(0.1, ge=0, lt=1)
+    # after so many good requests all traffic moves
+    requests: int = Field(500, ge=1)
+    # or after so long
+    minutes: float = Field(5.0, ge=0)
+    # after that the old version stays loaded for so long, and takes over again if needed
+    watch_minutes: float = Field(5.0, ge=0)
+    # failed requests beyond the old version's share of failed requests
+    max_error_rate: float = Field(0.01, ge=0, lt=1)
+    # its 95th percentile against the old version's
+    max_slowdown: float = Field(2.0, ge=1)
+    # the chance of sending a good version back, at each of many checks
+    alpha: float = Field(0.001, gt=0, lt=0.5)
 
 
 @dataclass
 class Tally:
-    """What the requests to one version told. Tallies of several replicas add up."""
+    """Counts of the requests to one version. Tallies of several replicas add up.
+
+    Attributes:
+        requests: all of them.
+        errors: those with a status from 500 on.
+        times: requests by time to answer, in buckets that grow geometrically.
+    """
 
     requests: int = 0
-    errors: int = 0  # statuses from 500 on
-    times: list[int] = field(
-        default_factory=lambda: [0] * _BUCKETS
-    )  # requests by time to answer, in buckets that grow geometrically
+    errors: int = 0
+    times: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
 
     def count(self, status: int, seconds: float) -> None:
         """Add one request."""
@@ -53,33 +65,34 @@ class Tally:
 
 
 def bucket(seconds: float) -> int:
-    """Where a time is counted."""
-    return min(
-        _BUCKETS - 1,
-        max(0, math.ceil(_PER_DOUBLING * math.log2(max(seconds, 1e-9) * 1000 / _SHORTEST_MS))),
-    )
+    """Return the bucket in which a time is counted."""
+    milliseconds = max(seconds, 1e-9) * 1000
+    index = math.ceil(_PER_DOUBLING * math.log2(milliseconds / _SHORTEST_MS))
+    return min(_BUCKETS - 1, max(0, index))
 
 
 def milliseconds(index: int) -> float:
-    """The upper edge of a bucket."""
+    """Return the upper edge of a bucket."""
     return float(_SHORTEST_MS * 2 ** (index / _PER_DOUBLING))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """Several replicas' tallies as one."""
-    found = Tally()
+    """Return several replicas' tallies as one."""
+    result = Tally()
     for tally in tallies:
-        found.requests += tally.requests
-        found.errors += tally.errors
-        found.times = [a + b for a, b in zip(found.times, tally.times, strict=True)]
-    return found
+        result.requests += tally.requests
+        result.errors += tally.errors
+        result.times = [a + b for a, b in zip(result.times, tally.times, strict=True)]
+    return result
 
 
 def worse(new: Tally, old: Tally, params: CanaryParams) -> str | None:
-    """Why the new version must go, or None.
+    """Return why the new version must go, or None.
 
-    Two exact one-sided binomial tests at level `alpha`: its failures against the old version's rate plus `max_error_rate`; and its requests slower than
-    `max_slowdown` times the old version's 95th percentile, of which an equally quick one would have one in twenty. The second wants a hundred requests to the old one.
+    Two exact one-sided binomial tests are made at level `alpha`. The first compares the failures
+    of the new version with the old version's rate plus `max_error_rate`. The second counts its
+    requests slower than `max_slowdown` times the old version's 95th percentile: of an equally
+    quick version it would be one in twenty. It needs a hundred requests to the old version.
 
     Args:
         new: to the new version.
@@ -88,21 +101,29 @@ def worse(new: Tally, old: Tally, params: CanaryParams) -> str | None:
     """
     from scipy.special import bdtrc
 
-    allowed = (old.errors / old.requests if old.requests else 0.0) + params.max_error_rate
-    if new.errors and bdtrc(new.errors - 1, new.requests, min(allowed, 1.0)) < params.alpha:
-        return f"{new.errors} of {new.requests} requests failed, {old.errors} of {old.requests} with the version before"
-    if old.requests < 100 or not new.requests:
+    rate = old.errors / old.requests if old.requests else 0.0
+    allowed = min(rate + params.max_error_rate, 1.0)
+    if new.errors and bdtrc(new.errors - 1, new.requests, allowed) < params.alpha:
+        return (
+            f"{new.errors} of {new.requests} requests failed, "
+            f"{old.errors} of {old.requests} with the version before"
+        )
+    if old.requests < _MIN_REQUESTS or not new.requests:
         return None
     edge = _percentile(old) + round(_PER_DOUBLING * math.log2(params.max_slowdown))
     slow = sum(new.times[edge + 1 :])
     if slow and bdtrc(slow - 1, new.requests, 1 - _SLOW) < params.alpha:
-        return f"95 % of answers within {milliseconds(_percentile(new)):.0f} ms, {milliseconds(_percentile(old)):.0f} ms with the version before"
+        return (
+            f"95 % of answers within {milliseconds(_percentile(new)):.0f} ms, "
+            f"{milliseconds(_percentile(old)):.0f} ms with the version before"
+        )
     return None
 
 
 def _percentile(tally: Tally) -> int:
-    """The bucket below whose edge 95 % of the requests are."""
-    wanted, seen = _SLOW * tally.requests, 0
+    """Return the bucket below whose edge 95 % of the requests are."""
+    wanted = _SLOW * tally.requests
+    seen = 0
     for index, count in enumerate(tally.times):
         seen += count
         if seen >= wanted:

@@ -1,8 +1,8 @@
-"""Preparation of a candidate: its files copied and verified, before anything loads them.
+"""Preparation of a candidate: its files are copied and verified before anything loads them.
 
 Everything about a candidate comes from outside: tags that anybody can edit, and files that
-anybody who reaches the artifact store can exchange. `components.orchestration.service.candidate_process` runs this in a
-process of its own.
+anybody who reaches the artifact store can exchange.
+`components.orchestration.service.candidate_process` runs this module in a process of its own.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from components.serving.http.messages import ModelInfo
 from components.serving.rollout.plan import ServedVersion
 
 _MOST_FILES = 10_000
-_ROOM = 64 << 20  # bytes that a copy leaves free
+# bytes that a copy leaves free
+_FREE_BYTES = 64 << 20
 _REMEDY = "take another version: gristmill status"
+# errors of the system that may pass
 _PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
@@ -48,13 +50,15 @@ _PASSING = {
 
 
 def prepare(root: Path, version: Version, folder: Path, part: Path) -> ServedVersion:
-    """Copy a version's files into the service's folder and verify them; a good copy is kept.
+    """Copy a version's files into the service's folder and verify them.
+
+    A good copy that exists already is used again.
 
     Args:
         root: of the project.
         version: as the registry has it.
         folder: of the service.
-        part: an empty folder within it, for this alone.
+        part: an empty folder within it, for this call alone.
 
     Raises:
         InputError: it cannot be served.
@@ -64,25 +68,24 @@ def prepare(root: Path, version: Version, folder: Path, part: Path) -> ServedVer
     digest = validation.sha256_digest(version.tags.get(BUNDLE), f"{name}, tag {BUNDLE}")
     examples = validation.examples(version.tags.get("examples", "[]"), f"{name}, tag examples")
     copy = folder / f"{int(version.number)}-{digest[: validation.PREFIX]}"
-    card, bundle = _kept(copy, digest), part / "bundle"
+    card = _verified_copy(copy, digest)
+    bundle = part / "bundle"
     if card is None:
         copy_files(download(root, version, part / "download"), bundle)
         card = verify(bundle, digest)
-    edition = ServedVersion(
-        bundle=copy,
-        model=ModelInfo(
-            name=version.pipeline,
-            version=str(version.number),
-            data_hash=card.data_hash,
-            bundle=digest[: validation.PREFIX],
-            examples=examples,
-        ),
+    model = ModelInfo(
+        name=version.pipeline,
+        version=str(version.number),
+        data_hash=card.data_hash,
+        bundle=digest[: validation.PREFIX],
+        examples=examples,
     )
+    served = ServedVersion(bundle=copy, model=model)
     if bundle.is_dir():
         sync_tree(bundle)
         remove_tree(copy, within=folder)
         bundle.rename(copy)
-    return edition
+    return served
 
 
 def verify(bundle: Path, digest: str) -> Card:
@@ -110,15 +113,19 @@ def verify(bundle: Path, digest: str) -> Card:
 def copy_files(source: Path, target: Path) -> None:
     """Copy a folder of regular files; anything else in it is refused, and never waited for.
 
+    Args:
+        source: the folder.
+        target: a new folder.
+
     Raises:
         InputError: it holds a pipe, a device, a link to nothing or to a folder, or too much.
-        EnvironmentFault: there is no room for it.
+        EnvironmentFault: the disk has too little free space.
     """
     files = list(regular_files(source))
     size = sum(path.stat().st_size for path in files)
     target.mkdir(parents=True)
     free = shutil.disk_usage(target).free
-    if size + _ROOM > free:
+    if size + _FREE_BYTES > free:
         raise EnvironmentFault(
             f"the copy takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
             where=str(target.parent),
@@ -153,7 +160,7 @@ def regular_files(folder: Path) -> Iterator[Path]:
 
 
 def as_fault(error: BaseException) -> GristmillError:
-    """Return what a person is told of an error in preparing a candidate.
+    """Return the error to report for an error in preparing a candidate.
 
     An EnvironmentFault may pass, so that it is tried again. Anything else is the candidate's.
     """
@@ -173,8 +180,8 @@ def as_fault(error: BaseException) -> GristmillError:
     return InputError(f"it fails: {type(error).__name__}: {text}", remedy=_REMEDY)
 
 
-def _kept(copy: Path, digest: str) -> Card | None:
-    """Return the card of a copy that was made before; None if it has to be made anew."""
+def _verified_copy(copy: Path, digest: str) -> Card | None:
+    """Return the card of an existing copy; None if it has to be copied again."""
     if not copy.is_dir() or copy.is_symlink():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the replicas of a service are told, and what they tell back."""
+"""Messages between a service and its replicas: the plan and the reports."""
 
 from __future__ import annotations
 
@@ -13,44 +13,59 @@ from components.serving.rollout.canary import Tally
 
 
 class ServedVersion(Strict):
-    """A version with its files at hand."""
+    """A version whose files are on this machine."""
 
-    model_config = ConfigDict(strict=False)  # read from JSON, in which a path is a string
+    # it is read from JSON, in which a path is a string
+    model_config = ConfigDict(strict=False)
 
     bundle: Path
     model: ModelInfo
 
     @property
     def version(self) -> str:
-        """Its number in the registry."""
+        """Return its number in the registry."""
         return self.model.version
 
 
 class RolloutPlan(Strict):
-    """Which versions are loaded, and how the requests are divided. A request is answered by one of them, whole."""
+    """Which versions are loaded, and how the requests are divided.
+
+    A request is answered by one of them, as a whole.
+    """
 
     model_config = ConfigDict(strict=False)
 
     stable: ServedVersion
     challenger: ServedVersion | None = None
-    share: float = Field(
-        0.0, ge=0, le=1
-    )  # of the requests for predictions that go to the challenger
-    number: int = 0  # of the plan: reports name the one that they follow
+    # of the requests for predictions that go to the challenger
+    share: float = Field(0.0, ge=0, le=1)
+    # of the plan: reports name the plan that they follow
+    number: int = 0
 
     @property
     def leading(self) -> ServedVersion:
-        """Who speaks for the service when it is asked what it is."""
-        return self.challenger if self.challenger and self.share == 1 else self.stable
+        """Return the version that the service names as its own."""
+        if self.challenger and self.share == 1:
+            return self.challenger
+        return self.stable
 
 
 @dataclass(frozen=True)
 class Report:
-    """How one replica has followed."""
+    """How one replica has followed a plan.
+
+    Attributes:
+        replica: its name.
+        process: its process id.
+        plan: the number of the plan.
+        loaded: versions.
+        failed: version -> why it could not be loaded.
+        tallies: by version, since the challenger came.
+    """
 
     replica: str
     process: int
-    plan: int  # its number
-    loaded: list[str]  # versions
-    failed: dict[str, str]  # version -> why it could not be loaded
-    tallies: dict[str, Tally]  # by version, since the challenger came
+    plan: int
+    loaded: list[str]
+    failed: dict[str, str]
+    tallies: dict[str, Tally]

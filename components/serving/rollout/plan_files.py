@@ -1,4 +1,8 @@
-"""A folder in which a service and its replicas meet: the plan that all follow, and a report from each. Files, so that whoever starts later or again finds them."""
+"""Files through which a service and its replicas communicate.
+
+The service writes the plan that all replicas follow. Each replica writes a report. A replica that
+starts later, or again, finds the plan in its file.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ from components.core.files import write_atomic
 from components.serving.rollout.canary import Tally
 from components.serving.rollout.plan import Report, RolloutPlan
 
-_PLAN, _REPORT = "plan.json", "replica-"
-_FRESH_S = 10.0  # replicas report every half second; a machine may be busy
+_PLAN = "plan.json"
+_REPORT = "replica-"
+# replicas report every half second, but a machine may be busy
+_FRESH_S = 10.0
 
 
 class PlanFiles:
-    """Both sides of it.
+    """Reads and writes the files of both sides.
 
     Args:
         folder: one that all nodes with replicas see.
@@ -28,14 +34,15 @@ class PlanFiles:
         self._posted = ""
 
     def clear(self) -> None:
-        """Forget the plan and the replicas of an earlier service."""
+        """Delete the plan and the reports of an earlier service."""
         (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.glob(f"{_REPORT}*"):
             path.unlink(missing_ok=True)
 
     def post(self, plan: RolloutPlan) -> None:
-        """Tell a plan, or tell it again, which says that it is still watched."""
-        path, text = self.folder / _PLAN, plan.model_dump_json()
+        """Write a plan. The same plan again shows that the service still watches it."""
+        path = self.folder / _PLAN
+        text = plan.model_dump_json()
         if text == self._posted and path.is_file():
             os.utime(path)
         else:
@@ -43,38 +50,37 @@ class PlanFiles:
         self._posted = text
 
     def plan(self) -> tuple[RolloutPlan, float] | None:
-        """What is told, and the seconds since; None before anything is."""
+        """Return the plan, and the seconds since it was written last; None before the first."""
         path = self.folder / _PLAN
         try:
-            return RolloutPlan.model_validate_json(
-                path.read_bytes()
-            ), time.time() - path.stat().st_mtime
+            plan = RolloutPlan.model_validate_json(path.read_bytes())
+            return plan, time.time() - path.stat().st_mtime
         except (OSError, ValueError):
             return None
 
     def report(self, report: Report) -> None:
-        """Tell how a replica follows."""
+        """Write the report of a replica."""
         path = self.folder / f"{_REPORT}{report.replica}.json"
         part = path.with_suffix(".part")
         part.write_text(json.dumps(asdict(report)), encoding="utf-8")
         part.replace(path)
 
     def reports(self) -> list[Report]:
-        """What the replicas have told just now; those that no longer tell anything have ended."""
-        found = []
+        """Return the recent reports; a replica without a recent report has ended."""
+        reports = []
         for path in self.folder.glob(f"{_REPORT}*.json"):
             try:
                 if time.time() - path.stat().st_mtime > _FRESH_S:
                     path.unlink()
                     continue
-                found.append(_report(path.read_text(encoding="utf-8")))
+                reports.append(_parse_report(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, KeyError, AttributeError):
                 continue
-        return found
+        return reports
 
 
-def _report(text: str) -> Report:
-    """Parse what `Board.report` wrote."""
-    facts = json.loads(text)
-    tallies = {version: Tally(**tally) for version, tally in facts["tallies"].items()}
-    return Report(**{**facts, "tallies": tallies})
+def _parse_report(text: str) -> Report:
+    """Parse what `PlanFiles.report` wrote."""
+    fields = json.loads(text)
+    tallies = {version: Tally(**tally) for version, tally in fields["tallies"].items()}
+    return Report(**{**fields, "tallies": tallies})

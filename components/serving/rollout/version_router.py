@@ -1,4 +1,7 @@
-"""One replica's versions: each a whole app of its own, one of which is chosen for a request before a byte of it is read."""
+"""Router of one replica: each version is a whole app, and a request is passed to one of them.
+
+The version is chosen before a byte of the request is read.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +24,33 @@ from components.serving.rollout.plan_files import PlanFiles
 _PREDICT = "/v1/predict"
 _LOOK_S = 0.5
 _ORPHANED_S = 60.0
-_OVERLOADED = 503  # no fault of a version
+# no fault of a version
+_OVERLOADED = 503
 
 
 @dataclass
 class LoadedVersion:
-    """A version that answers."""
+    """A version that is loaded and answers.
+
+    Attributes:
+        app: that answers.
+        stack: holds the lifespan of the app.
+        busy: requests that are being answered.
+        tally: counts of its requests.
+    """
 
     app: FastAPI
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)  # holds its lifespan
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     busy: int = 0
     tally: Tally = field(default_factory=Tally)
 
     async def open(self) -> LoadedVersion:
+        """Start the app."""
         await self.stack.enter_async_context(self.app.router.lifespan_context(self.app))
         return self
 
     async def close(self) -> None:
+        """Stop the app once no request is being answered."""
         while self.busy:
             await asyncio.sleep(0.05)
         await self.stack.aclose()
@@ -47,9 +60,10 @@ class VersionRouter:
     """ASGI app that holds the versions of a plan and passes each request to one of them.
 
     Args:
-        first: what to begin with.
-        build: loads a version and makes its app; runs in a thread, raises if the version cannot answer.
-        board: where the plan is told; None: what it began with is all.
+        first: the version to begin with.
+        build: loads a version and makes its app; runs in a thread, raises if the version cannot
+            answer.
+        board: where the plan is read from; None: there is only the first version.
         name: of the replica.
     """
 
@@ -60,142 +74,163 @@ class VersionRouter:
         board: PlanFiles | None = None,
         name: str = "0",
     ) -> None:
-        self._build, self._board, self._name = build, board, name
+        self._build = build
+        self._plan_files = board
+        self._name = name
         self._plan = RolloutPlan(stable=first)
-        self._halls = {first.version: LoadedVersion(build(first))}
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._loaded = {first.version: LoadedVersion(build(first))}
+        # tasks that load or close a version
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, str] = {}
         self._unwatched_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
             return
-        asked = (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and scope["path"].endswith(_PREDICT)
-        )
-        hall = self._chosen() if asked else self._halls[self._leading()]
-        began, status = time.perf_counter(), 500
+        counted = _is_prediction(scope)
+        loaded = self._choose() if counted else self._loaded[self._leading()]
+        began = time.perf_counter()
+        status = 500
 
-        async def noted(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        hall.busy += 1
+        loaded.busy += 1
         try:
-            await hall.app(scope, receive, noted)
-        except asyncio.CancelledError:  # the client went, which says nothing of the version
-            asked = False
+            await loaded.app(scope, receive, send_and_note_status)
+        except asyncio.CancelledError:
+            # the client went, which says nothing of the version
+            counted = False
             raise
         finally:
-            hall.busy -= 1
-            if asked and (status < 400 or status >= 500) and status != _OVERLOADED:
-                hall.tally.count(status, time.perf_counter() - began)
+            loaded.busy -= 1
+            if counted and _says_something(status):
+                loaded.tally.count(status, time.perf_counter() - began)
 
     def follow(self, plan: RolloutPlan, unwatched_s: float = 0.0) -> Report:
-        """Take a plan up, as often as it is told; loading goes on in the background.
+        """Follow a plan; may be called again with the same one. Loading goes on in the background.
 
         Args:
-            plan: what to hold.
-            unwatched_s: how long ago whoever watches over it was last there, in seconds.
+            plan: the versions to hold.
+            unwatched_s: the time since the service last wrote the plan, in seconds.
         """
-        wanted = {edition.version: edition for edition in (plan.stable, plan.challenger) if edition}
-        for version in [*self._halls.keys() - wanted, *self._failed.keys() - wanted]:
-            self._failed.pop(version, None)
-            if version in self._halls and plan.stable.version in self._halls:
-                self._retire(version)
-        for version, edition in wanted.items():
-            if (
-                version not in self._halls
-                and version not in self._loading
-                and version not in self._failed
-            ):
-                self._loading[version] = asyncio.get_running_loop().create_task(self._load(edition))
-        self._plan, self._unwatched_s = plan, unwatched_s
+        planned = [version for version in (plan.stable, plan.challenger) if version]
+        wanted = {version.version: version for version in planned}
+        for number in [*self._loaded.keys() - wanted, *self._failed.keys() - wanted]:
+            self._failed.pop(number, None)
+            if number in self._loaded and plan.stable.version in self._loaded:
+                self._retire(number)
+        for number, version in wanted.items():
+            if not self._is_handled(number):
+                self._tasks[number] = asyncio.get_running_loop().create_task(self._load(version))
+        self._plan = plan
+        self._unwatched_s = unwatched_s
         return Report(
-            self._name,
-            os.getpid(),
-            plan.number,
-            sorted(self._halls),
-            dict(self._failed),
-            {version: hall.tally for version, hall in self._halls.items()},
+            replica=self._name,
+            process=os.getpid(),
+            plan=plan.number,
+            loaded=sorted(self._loaded),
+            failed=dict(self._failed),
+            tallies={number: loaded.tally for number, loaded in self._loaded.items()},
         )
 
-    async def _look(self, board: PlanFiles) -> None:
-        """Follow what the board says for as long as the replica lives."""
+    def _is_handled(self, number: str) -> bool:
+        return number in self._loaded or number in self._tasks or number in self._failed
+
+    async def _keep_following(self, board: PlanFiles) -> None:
+        """Follow the plan for as long as the replica lives."""
         while True:
-            with suppress(OSError):  # a full disk costs a report, not the service
-                told = board.plan()
-                if told:
-                    board.report(self.follow(*told))
+            # a full disk costs a report, not the service
+            with suppress(OSError):
+                latest = board.plan()
+                if latest:
+                    board.report(self.follow(*latest))
             await asyncio.sleep(_LOOK_S)
 
-    async def _load(self, edition: ServedVersion) -> None:
+    async def _load(self, version: ServedVersion) -> None:
         try:
-            hall = await LoadedVersion(await asyncio.to_thread(self._build, edition)).open()
+            app = await asyncio.to_thread(self._build, version)
+            loaded = await LoadedVersion(app).open()
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # a panic of a library in Rust is no Exception
-            self._failed[edition.version] = (
-                error.what
-                if isinstance(error, GristmillError)
-                else f"{type(error).__name__}: {error}"
-            )
+        except BaseException as error:
+            # a panic of a library in Rust is no Exception
+            self._failed[version.version] = _describe(error)
         else:
-            for other in self._halls.values():
-                other.tally = Tally()  # from here on both are counted
-            self._halls[edition.version] = hall
+            # from here on both are counted
+            for other in self._loaded.values():
+                other.tally = Tally()
+            self._loaded[version.version] = loaded
         finally:
-            del self._loading[edition.version]
+            del self._tasks[version.version]
 
-    def _retire(self, version: str) -> None:
-        hall = self._halls.pop(version)
-        self._loading[version] = asyncio.get_running_loop().create_task(self._close(version, hall))
+    def _retire(self, number: str) -> None:
+        loaded = self._loaded.pop(number)
+        self._tasks[number] = asyncio.get_running_loop().create_task(self._close(number, loaded))
 
-    async def _close(self, version: str, hall: LoadedVersion) -> None:
+    async def _close(self, number: str, loaded: LoadedVersion) -> None:
         try:
-            await hall.close()
+            await loaded.close()
         finally:
-            del self._loading[version]
+            del self._tasks[number]
 
-    def _chosen(self) -> LoadedVersion:
+    def _choose(self) -> LoadedVersion:
         challenger = self._plan.challenger
-        if (
-            challenger is None
-            or challenger.version not in self._halls
-            or random.random() >= self._share()  # noqa: S311
-        ):
-            return self._halls[self._stable()]
-        return self._halls[challenger.version]
+        if challenger is None or challenger.version not in self._loaded:
+            return self._loaded[self._stable()]
+        if random.random() >= self._share():  # noqa: S311
+            return self._loaded[self._stable()]
+        return self._loaded[challenger.version]
 
     def _share(self) -> float:
-        """None of the requests are for a challenger that nobody watches any more; one that had all of them keeps them."""
+        """Return the challenger's share of the requests.
+
+        A challenger that nobody watches any more gets none. One that had all of them keeps them.
+        """
         watched = self._plan.share == 1 or self._unwatched_s < _ORPHANED_S
         return self._plan.share if watched else 0.0
 
     def _leading(self) -> str:
         version = self._plan.leading.version
-        return version if version in self._halls else self._stable()
+        return version if version in self._loaded else self._stable()
 
     def _stable(self) -> str:
         version = self._plan.stable.version
-        return version if version in self._halls else next(iter(self._halls))
+        return version if version in self._loaded else next(iter(self._loaded))
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        for hall in self._halls.values():
-            await hall.open()
-        looking = (
-            asyncio.get_running_loop().create_task(self._look(self._board)) if self._board else None
-        )
+        for loaded in self._loaded.values():
+            await loaded.open()
+        following = None
+        if self._plan_files:
+            loop = asyncio.get_running_loop()
+            following = loop.create_task(self._keep_following(self._plan_files))
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if looking:
-            looking.cancel()
-        for hall in self._halls.values():
-            await hall.stack.aclose()
+        if following:
+            following.cancel()
+        for loaded in self._loaded.values():
+            await loaded.stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _is_prediction(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    return bool(scope["path"].endswith(_PREDICT))
+
+
+def _says_something(status: int) -> bool:
+    """Return whether a status says something of the version: a refused request does not."""
+    return (status < 400 or status >= 500) and status != _OVERLOADED
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, GristmillError):
+        return error.what
+    return f"{type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ from mill import TEXT, sentences
 from components.fields.text import Text
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler, predictions_of, profile_of
-from components.monitoring.request_log import Recorder, RequestLog
+from components.monitoring.request_log import AnswerLogger, RequestLog
 from components.tasks.base import evaluator
 from components.tasks.classification.evaluator import Answer
 
@@ -55,10 +55,12 @@ class Traffic:
         self.logs.append(made)
         return made
 
-    def recorder(self, log: RequestLog, version: str = "1") -> Recorder:
+    def recorder(self, log: RequestLog, version: str = "1") -> AnswerLogger:
         """Of a version."""
         rules = evaluator(TEXT)
-        return Recorder(log, version, Profiler(TEXT, self.profile), rules.columns, rules.confidence)
+        return AnswerLogger(
+            log, version, Profiler(TEXT, self.profile), rules.columns, rules.confidence
+        )
 
     def ask(self, log: RequestLog, *texts: str, id_: str = "a" * 32, version: str = "1") -> None:
         """One request."""

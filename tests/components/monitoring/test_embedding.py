@@ -25,7 +25,7 @@ from components.monitoring.embedding import (
     words,
 )
 from components.monitoring.profile import Profiler, profile_of
-from components.monitoring.request_log import Recorder, read_log
+from components.monitoring.request_log import AnswerLogger, read_log
 from components.tasks.base import evaluator, schema
 
 CLEAN = schema(IMAGE).options["clean"].model_validate({})
@@ -247,7 +247,7 @@ def test_the_log_keeps_the_place_of_a_picture(traffic) -> None:
     log, rules = traffic.log(), evaluator(IMAGE)
     query = rules.Query(image=base64.b64encode(png(shining(1)[0])).decode())
     answer = rules.Answer(label="x", probability=1.0, probabilities={"x": 1.0})
-    Recorder(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).note(
+    AnswerLogger(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).note(
         "a" * 32, [query], [answer]
     )
     log.flush()

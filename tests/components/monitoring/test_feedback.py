@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 
 
 def label(number: int, label: str = "好评") -> Label:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mill import sentences
 
 from components.monitoring import request_log as module
-from components.monitoring.request_log import PART, Asked, Index, read_log
+from components.monitoring.request_log import PART, Index, LogEntry, read_log
 
 
 def rows(folder: Path, version: str = "1") -> list[dict]:
@@ -67,9 +67,9 @@ def test_it_samples_and_keeps_to_its_rate(traffic) -> None:
 
 def test_a_queue_that_nobody_empties_costs_rows_and_is_counted(traffic, monkeypatch) -> None:
     log = traffic.log()
-    log._ending.set()
+    log._closing.set()
     log._thread.join()
-    asked = Asked(
+    asked = LogEntry(
         "b" * 32, 0, 1.0, "1", lambda: {"text": "好"}, traffic.recorder(log)._profiler, "好评", 0.9
     )
     for _ in range(2300):

@@ -75,7 +75,7 @@ class Scene:
         self.root, self.said, self.now = root, list[str](), 0.0
         self.home = kind(root, "default", ServeParams())
         self.first = self.home.wait_for(register(root, 1), preflight=False)
-        self.home.keep(self.first)
+        self.home.persist(self.first)
         self.follower = self.restart()
 
     def restart(self) -> RolloutController:

@@ -15,7 +15,7 @@ from components.orchestration.retraining.retrain_records import now
 from components.orchestration.runner.stage_task import execute
 from components.orchestration.stage_files import STAGES
 from components.registry.release.promotion import release
-from components.registry.release.retrain_log import Retrain, record
+from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.model_versions import register
 from components.stages.evaluate.candidates import BASELINE, assess
 from components.stages.evaluate.stage import _answers, _habits
@@ -155,7 +155,7 @@ def first_champion(root: Path) -> str:
         root, params.name, winner, None, {"data_hash": sha256(data / "clean" / MANIFEST)}
     )
     release(root, params.name, made.number, [], mode="auto", who="the scene", why="the first model")
-    draft = Retrain(
+    draft = RetrainRecord(
         "first",
         "the first model",
         "promoted",

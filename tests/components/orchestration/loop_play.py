@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.registry.release.gate_results import from_rows
-from components.registry.release.retrain_log import Retrain
+from components.registry.release.retrain_log import RetrainRecord
 from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import read_snapshot
 from components.registry.versions.test_cases import Cases
@@ -40,7 +40,7 @@ class Story:
     rows_to_alarm: int
     fields: Sequence[str]  # of the first alarm
     codes: Sequence[int]  # of `gristmill monitor` before, during, after
-    retrains: Sequence[Retrain]
+    retrains: Sequence[RetrainRecord]
     asked: int
     failed: Sequence[str]
     mixed: int
@@ -143,7 +143,7 @@ class _Loop:
         )
         return answers
 
-    def retrain(self) -> Retrain:
+    def retrain(self) -> RetrainRecord:
         """What the scheduler does by itself, until the service answers with nothing but the new version."""
         self.scene.until(lambda: len(self.scene.records()) > 1, "the retrain")
         made = self.scene.records()[-1]
@@ -241,7 +241,7 @@ def play(
     return story
 
 
-def gates(scene: Scene, made: Retrain) -> str:
+def gates(scene: Scene, made: RetrainRecord) -> str:
     """What each of them said of the new version."""
     shelf = read_snapshot(scene.root, "default")
     assert shelf is not None and made.version is not None
@@ -249,7 +249,7 @@ def gates(scene: Scene, made: Retrain) -> str:
     return "; ".join(f"{each.name} {each.verdict} ({each.detail})" for each in told)
 
 
-def kept(scene: Scene, made: Retrain) -> tuple[list[bool], list[bool]]:
+def kept(scene: Scene, made: RetrainRecord) -> tuple[list[bool], list[bool]]:
     """Old and new champion on the cases of the frozen test split, as the gates saw them."""
     shelf = read_snapshot(scene.root, "default")
     assert shelf is not None and made.before is not None and made.after is not None

@@ -23,7 +23,7 @@ from components.metrics.bounds import mcnemar
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
-from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.release.retrain_log import RetrainRecord, retrains
 from components.registry.versions.model_versions import fetch
 from components.registry.versions.reader import read_snapshot
 from components.serving.http.monitoring_routes import LATEST
@@ -260,7 +260,7 @@ class Scene(Project):
             else 0
         )
 
-    def records(self) -> list[Retrain]:
+    def records(self) -> list[RetrainRecord]:
         """Retrains that have ended, oldest first."""
         shelf = read_snapshot(self.root, "default")
         return retrains(shelf) if shelf else []

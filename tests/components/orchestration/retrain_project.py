@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.registry.release.retrain_log import Retrain, retrains
+from components.registry.release.retrain_log import RetrainRecord, retrains
 from components.registry.versions.reader import read_snapshot
 from tests.commands.project import Project, reviews
 
@@ -94,7 +94,7 @@ class Small(Project):
         ):
             subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True)
 
-    def records(self) -> list[Retrain]:
+    def records(self) -> list[RetrainRecord]:
         """What was written down."""
         shelf = read_snapshot(self.root, "default")
         return retrains(shelf) if shelf else []

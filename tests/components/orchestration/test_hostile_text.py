@@ -18,14 +18,14 @@ from components.core.console import ValueConsole, console, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
 from components.registry.release.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion import approve, release
 from components.registry.release.release_log import Release
-from components.registry.release.retrain_log import Retrain, record
+from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.model_versions import keep_cases, register
 from components.registry.versions.test_cases import Cases, name_of
 from components.stages.ingest.params import Files
@@ -120,7 +120,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gate = Gate("champion", False, 0.1, 0.2, everything, (0.0, 0.2), borderline=True)
     put(root, 2, everything, [gate])
     release(root, "default", 2, [gate], mode="review", who=everything[:100], why=everything[:1000])
-    retrain = Retrain(
+    retrain = RetrainRecord(
         "id",
         everything,
         "failed",
@@ -325,7 +325,7 @@ def test_webhooks_get_a_line_of_plain_words(name: str, monkeypatch: pytest.Monke
     sent = []
     monkeypatch.setattr(webhooks, "post", lambda _, message: sent.append(message) or "")
     text = TEXTS[name]
-    made = Retrain("id", "t", "failed", text, "", "", {}, "", "", "", "", 0)
+    made = RetrainRecord("id", "t", "failed", text, "", "", {}, "", "", "", "", 0)
     assert webhooks.tell("http://localhost", "default", made)
     (message,) = sent
     assert not raw_in(message["text"]) and "\n" not in message["text"]

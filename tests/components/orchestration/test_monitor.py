@@ -21,9 +21,9 @@ import pytest
 from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback import FeedbackStore, Key, Label
+from components.monitoring.feedback_store import FeedbackStore, Key, Label
 from components.monitoring.profile import Profiler, predictions_of, profile_of
-from components.monitoring.request_log import Index, Recorder, RequestLog
+from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check
 from components.orchestration.drift.drift_check import DRIFT, look, monitoring
 from components.orchestration.pipeline_params import Params, load
@@ -132,7 +132,7 @@ class Project:
         rules = base.evaluator(TASK)
         from components.core.bundles import read_bundle
 
-        recorder = Recorder(
+        recorder = AnswerLogger(
             self.log,
             "1",
             Profiler(TASK, read_bundle(self.root / "bundle")[0].profile),

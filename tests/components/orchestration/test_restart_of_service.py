@@ -223,7 +223,7 @@ def test_copies_of_other_versions_go_and_links_are_not_followed(scene: Scene) ->
     (precious / "file").write_text("x")
     (scene.home.folder / "link").symlink_to(precious)
     (scene.home.folder / "7-abcdefabcdef").mkdir()
-    scene.home.keep(scene.first)
+    scene.home.persist(scene.first)
     left = {path.name for path in scene.home.folder.iterdir()} - {"board"}
     assert left == {scene.first.bundle.name, "proven.json"}
     assert (precious / "file").is_file()

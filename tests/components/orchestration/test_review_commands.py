@@ -22,7 +22,7 @@ from components.cli.main import app
 from components.core import console as terminal
 from components.core.bundles import Card, write_bundle
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
-from components.monitoring.feedback import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.monitoring.request_log import BASE
 from components.registry.release.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion import approve, release

@@ -12,7 +12,7 @@ import pytest
 from components.orchestration.retraining.retrain import keep_report
 from components.orchestration.runner import summary
 from components.orchestration.runner.summary import kept_report, show_summary
-from components.registry.release.retrain_log import Retrain
+from components.registry.release.retrain_log import RetrainRecord
 
 
 def params(name: str) -> Any:
@@ -118,7 +118,9 @@ def test_in_a_copy_the_report_is_named_where_it_will_be(tmp_path: Path, shown: l
 def test_the_report_of_a_retrain_is_kept_and_writes_over_nothing(tmp_path: Path) -> None:
     root, copy = tmp_path / "root", tmp_path / "copy"
     folder = reports(copy, "mine", "promoted")
-    made = Retrain("a1b2", "by hand", "promoted", "", "", "", "", {}, "", "", "", "", 0, version=3)
+    made = RetrainRecord(
+        "a1b2", "by hand", "promoted", "", "", "", "", {}, "", "", "", "", 0, version=3
+    )
     assert keep_report(root, copy, params("mine"), made) == kept_report("mine", 3)
     assert (root / kept_report("mine", 3)).read_text() == "<p>report</p>"
     # The same again is the same file; another report does not replace one that a person may have

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from components.registry.release.release_log import LONGEST
-from components.registry.release.retrain_log import Retrain, _text, cut, settled
+from components.registry.release.retrain_log import RetrainRecord, _text, cut, settled
 
 
 def made(
     source: str, outcome: str = "refused", before: int | None = 1, after: int | None = 1
-) -> Retrain:
-    return Retrain(
+) -> RetrainRecord:
+    return RetrainRecord(
         source + outcome,
         "test",
         outcome,
@@ -64,7 +64,7 @@ def made(
     ],
 )
 def test_what_went_all_the_way_is_settled_until_the_champion_changes(
-    past: list[Retrain], known: str
+    past: list[RetrainRecord], known: str
 ) -> None:
     assert (
         "".join(source for source in "abcd" if settled(past, ("code", "params", source))) == known
@@ -94,7 +94,7 @@ def test_a_record_fits_whatever_its_columns_are_and_still_tells_them_apart(
             made("a"), columns=columns, trigger="t" * 5000, detail="d" * 5000, cursor="c" * 5000
         )
     )
-    kept = Retrain.read(json.loads(text))
+    kept = RetrainRecord.read(json.loads(text))
     names = list(columns)[:60]
     assert len(text) <= LONGEST and len(kept.columns) == len(names)
     assert kept.columns == cut({name: columns[name] for name in names}, kept.width) and (

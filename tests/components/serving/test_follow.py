@@ -46,7 +46,7 @@ class Paper:
             raise self.fault
         return edition(wanted.number)
 
-    def tell(self, plan: RolloutPlan) -> list[Report]:
+    def publish(self, plan: RolloutPlan) -> list[Report]:
         self.plan = plan
         loaded = [
             each.version
@@ -55,7 +55,7 @@ class Paper:
         ]
         return [Report("r", self.process, plan.number, loaded, self.failed, self.tallies)]
 
-    def keep(self, proven: ServedVersion) -> None:
+    def persist(self, proven: ServedVersion) -> None:
         self.kept.append(proven.version)
 
     def record(self, number: str, state: str, why: str) -> None:

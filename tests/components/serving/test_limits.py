@@ -141,8 +141,8 @@ def test_a_service_that_ends_answers_who_is_inside_and_sends_the_rest_away(clien
         )
         inside = pool.submit(post, asked, STUCK)
         wait_for(asked, "gristmill_queue_items", 1)
-        leaving = pool.submit(asked.portal.call, asked.app.state.door.leave, 30.0)
-        while not asked.app.state.door.closing:
+        leaving = pool.submit(asked.portal.call, asked.app.state.drain.leave, 30.0)
+        while not asked.app.state.drain.closing:
             time.sleep(0.001)
         late, ready = post(asked, "good"), asked.get("/readyz")
         assert (

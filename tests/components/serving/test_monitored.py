@@ -115,7 +115,7 @@ def test_another_replica_takes_the_label(client, watch):
 
 def test_a_label_that_comes_while_its_answer_is_being_written_is_taken(client, watch, monkeypatch):
     one = watch()
-    one.log._ending.set()
+    one.log._closing.set()
     one.log._thread.join()
     asked = client(monitored=one)
     begun, on, flush, write = threading.Event(), threading.Event(), one.log.flush, pq.write_table

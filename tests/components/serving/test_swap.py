@@ -51,7 +51,7 @@ class Houses:
 async def settled(swap: VersionRouter, plan: RolloutPlan) -> Any:
     """Follow a plan until its loading is done."""
     swap.follow(plan)
-    while swap._loading:
+    while swap._tasks:
         await asyncio.sleep(0.01)
     return swap.follow(plan)
 
@@ -128,7 +128,7 @@ def test_a_version_stays_until_its_last_request_is_answered() -> None:
         await asyncio.sleep(0.05)
         swap.follow(RolloutPlan(stable=edition(1)))
         await asyncio.sleep(0.1)
-        assert "2" in swap._loading
+        assert "2" in swap._tasks
         houses.gate.set()
         assert (await slow).text == "2"
         assert (await settled(swap, RolloutPlan(stable=edition(1)))).loaded == ["1"]
