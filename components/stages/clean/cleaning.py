@@ -90,7 +90,7 @@ def content(schema: base.Schema) -> list[str]:
     return [*inputs_of(schema), target_of(schema), "split"]
 
 
-def pool_schema(schema: base.Schema) -> pa.Schema:
+def unique_rows_schema(schema: base.Schema) -> pa.Schema:
     """Return the schema of cleaned contents.
 
     `fate` is USABLE, UNLABELLED or a reason. `changes` is what cleaning took from the values, as
@@ -127,10 +127,10 @@ def clean_piece(piece: CleanInput) -> pa.Table:
     """Clean contents, as a Ray task.
 
     Returns:
-        A row of `pool_schema` without `content` for each, in their order.
+        A row of `unique_rows_schema` without `content` for each, in their order.
     """
     schema = base.schema(piece.task)
-    columns = [field for field in pool_schema(schema) if field.name != "content"]
+    columns = [field for field in unique_rows_schema(schema) if field.name != "content"]
     fields = schema.fields(piece.params)
     cleaned = []
     for row in piece.rows.to_pylist():
@@ -145,7 +145,7 @@ def clean_row(
     params: CleanParams,
     seed: int,
 ) -> dict[str, Any]:
-    """Return a row of `pool_schema` without `content`.
+    """Return a row of `unique_rows_schema` without `content`.
 
     Args:
         row: of the columns of `content`.

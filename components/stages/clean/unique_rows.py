@@ -22,9 +22,9 @@ from components.stages.clean.cleaning import (
     CleanInput,
     clean_piece,
     content,
-    pool_schema,
     row_wise,
     row_wise_key,
+    unique_rows_schema,
 )
 from components.stages.clean.params import CleanParams
 from components.tasks import base
@@ -42,11 +42,11 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pool:
+class UniqueRows:
     """Cleaned unique contents of the raw table.
 
     Args:
-        contents: of `pool_schema`, in one chunk.
+        contents: of `unique_rows_schema`, in one chunk.
         content_of: (raw rows,) the row of `contents` of each raw row.
     """
 
@@ -128,7 +128,7 @@ class Pool:
         return positions, bands.reshape(len(positions), -1)
 
 
-def gather(job: Job, raw: pa.Table, memo: Cache) -> Pool:
+def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
     """Return the cleaned unique contents of the raw table.
 
     Args:
@@ -137,7 +137,7 @@ def gather(job: Job, raw: pa.Table, memo: Cache) -> Pool:
         memo: cache of earlier runs.
     """
     schema = base.schema(job.task)
-    columns = pool_schema(schema)
+    columns = unique_rows_schema(schema)
     key = row_wise_key(job.task, job.params, job.seed)
     main = _cached(memo, key, columns)
     since = _cached(memo, key + _SINCE, columns)
@@ -152,7 +152,7 @@ def gather(job: Job, raw: pa.Table, memo: Cache) -> Pool:
     content_of[new] = cached.num_rows + np.arange(len(new))
     contents = pa.concat_tables([cached, *cleaned]).combine_chunks()
     _remember(memo, key, contents, np.sort(content_of), main.num_rows)
-    return Pool(contents, content_of[codes])
+    return UniqueRows(contents, content_of[codes])
 
 
 def _cached(memo: Cache, key: str, schema: pa.Schema) -> pa.Table:
@@ -177,7 +177,7 @@ def _clean_new(
         digests: (contents,) SHA-256.
         new: numbers of the contents.
     """
-    schema = pool_schema(base.schema(job.task))
+    schema = unique_rows_schema(base.schema(job.task))
     # Assigned from the last row to the first: of rows with one content the first remains.
     first = np.empty(len(digests), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.core.errors import InputError
 from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of
 from components.stages.clean.duplicates import OWN_SPLITS, REASONS, Rows
-from components.stages.clean.unique_rows import Pool
+from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
@@ -38,7 +38,7 @@ class Usable:
     """
 
     raw: pa.Table
-    unique_rows: Pool
+    unique_rows: UniqueRows
     schema: base.Schema
     raw_rows: Rows
     unlabeled_rows: Rows
@@ -72,7 +72,7 @@ class Usable:
         return self.unique_rows.values(name, self.raw_rows[rows], self.schema_type(name))
 
     def changes(self) -> Iterator[tuple[str, int]]:
-        """Yield what cleaning took from the rows (see `Pool.changes`)."""
+        """Yield what cleaning took from the rows (see `UniqueRows.changes`)."""
         return self.unique_rows.changes(np.concatenate([self.raw_rows, self.unlabeled_rows]))
 
     def origins(self, rows: Rows) -> list[str]:
@@ -80,7 +80,7 @@ class Usable:
         return list(_take(self.raw, "origin", self.raw_rows[rows]).to_pylist())
 
     def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
-        """Return the signatures of an input column (see `Pool.bands`)."""
+        """Return the signatures of an input column (see `UniqueRows.bands`)."""
         return self.unique_rows.bands(name, self.raw_rows[rows])
 
     def groups(self, rows: Rows) -> Iterator[tuple[int, str]]:
@@ -151,7 +151,7 @@ class Usable:
         return next(role.field.arrow for role in self.schema.roles if role.name == name)
 
 
-def usable_rows(raw: pa.Table, unique_rows: Pool, schema: base.Schema) -> Usable:
+def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> Usable:
     """Return the rows that can be used.
 
     Args:
@@ -215,7 +215,7 @@ def _check_ids(ids: pa.Array) -> None:
 
 def rejected_rows(
     raw: pa.Table,
-    unique_rows: Pool,
+    unique_rows: UniqueRows,
     schema: base.Schema,
 ) -> list[dict[str, str]]:
     """Return the rows that are neither usable nor kept without a label, for quarantine.
