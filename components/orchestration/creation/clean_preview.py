@@ -16,9 +16,9 @@ from components.stages.clean.cleaning import (
     USABLE,
     clean_row,
     inputs_of,
-    pool_schema,
     row_wise,
     target_of,
+    unique_rows_schema,
 )
 from components.stages.clean.duplicates import STAYS
 from components.stages.clean.params import CleanParams
@@ -29,7 +29,7 @@ from components.stages.clean.partition import (
     settle_rows,
     split_rows,
 )
-from components.stages.clean.unique_rows import Pool
+from components.stages.clean.unique_rows import UniqueRows
 from components.stages.clean.usable_rows import Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, settle_splits
 from components.tasks import base
@@ -311,7 +311,7 @@ def _as_options(remedy: str) -> str:
 def _usable(dry: DryClean, task: str) -> Usable:
     """Return the rows in the form in which clean has them."""
     schema = base.schema(task)
-    contents = pa.Table.from_pylist(dry.usable, schema=pool_schema(schema))
+    contents = pa.Table.from_pylist(dry.usable, schema=unique_rows_schema(schema))
     count = contents.num_rows
     raw = {
         # ingest gives rows with one id ids of their own.
@@ -319,8 +319,8 @@ def _usable(dry: DryClean, task: str) -> Usable:
         "origin": pa.array([origin for origin, _ in dry.origins], pa.string()),
         "group": pa.array([group for _, group in dry.origins], pa.string()),
     }
-    pool = Pool(contents, np.arange(count))
-    return usable_rows(pa.table(raw), pool, schema)
+    unique_rows = UniqueRows(contents, np.arange(count))
+    return usable_rows(pa.table(raw), unique_rows, schema)
 
 
 def _too_few(dry: DryClean, left: Mapping[str, int]) -> InputError:

@@ -1,8 +1,12 @@
-"""augment: more train rows from train rows. Holds only what was added, each with its parent and method."""
+"""Stage augment: more train rows from train rows.
+
+The output has only the added rows. A row names its parent and its method.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +27,18 @@ _ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some parents and what is needed to vary them."""
+class VaryInput:
+    """Rows, and what is needed to vary them.
+
+    Args:
+        task: the task's id.
+        seed: of the run.
+        number: of the input, part of the seed.
+        params: of augment.
+        clean: params of clean.
+        rows: train rows.
+        variants: (rows,) number of variants of each row.
+    """
 
     task: str
     seed: int
@@ -32,110 +46,126 @@ class Piece:
     params: AugmentParams
     clean: BaseModel
     rows: pa.Table
-    variants: list[int]  # of each row
+    variants: list[int]
 
 
 def run(job: Job) -> None:
-    """Write `rate` variants per train row, as far as the task has methods; none may equal a row of clean."""
+    """Write `rate` variants per train row, as far as the task has methods.
+
+    No variant equals a row of clean or another variant.
+    """
     params: AugmentParams = job.params
+    train = read_table(job.inputs["clean"], "train")
+    added: list[dict[str, Any]] = []
+    if params.rate and base.schema(job.task).augmenters(params):
+        added = _new_rows(job, _variants(job, params, train))
+    schema = train.schema
+    for name in ("parent", "method"):
+        schema = schema.append(pa.field(name, pa.string()))
+    table = pa.Table.from_pylist(added, schema=schema)
+    methods = sorted(Counter(table["method"].to_pylist()).items())
+    write_table(job.outputs["augmented"], {"train": table}, {"methods": dict(methods)})
+    report = {"added": table.num_rows, "train": train.num_rows}
+    for name, count in methods:
+        report[f"added_{name}"] = count
+    write_atomic(job.outputs["report"], to_json(report))
+    message = "no rows are added: switched off, or this task transforms on the fly"
+    if added:
+        message = f"{table.num_rows:,} rows added to {train.num_rows:,}"
+    job.journal.log(message)
+
+
+def _new_rows(job: Job, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the variants that equal neither a row of clean nor a variant before them.
+
+    One that equals a validation row would be a leak, and one that equals a train row a repeat.
+    """
     schema = base.schema(job.task)
     fields = schema.fields(job.sections["clean"])
     inputs = [role.name for role in schema.roles if role.role == "input"]
-    clean = pa.concat_tables(
-        [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
-    )
-    train = read_table(job.inputs["clean"], "train")
-    added: list[dict[str, Any]] = []
-    if params.rate and schema.augmenters(params):
-        taken = {base.row_key(fields, inputs, row) for row in clean.select(inputs).to_pylist()}
-        for row in _variants(job, params, train):
-            key = base.row_key(fields, inputs, row)
-            if (
-                key not in taken
-            ):  # a variant that equals a validation row would be a leak; one that equals a train row, a repeat
-                taken.add(key)
-                added.append(row)
-    table = pa.Table.from_pylist(
-        added,
-        schema=train.schema.append(pa.field("parent", pa.string())).append(
-            pa.field("method", pa.string())
-        ),
-    )
-    methods = Counter(table["method"].to_pylist())
-    write_table(
-        job.outputs["augmented"], {"train": table}, {"methods": dict(sorted(methods.items()))}
-    )
-    write_atomic(
-        job.outputs["report"],
-        to_json(
-            {
-                "added": table.num_rows,
-                "train": train.num_rows,
-                **{f"added_{name}": count for name, count in sorted(methods.items())},
-            }
-        ),
-    )
-    job.journal.log(
-        f"{table.num_rows:,} rows added to {train.num_rows:,}"
-        if added
-        else "no rows are added: switched off, or this task transforms on the fly"
-    )
+    parts = [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
+    rows = pa.concat_tables(parts).select(inputs).to_pylist()
+    keys = {base.row_key(fields, inputs, row) for row in rows}
+    new = []
+    for row in variants:
+        key = base.row_key(fields, inputs, row)
+        if key not in keys:
+            keys.add(key)
+            new.append(row)
+    return new
 
 
 def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str, Any]]:
+    """Return variants of the train rows, in the order of their parents."""
     rng = np.random.default_rng(job.seed)
-    counts = np.full(train.num_rows, int(params.rate)) + (
-        rng.random(train.num_rows) < params.rate % 1
-    )
-    pieces = [
-        Piece(
-            job.task,
-            job.seed,
-            number,
-            params,
-            job.sections["clean"],
-            train.slice(start, _ROWS_PER_TASK),
-            counts[start : start + _ROWS_PER_TASK].tolist(),
+    extra = rng.random(train.num_rows) < params.rate % 1
+    counts = np.full(train.num_rows, int(params.rate)) + extra
+    inputs = []
+    for number, start in enumerate(range(0, train.num_rows, _ROWS_PER_TASK)):
+        inputs.append(
+            VaryInput(
+                task=job.task,
+                seed=job.seed,
+                number=number,
+                params=params,
+                clean=job.sections["clean"],
+                rows=train.slice(start, _ROWS_PER_TASK),
+                variants=counts[start : start + _ROWS_PER_TASK].tolist(),
+            )
         )
-        for number, start in enumerate(range(0, train.num_rows, _ROWS_PER_TASK))
-    ]
     rows: list[dict[str, Any]] = []
-    for number, some in enumerate(parallel_map(vary, pieces), 1):
-        rows += some
-        job.journal.progress(number, len(pieces), "pieces")
+    for number, variants in enumerate(parallel_map(vary, inputs), 1):
+        rows += variants
+        job.journal.progress(number, len(inputs), "pieces")
     return rows
 
 
-def vary(piece: Piece) -> list[dict[str, Any]]:
-    """The variants of a piece, as a Ray task; seeded by the piece, so the same whoever runs it."""
+def vary(piece: VaryInput) -> list[dict[str, Any]]:
+    """Return variants of rows, as a Ray task.
+
+    The seed is of the input, so the variants are the same on any worker.
+    """
     schema = base.schema(piece.task)
     fields = schema.fields(piece.clean)
     methods = schema.augmenters(piece.params)
     rng = np.random.default_rng([piece.seed, piece.number])
-    result = []
+    variants = []
     for row, count in zip(piece.rows.to_pylist(), piece.variants, strict=True):
         for number in range(count):
-            for _ in range(_ATTEMPTS):
-                method = sorted(methods)[int(rng.integers(len(methods)))]
-                variant = methods[method](row, rng)
-                if variant is None:
-                    continue
-                try:
-                    cleaned = {
-                        name: fields[name].clean(value)
-                        for name, value in variant.items()
-                        if name in fields
-                    }
-                except Reject:
-                    continue
-                result.append(
-                    {
-                        **variant,
-                        **cleaned,
-                        "id": f"{row['id']}+{number}",
-                        "parent": row["id"],
-                        "method": method,
-                    }
-                )
-                break
-    return result
+            variant = _variant(row, methods, fields, rng)
+            if variant is not None:
+                variant["id"] = f"{row['id']}+{number}"
+                variant["parent"] = row["id"]
+                variants.append(variant)
+    return variants
+
+
+def _variant(
+    row: Mapping[str, Any],
+    methods: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> dict[str, Any] | None:
+    """Return a cleaned variant of a row with its method; None if no attempt gives one.
+
+    Args:
+        row: a train row.
+        methods: by name.
+        fields: of all columns.
+        rng: of the choice of methods and of the variants.
+    """
+    names = sorted(methods)
+    for _ in range(_ATTEMPTS):
+        method = names[int(rng.integers(len(methods)))]
+        variant = methods[method](row, rng)
+        if variant is None:
+            continue
+        cleaned = dict(variant)
+        try:
+            for name, value in variant.items():
+                if name in fields:
+                    cleaned[name] = fields[name].clean(value)
+        except Reject:
+            continue
+        return {**cleaned, "method": method}
+    return None

@@ -1,4 +1,4 @@
-"""Row-wise cleaning: what becomes of a row by its content alone, wherever it stands and whatever its id."""
+"""Row-wise cleaning: its result depends on the content of a row alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from components.core.cache import cache_key
 from components.fields.base import Field, Reject
 from components.stages.clean.params import CleanParams
 from components.stages.clean.split import draw
-from components.stages.clean.unlabeled import may_be_learnt
+from components.stages.clean.unlabeled import is_for_training
 from components.tasks import base
 
-USABLE, UNLABELLED = "usable", "unlabelled"  # and reasons why a row is neither
+# Values of `fate`. Any other value is the reason why a row is rejected.
+USABLE = "usable"
+UNLABELLED = "unlabelled"
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -27,6 +29,7 @@ _SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
+# Params that concern all rows together.
 _OF_ALL_ROWS = (
     "boilerplate",
     "conflicts",
@@ -39,65 +42,70 @@ _OF_ALL_ROWS = (
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some contents and what is needed to clean them."""
+class CleanInput:
+    """Contents, and what is needed to clean them.
+
+    Args:
+        task: the task's id.
+        params: of `row_wise`.
+        seed: of the split.
+        rows: columns of `content`.
+    """
 
     task: str
-    params: CleanParams  # of `row_wise`
-    seed: int  # of the split
-    rows: pa.Table  # columns of `content`
+    params: CleanParams
+    seed: int
+    rows: pa.Table
 
 
 def row_wise(params: CleanParams) -> CleanParams:
-    """The params without what is said of all rows together: cleaning a row sees nothing else, so its result depends on nothing else."""
-    told: dict[str, Any] = {name: CleanParams.model_fields[name].default for name in _OF_ALL_ROWS}
-    return params.model_copy(
-        update=told
-        | (
-            {"near_duplicates": CleanParams.model_fields["near_duplicates"].default}
-            if params.near_duplicates < 1
-            else {}
-        )
-    )
+    """Return the params with defaults for those that concern all rows together.
+
+    Cleaning a row reads no other params, so its result depends on nothing else.
+    """
+    defaults = {name: CleanParams.model_fields[name].default for name in _OF_ALL_ROWS}
+    if params.near_duplicates < 1:
+        defaults["near_duplicates"] = CleanParams.model_fields["near_duplicates"].default
+    return params.model_copy(update=defaults)
 
 
 def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
-    """Equal where rows are cleaned in the same way."""
-    return cache_key(
-        {"task": task, "params": row_wise(params).model_dump(mode="json"), "seed": seed}
-    )
+    """Return a cache key that is equal where rows are cleaned in the same way."""
+    row_params = row_wise(params).model_dump(mode="json")
+    return cache_key({"task": task, "params": row_params, "seed": seed})
 
 
 def inputs_of(schema: base.Schema) -> list[str]:
-    """The input columns."""
+    """Return the input columns."""
     return [role.name for role in schema.roles if role.role == "input"]
 
 
 def target_of(schema: base.Schema) -> str:
-    """The column that is to be learned."""
+    """Return the column that a model predicts."""
     return next(role.name for role in schema.roles if role.role == "target")
 
 
 def content(schema: base.Schema) -> list[str]:
-    """The raw columns that a row's cleaning looks at."""
+    """Return the raw columns that the cleaning of a row reads."""
     return [*inputs_of(schema), target_of(schema), "split"]
 
 
-def pool_schema(schema: base.Schema) -> pa.Schema:
-    """Cleaned contents: `fate` (USABLE, UNLABELLED or a reason), then their values, and in JSON what cleaning took from them ({column: {kind: [lost, whole, detail]}}).
+def unique_rows_schema(schema: base.Schema) -> pa.Schema:
+    """Return the schema of cleaned contents.
 
-    Keys are SHA-256; a group is named after a key, and its draw decides of its part; signatures are the bytes of their bands (bands,) uint64.
+    `fate` is USABLE, UNLABELLED or a reason. `changes` is what cleaning took from the values, as
+    JSON: {column: {kind: [lost, whole, detail]}}. Keys are SHA-256. A group is named after a key,
+    and its draw decides its split. Signatures are the bytes of their bands (bands,) uint64.
     """
-    values = [
-        (
-            f"value.{role.name}",
-            pa.large_binary() if pa.types.is_binary(role.field.arrow) else pa.large_string(),
-        )
-        for role in schema.roles
-        if role.role == "input"
+    columns = [
+        ("content", pa.binary(32)),
+        ("fate", pa.string()),
+        ("detail", pa.string()),
     ]
-    bands = [(f"bands.{name}", pa.large_binary()) for name in inputs_of(schema)]
-    own = [
+    for role in schema.roles:
+        if role.role == "input":
+            columns.append((f"value.{role.name}", _large(role.field.arrow)))
+    columns += [
         ("changes", pa.string()),
         ("target", pa.string()),
         ("split", pa.string()),
@@ -105,28 +113,29 @@ def pool_schema(schema: base.Schema) -> pa.Schema:
         ("group", pa.string()),
         ("draw", pa.binary(32)),
     ]
-    return pa.schema(
-        [
-            ("content", pa.binary(32)),
-            ("fate", pa.string()),
-            ("detail", pa.string()),
-            *values,
-            *own,
-            *bands,
-        ]
-    )
+    for name in inputs_of(schema):
+        columns.append((f"bands.{name}", pa.large_binary()))
+    return pa.schema(columns)
 
 
-def clean_piece(piece: Piece) -> pa.Table:
-    """Clean contents, as a Ray task: a row of `pool_schema` each, but for `content`, in their order."""
+def _large(kind: pa.DataType) -> pa.DataType:
+    """Return the type with 64-bit offsets for values of a type."""
+    return pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+
+
+def clean_piece(piece: CleanInput) -> pa.Table:
+    """Clean contents, as a Ray task.
+
+    Returns:
+        A row of `unique_rows_schema` without `content` for each, in their order.
+    """
     schema = base.schema(piece.task)
-    wanted = pool_schema(schema)
-    own = pa.schema([field for field in wanted if field.name != "content"])
+    columns = [field for field in unique_rows_schema(schema) if field.name != "content"]
     fields = schema.fields(piece.params)
-    cleaned = [
-        clean_row(row, fields, schema, piece.params, piece.seed) for row in piece.rows.to_pylist()
-    ]
-    return pa.Table.from_pylist(cleaned, schema=own)
+    cleaned = []
+    for row in piece.rows.to_pylist():
+        cleaned.append(clean_row(row, fields, schema, piece.params, piece.seed))
+    return pa.Table.from_pylist(cleaned, schema=pa.schema(columns))
 
 
 def clean_row(
@@ -136,7 +145,7 @@ def clean_row(
     params: CleanParams,
     seed: int,
 ) -> dict[str, Any]:
-    """Return a row of `pool_schema` but for `content`.
+    """Return a row of `unique_rows_schema` without `content`.
 
     Args:
         row: of the columns of `content`.
@@ -145,55 +154,66 @@ def clean_row(
         params: of `row_wise`.
         seed: of the split.
     """
-    inputs, target = inputs_of(schema), target_of(schema)
+    inputs = inputs_of(schema)
+    target = target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
         try:
             label = fields[target].clean(row[target])
         except Reject as error:
-            if (
-                error.reason != "no_label"
-                or params.unlabelled != "keep"
-                or not may_be_learnt(row["split"])
-            ):
+            if not _stays_unlabeled(error, row, params):
                 raise
             return {
                 "fate": UNLABELLED,
                 "changes": _changes(row, values, fields),
-                **_kept(values, fields, seed),
+                **_values_and_key(values, fields, seed),
             }
         split = _own_split(row["split"])
     except Reject as error:
         return {"fate": error.reason, "detail": error.detail}
-    found = {
+    cleaned = {
         "fate": USABLE,
         "changes": _changes(row, values, fields),
-        **_kept(values, fields, seed),
+        **_values_and_key(values, fields, seed),
         "target": label,
         "split": split,
     }
     if params.near_duplicates < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
-            found[f"bands.{name}"] = None if bands is None else bands.tobytes()
-    return found
+            cleaned[f"bands.{name}"] = None if bands is None else bands.tobytes()
+    return cleaned
+
+
+def _stays_unlabeled(error: Reject, row: Mapping[str, Any], params: CleanParams) -> bool:
+    """Return whether a row with a rejected label is kept without a label."""
+    if error.reason != "no_label" or params.unlabelled != "keep":
+        return False
+    return is_for_training(row["split"])
 
 
 def _changes(
-    row: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Field]
+    row: Mapping[str, Any],
+    values: Mapping[str, Any],
+    fields: Mapping[str, Field],
 ) -> str | None:
     """Return what cleaning took from the inputs of a row, as JSON; None where nothing is lost."""
     changes: dict[str, dict[str, list[Any]]] = {}
     for name, value in values.items():
-        found = fields[name].changes(row[name], value)
-        if found:
-            changes[name] = {
-                kind: [change.lost, change.whole, change.detail] for kind, change in found.items()
-            }
+        kinds = {}
+        for kind, change in fields[name].changes(row[name], value).items():
+            kinds[kind] = [change.lost, change.whole, change.detail]
+        if kinds:
+            changes[name] = kinds
     return json.dumps(changes, sort_keys=True) if changes else None
 
 
-def _kept(values: Mapping[str, Any], fields: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _values_and_key(
+    values: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the columns of the values, the key and the group of a row."""
     key = hashlib.sha256(base.row_key(fields, list(values), values).encode())
     group = key.hexdigest()[:16]
     return {
@@ -205,8 +225,14 @@ def _kept(values: Mapping[str, Any], fields: Mapping[str, Any], seed: int) -> di
 
 
 def _own_split(name: str | None) -> str | None:
+    """Return the split that the source names for a row.
+
+    Raises:
+        Reject: the name is not one of a split.
+    """
     if name is None:
         return None
-    if name.strip().lower() not in _SPLIT_NAMES:
+    plain = name.strip().lower()
+    if plain not in _SPLIT_NAMES:
         raise Reject("unknown_split", name)
-    return _SPLIT_NAMES[name.strip().lower()]
+    return _SPLIT_NAMES[plain]

@@ -1,33 +1,47 @@
-"""Equal and similar rows: which to drop, which must stay together."""
+"""Equal and similar rows: which are dropped, and which must stay in one split."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-STAYS, DUPLICATE, CONFLICTING, BOILERPLATE = range(4)
+STAYS = 0
+DUPLICATE = 1
+CONFLICTING = 2
+BOILERPLATE = 3
 REASONS = ("", "duplicate", "conflicting_labels", "boilerplate")
-OWN_SPLITS = ("", "train", "validation", "test")  # what a source says of a row, by number
-# A band shared by more rows than this is a stock phrase: comparing all pairs would be quadratic, neighbors in order suffice for a chain.
+# Splits that a source can name for a row, by number.
+OWN_SPLITS = ("", "train", "validation", "test")
+_VALIDATION = OWN_SPLITS.index("validation")
+# A band shared by more rows than this is a stock phrase. Comparing all pairs would be quadratic;
+# neighbors in order are enough for a chain.
 _MAX_PAIRWISE = 30
-# Bounds of what one row costs, however many rows are made from one template. Partners come in order of the bands they share:
-# similar ones share 13 of 32 on average, and a pair below the threshold that shares as many is rare.
-_MAX_PARTNERS, _MAX_FAILURES = 64, 8
+# Bounds of what one row costs, however many rows are made from one template. Partners come in
+# order of the bands they share: similar ones share 13 of 32 on average, and a pair below the
+# threshold that shares as many is rare.
+_MAX_PARTNERS = 64
+_MAX_FAILURES = 8
 Rows = NDArray[np.int64]
+Bands = NDArray[np.uint64]
 
 
 class UnionFind:
-    """Union-find over row numbers."""
+    """Disjoint sets of row numbers (union-find).
+
+    Args:
+        rows: number of rows; each begins in a set of its own.
+    """
 
     def __init__(self, rows: int) -> None:
         self.parent = list(range(rows))
 
     def find(self, row: int) -> int:
-        """The smallest row of the cluster."""
+        """Return the smallest row of the cluster."""
         while self.parent[row] != row:
             self.parent[row] = self.parent[self.parent[row]]
             row = self.parent[row]
@@ -35,11 +49,12 @@ class UnionFind:
 
     def join(self, a: int, b: int) -> None:
         """Put two rows into one cluster."""
-        a, b = self.find(a), self.find(b)
-        self.parent[max(a, b)] = min(a, b)
+        root_a = self.find(a)
+        root_b = self.find(b)
+        self.parent[max(root_a, root_b)] = min(root_a, root_b)
 
     def roots(self) -> Rows:
-        """(rows,) the smallest row of each row's cluster."""
+        """Return (rows,) the smallest row of each row's cluster."""
         roots = np.array(self.parent, np.int64)
         for row in np.flatnonzero(roots != np.arange(len(roots))).tolist():
             roots[row] = self.find(row)
@@ -47,95 +62,126 @@ class UnionFind:
 
 
 def resolve_duplicates(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
-    """Which rows go, and why, so that each key stands once.
+    """Return which rows are dropped, and why, so that each key is left once.
+
+    All test rows of a source's own split stay, and all of its validation rows that equal none of
+    them: metrics on them are compared with those of others. Of other equal rows the first stays.
 
     Args:
         keys: (rows,) equal for rows that count as the same.
         labels: (rows,) equal for rows of one class.
-        splits: (rows,) the source's own split, a number of OWN_SPLITS. Its test rows all stay, and its validation rows that equal none of them: figures on
-            them are compared with those of others. Of rows that are equal to neither, the first stays.
-        conflicts: 'drop' (no row of a key with several labels stays) or 'majority' (the label that most have; a tie drops all).
+        splits: (rows,) the source's own split, a number of OWN_SPLITS.
+        conflicts: 'drop' (no row of a key with several labels stays) or 'majority' (the label that
+            most have; a tie drops all).
 
     Returns:
         (rows,) STAYS, DUPLICATE or CONFLICTING.
     """
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    starts = _run_starts(keys[order])
     dedup_status = np.full(len(keys), DUPLICATE, np.int8)
     dedup_status[order[starts]] = STAYS
-    mixed = np.minimum.reduceat(labels[order], starts) != np.maximum.reduceat(labels[order], starts)
-    held = np.maximum.reduceat(splits[order], starts) >= OWN_SPLITS.index("validation")
+    lowest = np.minimum.reduceat(labels[order], starts)
+    highest = np.maximum.reduceat(labels[order], starts)
+    mixed = lowest != highest
+    held_out = np.maximum.reduceat(splits[order], starts) >= _VALIDATION
     ends = np.append(starts[1:], len(keys))
-    for group in np.flatnonzero(mixed | held):
+    for group in np.flatnonzero(mixed | held_out):
         rows = order[starts[group] : ends[group]]
-        dedup_status[rows] = _settle(labels[rows], splits[rows], conflicts)
+        dedup_status[rows] = _resolve_key(labels[rows], splits[rows], conflicts)
     return dedup_status
 
 
-def _settle(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
-    """The fates of rows of one key, in their order."""
+def _run_starts(values: NDArray[Any]) -> Rows:
+    """Return where runs of equal values begin in an array that is not empty."""
+    changes = values[1:] != values[:-1]
+    return np.flatnonzero(np.concatenate(([True], changes)))
+
+
+def _resolve_key(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+    """Return the status of the rows of one key, in their order."""
     best = splits.max()
-    if best >= OWN_SPLITS.index("validation"):
+    if best >= _VALIDATION:
         return np.where(splits == best, STAYS, DUPLICATE).astype(np.int8)
     names, counts = np.unique(labels, return_counts=True)
     tie = (counts == counts.max()).sum() > 1
     dedup_status = np.full(len(labels), CONFLICTING, np.int8)
     if conflicts == "majority" and not tie:
-        voted = np.flatnonzero(labels == names[counts.argmax()])
-        dedup_status[voted] = DUPLICATE
-        dedup_status[voted[0]] = STAYS
+        majority = np.flatnonzero(labels == names[counts.argmax()])
+        dedup_status[majority] = DUPLICATE
+        dedup_status[majority[0]] = STAYS
     return dedup_status
 
 
 def lsh_pairs(
-    signatures: Mapping[str, tuple[Rows, NDArray[np.uint64]]],
+    signatures: Mapping[str, tuple[Rows, Bands]],
     similar: Callable[[str, int, int], bool],
     clusters: UnionFind,
 ) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
-    A row is compared with the rows before it, those with the most bands in common first, until so many were not similar that further ones will not be either.
+    A row is compared with the rows before it, those with the most bands in common first. After
+    several that are not similar the rest are not compared.
 
     Args:
-        signatures: input column -> rows that have one (found,), ascending, and their bands (found, bands).
-        similar: whether two rows are one by a column; a pair that shares bands in several columns is judged by the first.
+        signatures: input column -> rows that have a signature (n,), ascending, and their bands
+            (n, bands).
+        similar: returns whether two rows are similar by a column. A pair that shares bands in
+            several columns is compared by the first of them.
         clusters: of the rows.
 
     Returns:
         The number of confirmed pairs.
     """
-    confirmed, count = 0, len(clusters.parent)
+    confirmed = 0
+    count = len(clusters.parent)
     seen = np.empty(0, np.int64)
     for name, (rows, bands) in signatures.items():
         pairs, shared = _candidates(rows, bands, count)
         fresh = ~np.isin(pairs, seen, assume_unique=True)
         seen = np.union1d(pairs, seen)
-        confirmed += _confirm(name, _ranked(pairs[fresh], shared[fresh], count), similar, clusters)
+        partners = _ranked(pairs[fresh], shared[fresh], count)
+        confirmed += _confirm(name, partners, similar, clusters)
     return confirmed
 
 
-def _candidates(rows: Rows, bands: NDArray[np.uint64], count: int) -> tuple[Rows, Rows]:
-    """Return the pairs that share a band as `earlier * count + later` (pairs,), and how many bands each shares (pairs,)."""
-    pairs, shared = np.empty(0, np.int64), np.empty(0, np.int64)
+def _candidates(rows: Rows, bands: Bands, count: int) -> tuple[Rows, Rows]:
+    """Return the pairs of rows that share a band.
+
+    Args:
+        rows: (n,) that have a signature.
+        bands: (n, bands) of them.
+        count: number of all rows.
+
+    Returns:
+        (pairs,) `earlier * count + later`; (pairs,) how many bands each pair shares.
+    """
+    pairs = np.empty(0, np.int64)
+    shared = np.empty(0, np.int64)
     for band in bands.T:
-        places = [rows[one] * count + rows[other] for one, other in _sharing(band)]
-        found = np.concatenate([pairs, *places])
-        weights = np.concatenate([shared, np.ones(len(found) - len(pairs), np.int64)])
-        pairs, inverse = np.unique(found, return_inverse=True)
+        band_pairs = [rows[one] * count + rows[other] for one, other in _sharing(band)]
+        merged = np.concatenate([pairs, *band_pairs])
+        ones = np.ones(len(merged) - len(pairs), np.int64)
+        weights = np.concatenate([shared, ones])
+        pairs, inverse = np.unique(merged, return_inverse=True)
         shared = np.bincount(inverse, weights, len(pairs)).astype(np.int64)
     return pairs, shared
 
 
 def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:
-    """Return (later, earlier) rows: by the later one, its most promising partners first, at most `_MAX_PARTNERS` of each."""
+    """Return (later, earlier) rows: by the later one, its most promising partners first.
+
+    Each row has at most `_MAX_PARTNERS`.
+    """
     earlier, later = np.divmod(pairs, count)
     order = np.lexsort((earlier, -shared, later))
-    earlier, later = earlier[order], later[order]
-    starts = (
-        np.flatnonzero(np.concatenate(([True], later[1:] != later[:-1]))) if len(later) else later
-    )
-    rank = np.arange(len(later)) - np.repeat(starts, np.diff(np.append(starts, len(later))))
+    earlier = earlier[order]
+    later = later[order]
+    if not len(later):
+        return []
+    starts = _run_starts(later)
+    sizes = np.diff(np.append(starts, len(later)))
+    rank = np.arange(len(later)) - np.repeat(starts, sizes)
     chosen = rank < _MAX_PARTNERS
     return list(zip(later[chosen].tolist(), earlier[chosen].tolist(), strict=True))
 
@@ -146,11 +192,14 @@ def _confirm(
     similar: Callable[[str, int, int], bool],
     clusters: UnionFind,
 ) -> int:
-    """Join the pairs that are similar and not yet joined; returns their number."""
-    confirmed, current, failures = 0, -1, 0
+    """Join the pairs that are similar and not yet joined, and return their number."""
+    confirmed = 0
+    current = -1
+    failures = 0
     for later, earlier in pairs:
         if later != current:
-            current, failures = later, 0
+            current = later
+            failures = 0
         if failures >= _MAX_FAILURES or clusters.find(earlier) == clusters.find(later):
             continue
         if similar(name, earlier, later):
@@ -162,23 +211,26 @@ def _confirm(
 
 
 def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
-    """Places (pairs,), (pairs,) of equal values: all pairs of a value, or if it has too many, neighbors."""
-    values = np.sort(band)
-    repeated = values[1:][values[1:] == values[:-1]]
+    """Yield pairs of positions with equal values, as two arrays (pairs,).
+
+    They are all pairs of a value, or if it has too many, neighbors.
+    """
+    ordered = np.sort(band)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(repeated):
         return
-    places = np.flatnonzero(
-        pc.is_in(pa.array(band), value_set=pa.array(repeated)).to_numpy(zero_copy_only=False)
-    )  # most values stand once
-    places = places[np.argsort(band[places], kind="stable")]
-    values = band[places]
-    edges = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))
+    # Most values occur once.
+    is_repeated = pc.is_in(pa.array(band), value_set=pa.array(repeated))
+    positions = np.flatnonzero(is_repeated.to_numpy(zero_copy_only=False))
+    positions = positions[np.argsort(band[positions], kind="stable")]
+    values = band[positions]
+    edges = np.append(_run_starts(values), len(values))
     sizes = np.repeat(np.diff(edges), np.diff(edges))
     for distance in range(1, min(_MAX_PAIRWISE, len(values))):
         same = values[distance:] == values[:-distance]
         if distance > 1:
             same &= sizes[:-distance] <= _MAX_PAIRWISE
-        found = np.flatnonzero(same)
-        if not len(found):
+        matches = np.flatnonzero(same)
+        if not len(matches):
             return
-        yield places[found], places[found + distance]
+        yield positions[matches], positions[matches + distance]

@@ -1,8 +1,9 @@
-"""A split that stays as it is while the data grow: which row, by its content, is in which part."""
+"""A split that stays the same while the data grow: rows are recognized by their content."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +20,23 @@ from components.stages.clean.params import CleanParams
 from components.tasks import base
 
 _PARTS = ("test", "validation", "train")
-_KEY = 32  # hexadecimal digits that are kept of the SHA-256 of a row's key
-_DIGITS = 16  # of the file's SHA-256 in its name
+# Hexadecimal digits of the SHA-256 of a row's key that are written.
+_KEY_DIGITS = 32
+# Hexadecimal digits of the file's SHA-256 in its name.
+_NAME_DIGITS = 16
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "id", "split", "group")])
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """The rows of a split, in its order."""
+class FrozenSplit:
+    """Rows of a split, in its order.
+
+    Args:
+        keys: beginnings of the SHA-256 of the rows' keys.
+        ids: of the rows.
+        splits: of the rows.
+        groups: of the rows.
+    """
 
     keys: Sequence[str]
     ids: Sequence[str]
@@ -34,46 +44,70 @@ class Frozen:
     groups: Sequence[str]
 
     @cached_property
-    def place(self) -> dict[str, int]:
-        """Key -> row."""
+    def row_of(self) -> dict[str, int]:
+        """Return the row of each key."""
         return {key: row for row, key in enumerate(self.keys)}
 
     def claim(self, keys: Sequence[str], ids: Sequence[str]) -> dict[int, int]:
-        """Row of a source -> row of this split. Of several that are equal the one with the old id is taken, else the first.
+        """Return which rows of a source are rows of this split.
+
+        Of several equal rows the one with the id of this split is taken, else the first.
 
         Args:
             keys: SHA-256 of each row's key.
             ids: of the rows.
+
+        Returns:
+            Row of the source -> row of this split.
         """
         claimed: dict[int, int] = {}
-        for row, key in enumerate(keys):
-            place = self.place.get(key[:_KEY])
-            if place is not None and (place not in claimed or ids[row] == self.ids[place]):
-                claimed[place] = row
-        return {row: place for place, row in claimed.items()}
+        for source_row, key in enumerate(keys):
+            row = self.row_of.get(key[:_KEY_DIGITS])
+            if row is None:
+                continue
+            if row not in claimed or ids[source_row] == self.ids[row]:
+                claimed[row] = source_row
+        return {source_row: row for row, source_row in claimed.items()}
 
     def held(self, keys: Sequence[str]) -> dict[int, int]:
-        """Position -> row of this split, where each key (SHA-256) stands once."""
-        return {
-            position: self.place[key[:_KEY]]
-            for position, key in enumerate(keys)
-            if key[:_KEY] in self.place
-        }
+        """Return which positions are rows of this split.
+
+        Args:
+            keys: SHA-256 of each position's key, unique.
+
+        Returns:
+            Position -> row of this split.
+        """
+        rows = {}
+        for position, key in enumerate(keys):
+            row = self.row_of.get(key[:_KEY_DIGITS])
+            if row is not None:
+                rows[position] = row
+        return rows
 
 
 def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
-    """Write down the split of a clean table, in a file whose name holds its hash. Returns its path."""
+    """Write the split of a clean table to a file.
+
+    Args:
+        clean: the clean table.
+        task: its task.
+        params: of clean.
+        folder: of the file.
+
+    Returns:
+        The file; its name holds its hash.
+    """
     schema = base.schema(task)
     fields = schema.fields(params)
     inputs = [role.name for role in schema.roles if role.role == "input"]
     rows: list[dict[str, str]] = []
     for part in _PARTS:
         for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():
+            key = hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()
             rows.append(
                 {
-                    "key": hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()[
-                        :_KEY
-                    ],
+                    "key": key[:_KEY_DIGITS],
                     "id": row["id"],
                     "split": part,
                     "group": row["group"],
@@ -82,40 +116,49 @@ def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
     draft = folder / "split.part"
     with atomic(draft) as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream, compression="zstd")
-    return draft.replace(folder / f"split-{sha256(draft)[:_DIGITS]}.parquet")
+    return draft.replace(folder / f"split-{sha256(draft)[:_NAME_DIGITS]}.parquet")
 
 
-def read(path: Path, shown: str) -> Frozen:
-    """The split of a file.
+def read(path: Path, shown: str) -> FrozenSplit:
+    """Return the split of a file.
+
+    Args:
+        path: the file.
+        shown: its path, as messages name it.
 
     Raises:
-        InputError: it is away, or is not what its name says.
+        InputError: it does not exist, or its name does not hold its hash.
     """
-    remedy = "bring it back (data/.state/retrain of the checkout that ran `gristmill retrain`), or set clean.frozen_split: null for a split made anew"
+    remedy = (
+        "bring it back (data/.state/retrain of the checkout that ran `gristmill retrain`), "
+        "or set clean.frozen_split: null for a split made anew"
+    )
     if not path.is_file():
         raise InputError("does not exist", where=f"clean.frozen_split: {shown}", remedy=remedy)
-    if path.stem != f"split-{sha256(path)[:_DIGITS]}":
+    if path.stem != f"split-{sha256(path)[:_NAME_DIGITS]}":
         raise InputError(
             "is not what its name says: it was cut or edited",
             where=f"clean.frozen_split: {shown}",
             remedy=remedy,
         )
     table: Mapping[str, list[Any]] = pq.read_table(path).to_pydict()
-    return Frozen(table["key"], table["id"], table["split"], table["group"])
+    return FrozenSplit(table["key"], table["id"], table["split"], table["group"])
 
 
 def divide(
-    frozen: Frozen,
+    frozen: FrozenSplit,
     held_rows: Mapping[int, int],
     groups: Sequence[str],
     feedback: Collection[int],
     params: CleanParams,
     seed: int,
 ) -> tuple[list[str], set[int]]:
-    """The parts of rows of which some are in a frozen split.
+    """Return the parts of rows of which some are in a frozen split.
 
-    A new row is for train; or for validation, if the seeded hash of its group says so, which no growth changes. Of feedback a share is for test, too, behind the frozen
-    rows: they may hold nothing of what people ask by now, and no model could show on them that it has learned it.
+    A new row is for train; or for validation, if the seeded hash of its group says so, which does
+    not change as the data grow. A share of the feedback is for test too, after the frozen rows.
+    Frozen rows may have nothing of what clients ask now, so no model could show on them that it
+    has learned it.
 
     Args:
         frozen: the split.
@@ -126,33 +169,47 @@ def divide(
         seed: of the hash.
 
     Returns:
-        (positions,) parts; and positions that must go, because they are similar to a row of test, or as train rows to one of validation.
+        (positions,) parts; and positions that must be dropped, because they are similar to a row
+        of test, or as train rows to one of validation.
     """
-    parts = [
-        frozen.splits[held_rows[position]] if position in held_rows else ""
-        for position in range(len(groups))
-    ]
-    held = {
-        part: {group for group, own in zip(groups, parts, strict=True) if own == part}
-        for part in _PARTS
-    }
+    parts = [""] * len(groups)
+    held: dict[str, set[str]] = defaultdict(set)
+    for position, group in enumerate(groups):
+        if position in held_rows:
+            parts[position] = frozen.splits[held_rows[position]]
+            held[parts[position]].add(group)
     old = held["test"] | held["validation"] | held["train"]
     mixed = {group for position, group in enumerate(groups) if position not in feedback}
     for position, group in enumerate(groups):
-        if not parts[position]:
-            drawn = int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode()).digest()[:8]) / 2**64
-            tested = params.validation_share + (params.test_share if group not in mixed else 0.0)
-            parts[position] = (
-                "train"
-                if group in old or drawn >= tested
-                else "validation"
-                if drawn < params.validation_share
-                else "test"
-            )
-    leaking = {
-        i
-        for i, (part, group) in enumerate(zip(parts, groups, strict=True))
-        if part != "test"
-        and (group in held["test"] or (part == "train" and group in held["validation"]))
-    }
+        if parts[position]:
+            continue
+        if group in old:
+            parts[position] = "train"
+        else:
+            parts[position] = _new_part(group, group not in mixed, params, seed)
+    leaking = set()
+    for position, (part, group) in enumerate(zip(parts, groups, strict=True)):
+        like_test = part != "test" and group in held["test"]
+        like_validation = part == "train" and group in held["validation"]
+        if like_test or like_validation:
+            leaking.add(position)
     return parts, leaking
+
+
+def _new_part(group: str, is_feedback: bool, params: CleanParams, seed: int) -> str:
+    """Return the part of a new group by its seeded hash.
+
+    Args:
+        group: its name.
+        is_feedback: whether clients labeled all rows of it.
+        params: shares of the new groups.
+        seed: of the hash.
+    """
+    digest = hashlib.sha256(f"{seed}/{group}".encode()).digest()
+    fraction = int.from_bytes(digest[:8]) / 2**64
+    if fraction < params.validation_share:
+        return "validation"
+    test_share = params.test_share if is_feedback else 0.0
+    if fraction < params.validation_share + test_share:
+        return "test"
+    return "train"

@@ -1,4 +1,4 @@
-"""What all rows together decide: which of them go, which stay together, and the split."""
+"""Decisions about all rows together: which are dropped, their groups, and the split."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from components.tasks import base
 
 @dataclass(frozen=True)
 class SettledRows:
-    """Which rows stay, and the classes that were merged for having too few of them.
+    """Which rows stay, and the classes that were merged because they have too few.
 
     Args:
-        fates: (rows,) numbers of REASONS.
+        dedup_status: (rows,) numbers of REASONS.
         merged: class -> its new name.
         small: rows of merged classes.
         stayed: rows that stayed before classes were merged.
@@ -47,12 +47,12 @@ class SettledRows:
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows that stay in one split.
+    """Groups of rows; the rows of a group are in one split.
 
     Args:
-        names: of the group of each row that stays.
-        draws: of each group.
-        pairs: similar pairs.
+        names: (rows that stay,) name of the group of each row.
+        draws: seeded hash of each group.
+        pairs: number of pairs of similar rows.
     """
 
     names: list[str]
@@ -62,35 +62,42 @@ class Groups:
 
 def settle_rows(rows: Usable, params: CleanParams) -> SettledRows:
     """Return which rows stay; small classes are merged in place where params say so."""
-    dedup_status = _superfluous(rows, params)
+    dedup_status = _dedup_status(rows, params)
     stays = dedup_status == STAYS
+    stayed = int(stays.sum())
     merged = _small_classes(rows, dedup_status, params)
     if not merged:
-        return SettledRows(dedup_status, {}, 0, int(stays.sum()))
-    small = np.isin(rows.labels, [rows.names.index(name) for name in merged]) & stays
+        return SettledRows(dedup_status, {}, 0, stayed)
+    merged_labels = [rows.names.index(name) for name in merged]
+    small = np.isin(rows.labels, merged_labels) & stays
     rows.rename(merged)
-    return SettledRows(_superfluous(rows, params), merged, int(small.sum()), int(stays.sum()))
+    return SettledRows(_dedup_status(rows, params), merged, int(small.sum()), stayed)
 
 
-def _superfluous(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
-    """Return which rows go, and why. Canonical evaluation rows are no boilerplate."""
-    dedup_status = resolve_duplicates(rows.equal, rows.labels, rows.splits, params.conflicts)
+def _dedup_status(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
+    """Return which rows are dropped, and why. Canonical evaluation rows are no boilerplate."""
+    dedup_status = resolve_duplicates(rows.key_ids, rows.labels, rows.splits, params.conflicts)
     if params.boilerplate:
-        often = np.bincount(rows.equal)[rows.equal] >= params.boilerplate
-        dedup_status[often & (rows.splits < OWN_SPLITS.index("validation"))] = BOILERPLATE
+        occurrences = np.bincount(rows.key_ids)[rows.key_ids]
+        held_out = rows.splits >= OWN_SPLITS.index("validation")
+        frequent = occurrences >= params.boilerplate
+        dedup_status[frequent & ~held_out] = BOILERPLATE
     return dedup_status
 
 
 def _small_classes(
-    rows: Usable, dedup_status: NDArray[np.int8], params: CleanParams
+    rows: Usable,
+    dedup_status: NDArray[np.int8],
+    params: CleanParams,
 ) -> dict[str, str]:
-    """Return the classes that are merged into `other`, by rule."""
-    counts = np.bincount(rows.labels[dedup_status == STAYS], minlength=len(rows.names)).tolist()
-    small = sorted(
-        name
-        for name, count in zip(rows.names, counts, strict=True)
-        if 0 < count < params.min_rows_per_class
-    )
+    """Return the classes that are merged into `other`, as params say."""
+    labels = rows.labels[dedup_status == STAYS]
+    counts = np.bincount(labels, minlength=len(rows.names)).tolist()
+    small = []
+    for name, count in zip(rows.names, counts, strict=True):
+        if 0 < count < params.min_rows_per_class:
+            small.append(name)
+    small.sort()
     if params.small_classes == "refuse" or not small:
         return {}
     return dict.fromkeys(small, "other")
@@ -107,23 +114,32 @@ def group_rows(
     """Return the group of each row that stays.
 
     Near-duplicates share one, and so do rows with the same group key of the source.
+
+    Args:
+        task: the task's id.
+        params: of clean.
+        seed: of the split.
+        rows: usable rows.
+        kept: the rows that stay.
+        memo: cache of earlier runs.
     """
     schema = base.schema(task)
     clusters = UnionFind(len(kept))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
         key = row_wise_key(task, params, seed)
-        verdicts = SimilarityCache(rows, kept, schema.fields(params), memo, key)
+        cache = SimilarityCache(rows, kept, schema.fields(params), memo, key)
 
         def similar(name: str, one: int, other: int) -> bool:
-            return verdicts.similarity(name, one, other) >= params.near_duplicates
+            return cache.similarity(name, one, other) >= params.near_duplicates
 
         bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
-        verdicts.keep()
+        cache.keep()
     first: dict[str, int] = {}
     for position, group in rows.groups(kept):
-        clusters.join(first.setdefault(group, position), position)
+        first_position = first.setdefault(group, position)
+        clusters.join(first_position, position)
     roots = kept[clusters.roots()]
     names = rows.column("group", roots)
     draws = dict(zip(names, rows.column("draw", roots), strict=True))
@@ -139,6 +155,13 @@ def split_rows(
 ) -> tuple[list[str], set[int]]:
     """Return the split of each row that stays: the source's own where it has splits, else ours.
 
+    Args:
+        rows: usable rows.
+        kept: the rows that stay.
+        groups: of the rows that stay.
+        labels: of the rows that stay.
+        params: of clean.
+
     Returns:
         The splits, and the positions of train rows that leak into a canonical split.
 
@@ -146,9 +169,15 @@ def split_rows(
         InputError: a class has too few groups, or the source names no test rows.
     """
     canonical = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
-    shares = (params.validation_share, params.test_share)
     if not any(canonical):
-        return stratified(groups.names, labels, *shares, groups.draws), set()
+        splits = stratified(
+            groups.names,
+            labels,
+            params.validation_share,
+            params.test_share,
+            groups.draws,
+        )
+        return splits, set()
     splits = [split or "train" for split in canonical]
     if "test" not in splits:
         raise InputError(
@@ -156,31 +185,55 @@ def split_rows(
             where="ingest.columns.split",
             remedy="map no split column, so that one is made",
         )
-    pairs = list(zip(groups.names, splits, strict=True))
-    reserved = {group for group, split in pairs if split != "train"}
-    leaking = {
-        position
-        for position, (group, split) in enumerate(pairs)
-        if split == "train" and group in reserved
-    }
+    leaking = _leaking(groups.names, splits)
     if "validation" not in splits:
-        train = [
-            position
-            for position, split in enumerate(splits)
-            if split == "train" and position not in leaking
-        ]
-        drawn = stratified(
-            [groups.names[position] for position in train],
-            [labels[position] for position in train],
-            params.validation_share,
-            0.001,
-            groups.draws,
-            # A class with one group stays in train: test rows it has of its own.
-            least=1,
-        )
-        for position, split in zip(train, drawn, strict=True):
-            splits[position] = "train" if split == "train" else "validation"
+        _add_validation(splits, leaking, groups, labels, params)
     return splits, leaking
+
+
+def _leaking(groups: Sequence[str], splits: Sequence[str]) -> set[int]:
+    """Return the positions of train rows with a row of another split in their group."""
+    pairs = list(zip(groups, splits, strict=True))
+    held_out = {group for group, split in pairs if split != "train"}
+    leaking = set()
+    for position, (group, split) in enumerate(pairs):
+        if split == "train" and group in held_out:
+            leaking.add(position)
+    return leaking
+
+
+def _add_validation(
+    splits: list[str],
+    leaking: set[int],
+    groups: Groups,
+    labels: Sequence[str],
+    params: CleanParams,
+) -> None:
+    """Move a share of the train rows to validation, in place.
+
+    Args:
+        splits: of the rows that stay.
+        leaking: positions that are dropped.
+        groups: of the rows.
+        labels: of the rows.
+        params: of clean.
+    """
+    train = []
+    for position, split in enumerate(splits):
+        if split == "train" and position not in leaking:
+            train.append(position)
+    drawn = stratified(
+        [groups.names[position] for position in train],
+        [labels[position] for position in train],
+        params.validation_share,
+        0.001,
+        groups.draws,
+        # A class with one group stays in train: the source has test rows of it.
+        least=1,
+    )
+    for position, split in zip(train, drawn, strict=True):
+        if split != "train":
+            splits[position] = "validation"
 
 
 def check_classes(
@@ -188,29 +241,19 @@ def check_classes(
     params: CleanParams,
     causes: Sequence[str],
 ) -> None:
-    """Refuse classes that cannot be learned, and say what took their rows.
+    """Check that there are classes that can be learned.
 
     Args:
         labels: of the rows that stay.
         params: of clean.
-        causes: a line for each thing that removed rows.
+        causes: a message for each thing that removed rows.
 
     Raises:
         InputError: fewer than two classes are left, or one has too few rows.
     """
     counts = Counter(labels)
     if len(counts) < 2:
-        left = "no row is left after cleaning"
-        if counts:
-            only = next(iter(counts))
-            left = f"only one class is left after cleaning: {only}; a classifier needs two"
-        why = "".join(f"\n     {cause}" for cause in causes)
-        raise InputError(
-            f"{left}{why}",
-            where="clean",
-            remedy="change the params that these lines name, bring rows of another class, "
-            "or check ingest.columns.label",
-        )
+        raise _too_few_classes(list(counts), causes)
     least = params.min_rows_per_class
     small = {name: count for name, count in sorted(counts.items()) if count < least}
     if small:
@@ -224,8 +267,22 @@ def check_classes(
         )
 
 
+def _too_few_classes(classes: Sequence[str], causes: Sequence[str]) -> InputError:
+    """Return the error of rows with fewer than two classes."""
+    left = "no row is left after cleaning"
+    if classes:
+        left = f"only one class is left after cleaning: {classes[0]}; a classifier needs two"
+    why = "".join(f"\n     {cause}" for cause in causes)
+    return InputError(
+        f"{left}{why}",
+        where="clean",
+        remedy="change the params that these lines name, bring rows of another class, "
+        "or check ingest.columns.label",
+    )
+
+
 def check_train(labels: Sequence[str], classes: Sequence[str]) -> None:
-    """Refuse a source whose own splits hold a class back.
+    """Check that train has rows of all classes.
 
     Args:
         labels: of the train rows.

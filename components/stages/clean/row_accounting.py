@@ -1,4 +1,4 @@
-"""What clean did to the rows: lines for people, figures for the report."""
+"""Accounting of the rows in clean: messages for the log, numbers for the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +49,59 @@ _MISSING = frozenset(
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that happened to rows."""
+    """One thing that happened to rows.
 
-    what: str  # short stable name
-    rows: int  # to how many
-    of: int  # of how many
+    Args:
+        what: short stable name of it.
+        rows: number of rows that it happened to.
+        of: number of rows that it could have happened to.
+        message: for the log.
+        removes: whether these rows are dropped.
+        share_lost: of the content of these rows, 0-1.
+    """
+
+    what: str
+    rows: int
+    of: int
     message: str
-    removes: bool = False  # whether these rows are gone
-    share_lost: float | None = None  # of the content of these rows
+    removes: bool = False
+    share_lost: float | None = None
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the manifest and the report hold."""
-        entry = {"what": self.what, "rows": self.rows, "of": self.of, "message": self.message}
-        return entry | (
-            {"share_lost": round(self.share_lost, 6)} if self.share_lost is not None else {}
-        )
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry for the manifest and the report."""
+        entry: dict[str, Any] = {
+            "what": self.what,
+            "rows": self.rows,
+            "of": self.of,
+            "message": self.message,
+        }
+        if self.share_lost is not None:
+            entry["share_lost"] = round(self.share_lost, 6)
+        return entry
+
+
+@dataclass
+class _ChangeTotal:
+    """Totals of one kind of change in one column.
+
+    Args:
+        rows: number of rows with the change.
+        lost: amount that cleaning took.
+        whole: amount before.
+        details: rows by detail.
+    """
+
+    rows: int = 0
+    lost: int = 0
+    whole: int = 0
+    details: Counter[str] = field(default_factory=Counter)
 
 
 class RowAccounting:
-    """All that happened so far; each entry is printed as it comes.
+    """Entries of all that happened to rows; each one is logged when it is added.
 
     Args:
-        journal: where lines are printed.
+        journal: where messages are logged.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -78,61 +109,75 @@ class RowAccounting:
         self.entries: list[Entry] = []
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Print entries and keep them."""
+        """Log entries and store them."""
         for entry in entries:
             self._journal.log(entry.message)
         self.entries += entries
 
 
 def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
-    """Return what cleaning took from values that stay: cut, resized and the like."""
-    total = len(rows.place) + len(rows.nameless)
-    counts, lost, whole = (
-        Counter[tuple[str, str]](),
-        Counter[tuple[str, str]](),
-        Counter[tuple[str, str]](),
-    )
-    details: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for changes, count in rows.changes():
-        for column, kinds in json.loads(changes).items():
-            for kind, (amount, before, detail) in kinds.items():
-                key = (column, kind)
-                counts[key] += count
-                lost[key] += amount * count
-                whole[key] += before * count
-                details[key][detail] += count
+    """Return what cleaning took from values that stay: cut, resized and the like.
+
+    Args:
+        rows: usable rows.
+        fields: of all columns.
+    """
+    total = len(rows.raw_rows) + len(rows.unlabeled_rows)
+    totals = _change_totals(rows)
     entries = []
-    for column, kind in sorted(counts):
-        key = (column, kind)
-        summary = Summary(
-            counts[key], total, lost[key], whole[key], dict(details[key].most_common())
-        )
-        message = fields[column].tell(kind, summary)
+    for column, kind in sorted(totals):
+        change = totals[column, kind]
+        details = dict(change.details.most_common())
+        summary = Summary(change.rows, total, change.lost, change.whole, details)
         entries.append(
             Entry(
-                f"{column}_{kind}",
-                counts[key],
-                total,
-                message,
-                share_lost=lost[key] / whole[key],
+                what=f"{column}_{kind}",
+                rows=change.rows,
+                of=total,
+                message=fields[column].tell(kind, summary),
+                share_lost=change.lost / change.whole,
             )
         )
     return entries
 
 
+def _change_totals(rows: Usable) -> dict[tuple[str, str], _ChangeTotal]:
+    """Return the totals of all changes by column and kind."""
+    totals: dict[tuple[str, str], _ChangeTotal] = defaultdict(_ChangeTotal)
+    for changes, count in rows.changes():
+        for column, kinds in json.loads(changes).items():
+            for kind, (lost, whole, detail) in kinds.items():
+                total = totals[column, kind]
+                total.rows += count
+                total.lost += lost * count
+                total.whole += whole * count
+                total.details[detail] += count
+    return totals
+
+
 def quarantined(
-    rejected: Sequence[Mapping[str, str]], rows: int, fields: Mapping[str, Field]
+    rejected: Sequence[Mapping[str, str]],
+    rows: int,
+    fields: Mapping[str, Field],
 ) -> list[Entry]:
-    """Return how many rows were refused for each reason, and where the first of them stand."""
+    """Return how many rows were rejected for each reason, and where the first of them are.
+
+    Args:
+        rejected: entries of the quarantine.
+        rows: number of all rows.
+        fields: of all columns; they know the param that concerns a reason.
+    """
     by_reason: dict[str, list[str]] = defaultdict(list)
     for entry in rejected:
         by_reason[entry["reason"]].append(entry["origin"])
     remedies: dict[str, str] = {}
-    for field in fields.values():
-        remedies |= field.knobs
+    for column in fields.values():
+        remedies |= column.knobs
     entries = []
     for reason, origins in sorted(by_reason.items()):
-        remedy = f": {remedies[reason]}" if reason in remedies else ""
+        remedy = ""
+        if reason in remedies:
+            remedy = f": {remedies[reason]}"
         message = (
             f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){remedy}"
         )
@@ -141,11 +186,11 @@ def quarantined(
 
 
 def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
-    """Return how many rows of the source never came here, by reason.
+    """Return how many rows of the source ingest has quarantined, by reason.
 
     Args:
-        folder: the quarantine of ingest; it may be away.
-        rows: that came.
+        folder: the quarantine of ingest; it may not exist.
+        rows: number of rows of the raw table.
     """
     if not (folder / MANIFEST).is_file():
         return []
@@ -153,24 +198,32 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
     for row in read_table(folder, columns=["origin", "reason"]).to_pylist():
         by_reason[row["reason"]].append(row["origin"])
     total = rows + sum(map(len, by_reason.values()))
-    return [
-        Entry(
-            f"ingest_{reason}",
-            len(origins),
-            total,
+    entries = []
+    for reason, origins in sorted(by_reason.items()):
+        message = (
             f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as "
-            f"{reason} ({_first(origins)})",
-            removes=True,
+            f"{reason} ({_first(origins)})"
         )
-        for reason, origins in sorted(by_reason.items())
-    ]
+        entries.append(Entry(f"ingest_{reason}", len(origins), total, message, removes=True))
+    return entries
 
 
 def dropped(
-    rows: Usable, dedup_status: NDArray[np.int8], params: CleanParams, equality: str
+    rows: Usable,
+    dedup_status: NDArray[np.int8],
+    params: CleanParams,
+    equality: str,
 ) -> list[Entry]:
-    """Return what became of equal rows: duplicates, conflicts and boilerplate."""
-    total, entries = len(dedup_status), []
+    """Return how many rows were dropped as duplicates, conflicts and boilerplate.
+
+    Args:
+        rows: usable rows.
+        dedup_status: (rows,) numbers of REASONS.
+        params: of clean.
+        equality: how equal rows are alike.
+    """
+    total = len(dedup_status)
+    entries = []
     duplicates = int((dedup_status == DUPLICATE).sum())
     if duplicates:
         message = (
@@ -185,29 +238,37 @@ def dropped(
             f"({_conflicts(rows, conflicting)}): clean.conflicts"
         )
         entries.append(Entry("conflicting_labels", len(conflicting), total, message, removes=True))
-    often = np.flatnonzero(dedup_status == BOILERPLATE)
-    if len(often):
-        _, first, counts = np.unique(rows.equal[often], return_index=True, return_counts=True)
-        common = np.argsort(-counts, kind="stable")[:_EXAMPLES]
-        examples = ", ".join(
-            f"{name}: {counts[index]:,} times"
-            for name, index in zip(_names(rows, often[first[common]]), common.tolist(), strict=True)
-        )
+    frequent = np.flatnonzero(dedup_status == BOILERPLATE)
+    if len(frequent):
         message = (
-            f"{len(often):,} of {total:,} rows dropped as boilerplate, which occurs "
-            f"{params.boilerplate} times or more ({examples}): clean.boilerplate"
+            f"{len(frequent):,} of {total:,} rows dropped as boilerplate, which occurs "
+            f"{params.boilerplate} times or more ({_most_frequent(rows, frequent)}): "
+            "clean.boilerplate"
         )
-        entries.append(Entry("boilerplate", len(often), total, message, removes=True))
+        entries.append(Entry("boilerplate", len(frequent), total, message, removes=True))
     return entries
 
 
+def _most_frequent(rows: Usable, frequent: Rows) -> str:
+    """Return examples of boilerplate, and how often they occur."""
+    _, first, counts = np.unique(rows.key_ids[frequent], return_index=True, return_counts=True)
+    common = np.argsort(-counts, kind="stable")[:_EXAMPLES]
+    names = _names(rows, frequent[first[common]])
+    examples = []
+    for name, index in zip(names, common.tolist(), strict=True):
+        examples.append(f"{name}: {counts[index]:,} times")
+    return ", ".join(examples)
+
+
 def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
-    """Return which classes were merged for having few rows."""
+    """Return which classes were merged because they have few rows."""
     classes = settled.merged
     if not classes:
         return []
     names = ", ".join(escaping.terminal(name) for name in sorted(classes)[:10])
-    more = ", …" if len(classes) > 10 else ""
+    more = ""
+    if len(classes) > 10:
+        more = ", …"
     message = (
         f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
         f"fewer than {params.min_rows_per_class} rows: clean.small_classes"
@@ -216,31 +277,33 @@ def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
 
 
 def grouped(pairs: int, rows: int) -> list[Entry]:
-    """Return how many similar pairs there are; they are kept."""
+    """Return how many pairs of similar rows there are; they stay."""
     if not pairs:
         return []
-    noun = "pair of similar rows was" if pairs == 1 else "pairs of similar rows were"
-    return [
-        Entry(
-            "near_duplicates",
-            pairs,
-            rows,
-            f"{pairs:,} {noun} kept, each on one side of the split: clean.near_duplicates",
-        )
-    ]
+    noun = "pairs of similar rows were"
+    if pairs == 1:
+        noun = "pair of similar rows was"
+    message = f"{pairs:,} {noun} kept, each on one side of the split: clean.near_duplicates"
+    return [Entry("near_duplicates", pairs, rows, message)]
 
 
 def leaking(count: int, of: int) -> list[Entry]:
-    """Return how many rows are similar to one of a split that must not change."""
+    """Return how many rows were dropped because they are similar to a held-out row."""
+    if not count:
+        return []
     message = (
         f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
         "clean.near_duplicates"
     )
-    return [Entry("leaking", count, of, message, removes=True)] if count else []
+    return [Entry("leaking", count, of, message, removes=True)]
 
 
 def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
-    """Return lines about labels that may be meant as one, or as none."""
+    """Return messages about labels that may mean the same, or no label.
+
+    Args:
+        counts: rows of each label.
+    """
     alike: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts):
         alike[_folded(name)].append(name)
@@ -266,45 +329,53 @@ def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
 def _folded(name: str) -> str:
     """Return a label as a person reads it: without case, width, spaces and invisible characters."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(
-        char for char in folded if not char.isspace() and unicodedata.category(char)[0] != "C"
-    )
+    visible = []
+    for char in folded:
+        if not char.isspace() and unicodedata.category(char)[0] != "C":
+            visible.append(char)
+    return "".join(visible)
 
 
 def _conflicts(rows: Usable, conflicting: Rows) -> str:
     """Return which labels disagree most often, and examples."""
-    keys, first = np.unique(rows.equal[conflicting], return_index=True)
-    disputed = np.isin(rows.equal, keys)
+    keys, first = np.unique(rows.key_ids[conflicting], return_index=True)
+    disputed = np.isin(rows.key_ids, keys)
+    disputed_keys = rows.key_ids[disputed].tolist()
+    disputed_labels = rows.labels[disputed].tolist()
     labels: dict[int, set[str]] = defaultdict(set)
-    for key, label in zip(
-        rows.equal[disputed].tolist(), rows.labels[disputed].tolist(), strict=True
-    ):
+    for key, label in zip(disputed_keys, disputed_labels, strict=True):
         labels[key].add(rows.names[label])
     pairs = Counter(" and ".join(sorted(names)[:_EXAMPLES]) for names in labels.values())
-    most = "; ".join(
-        f"{escaping.terminal(pair)}: {count:,}" for pair, count in pairs.most_common(_EXAMPLES)
-    )
+    common = pairs.most_common(_EXAMPLES)
+    most = "; ".join(f"{escaping.terminal(pair)}: {count:,}" for pair, count in common)
     examples = ", ".join(_names(rows, conflicting[np.sort(first)[:_EXAMPLES]]))
     return f"{most}; for example {examples}"
 
 
 def _names(rows: Usable, chosen: Rows) -> list[str]:
-    """Return what some rows are called: the beginning of their text, or where they come from."""
+    """Return names of some rows: the beginning of their text, or where they come from."""
     first = next(role.name for role in rows.schema.roles if role.role == "input")
     values = rows.values(first, chosen).to_pylist()
-    return [
-        f"'{_shortened(value)}'" if isinstance(value, str) else origin
-        for value, origin in zip(values, rows.origins(chosen), strict=True)
-    ]
+    names = []
+    for value, origin in zip(values, rows.origins(chosen), strict=True):
+        if isinstance(value, str):
+            names.append(f"'{_shortened(value)}'")
+        else:
+            names.append(origin)
+    return names
 
 
 def _first(origins: Sequence[str]) -> str:
     """Return the first few origins."""
-    more = ", …" if len(origins) > _EXAMPLES else ""
-    return ", ".join(escaping.terminal(origin) for origin in origins[:_EXAMPLES]) + more
+    names = ", ".join(escaping.terminal(origin) for origin in origins[:_EXAMPLES])
+    if len(origins) > _EXAMPLES:
+        return names + ", …"
+    return names
 
 
 def _shortened(text: str) -> str:
     """Return the beginning of a text."""
     plain = escaping.terminal(text)
-    return plain if len(plain) <= _EXCERPT else plain[: _EXCERPT - 1] + "…"
+    if len(plain) <= _EXCERPT:
+        return plain
+    return plain[: _EXCERPT - 1] + "…"

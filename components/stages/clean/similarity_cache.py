@@ -1,4 +1,4 @@
-"""Whether two rows are one: asked of the field once for each pair of contents, and remembered."""
+"""Cache of similarities: a field compares each pair of contents once."""
 
 from __future__ import annotations
 
@@ -22,42 +22,51 @@ _SCHEMA = pa.schema(
     ]
 )
 
-_CACHED_VALUES = 512  # a value may be a picture
+# A value may be a picture.
+_CACHED_VALUES = 512
 
 
 class SimilarityCache:
-    """Similarities of pairs.
+    """Similarities of pairs of rows.
 
     Args:
         rows: all of them.
-        kept: those that are meant by positions.
+        kept: the rows that positions refer to.
         fields: of the input columns.
-        memo: what earlier runs have found.
+        memo: cache of earlier runs.
         key: of the params that shape a cleaned value.
     """
 
     def __init__(
-        self, rows: Usable, kept: Rows, fields: Mapping[str, Field], memo: Cache, key: str
+        self,
+        rows: Usable,
+        kept: Rows,
+        fields: Mapping[str, Field],
+        memo: Cache,
+        key: str,
     ) -> None:
-        self._rows, self._kept, self._fields, self._memo = rows, kept, fields, memo
+        self._rows = rows
+        self._kept = kept
+        self._fields = fields
+        self._memo = memo
         self._contents = rows.contents(kept)
         self._key = cache_key({"pairs": key})
-        (known,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
-        self._known = {
-            (pair["column"], pair["one"], pair["other"]): pair["similarity"]
-            for pair in known.to_pylist()
-        }
+        (table,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
+        self._similarities: dict[tuple[str, bytes, bytes], float] = {}
+        for row in table.to_pylist():
+            pair = (row["column"], row["one"], row["other"])
+            self._similarities[pair] = row["similarity"]
         self._used: dict[tuple[str, bytes, bytes], float] = {}
         self._value = lru_cache(maxsize=_CACHED_VALUES)(self._read_value)
 
     def similarity(self, column: str, one: int, other: int) -> float:
-        """Of two positions, in an input column."""
+        """Return the similarity of two positions in an input column."""
         pair = (column, self._contents[one].as_py(), self._contents[other].as_py())
-        if pair not in self._known:
-            self._known[pair] = self._fields[column].similar(
-                self._value(column, one), self._value(column, other)
-            )
-        self._used[pair] = self._known[pair]
+        if pair not in self._similarities:
+            first = self._value(column, one)
+            second = self._value(column, other)
+            self._similarities[pair] = self._fields[column].similar(first, second)
+        self._used[pair] = self._similarities[pair]
         return self._used[pair]
 
     def _read_value(self, column: str, position: int) -> Any:
@@ -65,7 +74,7 @@ class SimilarityCache:
         return self._rows.values(column, self._kept[[position]])[0].as_py()
 
     def keep(self) -> None:
-        """Those that were asked for, for the next run."""
+        """Write the similarities that were used, for the next run."""
         pairs = [
             {"column": column, "one": one, "other": other, "similarity": value}
             for (column, one, other), value in self._used.items()

@@ -1,9 +1,10 @@
-"""clean: every raw row is kept, quarantined, dropped as a duplicate or filtered, and the books must balance."""
+"""Stage clean: each raw row is kept, quarantined, dropped as a duplicate or filtered."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,10 @@ from components.stages.clean.duplicates import (
     STAYS,
     Rows,
 )
-from components.stages.clean.frozen_split import Frozen, divide, read
+from components.stages.clean.frozen_split import FrozenSplit, divide, read
 from components.stages.clean.params import CleanParams
 from components.stages.clean.partition import (
+    Groups,
     check_classes,
     check_train,
     group_rows,
@@ -43,157 +45,225 @@ _QUARANTINE = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class _Division:
+    """The split of the rows that stay.
+
+    Args:
+        order: (rows,) positions in the order of the output, without leaking ones.
+        splits: (positions,) split of each.
+        groups: (positions,) group of each.
+        leaking: number of rows that are dropped because they are similar to a held-out row.
+    """
+
+    order: Rows
+    splits: Sequence[str]
+    groups: Sequence[str]
+    leaking: int
+
+
 def run(job: Job) -> None:
-    """Clean, deduplicate and split `raw` into `clean`; keep the naive view in `audit`."""
+    """Clean, deduplicate and split `raw` into `clean`; write the naive view to `audit`."""
     params: CleanParams = job.params
     schema = base.schema(job.task)
+    fields = schema.fields(params)
     memo = Cache(job.memo, job.journal.log)
-    raw = _roomy(read_table(job.inputs["raw"]), schema)
-    pool = gather(job, raw, memo)
-    rows = usable_rows(raw, pool, schema)
+    raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
+    unique_rows = gather(job, raw, memo)
+    rows = usable_rows(raw, unique_rows, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
 
-    rejected = rejected_rows(raw, pool, schema)
-    log = row_accounting.RowAccounting(job.journal)
-    log.add(row_accounting.refused_by_ingest(job.inputs["raw"] / "quarantine", raw.num_rows))
-    log.add(row_accounting.quarantined(rejected, raw.num_rows, schema.fields(params)))
-    log.add(row_accounting.changed(rows, schema.fields(params)))
+    rejected = rejected_rows(raw, unique_rows, schema)
+    accounting = row_accounting.RowAccounting(job.journal)
+    quarantine = job.inputs["raw"] / "quarantine"
+    accounting.add(row_accounting.refused_by_ingest(quarantine, raw.num_rows))
+    accounting.add(row_accounting.quarantined(rejected, raw.num_rows, fields))
+    accounting.add(row_accounting.changed(rows, fields))
     frozen = _frozen(job, rows)
     settled = settle_rows(rows, params)
     dedup_status = settled.dedup_status
-    log.add(row_accounting.merged(settled, params))
+    accounting.add(row_accounting.merged(settled, params))
     kept = np.flatnonzero(dedup_status == STAYS)
-    equality = schema.fields(params)[inputs_of(schema)[0]].equality
-    log.add(row_accounting.dropped(rows, dedup_status, params, equality))
+    equality = fields[inputs_of(schema)[0]].equality
+    accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
     grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
-    log.add(row_accounting.grouped(grouped.pairs, len(kept)))
-    groups = grouped.names
+    accounting.add(row_accounting.grouped(grouped.pairs, len(kept)))
     labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    for line in row_accounting.doubtful_labels(Counter(labels)):
-        job.journal.log(line)
-    check_classes(labels, params, [entry.message for entry in log.entries if entry.removes])
-    held: dict[int, int] = {}
-    if frozen:
-        held, groups, (splits, leaking) = _as_frozen(frozen, rows, kept, groups, params, job.seed)
-    else:
-        splits, leaking = split_rows(rows, kept, grouped, labels, params)
+    for message in row_accounting.doubtful_labels(Counter(labels)):
+        job.journal.log(message)
+    causes = [entry.message for entry in accounting.entries if entry.removes]
+    check_classes(labels, params, causes)
+    division = _divide(job, frozen, rows, kept, grouped, labels)
 
-    places = np.array(
-        sorted(range(len(kept)), key=lambda i: held.get(i, len(frozen.keys)))
-        if frozen
-        else range(len(kept))
-    )  # as it was, wherever the source has put its rows since
-    places = places[~np.isin(places, list(leaking))]
-    given, with_split = np.array(splits), _schema(schema)
-    chosen = {split: places[given[places] == split] for split in _SPLITS}
-    parts = {
-        split: _part(rows.table(kept[own]), split, [groups[i] for i in own.tolist()], with_split)
-        for split, own in chosen.items()
-    }
-    unlabelled, twice = settle(*rows.unlabelled(), rows.all_keys(), target_of(schema), with_split)
-    log.add(row_accounting.leaking(len(leaking), len(kept)))
+    columns = _schema(schema)
+    target = target_of(schema)
+    parts = _parts(rows, kept, division, columns)
+    unlabeled, repeated = settle(*rows.unlabelled(), rows.all_keys(), target, columns)
+    accounting.add(row_accounting.leaking(division.leaking, len(kept)))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reasons = Counter(entry["reason"] for entry in rejected)
-    books = {
+    all_parts = parts | unlabeled
+    duplicates = int((dedup_status == DUPLICATE).sum())
+    boilerplate = REASONS[BOILERPLATE]
+    totals = {
         "rows_in": raw.num_rows,
-        "rows_out": sum(part.num_rows for part in (*parts.values(), *unlabelled.values())),
-        "quarantined": sum(n for reason, n in reasons.items() if reason != REASONS[BOILERPLATE]),
-        "filtered": reasons[REASONS[BOILERPLATE]],
-        "deduplicated": int((dedup_status == DUPLICATE).sum()) + len(leaking) + twice,
+        "rows_out": sum(part.num_rows for part in all_parts.values()),
+        "quarantined": sum(n for reason, n in reasons.items() if reason != boilerplate),
+        "filtered": reasons[boilerplate],
+        "deduplicated": duplicates + division.leaking + repeated,
     }
-    _check_books(books)
-    facts = {
-        "books": books,
+    _check_totals(totals)
+    manifest = {
+        "books": totals,
         "reasons": dict(sorted(reasons.items())),
         "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
         "merged_classes": dict(settled.merged),
-        "account": [entry.facts() for entry in log.entries],
-        **_counted(parts, sorted(set(labels)), target_of(schema)),
+        "account": [entry.as_dict() for entry in accounting.entries],
+        **_class_counts(parts, sorted(set(labels)), target),
     }
-    _write(job, parts | unlabelled, facts, rejected)
+    _write(job, all_parts, manifest, rejected)
     memo.close()
 
 
+def _divide(
+    job: Job,
+    frozen: FrozenSplit | None,
+    rows: Usable,
+    kept: Rows,
+    grouped: Groups,
+    labels: Sequence[str],
+) -> _Division:
+    """Return the split of the rows that stay: the frozen one if there is one, else a new one."""
+    positions = list(range(len(kept)))
+    if frozen is None:
+        splits, leaking = split_rows(rows, kept, grouped, labels, job.params)
+        groups: Sequence[str] = grouped.names
+    else:
+        held, groups, splits, leaking = _as_frozen(job, frozen, rows, kept, grouped.names)
+        # In the order of the frozen split, wherever the source has put the rows since.
+        last = len(frozen.keys)
+        positions.sort(key=lambda position: held.get(position, last))
+    order = np.array(positions)
+    order = order[~np.isin(order, list(leaking))]
+    return _Division(order, splits, groups, len(leaking))
+
+
 def _as_frozen(
-    frozen: Frozen,
+    job: Job,
+    frozen: FrozenSplit,
     rows: Usable,
     kept: Rows,
     groups: Sequence[str],
-    params: CleanParams,
-    seed: int,
-) -> tuple[dict[int, int], list[str], tuple[list[str], set[int]]]:
-    """Return which frozen row each kept row is, the groups, and the splits with leaking rows.
+) -> tuple[dict[int, int], list[str], list[str], set[int]]:
+    """Return the split of the rows that stay by a frozen split.
 
     A row that is held out keeps the name of its group.
+
+    Returns:
+        Position -> row of the frozen split; groups; splits; positions of leaking rows.
     """
     held = frozen.held(rows.keys(kept))
     ids = rows.ids()
-    fed = set()
+    feedback = set()
     for position, row in enumerate(kept.tolist()):
         if ids[row].startswith(base.FEEDBACK):
-            fed.add(position)
-    splits, leaking = divide(frozen, held, groups, fed, params, seed)
-    named = list(groups)
-    for position in held:
+            feedback.add(position)
+    splits, leaking = divide(frozen, held, groups, feedback, job.params, job.seed)
+    names = list(groups)
+    for position, row in held.items():
         if splits[position] != "train":
-            named[position] = frozen.groups[held[position]]
-    return held, named, (splits, leaking)
+            names[position] = frozen.groups[row]
+    return held, names, splits, leaking
 
 
-def _check_books(books: Mapping[str, int]) -> None:
-    """Check that each row is kept, quarantined, filtered or a duplicate."""
-    outcomes = sum(value for name, value in books.items() if name != "rows_in")
-    if books["rows_in"] != outcomes:
-        raise AssertionError(f"the books of clean do not balance: {books}")
+def _parts(
+    rows: Usable,
+    kept: Rows,
+    division: _Division,
+    schema: pa.Schema,
+) -> dict[str, pa.Table]:
+    """Return the table of each split."""
+    splits = np.array(division.splits)
+    parts = {}
+    for split in _SPLITS:
+        positions = division.order[splits[division.order] == split]
+        groups = [division.groups[position] for position in positions.tolist()]
+        parts[split] = _part(rows.table(kept[positions]), split, groups, schema)
+    return parts
 
 
-def _roomy(raw: pa.Table, schema: base.Schema) -> pa.Table:
-    """With 64-bit offsets of the inputs: Arrow lays a column's chunks end to end before it takes rows from it, and 32 bits end at 2 GiB."""
-    large = {
-        name: pa.large_binary()
-        if pa.types.is_binary(raw.schema.field(name).type)
-        else pa.large_string()
-        for name in inputs_of(schema)
+def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of their split and their groups."""
+    added = {
+        "split": pa.array([split] * rows.num_rows, pa.string()),
+        "group": pa.array(groups, pa.string()),
     }
-    return raw.cast(
-        pa.schema(
-            [(name, large.get(name, raw.schema.field(name).type)) for name in raw.column_names]
-        )
-    )
+    columns = {}
+    for name in schema.names:
+        columns[name] = added[name] if name in added else rows[name]
+    return pa.table(columns, schema=schema)
+
+
+def _check_totals(totals: Mapping[str, int]) -> None:
+    """Check that each row is kept, quarantined, filtered or a duplicate.
+
+    Raises:
+        AssertionError: the numbers do not add up.
+    """
+    outcomes = sum(value for name, value in totals.items() if name != "rows_in")
+    if totals["rows_in"] != outcomes:
+        raise AssertionError(f"the books of clean do not balance: {totals}")
+
+
+def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
+    """Return the raw table with 64-bit offsets of the inputs.
+
+    Arrow concatenates the chunks of a column before it takes rows from it, and offsets of 32 bits
+    end at 2 GiB.
+    """
+    inputs = inputs_of(schema)
+    columns = []
+    for field in raw.schema:
+        kind = field.type
+        if field.name in inputs:
+            kind = pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+        columns.append((field.name, kind))
+    return raw.cast(pa.schema(columns))
 
 
 def _write(
     job: Job,
     parts: Mapping[str, pa.Table],
-    facts: Mapping[str, Any],
+    manifest: Mapping[str, Any],
     rejected: Sequence[Mapping[str, str]],
 ) -> None:
-    """Table, quarantine and report."""
-    write_table(job.outputs["clean"], parts, facts)
-    order = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
-    write_table(
-        job.outputs["clean"] / "quarantine",
-        {"rows": pa.Table.from_pylist(order, schema=_QUARANTINE)},
-    )
-    books = facts["books"]
-    report = (
-        books
-        | {f"{entry['what']}_rows": entry["rows"] for entry in facts["account"]}
-        | {
-            "classes": len(facts["classes"]),
-            "near_duplicate_pairs": facts["near_duplicate_pairs"],
-            **{split: part.num_rows for split, part in parts.items()},
-        }
-    )
+    """Write table, quarantine and report."""
+    write_table(job.outputs["clean"], parts, manifest)
+    entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
+    quarantine = pa.Table.from_pylist(entries, schema=_QUARANTINE)
+    write_table(job.outputs["clean"] / "quarantine", {"rows": quarantine})
+    totals = manifest["books"]
+    report = dict(totals)
+    for entry in manifest["account"]:
+        report[f"{entry['what']}_rows"] = entry["rows"]
+    report["classes"] = len(manifest["classes"])
+    report["near_duplicate_pairs"] = manifest["near_duplicate_pairs"]
+    for split, part in parts.items():
+        report[split] = part.num_rows
     write_atomic(job.outputs["report"], to_json(report))
     job.journal.log(
-        f"{books['rows_in']:,} rows: {books['rows_out']:,} kept, {books['deduplicated']:,} duplicates, {books['filtered']:,} boilerplate, {books['quarantined']:,} quarantined"
+        f"{totals['rows_in']:,} rows: {totals['rows_out']:,} kept, "
+        f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} boilerplate, "
+        f"{totals['quarantined']:,} quarantined"
     )
 
 
-def _frozen(job: Job, rows: Usable) -> Frozen | None:
-    """The split that stays as it was, if there is one; its rows of test and validation are marked as if the source had said so."""
+def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
+    """Return the frozen split, if there is one.
+
+    Its rows of test and validation are marked in place as if the source had named these splits.
+    """
     path = job.params.frozen_split
     if path is None:
         return None
@@ -202,49 +272,41 @@ def _frozen(job: Job, rows: Usable) -> Frozen | None:
         return None
     frozen = read(job.root / path, path)
     claimed = frozen.claim(rows.keys(), rows.ids())
-    for row, place in claimed.items():
-        rows.splits[row] = OWN_SPLITS.index(frozen.splits[place])
-    here, tests = (
-        sum(frozen.splits[place] == "test" for place in places)
-        for places in (claimed.values(), range(len(frozen.keys)))
-    )
+    for row, frozen_row in claimed.items():
+        rows.splits[row] = OWN_SPLITS.index(frozen.splits[frozen_row])
+    tests = sum(split == "test" for split in frozen.splits)
+    present = sum(frozen.splits[frozen_row] == "test" for frozen_row in claimed.values())
+    unknown = len(rows.labels) - len(claimed)
     job.journal.log(
-        f"the split is kept: {here:,} of its {tests:,} test rows are in the source, and {len(rows.labels) - len(claimed):,} rows that it does not know"
+        f"the split is kept: {present:,} of its {tests:,} test rows are in the source, "
+        f"and {unknown:,} rows that it does not know"
     )
     return frozen
 
 
-def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) -> pa.Table:
-    facts = {
-        "split": pa.array([split] * rows.num_rows, pa.string()),
-        "group": pa.array(groups, pa.string()),
-    }
-    return pa.table(
-        {name: facts[name] if name in facts else rows[name] for name in schema.names}, schema=schema
-    )
-
-
-def _counted(parts: Mapping[str, pa.Table], classes: Sequence[str], target: str) -> dict[str, Any]:
-    """The classes, and how many rows of each every part has.
+def _class_counts(
+    parts: Mapping[str, pa.Table],
+    classes: Sequence[str],
+    target: str,
+) -> dict[str, Any]:
+    """Return the classes, and how many rows of each are in each split.
 
     Raises:
         InputError: train has none of one.
     """
     counts = {split: Counter(part[target].to_pylist()) for split, part in parts.items()}
     check_train(list(counts["train"]), classes)
-    return {
-        "classes": classes,
-        "splits": {split: {name: own[name] for name in classes} for split, own in counts.items()},
-    }
+    splits = {}
+    for split, labels in counts.items():
+        splits[split] = {name: labels[name] for name in classes}
+    return {"classes": classes, "splits": splits}
 
 
 def _schema(schema: base.Schema) -> pa.Schema:
-    columns = [
-        ("id", pa.string()),
-        *(
-            (role.name, role.field.arrow)
-            for role in schema.roles
-            if role.role in ("input", "target")
-        ),
-    ]
-    return pa.schema([*columns, ("split", pa.string()), ("group", pa.string())])
+    """Return the schema of the clean table."""
+    columns = [("id", pa.string())]
+    for role in schema.roles:
+        if role.role in ("input", "target"):
+            columns.append((role.name, role.field.arrow))
+    columns += [("split", pa.string()), ("group", pa.string())]
+    return pa.schema(columns)

@@ -1,9 +1,12 @@
-"""The pool: each content of the raw table once, cleaned, and which rows have it. What earlier runs have cleaned is taken from the memo."""
+"""Unique contents of the raw table, cleaned once, and which rows have them.
+
+Contents that earlier runs have cleaned are taken from the cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,185 +19,270 @@ from components.core.job import Job
 from components.core.parallel_map import parallel_map
 from components.core.tables import ROWS_PER_SHARD
 from components.stages.clean.cleaning import (
-    Piece,
+    CleanInput,
     clean_piece,
     content,
-    pool_schema,
     row_wise,
     row_wise_key,
+    unique_rows_schema,
 )
 from components.stages.clean.params import CleanParams
 from components.tasks import base
 
 ROWS_PER_TASK = 4000
-_SINCE, _FEW = (
-    "s",
-    1 / 8,
-)  # share of the contents that may have come or gone before all of them are written again
-_ROWS_PER_DIGEST, _BYTES_PER_DIGEST = (
-    100_000,
-    1 << 26,
-)  # of contents that are laid end to end at a time
+# Suffix of the key of the contents that came since the others were written.
+_SINCE = "s"
+# Share of the contents that may have come or gone before all of them are written again.
+_REWRITE_SHARE = 1 / 8
+# Contents that are hashed, and cleaned in one task, at a time.
+_ROWS_PER_DIGEST = 100_000
+_BYTES_PER_DIGEST = 1 << 26
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Cleaned contents, and where each raw row finds its own."""
+class UniqueRows:
+    """Cleaned unique contents of the raw table.
 
-    contents: pa.Table  # of `pool_schema`, in one chunk
-    place: NDArray[np.int64]  # (raw rows,) -> row of `contents`
+    Args:
+        contents: of `unique_rows_schema`, in one chunk.
+        content_of: (raw rows,) the row of `contents` of each raw row.
+    """
 
-    def column(self, name: str, rows: NDArray[np.int64]) -> pa.Array:
-        """A column for some raw rows."""
-        return _whole(self.contents[name]).take(pa.array(self.place[rows]))
+    contents: pa.Table
+    content_of: Rows
 
-    def where(self, name: str, value: str) -> NDArray[np.int64]:
-        """The raw rows that have a value in a column."""
-        return np.flatnonzero(
-            pc.equal(_whole(self.contents[name]), value).to_numpy(zero_copy_only=False)[self.place]
-        )
+    def column(self, name: str, rows: Rows) -> pa.Array:
+        """Return a column for some raw rows."""
+        return _whole(self.contents[name]).take(pa.array(self.content_of[rows]))
 
-    def coded(self, name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
-        """A column for some raw rows as whole numbers, equal for equal values, and the values by number."""
-        found = _whole(self.contents[name]).dictionary_encode()
-        return found.indices.fill_null(-1).to_numpy()[self.place[rows]].astype(
-            np.int64
-        ), found.dictionary.to_pylist()
+    def where(self, name: str, value: str) -> Rows:
+        """Return the raw rows that have a value in a column."""
+        equal = pc.equal(_whole(self.contents[name]), value)
+        return np.flatnonzero(equal.to_numpy(zero_copy_only=False)[self.content_of])
 
-    def values(self, name: str, rows: NDArray[np.int64], kind: pa.DataType) -> pa.ChunkedArray:
-        """Cleaned values of some raw rows, in chunks no longer than a shard, whose offsets fit into 32 bits."""
-        column, places = _whole(self.contents[f"value.{name}"]), self.place[rows]
-        cuts = range(0, len(places), ROWS_PER_SHARD)
-        return pa.chunked_array(
-            [column.take(pa.array(places[cut : cut + ROWS_PER_SHARD])).cast(kind) for cut in cuts],
-            kind,
-        )
+    def coded(self, name: str, rows: Rows) -> tuple[Rows, list[str]]:
+        """Return a column for some raw rows as whole numbers, and the values by number.
 
-    def changes(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, int]]:
-        """Yield what cleaning took from contents, as JSON, and how many of some raw rows have each of them."""
-        counts = np.bincount(self.place[rows], minlength=self.contents.num_rows)
+        Equal values have equal numbers. A missing value is -1.
+        """
+        encoded = _whole(self.contents[name]).dictionary_encode()
+        numbers = encoded.indices.fill_null(-1).to_numpy()
+        values: list[str] = encoded.dictionary.to_pylist()
+        return numbers[self.content_of[rows]].astype(np.int64), values
+
+    def values(self, name: str, rows: Rows, kind: pa.DataType) -> pa.ChunkedArray:
+        """Return the cleaned values of some raw rows.
+
+        Chunks are no longer than a shard, so that their offsets fit into 32 bits.
+
+        Args:
+            name: of an input column.
+            rows: raw rows.
+            kind: type of the values.
+        """
+        column = _whole(self.contents[f"value.{name}"])
+        positions = self.content_of[rows]
+        chunks = []
+        for start in range(0, len(positions), ROWS_PER_SHARD):
+            chunk = pa.array(positions[start : start + ROWS_PER_SHARD])
+            chunks.append(column.take(chunk).cast(kind))
+        return pa.chunked_array(chunks, kind)
+
+    def changes(self, rows: Rows) -> Iterator[tuple[str, int]]:
+        """Yield what cleaning took from contents, as JSON, and how many of some raw rows have it.
+
+        Args:
+            rows: raw rows.
+        """
+        counts = np.bincount(self.content_of[rows], minlength=self.contents.num_rows)
         column = _whole(self.contents["changes"])
-        for place in np.flatnonzero(
-            column.is_valid().to_numpy(zero_copy_only=False) & (counts > 0)
-        ).tolist():
-            yield column[place].as_py(), int(counts[place])
+        changed = column.is_valid().to_numpy(zero_copy_only=False) & (counts > 0)
+        for position in np.flatnonzero(changed).tolist():
+            yield column[position].as_py(), int(counts[position])
 
-    def bands(
-        self, name: str, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        """Which of some raw rows (positions) have a signature in a column, and these (found, bands)."""
+    def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
+        """Return the signatures of an input column.
+
+        Args:
+            name: of the column.
+            rows: raw rows.
+
+        Returns:
+            (n,) positions among `rows` that have a signature; (n, bands) of them.
+        """
         column = self.column(f"bands.{name}", rows)
-        found = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        positions = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         full = column.drop_null()
-        offsets = (
-            np.frombuffer(full.buffers()[1], np.int64)[full.offset : full.offset + len(full) + 1]
-            if len(full)
-            else [0, 0]
-        )
-        data = np.frombuffer(full.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-        return found, data.view(np.uint64).reshape(len(found), -1 if len(data) else 0)
+        if not len(full):
+            return positions, np.empty((len(positions), 0), np.uint64)
+        _, offsets_buffer, data_buffer = full.buffers()
+        offsets = np.frombuffer(offsets_buffer, np.int64)
+        first = offsets[full.offset]
+        last = offsets[full.offset + len(full)]
+        data = np.frombuffer(data_buffer or b"", np.uint8)[first:last]
+        bands = data.view(np.uint64)
+        if not len(data):
+            return positions, bands.reshape(len(positions), 0)
+        return positions, bands.reshape(len(positions), -1)
 
 
-def gather(job: Job, raw: pa.Table, memo: Cache) -> Pool:
-    """Clean each content of the raw table once."""
-    schema, params = base.schema(job.task), row_wise(job.params)
-    wanted, key = pool_schema(schema), row_wise_key(job.task, job.params, job.seed)
-    main, since = (
-        (memo.get(each, [wanted]) or [wanted.empty_table()])[0] for each in (key, key + _SINCE)
-    )
-    known = pa.concat_tables([main, since]).combine_chunks()
+def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
+    """Return the cleaned unique contents of the raw table.
+
+    Args:
+        job: clean.
+        raw: the raw table.
+        memo: cache of earlier runs.
+    """
+    schema = base.schema(job.task)
+    columns = unique_rows_schema(schema)
+    key = row_wise_key(job.task, job.params, job.seed)
+    main = _cached(memo, key, columns)
+    since = _cached(memo, key + _SINCE, columns)
+    cached = pa.concat_tables([main, since]).combine_chunks()
 
     rows = raw.select(content(schema))
     codes, digests = _distinct(rows)
-    at = (
-        pc.index_in(digests, value_set=_whole(known["content"]))
-        .fill_null(-1)
-        .to_numpy()
-        .astype(np.int64)
-    )
-    new = np.flatnonzero(at < 0)
+    matches = pc.index_in(digests, value_set=_whole(cached["content"]))
+    content_of = matches.fill_null(-1).to_numpy().astype(np.int64)
+    new = np.flatnonzero(content_of < 0)
+    cleaned = _clean_new(job, rows, codes, digests, new)
+    content_of[new] = cached.num_rows + np.arange(len(new))
+    contents = pa.concat_tables([cached, *cleaned]).combine_chunks()
+    _remember(memo, key, contents, np.sort(content_of), main.num_rows)
+    return UniqueRows(contents, content_of[codes])
+
+
+def _cached(memo: Cache, key: str, schema: pa.Schema) -> pa.Table:
+    """Return the table of a key of the cache; an empty one if there is none."""
+    tables = memo.get(key, [schema]) or [schema.empty_table()]
+    return tables[0]
+
+
+def _clean_new(
+    job: Job,
+    rows: pa.Table,
+    codes: Rows,
+    digests: pa.Array,
+    new: Rows,
+) -> list[pa.Table]:
+    """Return the cleaned contents that the cache has not.
+
+    Args:
+        job: clean.
+        rows: the columns of the raw table that cleaning reads.
+        codes: (raw rows,) number of each row's content.
+        digests: (contents,) SHA-256.
+        new: numbers of the contents.
+    """
+    schema = unique_rows_schema(base.schema(job.task))
+    # Assigned from the last row to the first: of rows with one content the first remains.
     first = np.empty(len(digests), np.int64)
-    first[codes[::-1]] = np.arange(
-        len(codes) - 1, -1, -1
-    )  # of rows with one content the last that is written stays
-    # Photos are many bytes a row: a piece ends at either number.
-    step = max(1, min(ROWS_PER_TASK, _BYTES_PER_DIGEST * rows.num_rows // max(1, rows.nbytes)))
-    cuts = [first[new[cut : cut + step]] for cut in range(0, len(new), step)]
-    done = _clean(job, rows, cuts, params)
-    fresh = [
-        table.add_column(
-            0, wanted.field("content"), digests.take(pa.array(new[start : start + table.num_rows]))
-        )
-        for start, table in done
-    ]
-    at[new] = known.num_rows + np.arange(len(new))
-    contents = pa.concat_tables([known, *fresh]).combine_chunks()
-    _remember(memo, key, contents, np.sort(at), main.num_rows)
-    return Pool(contents, at[codes])
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    # Photos are many bytes a row: a task ends at either number.
+    step = min(ROWS_PER_TASK, _rows_per_digest(rows))
+    cuts = [first[new[start : start + step]] for start in range(0, len(new), step)]
+    tables = []
+    for start, table in _clean(job, rows, cuts, row_wise(job.params)):
+        content_digests = digests.take(pa.array(new[start : start + table.num_rows]))
+        tables.append(table.add_column(0, schema.field("content"), content_digests))
+    return tables
 
 
-def _remember(
-    memo: Cache, key: str, contents: pa.Table, used: NDArray[np.int64], main: int
-) -> None:
-    """Keep what is in the source now: beside the `main` contents that were written at once those that came since, as long as they, and those that are gone, are few."""
+def _remember(memo: Cache, key: str, contents: pa.Table, used: Rows, main: int) -> None:
+    """Put the contents that the source has now into the cache.
+
+    The contents that came since are written beside the `main` ones, as long as they and those
+    that are gone are few.
+
+    Args:
+        memo: the cache.
+        key: of the contents.
+        contents: cached and new ones.
+        used: ascending, those that the source has now.
+        main: number of contents that were written at once.
+    """
     since = used[used >= main]
     gone = main - (len(used) - len(since))
-    if len(since) + gone > main * _FEW:
+    if len(since) + gone > main * _REWRITE_SHARE:
         memo.put(key, [contents.take(pa.array(used))])
         since = since[:0]
     memo.put(key + _SINCE, [contents.take(pa.array(since))])
 
 
 def _clean(
-    job: Job, rows: pa.Table, cuts: Sequence[NDArray[np.int64]], params: CleanParams
+    job: Job,
+    rows: pa.Table,
+    cuts: Sequence[Rows],
+    params: CleanParams,
 ) -> list[tuple[int, pa.Table]]:
-    """Return the cleaned pieces, each with the number of contents before it.
+    """Return the cleaned parts, each with the number of contents before it.
 
     Args:
-        job: whose journal hears of progress.
+        job: whose journal shows the progress.
         rows: all of them.
-        cuts: places in `rows`, one array a piece; pieces are made when their turn comes.
+        cuts: positions in `rows`, one array a part; a part is built when its turn comes.
         params: of each row's cleaning.
     """
-    done: list[tuple[int, pa.Table]] = []
+    results: list[tuple[int, pa.Table]] = []
     ready = 0
     total = sum(len(cut) for cut in cuts)
-    pieces = (Piece(job.task, params, job.seed, rows.take(pa.array(cut))) for cut in cuts)
-    # One piece is cleaned here: a task of its own would only be started and waited for.
-    for table in parallel_map(clean_piece, pieces) if len(cuts) > 1 else map(clean_piece, pieces):
-        done.append((ready, table))
+    inputs = (CleanInput(job.task, params, job.seed, rows.take(pa.array(cut))) for cut in cuts)
+    tables: Iterable[pa.Table]
+    if len(cuts) > 1:
+        tables = parallel_map(clean_piece, inputs)
+    else:
+        # One part is cleaned here: a task of its own would only be started and waited for.
+        tables = map(clean_piece, inputs)
+    for table in tables:
+        results.append((ready, table))
         ready += table.num_rows
         job.journal.progress(rows.num_rows - total + ready, rows.num_rows, "rows")
-    return done
+    return results
 
 
-def _distinct(rows: pa.Table) -> tuple[NDArray[np.int64], pa.Array]:
-    """The number of each row's content, and the contents' SHA-256 by number, in the order of their first rows."""
-    step = max(1, min(_ROWS_PER_DIGEST, _BYTES_PER_DIGEST * rows.num_rows // max(1, rows.nbytes)))
-    pieces = [_digests(rows.slice(start, step)) for start in range(0, rows.num_rows, step)]
-    coded = pa.array(
-        np.concatenate(pieces).tolist() if pieces else [], pa.binary(32)
-    ).dictionary_encode()
+def _distinct(rows: pa.Table) -> tuple[Rows, pa.Array]:
+    """Return the number of each row's content, and the SHA-256 of the contents by number.
+
+    Contents are numbered in the order of their first rows.
+    """
+    step = _rows_per_digest(rows)
+    parts = [_digests(rows.slice(start, step)) for start in range(0, rows.num_rows, step)]
+    digests: list[bytes] = []
+    if parts:
+        digests = np.concatenate(parts).tolist()
+    coded = pa.array(digests, pa.binary(32)).dictionary_encode()
     return coded.indices.to_numpy().astype(np.int64), coded.dictionary
 
 
+def _rows_per_digest(rows: pa.Table) -> int:
+    """Return how many rows are hashed at a time."""
+    rows_in_bytes: int = _BYTES_PER_DIGEST * rows.num_rows // max(1, rows.nbytes)
+    return max(1, min(_ROWS_PER_DIGEST, rows_in_bytes))
+
+
 def _digests(rows: pa.Table) -> NDArray[np.object_]:
+    """Return (rows,) the SHA-256 of each row's content."""
     parts: list[pa.Array] = []
     for column in rows.columns:
         data = column.combine_chunks().cast(pa.large_binary())
-        # Each value behind its length, so that no two rows look alike; a missing one is not an empty one.
-        parts += [
-            pc.binary_length(data).cast(pa.string()).fill_null("-").cast(pa.large_binary()),
-            data.fill_null(b""),
-        ]
-    coded = pc.binary_join_element_wise(
-        *parts, pa.scalar(b":", pa.large_binary())
-    ).dictionary_encode()
-    hashed: NDArray[np.object_] = np.empty(len(coded.dictionary), object)
-    hashed[:] = [hashlib.sha256(each).digest() for each in coded.dictionary.to_pylist()]
+        # Each value follows its length, so that no two rows look alike. A missing value is not
+        # an empty one.
+        length = pc.binary_length(data).cast(pa.string()).fill_null("-")
+        parts.append(length.cast(pa.large_binary()))
+        parts.append(data.fill_null(b""))
+    separator = pa.scalar(b":", pa.large_binary())
+    coded = pc.binary_join_element_wise(*parts, separator).dictionary_encode()
+    hashes: NDArray[np.object_] = np.empty(len(coded.dictionary), object)
+    hashes[:] = [hashlib.sha256(value).digest() for value in coded.dictionary.to_pylist()]
     indices: NDArray[np.int32] = coded.indices.to_numpy()
-    return hashed[indices]
+    return hashes[indices]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    """Return a column in one chunk."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column.combine_chunks()

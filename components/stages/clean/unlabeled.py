@@ -1,4 +1,4 @@
-"""Rows without a label: no use for a classifier, but text to learn a language from."""
+"""Rows without a label: a language model can be pretrained on them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ import pyarrow as pa
 SPLIT = "unlabelled"
 
 
-def may_be_learnt(split: str | None) -> bool:
-    """Whether a row's own split says that it is to be learned from, not judged."""
+def is_for_training(split: str | None) -> bool:
+    """Return whether a row's own split allows to train on it."""
     return (split or SPLIT).strip().lower() in (SPLIT, "train", "training")
 
 
 def settle(
-    rows: pa.Table, keys: pa.Array, labelled: Set[bytes], target: str, schema: pa.Schema
+    rows: pa.Table,
+    keys: pa.Array,
+    labeled: Set[bytes],
+    target: str,
+    schema: pa.Schema,
 ) -> tuple[dict[str, pa.Table], int]:
-    """The split of its own, if there are any, and how many were duplicates: of each other, or of a row with a label, so that no text of test is among them.
+    """Return the split of the rows without a label, and how many were dropped as duplicates.
+
+    A duplicate equals another row without a label, or a row with one. So no text of the test split
+    is among them.
 
     Args:
         rows: id and cleaned inputs.
@@ -25,21 +32,24 @@ def settle(
         labeled: keys of the rows with a label.
         target: the column without a value.
         schema: of the split.
+
+    Returns:
+        {SPLIT: table}, or {} if no row is left; and the number of duplicates.
     """
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys.to_pylist()):
-        if key not in labelled:
+        if key not in labeled:
             first.setdefault(key, row)
     if not first:
         return {}, rows.num_rows
     chosen = rows.take(pa.array(list(first.values()), pa.int64()))
-    facts = {
+    added = {
         target: pa.nulls(len(first), pa.string()),
         "split": [SPLIT] * len(first),
         "group": [key.hex()[:16] for key in first],
     }
-    table = pa.table(
-        {name: facts[name] if name in facts else chosen[name] for name in schema.names},
-        schema=schema,
-    )
+    columns = {}
+    for name in schema.names:
+        columns[name] = added[name] if name in added else chosen[name]
+    table = pa.table(columns, schema=schema)
     return {SPLIT: table}, rows.num_rows - len(first)

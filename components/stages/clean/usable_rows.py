@@ -1,4 +1,4 @@
-"""The rows of the raw table that can be used, as numbers and columns; and the others, with why not."""
+"""Rows of the raw table that can be used, and the rejected ones with the reasons."""
 
 from __future__ import annotations
 
@@ -15,198 +15,249 @@ from numpy.typing import NDArray
 from components.core.errors import InputError
 from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of
 from components.stages.clean.duplicates import OWN_SPLITS, REASONS, Rows
-from components.stages.clean.unique_rows import Pool
+from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
+
+_EXCERPT = 200
 
 
 @dataclass
 class Usable:
-    """Rows with a label, counted from 0 in the source's order."""
+    """Rows with a label, numbered from 0 in the source's order.
+
+    Args:
+        raw: the raw table.
+        unique_rows: its cleaned contents.
+        schema: of the task.
+        raw_rows: (rows,) positions in the raw table.
+        unlabeled_rows: positions in the raw table of rows without a label that are kept.
+        key_ids: (rows,) the same number for rows whose inputs count as the same.
+        labels: (rows,) numbers of `names`.
+        names: of the classes.
+        splits: (rows,) the source's own, numbers of OWN_SPLITS.
+    """
 
     raw: pa.Table
-    pool: Pool
+    unique_rows: UniqueRows
     schema: base.Schema
-    place: Rows  # (rows,) in the raw table
-    nameless: Rows  # places of rows without a label that are kept
-    equal: Rows  # (rows,) the same number for rows whose inputs count as the same
-    labels: Rows  # (rows,) numbers of `names`
-    names: list[str]  # of classes
-    splits: Rows  # (rows,) the source's own, numbers of OWN_SPLITS
+    raw_rows: Rows
+    unlabeled_rows: Rows
+    key_ids: Rows
+    labels: Rows
+    names: list[str]
+    splits: Rows
 
     def keys(self, rows: Rows | None = None) -> list[str]:
-        """SHA-256 of the keys of some rows, or of all."""
-        return [
-            key.hex()
-            for key in self.pool.column(
-                "key", self.place if rows is None else self.place[rows]
-            ).to_pylist()
-        ]
+        """Return the SHA-256 of the keys of some rows, or of all."""
+        raw_rows = self.raw_rows
+        if rows is not None:
+            raw_rows = raw_rows[rows]
+        keys = self.unique_rows.column("key", raw_rows)
+        return [key.hex() for key in keys.to_pylist()]
 
     def contents(self, rows: Rows) -> pa.Array:
-        """SHA-256 of the raw contents of some rows."""
-        return self.pool.column("content", self.place[rows])
+        """Return the SHA-256 of the raw contents of some rows."""
+        return self.unique_rows.column("content", self.raw_rows[rows])
 
     def column(self, name: str, rows: Rows) -> list[Any]:
-        """A column of the pool for some rows."""
-        return list(self.pool.column(name, self.place[rows]).to_pylist())
+        """Return a column of the cleaned contents for some rows."""
+        return list(self.unique_rows.column(name, self.raw_rows[rows]).to_pylist())
 
     def ids(self) -> list[str]:
-        """Of all rows."""
-        return list(_taken(self.raw, "id", self.place).to_pylist())
+        """Return the ids of all rows."""
+        return list(_take(self.raw, "id", self.raw_rows).to_pylist())
 
     def values(self, name: str, rows: Rows) -> pa.ChunkedArray:
-        """Cleaned values of an input column."""
-        return self.pool.values(name, self.place[rows], self.schema_type(name))
+        """Return cleaned values of an input column."""
+        return self.unique_rows.values(name, self.raw_rows[rows], self.schema_type(name))
 
     def changes(self) -> Iterator[tuple[str, int]]:
-        """Yield what cleaning took from the rows that can be used (see `Pool.changes`)."""
-        return self.pool.changes(np.concatenate([self.place, self.nameless]))
+        """Yield what cleaning took from the rows (see `UniqueRows.changes`)."""
+        return self.unique_rows.changes(np.concatenate([self.raw_rows, self.unlabeled_rows]))
 
     def origins(self, rows: Rows) -> list[str]:
         """Return where some rows come from."""
-        return list(_taken(self.raw, "origin", self.place[rows]).to_pylist())
+        return list(_take(self.raw, "origin", self.raw_rows[rows]).to_pylist())
 
     def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
-        """Signatures of an input column (see `Pool.bands`)."""
-        return self.pool.bands(name, self.place[rows])
+        """Return the signatures of an input column (see `UniqueRows.bands`)."""
+        return self.unique_rows.bands(name, self.raw_rows[rows])
 
     def groups(self, rows: Rows) -> Iterator[tuple[int, str]]:
-        """Positions among `rows` with the source's own group key, and that."""
-        found = _taken(self.raw, "group", self.place[rows])
-        for position in np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False)).tolist():
-            yield position, found[position].as_py()
+        """Yield positions among `rows` with a group key of the source, and the key."""
+        keys = _take(self.raw, "group", self.raw_rows[rows])
+        present = keys.is_valid().to_numpy(zero_copy_only=False)
+        for position in np.flatnonzero(present).tolist():
+            yield position, keys[position].as_py()
 
     def table(self, rows: Rows) -> pa.Table:
-        """Id, inputs and label of some rows."""
-        label = pa.array(self.names, pa.string()).take(pa.array(self.labels[rows]))
-        facts = {target_of(self.schema): label} | {
-            name: self.values(name, rows) for name in inputs_of(self.schema)
-        }
-        return pa.table(
-            {"id": _taken(self.raw, "id", self.place[rows])}
-            | {role.name: facts[role.name] for role in self.schema.roles if role.name in facts}
-        )
+        """Return id, inputs and label of some rows."""
+        columns = {name: self.values(name, rows) for name in inputs_of(self.schema)}
+        label_names = pa.array(self.names, pa.string())
+        columns[target_of(self.schema)] = label_names.take(pa.array(self.labels[rows]))
+        table = {"id": _take(self.raw, "id", self.raw_rows[rows])}
+        for role in self.schema.roles:
+            if role.name in columns:
+                table[role.name] = columns[role.name]
+        return pa.table(table)
 
     def unlabelled(self) -> tuple[pa.Table, pa.Array]:
-        """Id and inputs of the rows without a label, and their keys."""
-        inputs = {
-            name: self.pool.values(name, self.nameless, self.schema_type(name))
-            for name in inputs_of(self.schema)
-        }
-        return pa.table({"id": _taken(self.raw, "id", self.nameless), **inputs}), self.pool.column(
-            "key", self.nameless
-        )
+        """Return id and inputs of the rows without a label, and their keys."""
+        columns = {"id": _take(self.raw, "id", self.unlabeled_rows)}
+        for name in inputs_of(self.schema):
+            kind = self.schema_type(name)
+            columns[name] = self.unique_rows.values(name, self.unlabeled_rows, kind)
+        return pa.table(columns), self.unique_rows.column("key", self.unlabeled_rows)
 
     def all_keys(self) -> set[bytes]:
-        """Of the rows with a label; asked for only where others have none."""
-        return set(self.pool.column("key", self.place).to_pylist()) if len(self.nameless) else set()
+        """Return the keys of the rows with a label; none where all rows have one."""
+        if not len(self.unlabeled_rows):
+            return set()
+        return set(self.unique_rows.column("key", self.raw_rows).to_pylist())
 
     def rename(self, merged: Mapping[str, str]) -> None:
         """Give classes another name, which several may share."""
-        names = sorted({merged.get(name, name) for name in self.names})
-        self.labels = np.array([names.index(merged.get(name, name)) for name in self.names])[
-            self.labels
-        ]
+        new_names = [merged.get(name, name) for name in self.names]
+        names = sorted(set(new_names))
+        numbers = np.array([names.index(name) for name in new_names])
+        self.labels = numbers[self.labels]
         self.names = names
 
     def described(self, rows: Rows, dedup_status: NDArray[np.int8]) -> list[dict[str, str]]:
-        """Rows that go, for quarantine."""
-        origins = _taken(self.raw, "origin", self.place[rows])
+        """Return dropped rows as entries of the quarantine.
+
+        Args:
+            rows: that are dropped.
+            dedup_status: (all rows,) numbers of REASONS.
+        """
+        origins = _take(self.raw, "origin", self.raw_rows[rows])
         table = self.table(rows).append_column("origin", origins)
-        first, target = inputs_of(self.schema)[0], target_of(self.schema)
+        first = inputs_of(self.schema)[0]
+        target = target_of(self.schema)
+        statuses = dedup_status[rows].tolist()
         return [
             {
                 "id": row["id"],
                 "origin": row["origin"],
                 "label": row[target],
-                "reason": REASONS[fate],
+                "reason": REASONS[status],
                 "excerpt": _excerpt(row[first], ""),
             }
-            for row, fate in zip(table.to_pylist(), dedup_status[rows].tolist(), strict=True)
+            for row, status in zip(table.to_pylist(), statuses, strict=True)
         ]
 
     def schema_type(self, name: str) -> pa.DataType:
-        """The type of a column."""
+        """Return the type of a column."""
         return next(role.field.arrow for role in self.schema.roles if role.name == name)
 
 
-def usable_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> Usable:
-    """Find them.
+def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> Usable:
+    """Return the rows that can be used.
+
+    Args:
+        raw: the raw table.
+        unique_rows: its cleaned contents.
+        schema: of the task.
 
     Raises:
-        InputError: there is none, or an id stands more than once.
+        InputError: there is none, or an id occurs more than once.
     """
-    place = pool.where("fate", USABLE)
-    if not len(place):
-        rejected = rejected_rows(raw, pool, schema)
-        reasons = Counter(entry["reason"] for entry in rejected)
-        first = f"; the first: {rejected[0]['origin']}" if rejected else ""
-        raise InputError(
-            f"no row can be used: {dict(reasons)}{first}",
-            where="clean",
-            remedy="look at the source and at ingest.columns, then run the same command again",
-        )
-    ids = _taken(raw, "id", place)
-    if pc.count_distinct(ids, mode="all").as_py() != len(ids):
-        twice = next(name for name, count in Counter(ids.to_pylist()).items() if count > 1)
-        raise InputError(
-            f"id {twice!r} stands more than once",
-            where="ingest.columns.id",
-            remedy="name another column as id, or none",
-        )
-    labels, names = pool.coded("target", place)
-    splits, own = pool.coded("split", place)
-    numbers = np.array(
-        [*(OWN_SPLITS.index(name) for name in own), 0]
-    )  # -1, which is none, finds the last
+    raw_rows = unique_rows.where("fate", USABLE)
+    if not len(raw_rows):
+        raise _no_usable_row(rejected_rows(raw, unique_rows, schema))
+    _check_ids(_take(raw, "id", raw_rows))
+    labels, names = unique_rows.coded("target", raw_rows)
+    splits, own_splits = unique_rows.coded("split", raw_rows)
+    # The last one is for -1, a row without a split.
+    numbers = np.array([*(OWN_SPLITS.index(name) for name in own_splits), 0])
     return Usable(
-        raw,
-        pool,
-        schema,
-        place,
-        pool.where("fate", UNLABELLED),
-        pool.coded("key", place)[0],
-        labels,
-        names,
-        numbers[splits],
+        raw=raw,
+        unique_rows=unique_rows,
+        schema=schema,
+        raw_rows=raw_rows,
+        unlabeled_rows=unique_rows.where("fate", UNLABELLED),
+        key_ids=unique_rows.coded("key", raw_rows)[0],
+        labels=labels,
+        names=names,
+        splits=numbers[splits],
     )
 
 
-def rejected_rows(raw: pa.Table, pool: Pool, schema: base.Schema) -> list[dict[str, str]]:
-    """Rows that are neither usable nor kept without a label, for quarantine."""
-    gone = np.flatnonzero(
-        ~np.isin(
-            np.arange(raw.num_rows),
-            np.concatenate([pool.where("fate", USABLE), pool.where("fate", UNLABELLED)]),
-        )
+def _no_usable_row(rejected: list[dict[str, str]]) -> InputError:
+    """Return the error of a table without a usable row."""
+    reasons = Counter(entry["reason"] for entry in rejected)
+    first = ""
+    if rejected:
+        first = f"; the first: {rejected[0]['origin']}"
+    return InputError(
+        f"no row can be used: {dict(reasons)}{first}",
+        where="clean",
+        remedy="look at the source and at ingest.columns, then run the same command again",
     )
-    first, target = inputs_of(schema)[0], target_of(schema)
-    facts = {name: _taken(raw, name, gone).to_pylist() for name in ("id", "origin", first, target)}
-    dedup_status, details = (pool.column(name, gone).to_pylist() for name in ("fate", "detail"))
-    return [
-        {
-            "id": name,
-            "origin": origin,
-            "label": label or "",
-            "reason": fate,
-            "excerpt": _excerpt(shown, detail),
-        }
-        for name, origin, shown, label, fate, detail in zip(
-            facts["id"],
-            facts["origin"],
-            facts[first],
-            facts[target],
-            dedup_status,
-            details,
-            strict=True,
+
+
+def _check_ids(ids: pa.Array) -> None:
+    """Check that ids are unique.
+
+    Raises:
+        InputError: an id occurs more than once.
+    """
+    if pc.count_distinct(ids, mode="all").as_py() == len(ids):
+        return
+    counts = Counter(ids.to_pylist())
+    repeated = next(name for name, count in counts.items() if count > 1)
+    raise InputError(
+        f"id {repeated!r} stands more than once",
+        where="ingest.columns.id",
+        remedy="name another column as id, or none",
+    )
+
+
+def rejected_rows(
+    raw: pa.Table,
+    unique_rows: UniqueRows,
+    schema: base.Schema,
+) -> list[dict[str, str]]:
+    """Return the rows that are neither usable nor kept without a label, for quarantine.
+
+    Args:
+        raw: the raw table.
+        unique_rows: its cleaned contents.
+        schema: of the task.
+    """
+    accepted = np.concatenate(
+        [
+            unique_rows.where("fate", USABLE),
+            unique_rows.where("fate", UNLABELLED),
+        ]
+    )
+    rejected = np.flatnonzero(~np.isin(np.arange(raw.num_rows), accepted))
+    reasons = unique_rows.column("fate", rejected).to_pylist()
+    details = unique_rows.column("detail", rejected).to_pylist()
+    first = inputs_of(schema)[0]
+    target = target_of(schema)
+    columns = ("id", "origin", first, target)
+    table = {name: _take(raw, name, rejected).to_pylist() for name in columns}
+    entries = []
+    for index, reason in enumerate(reasons):
+        entries.append(
+            {
+                "id": table["id"][index],
+                "origin": table["origin"][index],
+                "label": table[target][index] or "",
+                "reason": reason,
+                "excerpt": _excerpt(table[first][index], details[index]),
+            }
         )
-    ]
+    return entries
 
 
-def _excerpt(shown: object, otherwise: str) -> str:
-    return shown[:200] if isinstance(shown, str) else otherwise
+def _excerpt(value: object, otherwise: str) -> str:
+    """Return the beginning of a text, or something else for a value that is no text."""
+    return value[:_EXCERPT] if isinstance(value, str) else otherwise
 
 
-def _taken(raw: pa.Table, name: str, rows: Rows) -> pa.Array:
-    taken = raw[name].take(pa.array(rows))
-    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
+def _take(raw: pa.Table, name: str, rows: Rows) -> pa.Array:
+    """Return a column of the raw table for some rows, in one chunk."""
+    column = raw[name].take(pa.array(rows))
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

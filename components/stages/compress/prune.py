@@ -1,8 +1,11 @@
-"""Structured pruning: score units, select, cut. What is coupled to what, only the net's surgery knows."""
+"""Structured pruning: score units, select and cut them.
+
+Which parameters belong to a unit is known to the net's `PruningSpec` alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,52 +14,92 @@ from components.models.base import PrunableDim, PruningSpec
 
 
 def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(units,) group L2 norm over all places that go with a unit (Fang et al. 2023, arXiv:2301.12900), running statistics left out."""
+    """Return the group L2 norm of each unit (Fang et al. 2023, arXiv:2301.12900).
+
+    It is taken over all parameters of a unit. Running statistics are left out.
+
+    Args:
+        dim: the dimension.
+        state: parameters by name.
+
+    Returns:
+        (units,)
+    """
     total = torch.zeros(dim.size)
-    for name, axis, first, each in dim.slices:
-        if not name.endswith(("running_mean", "running_var")):
-            piece = (
-                state[name]
-                .narrow(axis, first, dim.size * each)
-                .movedim(axis, 0)
-                .reshape(dim.size, -1)
-            )
-            total += piece.float().pow(2).sum(1)
+    for name, axis, first, width in dim.places:
+        if name.endswith(("running_mean", "running_var")):
+            continue
+        units = state[name].narrow(axis, first, dim.size * width)
+        per_unit = units.movedim(axis, 0).reshape(dim.size, -1)
+        total += per_unit.float().pow(2).sum(1)
     return total.sqrt()
 
 
 def select(dim: PrunableDim, scores: torch.Tensor, share: float) -> torch.Tensor:
-    """Indices, ascending, of the units that stay: the strongest, at least the minimum."""
+    """Return the units that stay: the ones with the highest scores, at least the minimum.
+
+    Args:
+        dim: the dimension.
+        scores: (units,)
+        share: of the units that is cut, 0-1.
+
+    Returns:
+        (units that stay,) indices, ascending.
+    """
     stay = max(min(dim.minimum, dim.size), round(dim.size * (1 - share)), 1)
     return scores.topk(stay).indices.sort().values
 
 
 def cut(
-    module: torch.nn.Module, config: Any, surgery: PruningSpec, share: float
+    module: torch.nn.Module,
+    config: Any,
+    surgery: PruningSpec,
+    share: float,
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The config of the smaller net and its weights.
+    """Return the config of the smaller net, and its weights.
 
-    A net built from that config and loaded with those weights computes what the old one computes with the lost units zeroed.
+    A net built from that config and loaded with those weights computes what the old one computes
+    with the lost units zeroed.
 
     Args:
         module: the net; unchanged.
-        config: what built it.
-        share: of the units of every dimension that goes.
+        config: of the net.
+        surgery: of the net.
+        share: of the units of each dimension that is cut, 0-1.
     """
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     dims = list(surgery.dims(module))
     stays = {dim.name: select(dim, score(dim, state), share) for dim in dims}
-    keep: dict[
-        tuple[str, int], torch.Tensor
-    ] = {}  # (parameter, axis) -> indices; one axis may hold several dims side by side (a head over concatenated parts)
+    for (name, axis), mask in _masks(dims, stays, state).items():
+        indices = mask.nonzero().flatten()
+        state[name] = state[name].index_select(axis, indices).contiguous()
+    sizes = {name: len(units) for name, units in stays.items()}
+    return surgery.resize(config, sizes), state
+
+
+def _masks(
+    dims: Sequence[PrunableDim],
+    stays: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor],
+) -> dict[tuple[str, int], torch.Tensor]:
+    """Return which indices of each axis of a parameter stay.
+
+    One axis may have several dimensions side by side, such as a head over concatenated parts.
+
+    Args:
+        dims: all dimensions.
+        stays: name of a dimension -> units that stay.
+        state: parameters by name.
+
+    Returns:
+        (parameter, axis) -> (size of the axis,) bool.
+    """
+    masks: dict[tuple[str, int], torch.Tensor] = {}
     for dim in dims:
-        for name, axis, first, each in dim.slices:
-            mask = keep.setdefault(
-                (name, axis), torch.ones(state[name].shape[axis], dtype=torch.bool)
-            )
-            lost = torch.ones(dim.size, dtype=torch.bool)
-            lost[stays[dim.name]] = False
-            mask[first : first + dim.size * each] &= ~lost.repeat_interleave(each)
-    for (name, axis), mask in keep.items():
-        state[name] = state[name].index_select(axis, mask.nonzero().flatten()).contiguous()
-    return surgery.resize(config, {name: len(stay) for name, stay in stays.items()}), state
+        lost = torch.ones(dim.size, dtype=torch.bool)
+        lost[stays[dim.name]] = False
+        for name, axis, first, width in dim.places:
+            if (name, axis) not in masks:
+                masks[name, axis] = torch.ones(state[name].shape[axis], dtype=torch.bool)
+            masks[name, axis][first : first + dim.size * width] &= ~lost.repeat_interleave(width)
+    return masks

@@ -1,4 +1,7 @@
-"""Static int8 by ONNX Runtime: scales are fixed from train rows, so an answer never depends on who else is in the batch."""
+"""Static int8 quantization by ONNX Runtime.
+
+Scales are fixed from train rows, so an answer does not depend on the rest of the batch.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,18 @@ _OPSET = 20
 
 
 def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
-    """A torch graph as ONNX with dynamic axes where the graph names them.
+    """Return a torch graph as ONNX, with dynamic axes where the graph names them.
 
     Args:
         graph: module, inputs, outputs.
-        example: arrays of at least two rows, so that no axis is taken for a constant one.
+        example: arrays of at least two rows, so that no axis looks constant.
     """
     import torch
 
-    axes = {
-        name: {
-            axis: torch.export.Dim.DYNAMIC
-            for axis, size in enumerate(shape)
-            if isinstance(size, str)
-        }
-        for name, shape in graph.inputs.items()
-    }
+    dynamic = torch.export.Dim.DYNAMIC
+    axes: dict[str, dict[int, Any]] = {}
+    for name, shape in graph.inputs.items():
+        axes[name] = {axis: dynamic for axis, size in enumerate(shape) if isinstance(size, str)}
     inputs = {name: torch.from_numpy(example[name]) for name in graph.inputs}
     program = torch.onnx.export(
         graph.module.eval(),
@@ -48,17 +47,23 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     )
     assert program is not None
     model = program.model_proto
-    del model.graph.value_info[:]  # stale shapes make the quantizer refuse the model
+    # Shapes of before the export make the quantizer refuse the model.
+    del model.graph.value_info[:]
     content: bytes = model.SerializeToString()
     return content
 
 
-def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 16) -> bytes:
-    """Quantize an ONNX model's weights (per channel) and activations (per tensor), QDQ format (Jacob et al. 2018, arXiv:1712.05877).
+def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> bytes:
+    """Quantize an ONNX model in QDQ format (Jacob et al. 2018, arXiv:1712.05877).
+
+    Weights are quantized per channel, activations per tensor.
 
     Args:
         content: the fp32 model.
-        rows: train rows; `count` of them set the ranges.
+        rows: train rows.
+        count: number of the rows that set the ranges.
+        seed: of their choice.
+        batch: rows that are run at a time.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -69,28 +74,17 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    chosen = np.random.default_rng(seed).choice(
-        len(rows), size=min(count, len(rows)), replace=False
-    )
-
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches: Iterator[dict[str, Any]] = (
-                {
-                    name: value
-                    for name, value in rows.batch(chosen[i : i + batch]).items()
-                    if name != "target"
-                }
-                for i in range(0, len(chosen), batch)
-            )
+            self._batches = _calibration_batches(rows, count, seed, batch)
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)
 
     with tempfile.TemporaryDirectory() as folder, one_thread_sessions():
-        source, prepared, target = (
-            Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx")
-        )
+        source = Path(folder) / "fp32.onnx"
+        prepared = Path(folder) / "prepared.onnx"
+        target = Path(folder) / "int8.onnx"
         source.write_bytes(content)
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -108,11 +102,26 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
         return target.read_bytes()
 
 
+def _calibration_batches(
+    rows: Rows,
+    count: int,
+    seed: int,
+    batch: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of random train rows in batches."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
+    for start in range(0, len(chosen), batch):
+        arrays = rows.batch(chosen[start : start + batch])
+        yield {name: value for name, value in arrays.items() if name != "target"}
+
+
 @contextmanager
 def one_thread_sessions() -> Iterator[None]:
     """Give one thread to the sessions that ONNX Runtime's quantizer opens while the block runs.
 
-    The quantizer takes no options for them. By default a session has a thread for each core of the machine, whatever this process may use.
+    The quantizer takes no options for them. By default a session has a thread for each core of the
+    machine, even if this process may use fewer.
     """
     import onnxruntime
 
@@ -120,7 +129,8 @@ def one_thread_sessions() -> Iterator[None]:
 
     def limited() -> Any:
         options = original()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
         return options
 
     onnxruntime.SessionOptions = limited

@@ -1,4 +1,4 @@
-"""The three recipes: prune, quantize, distill."""
+"""Recipes that make a network small: prune, quantize, distill."""
 
 from __future__ import annotations
 
@@ -24,34 +24,42 @@ from components.training.params import FitParams
 
 
 def make(name: str, job: Job, parent: Path, out: Path) -> None:
-    """Write the bundle of one recipe: pruned, int8 or distilled.
+    """Write the bundle of one recipe.
 
     Where the parent cannot be pruned, nothing is written.
+
+    Args:
+        name: pruned, int8 or distilled.
+        job: compress.
+        parent: bundle of the network.
+        out: the bundle that is written.
     """
     card, _ = read_bundle(parent)
-    {"pruned": _prune, "int8": _quantize, "distilled": _distil}[name](job, parent, card, out)
+    recipes = {"pruned": _prune, "int8": _quantize, "distilled": _distill}
+    recipes[name](job, parent, card, out)
 
 
 def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
-    """A fit of the parent's kind with train's knobs, some changed."""
+    """Return a fit of the parent's architecture with the params of train, some changed."""
     train: Any = job.sections["train"]
-    online: Any = job.sections["augment"]
-    knobs = {name: getattr(train, name) for name in FitParams.model_fields} | changes
+    augment: Any = job.sections["augment"]
+    params = {name: getattr(train, name) for name in FitParams.model_fields}
+    params.update(changes)
     return FitConfig(
         card.task,
         job.inputs["tokens"],
         card.architecture,
         card.config,
-        FitParams(**knobs),
-        online.online.model_dump(),
+        FitParams(**params),
+        augment.online.model_dump(),
         job.seed,
         job.state / state,
     )
 
 
 def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
-    """Cut the weakest units, then fit on for a little."""
-    knobs: Prune = job.params.prune
+    """Cut the units with the lowest scores, then fit for some epochs."""
+    params: Prune = job.params.prune
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
     if not architecture.pruning_spec().dims(module):
@@ -60,64 +68,49 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
             f"{card.architecture}"
         )
         return
-    config, weights = cut(
-        module,
-        architecture.Config.model_validate(dict(card.config)),
-        architecture.pruning_spec(),
-        knobs.share,
-    )
+    parent_config = architecture.Config.model_validate(dict(card.config))
+    config, weights = cut(module, parent_config, architecture.surgery(), params.share)
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
-    spec = _spec(job, card, "prune", epochs=knobs.epochs, learning_rate=knobs.learning_rate)
+    spec = _spec(job, card, "prune", epochs=params.epochs, learning_rate=params.learning_rate)
     spec = replace(spec, config=config.model_dump(), initial=initial)
-    save_torch(
-        out,
-        spec,
-        fit_distributed(spec, job.journal).weights.read_bytes(),
-        job.tags["params_hash"],
-        [*card.origin, "prune"],
-    )
+    _fit_and_save(job, spec, out, [*card.origin, "prune"])
 
 
 def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize."""
-    knobs: Quantize = job.params.quantize
-    rows = EncodedRows(job.inputs["tokens"], "train", load_encoder(job.inputs["tokens"], card.task))
-    graph = (
-        base.models(card.task)
-        .architectures[card.architecture]
-        .graphs(load_module(parent))["forward"]
-    )
+    params: Quantize = job.params.quantize
+    tokens = job.inputs["tokens"]
+    rows = Rows(tokens, "train", load_encoder(tokens, card.task))
+    architecture = base.models(card.task).architectures[card.architecture]
+    graph = architecture.graphs(load_module(parent))["forward"]
     # The longest and the shortest row: an example with padding in it, so that no axis looks
     # constant.
-    fp32 = export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])))
-    content = int8(fp32, rows, knobs.calibration_rows, job.seed)
-    save_onnx(
-        out, _spec(job, card, "quantize"), content, job.tags["params_hash"], [*card.origin, "int8"]
-    )
+    example = rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])
+    fp32 = export(graph, dict(example))
+    content = int8(fp32, rows, params.calibration_rows, job.seed)
+    spec = _spec(job, card, "quantize")
+    save_onnx(out, spec, content, job.tags["params_hash"], [*card.origin, "int8"])
 
 
-def _distil(job: Job, parent: Path, card: Card, out: Path) -> None:
-    """Fit a smaller network that imitates the parent."""
-    knobs: Distill = job.params.distill
-    config = (
-        base.models(card.task)
-        .architectures[knobs.architecture]
-        .Config.model_validate(knobs.nets.get(knobs.architecture, {}))
-    )
-    spec = _spec(job, card, "distil", epochs=knobs.epochs, learning_rate=knobs.learning_rate)
+def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
+    """Fit a smaller network to the outputs of the parent."""
+    params: Distill = job.params.distill
+    architecture = base.models(card.task).architectures[params.architecture]
+    config = architecture.Config.model_validate(params.nets.get(params.architecture, {}))
+    spec = _spec(job, card, "distil", epochs=params.epochs, learning_rate=params.learning_rate)
     spec = replace(
         spec,
-        architecture=knobs.architecture,
+        architecture=params.architecture,
         config=config.model_dump(),
         teacher=parent,
-        temperature=knobs.temperature,
-        imitation=knobs.weight,
+        temperature=params.temperature,
+        imitation=params.weight,
     )
-    save_torch(
-        out,
-        spec,
-        fit_distributed(spec, job.journal).weights.read_bytes(),
-        job.tags["params_hash"],
-        [*card.origin, "distill"],
-    )
+    _fit_and_save(job, spec, out, [*card.origin, "distill"])
+
+
+def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> None:
+    """Fit a network and write its bundle."""
+    weights = fit_distributed(spec, job.journal).weights.read_bytes()
+    save_torch(out, spec, weights, job.tags["params_hash"], origin)

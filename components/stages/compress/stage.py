@@ -1,11 +1,11 @@
-"""compress: three recipes make the better of the fitted networks small and fast.
+"""Stage compress: three recipes make the better of the fitted networks small and fast.
 
-Each gives a bundle (pruning only where the net can be cut); evaluate measures them all. A recipe that is null in params is skipped.
+A recipe writes a bundle (pruning only where the net can be cut), and evaluate measures all of them.
+A recipe that is null in params is skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,25 @@ _EXAMPLES = {
 def run(job: Job) -> None:
     """Write `models/compressed/{pruned,int8,distilled}`, without those that params switch off."""
     wanted = [name for name, key in _KEYS.items() if getattr(job.params, key) is not None]
-    skipped = {name: f"compress.{key} is null" for name, key in _KEYS.items() if name not in wanted}
+    skipped = {}
+    for name, key in _KEYS.items():
+        if name not in wanted:
+            skipped[name] = f"compress.{key} is null"
     if skipped:
         report_skipped(job, skipped, job.outputs["compressed"], _EXAMPLES)
-    report: Mapping[str, Any] = _compress(job, wanted) if wanted else {"skipped": len(skipped)}
+    report: dict[str, Any] = {"skipped": len(skipped)}
+    if wanted:
+        report = _compress(job, wanted)
     write_atomic(job.outputs["report"], to_json(report))
 
 
 def _compress(job: Job, names: list[str]) -> dict[str, Any]:
-    """Run some recipes; returns the sizes in bytes."""
-    # torch with it: a stage that skips all recipes does without.
+    """Run some recipes.
+
+    Returns:
+        The sizes of the parent and of the bundles in bytes.
+    """
+    # It imports torch, which a stage that skips all recipes does not need.
     from components.stages.compress import recipes
 
     parent = _parent(job)
@@ -47,20 +56,23 @@ def _compress(job: Job, names: list[str]) -> dict[str, Any]:
         if not out.exists():
             continue
         size = bundle_bytes(out)
+        share = size / report["parent_bytes"]
         report[f"{name}_bytes"] = size
-        job.journal.log(
-            f"{name}: {shown_size(size)}, {size / report['parent_bytes']:.0%} of its parent"
-        )
+        job.journal.log(f"{name}: {shown_size(size)}, {share:.0%} of its parent")
     return report
 
 
 def _parent(job: Job) -> Path:
-    """Return the network that is made smaller: the better on validation of those that train and tune left."""
+    """Return the network that is made smaller.
+
+    It is the better on validation of those of train and tune.
+    """
     from components.training.evaluation import watched
 
     fitted = [job.inputs[name] / "network" for name in ("trained", "tuned")]
     networks = [network for network in fitted if (network / CARD).is_file()]
-    parent, reason = networks[0], ""
+    parent = networks[0]
+    reason = ""
     if len(networks) > 1:
         parent = max(networks, key=lambda network: watched(network, job.inputs["tokens"]))
         reason = ", the better of the two on validation"

@@ -1,8 +1,8 @@
-"""The candidates, measured alike."""
+"""Measurement of the candidates, all in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,41 @@ BASELINE = "classical"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A candidate's row of the leaderboard, and its answers."""
+class CandidateResult:
+    """Results of one candidate.
+
+    Args:
+        row: its row of the leaderboard.
+        answers: to the test cases.
+        decisive: statistics of each test case for the deciding metric.
+        before: answers to the validation cases.
+    """
 
     row: dict[str, Any]
-    answers: Sequence[Any]  # to the test cases
-    decisive: evaluation.PerExampleStats  # statistics of each test case for the deciding metric
-    before: Sequence[Any]  # its answers to the validation cases
+    answers: Sequence[Any]
+    decisive: evaluation.Units
+    before: Sequence[Any]
 
 
 def find(folders: dict[str, Path]) -> dict[str, Path]:
-    """Bundles by name. The network of a stage is called after the folder of the stage (trained, tuned), everything else after its own."""
-    bundles = [
-        card.parent for folder in folders.values() for card in sorted(folder.glob(f"*/{CARD}"))
-    ]
-    return {
-        bundle.parent.name if bundle.name == "network" else bundle.name: bundle
-        for bundle in bundles
-    }
+    """Return the bundles of all candidates by name.
+
+    The network of a stage is named after the stage ("trained", "tuned"). Any other bundle is
+    named after its folder.
+
+    Args:
+        folders: name of a stage's output -> its folder.
+    """
+    bundles = {}
+    for folder in folders.values():
+        for card in sorted(folder.glob(f"*/{CARD}")):
+            bundle = card.parent
+            if bundle.name == "network":
+                name = bundle.parent.name
+            else:
+                name = bundle.name
+            bundles[name] = bundle
+    return bundles
 
 
 def assess(
@@ -47,23 +64,33 @@ def assess(
     test: Sequence[Case[Any]],
     params: EvaluateParams,
     seed: int,
-) -> Measured:
-    """Measure one candidate: figures on validation (they choose) and test (they report), intervals, size, latency, throughput.
+) -> CandidateResult:
+    """Measure one candidate: metrics, intervals, size, latency and throughput.
+
+    Validation metrics choose the winner. Test metrics are only reported.
 
     Args:
-        shown: the bundle's path below the data folder.
+        name: of the candidate.
+        bundle: its folder.
+        shown: path of the bundle below the data folder.
+        validation: cases of the validation split.
+        test: cases of the test split.
+        params: of the stage.
+        seed: of the bootstrap.
     """
     predictor = load(bundle)
     metrics = base.evaluator(predictor.card.task).metrics
-    found, stats = {}, {}
-    given: dict[str, Sequence[Any]] = {}
-    for split, cases in (("validation", validation), ("test", test)):
-        given[split] = evaluation.answer(predictor, cases)
-        stats[split] = {
-            metric.name: evaluation.per_example_stats(metric, given[split], cases)
-            for metric in metrics
-        }
-        found[split] = evaluation.compute_metrics(metrics, stats[split])
+    validation_answers = evaluation.answer(predictor, validation)
+    validation_stats = _statistics(metrics, validation_answers, validation)
+    test_answers = evaluation.answer(predictor, test)
+    test_stats = _statistics(metrics, test_answers, test)
+    intervals = evaluation.intervals(
+        metrics,
+        test_stats,
+        params.resamples,
+        params.confidence,
+        seed,
+    )
     queries = [case.query for case in validation]
     row = {
         "name": name,
@@ -72,25 +99,52 @@ def assess(
         "bundle_sha256": sha256(bundle / CARD),
         "runtime": predictor.card.runtime,
         "baseline": name == BASELINE,
-        **found,
+        "validation": evaluation.figures(metrics, validation_stats),
+        "test": evaluation.figures(metrics, test_stats),
         "test_interval": {
-            key: list(value) if value else None
-            for key, value in evaluation.intervals(
-                metrics, stats["test"], params.resamples, params.confidence, seed
-            ).items()
+            key: list(interval) if interval else None for key, interval in intervals.items()
         },
         "size_bytes": bundle_bytes(bundle),
         "latency_ms": evaluation.latency(
-            predictor, queries[: params.latency_queries], params.confidence
+            predictor,
+            queries[: params.latency_queries],
+            params.confidence,
         ),
         "throughput_per_s": evaluation.throughput(predictor, queries, params.throughput_batch),
     }
-    return Measured(row, given["test"], stats["test"][metrics[0].name], given["validation"])
+    return CandidateResult(
+        row=row,
+        answers=test_answers,
+        decisive=test_stats[metrics[0].name],
+        before=validation_answers,
+    )
+
+
+def _statistics(
+    metrics: Sequence[base.Metric],
+    answers: Sequence[Any],
+    cases: Sequence[Case[Any]],
+) -> Mapping[str, evaluation.Units]:
+    """Return the statistics of each case by metric."""
+    return {metric.name: evaluation.units(metric, answers, cases) for metric in metrics}
 
 
 def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:
-    """The winner: best on validation by the deciding metric; of equal ones the faster. Test has no say."""
-    sign = 1 if metric.goal == "max" else -1
-    return max(
-        rows, key=lambda row: (sign * row["validation"][metric.name], -row["latency_ms"]["p50"])
-    )
+    """Return the row of the winner.
+
+    The winner is the best on validation by the deciding metric, of equal ones the faster.
+    The test split is not used.
+
+    Args:
+        rows: of the leaderboard.
+        metric: the deciding one.
+    """
+    if metric.goal == "max":
+        sign = 1
+    else:
+        sign = -1
+
+    def rank(row: dict[str, Any]) -> tuple[float, float]:
+        return sign * row["validation"][metric.name], -row["latency_ms"]["p50"]
+
+    return max(rows, key=rank)

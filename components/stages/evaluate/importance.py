@@ -1,4 +1,4 @@
-"""Which parameters of a search mattered."""
+"""Importance of the parameters of a search."""
 
 from __future__ import annotations
 
@@ -9,83 +9,122 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ENOUGH = 20  # trials with a figure: below, shares are chance
-_FOLDS, _SHUFFLES, _TREES = 5, 10, 60
-_ABSENT = -1.0  # of the rank of a parameter that a trial does not have: trees may split it off
+# Trials with a value of the metric. With fewer, shares are chance.
+ENOUGH = 20
+_FOLDS = 5
+_SHUFFLES = 10
+_TREES = 60
+# Rank of a parameter that a trial does not have: trees can split such trials off.
+_ABSENT = -1.0
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares (0-1, the largest first) of what the parameters explain together, and the R² of that on trials not seen."""
+    """Importance of parameters, measured on trials that the model has not seen.
+
+    Args:
+        shares: path of a parameter -> its share (0-1) of what all explain, the largest first.
+        explained: R² of the model.
+    """
 
     shares: Mapping[str, float]
     explained: float
 
 
 def importance(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> Importance | None:
-    """Permutation importance (Breiman 2001) of a random forest from parameters to the figure, on trials that each forest has not seen.
+    """Return the permutation importance (Breiman 2001) of the parameters of a search.
 
-    A parameter that only some trials have (of one architecture, say) is shuffled among these. Figures count by rank: a trial that fell apart must not outweigh the others.
+    A random forest predicts the metric from the parameters. Importance is measured on trials
+    that a forest has not seen. A parameter that only some trials have, such as one of an
+    architecture, is shuffled among these trials. The metric counts by rank, so that a diverged
+    trial does not outweigh the others.
 
     Args:
-        trials: {"params": {path: value}, "watch": figure}, all with a figure.
+        trials: {"params": {path: value}, "watch": metric}, all with a metric.
+        seed: of the folds, the forests and the shuffles.
 
     Returns:
-        None: too few trials, or nothing was varied.
+        The importance, or None if there are too few trials or no parameter was varied.
+    """
+    paths = varied([trial["params"] for trial in trials])
+    if len(trials) < ENOUGH or not paths:
+        return None
+    columns = [_ranks([trial["params"].get(path) for trial in trials]) for path in paths]
+    table = np.column_stack(columns)
+    order = np.argsort([trial["watch"] for trial in trials], kind="stable")
+    target = np.argsort(order) / len(trials)
+
+    loss, errors = _permutation_loss(table, target, seed)
+    gains = np.maximum(loss, 0)
+    gains = gains / max(gains.sum(), 1e-12)
+    descending = np.argsort(-gains, kind="stable")
+    shares = {paths[column]: float(gains[column]) for column in descending}
+    explained = 1 - errors.mean() / target.var()
+    return Importance(shares, float(explained))
+
+
+def _permutation_loss(table: Array, target: Array, seed: int) -> tuple[Array, Array]:
+    """Return how much the error grows when a column is shuffled, and the error of each trial.
+
+    Args:
+        table: (trials, parameters) ranks.
+        target: (trials,) ranks of the metric, 0-1.
+
+    Returns:
+        (parameters,) growth of the squared error; (trials,) squared errors without shuffling.
     """
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import KFold
 
-    paths = varied([trial["params"] for trial in trials])
-    if len(trials) < ENOUGH or not paths:
-        return None
-    table = np.column_stack(
-        [_ranked([trial["params"].get(path) for trial in trials]) for path in paths]
-    )
-    goal = np.argsort(np.argsort([trial["watch"] for trial in trials], kind="stable")) / len(trials)
-    rng, lost, errors = np.random.default_rng(seed), np.zeros(len(paths)), np.zeros(len(trials))
-    for seen, kept in KFold(_FOLDS, shuffle=True, random_state=seed).split(table):
-        forest = RandomForestRegressor(_TREES, random_state=seed).fit(table[seen], goal[seen])
-        errors[kept] = (forest.predict(table[kept]) - goal[kept]) ** 2
-        for column in range(len(paths)):
-            shuffled = np.concatenate(
-                [_shuffled(table[kept], column, rng) for _ in range(_SHUFFLES)]
-            )
-            lost[column] += float(
-                ((forest.predict(shuffled) - np.tile(goal[kept], _SHUFFLES)) ** 2).sum() / _SHUFFLES
-                - errors[kept].sum()
-            )
-    gains = np.maximum(lost, 0) / max(np.maximum(lost, 0).sum(), 1e-12)
-    order = np.argsort(-gains, kind="stable")
-    return Importance(
-        {paths[place]: float(gains[place]) for place in order},
-        float(1 - errors.mean() / goal.var()),
-    )
+    rng = np.random.default_rng(seed)
+    loss = np.zeros(table.shape[1])
+    errors = np.zeros(len(table))
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    for train, test in folds.split(table):
+        forest = RandomForestRegressor(_TREES, random_state=seed)
+        forest.fit(table[train], target[train])
+        errors[test] = (forest.predict(table[test]) - target[test]) ** 2
+        repeated = np.tile(target[test], _SHUFFLES)
+        for column in range(table.shape[1]):
+            copies = [_shuffled(table[test], column, rng) for _ in range(_SHUFFLES)]
+            predicted = forest.predict(np.concatenate(copies))
+            shuffled_error = ((predicted - repeated) ** 2).sum() / _SHUFFLES
+            loss[column] += float(shuffled_error - errors[test].sum())
+    return loss, errors
 
 
 def varied(params: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The paths of which there is more than one value."""
-    paths = sorted({path for each in params for path in each})
-    return [path for path in paths if len({str(each[path]) for each in params if path in each}) > 1]
+    """Return the paths that have more than one value.
+
+    Args:
+        params: {path: value} of each trial.
+
+    Returns:
+        The paths, sorted.
+    """
+    values: dict[str, set[str]] = {}
+    for trial in params:
+        for path, value in trial.items():
+            values.setdefault(path, set()).add(str(value))
+    return [path for path in sorted(values) if len(values[path]) > 1]
 
 
-def _ranked(values: Sequence[Any]) -> NDArray[np.float64]:
-    """(trials,) numbers and names alike as places in their order."""
-    numbers = all(isinstance(value, int | float) for value in values if value is not None)
-    order = sorted({value if numbers else str(value) for value in values if value is not None})
-    return np.array(
-        [
-            _ABSENT if value is None else order.index(value if numbers else str(value))
-            for value in values
-        ],
-        dtype=np.float64,
-    )
+def _ranks(values: Sequence[Any]) -> Array:
+    """Return (trials,) the rank of each value, of numbers and of names."""
+    present = [value for value in values if value is not None]
+    if not all(isinstance(value, int | float) for value in present):
+        values = [None if value is None else str(value) for value in values]
+        present = [str(value) for value in present]
+    order = sorted(set(present))
+    ranks = [_ABSENT if value is None else order.index(value) for value in values]
+    return np.array(ranks, dtype=np.float64)
 
 
-def _shuffled(
-    table: NDArray[np.float64], column: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    twin = table.copy()
-    here = np.flatnonzero(twin[:, column] != _ABSENT)
-    twin[here, column] = rng.permutation(twin[here, column])
-    return twin
+def _shuffled(table: Array, column: int, rng: np.random.Generator) -> Array:
+    """Return a copy of a table with one column shuffled among the trials that have it."""
+    copy = table.copy()
+    rows = np.flatnonzero(copy[:, column] != _ABSENT)
+    copy[rows, column] = rng.permutation(copy[rows, column])
+    return copy

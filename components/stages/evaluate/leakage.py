@@ -1,4 +1,4 @@
-"""Leaks: that there are none, and what they would have claimed."""
+"""Check for leaks between splits, and what a leaking split would have claimed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from components.training import evaluation
 
 
 def leaked_rows(job: Job) -> int:
-    """Rows of validation and test that stand in an earlier split too, counted anew from clean itself."""
+    """Return the number of rows of validation and test that are in an earlier split too.
+
+    They are counted anew from the output of clean.
+    """
     fields = base.schema(job.task).fields(job.sections["clean"])
-    inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
+    inputs = _input_names(job.task)
     seen: set[str] = set()
     leaked = 0
     for split in ("train", "validation", "test"):
-        keys = [
-            base.row_key(fields, inputs, row)
-            for row in read_table(job.inputs["clean"], split, inputs).to_pylist()
-        ]
+        table = read_table(job.inputs["clean"], split, inputs)
+        keys = [base.row_key(fields, inputs, row) for row in table.to_pylist()]
         leaked += sum(key in seen for key in keys)
         seen.update(keys)
     return leaked
@@ -49,24 +50,57 @@ def naive_claim(
             same model, and this one is fitted once.
 
     Returns:
-        {"honest", "naive": accuracies, "leaked_rows", "test_rows"}; leaked: test rows whose equal stands in train.
+        {"honest", "naive": accuracies, "leaked_rows", "test_rows"}. A leaked row is a test row
+        with an equal row in train.
     """
-    task = base.schema(job.task)
+    test, validation, train = _random_split(job, _naive_rows(job, classes))
+    predictor = _fit_baseline(job, train, validation, classes, fitted)
+    evaluator = base.evaluator(job.task)
+    cases = list(evaluator.cases(test))
+    answers = evaluation.answer(predictor, cases)
+    correct = sum(
+        evaluator.is_correct(answer, case.truth)
+        for answer, case in zip(answers, cases, strict=True)
+    )
+    return {
+        "honest": honest,
+        "naive": correct / len(cases),
+        "leaked_rows": _rows_in_train(job, test, train),
+        "test_rows": len(cases),
+    }
+
+
+def _naive_rows(job: Job, classes: list[str]) -> pa.Table:
+    """Return the rows before deduplication that are of the winner's classes."""
     rows = read_table(job.inputs["audit"], "naive")
     merged = read_manifest(job.inputs["clean"])["merged_classes"]
-    rows = rows.set_column(
-        rows.schema.get_field_index("label"),
-        "label",
-        pa.array([merged.get(label, label) for label in rows["label"].to_pylist()]),
-    )
-    rows = rows.filter(
-        pa.array([label in set(classes) for label in rows["label"].to_pylist()])
-    )  # a class may have vanished since
+    labels = [merged.get(label, label) for label in rows["label"].to_pylist()]
+    column = rows.schema.get_field_index("label")
+    rows = rows.set_column(column, "label", pa.array(labels))
+    # A class may have been removed since.
+    remaining = set(classes)
+    return rows.filter(pa.array([label in remaining for label in labels]))
+
+
+def _random_split(job: Job, rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return test, validation and train rows of a random split."""
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
     shares: Any = job.sections["clean"]
-    cut = max(1, int(rows.num_rows * shares.test_share))
-    second = cut + max(1, int(rows.num_rows * shares.validation_share))
-    test, validation, train = (rows.take(part) for part in np.split(order, [cut, second]))
+    test_rows = max(1, int(rows.num_rows * shares.test_share))
+    validation_rows = max(1, int(rows.num_rows * shares.validation_share))
+    cuts = [test_rows, test_rows + validation_rows]
+    test, validation, train = (rows.take(part) for part in np.split(order, cuts))
+    return test, validation, train
+
+
+def _fit_baseline(
+    job: Job,
+    train: pa.Table,
+    validation: pa.Table,
+    classes: list[str],
+    fitted: Mapping[str, bytes],
+) -> Predictor:
+    """Return the classical baseline, fitted to the rows of the random split."""
     baseline = base.baselines(job.task).baselines[BASELINE]
     arrays, files = baseline.fit(
         train,
@@ -77,27 +111,19 @@ def naive_claim(
         validation,
         bundled_encoder_files(fitted),
     )
-    predictor = Predictor(
-        Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"]),
-        baseline.featurizer(files),
-        baseline.scorer(arrays),
-    )
-    evaluator = base.evaluator(job.task)
-    cases = list(evaluator.cases(test))
-    answers = evaluation.answer(predictor, cases)
-    right = sum(
-        evaluator.is_correct(answer, case.truth)
-        for answer, case in zip(answers, cases, strict=True)
-    )
-    fields = task.fields(job.sections["clean"])
-    inputs = [role.name for role in task.roles if role.role == "input"]
-    stored = {base.row_key(fields, inputs, row) for row in train.select(inputs).to_pylist()}
-    leaked = sum(
-        base.row_key(fields, inputs, row) in stored for row in test.select(inputs).to_pylist()
-    )
-    return {
-        "honest": honest,
-        "naive": right / len(cases),
-        "leaked_rows": leaked,
-        "test_rows": len(cases),
-    }
+    card = Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"])
+    return Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
+
+
+def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:
+    """Return the number of test rows with an equal row in train."""
+    fields = base.schema(job.task).fields(job.sections["clean"])
+    inputs = _input_names(job.task)
+    train_rows = train.select(inputs).to_pylist()
+    train_keys = {base.row_key(fields, inputs, row) for row in train_rows}
+    test_rows = test.select(inputs).to_pylist()
+    return sum(base.row_key(fields, inputs, row) in train_keys for row in test_rows)
+
+
+def _input_names(task: str) -> list[str]:
+    return [role.name for role in base.schema(task).roles if role.role == "input"]

@@ -1,10 +1,10 @@
-"""The report's plots, as inline SVG whose text is text and whose colors are the page's CSS variables."""
+"""Plots of the report: inline SVG with real text, colored by the CSS variables of the page."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -12,284 +12,394 @@ from components.stages.evaluate.svg import HEX, SERIES, WIDTH, Plot, breadth, dr
 
 Row = Mapping[str, Any]
 
+# px between the names beside a trade-off plot
+_NAME_GAP = 17.0
+_LEADER_LINE = {
+    "arrowstyle": "-",
+    "color": HEX["muted"],
+    "linewidth": 0.7,
+    "alpha": 0.45,
+    "shrinkA": 2,
+    "shrinkB": 5,
+    "relpos": (0, 0.5),
+}
+
 
 def leaderboard(rows: Sequence[Row]) -> Plot | None:
-    """Test accuracy of every candidate with its interval; the dotted line is the best baseline.
+    """Draw the test accuracy of each candidate with its interval.
+
+    The dotted line is the best baseline.
 
     Args:
         rows: leaderboard rows, best first.
+
+    Returns:
+        The plot, or None if no row has an accuracy.
     """
-    shown = [row for row in rows if known(_accuracy(row))]
+    shown = [row for row in rows if is_finite(_accuracy(row))]
     if not shown:
         return None
-    floor, names = _floor([_accuracy(row) for row in shown]), [label(row["name"]) for row in shown]
+    floor = _floor([_accuracy(row) for row in shown])
+    names = [label(row["name"]) for row in shown]
+    below_floor = any(_accuracy(row) < floor for row in shown)
+    baselines = sorted(_accuracy(row) for row in shown if row.get("baseline"))
 
     def paint(ax: Any) -> None:
         for y, row in enumerate(shown):
-            value, colour = _accuracy(row), HEX[_colour(row)]
-            low, high = (row.get("test_interval") or {}).get("accuracy") or (value, value)
-            if value < floor:
-                ax.plot([floor], [y], marker="<", color=colour, markersize=7, clip_on=False)
-            else:
-                ax.plot(
-                    [max(low, floor), high],
-                    [y, y],
-                    color=colour,
-                    linewidth=2,
-                    alpha=0.5,
-                    solid_capstyle="round",
-                )
-                ax.plot([value], [y], marker=_marker(row), color=colour, markersize=8)
-            ax.annotate(
-                f"{value:.1%}",
-                (1, y),
-                xycoords=("axes fraction", "data"),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                weight="bold" if row.get("winner") else "normal",
-            )
-        for value in sorted(_accuracy(row) for row in shown if row.get("baseline"))[-1:]:
+            _paint_candidate(ax, y, row, floor)
+        for value in baselines[-1:]:
             ax.axvline(value, color=HEX["baseline"], linewidth=1, linestyle=":")
         ax.set_yticks(range(len(shown)), names, color=HEX["ink"])
         ax.set_ylim(len(shown) - 0.4, -0.6)
         _percent(ax.xaxis)
-        ax.set_xlim(left=floor if any(_accuracy(row) < floor for row in shown) else None)
+        ax.set_xlim(left=floor if below_floor else None)
         ax.grid(axis="x")
 
-    return Plot(
-        draw("leaderboard", 28.0 * len(shown) + 40, (breadth(names) + 12, 52, 8, 30), paint)
+    height = 28.0 * len(shown) + 40
+    margins = (breadth(names) + 12, 52, 8, 30)
+    return Plot(draw("leaderboard", height, margins, paint))
+
+
+def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
+    """Paint the interval, the mark and the value of one candidate."""
+    value = _accuracy(row)
+    color = HEX[_color(row)]
+    interval = (row.get("test_interval") or {}).get("accuracy")
+    low, high = interval or (value, value)
+    if value < floor:
+        ax.plot(
+            [floor],
+            [y],
+            marker="<",
+            color=color,
+            markersize=7,
+            clip_on=False,
+        )
+    else:
+        ax.plot(
+            [max(low, floor), high],
+            [y, y],
+            color=color,
+            linewidth=2,
+            alpha=0.5,
+            solid_capstyle="round",
+        )
+        ax.plot([value], [y], marker=_marker(row), color=color, markersize=8)
+    ax.annotate(
+        f"{value:.1%}",
+        (1, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        weight=_weight(row),
     )
 
 
-def tradeoff(rows: Sequence[Row], of: Callable[[Row], Any], unit: str) -> Plot | None:
-    """Test accuracy against a cost on a logarithmic axis, every candidate named; those far below the others are left out.
+def tradeoff(rows: Sequence[Row], cost: Callable[[Row], Any], unit: str) -> Plot | None:
+    """Draw test accuracy against a cost on a logarithmic axis, with the name of each candidate.
+
+    Candidates with an accuracy far below the others are left out.
 
     Args:
         rows: leaderboard rows.
-        of: the cost of a row, or something that is no positive number.
-        unit: what the axis says.
+        cost: returns the cost of a row; a row without a positive cost is left out.
+        unit: label of the cost axis.
+
+    Returns:
+        The plot, or None if it would show fewer than two candidates.
     """
-    floor = _floor([_accuracy(row) for row in rows if known(_accuracy(row))])
-    shown = sorted(
-        (
-            row
-            for row in rows
-            if known(_accuracy(row)) and _accuracy(row) >= floor and known(of(row)) and of(row) > 0
-        ),
-        key=_accuracy,
-        reverse=True,
-    )
+    shown = _comparable(rows, cost)
     if len(shown) < 2:
         return None
-    names, values = [label(row["name"]) for row in shown], [_accuracy(row) for row in shown]
-    top, bottom = 12.0, 46.0
-    room = max(200.0, 17.0 * len(shown))
+    names = [label(row["name"]) for row in shown]
+    values = [_accuracy(row) for row in shown]
+    top = 12.0
+    bottom = 46.0
+    height = max(200.0, _NAME_GAP * len(shown))
 
     def paint(ax: Any) -> None:
         ax.set_xscale("log")
         margin = max(0.08 * (values[0] - values[-1]), 0.002)
-        low, high = values[-1] - margin, values[0] + margin
+        low = values[-1] - margin
+        high = values[0] + margin
         ax.set_ylim(low, high)
-        places = _spread([(high - value) / (high - low) * room for value in values], 17.0, room)
-        for row, name, value, place in zip(shown, names, values, places, strict=True):
-            ax.plot(
-                [of(row)],
-                [value],
-                marker=_marker(row),
-                color=HEX[_colour(row)],
-                markersize=8,
-                clip_on=False,
-                zorder=3,
-            )
-            leader = {
-                "arrowstyle": "-",
-                "color": HEX["muted"],
-                "linewidth": 0.7,
-                "alpha": 0.45,
-                "shrinkA": 2,
-                "shrinkB": 5,
-                "relpos": (0, 0.5),
-            }
-            said = {
-                "color": HEX["ink" if _colour(row) == "muted" else _colour(row)],
-                "weight": "bold" if row.get("winner") else "normal",
-            }
-            ax.annotate(
-                name,
-                (of(row), value),
-                xytext=(1.05, 1 - place / room),
-                textcoords="axes fraction",
-                va="center",
-                arrowprops=leader,
-                **said,
-            )
-        _log_ticks(ax, [of(row) for row in shown])
+        wanted = [(high - value) / (high - low) * height for value in values]
+        positions = _spread(wanted, _NAME_GAP, height)
+        for row, name, position in zip(shown, names, positions, strict=True):
+            _paint_tradeoff(ax, row, name, cost(row), 1 - position / height)
+        _log_ticks(ax, [cost(row) for row in shown])
         ax.set_xlabel(unit)
         _percent(ax.yaxis)
         ax.grid()
 
-    return Plot(
-        draw(
-            f"tradeoff {unit}",
-            room + top + bottom,
-            (50, min(breadth(names) + 22, 200), top, bottom),
-            paint,
-        )
+    margins = (50, min(breadth(names) + 22, 200), top, bottom)
+    return Plot(draw(f"tradeoff {unit}", height + top + bottom, margins, paint))
+
+
+def _comparable(rows: Sequence[Row], cost: Callable[[Row], Any]) -> list[Row]:
+    """Return the rows with an accuracy near the best and a positive cost, best first."""
+    measured = [row for row in rows if is_finite(_accuracy(row))]
+    floor = _floor([_accuracy(row) for row in measured])
+    shown = []
+    for row in measured:
+        value = cost(row)
+        if _accuracy(row) >= floor and is_finite(value) and value > 0:
+            shown.append(row)
+    return sorted(shown, key=_accuracy, reverse=True)
+
+
+def _paint_tradeoff(ax: Any, row: Row, name: str, cost: float, name_y: float) -> None:
+    """Paint the mark of one candidate and its name, joined by a thin line.
+
+    Args:
+        name_y: height of the name, as a fraction of the axes.
+    """
+    value = _accuracy(row)
+    color = _color(row)
+    if color == "muted":
+        text_color = "ink"
+    else:
+        text_color = color
+    ax.plot(
+        [cost],
+        [value],
+        marker=_marker(row),
+        color=HEX[color],
+        markersize=8,
+        clip_on=False,
+        zorder=3,
+    )
+    ax.annotate(
+        name,
+        (cost, value),
+        xytext=(1.05, name_y),
+        textcoords="axes fraction",
+        va="center",
+        arrowprops=_LEADER_LINE,
+        color=HEX[text_color],
+        weight=_weight(row),
     )
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
-    """The confusion matrix as a heat map: color is the share of the true class, the number is the count.
+    """Draw the confusion matrix as a heat map.
+
+    The color of a cell is its share of the true class. The number is the count.
 
     Args:
         counts: (classes, classes); rows are the truth, columns the prediction.
-        classes: their names.
+        classes: names of the classes.
     """
     from matplotlib.patches import Rectangle
 
-    size, names = len(classes), [label(name, 14) for name in classes]
+    size = len(classes)
+    names = [label(name, 14) for name in classes]
     left = breadth(names) + 40
     cell = min(120.0, (WIDTH - left - 8) / size)
     slanted = breadth(names) > cell - 4
-    top = (breadth(names) * 0.75 + 34) if slanted else 46
-    centre = (WIDTH - left - 8 - cell * size) / 2
+    if slanted:
+        top = breadth(names) * 0.75 + 34
+    else:
+        top = 46
+    center = (WIDTH - left - 8 - cell * size) / 2
 
     def paint(ax: Any) -> None:
-        ax.add_patch(
-            Rectangle((0, 0), size, size, facecolor=HEX["accent"], alpha=0.06, linewidth=0)
+        background = Rectangle(
+            (0, 0),
+            size,
+            size,
+            facecolor=HEX["accent"],
+            alpha=0.06,
+            linewidth=0,
         )
-        for y, x in (
-            (y, x) for y, line in enumerate(counts) for x, count in enumerate(line) if count
-        ):
-            count, share = counts[y][x], counts[y][x] / sum(counts[y])
-            ax.add_patch(
-                Rectangle(
-                    (x + 0.02, y + 0.02),
-                    0.96,
-                    0.96,
-                    facecolor=HEX["accent"],
-                    alpha=share,
-                    linewidth=0,
-                )
-            )
-            if cell >= 16:
-                colour = HEX["on-accent" if share > 0.55 else "ink"]
-                ax.text(
-                    x + 0.5,
-                    y + 0.5,
-                    f"{count:,}",
-                    ha="center",
-                    va="center",
-                    color=colour,
-                    fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(f"{count:,}")),
-                )
+        ax.add_patch(background)
+        for y, x in _nonzero_cells(counts):
+            _paint_cell(ax, y, x, counts[y], cell)
         ax.set_xlim(0, size)
         ax.set_ylim(size, 0)
-        ticks = [place + 0.5 for place in range(size)]
-        ax.set_xticks(
-            ticks,
-            names,
-            color=HEX["ink"],
-            rotation=45 if slanted else 0,
-            ha="left" if slanted else "center",
-            rotation_mode="anchor",
-        )
-        ax.set_yticks(ticks, names, color=HEX["ink"])
-        ax.tick_params(labelsize=min(12.0, cell * 0.95))
-        ax.xaxis.tick_top()
-        for said, offset, slope in (("predicted", (2, top - 2), 0), ("truth", (14 - left, -2), 90)):
-            ax.annotate(
-                said,
-                (0, 1),
-                xycoords="axes fraction",
-                xytext=offset,
-                textcoords="offset points",
-                rotation=slope,
-                va="top",
-                color=HEX["muted"],
-            )
+        _paint_class_names(ax, names, slanted, cell)
+        _paint_axis_title(ax, "predicted", (2, top - 2), 0)
+        _paint_axis_title(ax, "truth", (14 - left, -2), 90)
         for spine in ax.spines.values():
             spine.set_visible(False)
 
-    return Plot(
-        draw("confusion", cell * size + top + 6, (left + centre, centre + 8, top, 6), paint)
+    margins = (left + center, center + 8, top, 6)
+    return Plot(draw("confusion", cell * size + top + 6, margins, paint))
+
+
+def _nonzero_cells(counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Yield row and column of each cell that counts something."""
+    for y, line in enumerate(counts):
+        for x, count in enumerate(line):
+            if count:
+                yield y, x
+
+
+def _paint_cell(ax: Any, y: int, x: int, line: Sequence[int], cell: float) -> None:
+    """Paint one cell of the confusion matrix.
+
+    Args:
+        line: counts of the true class.
+        cell: edge of the cell in px; a small cell gets no number.
+    """
+    from matplotlib.patches import Rectangle
+
+    count = line[x]
+    share = count / sum(line)
+    square = Rectangle(
+        (x + 0.02, y + 0.02),
+        0.96,
+        0.96,
+        facecolor=HEX["accent"],
+        alpha=share,
+        linewidth=0,
+    )
+    ax.add_patch(square)
+    if cell < 16:
+        return
+    text = f"{count:,}"
+    if share > 0.55:
+        color = "on-accent"
+    else:
+        color = "ink"
+    ax.text(
+        x + 0.5,
+        y + 0.5,
+        text,
+        ha="center",
+        va="center",
+        color=HEX[color],
+        fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(text)),
     )
 
 
-def curves(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Plot | None:
-    """Figures over training, one color per arm.
+def _paint_class_names(ax: Any, names: Sequence[str], slanted: bool, cell: float) -> None:
+    """Paint the class names above and to the left of the confusion matrix."""
+    ticks = [index + 0.5 for index in range(len(names))]
+    ax.set_xticks(
+        ticks,
+        names,
+        color=HEX["ink"],
+        rotation=45 if slanted else 0,
+        ha="left" if slanted else "center",
+        rotation_mode="anchor",
+    )
+    ax.set_yticks(ticks, names, color=HEX["ink"])
+    ax.tick_params(labelsize=min(12.0, cell * 0.95))
+    ax.xaxis.tick_top()
+
+
+def _paint_axis_title(ax: Any, text: str, offset: tuple[float, float], rotation: int) -> None:
+    """Paint the title of an axis at an offset in px from the upper left corner."""
+    ax.annotate(
+        text,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=offset,
+        textcoords="offset points",
+        rotation=rotation,
+        va="top",
+        color=HEX["muted"],
+    )
+
+
+def curves(rows: Sequence[Row], metrics: Mapping[str, str], title: str) -> Plot | None:
+    """Draw metrics over training, with one color for each arm.
 
     Args:
         rows: rows of `Facts.curves`.
-        figures: key of a row -> line style ("-" or "--").
-        title: of the plot.
+        metrics: key of a row -> line style ("-" or "--").
+        title: title of the plot.
+
+    Returns:
+        The plot, or None if no row has one of the metrics.
     """
     arms = list(dict.fromkeys(str(row.get("arm", "")) for row in rows))
-    step = "epoch" if all(known(row.get("epoch")) for row in rows) else "step"
+    has_epochs = all(is_finite(row.get("epoch")) for row in rows)
+    if has_epochs:
+        step = "epoch"
+    else:
+        step = "step"
+    colors = {arm: SERIES[number % len(SERIES)] for number, arm in enumerate(arms)}
     lines = []
-    for place, arm in enumerate(arms):
-        for figure, style in figures.items():
-            points = [
-                (row[step], row[figure])
-                for row in rows
-                if str(row.get("arm", "")) == arm
-                and known(row.get(figure))
-                and known(row.get(step))
-            ]
+    for arm in arms:
+        for metric, style in metrics.items():
+            points = _curve_points(rows, arm, step, metric)
             if points:
-                lines.append((points, style, SERIES[place % len(SERIES)]))
+                lines.append((points, style, colors[arm]))
     if not lines:
         return None
 
     def paint(ax: Any) -> None:
-        for points, style, colour in lines:
+        for points, style, color in lines:
+            solid = style == "-"
             ax.plot(
                 *zip(*points, strict=True),
                 linestyle=style,
-                color=HEX[colour],
-                linewidth=1.8 if style == "-" else 1.3,
-                marker="o" if style == "-" else "",
+                color=HEX[color],
+                linewidth=1.8 if solid else 1.3,
+                marker="o" if solid else "",
                 markersize=4,
             )
         ax.set_xlabel(step)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 
-    marks = [(SERIES[place % len(SERIES)], arm) for place, arm in enumerate(arms) if arm]
-    return Plot(draw(title, 270, (48, 10, 10, 44), paint), marks)
+    legend = [(colors[arm], arm) for arm in arms if arm]
+    return Plot(draw(title, 270, (48, 10, 10, 44), paint), legend)
+
+
+def _curve_points(
+    rows: Sequence[Row], arm: str, step: str, metric: str
+) -> list[tuple[float, float]]:
+    """Return (step, value) of a metric in the rows of an arm."""
+    points = []
+    for row in rows:
+        if str(row.get("arm", "")) != arm:
+            continue
+        if is_finite(row.get(metric)) and is_finite(row.get(step)):
+            points.append((row[step], row[metric]))
+    return points
 
 
 def trials(rows: Sequence[Row], goal: str) -> Plot | None:
-    """The watched figure of each trial by architecture, and the best so far.
+    """Draw the monitored metric of each trial by architecture, and the best so far.
 
     Args:
         rows: rows of `Facts.trials`, in the order that they were run.
         goal: "max" or "min".
+
+    Returns:
+        The plot, or None if no trial has a value.
     """
-    shown = [row for row in rows if known(row.get("watch"))]
+    shown = [row for row in rows if is_finite(row.get("watch"))]
     if not shown:
         return None
-    kinds = sorted({architecture(row) for row in shown})
-    longest = max((row.get("epochs") or 0 for row in shown), default=0)
-    best: list[float] = []
-    for row in shown:
-        best.append((min if goal == "min" else max)([row["watch"], *best[-1:]]))
+    architectures = sorted({architecture(row) for row in shown})
+    colors = {name: SERIES[i % len(SERIES)] for i, name in enumerate(architectures)}
+    longest = max((_epochs(row) for row in shown), default=0)
+    best = best_so_far([row["watch"] for row in shown], goal)
 
     def paint(ax: Any) -> None:
         ax.step(
-            range(1, len(best) + 1), best, where="post", color=HEX["muted"], linewidth=1, alpha=0.8
+            range(1, len(best) + 1),
+            best,
+            where="post",
+            color=HEX["muted"],
+            linewidth=1,
+            alpha=0.8,
         )
-        for place, row in enumerate(shown, start=1):
-            colour = HEX[SERIES[kinds.index(architecture(row)) % len(SERIES)]]
-            whole = (row.get("epochs") or 0) >= longest
+        for number, row in enumerate(shown, start=1):
+            color = HEX[colors[architecture(row)]]
+            complete = _epochs(row) >= longest
             ax.plot(
-                [place],
+                [number],
                 [row["watch"]],
                 marker="o",
                 markersize=8,
-                color=colour,
-                markerfacecolor=colour if whole else HEX["surface"],
+                color=color,
+                markerfacecolor=color if complete else HEX["surface"],
                 markeredgewidth=1.6,
                 zorder=3,
             )
@@ -298,60 +408,57 @@ def trials(rows: Sequence[Row], goal: str) -> Plot | None:
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
 
-    stopped = (
-        [("hollow", "stopped early")]
-        if any((row.get("epochs") or 0) < longest for row in shown)
-        else []
-    )
-    marks = [(SERIES[place % len(SERIES)], kind) for place, kind in enumerate(kinds) if kind]
-    return Plot(
-        draw("trials", 270, (48, 10, 10, 44), paint), [*marks, *stopped, ("line", "best so far")]
-    )
+    legend = [(colors[name], name) for name in architectures if name]
+    if any(_epochs(row) < longest for row in shown):
+        legend.append(("hollow", "stopped early"))
+    legend.append(("line", "best so far"))
+    return Plot(draw("trials", 270, (48, 10, 10, 44), paint), legend)
+
+
+def best_so_far(values: Sequence[float], goal: str) -> list[float]:
+    """Return for each value the best of it and the values before it.
+
+    Args:
+        values: in the order that they were reached.
+        goal: "max" or "min".
+    """
+    if goal == "min":
+        return list(itertools.accumulate(values, min))
+    return list(itertools.accumulate(values, max))
+
+
+def _epochs(row: Row) -> int:
+    """Return how many epochs a trial took."""
+    return row.get("epochs") or 0
 
 
 def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
-    """How long the encoded rows are, with the percentiles marked.
+    """Draw the lengths of the encoded rows, with the percentiles marked.
 
     Args:
         histogram: {"edges": n + 1 lengths, "counts": n}.
         percentiles: name -> length, e.g. {"p50": 41, "p95": 128}.
+
+    Returns:
+        The plot, or None if the histogram is empty or malformed.
     """
-    edges, counts = list(histogram.get("edges") or ()), list(histogram.get("counts") or ())
+    edges = list(histogram.get("edges") or ())
+    counts = list(histogram.get("counts") or ())
     if not counts or len(edges) != len(counts) + 1 or not max(counts):
         return None
+    widths = [0.92 * (right - left) for left, right in itertools.pairwise(edges)]
 
     def paint(ax: Any) -> None:
-        widths = [right - left for left, right in itertools.pairwise(edges)]
         ax.bar(
             edges[:-1],
             counts,
-            [0.92 * width for width in widths],
+            widths,
             align="edge",
             color=HEX["accent"],
             alpha=0.75,
             linewidth=0,
         )
-        places = sorted(
-            (place, name)
-            for name, place in percentiles.items()
-            if known(place) and edges[0] <= place <= edges[-1]
-        )
-        span, end, row = edges[-1] - edges[0], -math.inf, 0
-        for place, name in places:
-            row = (
-                row + 1 if place - end < 0.1 * span else 0
-            )  # a label that would touch the one before stands lower
-            end = place
-            ax.axvline(place, color=HEX["muted"], linewidth=1, linestyle=":")
-            ax.annotate(
-                label(name),
-                (place, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, -10 - 14 * row),
-                textcoords="offset points",
-                fontsize=11,
-                color=HEX["muted"],
-            )
+        _paint_percentiles(ax, percentiles, edges[0], edges[-1])
         ax.set_ylim(0, max(counts) * 1.18)
         ax.set_xlabel("tokens per row")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -360,13 +467,50 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
     return Plot(draw("lengths", 240, (56, 10, 6, 44), paint))
 
 
+def _paint_percentiles(
+    ax: Any, percentiles: Mapping[str, float], first: float, last: float
+) -> None:
+    """Paint a dotted line and a label for each percentile between the outer edges."""
+    marks: list[tuple[float, str]] = []
+    for name, length in percentiles.items():
+        if is_finite(length) and first <= length <= last:
+            marks.append((length, name))
+    span = last - first
+    previous = -math.inf
+    line = 0
+    for length, name in sorted(marks):
+        # A label that would touch the one before is set one line lower.
+        close = length - previous < 0.1 * span
+        if close:
+            line = line + 1
+        else:
+            line = 0
+        previous = length
+        ax.axvline(length, color=HEX["muted"], linewidth=1, linestyle=":")
+        ax.annotate(
+            label(name),
+            (length, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -10 - 14 * line),
+            textcoords="offset points",
+            fontsize=11,
+            color=HEX["muted"],
+        )
+
+
 def coverage(rows: Sequence[Row]) -> Plot | None:
     """Draw the accuracy among the questions that are answered against the share of them.
 
     Args:
         rows: {"coverage", "accuracy"}, fractions 0-1.
+
+    Returns:
+        The plot, or None if it would have fewer than two points.
     """
-    shown = [row for row in rows if known(row.get("coverage")) and known(row.get("accuracy"))]
+    shown = []
+    for row in rows:
+        if is_finite(row.get("coverage")) and is_finite(row.get("accuracy")):
+            shown.append(row)
     if len(shown) < 2:
         return None
 
@@ -388,47 +532,69 @@ def coverage(rows: Sequence[Row]) -> Plot | None:
     return Plot(draw("coverage", 240, (50, 10, 10, 44), paint))
 
 
-def known(value: Any) -> TypeGuard[float]:
-    """Whether a value is a finite number."""
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Return whether a value is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def architecture(trial: Row) -> str:
-    """What a trial is coloured by; empty when its search has no such choice."""
-    return str((trial.get("params") or {}).get("architecture", ""))
+    """Return the architecture of a trial; empty if its search has no such choice."""
+    params = trial.get("params") or {}
+    return str(params.get("architecture", ""))
 
 
 def _accuracy(row: Row) -> Any:
     return (row.get("test") or {}).get("accuracy")
 
 
-def _colour(row: Row) -> str:
-    return "accent" if row.get("winner") else "baseline" if row.get("baseline") else "muted"
+def _color(row: Row) -> str:
+    if row.get("winner"):
+        return "accent"
+    if row.get("baseline"):
+        return "baseline"
+    return "muted"
 
 
 def _marker(row: Row) -> str:
-    return "d" if row.get("baseline") else "o"
+    if row.get("baseline"):
+        return "d"
+    return "o"
+
+
+def _weight(row: Row) -> str:
+    if row.get("winner"):
+        return "bold"
+    return "normal"
 
 
 def _floor(values: Sequence[float]) -> float:
-    """Where an axis starts: one candidate that knows nothing must not press all others into a corner."""
+    """Return where an axis starts.
+
+    Values more than 0.2 below the best are cut off, so that they do not compress the others.
+    """
     near = [value for value in values if value >= max(values) - 0.2]
-    return min(near) - 0.02 if len(near) < len(values) else -math.inf
+    if len(near) < len(values):
+        return min(near) - 0.02
+    return -math.inf
 
 
 def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
-    """Ascending places at least `gap` apart and within `room`, as near to the wanted ones as one sweep each way brings them."""
-    places = list(wanted)
-    for index in range(1, len(places)):
-        places[index] = max(places[index], places[index - 1] + gap)
+    """Return ascending positions at least `gap` apart and at most `room`.
+
+    They are as near to the wanted positions as one pass in each direction brings them.
+    """
+    positions = list(wanted)
+    for index in range(1, len(positions)):
+        positions[index] = max(positions[index], positions[index - 1] + gap)
     limit = room
-    for index in range(len(places) - 1, -1, -1):
-        places[index] = min(places[index], limit)
-        limit = places[index] - gap
-    return places
+    for index in range(len(positions) - 1, -1, -1):
+        positions[index] = min(positions[index], limit)
+        limit = positions[index] - gap
+    return positions
 
 
 def _percent(axis: Any) -> None:
+    """Label an axis in percent."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -436,13 +602,17 @@ def _percent(axis: Any) -> None:
 
 
 def _log_ticks(ax: Any, values: Sequence[float]) -> None:
-    low, high = min(values) / 1.6, max(values) * 1.6
-    marks = [
-        base * 10.0**power
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for base in (1, 2, 5)
-    ]
-    marks = [mark for mark in marks if low <= mark <= high]
+    """Set ticks at 1, 2 and 5 of each power of ten, or at the powers alone if these are many."""
+    low = min(values) / 1.6
+    high = max(values) * 1.6
+    first = math.floor(math.log10(low))
+    last = math.ceil(math.log10(high))
+    marks = []
+    for power in range(first, last + 1):
+        for base in (1, 2, 5):
+            mark = base * 10.0**power
+            if low <= mark <= high:
+                marks.append(mark)
     if len(marks) > 6:
         marks = [mark for mark in marks if math.log10(mark).is_integer()]
     ax.set_xticks(marks, [f"{mark:.10g}" for mark in marks])

@@ -1,27 +1,34 @@
-"""The report: one HTML file that needs nothing else, for the engineer who made the model and the reviewer who lets it out."""
+"""The report: one self-contained HTML file for the engineer and the reviewer of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.core import escaping
 from components.core.bundles import shown_size
 from components.core.files import write_atomic
 from components.stages.evaluate import plots, search_plots
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
-from components.stages.evaluate.plots import Row, known
+from components.stages.evaluate.plots import Row, is_finite
 from components.stages.evaluate.svg import Plot
 
-_THIN = "\u202f"  # narrow no-break space, between a number and its unit
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Narrow no-break space, between a number and its unit.
+_THIN = "\u202f"
 _MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report tells. Whatever is None, empty or lacks a key is left out; all figures of quality are fractions 0-1.
+    """Data of the report.
+
+    A section is left out if its data are None, empty or lack a key. All quality metrics are
+    fractions 0-1.
 
     Args:
         pipeline: its name.
@@ -30,26 +37,35 @@ class Facts:
         seed: of the run.
         classes: their names, in the order of the confusion matrix.
         decided_by: the metric that chose the winner on validation.
-        leaderboard: rows {"name", "title", "bundle", "validation": {metric: value}, "test": {metric: value}, "test_interval": {metric: [low, high]},
-            "size_bytes", "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}; metrics accuracy, precision, recall, macro_f1, auc.
+        leaderboard: rows {"name", "title", "bundle", "validation": {metric: value},
+            "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
+            "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}.
+            Metrics are accuracy, precision, recall, macro_f1 and auc.
         confidence: of all intervals.
-        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting", "filtered", "clean"}, and {"near_duplicate_pairs"}, which are kept, on one side of the split,
+        counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting",
+            "filtered", "clean"}, {"near_duplicate_pairs"}, which stay on one side of the split,
             and {"equality"}: how duplicates are alike.
-        account: rows {"stage", "what", "rows", "of", "message"} and where something was cut {"share_lost"}: what happened to the rows, in order.
+        account: rows {"stage", "what", "rows", "of", "message"} of what happened to the rows, in
+            order. Where something was cut, {"share_lost"} too.
         quarantine: reason -> a few of the values refused for it, as plain text.
         splits: split -> {class: rows}.
         lengths: {"histogram": {"edges": n + 1, "counts": n}, "percentiles": {"p50": tokens, ...}}.
         confusion: (classes, classes) counts of the winner on test; rows are the truth.
         curves: rows {"arm", "epoch" or "step", "train_loss", "validation_loss", "watch"}.
-        trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status", "curve": [figure of each epoch]} in the order run.
-        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch", "reached", "went_on", "stopped", "finished", "failed"}},
-            or {"skipped": the setting that switched it off}.
-        watch: what the watched figure is called.
+        trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status",
+            "curve": [metric of each epoch]} in the order run.
+        search: {"searcher", "scheduler", "ended_by", "forecast", "rungs": rows {"epoch",
+            "reached", "went_on", "stopped", "finished", "failed"}}, or {"skipped": the setting
+            that switched it off}.
+        watch: name of the monitored metric.
         watch_goal: "max" or "min".
         slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
-        mistakes: rows {"shown": HTML that is safe, "truth", "predicted", "probability"}, the worst first.
-        leak: {"honest": accuracy, "naive": accuracy, "leaked_rows", "test_rows"} of the classical baseline on the clean and on a naive split.
-        coverage: {"curve": rows {"coverage", "accuracy"}, "shares": rows {"stated", "threshold", "answered", "wrong"}} of the winner on test, thresholds from validation.
+        mistakes: rows {"shown": HTML that is safe, "truth", "predicted", "probability"}, the worst
+            first.
+        leak: {"honest": accuracy, "naive": accuracy, "leaked_rows", "test_rows"} of the classical
+            baseline on the clean and on a naive split.
+        coverage: {"curve": rows {"coverage", "accuracy"}, "shares": rows {"stated", "threshold",
+            "answered", "wrong"}} of the winner on test, with thresholds from validation.
         compression: rows {"name", "parent", "size", "latency", "accuracy"}, ratios to the parent.
     """
 
@@ -80,15 +96,44 @@ class Facts:
 
 
 def write_report(path: Path, facts: Facts) -> None:
-    """Write the report; equal facts give equal bytes.
+    """Write the report; equal data give equal bytes.
 
     Args:
-        path: the HTML file; it appears whole or not at all.
-        facts: what it tells.
+        path: the HTML file; it is replaced atomically.
+        facts: data of the report.
     """
+    scored = [trial for trial in facts.trials if is_finite(trial.get("watch"))]
+    param_importance = importance(scored)
+    rows = sorted(facts.leaderboard, key=lambda row: -_metric(row, "validation", facts.decided_by))
+    html = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            rows=rows,
+            winner=next((row for row in rows if row.get("winner")), None),
+            baseline=next((row for row in rows if row.get("baseline")), None),
+            cases=_test_cases(facts),
+            steps=_steps(facts.counts or {}),
+            per_class=_per_class(facts),
+            confused=_confused(facts),
+            slices=sorted(facts.slices.items(), key=lambda item: _slice_rank(item[1])),
+            trials=sorted(facts.trials, key=lambda row: _rank(row, facts.watch_goal)),
+            choices={trial.get("trial"): _choices(trial, facts.trials) for trial in facts.trials},
+            scored=scored,
+            enough=ENOUGH,
+            param_importance=param_importance,
+            plots=_plots(facts, rows, param_importance),
+        )
+    )
+    write_atomic(path, html.rstrip() + "\n")
+
+
+def _environment() -> Environment:
+    """Return the environment of the template, with filters that format numbers."""
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    page = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         finalize=_visible,
@@ -96,7 +141,7 @@ def write_report(path: Path, facts: Facts) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters.update(
+    environment.filters.update(
         percent=percent,
         number=number,
         count=count,
@@ -105,143 +150,163 @@ def write_report(path: Path, facts: Facts) -> None:
         points=points,
         setting=_setting,
     )
-    page.tests["known"] = known
-    told = [trial for trial in facts.trials if known(trial.get("watch"))]
-    mattered = importance(told)
-    rows = sorted(facts.leaderboard, key=lambda row: -_figure(row, "validation", facts.decided_by))
-    winner = next((row for row in rows if row.get("winner")), None)
-    html = page.get_template("report.html.j2").render(
-        facts=facts,
-        rows=rows,
-        winner=winner,
-        baseline=next((row for row in rows if row.get("baseline")), None),
-        cases=sum(map(sum, facts.confusion))
-        if facts.confusion
-        else sum((facts.splits.get("test") or {}).values()),
-        steps=_steps(facts.counts or {}),
-        per_class=_per_class(facts),
-        confused=_confused(facts),
-        slices=sorted(
-            facts.slices.items(),
-            key=lambda item: item[1].get("accuracy") if known(item[1].get("accuracy")) else 1.0,
-        ),
-        trials=sorted(facts.trials, key=lambda row: _rank(row, facts.watch_goal)),
-        choices={trial.get("trial"): _choices(trial, facts.trials) for trial in facts.trials},
-        told=told,
-        enough=ENOUGH,
-        mattered=mattered,
-        plots=_plots(facts, rows, mattered),
-    )
-    write_atomic(path, html.rstrip() + "\n")
+    environment.tests["known"] = is_finite
+    return environment
 
 
 def _plots(
-    facts: Facts, rows: Sequence[Row], mattered: Importance | None
+    facts: Facts,
+    rows: Sequence[Row],
+    param_importance: Importance | None,
 ) -> dict[str, Plot | None]:
+    """Return the plots of the report by name; None for a plot without data."""
     lengths = facts.lengths or {}
+    confusion = None
+    if facts.confusion and facts.classes:
+        confusion = plots.confusion(facts.confusion, facts.classes)
+    importances = None
+    if param_importance and param_importance.explained > 0:
+        importances = search_plots.importance(param_importance.shares)
+    losses = {"train_loss": "--", "validation_loss": "-"}
     return {
         "leaderboard": plots.leaderboard(rows),
-        "latency": plots.tradeoff(
-            rows,
-            lambda row: (row.get("latency_ms") or {}).get("p50"),
-            "latency p50, ms (log scale)",
-        ),
-        "size": plots.tradeoff(
-            rows,
-            lambda row: row["size_bytes"] / 1e6 if known(row.get("size_bytes")) else None,
-            "size, MB (log scale)",
-        ),
-        "confusion": plots.confusion(facts.confusion, facts.classes)
-        if facts.confusion and facts.classes
-        else None,
-        "loss": plots.curves(facts.curves, {"train_loss": "--", "validation_loss": "-"}, "loss"),
+        "latency": plots.tradeoff(rows, _latency, "latency p50, ms (log scale)"),
+        "size": plots.tradeoff(rows, _megabytes, "size, MB (log scale)"),
+        "confusion": confusion,
+        "loss": plots.curves(facts.curves, losses, "loss"),
         "watch": plots.curves(facts.curves, {"watch": "-"}, "watched figure"),
         "trials": plots.trials(facts.trials, facts.watch_goal),
         "progress": search_plots.progress(facts.trials, facts.watch_goal),
         "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
-        "importance": search_plots.importance(mattered.shares)
-        if mattered and mattered.explained > 0
-        else None,
+        "importance": importances,
         "coverage": plots.coverage(facts.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 
 
-def _figure(row: Row, split: str, metric: str) -> float:
+def _latency(row: Row) -> Any:
+    return (row.get("latency_ms") or {}).get("p50")
+
+
+def _megabytes(row: Row) -> float | None:
+    size_bytes = row.get("size_bytes")
+    if is_finite(size_bytes):
+        return size_bytes / 1e6
+    return None
+
+
+def _metric(row: Row, split: str, metric: str) -> float:
+    """Return a metric of a candidate; minus infinity if it has none, so that it is last."""
     value = (row.get(split) or {}).get(metric)
-    return float(value) if known(value) else float("-inf")
+    if is_finite(value):
+        return float(value)
+    return float("-inf")
+
+
+def _test_cases(facts: Facts) -> int:
+    """Return the number of test cases."""
+    if facts.confusion:
+        return sum(map(sum, facts.confusion))
+    return sum((facts.splits.get("test") or {}).values())
+
+
+def _slice_rank(row: Row) -> Any:
+    """Return the accuracy of a slice; 1 if it has none, so that it is last."""
+    accuracy = row.get("accuracy")
+    if is_finite(accuracy):
+        return accuracy
+    return 1.0
 
 
 def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The way from raw to clean: what each step took away, and what was left."""
+    """Return the steps from raw to clean: what each removed, and how many rows were left."""
+    raw = counts.get("raw")
+    if not is_finite(raw):
+        return []
+    removed = []
+    for reason, rows in sorted((counts.get("quarantined") or {}).items()):
+        removed.append((f"quarantined: {reason}", rows))
     names = {
         "exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}",
         "conflicting": "conflicting labels",
         "filtered": "filtered",
     }
-    taken = [
-        (f"quarantined: {reason}", rows)
-        for reason, rows in sorted((counts.get("quarantined") or {}).items())
-    ]
-    taken += [(name, counts[key]) for key, name in names.items() if known(counts.get(key))]
-    if not known(counts.get("raw")):
-        return []
-    left, steps = counts["raw"], []
-    for name, rows in taken:
+    for key, name in names.items():
+        if is_finite(counts.get(key)):
+            removed.append((name, counts[key]))
+    left = raw
+    steps = []
+    for name, rows in removed:
         left -= rows
-        steps.append(
-            {"name": name, "taken": rows, "left": left, "share": left / (counts["raw"] or 1)}
-        )
+        share = left / (raw or 1)
+        steps.append({"name": name, "taken": rows, "left": left, "share": share})
     return steps
 
 
 def _per_class(facts: Facts) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of each class from the confusion matrix; None where nothing was there to count."""
-    matrix, lines = facts.confusion or (), []
-    for place, name in enumerate(facts.classes if matrix else ()):
-        right, true, predicted = (
-            matrix[place][place],
-            sum(matrix[place]),
-            sum(line[place] for line in matrix),
-        )
+    """Return precision, recall and F1 of each class; None where there is nothing to count."""
+    matrix = facts.confusion
+    if not matrix:
+        return []
+    lines = []
+    for index, name in enumerate(facts.classes):
+        correct = matrix[index][index]
+        actual = sum(matrix[index])
+        predicted = sum(line[index] for line in matrix)
         lines.append(
             {
                 "name": name,
-                "cases": true,
-                "precision": right / predicted if predicted else None,
-                "recall": right / true if true else None,
-                "f1": 2 * right / (true + predicted) if true + predicted else None,
+                "cases": actual,
+                "precision": _quotient(correct, predicted),
+                "recall": _quotient(correct, actual),
+                "f1": _quotient(2 * correct, actual + predicted),
             }
         )
     return lines
 
 
+def _quotient(part: int, whole: int) -> float | None:
+    if whole:
+        return part / whole
+    return None
+
+
 def _confused(facts: Facts, limit: int = 5) -> list[dict[str, Any]]:
-    """The pairs of classes that are mixed up most; with two classes the matrix says it already."""
+    """Return the pairs of classes that are confused most often.
+
+    With two classes there are none: the matrix shows them already.
+    """
     if not facts.confusion or len(facts.classes) < 3:
         return []
-    pairs: list[dict[str, Any]] = [
-        {"truth": truth, "predicted": predicted, "cases": facts.confusion[y][x]}
-        for y, truth in enumerate(facts.classes)
-        for x, predicted in enumerate(facts.classes)
-        if x != y and facts.confusion[y][x]
-    ]
+    pairs: list[dict[str, Any]] = []
+    for y, truth in enumerate(facts.classes):
+        for x, predicted in enumerate(facts.classes):
+            cases = facts.confusion[y][x]
+            if x != y and cases:
+                pairs.append({"truth": truth, "predicted": predicted, "cases": cases})
     return sorted(pairs, key=lambda pair: -pair["cases"])[:limit]
 
 
 def _rank(trial: Row, goal: str) -> float:
+    """Return a number by which trials are sorted, the best first."""
     value = trial.get("watch")
-    return float("inf") if not known(value) else float(value if goal == "min" else -value)
+    if not is_finite(value):
+        return float("inf")
+    return float(value if goal == "min" else -value)
 
 
 def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
-    """A trial's settings by short name, without its architecture (a column of its own) and the settings of other architectures."""
-    others = {plots.architecture(other) for other in trials} - {plots.architecture(trial)}
-    return {
-        path.rpartition(".")[2]: value
-        for path, value in (trial.get("params") or {}).items()
-        if path != "architecture" and not others & set(path.split("."))
-    }
+    """Return the settings of a trial by short name.
+
+    Its architecture has a column of its own. Settings of other architectures are left out.
+    """
+    others = {plots.architecture(other) for other in trials}
+    others.discard(plots.architecture(trial))
+    choices = {}
+    for path, value in (trial.get("params") or {}).items():
+        if path != "architecture" and not others & set(path.split(".")):
+            choices[path.rpartition(".")[2]] = value
+    return choices
 
 
 def _visible(value: Any) -> Any:
@@ -252,38 +317,57 @@ def _visible(value: Any) -> Any:
 
 
 def _setting(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Return the value of a parameter; a float with three digits."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value)
 
 
 def percent(value: Any, unit: bool = True) -> str:
-    """0.849 -> 84.9 %."""
-    return f"{value * 100:.1f}{_THIN + '%' if unit else ''}" if known(value) else _MISSING
+    """Return a fraction in percent: 0.849 -> 84.9 %."""
+    if not is_finite(value):
+        return _MISSING
+    if unit:
+        suffix = _THIN + "%"
+    else:
+        suffix = ""
+    return f"{value * 100:.1f}{suffix}"
 
 
 def points(value: Any) -> str:
-    """A difference of fractions in percentage points: 0.004 -> +0.4."""
-    return f"{value * 100:+.1f}".replace("-", "−") if known(value) else _MISSING
+    """Return a difference of fractions in percentage points: 0.004 -> +0.4."""
+    if not is_finite(value):
+        return _MISSING
+    return f"{value * 100:+.1f}".replace("-", "−")
 
 
 def count(value: Any) -> str:
-    """1732 -> 1,732."""
-    return f"{value:,.0f}" if known(value) else _MISSING
+    """Return a count with separators: 1732 -> 1,732."""
+    if is_finite(value):
+        return f"{value:,.0f}"
+    return _MISSING
 
 
 def number(value: Any) -> str:
-    """A measured figure with about three digits: 0.42, 4.13, 15.4, 251."""
-    return (
-        f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
-        if known(value)
-        else _MISSING
-    )
+    """Return a measured number with about three digits: 0.42, 4.13, 15.4, 251."""
+    if not is_finite(value):
+        return _MISSING
+    if abs(value) < 10:
+        return f"{value:,.2f}"
+    if abs(value) < 100:
+        return f"{value:,.1f}"
+    return f"{value:,.0f}"
 
 
 def ratio(value: Any, digits: int = 2) -> str:
-    """0.254 -> 0.25 ×."""
-    return f"{value:.{digits}f}{_THIN}×" if known(value) else _MISSING
+    """Return a ratio: 0.254 -> 0.25 ×."""
+    if is_finite(value):
+        return f"{value:.{digits}f}{_THIN}×"
+    return _MISSING
 
 
 def size(value: Any) -> str:
     """Return bytes in decimal units: 412000 -> 412 kB."""
-    return shown_size(value).replace(" ", _THIN) if known(value) else _MISSING
+    if is_finite(value):
+        return shown_size(value).replace(" ", _THIN)
+    return _MISSING

@@ -1,4 +1,4 @@
-"""What the report tells, gathered from what the stages left."""
+"""Data of the report, read from the outputs of the stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from components.tasks import base
 from components.tasks.base import Case
 from components.training import evaluation
 
-_EXAMPLES, _MISTAKES = 4, 12
+_EXAMPLES = 4
+_MISTAKES = 12
+# Reasons that `counts` lists under other keys.
+_COUNTED_APART = ("boilerplate", "conflicting_labels")
 
 
 def gather(
@@ -30,16 +33,19 @@ def gather(
     leak: Mapping[str, Any],
     coverage: Mapping[str, Any],
 ) -> Facts:
-    """All facts of the report.
+    """Return the data of the report.
 
     Args:
+        job: evaluate.
         rows: the leaderboard.
         answers: the winner's, to the test cases.
+        cases: the test cases.
+        leak: see `Facts`.
         coverage: see `Facts`.
     """
-    evaluator, clean = base.evaluator(job.task), read_manifest(job.inputs["clean"])
+    evaluator = base.evaluator(job.task)
+    clean = read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
-    books = clean["books"]
     search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
     learning = base.learning(job.task)
     return Facts(
@@ -51,24 +57,8 @@ def gather(
         decided_by=evaluator.metrics[0].name,
         leaderboard=rows,
         confidence=job.params.confidence,
-        counts={
-            "raw": books["rows_in"],
-            "quarantined": {
-                reason: n
-                for reason, n in clean["reasons"].items()
-                if reason not in ("boilerplate", "conflicting_labels")
-            },
-            "exact_duplicates": books["deduplicated"],
-            "conflicting": clean["reasons"].get("conflicting_labels", 0),
-            "filtered": books["filtered"],
-            "clean": books["rows_out"],
-            "near_duplicate_pairs": clean["near_duplicate_pairs"],
-            "equality": clean["equality"],
-        },
-        account=[
-            *({"stage": "clean", **entry} for entry in clean["account"]),
-            *({"stage": "tokenize", **entry} for entry in tokens["account"]),
-        ],
+        counts=_counts(clean),
+        account=_account(clean, tokens),
         quarantine=_quarantine(job.inputs["clean"] / "quarantine"),
         splits=clean["splits"],
         lengths=_lengths(tokens),
@@ -86,10 +76,45 @@ def gather(
     )
 
 
+def _counts(clean: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many rows each step of clean removed.
+
+    Args:
+        clean: manifest of clean.
+    """
+    row_accounting = clean["books"]
+    reasons: dict[str, int] = clean["reasons"]
+    quarantined = {name: rows for name, rows in reasons.items() if name not in _COUNTED_APART}
+    return {
+        "raw": row_accounting["rows_in"],
+        "quarantined": quarantined,
+        "exact_duplicates": row_accounting["deduplicated"],
+        "conflicting": reasons.get("conflicting_labels", 0),
+        "filtered": row_accounting["filtered"],
+        "clean": row_accounting["rows_out"],
+        "near_duplicate_pairs": clean["near_duplicate_pairs"],
+        "equality": clean["equality"],
+    }
+
+
+def _account(clean: Mapping[str, Any], tokens: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what clean and tokenize did to the rows, in order."""
+    entries: list[dict[str, Any]] = []
+    entries.extend({"stage": "clean", **entry} for entry in clean["account"])
+    entries.extend({"stage": "tokenize", **entry} for entry in tokens["account"])
+    return entries
+
+
 def confusion(
-    answers: Sequence[Any], cases: Sequence[Case[Any]], classes: Sequence[str]
+    answers: Sequence[Any],
+    cases: Sequence[Case[Any]],
+    classes: Sequence[str],
 ) -> list[list[int]]:
-    """Counts (c, c); rows are truths."""
+    """Return the confusion matrix.
+
+    Returns:
+        (classes, classes) counts; rows are the truth.
+    """
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     for answer, case in zip(answers, cases, strict=True):
@@ -105,33 +130,47 @@ def slices(
     cases: Sequence[Case[Any]],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Accuracy with its interval on each slice of the test cases."""
+    """Return the accuracy with its interval on each slice of the test cases.
+
+    Args:
+        params: of the stage.
+        evaluator: of the task.
+        answers: to the test cases.
+        cases: the test cases.
+        seed: of the bootstrap.
+    """
     groups: dict[str, list[int]] = defaultdict(list)
     for position, case in enumerate(cases):
         for kind, value in case.slices.items():
             groups[f"{kind}: {value}"].append(position)
-    metric = next(each for each in evaluator.metrics if each.name == "accuracy")
+    metric = next(metric for metric in evaluator.metrics if metric.name == "accuracy")
     result = {}
     for name, positions in sorted(groups.items()):
-        stats = {
-            metric.name: evaluation.per_example_stats(
-                metric, [answers[i] for i in positions], [cases[i] for i in positions]
-            )
-        }
-        interval = evaluation.intervals([metric], stats, params.resamples, params.confidence, seed)[
-            metric.name
-        ]
+        slice_answers = [answers[i] for i in positions]
+        slice_cases = [cases[i] for i in positions]
+        stats = evaluation.units(metric, slice_answers, slice_cases)
+        intervals = evaluation.intervals(
+            [metric],
+            {metric.name: stats},
+            params.resamples,
+            params.confidence,
+            seed,
+        )
+        interval = intervals[metric.name]
         result[name] = {
             "n": len(positions),
-            "accuracy": metric.value(stats[metric.name]),
+            "accuracy": metric.value(stats),
             "interval": list(interval) if interval else None,
         }
     return result
 
 
 def _mistakes(
-    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[Case[Any]]
+    evaluator: base.TaskEvaluator,
+    answers: Sequence[Any],
+    cases: Sequence[Case[Any]],
 ) -> list[dict[str, Any]]:
+    """Return the wrong answers of which the winner was most certain."""
     wrong = [
         (answer, case)
         for answer, case in zip(answers, cases, strict=True)
@@ -150,64 +189,80 @@ def _mistakes(
 
 
 def _quarantine(folder: Path) -> dict[str, list[str]]:
+    """Return a few excerpts of quarantined rows for each reason."""
     examples: dict[str, list[str]] = defaultdict(list)
     for row in read_table(folder).to_pylist():
         if len(examples[row["reason"]]) < _EXAMPLES and row["excerpt"]:
             examples[row["reason"]].append(f"{row['origin']}: {row['excerpt']}")
-    return {reason: some for reason, some in examples.items() if some}
+    return {reason: excerpts for reason, excerpts in examples.items() if excerpts}
 
 
 def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the histogram and the percentiles of the encoded lengths."""
     sizes = np.array([int(length) for length in tokens["histogram"]])
     weights = np.array(list(tokens["histogram"].values()))
-    counts, edges = np.histogram(sizes, bins=min(40, max(1, len(sizes))), weights=weights)
+    bins = min(40, max(1, len(sizes)))
+    counts, edges = np.histogram(sizes, bins=bins, weights=weights)
     return {
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         "percentiles": {name: value for name, value in tokens["lengths"].items() if name != "mean"},
     }
 
 
-def _curve(path: Path, watch: str) -> list[dict[str, Any]]:
+def _curve(path: Path, metric: str) -> list[dict[str, Any]]:
+    """Return the learning curve of train, a row for each epoch."""
     return [
         {
             "arm": "trained",
             "epoch": float(row["epoch"]),
             "train_loss": float(row["train_loss"]),
             "validation_loss": float(row["validation_loss"]),
-            "watch": float(row[watch]),
+            "watch": float(row[metric]),
         }
-        for row in _csv(path)
+        for row in _read_csv(path)
     ]
 
 
 def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
+    """Return a trial with its best metric and its number of epochs."""
     curve = trial["curve"]
+    if goal == "min":
+        best = min
+    else:
+        best = max
     return {
         **trial,
-        "watch": (min if goal == "min" else max)(curve) if curve else None,
+        "watch": best(curve) if curve else None,
         "epochs": len(curve),
     }
 
 
 def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ratios of each compressed candidate to the one it was made from: the one whose title its own begins with, for a student the best network."""
+    """Return the ratios of each compressed candidate to its parent.
+
+    The parent is the network with the title that the candidate's title begins with.
+    """
     networks = [row for row in rows if row["name"] in ("trained", "tuned")]
     result = []
     for row in rows:
         steps = row["title"].split("(")[-1].rstrip(")").split(" + ")
         if len(steps) < 2:
             continue
-        parent = next((each for each in networks if each["title"].endswith(f"({steps[0]})")), None)
+        ending = f"({steps[0]})"
+        parent = next((network for network in networks if network["title"].endswith(ending)), None)
         if parent:
-            ratio = {
-                "size": row["size_bytes"] / parent["size_bytes"],
-                "latency": row["latency_ms"]["p50"] / parent["latency_ms"]["p50"],
-                "accuracy": row["test"]["accuracy"] / parent["test"]["accuracy"],
-            }
-            result.append({"name": row["name"], "parent": parent["name"], **ratio})
+            result.append(
+                {
+                    "name": row["name"],
+                    "parent": parent["name"],
+                    "size": row["size_bytes"] / parent["size_bytes"],
+                    "latency": row["latency_ms"]["p50"] / parent["latency_ms"]["p50"],
+                    "accuracy": row["test"]["accuracy"] / parent["test"]["accuracy"],
+                }
+            )
     return result
 
 
-def _csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

@@ -1,4 +1,7 @@
-"""evaluate: all candidates measured alike; validation chooses the winner, test is looked at once, to report."""
+"""Stage evaluate: measure all candidates in the same way.
+
+Validation chooses the winner. The test split is used once, to report.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY, abstention_table, coverage_report
 from components.monitoring.profile import predictions_of
-from components.stages.evaluate.candidates import BASELINE, Measured, assess, choose, find
+from components.stages.evaluate.candidates import BASELINE, CandidateResult, assess, choose, find
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import write_report
@@ -30,91 +33,103 @@ def run(job: Job) -> None:
     """Write the leaderboard, the winner, its metrics and answers, and the report."""
     import torch
 
-    torch.set_num_threads(1)  # as a replica that serves has
-    params: EvaluateParams = job.params
+    # A replica that serves has one thread too.
+    torch.set_num_threads(1)
     evaluator = base.evaluator(job.task)
-    validation, test = (
-        list(evaluator.cases(read_table(job.inputs["clean"], split)))
-        for split in ("validation", "test")
-    )
+    metric = evaluator.metrics[0]
+    validation = list(evaluator.cases(read_table(job.inputs["clean"], "validation")))
+    test = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
     bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
-    measured = _measured(job, bundles, validation, test)
-    rows = [each.row for each in measured.values()]
-    winner = choose(rows, evaluator.metrics[0])
-    for row in rows:
-        row["winner"] = row is winner
-    best, baseline = (measured[name].decisive for name in (winner["name"], BASELINE))
-    winner["over_baseline"] = list(
-        evaluation.paired_interval(
-            evaluator.metrics[0], best, baseline, params.resamples, params.confidence, job.seed
-        )
-    )
-    rows.sort(
-        key=lambda row: (
-            row["name"] != winner["name"],
-            -row["validation"][evaluator.metrics[0].name],
-        )
-    )
+    results = _results(job, bundles, validation, test)
+    rows = _ranked_rows(job, metric, results)
+    winner = rows[0]
+    winner_bundle = bundles[winner["name"]]
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
-    classes = list(read_bundle(bundles[winner["name"]])[0].classes)
+    classes = list(read_bundle(winner_bundle)[0].classes)
     honest = next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
     leak = naive_claim(job, classes, honest, read_bundle(bundles[BASELINE])[1])
-    answers = measured[winner["name"]].answers
-    table = _abstention(evaluator, measured[winner["name"]].before, validation)
-    coverage = _coverage(evaluator, table, answers, test)
+    answers = results[winner["name"]].answers
+    validation_answers = results[winner["name"]].before
+    abstention = _abstention(evaluator, validation_answers, validation)
+    coverage = _coverage(evaluator, abstention, answers, test)
     facts = gather(job, rows, answers, test, leak, coverage)
     leaked = leaked_rows(job)
 
-    shutil.copytree(bundles[winner["name"]], job.outputs["winner"])
-    add_to_profile(
-        job.outputs["winner"],
-        {
-            "predictions": _habits(evaluator, measured[winner["name"]].before, validation),
-            **({KEY: table} if table else {}),
-        },
-    )
+    shutil.copytree(winner_bundle, job.outputs["winner"])
+    profile = {"predictions": _prediction_profile(evaluator, validation_answers, validation)}
+    if abstention:
+        profile[KEY] = abstention
+    add_to_profile(job.outputs["winner"], profile)
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(evaluator, answers, test)})
-    write_atomic(
-        job.outputs["leaderboard"],
-        to_json(
-            {
-                "deciding_metric": evaluator.metrics[0].name,
-                "goal": evaluator.metrics[0].goal,
-                "leaked_rows": leaked,
-                "candidates": rows,
-            }
-        ),
-    )
+    leaderboard = {
+        "deciding_metric": metric.name,
+        "goal": metric.goal,
+        "leaked_rows": leaked,
+        "candidates": rows,
+    }
+    write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
     write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
     write_atomic(job.outputs["confusion"], _confusion_csv(answers, test))
     write_report(job.outputs["html"], facts)
-    figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
-    job.journal.result({"winner": winner["name"]}, figures)
-    _say(job, evaluator.metrics[0].name, winner, leaked, leak)
+    job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
+    _log_winner(job, metric.name, winner, leaked, leak)
 
 
-def _measured(
+def _results(
     job: Job,
     bundles: Mapping[str, Path],
     validation: Sequence[base.Case[Any]],
     test: Sequence[base.Case[Any]],
-) -> dict[str, Measured]:
-    """Return what each candidate reaches, by its name, and log its validation metrics."""
-    measured = {}
+) -> dict[str, CandidateResult]:
+    """Return the results of each candidate by its name, and log its validation metrics."""
+    results = {}
     for number, (name, bundle) in enumerate(bundles.items()):
         job.journal.progress(number, len(bundles), f"candidates ({name})")
         shown = str(bundle.relative_to(bundle.parents[2]))
-        candidate = assess(name, bundle, shown, validation, test, job.params, job.seed)
-        measured[name] = candidate
-        metrics = {
-            f"validation_{key}": value
-            for key, value in candidate.row["validation"].items()
-            if value is not None
-        }
+        result = assess(name, bundle, shown, validation, test, job.params, job.seed)
+        results[name] = result
+        metrics = _prefixed("validation", result.row["validation"])
         job.journal.metrics(metrics, step=0, child=name)
-    return measured
+    return results
+
+
+def _prefixed(split: str, metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the metrics that are defined, named after the split."""
+    return {f"{split}_{name}": value for name, value in metrics.items() if value is not None}
+
+
+def _ranked_rows(
+    job: Job,
+    metric: base.Metric,
+    results: Mapping[str, CandidateResult],
+) -> list[dict[str, Any]]:
+    """Return the rows of the leaderboard: the winner first, then the others by validation.
+
+    Args:
+        metric: the deciding one.
+        results: of all candidates.
+    """
+    params: EvaluateParams = job.params
+    rows = [result.row for result in results.values()]
+    winner = choose(rows, metric)
+    for row in rows:
+        row["winner"] = row is winner
+    over_baseline = evaluation.paired_interval(
+        metric,
+        results[winner["name"]].decisive,
+        results[BASELINE].decisive,
+        params.resamples,
+        params.confidence,
+        job.seed,
+    )
+    winner["over_baseline"] = list(over_baseline)
+
+    def rank(row: dict[str, Any]) -> tuple[bool, float]:
+        return row["name"] != winner["name"], -row["validation"][metric.name]
+
+    return sorted(rows, key=rank)
 
 
 def _confusion_csv(answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> str:
@@ -125,10 +140,10 @@ def _confusion_csv(answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> s
     return "\n".join(lines) + "\n"
 
 
-def _say(
+def _log_winner(
     job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
 ) -> None:
-    """Print the winner, and what a naive split would have claimed."""
+    """Log the winner, and what a naive split would have claimed."""
     low, high = winner["test_interval"][metric]
     interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"
     job.journal.log(
@@ -141,32 +156,36 @@ def _say(
     )
 
 
-def _habits(
-    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+def _prediction_profile(
+    evaluator: base.TaskEvaluator,
+    answers: Sequence[Any],
+    cases: Sequence[base.Case[Any]],
 ) -> dict[str, Any]:
-    """How the winner answers to what it was not trained on, for the service to compare its answers with."""
-    right = [
-        evaluator.is_correct(answer, case.truth)
-        for answer, case in zip(answers, cases, strict=True)
-    ]
+    """Return the profile of the winner's answers to the validation cases.
+
+    The service compares its own answers with it.
+    """
     return predictions_of(
         [str(answer.label) for answer in answers],
         [evaluator.confidence(answer) for answer in answers],
-        right,
+        _correct(evaluator, answers, cases),
     )
 
 
 def _abstention(
-    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    evaluator: base.TaskEvaluator,
+    answers: Sequence[Any],
+    cases: Sequence[base.Case[Any]],
 ) -> dict[str, Any]:
-    """Return how sure the winner was on validation and how often wrongly; nothing of a task whose answers state no confidence."""
+    """Return the abstention table of the winner on validation.
+
+    It is empty for a task whose answers state no confidence.
+    """
     confidence = [evaluator.confidence(answer) for answer in answers]
     stated = [value for value in confidence if value is not None]
-    right = [
-        evaluator.is_correct(answer, case.truth)
-        for answer, case in zip(answers, cases, strict=True)
-    ]
-    return abstention_table(stated, right) if stated and len(stated) == len(confidence) else {}
+    if not stated or len(stated) < len(confidence):
+        return {}
+    return abstention_table(stated, _correct(evaluator, answers, cases))
 
 
 def _coverage(
@@ -178,51 +197,62 @@ def _coverage(
     """Return coverage against accuracy on test, for the report."""
     if not table:
         return {}
-    right = [
+    confidence = [float(evaluator.confidence(answer) or 0.0) for answer in answers]
+    return coverage_report(table, confidence, _correct(evaluator, answers, cases))
+
+
+def _correct(
+    evaluator: base.TaskEvaluator,
+    answers: Sequence[Any],
+    cases: Sequence[base.Case[Any]],
+) -> list[bool]:
+    """Return for each answer whether it is correct."""
+    return [
         evaluator.is_correct(answer, case.truth)
         for answer, case in zip(answers, cases, strict=True)
     ]
-    return coverage_report(
-        table, [float(evaluator.confidence(answer) or 0.0) for answer in answers], right
-    )
 
 
 def _answers(
-    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[base.Case[Any]]
+    evaluator: base.TaskEvaluator,
+    answers: Sequence[Any],
+    cases: Sequence[base.Case[Any]],
 ) -> pa.Table:
-    """Per test case id, query, answer (JSON), whether it is right, how sure it was and the slices (JSON): what serve compares with, and what the gates judge."""
-    pairs = list(zip(answers, cases, strict=True))
+    """Return the table of the winner's answers to the test cases.
+
+    Serve compares its answers with it, and the gates read it. Query, answer and slices are JSON.
+    """
+    confidence = [evaluator.confidence(answer) for answer in answers]
     return pa.table(
         {
-            "id": [case.id for _, case in pairs],
-            "query": [case.query.model_dump_json() for _, case in pairs],
-            "truth": [str(case.truth) for _, case in pairs],
-            "answer": [answer.model_dump_json() for answer, _ in pairs],
-            "right": [evaluator.is_correct(answer, case.truth) for answer, case in pairs],
-            "confidence": pa.array(
-                [evaluator.confidence(answer) for answer, _ in pairs], pa.float64()
-            ),
-            "slices": [json.dumps(dict(case.slices), ensure_ascii=False) for _, case in pairs],
+            "id": [case.id for case in cases],
+            "query": [case.query.model_dump_json() for case in cases],
+            "truth": [str(case.truth) for case in cases],
+            "answer": [answer.model_dump_json() for answer in answers],
+            "right": _correct(evaluator, answers, cases),
+            "confidence": pa.array(confidence, pa.float64()),
+            "slices": [json.dumps(dict(case.slices), ensure_ascii=False) for case in cases],
         }
     )
 
 
-def _metrics(winner: dict[str, object], leaked: int, leak: dict[str, object]) -> dict[str, object]:
-    """Flat figures of the winner: test under plain names, validation prefixed."""
-    test, validation, interval = (
-        dict(winner[key])  # type: ignore[call-overload]
-        for key in ("test", "validation", "test_interval")
-    )
-    latency: dict[str, float] = dict(winner["latency_ms"])  # type: ignore[call-overload]
+def _metrics(
+    winner: Mapping[str, Any],
+    leaked: int,
+    leak: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the metrics of the winner: test under plain names, validation prefixed."""
+    low, high = winner["test_interval"]["accuracy"]
+    validation = winner["validation"]
     return {
         "winner": winner["name"],
-        **test,
-        "accuracy_low": interval["accuracy"][0],
-        "accuracy_high": interval["accuracy"][1],
+        **winner["test"],
+        "accuracy_low": low,
+        "accuracy_high": high,
         **{f"validation_{name}": value for name, value in validation.items()},
         "size_bytes": winner["size_bytes"],
-        "latency_p50_ms": latency["p50"],
-        "latency_p95_ms": latency["p95"],
+        "latency_p50_ms": winner["latency_ms"]["p50"],
+        "latency_p95_ms": winner["latency_ms"]["p95"],
         "throughput_per_s": winner["throughput_per_s"],
         "leaked_rows": leaked,
         "naive_split_accuracy": leak["naive"],
@@ -230,4 +260,6 @@ def _metrics(winner: dict[str, object], leaked: int, leak: dict[str, object]) ->
 
 
 def _quoted(text: object) -> str:
-    return '"' + escaping.script(str(text)).replace('"', '""') + '"'
+    """Return a text as a quoted CSV field."""
+    plain = escaping.script(str(text))
+    return '"' + plain.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""Drawing with matplotlib so that the result is a part of the page: its text is text, its colors are CSS variables."""
+"""Drawing with matplotlib for a page: texts stay text, colors become CSS variables."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 from components.core import escaping
 
 SERIES = [f"s{number}" for number in range(8)]
-# Matplotlib knows no CSS variables: it draws in these stand-ins, and `_inline` puts `var(--name)` in their place.
-HEX = {
-    name: f"#0f0e{number + 16:02x}"
-    for number, name in enumerate(
-        ["ink", "muted", "line", "surface", "accent", "on-accent", "baseline", *SERIES]
-    )
-}
-WIDTH = 420.0  # of every plot, in px; scaled to a phone its 12 px text is still read
+_COLORS = ["ink", "muted", "line", "surface", "accent", "on-accent", "baseline", *SERIES]
+# Matplotlib knows no CSS variables: it draws in these stand-ins, and `_inline` puts `var(--name)`
+# in their place.
+HEX = {name: f"#0f0e{number + 16:02x}" for number, name in enumerate(_COLORS)}
+# Width of every plot in px. Scaled to a phone, its text of 12 px can still be read.
+WIDTH = 420.0
 FONT = 12.0
+_VARIABLES = {color: f"var(--{name})" for name, color in HEX.items()}
 _STYLE = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called "$a$"
+    # A class may be called "$a$".
+    "text.parse_math": False,
     "font.size": FONT,
     "text.color": HEX["ink"],
     "axes.edgecolor": HEX["line"],
@@ -47,7 +47,13 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG element, and the legend that the page sets as text: (CSS variable, label) pairs, with `hollow` and `line` as marks of their own."""
+    """A plot of the report.
+
+    Args:
+        svg: the SVG element.
+        legend: (mark, label) pairs that the page sets as text. A mark is a CSS variable, "hollow"
+            or "line".
+    """
 
     svg: str
     legend: Sequence[tuple[str, str]] = ()
@@ -56,16 +62,21 @@ class Plot:
 def label(text: Any, limit: int = 26) -> str:
     """Return a text fit to stand in a plot, not longer than `limit` characters."""
     plain = escaping.svg(str(text)[: limit + 1])
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+    if len(plain) <= limit:
+        return plain
+    return plain[: limit - 1] + "…"
 
 
 def breadth(texts: Sequence[str]) -> float:
-    """Breadth in px of the widest text, whatever fonts this machine has: East Asian characters are one em, others about 0.56."""
-    ems = [
-        sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text)
-        for text in texts
-    ]
-    return max(ems, default=0.0) * FONT
+    """Return the width of the widest text in px, the same on every machine.
+
+    East Asian characters count as one em, others as 0.56 em.
+    """
+    return max((_ems(text) for text in texts), default=0.0) * FONT
+
+
+def _ems(text: str) -> float:
+    return sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.56 for char in text)
 
 
 def draw(
@@ -74,27 +85,32 @@ def draw(
     margins: tuple[float, float, float, float],
     paint: Callable[[Any], None],
 ) -> str:
-    """Paint into axes with margins (left, right, top, bottom) in px; the same call gives the same bytes on every machine."""
+    """Return a plot as SVG; the same call gives the same bytes on every machine.
+
+    Args:
+        name: of the plot; prefix of the ids in it.
+        height: in px.
+        margins: left, right, top and bottom, in px.
+        paint: paints into the axes.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     left, right, top, bottom = margins
+    area = (
+        left / WIDTH,
+        bottom / height,
+        1 - (left + right) / WIDTH,
+        1 - (top + bottom) / height,
+    )
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # Only measuring uses the font that matplotlib ships; the browser draws the text with fonts that have the glyphs.
+        # Matplotlib's own font is used only to measure. The browser draws with fonts that have
+        # the glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
         figure = Figure(figsize=(WIDTH / 72, height / 72))
-        paint(
-            figure.add_axes(
-                (
-                    left / WIDTH,
-                    bottom / height,
-                    1 - (left + right) / WIDTH,
-                    1 - (top + bottom) / height,
-                )
-            )
-        )
+        paint(figure.add_axes(area))
         file = io.StringIO()
         figure.savefig(
             file,
@@ -106,39 +122,56 @@ def draw(
 
 
 def _inline(svg: str, name: str) -> str:
-    """Make matplotlib's document an element of a page: no namespaces, no ids that clash, the page's colors and fonts."""
-    root = ET.fromstring(svg.encode("utf-8"))  # noqa: S314 - our own output, made a line above
-    variables = {colour: f"var(--{variable})" for variable, colour in HEX.items()}
+    """Return matplotlib's document as an element of a page.
+
+    It has no namespaces, no ids that clash with another plot's, and the colors and fonts of the
+    page.
+    """
+    # Our own output of a line above.
+    root = ET.fromstring(svg.encode("utf-8"))  # noqa: S314
     prefix = re.sub(r"\W+", "-", name) + "-"
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.tail = None
-        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-        if element.tag == "g":
-            attributes.pop("id", None)
-        if "style" in attributes:
-            parts = [part.strip().partition(": ") for part in attributes["style"].split(";")]
-            attributes["style"] = ";".join(
-                f"{key}:{variables.get(value, value)}"
-                for key, _, value in parts
-                if key not in ("font-family", "")
-            )
-        for key in ("id", "href", "clip-path"):
-            if key in attributes:
-                attributes[key] = (
-                    attributes[key].replace("#", f"#{prefix}")
-                    if key != "id"
-                    else prefix + attributes[key]
-                )
+        attributes = _page_attributes(element, prefix)
         element.attrib.clear()
-        element.attrib.update({key: " ".join(value.split()) for key, value in attributes.items()})
+        element.attrib.update(attributes)
         if element.tag not in ("text", "tspan"):
             element.text = None
     for parent in list(root.iter()):
-        for child in [child for child in parent if child.tag == "style"]:
-            parent.remove(child)
+        for style in parent.findall("style"):
+            parent.remove(style)
     for unused in ("width", "height", "version"):
         root.attrib.pop(unused, None)
     root.set("role", "img")
     root.set("aria-label", name)
     return ET.tostring(root, encoding="unicode")
+
+
+def _page_attributes(element: ET.Element, prefix: str) -> dict[str, str]:
+    """Return the attributes of an element as the page has them.
+
+    Args:
+        prefix: of the ids.
+    """
+    attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+    if element.tag == "g":
+        attributes.pop("id", None)
+    if "style" in attributes:
+        attributes["style"] = _page_style(attributes["style"])
+    if "id" in attributes:
+        attributes["id"] = prefix + attributes["id"]
+    for key in ("href", "clip-path"):
+        if key in attributes:
+            attributes[key] = attributes[key].replace("#", f"#{prefix}")
+    return {key: " ".join(value.split()) for key, value in attributes.items()}
+
+
+def _page_style(style: str) -> str:
+    """Return a style with the CSS variables of the page, and without fonts."""
+    declarations = []
+    for part in style.split(";"):
+        key, _, value = part.strip().partition(": ")
+        if key not in ("font-family", ""):
+            declarations.append(f"{key}:{_VARIABLES.get(value, value)}")
+    return ";".join(declarations)

@@ -1,4 +1,4 @@
-"""The report of a run: evaluate's page with the outcome of the gates."""
+"""Report of a run: the page of evaluate with the outcome of the gates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from components.registry.release.gate_results import Gate, from_rows
 from components.registry.release.release_log import Release
 from components.registry.versions.reader import argument
 
-_BEGIN, _END = "<!-- gates -->", "<!-- end of gates -->"
+_BEGIN = "<!-- gates -->"
+_END = "<!-- end of gates -->"
 _OUTCOMES = {
     "promoted": "It was released: version {version} is champion.",
     "unchanged": "Version {version} was champion already.",
@@ -25,40 +26,37 @@ _HEADER = (
 )
 
 
-def with_gates(page: str, pipeline: str, made: Release) -> str:
-    """Return evaluate's page with the outcome of the gates in its place.
+def with_gates(page: str, pipeline: str, decision: Release) -> str:
+    """Return the page of evaluate with the outcome of the gates between its two marks.
 
     Args:
-        page: what evaluate wrote. A page without the place, of an earlier version, stays as it is.
+        page: of evaluate. A page without the marks, of an earlier version, is returned as it is.
         pipeline: its name.
-        made: what was decided about the version.
+        decision: about the version.
     """
     before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         return page
-    return before + _section(pipeline, made) + after
+    return before + _section(pipeline, decision) + after
 
 
 def _section(pipeline: str, release: Release) -> str:
+    """Return the section of the gates as HTML."""
     gates = from_rows(release.gates)
-    refused = (
-        ", ".join(f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False)
-        or release.why
-    )
-    outcome = _OUTCOMES.get(release.decision, release.decision).format(
-        version=release.version, refused=refused
-    )
-    before = (
-        f" Before it, version {release.before} was champion."
-        if release.before and release.before != release.version
-        else ""
-    )
+    failed = [f"{gate.name} {gate.verdict}" for gate in gates if gate.passed is False]
+    refused = ", ".join(failed) or release.why
+    template = _OUTCOMES.get(release.decision, release.decision)
+    outcome = template.format(version=release.version, refused=refused)
+    before = ""
+    if release.before and release.before != release.version:
+        before = f" Before it, version {release.before} was champion."
     review = f"gristmill review show{argument(pipeline)} {release.version}"
     command = f"<code>{escaping.html(review)}</code>"
     return "\n".join(
         [
-            f"<p><b>{escaping.html(outcome)}</b>{escaping.html(before)} {command} shows its card.</p>",
+            f"<p><b>{escaping.html(outcome)}</b>{escaping.html(before)} "
+            f"{command} shows its card.</p>",
             '<div class="scroll"><table>',
             _HEADER,
             "<tbody>",
@@ -69,11 +67,16 @@ def _section(pipeline: str, release: Release) -> str:
 
 
 def _rows(gates: Sequence[Gate]) -> list[str]:
+    """Return the rows of the table of gates as HTML."""
     rows = []
     for gate in gates:
-        interval = f"{gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
+        interval = ""
+        if gate.interval:
+            low, high = gate.interval
+            interval = f"{low:.4g} to {high:.4g}"
         verdict = escaping.html(gate.verdict)
-        verdict = f"<b>{verdict}</b>" if gate.passed is False else verdict
+        if gate.passed is False:
+            verdict = f"<b>{verdict}</b>"
         cells = [
             f"<th>{escaping.html(gate.name)}</th>",
             f'<td class="left">{verdict}</td>',
@@ -87,4 +90,5 @@ def _rows(gates: Sequence[Gate]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
+    """Return a number with four digits; empty if there is none."""
     return "" if value is None else f"{value:.4g}"

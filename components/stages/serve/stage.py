@@ -1,4 +1,7 @@
-"""serve: register the winner, judge its gates, ask it over HTTP as a client would, and release it if all is well."""
+"""Stage serve: register the winner, judge its gates and release it if all of them pass.
+
+One gate asks the winner over HTTP, as a client would.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,40 +49,43 @@ from components.training import evaluation
 
 @dataclass(frozen=True)
 class SmokeTest:
-    """What asking over HTTP showed."""
+    """Result of asking the winner over HTTP.
+
+    Args:
+        asked: number of questions.
+        different: answers that differ by more than rounding explains.
+        largest: difference of an answer.
+        tolerance: largest difference that rounding explains.
+        milliseconds: median of a request.
+    """
 
     asked: int
-    different: int  # answers that are further apart than rounding explains
-    largest: float  # gap
+    different: int
+    largest: float
     tolerance: float
-    milliseconds: float  # median of a request
+    milliseconds: float
 
 
 def run(job: Job) -> None:
-    """Write reports/serve.json and reports/report.html; the registry holds the rest."""
+    """Write reports/serve.json and reports/report.html, and register the version."""
     params: ServeParams = job.params
     rules: RegistryParams = job.sections["registry"]  # type: ignore[assignment]
-    pipeline, bundle = job.tags["pipeline"], job.inputs["winner"]
+    pipeline = job.tags["pipeline"]
+    bundle = job.inputs["winner"]
     board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
     winner = next(row for row in board["candidates"] if row["winner"])
-    for made in apply_mlflow_requests(job.root, pipeline, rules.gates):
-        job.journal.log(f"from MLflow: version {made.version} {made.decision} by {made.who}")
+    for request in apply_mlflow_requests(job.root, pipeline, rules.gates):
+        job.journal.log(
+            f"from MLflow: version {request.version} {request.decision} by {request.who}"
+        )
     cases = version_description.answered(job)
-    version = register(
-        job.root,
-        pipeline,
-        bundle,
-        job.tags["run_id"] or None,
-        version_description.tags(job, winner, cases),
-    )
+    run_id = job.tags["run_id"] or None
+    tags = version_description.tags(job, winner, cases)
+    version = register(job.root, pipeline, bundle, run_id, tags)
     keep_cases(job.root, version, cases)
-    job.journal.log(
-        f"registered as version {version.number} of {pipeline!r} (challenger)"
-        if "challenger" in version.aliases
-        else f"is version {version.number} of {pipeline!r} already"
-    )
+    _log_registered(job, version)
     if params.abstain is not None:
-        job.journal.log(_abstention(job.inputs["winner"], params.abstain, cases))
+        job.journal.log(_abstention(bundle, params.abstain, cases))
     smoke = _ask_over_http(job, params, version)
     service = Gate(
         "service",
@@ -89,17 +95,10 @@ def run(job: Job) -> None:
         f"{smoke.asked} answers over HTTP against evaluate's, largest difference",
     )
     gates = [*_judge(job, rules, winner, board, cases), service]
-    told = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
-    version = register(
-        job.root,
-        pipeline,
-        bundle,
-        job.tags["run_id"] or None,
-        told,
-        version_description.page(job, winner, board, gates),
-    )
-    experiment = bool(job.tags.get("experiment"))
-    made = release(
+    gate_tags = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
+    description = version_description.page(job, winner, board, gates)
+    version = register(job.root, pipeline, bundle, run_id, gate_tags, description)
+    decision = release(
         job.root,
         pipeline,
         version.number,
@@ -107,42 +106,78 @@ def run(job: Job) -> None:
         mode=rules.mode,
         who="gristmill serve stage",
         why=f"gates of {version.number}",
-        experiment=experiment,
+        experiment=bool(job.tags.get("experiment")),
         limits=rules.gates,
     )
-    _tell(job, made)
-    figures = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
-    job.journal.result(
-        {"winner": winner["name"], "version": version.number, "decision": made.decision}, figures
-    )
+    _log_decision(job, decision)
+    result = {
+        "winner": winner["name"],
+        "version": version.number,
+        "decision": decision.decision,
+    }
+    metrics = {f"test_{name}": value for name, value in winner["test"].items() if value is not None}
+    job.journal.result(result, metrics)
     report = {
         "model": pipeline,
         "version": version.number,
-        "decision": made.decision,
-        "champion_before": made.before or 0,
+        "decision": decision.decision,
+        "champion_before": decision.before or 0,
         "asked": smoke.asked,
         "different": smoke.different,
         "largest_difference": smoke.largest,
         "http_p50_ms": smoke.milliseconds,
-        "gates": {gate.name: gate.verdict for gate in from_rows(made.gates)},
+        "gates": {gate.name: gate.verdict for gate in from_rows(decision.gates)},
     }
     write_atomic(job.outputs["report"], to_json(report))
     page = job.inputs["evaluation"].read_text(encoding="utf-8")
-    write_atomic(job.outputs["html"], with_gates(page, pipeline, made))
+    write_atomic(job.outputs["html"], with_gates(page, pipeline, decision))
+
+
+def _log_registered(job: Job, version: Version) -> None:
+    """Log whether the version is new."""
+    pipeline = job.tags["pipeline"]
+    message = f"is version {version.number} of {pipeline!r} already"
+    if "challenger" in version.aliases:
+        message = f"registered as version {version.number} of {pipeline!r} (challenger)"
+    job.journal.log(message)
 
 
 def _abstention(bundle: Path, share: float, cases: Cases) -> str:
-    """Return what `serve.abstain` comes to, as a line. Raises `InputError` of a model that cannot abstain."""
+    """Return a message about the effect of `serve.abstain`.
+
+    Args:
+        bundle: the winner.
+        share: of the answers that may be wrong, 0-1.
+        cases: answers to the test split.
+
+    Raises:
+        InputError: the model cannot abstain.
+    """
     least = threshold_of(read_bundle(bundle)[0].profile, share, f"serve.abstain: {share:g}")
     if math.isinf(least):
-        return f"serve.abstain: {share:g}: no threshold can promise it, every answer will be marked as not sure; state a larger share, or bring more validation rows"
+        return (
+            f"serve.abstain: {share:g}: no threshold can promise it, every answer will be marked "
+            "as not sure; state a larger share, or bring more validation rows"
+        )
     tested = outcome(cases.confidence, cases.right, least)
-    wrong = "none" if tested["wrong"] is None else f"{tested['wrong']:.1%}"
-    return f"serve.abstain: {share:g}: answers below {least:.1%} are marked as not sure; on test {tested['answered']:.1%} are answered, of these {wrong} wrongly"
+    wrong = "none"
+    if tested["wrong"] is not None:
+        wrong = f"{tested['wrong']:.1%}"
+    return (
+        f"serve.abstain: {share:g}: answers below {least:.1%} are marked as not sure; "
+        f"on test {tested['answered']:.1%} are answered, of these {wrong} wrongly"
+    )
 
 
 def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
-    """What answers name."""
+    """Return the model that answers name.
+
+    Args:
+        root_name: of the pipeline.
+        number: of the version.
+        bundle: its folder.
+        examples: queries.
+    """
     return ModelInfo(
         name=root_name,
         version=str(number),
@@ -159,12 +194,12 @@ def _judge(
     board: Mapping[str, Any],
     cases: Cases,
 ) -> list[Gate]:
+    """Return the gates of the winner: limits, the baseline and the champion."""
     baseline = next((row for row in board["candidates"] if row["baseline"]), None)
-    rival = _rival(job, cases)
     return judge_gates(
         winner,
         baseline,
-        rival,
+        _champion_results(job, cases),
         rules.gates,
         cases=cases,
         leaked_rows=board["leaked_rows"],
@@ -173,104 +208,149 @@ def _judge(
     )
 
 
-def _rival(job: Job, mine: Cases) -> ChampionResults | None:
-    """The champion, asked the same test cases; it may have been made from other data, and measured on other ones."""
-    leading = champion(job.root, job.tags["pipeline"])
-    if leading is None:
+def _champion_results(job: Job, winner_cases: Cases) -> ChampionResults | None:
+    """Return the champion's answers to the test cases of the winner.
+
+    The champion may have been made from other data and measured on other test cases. If it cannot
+    be asked, its gate refuses the release: no version is replaced without a comparison.
+    """
+    version = champion(job.root, job.tags["pipeline"])
+    if version is None:
         return None
-    digest, before = leading.tags.get("bundle_sha256", ""), leading.tags.get("test_hash", "")
+    digest = version.tags.get("bundle_sha256", "")
     if digest == sha256(job.inputs["winner"] / CARD):
-        return ChampionResults(leading.number, digest, Cases((), ()))
+        return ChampionResults(version.number, digest, Cases((), ()))
     evaluator = base.evaluator(job.task)
-    asked = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
+    cases = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
     try:
-        bundle = fetch_registered(
-            job.root, leading.pipeline, leading.number, job.state / "champion"
+        champion_cases = _ask_champion(job, version, cases)
+    except (GristmillError, ValueError) as error:
+        job.journal.log(f"the champion, version {version.number}, cannot be asked: {error}")
+        return ChampionResults(version.number, digest, Cases((), ()), "it cannot be asked")
+    keep_cases(job.root, version, champion_cases)
+    note = ""
+    if version.tags.get("test_hash", "") not in ("", winner_cases.test):
+        note = (
+            f"the test split has changed since version {version.number} was made, "
+            "so it was measured again"
         )
-        # In a child first: what comes from the registry may hang or crash.
-        with Confined(first_answers) as child:
-            query = asked[0].query.model_dump_json()
-            child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
-        predictor = load(bundle.folder, registered=bundle.digest)
-        theirs = version_description.compared(asked, evaluation.answer(predictor, asked), evaluator)
-    except (
-        GristmillError,
-        ValueError,
-    ) as error:  # a champion that cannot be asked refuses the release: nobody is replaced unseen
-        job.journal.log(f"the champion, version {leading.number}, cannot be asked: {error}")
-        return ChampionResults(leading.number, digest, Cases((), ()), "it cannot be asked")
-    keep_cases(job.root, leading, theirs)
-    note = (
-        ""
-        if before in ("", mine.test)
-        else f"the test split has changed since version {leading.number} was made, so it was measured again"
-    )
-    if note:
         job.journal.log(note)
-    return ChampionResults(leading.number, digest, theirs, note)
+    return ChampionResults(version.number, digest, champion_cases, note)
+
+
+def _ask_champion(job: Job, version: Version, cases: Sequence[base.Case[Any]]) -> Cases:
+    """Return the answers of a registered version to the test cases.
+
+    Raises:
+        GristmillError: the version cannot be fetched, loaded or asked.
+    """
+    folder = job.state / "champion"
+    bundle = fetch_registered(job.root, version.pipeline, version.number, folder)
+    # In a child first: what comes from the registry may hang or crash.
+    with Confined(first_answers) as child:
+        query = cases[0].query.model_dump_json()
+        child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
+    predictor = load(bundle.folder, registered=bundle.digest)
+    answers = evaluation.answer(predictor, cases)
+    return version_description.compared(cases, answers, base.evaluator(job.task))
 
 
 def _ask_over_http(job: Job, params: ServeParams, version: Version) -> SmokeTest:
-    """Deploy under a name of its own, ask test cases one by one, compare with what evaluate answered, take it down again."""
+    """Deploy the winner under a name of its own, ask it test cases, and remove it.
+
+    Answers are compared with those of evaluate.
+    """
+    bundle = job.inputs["winner"]
     table = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
-    chosen = random.Random(job.seed).sample(table, min(params.questions, len(table)))  # noqa: S311 (which questions are asked is no secret)
-    name, secret = f"check-{job.tags['pipeline']}-{version.number}", secrets.token_urlsafe(32)
+    # Which questions are asked is no secret.
+    rng = random.Random(job.seed)  # noqa: S311
+    questions = rng.sample(table, min(params.questions, len(table)))
+    name = f"check-{job.tags['pipeline']}-{version.number}"
+    secret = secrets.token_urlsafe(32)
     url = deploy(
-        job.inputs["winner"],
+        bundle,
         app_name=name,
         route_prefix=f"/{name}",
         host="127.0.0.1",
         port=None,
         params=params.model_copy(update={"replicas": 1}),
-        model=info(job.tags["pipeline"], version.number, job.inputs["winner"], []),
+        model=info(job.tags["pipeline"], version.number, bundle, []),
         keys=Keyring([Key.of("check", secret)]),
     )
     try:
-        evaluator, allowed = (
-            base.evaluator(job.task),
-            tolerance(read_bundle(job.inputs["winner"])[0]),
-        )
-        different, largest, times = 0, 0.0, []
-        for number, row in enumerate(chosen, 1):
-            started = time.perf_counter()
-            given = ask(url, [json.loads(row["query"])], key=secret)["predictions"][0]
-            times.append((time.perf_counter() - started) * 1000)
-            gap = evaluator.output_distance(
-                evaluator.Answer.model_validate(given),
-                evaluator.Answer.model_validate_json(row["answer"]),
-            )
-            different += not gap <= allowed
-            largest = max(largest, gap)
-            job.journal.progress(number, len(chosen), "questions over HTTP")
-        return SmokeTest(len(chosen), different, largest, allowed, sorted(times)[len(times) // 2])
+        return _ask_questions(job, url, secret, questions)
     finally:
         remove(name)
 
 
-def _tell(job: Job, made: Release) -> None:
-    gates = from_rows(made.gates)
-    job.journal.log(
-        "gates: "
-        + ", ".join(
-            f"{gate.name} {'n/a' if gate.passed is None else gate.verdict}" for gate in gates
+def _ask_questions(
+    job: Job,
+    url: str,
+    secret: str,
+    questions: list[dict[str, str]],
+) -> SmokeTest:
+    """Ask a service test cases one by one, and compare its answers.
+
+    Args:
+        job: serve.
+        url: of the service.
+        secret: its API key.
+        questions: "query" and "answer" as JSON.
+    """
+    evaluator = base.evaluator(job.task)
+    allowed = tolerance(read_bundle(job.inputs["winner"])[0])
+    different = 0
+    largest = 0.0
+    times = []
+    for number, row in enumerate(questions, 1):
+        started = time.perf_counter()
+        response = ask(url, [json.loads(row["query"])], key=secret)
+        times.append((time.perf_counter() - started) * 1000)
+        distance = evaluator.output_distance(
+            evaluator.Answer.model_validate(response["predictions"][0]),
+            evaluator.Answer.model_validate_json(row["answer"]),
         )
-    )
+        # A distance that is no number counts as different too.
+        different += not distance <= allowed
+        largest = max(largest, distance)
+        job.journal.progress(number, len(questions), "questions over HTTP")
+    median = sorted(times)[len(times) // 2]
+    return SmokeTest(len(questions), different, largest, allowed, median)
+
+
+def _log_decision(job: Job, decision: Release) -> None:
+    """Log the gates and the decision about the version."""
+    gates = from_rows(decision.gates)
+    verdicts = []
+    for gate in gates:
+        verdict = "n/a" if gate.passed is None else gate.verdict
+        verdicts.append(f"{gate.name} {verdict}")
+    job.journal.log("gates: " + ", ".join(verdicts))
     for gate in gates:
         if gate.passed is False:
-            interval = (
-                f", {gate.interval[0]:.4g} to {gate.interval[1]:.4g}" if gate.interval else ""
-            )
-            job.journal.log(
-                f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})"
-            )
-    stays = f"; version {made.before} stays champion" if made.before else ""
-    person = f"version {made.version} waits for a person{stays}: {made.why}. gristmill review show{argument(job.tags['pipeline'])} {made.version}"
-    meaning = {
-        "promoted": f"version {made.version} is champion",
-        "unchanged": f"version {made.version} is champion already",
-        "refused": f"version {made.version} is not released{stays}",
-        "waiting": person,
-        "rejected": f"version {made.version} is not released{stays}: {made.why}",
-        "experiment": f"version {made.version} is registered; experiments are never released",
+            job.journal.log(_refusal(gate))
+    version = decision.version
+    stays = ""
+    if decision.before:
+        stays = f"; version {decision.before} stays champion"
+    command = f"gristmill review show{argument(job.tags['pipeline'])} {version}"
+    messages = {
+        "promoted": f"version {version} is champion",
+        "unchanged": f"version {version} is champion already",
+        "refused": f"version {version} is not released{stays}",
+        "waiting": f"version {version} waits for a person{stays}: {decision.why}. {command}",
+        "rejected": f"version {version} is not released{stays}: {decision.why}",
+        "experiment": f"version {version} is registered; experiments are never released",
     }
-    job.journal.log(meaning[made.decision])
+    job.journal.log(messages[decision.decision])
+
+
+def _refusal(gate: Gate) -> str:
+    """Return the message of a gate that refuses the release."""
+    interval = ""
+    if gate.interval:
+        low, high = gate.interval
+        interval = f", {low:.4g} to {high:.4g}"
+    return (
+        f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})"
+    )

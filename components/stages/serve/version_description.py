@@ -1,10 +1,11 @@
-"""What a version says of itself in the registry: tags for programs, a page in markdown for the person who lets it out."""
+"""Description of a version in the registry: tags for programs, a page for the reviewer."""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from components.core import escaping
@@ -29,29 +30,34 @@ _LIBRARIES = (
     "pyarrow",
     "gristmill",
 )
-_EXAMPLE_CHARACTERS = 20_000  # of queries kept with the version; MLflow takes 100,000 in a tag
-_PAGE_CHARACTERS = 5000  # of a description, in a PostgreSQL store
+# Characters of the queries in a tag, which MLflow limits to 100,000.
+_EXAMPLE_CHARACTERS = 20_000
+# Characters of a description, in a PostgreSQL store.
+_PAGE_CHARACTERS = 5000
 _MARKS = {
     "passed": "passed",
     "refused": "**refused**",
     "borderline": "**borderline**",
     "not applicable": "–",
 }
-_GAP = "&nbsp;&nbsp;"  # MLflow's page sets the cells of a table side by side without any
+# MLflow's page has no space between the cells of a table.
+_GAP = "&nbsp;&nbsp;"
 
 
 def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
-    """Where the version came from, how good it is, what it takes and gives."""
+    """Return the tags of a version: its origin, its metrics, its input and output.
+
+    Args:
+        job: serve.
+        winner: its row of the leaderboard.
+        cases: its answers to the test split.
+    """
     card, _ = read_bundle(job.inputs["winner"])
     evaluator = base.evaluator(job.task)
     low, high = winner["test_interval"]["accuracy"]
-    examples = _short(
-        [
-            query.model_dump(mode="json")
-            for query in evaluator.example(read_table(job.inputs["clean"], "test"))
-        ]
-    )
-    told: dict[str, Any] = {
+    queries = evaluator.example(read_table(job.inputs["clean"], "test"))
+    examples = _fitting([query.model_dump(mode="json") for query in queries])
+    as_json: dict[str, Any] = {
         "leaderboard_row": winner,
         "environment": {
             "python": platform.python_version(),
@@ -63,7 +69,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
             "output": evaluator.Answer.model_json_schema(),
         },
         "input_example": examples[0] if examples else None,
-        "examples": examples,  # for the page to offer: a service need not have the data
+        # A service may not have the data from which its page could take examples.
+        "examples": examples,
         "bundle_files": _hashes(job),
         "classes": list(card.classes),
         "params": _flat(read_yaml(job.root / job.tags["params_file"])),
@@ -82,16 +89,28 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         "bundle_bytes": str(winner["size_bytes"]),
         "accuracy": f"{winner['test']['accuracy']:.4f}",
         "accuracy_interval": f"{low:.4f} to {high:.4f}",
-        **{key: json.dumps(value, ensure_ascii=False) for key, value in told.items()},
+        **{key: json.dumps(value, ensure_ascii=False) for key, value in as_json.items()},
     }
 
 
 def page(
-    job: Job, winner: Mapping[str, Any], board: Mapping[str, Any], gates: Sequence[Gate]
+    job: Job,
+    winner: Mapping[str, Any],
+    board: Mapping[str, Any],
+    gates: Sequence[Gate],
 ) -> str:
-    """Markdown: what it is, its gates, the leaderboard, where it came from."""
+    """Return the description of a version as Markdown.
+
+    It has the title, the gates, the leaderboard if there is room for it, and the origin.
+
+    Args:
+        job: serve.
+        winner: its row of the leaderboard.
+        board: the leaderboard.
+        gates: of the version.
+    """
     card, _ = read_bundle(job.inputs["winner"])
-    where = [
+    sources = [
         ("data", card.data_hash[:12]),
         ("code", code_state(job.tags, 12)),
         ("params", job.tags["params_hash"][:12]),
@@ -99,105 +118,153 @@ def page(
     ]
     title = escaping.markdown(str(winner["title"]))
     name = escaping.markdown(str(winner["name"]))
-    parts = [
-        [f"**{title}**: {name}, winner of {len(board['candidates'])} candidates on validation."],
-        ["| gate | verdict | value | limit | |", "|---|---|---|---|---|", *map(_gate, gates)],
-        _leaderboard(board),
-        [", ".join(f"{what} {escaping.markdown(value)}" for what, value in where) + "."],
+    heading = [
+        f"**{title}**: {name}, winner of {len(board['candidates'])} candidates on validation."
+    ]
+    table = ["| gate | verdict | value | limit | |", "|---|---|---|---|---|"]
+    table += [_gate(gate) for gate in gates]
+    origins = [f"{source} {escaping.markdown(value)}" for source, value in sources]
+    ending = [
+        [", ".join(origins) + "."],
         [
-            "Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, then `review` = `approve` or `reject`."
+            "Approve or reject: `gristmill review`, or here: tags `review.by`, `review.note`, "
+            "then `review` = `approve` or `reject`."
         ],
     ]
-    whole, short = (
-        "\n\n".join("\n".join(part) for part in some) for some in (parts, [*parts[:2], *parts[3:]])
-    )
-    return whole if len(whole) <= _PAGE_CHARACTERS else short[:_PAGE_CHARACTERS]
+    whole = _paragraphs([heading, table, _leaderboard(board), *ending])
+    if len(whole) <= _PAGE_CHARACTERS:
+        return whole
+    short = _paragraphs([heading, table, *ending])
+    return short[:_PAGE_CHARACTERS]
+
+
+def _paragraphs(parts: Sequence[Sequence[str]]) -> str:
+    """Return parts of some lines, with an empty line between them."""
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Answer of a model to a test case.
+
+    Args:
+        id: of the case.
+        truth: of the case.
+        is_correct: whether the answer is the truth.
+        confidence: of the answer, if it states one.
+        slices: of the case.
+    """
+
+    id: str
+    truth: str
+    is_correct: bool
+    confidence: float | None
+    slices: Mapping[str, str]
 
 
 def answered(job: Job) -> Cases:
-    """The winner's answers to the test split, as evaluate left them."""
-    rows = read_table(job.inputs["answers"], "test").to_pylist()
-    return _cases(
-        [
-            (row["id"], row["truth"], row["right"], row["confidence"], json.loads(row["slices"]))
-            for row in rows
-        ]
-    )
+    """Return the winner's answers to the test split, as evaluate wrote them."""
+    answers = []
+    for row in read_table(job.inputs["answers"], "test").to_pylist():
+        answers.append(
+            _Answer(
+                id=row["id"],
+                truth=row["truth"],
+                is_correct=row["right"],
+                confidence=row["confidence"],
+                slices=json.loads(row["slices"]),
+            )
+        )
+    return _cases(answers)
 
 
 def compared(
-    cases: Sequence[base.Case[Any]], answers: Sequence[Any], evaluator: base.TaskEvaluator
+    cases: Sequence[base.Case[Any]],
+    answers: Sequence[Any],
+    evaluator: base.TaskEvaluator,
 ) -> Cases:
-    """Another model's answers to the same split."""
-    pairs = zip(answers, cases, strict=True)
-    return _cases(
-        [
-            (
-                case.id,
-                str(case.truth),
-                evaluator.is_correct(answer, case.truth),
-                evaluator.confidence(answer),
-                case.slices,
+    """Return another model's answers to the same split.
+
+    Args:
+        cases: of the test split.
+        answers: of the model.
+        evaluator: of the task.
+    """
+    rows = []
+    for answer, case in zip(answers, cases, strict=True):
+        rows.append(
+            _Answer(
+                id=case.id,
+                truth=str(case.truth),
+                is_correct=evaluator.is_correct(answer, case.truth),
+                confidence=evaluator.confidence(answer),
+                slices=case.slices,
             )
-            for answer, case in pairs
-        ]
-    )
+        )
+    return _cases(rows)
 
 
-def _cases(rows: Sequence[tuple[str, str, bool, float | None, Mapping[str, str]]]) -> Cases:
-    """Rows: id, truth, right, confidence, slices."""
-    places: dict[str, list[int]] = {}
-    for place, (*_, slices) in enumerate(rows):
-        for kind, value in slices.items():
-            places.setdefault(f"{kind}: {value}", []).append(place)
-    ids, confidence = [row[0] for row in rows], [row[3] for row in rows if row[3] is not None]
+def _cases(answers: Sequence[_Answer]) -> Cases:
+    """Return answers as the registry stores them."""
+    slices: dict[str, list[int]] = {}
+    for position, answer in enumerate(answers):
+        for kind, value in answer.slices.items():
+            slices.setdefault(f"{kind}: {value}", []).append(position)
+    ids = [answer.id for answer in answers]
+    confidence = [answer.confidence for answer in answers if answer.confidence is not None]
     return Cases(
         ids,
-        [row[2] for row in rows],
+        [answer.is_correct for answer in answers],
         confidence if len(confidence) == len(ids) else (),
-        places,
-        name_of(ids, [row[1] for row in rows]),
+        slices,
+        name_of(ids, [answer.truth for answer in answers]),
     )
 
 
 def _hashes(job: Job) -> dict[str, str]:
-    facts = json.loads((job.inputs["winner"] / "bundle.json").read_text(encoding="utf-8"))
-    return dict(facts["files"])
+    """Return the hashes of the files of the winner's bundle."""
+    card = json.loads((job.inputs["winner"] / "bundle.json").read_text(encoding="utf-8"))
+    return dict(card["files"])
 
 
-def _short(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many as a tag takes."""
-    kept, left = [], _EXAMPLE_CHARACTERS
-    for each in examples:
-        left -= len(json.dumps(each, ensure_ascii=False))
-        kept += [each] if left >= 0 else []
-    return kept
+def _fitting(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the examples that fit in a tag."""
+    fitting = []
+    left = _EXAMPLE_CHARACTERS
+    for example in examples:
+        left -= len(json.dumps(example, ensure_ascii=False))
+        if left >= 0:
+            fitting.append(example)
+    return fitting
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested params as dotted names."""
+    """Return nested params under dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
 def _gate(gate: Gate) -> str:
-    low, high = gate.interval or (None, None)
-    value = (
-        ""
-        if gate.value is None
-        else f"{gate.value:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None else "")
-    )
+    """Return the row of a gate as Markdown."""
+    value = ""
+    if gate.value is not None:
+        value = f"{gate.value:.4g}"
+        if gate.interval:
+            low, high = gate.interval
+            value += f" ({low:.4g} to {high:.4g})"
+    limit = ""
+    if gate.limit is not None:
+        limit = f"{gate.limit:.4g}"
     return _row(
         escaping.markdown(gate.name),
         _MARKS[gate.verdict],
         value,
-        "" if gate.limit is None else f"{gate.limit:.4g}",
+        limit,
         escaping.markdown(gate.detail, 300),
     )
 
@@ -208,6 +275,7 @@ def _row(*cells: str) -> str:
 
 
 def _leaderboard(board: Mapping[str, Any]) -> list[str]:
+    """Return the leaderboard as Markdown."""
     metric = board["deciding_metric"]
     shown = escaping.markdown(metric)
     lines = [
@@ -217,13 +285,14 @@ def _leaderboard(board: Mapping[str, Any]) -> list[str]:
     for row in board["candidates"]:
         low, high = row["test_interval"][metric]
         name = escaping.markdown(row["name"])
-        name = f"**{name}**" if row["winner"] else name
-        figures = (
+        if row["winner"]:
+            name = f"**{name}**"
+        cells = (
             f"{row['validation'][metric]:.4f}",
             f"{row['test'][metric]:.4f}",
             f"{low:.4f} to {high:.4f}",
             shown_size(row["size_bytes"]),
             f"{row['latency_ms']['p95']:.2f}",
         )
-        lines.append(_row(name, *figures))
+        lines.append(_row(name, *cells))
     return lines

@@ -1,4 +1,4 @@
-"""tokenize: fit the task's encoder on train rows, encode every row. One row in, one row out."""
+"""Stage tokenize: fit the task's encoder to train rows, and encode each row."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some rows and the files of the encoder."""
+class EncodeInput:
+    """Rows, and the files of the encoder."""
 
     task: str
     encoder: dict[str, bytes]
@@ -35,68 +36,89 @@ class Piece:
 
 def run(job: Job) -> None:
     """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
-    encoding = base.encoding(job.task)
-    classes = read_manifest(job.inputs["clean"])["classes"]
-    columns = [
-        role.name for role in base.schema(job.task).roles if role.role in ("input", "target")
-    ]
-    inputs = [role.name for role in base.schema(job.task).roles if role.role == "input"]
-    splits = [
-        *_SPLITS,
-        *(["unlabelled"] if read_manifest(job.inputs["clean"])["parts"].get("unlabelled") else []),
-    ]
-    rows = {split: read_table(job.inputs["clean"], split, ["id", *columns]) for split in splits}
-    # What augment adds is for learning: nobody sends texts with masks in them.
+    clean = read_manifest(job.inputs["clean"])
+    classes = clean["classes"]
+    roles = base.schema(job.task).roles
+    inputs = [role.name for role in roles if role.role == "input"]
+    columns = ["id", *(role.name for role in roles if role.role in ("input", "target"))]
+    rows = {split: read_table(job.inputs["clean"], split, columns) for split in _splits(clean)}
     train = rows["train"]
-    augmented = read_table(job.inputs["augmented"], "train", ["id", *columns])
+    augmented = read_table(job.inputs["augmented"], "train", columns)
     rows["train"] = pa.concat_tables([train, augmented])
-    lent = (
-        encoding.pretrained_files(job.params, job.root)
-        if isinstance(encoding, base.BorrowsVocabulary)
-        else {}
-    )
-    if lent and isinstance(encoding, base.BorrowsVocabulary):
-        encoder = encoding.load_vocabulary(lent, classes, job.params, job.sections["clean"])
-    else:
-        encoder = encoding.fit(
-            iter(rows["train"].to_batches(max_chunksize=1000)),
-            classes,
-            job.params,
-            job.sections["clean"],
-        )
+    encoder, pretrained = _encoder(job, rows["train"], classes)
     files = dict(encoder.files())
     parts, losses = _encoded(job, files, rows)
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
-    # What augment added behind the train rows is left out: its lengths are those of the rows it was made from.
-    parts_of_source = {
-        split: part.slice(0, train.num_rows) if split == "train" else part
-        for split, part in parts.items()
-    }
+    # Augmented rows follow the train rows. They are left out: their lengths are those of the rows
+    # that they were made from.
+    parts_of_source = dict(parts)
+    parts_of_source["train"] = parts["train"].slice(0, train.num_rows)
     shortened = _shortened(encoder, parts_of_source, losses)
-    facts = {
+    histogram = sorted(Counter(lengths.tolist()).items())
+    # Without augmented rows: clients send no texts with masks in them.
+    values = {name: train[name].to_pylist() for name in inputs}
+    manifest = {
         "task": job.task,
         "classes": classes,
         "data_hash": sha256(job.inputs["clean"] / MANIFEST),
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "lengths": _summary_of(lengths),
+        "lengths": _length_summary(lengths),
         "account": shortened,
-        "histogram": {
-            str(length): count for length, count in sorted(Counter(lengths.tolist()).items())
-        },
-        "profile": _input_profile(job, {name: train[name].to_pylist() for name in inputs}),
+        "histogram": {str(length): count for length, count in histogram},
+        "profile": _input_profile(job, values),
     }
-    if lent:
-        facts["pretrained"] = {name: sha256(path) for name, path in lent.items()}
+    if pretrained:
+        manifest["pretrained"] = {name: sha256(path) for name, path in pretrained.items()}
     for name, content in files.items():
         write_atomic(job.outputs["tokens"] / "encoder" / name, content)
-    for name, path in lent.items():
+    for name, path in pretrained.items():
         copy(path, job.outputs["tokens"] / PRETRAINED / name)
-    write_table(job.outputs["tokens"], parts, facts)
-    _report(job, len(lengths), facts["lengths"], shortened)
+    write_table(job.outputs["tokens"], parts, manifest)
+    _report(job, len(lengths), manifest["lengths"], shortened)
+
+
+def _splits(clean: Mapping[str, Any]) -> list[str]:
+    """Return the splits of the clean table.
+
+    Args:
+        clean: its manifest.
+    """
+    splits = list(_SPLITS)
+    if clean["parts"].get("unlabelled"):
+        splits.append("unlabelled")
+    return splits
+
+
+def _encoder(
+    job: Job,
+    train: pa.Table,
+    classes: list[str],
+) -> tuple[base.Encoder, Mapping[str, Path]]:
+    """Return the encoder: with a pretrained vocabulary, or fitted to the train rows.
+
+    Args:
+        job: tokenize.
+        train: train rows, augmented ones included.
+        classes: of the task.
+
+    Returns:
+        The encoder; and the files of the pretrained network by name, none without one.
+    """
+    encoding = base.encoding(job.task)
+    clean = job.sections["clean"]
+    if isinstance(encoding, base.BorrowsVocabulary):
+        pretrained = encoding.pretrained_files(job.params, job.root)
+        if pretrained:
+            encoder = encoding.load_vocabulary(pretrained, classes, job.params, clean)
+            return encoder, pretrained
+    batches = iter(train.to_batches(max_chunksize=1000))
+    return encoding.fit(batches, classes, job.params, clean), {}
 
 
 def _encoded(
-    job: Job, files: dict[str, bytes], rows: Mapping[str, pa.Table]
+    job: Job,
+    files: dict[str, bytes],
+    rows: Mapping[str, pa.Table],
 ) -> tuple[dict[str, pa.Table], dict[str, NDArray[np.int64]]]:
     """Return the encoded rows of each split, and how much each row was cut (n,).
 
@@ -105,24 +127,26 @@ def _encoded(
         files: of the encoder.
         rows: split -> rows.
     """
-    pieces = []
+    splits = []
+    inputs = []
     for split, table in rows.items():
         for start in range(0, table.num_rows, _ROWS_PER_TASK):
-            pieces.append((split, Piece(job.task, files, table.slice(start, _ROWS_PER_TASK))))
+            splits.append(split)
+            inputs.append(EncodeInput(job.task, files, table.slice(start, _ROWS_PER_TASK)))
     encoded: dict[str, list[pa.Table]] = {split: [] for split in rows}
     losses: dict[str, list[NDArray[np.int64]]] = {split: [np.empty(0, np.int64)] for split in rows}
-    results = parallel_map(encode, [piece for _, piece in pieces])
-    for number, ((split, _), (table, lost)) in enumerate(zip(pieces, results, strict=True), 1):
+    results = zip(splits, parallel_map(encode, inputs), strict=True)
+    for number, (split, (table, lost)) in enumerate(results, 1):
         encoded[split].append(table)
         losses[split].append(lost)
-        job.journal.progress(number, len(pieces), "pieces")
+        job.journal.progress(number, len(inputs), "pieces")
     parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
     if any(parts[split].num_rows != rows[split].num_rows for split in rows):
         raise AssertionError("an encoder must give one row for each row")
     return parts, {split: np.concatenate(lost) for split, lost in losses.items()}
 
 
-def _summary_of(lengths: NDArray[np.int64]) -> dict[str, float]:
+def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
     """Return percentiles and the mean of the lengths of rows (n,)."""
     percentiles = np.percentile(lengths, [5, 50, 95, 100]).tolist()
     summary = dict(zip(("p5", "p50", "p95", "max"), percentiles, strict=True))
@@ -132,70 +156,79 @@ def _summary_of(lengths: NDArray[np.int64]) -> dict[str, float]:
 def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Return the profile of the inputs of train, with the params of clean that shape them."""
     schema = base.schema(job.task)
-    params = job.sections["clean"].model_dump(mode="json")
+    clean = job.sections["clean"]
     shaping = schema.options["clean"].model_fields
-    shaped_by = {name: value for name, value in params.items() if name in shaping}
-    return profile_of(values, schema.fields(job.sections["clean"]), shaped_by)
+    shaped_by = {}
+    for name, value in clean.model_dump(mode="json").items():
+        if name in shaping:
+            shaped_by[name] = value
+    return profile_of(values, schema.fields(clean), shaped_by)
 
 
 def _report(
-    job: Job, rows: int, lengths: Mapping[str, float], shortened: Sequence[Mapping[str, Any]]
+    job: Job,
+    rows: int,
+    lengths: Mapping[str, float],
+    shortened: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write the report and print what was encoded and what was cut."""
-    cut = {"cut_rows": sum(entry["rows"] for entry in shortened)} if shortened else {}
-    write_atomic(
-        job.outputs["report"],
-        to_json(
-            {
-                "rows": rows,
-                **cut,
-                **{f"length_{name}": value for name, value in lengths.items()},
-            }
-        ),
-    )
-    mean, p95 = lengths["mean"], lengths["p95"]
+    """Write the report, and log what was encoded and what was cut."""
+    report: dict[str, Any] = {"rows": rows}
+    if shortened:
+        report["cut_rows"] = sum(entry["rows"] for entry in shortened)
+    for name, value in lengths.items():
+        report[f"length_{name}"] = value
+    write_atomic(job.outputs["report"], to_json(report))
+    mean = lengths["mean"]
+    p95 = lengths["p95"]
     job.journal.log(f"{rows:,} rows encoded, {mean:.1f} tokens a row (95%: up to {p95:.0f})")
     for entry in shortened:
         job.journal.log(entry["message"])
 
 
 def _shortened(
-    encoder: base.Encoder, parts: Mapping[str, pa.Table], losses: Mapping[str, NDArray[np.int64]]
+    encoder: base.Encoder,
+    parts: Mapping[str, pa.Table],
+    losses: Mapping[str, NDArray[np.int64]],
 ) -> list[dict[str, Any]]:
-    """Return what the encoder cut from the rows of clean, for the report; nothing where it cut nothing.
+    """Return what the encoder cut from the rows of clean, for the report.
 
     Args:
+        encoder: of the task.
         parts: split -> encoded rows of clean.
-        losses: split -> (at least as many,) what each row lost.
+        losses: split -> (at least as many,) tokens that each row lost.
+
+    Returns:
+        One entry, or none where it cut nothing.
     """
     if not isinstance(encoder, base.Shortens):
         return []
     lost = np.concatenate([losses[split][: part.num_rows] for split, part in parts.items()])
-    kept = np.concatenate([encoder.lengths(part) for part in parts.values()])
-    cut = lost > 0
-    if not cut.any():
+    lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    is_cut = lost > 0
+    if not is_cut.any():
         return []
-    taken = int(lost.sum())
-    whole = int((lost + kept)[cut].sum())
-    summary = Summary(int(cut.sum()), len(lost), taken, whole, {})
+    total_lost = int(lost.sum())
+    whole = int((lost + lengths)[is_cut].sum())
+    summary = Summary(int(is_cut.sum()), len(lost), total_lost, whole, {})
     return [
         {
             "what": "tokens_cut",
             "rows": summary.changed,
             "of": summary.rows,
             "message": encoder.tell(summary),
-            "share_lost": round(taken / whole, 6),
+            "share_lost": round(total_lost / whole, 6),
         }
     ]
 
 
-def encode(piece: Piece) -> tuple[pa.Table, NDArray[np.int64]]:
-    """Encode a piece, as a Ray task; returns its rows and how much each was cut."""
+def encode(piece: EncodeInput) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Encode rows, as a Ray task.
+
+    Returns:
+        The encoded rows; (rows,) tokens that each row lost.
+    """
     encoder = base.encoding(piece.task).load(piece.encoder)
     encoded = encoder.encode(piece.rows)
-    lost = (
-        encoder.losses(piece.rows, encoded)
-        if isinstance(encoder, base.Shortens)
-        else np.zeros(piece.rows.num_rows, np.int64)
-    )
-    return encoded, lost
+    if isinstance(encoder, base.Shortens):
+        return encoded, encoder.losses(piece.rows, encoded)
+    return encoded, np.zeros(piece.rows.num_rows, np.int64)

@@ -1,4 +1,7 @@
-"""train: fit the architecture (pretrained on text alone first, if that is asked for) on all workers, and the baselines that it must beat."""
+"""Stage train: fit the architecture on all workers, and the baselines that it must beat.
+
+The architecture is pretrained on text without labels first, if params say so.
+"""
 
 from __future__ import annotations
 
@@ -25,106 +28,112 @@ def run(job: Job) -> None:
     check(spec)
     for name in base.baselines(job.task).baselines:
         _fit_baseline(job, name)
-    told: dict[str, float] = {}
+    pretrain_metrics: dict[str, float] = {}
     if params.pretrain.epochs:
-        spec, told = _pretrain(job, spec)
+        spec, pretrain_metrics = _pretrain(job, spec)
     fitted = fit_distributed(spec, job.journal)
-    save_torch(
-        job.outputs["trained"] / "network",
-        spec,
-        fitted.weights.read_bytes(),
-        job.tags["params_hash"],
-        ["train"],
-    )
+    network = job.outputs["trained"] / "network"
+    weights = fitted.weights.read_bytes()
+    save_torch(network, spec, weights, job.tags["params_hash"], ["train"])
     write_atomic(job.outputs["curve"], to_csv(fitted.curve))
-    report = (
-        {name: value for name, value in fitted.best.items() if name != "step"}
-        | {
-            "parameters": fitted.parameters,
-            "workers": fitted.world,
-            "epochs_run": len(fitted.curve),
-        }
-        | told
-    )
+    report = {
+        **{name: value for name, value in fitted.best.items() if name != "step"},
+        "parameters": fitted.parameters,
+        "workers": fitted.world,
+        "epochs_run": len(fitted.curve),
+        **pretrain_metrics,
+    }
     write_atomic(job.outputs["report"], to_json(report))
-    watch = f"validation_{base.learning(job.task).monitored_metric}"
-    best = f"{watch.replace('_', ' ')} {fitted.best[watch]:.4f} at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}"
+    metric = f"validation_{base.learning(job.task).monitored_metric}"
     job.journal.log(
-        f"{params.architecture}: {best}, {fitted.parameters:,} parameters, workers {fitted.workers}"
+        f"{params.architecture}: {metric.replace('_', ' ')} {fitted.best[metric]:.4f} "
+        f"at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}, "
+        f"{fitted.parameters:,} parameters, workers {fitted.workers}"
     )
 
 
 def first_spec(job: Job) -> FitConfig:
-    """The fit that params.yaml describes."""
+    """Return the fit that params.yaml describes."""
     params: Any = job.params
-    knobs = FitParams(**{name: getattr(params, name) for name in FitParams.model_fields})
+    fit = FitParams(**{name: getattr(params, name) for name in FitParams.model_fields})
     config = getattr(params.nets, params.architecture).model_dump()
-    online: Any = job.sections["augment"]
+    augment: Any = job.sections["augment"]
     return FitConfig(
         job.task,
         job.inputs["tokens"],
         params.architecture,
         config,
-        knobs,
-        online.online.model_dump(),
+        fit,
+        augment.online.model_dump(),
         job.seed,
         job.state / "fit",
     )
 
 
 def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
-    """Learn from text alone, all that there is; the fit then starts from these weights, with a fresh head."""
-    knobs, rows = job.params.pretrain, read_manifest(spec.tokens)["parts"]
-    fit = FitParams(
-        **(
-            spec.params.model_dump()
-            | {
-                "epochs": knobs.epochs,
-                "patience": knobs.epochs,
-                "learning_rate": knobs.learning_rate,
-            }
-        )
+    """Pretrain on the texts of all rows.
+
+    Args:
+        job: train.
+        spec: of the fit that follows.
+
+    Returns:
+        The fit, which starts from these weights with a new head; the metrics of pretraining.
+    """
+    params = job.params.pretrain
+    rows = read_manifest(spec.tokens)["parts"]
+    fit_params = spec.knobs.model_dump()
+    fit_params["epochs"] = params.epochs
+    fit_params["patience"] = params.epochs
+    fit_params["learning_rate"] = params.learning_rate
+    first = replace(
+        spec,
+        knobs=FitParams(**fit_params),
+        masked=params.mask_share,
+        state=job.state / "pretrain",
     )
-    first = replace(spec, params=fit, masked=knobs.mask_share, state=job.state / "pretrain")
     fitted = fit_distributed(first, job.journal)
-    unlabelled = (
-        f"{rows['unlabelled']:,} unlabelled rows"
-        if rows.get("unlabelled")
-        else "no unlabelled rows: the source has none, or clean.unlabelled is not keep"
-    )
-    best = {name: fitted.best[f"validation_{name}"] for name in ("loss", "guessed")}
+    unlabeled = "no unlabelled rows: the source has none, or clean.unlabelled is not keep"
+    if rows.get("unlabelled"):
+        unlabeled = f"{rows['unlabelled']:,} unlabelled rows"
+    loss = fitted.best["validation_loss"]
+    guessed = fitted.best["validation_guessed"]
     job.journal.log(
-        f"pretrained on {rows['train']:,} train rows and {unlabelled}: {best['guessed']:.1%} of the hidden tokens of validation guessed, loss {best['loss']:.3f}"
+        f"pretrained on {rows['train']:,} train rows and {unlabeled}: "
+        f"{guessed:.1%} of the hidden tokens of validation guessed, loss {loss:.3f}"
     )
-    return replace(spec, initial=fitted.weights), {
-        f"pretrain_validation_{name}": value for name, value in best.items()
-    }
+    metrics = {"pretrain_validation_loss": loss, "pretrain_validation_guessed": guessed}
+    return replace(spec, initial=fitted.weights), metrics
 
 
 def to_csv(rows: list[dict[str, float]]) -> str:
-    """Rows of like keys as CSV."""
+    """Return rows with the same keys as CSV."""
     names = list(rows[0])
-    return (
-        "\n".join(
-            [",".join(names), *(",".join(f"{row[name]:.10g}" for name in names) for row in rows)]
-        )
-        + "\n"
-    )
+    lines = [",".join(names)]
+    for row in rows:
+        lines.append(",".join(f"{row[name]:.10g}" for name in names))
+    return "\n".join(lines) + "\n"
 
 
 def _fit_baseline(job: Job, name: str) -> None:
-    """Baselines learn from clean train rows only: what augment adds helps networks, and would only blur counts. Validation chooses their strengths."""
+    """Fit a baseline to the train rows of clean and write its bundle.
+
+    Augmented rows help networks, but would only blur the counts of a baseline. Validation chooses
+    its regularization.
+    """
     baseline = base.baselines(job.task).baselines[name]
     manifest = read_manifest(job.inputs["tokens"])
-    rows, validation = (read_table(job.inputs["clean"], split) for split in ("train", "validation"))
+    train = read_table(job.inputs["clean"], "train")
+    validation = read_table(job.inputs["clean"], "validation")
+    classes = manifest["classes"]
     clean = job.sections["clean"]
-    arrays, files = baseline.fit(rows, manifest["classes"], job.params, clean, job.seed, validation)
+    arrays, files = baseline.fit(train, classes, job.params, clean, job.seed, validation)
     card = Card(
         job.task,
         "numpy",
         name,
         {},
-        manifest["classes"],
+        classes,
         job.seed,
         manifest["data_hash"],
         job.tags["params_hash"],
@@ -132,4 +141,4 @@ def _fit_baseline(job: Job, name: str) -> None:
         manifest["profile"],
     )
     save_numpy(Path(job.outputs["trained"]) / name, card, arrays, files)
-    job.journal.log(f"baseline {name}: fitted on {rows.num_rows:,} rows")
+    job.journal.log(f"baseline {name}: fitted on {train.num_rows:,} rows")

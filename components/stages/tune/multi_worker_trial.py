@@ -1,4 +1,7 @@
-"""A trial of several workers: the trial's own process is the first, Ray actors in its placement group are the others, and all take each step together (DDP)."""
+"""A trial of several workers, which take each step together (DDP).
+
+The process of the trial is the first worker. Ray actors in its placement group are the others.
+"""
 
 from __future__ import annotations
 
@@ -13,65 +16,76 @@ from components.core import escaping
 from components.training.fit_config import FitConfig
 from components.training.process_group import meet, place
 
-_FAREWELL = 20.0  # seconds in which the others must have left a fit that the first has left
-_peers: list[
-    Any
-] = []  # kept for the trials that this process runs next: their start would cost more than a short trial
+# Seconds in which the other workers must end a fit after the first has ended it.
+_FAREWELL = 20.0
+# Actors that the next trials of this process use too: starting them would take longer than a short
+# trial.
+_peers: list[Any] = []
 
 
 class _Over(Exception):
-    """The first worker has said that the trial ends."""
+    """Signal of the first worker that the trial ends."""
 
 
 def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
-    """Run `fit` on `spec.params.workers` workers, of which this process is the first. Only its rows are reported.
+    """Run `fit` on several workers, of which this process is the first.
+
+    Only the rows of this process are reported.
+
+    Args:
+        spec: of the fit; `spec.knobs.workers` is the number of workers.
+        report: takes the metrics of an epoch.
 
     Raises:
         RayActorError: another worker was lost.
     """
     global _peers
-    _peers = _peers or _started(spec.params.workers)
+    _peers = _peers or _start_peers(spec.knobs.workers)
     meeting = place()
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
-    def tell(row: Mapping[str, float]) -> None:
+    def report_and_agree(row: Mapping[str, float]) -> None:
         try:
-            report(row)  # raises when the scheduler stops the trial
+            # Raises when the scheduler stops the trial.
+            report(row)
         except BaseException:
-            with suppress(RuntimeError):  # the others are gone already
+            # The other workers may have ended already.
+            with suppress(RuntimeError):
                 _agree(False)
             raise
         _agree(True)
 
     try:
-        _work(spec, 0, meeting, tell)
+        _work(spec, 0, meeting, report_and_agree)
     finally:
-        left = ray.wait(fits, num_returns=len(fits), timeout=_FAREWELL)[1]
-        lost = [each for each in fits if each not in left and not _ended_well(each)]
-        if left or lost:
+        ready, running = ray.wait(fits, num_returns=len(fits), timeout=_FAREWELL)
+        lost = [fit for fit in fits if fit in ready and not _ended_well(fit)]
+        if running or lost:
             for peer in _peers:
                 ray.kill(peer)
             _peers = []
         if lost:
-            ray.get(lost[0])  # raises
+            # Raises the error of the lost worker.
+            ray.get(lost[0])
 
 
-def _started(workers: int) -> list[Any]:
-    """An actor in each bundle of the trial's placement group but the first, which this process holds."""
+def _start_peers(workers: int) -> list[Any]:
+    """Return an actor for each bundle of the trial's placement group but the first.
+
+    This process runs in the first.
+    """
     group = ray.util.get_current_placement_group()
+    actor = ray.remote(_Peer)
     actors = []
     for number in range(1, workers):
         bundle = group.bundle_specs[number]
-        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
-        actors.append(
-            ray.remote(_Peer)
-            .options(
-                num_cpus=bundle.get("CPU", 0),
-                num_gpus=bundle.get("GPU", 0),
-                scheduling_strategy=where,
-            )
-            .remote()
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
+        placed = actor.options(
+            num_cpus=bundle.get("CPU", 0),
+            num_gpus=bundle.get("GPU", 0),
+            scheduling_strategy=strategy,
         )
+        actors.append(placed.remote())
     return actors
 
 
@@ -79,28 +93,36 @@ class _Peer:
     """A worker that is not the first."""
 
     def fit(self, spec: FitConfig, rank: int, meeting: str) -> None:
-        """Take part; whatever goes wrong in a step goes wrong in the first worker too, which tells it."""
+        """Take part in a fit.
+
+        An error in a step is an error in the first worker too, which reports it.
+
+        Args:
+            spec: of the fit.
+            rank: of this worker.
+            meeting: address of the process group.
+        """
         try:
             _work(spec, rank, meeting, lambda _: _agree(True))
         except Exception as error:
-            what = escaping.log_line(f"{type(error).__name__}: {error}")
-            print(f"worker {rank} of {spec.state.name}: {what}")
+            message = escaping.log_line(f"{type(error).__name__}: {error}")
+            print(f"worker {rank} of {spec.state.name}: {message}")
 
 
 def _work(
-    spec: FitConfig, rank: int, meeting: str, report: Callable[[Mapping[str, float]], None]
+    spec: FitConfig,
+    rank: int,
+    meeting: str,
+    report: Callable[[Mapping[str, float]], None],
 ) -> None:
+    """Join the process group and fit."""
     import torch
 
     from components.training.loop import fit
 
     torch.set_num_threads(1)
-    meet(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        meeting,
-        rank,
-        spec.params.workers,
-    )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    meet(backend, meeting, rank, spec.knobs.workers)
     try:
         fit(spec, report=report)
     finally:
@@ -108,16 +130,22 @@ def _work(
 
 
 def _agree(goes_on: bool) -> None:
-    """The first worker's word on whether the trial goes on, heard by all."""
+    """Send the first worker's decision whether the trial goes on to all workers.
+
+    Raises:
+        _Over: this is another worker, and the trial ends.
+    """
     import torch
 
-    flag = torch.tensor([float(goes_on)], device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flag = torch.tensor([float(goes_on)], device=device)
     torch.distributed.broadcast(flag, src=0)
     if not flag.item() and torch.distributed.get_rank():
         raise _Over
 
 
 def _ended_well(fit: Any) -> bool:
+    """Return whether the call of an actor ended without an error of Ray."""
     try:
         ray.get(fit)
     except ray.exceptions.RayError:

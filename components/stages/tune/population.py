@@ -1,12 +1,17 @@
-"""Population based training (Jaderberg et al. 2017, arXiv:1711.09846): members learn side by side; after each stretch of epochs the worst quarter goes on
-from weights, optimizer and values of one of the best quarter, and the values are then changed a little.
+"""Population based training (Jaderberg et al. 2017, arXiv:1711.09846).
 
-A stretch of a member is a trial of the study, numbered generation after generation, with a state folder of its own. From which trial it goes on and with what
-values is a function of the seed and of what the generation before found, so a killed search goes on as if nothing had happened. Ray's scheduler of this name
-wants checkpoints of Ray's, and decides by who has reported when.
+Members train side by side. After some epochs the worst quarter goes on from weights, optimizer and
+values of members of the best quarter. Their values are then changed a little.
 
-What cannot change while a net learns (architecture, widths, batches, optimizer) is the donor's. The winner's weights are the result, as in the paper: they were
-fitted with values that changed on the way, and a refit with the last ones would be another fit.
+The epochs of a member between two exchanges are a trial of the study, numbered generation after
+generation, with a state folder of its own. From which trial it goes on and with what values is a
+function of the seed and of the results of the generation before, so a killed search goes on as if
+nothing had happened. Ray's scheduler of this name needs Ray's checkpoints, and its decisions
+depend on the order of reports.
+
+A member takes what cannot change during training (architecture, widths, batches, optimizer) from
+its parent. The winner's weights are the result, as in the paper: they were fitted with values that
+changed during training, and a refit with the last ones would be another fit.
 """
 
 from __future__ import annotations
@@ -26,17 +31,21 @@ from components.stages.tune.params import TuneParams
 from components.stages.tune.search_space import Dimension, Values, allowed, mutable
 from components.stages.tune.study import Trial, Watched
 
-_SHARE = 0.25  # of the members that is replaced; chance that a value is drawn anew
+# Share of the members that is replaced, and chance that a value is drawn anew.
+_SHARE = 0.25
 _FACTORS = (0.8, 1.2)
-Known = Mapping[int, Trial]
+Trials = Mapping[int, Trial]
 
 
 @dataclass(frozen=True)
 class Population:
-    """Who goes on from whom.
+    """Rules by which trials go on from other trials.
 
     Args:
-        train: what values are put into.
+        params: of tune.
+        train: params of train, with which values must agree.
+        seed: of the draws.
+        watched: the metric.
     """
 
     params: TuneParams
@@ -45,148 +54,172 @@ class Population:
     watched: Watched
 
     def generation(self, number: int) -> int:
-        """Of a trial, from 0."""
+        """Return the generation of a trial, from 0."""
         return number // self.params.trials
 
     def until(self, number: int) -> int:
-        """The last epoch of a trial."""
-        return min(self.params.epochs, (self.generation(number) + 1) * self.params.perturb_epochs)
+        """Return the last epoch of a trial."""
+        last = (self.generation(number) + 1) * self.params.perturb_epochs
+        return min(self.params.epochs, last)
 
     def inherited(self, number: int) -> int:
-        """How many epochs a trial goes on from."""
+        """Return how many epochs a trial inherits from its parent."""
         return self.generation(number) * self.params.perturb_epochs
 
-    def ready(self, number: int, trials: Known) -> bool:
-        """Whether the generation before a trial has ended."""
-        return all(
-            before in trials and trials[before].outcome
-            for before in self._members(self.generation(number) - 1)
-        )
+    def ready(self, number: int, trials: Trials) -> bool:
+        """Return whether the generation before a trial has ended."""
+        before = self._members(self.generation(number) - 1)
+        return all(member in trials and trials[member].outcome for member in before)
 
-    def born(self, number: int, trials: Known) -> tuple[int, Values] | None:
-        """The trial that one goes on from, and its values; None: none of the generation before came to its end.
+    def born(self, number: int, trials: Trials) -> tuple[int, Values] | None:
+        """Return the parent of a trial, and its values.
 
         Args:
-            number: of a generation that is not the first, and is ready.
+            number: of a trial of a generation that is not the first, and is ready.
+            trials: all trials by number.
+
+        Returns:
+            None if no trial of the generation before has finished.
         """
-        many = min(math.ceil(self.params.trials * _SHARE), self.params.trials // 2)
-        ranked = self._ranked(
-            [trials[before] for before in self._members(self.generation(number) - 1)]
-        )
+        size = self.params.trials
+        replaced = min(math.ceil(size * _SHARE), size // 2)
+        before = self._members(self.generation(number) - 1)
+        ranked = self._ranked([trials[member] for member in before])
         if not ranked:
             return None
-        own = number - self.params.trials
-        if any(trial.number == own for trial in ranked[: self.params.trials - many]):
-            return own, trials[own].values
+        predecessor = number - size
+        if any(trial.number == predecessor for trial in ranked[: size - replaced]):
+            return predecessor, trials[predecessor].values
         rng = np.random.default_rng([self.seed, number])
-        donor = ranked[int(rng.integers(min(many, len(ranked))))]
-        return donor.number, self._changed(donor.values, rng)
+        parent = ranked[int(rng.integers(min(replaced, len(ranked))))]
+        return parent.number, self._changed(parent.values, rng)
 
-    def lost(self, trials: Known) -> bool:
-        """Whether a generation has ended of which nobody can go on."""
+    def lost(self, trials: Trials) -> bool:
+        """Return whether all trials of a generation have failed, so that none can go on."""
         generations = {self.generation(number) for number in trials}
-        return any(
-            all(
-                (trial := trials.get(number)) and trial.outcome == "failed"
-                for number in self._members(each)
-            )
-            for each in generations
-        )
+        return any(self._all_failed(generation, trials) for generation in generations)
 
-    def kept(self, trials: Known) -> set[int]:
-        """Whose weights and checkpoints may still be asked for: the newest generation that has ended and the one under way, and the best trial."""
-        whole = max(
-            (
-                each
-                for each in map(self.generation, trials)
-                if self.ready((each + 1) * self.params.trials, trials)
-            ),
-            default=0,
-        )
-        ended = [trial for trial in trials.values() if trial.outcome == "finished"]
-        best = max(
-            ended,
-            key=lambda trial: (max(map(self.watched.score, trial.rows)), -trial.number),
-            default=None,
-        )
-        return {number for number in trials if self.generation(number) >= whole} | (
-            {best.number} if best else set()
-        )
+    def _all_failed(self, generation: int, trials: Trials) -> bool:
+        members = [trials.get(number) for number in self._members(generation)]
+        return all(trial and trial.outcome == "failed" for trial in members)
+
+    def needed(self, trials: Trials) -> set[int]:
+        """Return the trials with weights and checkpoints that may still be needed.
+
+        These are the newest generation that has ended, the current one, and the best trial.
+        """
+        newest = 0
+        for generation in map(self.generation, trials):
+            if self.ready((generation + 1) * self.params.trials, trials):
+                newest = max(newest, generation)
+        needed = {number for number in trials if self.generation(number) >= newest}
+        finished = [trial for trial in trials.values() if trial.outcome == "finished"]
+        if finished:
+            needed.add(max(finished, key=self._best_score).number)
+        return needed
+
+    def _best_score(self, trial: Trial) -> tuple[float, int]:
+        """Return the best score of a trial; of equal ones the first trial is the largest."""
+        return max(map(self.watched.score, trial.rows)), -trial.number
 
     def candidates(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those that may win: they came to their end, so their weights are there. If there are none, those that say why."""
-        return [trial for trial in trials if trial.outcome == "finished"] or [
-            replace(trial, rows=[]) for trial in trials if trial.outcome == "failed"
-        ]
+        """Return the trials that may win: those that have finished, which have weights.
+
+        If there are none, they are the failed ones, without rows: their errors are reported.
+        """
+        finished = [trial for trial in trials if trial.outcome == "finished"]
+        if finished:
+            return finished
+        return [replace(trial, rows=[]) for trial in trials if trial.outcome == "failed"]
 
     def lineage(self, trials: Sequence[Trial]) -> dict[int, int | None]:
-        """Of each trial the one that it goes on from."""
-        known = {trial.number: trial for trial in trials}
-        return {
-            number: born[0]
-            if number >= self.params.trials and (born := self.born(number, known))
-            else None
-            for number in known
-        }
+        """Return the parent of each trial by number; None where there is none."""
+        by_number = {trial.number: trial for trial in trials}
+        parents: dict[int, int | None] = {}
+        for number in by_number:
+            parents[number] = None
+            if number >= self.params.trials:
+                born = self.born(number, by_number)
+                if born:
+                    parents[number] = born[0]
+        return parents
 
-    def told(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The trials for people: whose member went on from another one counts as stopped."""
+    def trials_for_report(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials as reports show them.
+
+        A trial counts as stopped if its member went on from another trial.
+        """
         parents = self.lineage(trials)
-        return [
-            replace(trial, outcome="stopped")
-            if trial.outcome == "finished"
-            and parents.get(trial.number + self.params.trials, trial.number) != trial.number
-            else trial
-            for trial in trials
-        ]
+        shown = []
+        for trial in trials:
+            successor = trial.number + self.params.trials
+            goes_on = parents.get(successor, trial.number) == trial.number
+            if trial.outcome == "finished" and not goes_on:
+                trial = replace(trial, outcome="stopped")
+            shown.append(trial)
+        return shown
 
-    def rungs(self, told: Sequence[Trial]) -> list[dict[str, int]]:
-        """What became of each generation: a row as of `account.rungs`."""
+    def rungs(self, trials: Sequence[Trial]) -> list[dict[str, int]]:
+        """Return the outcomes of each generation, a row as of `search_report.rungs`.
+
+        Args:
+            trials: of `trials_for_report`.
+        """
+        by_generation: dict[int, list[Trial]] = {}
+        for trial in trials:
+            by_generation.setdefault(self.generation(trial.number), []).append(trial)
         table = []
-        for each in sorted({self.generation(trial.number) for trial in told}):
-            here = [trial for trial in told if self.generation(trial.number) == each]
-            ends, last = (
-                Counter(str(trial.outcome) for trial in here),
-                self.until(here[0].number) >= self.params.epochs,
-            )
-            went_on, finished = (0, ends["finished"]) if last else (ends["finished"], 0)
+        for _, members in sorted(by_generation.items()):
+            outcomes = Counter(str(trial.outcome) for trial in members)
+            epoch = self.until(members[0].number)
+            is_last = epoch >= self.params.epochs
             table.append(
                 {
-                    "epoch": self.until(here[0].number),
-                    "reached": len(here),
-                    "went_on": went_on,
-                    "stopped": ends["stopped"],
-                    "finished": finished,
-                    "failed": ends["failed"],
+                    "epoch": epoch,
+                    "reached": len(members),
+                    "went_on": 0 if is_last else outcomes["finished"],
+                    "stopped": outcomes["stopped"],
+                    "finished": outcomes["finished"] if is_last else 0,
+                    "failed": outcomes["failed"],
                 }
             )
         return table
 
     def _members(self, generation: int) -> range:
+        """Return the numbers of the trials of a generation; none below 0."""
         size = self.params.trials
         return range(max(0, generation * size), max(0, (generation + 1) * size))
 
     def _ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those that can go on, the best last figure first."""
-        return sorted(
-            (trial for trial in trials if trial.outcome == "finished"),
-            key=lambda trial: (-self.watched.score(trial.rows[-1]), trial.number),
-        )
+        """Return the trials that can go on, the best at its last epoch first."""
+        finished = [trial for trial in trials if trial.outcome == "finished"]
+
+        def rank(trial: Trial) -> tuple[float, int]:
+            return -self.watched.score(trial.rows[-1]), trial.number
+
+        return sorted(finished, key=rank)
 
     def _changed(self, values: Values, rng: np.random.Generator) -> Values:
-        """Values near these; the same where `train` does not take them together."""
-        paths = [path for path in mutable(self.params.space) if path in values]
-        new = {path: _near(values[path], self.params.space[path], rng) for path in paths}
-        return {**values, **new} if allowed(self.train, {**values, **new}) else values
+        """Return values near the given ones, or the same where `train` refuses the new ones."""
+        changed = dict(values)
+        for path in mutable(self.params.space):
+            if path in values:
+                changed[path] = _near(values[path], self.params.space[path], rng)
+        return changed if allowed(self.train, changed) else values
 
 
 def _near(value: Any, dimension: Dimension, rng: np.random.Generator) -> Any:
-    """A value of the space: drawn anew, or a neighbor, or 0.8 or 1.2 times as much. Zero means off, and nothing is switched on or off on the way."""
+    """Return a value of the space: drawn anew, or a neighbor, or 0.8 or 1.2 times as much.
+
+    Zero means off. Nothing is switched on or off during training.
+    """
     up = int(rng.integers(2))
+    steps = dimension.values()
     if rng.random() < _SHARE:
         new = dimension.sample(rng)
-    elif (steps := dimension.values()) is not None:
-        new = steps[min(max(steps.index(value) + 2 * up - 1, 0), len(steps) - 1)]
+    elif steps is not None:
+        neighbor = steps.index(value) + 2 * up - 1
+        new = steps[min(max(neighbor, 0), len(steps) - 1)]
     else:
         low, high = dimension.ends()
         new = min(max(value * _FACTORS[up], low), high)
@@ -194,10 +227,17 @@ def _near(value: Any, dimension: Dimension, rng: np.random.Generator) -> Any:
 
 
 def inherit(parent: Path, state: Path) -> None:
-    """Put what a fit needs to go on from another one's end into its state folder; a fit that has begun has it."""
-    if not list((state / "checkpoints").glob("step-*.pt")):
-        for path in [
-            *parent.glob("best.safetensors"),
-            *sorted(parent.glob("checkpoints/step-*.pt"))[-1:],
-        ]:
-            copy(path, state / path.relative_to(parent))
+    """Copy weights and the last checkpoint of a trial into the state folder of its successor.
+
+    A successor that has begun has them.
+
+    Args:
+        parent: state folder of the trial.
+        state: state folder of its successor.
+    """
+    if list((state / "checkpoints").glob("step-*.pt")):
+        return
+    weights = list(parent.glob("best.safetensors"))
+    checkpoints = sorted(parent.glob("checkpoints/step-*.pt"))
+    for path in weights + checkpoints[-1:]:
+        copy(path, state / path.relative_to(parent))

@@ -20,23 +20,25 @@ from components.stages.tune.study import Watched
 
 
 class _Patient(FIFOScheduler):
-    """Gives a worker that is free a trial whose own worker is not just being started: Ray's own takes the first, whose start is then thrown away. So where
-    trials are shorter than the start of a worker (seconds), one worker ran all of them, one after the other.
+    """Scheduler that gives a free worker a trial without a worker that is just being started.
+
+    Ray's own takes the first trial, and the worker that was being started for it is stopped. Where
+    trials are shorter than the start of a worker (seconds), one worker ran all of them, one after
+    the other.
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Run | None:
-        inner = getattr(
-            tune_controller, "_tune_controller", tune_controller
-        )  # around it lies what warns of just this
-        waiting, trials = inner._actor_manager.pending_actors, tune_controller.get_trials()
-        free = (
-            trial
-            for trial in trials
-            if trial.status == Run.PENDING and inner._trial_to_actor.get(trial) in (None, *waiting)
-        )
-        return next(free, None) or next(
-            (trial for trial in trials if trial.status == Run.PAUSED), None
-        )
+        """Return the trial that a free worker runs; None if there is none."""
+        # Ray wraps the controller to warn of access to these attributes.
+        inner = getattr(tune_controller, "_tune_controller", tune_controller)
+        waiting = inner._actor_manager.pending_actors
+        trials = tune_controller.get_trials()
+        for trial in trials:
+            if trial.status != Run.PENDING:
+                continue
+            if inner._trial_to_actor.get(trial) in (None, *waiting):
+                return trial
+        return next((trial for trial in trials if trial.status == Run.PAUSED), None)
 
 
 class _Asha(_Patient, AsyncHyperBandScheduler):
@@ -44,19 +46,27 @@ class _Asha(_Patient, AsyncHyperBandScheduler):
 
 
 class _Median(_Patient, MedianStoppingRule):
-    """A trial that failed before its first epoch has no figure to be compared with."""
+    """Median stopping that ignores trials that failed before their first epoch."""
 
     def on_trial_complete(
-        self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
+        self,
+        tune_controller: Any,
+        trial: Any,
+        result: Mapping[str, Any],
     ) -> None:
+        """Compare a trial that ended, if it has a metric."""
         if self._metric in result:
             super().on_trial_complete(tune_controller, trial, result)
 
 
 class _HyperBand(HyperBandScheduler):
-    """Ray's own leaves the others of a bracket paused for ever if the last one to come to its end has failed."""
+    """Hyperband that ends a bracket even if the last trial of it failed.
+
+    Ray's own leaves the other trials of the bracket paused for ever.
+    """
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Remove a failed trial, and end its bracket if that has finished."""
         super().on_trial_remove(tune_controller, trial)
         bracket, _ = self._trial_info[trial]
         if bracket.finished():
@@ -64,43 +74,58 @@ class _HyperBand(HyperBandScheduler):
 
 
 def make_scheduler(params: TuneParams, watched: Watched) -> TrialScheduler:
-    """The scheduler that `tune.scheduler` names.
+    """Return the scheduler that `tune.scheduler` names.
 
-    asha: Li et al. 2020, arXiv:1810.05934; hyperband: Li et al. 2018, arXiv:1603.06560; median: Golovin et al. 2017 (Vizier).
+    asha: Li et al. 2020, arXiv:1810.05934.
+    hyperband: Li et al. 2018, arXiv:1603.06560.
+    median: Golovin et al. 2017 (Vizier).
+
+    Args:
+        params: of tune.
+        watched: the metric.
     """
-    told = {"time_attr": "epoch", "metric": watched.name, "mode": watched.goal}
+    common = {"time_attr": "epoch", "metric": watched.name, "mode": watched.goal}
     if params.scheduler == "asha":
         return _Asha(
             max_t=params.epochs,
             grace_period=params.grace_epochs,
             reduction_factor=params.reduction_factor,
-            **told,
+            **common,
         )
     if params.scheduler == "hyperband":
-        return _HyperBand(max_t=params.epochs, reduction_factor=params.reduction_factor, **told)
+        return _HyperBand(max_t=params.epochs, reduction_factor=params.reduction_factor, **common)
     if params.scheduler == "median":
-        return _Median(
-            grace_period=params.grace_epochs, min_time_slice=math.inf, **told
-        )  # without slices: no trial is paused for want of others
+        # Without slices no trial is paused until there are others to compare with.
+        return _Median(grace_period=params.grace_epochs, min_time_slice=math.inf, **common)
     return _Patient()
 
 
 def forecast(params: TuneParams, trials: int) -> str:
-    """One line: what the scheduler will do to so many trials; empty if there is nothing to say."""
-    factor, grace = params.reduction_factor, params.grace_epochs
+    """Return a message: what the scheduler will do; empty if there is nothing to say.
+
+    Args:
+        params: of tune.
+        trials: how many there will be.
+    """
+    factor = params.reduction_factor
+    grace = params.grace_epochs
     if params.scheduler == "pbt":
-        return f"PBT: {params.trials} members in {params.numbers // params.trials} stretches, each a trial; after each the worst quarter goes on from the best"
+        stretches = params.numbers // params.trials
+        return (
+            f"PBT: {params.trials} members in {stretches} stretches, each a trial; "
+            "after each the worst quarter goes on from the best"
+        )
     if params.scheduler != "asha":
         return ""
     if grace >= params.epochs:
         return f"grace_epochs {grace} is all of epochs {params.epochs}: ASHA will stop nothing"
     if trials < 2 * factor:
         return f"{trials} trials < 2 x reduction factor {factor}: ASHA will stop little"
-    rungs = [
-        grace * factor**k for k in range(math.ceil(math.log(params.epochs / grace, factor) - 1e-9))
-    ]
-    shares = [
-        f"after epoch {rung} about {max(1, trials // factor ** (k + 1))} of {max(1, trials // factor**k)} go on"
-        for k, rung in enumerate(rungs)
-    ]
+    rungs = math.ceil(math.log(params.epochs / grace, factor) - 1e-9)
+    shares = []
+    for rung in range(rungs):
+        epoch = grace * factor**rung
+        reached = max(1, trials // factor**rung)
+        left = max(1, trials // factor ** (rung + 1))
+        shares.append(f"after epoch {epoch} about {left} of {reached} go on")
     return f"ASHA: {', '.join(shares)}"

@@ -1,10 +1,13 @@
-"""Ray Tune around the loop. What a trial found lies in the study, so Ray's own record of a search is of no use after it."""
+"""Search with Ray Tune.
+
+The results of the trials are in the study, so Ray's own record of a search is deleted after it.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,12 @@ from components.stages.tune.searchers import Ask
 from components.stages.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
 from components.training.fit_config import FitConfig
 
-_LIVES = 4  # how often a trial is begun again whose worker was lost, or one of whose workers had too little memory (each time with half of the tokens at once)
+# How often a trial begins again if a worker of it was lost or had too little memory. After the
+# latter it has half of the tokens at once.
+_LIVES = 4
+# Seconds that a stopped trial has to write its last checkpoint. With Ray's 2 s the next trial on
+# the worker failed.
+_STOP_TIMEOUT_S = "120"
 Work = Callable[[FitConfig, Callable[[Mapping[str, float]], None]], object]
 
 
@@ -38,73 +46,86 @@ def search(
     work: Work | None = None,
     population: Population | None = None,
 ) -> str:
-    """Run the trials that the study lacks. Trials that ended earlier tell the scheduler and the searcher what they found, and compute nothing.
+    """Run the trials that the study lacks.
+
+    The scheduler and the searcher learn the results of trials that have ended. These trials
+    compute nothing.
 
     Args:
+        study: of the search.
+        ask: the searcher.
         spec_of: values and a state folder -> what to fit.
+        watched: the metric.
+        params: of tune.
         work: what a trial does; `fit` by default.
         population: where later trials go on from earlier ones.
 
     Returns:
-        what ended the search: trials, time or epochs.
+        What ended the search: trials, time or epochs.
 
     Raises:
         EnvironmentFault: trials do not fit the cluster, or none could start in time.
     """
-    room = at_once(params, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    concurrency = at_once(params, nodes)
+    log = study.journal.log
     if params.searcher == "grid" and ask(params.trials, []) is not None:
-        study.journal.log(
-            f"the grid has more than {params.trials} combinations: the first {params.trials} are run (tune.trials)"
+        log(
+            f"the grid has more than {params.trials} combinations: "
+            f"the first {params.trials} are run (tune.trials)"
         )
-    numbers = [
-        number
-        for number in range(params.numbers)
-        if number in study.trials or params.searcher != "grid" or ask(number, []) is not None
-    ]
-    say, wanted = study.journal.log, len(numbers)
-    say(study.welcome(wanted))
+    numbers = _numbers(study, ask, params)
+    wanted = len(numbers)
+    log(study.welcome(wanted))
     recorder = Recorder(study, params, wanted, population)
-    missing = [
-        number
-        for number in numbers
-        if number not in study.trials or study.trials[number].outcome is None
-    ]
-    if missing and not recorder.stop_all() and not (population and population.lost(study.trials)):
-        say(f"{wanted} trials, {min(room, len(missing))} at once")
-        if line := forecast(params, wanted):
-            say(line)
-        replayed = (
-            []
-            if params.scheduler in ("none", "pbt")
-            else [number for number in numbers if number not in missing]
-        )
-        _run(
-            room,
-            study,
-            _Queue(study, ask, spec_of, replayed, missing, population),
-            watched,
-            params,
-            recorder,
-            work or _fit,
-        )
+    missing = _not_ended(study, numbers)
+    is_lost = population is not None and population.lost(study.trials)
+    if missing and not recorder.stop_all() and not is_lost:
+        log(f"{wanted} trials, {min(concurrency, len(missing))} at once")
+        plan = forecast(params, wanted)
+        if plan:
+            log(plan)
+        replayed = []
+        if params.scheduler not in ("none", "pbt"):
+            replayed = [number for number in numbers if number not in missing]
+        queue = _Queue(study, ask, spec_of, replayed, missing, population)
+        _run(concurrency, study, queue, watched, params, recorder, work or _fit)
     if recorder.fault:
         raise recorder.fault
-    by = (
-        recorder.ended_by()
-        if any(
-            number not in study.trials or study.trials[number].outcome is None for number in numbers
-        )
-        else ""
+    if not _not_ended(study, numbers):
+        return "trials"
+    budget = recorder.ended_by()
+    if not budget:
+        return "trials"
+    log(
+        f"the search ended by its budget of {budget}: "
+        "trials that were running count as stopped, the rest were not begun"
     )
-    if by:
-        say(
-            f"the search ended by its budget of {by}: trials that were running count as stopped, the rest were not begun"
-        )
-    return by or "trials"
+    return budget
+
+
+def _numbers(study: Study, ask: Ask, params: TuneParams) -> list[int]:
+    """Return the numbers of all trials; a grid may have fewer combinations than `tune.trials`."""
+    numbers = []
+    for number in range(params.numbers):
+        is_begun = number in study.trials
+        if is_begun or params.searcher != "grid" or ask(number, []) is not None:
+            numbers.append(number)
+    return numbers
+
+
+def _not_ended(study: Study, numbers: Sequence[int]) -> list[int]:
+    """Return the numbers of the trials that have not ended."""
+    missing = []
+    for number in numbers:
+        trial = study.trials.get(number)
+        if trial is None or trial.outcome is None:
+            missing.append(number)
+    return missing
 
 
 def _run(
-    room: int,
+    concurrency: int,
     study: Study,
     queue: _Queue,
     watched: Watched,
@@ -112,35 +133,22 @@ def _run(
     recorder: Recorder,
     work: Work,
 ) -> None:
+    """Run the trials of a queue with Ray Tune."""
     storage = study.state / "ray"
-    # Of an earlier life: two truths would be one too many.
+    # The record of an earlier run could contradict the study.
     remove_tree(storage, within=study.state)
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = (
-        "1"  # a trial that fails before its first epoch has none
-    )
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = (
-        "1"  # CSV, JSON and TensorBoard files of each trial: the study is the record
-    )
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
-        "2" if params.searcher == "optuna" else str(room + 1)
-    )  # asked for ahead of their start; one that learns is asked late
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(
-        logging.ERROR
-    )  # it misses those files
-    room_of_one = tune.PlacementGroupFactory(
-        [{"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}] * params.workers_per_trial
-    )
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, work=work, watched=watched), room_of_one
-    )
+    _configure_tune(params, concurrency)
+    bundle = {"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}
+    resources = tune.PlacementGroupFactory([bundle] * params.workers_per_trial)
+    trainable = tune.with_parameters(_trial, work=work, watched=watched)
     tuner = tune.Tuner(
-        trainable,
+        tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue,
             scheduler=make_scheduler(params, watched),
             num_samples=-1,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id}",
+            trial_dirname_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
             name="search",
@@ -157,8 +165,40 @@ def _run(
     recorder.clear(study.trials)
 
 
+def _configure_tune(params: TuneParams, concurrency: int) -> None:
+    """Set the environment variables of Ray Tune."""
+    # A trial that fails before its first epoch has no metric.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # CSV, JSON and TensorBoard files of each trial: the study is the record.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # Trials that are asked for before they can start. A searcher that learns is asked late.
+    pending = str(concurrency + 1)
+    if params.searcher == "optuna":
+        pending = "2"
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = pending
+    # It warns that the files of the trials are missing.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+
+
+def _trial_folder(trial: Any) -> str:
+    """Return the name of a trial's folder in Ray's record."""
+    return f"{trial.config['number']:04d}-{trial.trial_id}"
+
+
 class _Queue(Searcher):
-    """Hands Tune one trial after the other: the ended ones, whose rows the scheduler must know; those that were cut off; new ones."""
+    """Searcher that gives Tune one trial after the other.
+
+    First are those that have ended, since the scheduler needs their rows. Then come those that
+    were interrupted, and new ones.
+
+    Args:
+        study: of the search.
+        ask: the searcher of values.
+        spec_of: values and a state folder -> what to fit.
+        ended: numbers of trials that have ended.
+        missing: numbers of the others.
+        population: where later trials go on from earlier ones.
+    """
 
     def __init__(
         self,
@@ -170,17 +210,20 @@ class _Queue(Searcher):
         population: Population | None,
     ) -> None:
         super().__init__()
-        self.study, self.ask, self.spec_of, self.population = study, ask, spec_of, population
-        self.left = [
-            *ended,
-            *sorted(missing, key=lambda number: (number not in study.trials, number)),
-        ]
+        self.study = study
+        self.ask = ask
+        self.spec_of = spec_of
+        self.population = population
+        interrupted = [number for number in sorted(missing) if number in study.trials]
+        new = [number for number in sorted(missing) if number not in study.trials]
+        self.left = [*ended, *interrupted, *new]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
+        """Return the config of the next trial; None if it cannot begin yet."""
         if not self.left:
             return Searcher.FINISHED
         if self.population:
-            return self._stretch(self.left[0], self.population)
+            return self._suggest_member(self.left[0], self.population)
         number = self.left.pop(0)
         trial = self.study.trials.get(number) or self._new(number)
         return {
@@ -191,8 +234,11 @@ class _Queue(Searcher):
             "inherited": 0,
         }
 
-    def _stretch(self, number: int, population: Population) -> Any:
-        """A stretch of a member, once all of the generation before have ended; None, for not yet, makes Tune ask again."""
+    def _suggest_member(self, number: int, population: Population) -> Any:
+        """Return the config of a trial of a population, once the generation before has ended.
+
+        With None, Tune asks again later.
+        """
         if not population.ready(number, self.study.trials):
             return None
         parent = None
@@ -200,63 +246,74 @@ class _Queue(Searcher):
             born = population.born(number, self.study.trials)
             if born is None:
                 return Searcher.FINISHED
-            parent = self.study.folder(born[0])
+            parent_number, values = born
+            parent = self.study.folder(parent_number)
             if number not in self.study.trials:
-                self.study.begin(number, born[1])
+                self.study.begin(number, values)
         trial = self.study.trials.get(number) or self._new(number)
         self.left.pop(0)
-        spec = replace(
-            self.spec_of(trial.values, self.study.folder(number)), until=population.until(number)
-        )
+        spec = self.spec_of(trial.values, self.study.folder(number))
         return {
             "number": number,
-            "spec": spec,
+            "spec": replace(spec, until=population.until(number)),
             "replay": None,
             "parent": parent,
             "inherited": population.inherited(number),
         }
 
     def _new(self, number: int) -> Trial:
-        values = self.ask(number, [trial for _, trial in sorted(self.study.trials.items())])
+        """Begin a new trial and return it."""
+        earlier = [trial for _, trial in sorted(self.study.trials.items())]
+        values = self.ask(number, earlier)
         assert values is not None, "numbers beyond the grid are never queued"
         return self.study.begin(number, values)
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,
     ) -> None:
-        """The study knows already."""
+        """Do nothing: the recorder has written the trial to the study."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """The study is the record."""
+        """Do nothing: the study is the record."""
 
 
 def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
-    """One trial, in a Tune worker. What it raises is its outcome; only a worker that dies is Tune's affair."""
-    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = (
-        "120"  # a trial that is stopped writes its last checkpoint; with Ray's 2 s the next one on this worker failed
-    )
+    """Run one trial, in a Tune worker.
+
+    An error of the trial is its outcome. Tune only sees that a worker died.
+
+    Args:
+        config: of `_Queue.suggest`.
+        work: what a trial does.
+        watched: the metric.
+    """
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _STOP_TIMEOUT_S
     spec: FitConfig = config["spec"]
     last: dict[str, Any] = {}
-    stopped: list[bool] = []
+    is_stopped = False
     inherited = config["inherited"]
 
     def report(row: Mapping[str, float]) -> None:
+        nonlocal is_stopped
         if row["epoch"] <= inherited:
             return
         last.update({"epoch": row["epoch"], watched.name: row[watched.name], "row": dict(row)})
         try:
             tune.report(dict(last))
-        except SystemExit:  # Tune has stopped the trial
-            stopped.append(True)
+        except SystemExit:
+            # Tune has stopped the trial.
+            is_stopped = True
             raise
 
     if config["replay"] is not None:
         for row in config["replay"]:
             report(row)
         return
-    if any(
-        (spec.state / name).exists() for name in (FAILURE, OUTCOME)
-    ):  # its worker was ended after that, and Tune has begun it again
+    # Its worker died after the trial had ended, and Tune has begun it again.
+    if (spec.state / FAILURE).exists() or (spec.state / OUTCOME).exists():
         return
     room = spec.room
     try:
@@ -264,17 +321,19 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
             inherit(config["parent"], spec.state)
         work(spec, report)
     except Exception as error:
-        if stopped:  # what fails in leaving is of no interest, and an end that is not this one would leave the worker waiting for ever
+        # After a stop no error is of interest. Any end but this one would leave the worker waiting
+        # for ever.
+        if is_stopped:
             raise SystemExit(0) from error
-        if (
-            isinstance(error, RayActorError) or spec.room != room
-        ):  # a worker was lost, or had too little memory: all begin anew
+        # A worker was lost, or had too little memory: all workers begin anew.
+        if isinstance(error, RayActorError) or spec.room != room:
             raise
         lines = str(error).strip().splitlines() or ["no message"]
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))
 
 
 def _fit(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> None:
+    """Fit a trial: with DDP if it has several workers."""
     import torch
 
     from components.stages.tune.multi_worker_trial import fit_together

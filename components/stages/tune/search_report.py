@@ -1,4 +1,4 @@
-"""The account of a search: what its scheduler did, and the curve of every trial. The report draws it."""
+"""Record of a search: what its scheduler did, and the curve of each trial."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ def account(
     ended_by: str,
     population: Population | None = None,
 ) -> dict[str, Any]:
-    """What `reports/search.json` holds.
+    """Return the content of `reports/search.json`.
 
     Args:
         trials: that have ended, in the order of their numbers.
+        params: of tune.
+        watched: the metric.
         ended_by: trials, time or epochs.
-        population: under pbt a trial is a stretch of a member, and "parent" is the one that it went on from.
+        population: under pbt. Then a trial covers some epochs of a member, and "parent" is the
+            trial that it went on from.
     """
-    parents = population.lineage(trials) if population else {}
-    told = population.told(trials) if population else trials
+    if population:
+        shown: Sequence[Trial] = population.trials_for_report(trials)
+        parents = population.lineage(trials)
+        rows = [_row(trial, watched) | {"parent": parents[trial.number]} for trial in shown]
+        table = population.rungs(shown)
+    else:
+        rows = [_row(trial, watched) for trial in trials]
+        table = rungs(trials)
     return {
         "watch": watched.name,
         "goal": watched.goal,
@@ -35,15 +44,13 @@ def account(
         "scheduler": params.scheduler,
         "ended_by": ended_by,
         "forecast": forecast(params, len(trials)),
-        "rungs": population.rungs(told) if population else rungs(trials),
-        "trials": [
-            _row(trial, watched) | ({"parent": parents[trial.number]} if population else {})
-            for trial in told
-        ],
+        "rungs": table,
+        "trials": rows,
     }
 
 
 def _row(trial: Trial, watched: Watched) -> dict[str, Any]:
+    """Return the record of a trial."""
     return {
         "trial": trial.number,
         "params": trial.values,
@@ -53,17 +60,26 @@ def _row(trial: Trial, watched: Watched) -> dict[str, Any]:
 
 
 def rungs(trials: Sequence[Trial]) -> list[dict[str, int]]:
-    """How many trials reached an epoch, and what became of them there: a row for each epoch (0: before the first) after which one ended."""
+    """Return how many trials reached an epoch, and how many ended there.
+
+    Args:
+        trials: that have ended.
+
+    Returns:
+        A row for each epoch after which a trial ended; 0 is before the first epoch.
+    """
     table = []
     for epoch in sorted({len(trial.rows) for trial in trials}):
-        ends = Counter(str(trial.outcome) for trial in trials if len(trial.rows) == epoch)
-        reached = sum(len(trial.rows) >= epoch for trial in trials)
+        reached = [trial for trial in trials if len(trial.rows) >= epoch]
+        outcomes = Counter(str(trial.outcome) for trial in reached if len(trial.rows) == epoch)
         table.append(
             {
                 "epoch": epoch,
-                "reached": reached,
-                "went_on": reached - ends.total(),
-                **{kind: ends[kind] for kind in ("stopped", "finished", "failed")},
+                "reached": len(reached),
+                "went_on": len(reached) - outcomes.total(),
+                "stopped": outcomes["stopped"],
+                "finished": outcomes["finished"],
+                "failed": outcomes["failed"],
             }
         )
     return table

@@ -1,4 +1,7 @@
-"""The space of a search: paths below `train`, and what each may be. Checked against train's own model before anything runs."""
+"""Space of a search: paths below `train`, and the values that each can have.
+
+It is checked against the model of train's params before anything runs.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,35 @@ from pydantic import (
 
 from components.core.params import Strict, nearest
 
-_Whole = int  # a field below is called `int`, as users write it
+# A field below is called `int`, as users write it.
+_Whole = int
 _Positive = Annotated[float, Field(gt=0)]
 _KINDS = ("choice", "uniform", "loguniform", "int")
 
 
 class Dimension(Strict):
-    """What one path may be: exactly one of `choice`, `uniform`, `loguniform` and `int`; and `when` it is drawn at all."""
+    """Values of one path: exactly one of `choice`, `uniform`, `loguniform` and `int`.
+
+    `int` includes both ends. `when` says on which values of other paths below `train` the path is
+    drawn at all.
+    """
 
     choice: list[Any] | None = Field(None, min_length=1)
     uniform: Annotated[tuple[float, float], Field(strict=False)] | None = None
     loguniform: Annotated[tuple[_Positive, _Positive], Field(strict=False)] | None = None
-    int: Annotated[tuple[_Whole, _Whole], Field(strict=False)] | None = None  # both included
-    when: dict[str, list[Any]] = {}  # path below `train` -> values of it
+    int: Annotated[tuple[_Whole, _Whole], Field(strict=False)] | None = None
+    when: dict[str, list[Any]] = {}
 
     @model_validator(mode="after")
     def _one_kind(self) -> Dimension:
-        given = [name for name in _KINDS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(_KINDS)}; it has {' and '.join(given) or 'none'}"
-            )
-        if self.choice is None and self.ends()[0] >= self.ends()[1]:
-            raise ValueError(f"the range [{self.ends()[0]}, {self.ends()[1]}] is empty")
+        kinds = [name for name in _KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            names = " and ".join(kinds) or "none"
+            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}; it has {names}")
+        if self.choice is None:
+            low, high = self.ends()
+            if low >= high:
+                raise ValueError(f"the range [{low}, {high}] is empty")
         return self
 
     @model_serializer(mode="wrap")
@@ -47,59 +56,75 @@ class Dimension(Strict):
         return {name: value for name, value in inner(self).items() if value}
 
     def ends(self) -> list[Any]:
-        """Values that must validate: all of a choice, the ends of a range."""
+        """Return the values that must validate: all of a choice, the ends of a range."""
         return self.choice or list(self.uniform or self.loguniform or self.int or ())
 
     def values(self) -> list[Any] | None:
-        """All that it can be; None if these cannot be counted."""
-        return list(range(self.int[0], self.int[1] + 1)) if self.int else self.choice
+        """Return all values in order; None if they cannot be counted."""
+        if self.int:
+            return list(range(self.int[0], self.int[1] + 1))
+        return self.choice
 
     def may_be(self, value: Any) -> bool:
-        """Whether it can be drawn as this value."""
-        return (
-            value in self.choice
-            if self.choice
-            else isinstance(value, float | _Whole) and self.ends()[0] <= value <= self.ends()[1]
-        )
+        """Return whether a value can be drawn."""
+        if self.choice:
+            return value in self.choice
+        low, high = self.ends()
+        return isinstance(value, float | _Whole) and low <= value <= high
 
     def read(self, text: str) -> Any:
-        """The value that `str` made this text of.
+        """Return the value with a text, as `str` writes it.
 
         Raises:
             ValueError: it cannot be drawn.
         """
         if self.choice:
-            return self.choice[[str(value) for value in self.choice].index(text)]
+            texts = [str(value) for value in self.choice]
+            return self.choice[texts.index(text)]
         value = _Whole(text) if self.int else float(text)
         if not self.may_be(value):
             raise ValueError(f"{text!r} is outside the range")
         return value
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """One, each as likely; of `loguniform` each order of magnitude."""
+        """Return a random value.
+
+        All values are as likely; of `loguniform`, all orders of magnitude.
+        """
         if self.choice:
             return self.choice[_Whole(rng.integers(len(self.choice)))]
         low, high = self.ends()
         if self.int:
             return rng.integers(low, high + 1).item()
-        return (
-            float(rng.uniform(low, high))
-            if self.uniform
-            else float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        )
+        if self.uniform:
+            return float(rng.uniform(low, high))
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 Space = Mapping[str, Dimension]
-Values = dict[str, Any]  # path -> value
+# path -> value
+Values = dict[str, Any]
 
 
 def conditions(path: str, dimension: Dimension) -> dict[str, list[Any]]:
-    """When a dimension is drawn: as its `when` says, and a net's knobs for that architecture only."""
-    implicit = {"architecture": [path.split(".")[1]]} if path.startswith("nets.") else {}
-    return {**dimension.when, **implicit}
+    """Return the conditions under which a dimension is drawn.
+
+    They are those of its `when`. Params of a net are drawn for that architecture only.
+
+    Args:
+        path: of the dimension.
+        dimension: the values of the path.
+
+    Returns:
+        Path below `train` -> values of it.
+    """
+    if not path.startswith("nets."):
+        return dict(dimension.when)
+    architecture = path.split(".")[1]
+    return {**dimension.when, "architecture": [architecture]}
 
 
-# Of a fit: neither shapes nor batches depend on them.
+# Params of a fit on which neither shapes nor batches depend.
 _MUTABLE = {
     "learning_rate",
     "schedule_factor",
@@ -114,31 +139,38 @@ _MUTABLE = {
 
 
 def mutable(space: Space) -> list[str]:
-    """The paths that may change while a net learns: rates, penalties and dropouts on which no other path's `when` depends."""
-    asked = {other for dimension in space.values() for other in dimension.when}
-    return sorted(
-        path
-        for path in space
-        if (path in _MUTABLE or (path.startswith("nets.") and path.endswith("dropout")))
-        and path not in asked
-    )
+    """Return the paths that may change during training, sorted.
+
+    They are rates, penalties and dropouts on which no other path's `when` depends.
+    """
+    conditional: set[str] = set()
+    for dimension in space.values():
+        conditional.update(dimension.when)
+    paths = []
+    for path in sorted(space):
+        is_dropout = path.startswith("nets.") and path.endswith("dropout")
+        if (path in _MUTABLE or is_dropout) and path not in conditional:
+            paths.append(path)
+    return paths
 
 
 def ordered(space: Space) -> list[str]:
-    """The paths, each after those that its conditions name.
+    """Return the paths; a path follows those that its conditions name.
 
     Raises:
         ValueError: conditions go in a circle.
     """
     done: list[str] = []
 
-    def visit(path: str, way: tuple[str, ...]) -> None:
-        if path in way:
-            raise ValueError(f"the conditions of {' -> '.join((*way, path))} go in a circle")
-        if path not in done and path in space:
-            for other in sorted(conditions(path, space[path])):
-                visit(other, (*way, path))
-            done.append(path)
+    def visit(path: str, parents: tuple[str, ...]) -> None:
+        chain = (*parents, path)
+        if path in parents:
+            raise ValueError(f"the conditions of {' -> '.join(chain)} go in a circle")
+        if path in done or path not in space:
+            return
+        for other in sorted(conditions(path, space[path])):
+            visit(other, chain)
+        done.append(path)
 
     for path in sorted(space):
         visit(path, ())
@@ -146,16 +178,30 @@ def ordered(space: Space) -> list[str]:
 
 
 def applies(path: str, space: Space, values: Mapping[str, Any], train: BaseModel) -> bool:
-    """Whether a path is to be drawn, given what has been drawn of those that its conditions name."""
+    """Return whether a path is drawn.
+
+    Args:
+        path: the path.
+        space: all paths.
+        values: that have been drawn, those that the path's conditions name among them.
+        train: params of train, for paths that are not in the space.
+    """
     tree = train.model_dump()
-    return all(
-        (values[other] if other in values else lookup(tree, other)) in allowed
-        for other, allowed in conditions(path, space[path]).items()
-    )
+    for other, choices in conditions(path, space[path]).items():
+        value = values[other] if other in values else lookup(tree, other)
+        if value not in choices:
+            return False
+    return True
 
 
 def assemble(space: Space, train: BaseModel, pick: Callable[[str, Dimension], Any]) -> Values:
-    """Values for the paths that apply, picked one after the other."""
+    """Return values for the paths that apply, picked one after the other.
+
+    Args:
+        space: all paths.
+        train: params of train.
+        pick: returns the value of a path.
+    """
     values: Values = {}
     for path in ordered(space):
         if applies(path, space, values, train):
@@ -164,30 +210,30 @@ def assemble(space: Space, train: BaseModel, pick: Callable[[str, Dimension], An
 
 
 def lookup(tree: Any, path: str) -> Any:
-    """What stands at a path; None if nothing does."""
+    """Return the value at a path; None if there is none."""
     for part in path.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
 def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
-    """`train` with some values put at their paths, validated anew.
+    """Return `train` with some values put at their paths, validated anew.
 
     Raises:
         ValidationError: a value is not allowed there.
     """
     tree = train.model_dump()
     for path, value in values.items():
-        here = tree
-        *way, last = path.split(".")
-        for part in way:
-            here = here[part]
-        here[last] = value
+        node = tree
+        *parents, last = path.split(".")
+        for part in parents:
+            node = node[part]
+        node[last] = value
     return type(train).model_validate(tree)
 
 
 def allowed(train: BaseModel, values: Mapping[str, Any]) -> bool:
-    """Whether `train` takes these values together."""
+    """Return whether `train` accepts some values together."""
     try:
         settled(train, values)
     except ValidationError:
@@ -196,15 +242,14 @@ def allowed(train: BaseModel, values: Mapping[str, Any]) -> bool:
 
 
 def check_space(space: Space, train: BaseModel) -> list[str]:
-    """What is wrong with a space: unknown paths, values that `train` does not allow, conditions that cannot hold."""
-    mistakes = [
-        mistake
-        for path, dimension in space.items()
-        for mistake in [
-            *_misplaced(path, dimension.ends(), f"tune.space.{path}", train),
-            *_unmet(path, space, train),
-        ]
-    ]
+    """Return the mistakes in a space, as messages.
+
+    They are unknown paths, values that `train` does not allow, and conditions that cannot hold.
+    """
+    mistakes: list[str] = []
+    for path, dimension in space.items():
+        mistakes.extend(_misplaced(path, dimension.ends(), f"tune.space.{path}", train))
+        mistakes.extend(_unmet(path, space, train))
     try:
         ordered(space)
     except ValueError as error:
@@ -213,13 +258,17 @@ def check_space(space: Space, train: BaseModel) -> list[str]:
 
 
 def _misplaced(path: str, values: list[Any], shown: str, train: BaseModel) -> Iterator[str]:
-    here: Any = train.model_dump()
+    """Yield the mistakes of a path: that it does not exist, or values that it cannot have."""
+    node: Any = train.model_dump()
     for part in path.split("."):
-        if not isinstance(here, dict) or part not in here:
-            known = ", ".join(sorted(here)) if isinstance(here, dict) else "nothing"
-            yield f"{shown}: train has no {part!r} there{nearest(part, here) if isinstance(here, dict) else ''}; known: {known}"
+        if not isinstance(node, dict):
+            yield f"{shown}: train has no {part!r} there; known: nothing"
             return
-        here = here[part]
+        if part not in node:
+            names = ", ".join(sorted(node))
+            yield f"{shown}: train has no {part!r} there{nearest(part, node)}; known: {names}"
+            return
+        node = node[part]
     for value in values:
         try:
             settled(train, {path: value})
@@ -228,16 +277,19 @@ def _misplaced(path: str, values: list[Any], shown: str, train: BaseModel) -> It
 
 
 def _unmet(path: str, space: Space, train: BaseModel) -> Iterator[str]:
-    """Mistakes in a `when`: paths and values that do not exist, or that the search never has."""
+    """Yield the mistakes in a `when`: paths and values that do not exist, or never occur."""
+    tree = train.model_dump()
     for other, values in space[path].when.items():
         shown = f"tune.space.{path}.when.{other}"
-        if wrong := list(_misplaced(other, values, shown, train)):
-            yield from wrong
+        mistakes = list(_misplaced(other, values, shown, train))
+        if mistakes:
+            yield from mistakes
         elif other in space:
-            yield from (
-                f"{shown}: {value!r} is not in tune.space.{other}"
-                for value in values
-                if not space[other].may_be(value)
+            for value in values:
+                if not space[other].may_be(value):
+                    yield f"{shown}: {value!r} is not in tune.space.{other}"
+        elif lookup(tree, other) not in values:
+            yield (
+                f"{shown}: never holds: train.{other} is {lookup(tree, other)!r}, "
+                "and tune.space does not vary it"
             )
-        elif (fixed := lookup(train.model_dump(), other)) not in values:
-            yield f"{shown}: never holds: train.{other} is {fixed!r}, and tune.space does not vary it"

@@ -1,10 +1,13 @@
-"""Searchers: the values of a trial, from its number and from what the trials before it found. They keep nothing, so a killed search asks the same again."""
+"""Searchers: the values of a trial, from its number and from the results of earlier trials.
+
+They have no state, so a search that goes on after a kill asks for the same values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
@@ -23,27 +26,40 @@ from components.stages.tune.search_space import (
 from components.stages.tune.study import Trial, Watched
 
 _ATTEMPTS = 100
-Ask = Callable[
-    [int, Iterable[Trial]], Values | None
-]  # number, trials so far -> values; None: there are no more
+# Number of a trial, trials so far -> values; None if there are no more.
+Ask = Callable[[int, Iterable[Trial]], Values | None]
 
 
 def asker(params: TuneParams, train: BaseModel, seed: int, watched: Watched) -> Ask:
-    """The searcher that `tune.searcher` names."""
+    """Return the searcher that `tune.searcher` names.
+
+    Args:
+        params: of tune.
+        train: params of train.
+        seed: of the draws.
+        watched: the metric.
+    """
+    space = params.space
     if params.searcher == "grid":
-        grid = list(
-            islice(combinations(params.space, train), params.trials + 1)
-        )  # one more tells that there are more; no functools.cache around it: Tune copies searchers, and that cannot be copied
+        # One more shows that there are more. No functools.cache: Tune copies searchers, and a
+        # cache cannot be copied.
+        grid = list(islice(combinations(space, train), params.trials + 1))
         return lambda number, _: grid[number] if number < len(grid) else None
     if params.searcher == "optuna":
-        return lambda number, before: suggest(
-            params.space, train, seed, number, list(before), watched
-        )
-    return lambda number, _: draw(params.space, train, seed, number)
+        return lambda number, before: suggest(space, train, seed, number, list(before), watched)
+    return lambda number, _: draw(space, train, seed, number)
 
 
 def draw(space: Space, train: BaseModel, seed: int, trial: int) -> Values:
-    """Random search (Bergstra and Bengio 2012). A function of seed and number alone; combinations that `train` refuses are drawn again.
+    """Return random values (Bergstra and Bengio 2012), a function of seed and number alone.
+
+    Combinations that `train` refuses are drawn again.
+
+    Args:
+        space: of the search.
+        train: params of train.
+        seed: of the draws.
+        trial: its number.
 
     Raises:
         ParamsError: no allowed combination was found.
@@ -58,24 +74,42 @@ def draw(space: Space, train: BaseModel, seed: int, trial: int) -> Values:
 
 
 def combinations(space: Space, train: BaseModel) -> Iterator[Values]:
-    """All allowed combinations, each once; paths in order, the last one changing fastest."""
+    """Yield all allowed combinations once; paths in order, the last one changing fastest."""
 
     def extend(values: Values, paths: Sequence[str]) -> Iterator[Values]:
         if not paths:
             yield values
-        elif not applies(paths[0], space, values, train):
-            yield from extend(values, paths[1:])
-        else:
-            for value in space[paths[0]].values() or []:
-                yield from extend({**values, paths[0]: value}, paths[1:])
+            return
+        first = paths[0]
+        rest = paths[1:]
+        if not applies(first, space, values, train):
+            yield from extend(values, rest)
+            return
+        for value in space[first].values() or []:
+            yield from extend({**values, first: value}, rest)
 
     return (values for values in extend({}, ordered(space)) if allowed(train, values))
 
 
 def suggest(
-    space: Space, train: BaseModel, seed: int, trial: int, before: list[Trial], watched: Watched
+    space: Space,
+    train: BaseModel,
+    seed: int,
+    trial: int,
+    before: list[Trial],
+    watched: Watched,
 ) -> Values:
-    """Optuna's tree of Parzen estimators (Bergstra et al. 2011), drawn path by path. A function of seed, number and the trials before.
+    """Return values by Optuna's tree of Parzen estimators (Bergstra et al. 2011), path by path.
+
+    They are a function of seed, number and the trials before.
+
+    Args:
+        space: of the search.
+        train: params of train.
+        seed: of the draws.
+        trial: its number.
+        before: the trials before it.
+        watched: the metric.
 
     Raises:
         ParamsError: no allowed combination was found.
@@ -83,17 +117,17 @@ def suggest(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = [_frozen(each, space, watched) for each in before]
+    earlier = [_optuna_trial(trial, space, watched) for trial in before]
+    direction: Literal["maximize", "minimize"] = "minimize"
+    if watched.goal == "max":
+        direction = "maximize"
 
     def attempt(number: int) -> Values:
-        sampler = optuna.samplers.TPESampler(
-            seed=int(np.random.default_rng([seed, trial, number]).integers(2**31)),
-            multivariate=False,
-        )
-        study = optuna.create_study(
-            direction="maximize" if watched.goal == "max" else "minimize", sampler=sampler
-        )
-        study.add_trials(known)
+        rng = np.random.default_rng([seed, trial, number])
+        sampler_seed = int(rng.integers(2**31))
+        sampler = optuna.samplers.TPESampler(seed=sampler_seed, multivariate=False)
+        study = optuna.create_study(direction=direction, sampler=sampler)
+        study.add_trials(earlier)
         asked = study.ask()
         return assemble(space, train, lambda path, dimension: _suggested(asked, path, dimension))
 
@@ -101,19 +135,19 @@ def suggest(
 
 
 def _suggested(asked: Any, path: str, dimension: Dimension) -> Any:
+    """Return the value that a trial of Optuna suggests for a path."""
     if dimension.choice:
-        return dimension.choice[
-            asked.suggest_categorical(path, range(len(dimension.choice)))
-        ]  # by position: choices may be lists
+        # By position: choices may be lists.
+        positions = range(len(dimension.choice))
+        return dimension.choice[asked.suggest_categorical(path, positions)]
     low, high = dimension.ends()
-    return (
-        asked.suggest_int(path, low, high)
-        if dimension.int
-        else asked.suggest_float(path, low, high, log=dimension.loguniform is not None)
-    )
+    if dimension.int:
+        return asked.suggest_int(path, low, high)
+    return asked.suggest_float(path, low, high, log=dimension.loguniform is not None)
 
 
 def _distribution(dimension: Dimension) -> Any:
+    """Return the distribution of a dimension in Optuna's terms."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if dimension.choice:
@@ -124,31 +158,40 @@ def _distribution(dimension: Dimension) -> Any:
     return FloatDistribution(low, high, log=dimension.loguniform is not None)
 
 
-def _frozen(trial: Trial, space: Space, watched: Watched) -> Any:
-    """A trial as Optuna knows it: one that was stopped counts as worse than one that lasted longer."""
+def _optuna_trial(trial: Trial, space: Space, watched: Watched) -> Any:
+    """Return a trial in Optuna's terms.
+
+    One that was stopped counts as worse than one that lasted longer.
+    """
     from optuna.trial import TrialState, create_trial
 
-    values = {
-        path: space[path].choice.index(value) if space[path].choice else value  # type: ignore[union-attr]
-        for path, value in trial.values.items()
-    }
-    told: dict[str, Any] = {
-        "params": values,
-        "distributions": {path: _distribution(space[path]) for path in values},
-    }
+    values: dict[str, Any] = {}
+    for path, value in trial.values.items():
+        choice = space[path].choice
+        values[path] = choice.index(value) if choice else value
+    distributions = {path: _distribution(space[path]) for path in values}
     if trial.outcome == "finished" and trial.rows:
-        return create_trial(state=TrialState.COMPLETE, value=watched.best(trial.rows), **told)
-    state = {None: TrialState.RUNNING, "failed": TrialState.FAIL}.get(
-        trial.outcome, TrialState.PRUNED
-    )
+        return create_trial(
+            state=TrialState.COMPLETE,
+            value=watched.best(trial.rows),
+            params=values,
+            distributions=distributions,
+        )
+    states = {None: TrialState.RUNNING, "failed": TrialState.FAIL}
     return create_trial(
-        state=state,
+        state=states.get(trial.outcome, TrialState.PRUNED),
         intermediate_values={int(row["epoch"]): row[watched.name] for row in trial.rows},
-        **told,
+        params=values,
+        distributions=distributions,
     )
 
 
 def _first_allowed(train: BaseModel, attempts: Iterator[Values]) -> Values:
+    """Return the first values that `train` accepts.
+
+    Raises:
+        ParamsError: there are none.
+    """
     for values in attempts:
         if allowed(train, values):
             return values

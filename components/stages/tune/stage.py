@@ -1,4 +1,7 @@
-"""tune: a search over train's own knobs, then the best is refitted as train does; under pbt the best member is taken as it is."""
+"""Stage tune: a search over the params of train.
+
+The best configuration is refitted as train does. Under pbt the best member is used as it is.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from components.core.skipped import report_skipped
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
 from components.stages.tune.search_space import Values, settled
-from components.stages.tune.searchers import asker
+from components.stages.tune.searchers import Ask, asker
 from components.stages.tune.study import Study, Trial, Watched
 from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
@@ -27,7 +30,10 @@ from components.training.params import FitParams
 
 
 def run(job: Job) -> None:
-    """Write `models/tuned/network`, the table of trials, the account of the search and the report; without trials only that there was no search."""
+    """Write `models/tuned/network`, the table of trials, the record of the search and the report.
+
+    Without trials they only say that there was no search.
+    """
     if job.params.trials:
         _search(job)
     else:
@@ -35,7 +41,10 @@ def run(job: Job) -> None:
 
 
 def _skip(job: Job) -> None:
-    """Write the outputs of a search that `tune.trials: 0` switches off. Imports neither torch nor Ray Tune."""
+    """Write the outputs of a search that `tune.trials: 0` switches off.
+
+    Imports neither torch nor Ray Tune.
+    """
     setting = "tune.trials is 0"
     report_skipped(job, {"search": setting}, job.outputs["tuned"], {"search": "tune.trials: 8"})
     write_atomic(job.outputs["trials"], "trial,epochs,outcome\n")
@@ -44,89 +53,122 @@ def _skip(job: Job) -> None:
 
 
 def _search(job: Job) -> None:
+    """Search, fit the best configuration and write all outputs."""
     from components.stages.tune.search import search
     from components.stages.tune.search_report import account
 
     params: TuneParams = job.params
+    train: Any = job.sections["train"]
     learning = base.learning(job.task)
     watched = Watched(f"validation_{learning.monitored_metric}", learning.watch_goal)
-    for name in (
-        params.space["architecture"].values() if "architecture" in params.space else None
-    ) or [None]:
-        check(_spec(job, True, {"architecture": name} if name else {}, job.state))
-    train: Any = job.sections["train"]
+    _check_architectures(job)
     if train.pretrain.epochs:
         job.journal.log(
             "the search and its refit start from scratch: train.pretrain is for train alone"
         )
     study = Study(job)
-    strictest = train.model_copy(
-        update={"workers": max(train.workers, params.workers_per_trial)}
-    )  # a batch must do for the trial and for the refit
-    ask = before(
-        first_tried(study, job, strictest, watched),
-        asker(params, strictest, job.seed, watched),
-        strictest,
-    )
-    population = (
-        Population(params, strictest, job.seed, watched) if params.scheduler == "pbt" else None
-    )
-    ended_by = search(study, ask, partial(_spec, job, True), watched, params, population=population)
+    # A batch must be large enough for the trial and for the refit.
+    workers = max(train.workers, params.workers_per_trial)
+    strictest = train.model_copy(update={"workers": workers})
+    population = None
+    if params.scheduler == "pbt":
+        population = Population(params, strictest, job.seed, watched)
+    ask = _searcher(job, study, strictest, watched)
+    spec_of = partial(_spec, job, True)
+    ended_by = search(study, ask, spec_of, watched, params, population=population)
     trials = ended(study.first(params.numbers), ended_by)
-    best = winner(population.candidates(trials) if population else trials, watched)
-    figure, shown = (
-        watched.best(best.rows),
-        ", ".join(f"{name}={_short(value)}" for name, value in best.values.items()),
-    )
-    job.journal.log(
-        f"best of {len(trials)} trials: {best.number} with {watched.name.replace('_', ' ')} {figure:.4f} ({shown}); {'its weights are taken' if population else 'refitting it'}"
-    )
+    candidates = population.candidates(trials) if population else trials
+    best = winner(candidates, watched)
+    _log_best(job, best, len(trials), watched, population is not None)
     if population:
         spec = _spec(job, True, best.values, study.folder(best.number))
-        fitted, origin = _left(spec), ["tune", "pbt"]
+        fitted = _member_result(spec)
+        origin = ["tune", "pbt"]
+        shown = population.trials_for_report(trials)
     else:
-        spec = _spec(
-            job,
-            False,
-            best.values,
-            job.state / f"refit-{hashlib.sha256(to_json(best.values).encode()).hexdigest()[:12]}",
-        )
-        fitted, origin = fit_distributed(spec, job.journal), ["tune"]
-    save_torch(
-        job.outputs["tuned"] / "network",
-        spec,
-        fitted.weights.read_bytes(),
-        job.tags["params_hash"],
-        origin,
-    )
-    told = population.told(trials) if population else trials
-    write_atomic(job.outputs["trials"], table(told, watched))
-    write_atomic(
-        job.outputs["search"], to_json(account(trials, params, watched, ended_by, population))
-    )
+        spec = _spec(job, False, best.values, _refit_state(job, best.values))
+        fitted = fit_distributed(spec, job.journal)
+        origin = ["tune"]
+        shown = trials
+    weights = fitted.weights.read_bytes()
+    network = job.outputs["tuned"] / "network"
+    save_torch(network, spec, weights, job.tags["params_hash"], origin)
+    record = account(trials, params, watched, ended_by, population)
+    write_atomic(job.outputs["trials"], table(shown, watched))
+    write_atomic(job.outputs["search"], to_json(record))
     report = {
         "trials": len(trials),
-        "trials_stopped_early": sum(trial.outcome == "stopped" for trial in told),
+        "trials_stopped_early": sum(trial.outcome == "stopped" for trial in shown),
         "trials_failed": sum(trial.outcome == "failed" for trial in trials),
         "epochs_of_all_trials": sum(len(trial.rows) for trial in trials),
         "searcher": params.searcher,
         "scheduler": params.scheduler,
         "ended_by": ended_by,
-        f"best_trial_{watched.name}": figure,
+        f"best_trial_{watched.name}": watched.best(best.rows),
         "architecture": spec.architecture,
         "parameters": fitted.parameters,
-    } | ({} if population else {f"refit_{watched.name}": fitted.best[watched.name]})
+    }
+    if not population:
+        report[f"refit_{watched.name}"] = fitted.best[watched.name]
     write_atomic(job.outputs["report"], to_json(report))
-    if population:  # its weights and checkpoints go with the state, so there is nothing that a later search could go on with
-        return
-    study.close()
+    # The weights and checkpoints of a population are deleted with the state, so a later search
+    # could not go on from its study.
+    if not population:
+        study.close()
+        job.journal.log(
+            f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} "
+            f"{fitted.best[watched.name]:.4f}"
+        )
+
+
+def _check_architectures(job: Job) -> None:
+    """Check a fit of each architecture that the search can draw."""
+    space = job.params.space
+    architectures = None
+    if "architecture" in space:
+        architectures = space["architecture"].values()
+    for name in architectures or [None]:
+        values = {"architecture": name} if name else {}
+        check(_spec(job, True, values, job.state))
+
+
+def _searcher(job: Job, study: Study, train: Any, watched: Watched) -> Ask:
+    """Return the searcher of values, after those of a warm start."""
+    first = first_tried(study, job, train, watched)
+    return before(first, asker(job.params, train, job.seed, watched), train)
+
+
+def _log_best(job: Job, best: Trial, count: int, watched: Watched, is_member: bool) -> None:
+    """Log the best of all trials.
+
+    Args:
+        job: tune.
+        best: the trial.
+        count: number of trials.
+        watched: the metric.
+        is_member: whether it is of a population.
+    """
+    value = watched.best(best.rows)
+    params = ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
+    following = "its weights are taken" if is_member else "refitting it"
     job.journal.log(
-        f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} {fitted.best[watched.name]:.4f}"
+        f"best of {count} trials: {best.number} with {watched.name.replace('_', ' ')} "
+        f"{value:.4f} ({params}); {following}"
     )
 
 
-def _left(spec: FitConfig) -> FitResult:
-    """What a member left."""
+def _refit_state(job: Job, values: Values) -> Path:
+    """Return the state folder of the refit of some values."""
+    digest = hashlib.sha256(to_json(values).encode()).hexdigest()
+    return job.state / f"refit-{digest[:12]}"
+
+
+def _member_result(spec: FitConfig) -> FitResult:
+    """Return the result of a member of a population.
+
+    Raises:
+        EnvironmentFault: it has no weights.
+    """
     from components.training.loop import finished
 
     fitted = finished(spec)
@@ -140,56 +182,77 @@ def _left(spec: FitConfig) -> FitResult:
 
 
 def ended(trials: list[Trial], by: str) -> list[Trial]:
-    """The trials of a search that is over: those that a budget has cut count as stopped, or, before their first figure, not at all."""
-    silent: dict[str, Any] = (
-        {"outcome": "failed", "error": "it ended without a word"}
-        if by == "trials"
-        else {"outcome": "stopped"}
-    )
-    return [
-        trial if trial.outcome else replace(trial, **silent)
-        for trial in trials
-        if trial.outcome or trial.rows or by == "trials"
-    ]
+    """Return the trials of a search that is over, all with an outcome.
+
+    Trials that a budget has interrupted count as stopped, or if they have no metric yet, not at
+    all.
+
+    Args:
+        trials: that have begun.
+        by: what ended the search.
+    """
+    result = []
+    for trial in trials:
+        if trial.outcome:
+            result.append(trial)
+        elif by == "trials":
+            result.append(replace(trial, outcome="failed", error="it ended without a word"))
+        elif trial.rows:
+            result.append(replace(trial, outcome="stopped"))
+    return result
 
 
 def winner(trials: list[Trial], watched: Watched) -> Trial:
-    """The trial with the best figure; of equal ones the first.
+    """Return the trial with the best metric; of equal ones the first.
+
+    Args:
+        trials: that may win.
+        watched: the metric.
 
     Raises:
         InputError: none has one.
     """
-    if found := [trial for trial in trials if trial.rows]:
-        return max(found, key=lambda trial: (max(map(watched.score, trial.rows)), -trial.number))
+    measured = [trial for trial in trials if trial.rows]
+    if measured:
+
+        def rank(trial: Trial) -> tuple[float, int]:
+            return max(map(watched.score, trial.rows)), -trial.number
+
+        return max(measured, key=rank)
     if not trials:
         raise InputError(
             "the budget was used up before a trial had its first figure",
             where="tune",
             remedy="raise tune.time_budget_s, then run the same command again",
         )
-    remedy = "narrow tune.space, or mend what the message names; gristmill stage tune --fresh tries the same ones again"
     raise InputError(
         f"all {len(trials)} trials failed; the first said: {trials[0].error}",
         where="tune",
-        remedy=remedy,
+        remedy="narrow tune.space, or mend what the message names; "
+        "gristmill stage tune --fresh tries the same ones again",
     )
 
 
 def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
-    """The fit of a trial (its workers, the search's epochs) or of the refit (all of train's)."""
+    """Return the fit of a trial or of the refit.
+
+    A trial has its own workers and the search's epochs. The refit has those of train.
+
+    Args:
+        job: tune.
+        trial: whether it is a trial.
+        values: path below `train` -> value.
+        state: state folder of the fit.
+    """
     params: TuneParams = job.params
     train: Any = settled(job.sections["train"], values)
-    fit = {name: getattr(train, name) for name in FitParams.model_fields} | (
-        {
-            "workers": params.workers_per_trial,
-            "min_workers": None,
-            "epochs": params.epochs,
-            "patience": params.epochs,
-        }
-        if trial
-        else {}
-    )
-    online: Any = job.sections["augment"]
+    fit = {name: getattr(train, name) for name in FitParams.model_fields}
+    if trial:
+        fit["workers"] = params.workers_per_trial
+        fit["min_workers"] = None
+        fit["epochs"] = params.epochs
+        fit["patience"] = params.epochs
+    augment: Any = job.sections["augment"]
     config = getattr(train.nets, train.architecture).model_dump()
     return FitConfig(
         job.task,
@@ -197,36 +260,42 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
         train.architecture,
         config,
         FitParams(**fit),
-        online.online.model_dump(),
+        augment.online.model_dump(),
         job.seed,
         state,
     )
 
 
 def table(trials: list[Trial], watched: Watched) -> str:
-    """CSV: a row per trial."""
-    names = sorted({name for trial in trials for name in trial.values})
-    lines = [",".join(["trial", watched.name, "epochs", "outcome", *names])]
+    """Return a table of the trials as CSV.
+
+    Args:
+        trials: that have ended.
+        watched: the metric.
+    """
+    names: set[str] = set()
+    for trial in trials:
+        names.update(trial.values)
+    columns = sorted(names)
+    lines = [",".join(["trial", watched.name, "epochs", "outcome", *columns])]
     for trial in trials:
         best = f"{watched.best(trial.rows):.10g}" if trial.rows else ""
-        lines.append(
-            ",".join(
-                [
-                    str(trial.number),
-                    best,
-                    str(len(trial.rows)),
-                    str(trial.outcome),
-                    *(_csv(trial.values.get(name)) for name in names),
-                ]
-            )
-        )
+        cells = [str(trial.number), best, str(len(trial.rows)), str(trial.outcome)]
+        cells += [_csv(trial.values.get(name)) for name in columns]
+        lines.append(",".join(cells))
     return "\n".join(lines) + "\n"
 
 
 def _csv(value: Any) -> str:
-    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
+    """Return a value as a CSV field, quoted if it must be."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if "," not in text and '"' not in text:
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _short(value: Any) -> str:
+    """Return a value as text; a float with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,7 @@
-"""A study: what its trials found, as small files. A search that is killed or extended goes on with it, and computes no epoch twice."""
+"""A study: the results of the trials of a search, as small files.
+
+A search that is killed or extended goes on with its study, and computes no epoch twice.
+"""
 
 from __future__ import annotations
 
@@ -17,100 +20,142 @@ from components.core.job import Job
 from components.core.tables import MANIFEST
 from components.stages.tune.search_space import Values
 
-STUDIES = "studies"  # beside the states of searches that did not end
-_KEPT = 20
-OUTCOME, FAILURE = "outcome.json", "failure.json"
-_VALUES, _ROWS, _FACTS, _SPENT, _FIRST = (
-    "values.json",
-    "rows.json",
-    "study.json",
-    "spent.json",
-    "first.json",
-)
+# Folder of closed studies, beside the states of searches that did not end.
+STUDIES = "studies"
+# Number of closed studies that are not deleted.
+_CLOSED_STUDIES = 20
+# Changed params that a message names.
+_NAMED_CHANGES = 4
+OUTCOME = "outcome.json"
+FAILURE = "failure.json"
+_VALUES = "values.json"
+_ROWS = "rows.json"
+_FACTS = "study.json"
+_SPENT = "spent.json"
+_FIRST = "first.json"
 Row = dict[str, float]
 Outcome = Literal["finished", "stopped", "failed"]
 
 
 @dataclass
 class Trial:
-    """A trial: a row of figures per epoch, and how it ended."""
+    """A trial of a search.
+
+    Args:
+        number: from 0.
+        values: its params.
+        rows: metrics of each epoch.
+        outcome: how it ended; None if it has not ended.
+        error: message of a trial that failed.
+    """
 
     number: int
     values: Values
     rows: list[Row] = field(default_factory=list)
-    outcome: Outcome | None = None  # None: it has not ended
+    outcome: Outcome | None = None
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The column that steers a search."""
+    """The metric that steers a search.
+
+    Args:
+        name: its column in the rows of a trial.
+        goal: whether a small or a large value is good.
+    """
 
     name: str
     goal: Literal["min", "max"]
 
     def score(self, row: Row) -> float:
-        """The higher the better."""
+        """Return the score of a row, the higher the better."""
         return row[self.name] if self.goal == "max" else -row[self.name]
 
     def best(self, rows: list[Row]) -> float:
-        """The best figure of some rows."""
+        """Return the best value of the metric in some rows."""
         return max(rows, key=self.score)[self.name]
 
 
 class Study:
-    """The trials of a search, in the state folder of its stage; the folder's name is what their results depend on."""
+    """Trials of a search, in the state folder of its stage.
+
+    The name of the folder is a hash of all that the results depend on.
+
+    Args:
+        job: tune.
+    """
 
     def __init__(self, job: Job) -> None:
-        self.state, self.journal = job.state, job.journal
-        self.facts = _facts(job)
+        self.state = job.state
+        self.journal = job.journal
+        self.facts = _inputs(job)
         self.trials: dict[int, Trial] = {}
-        self.first_tried: list[Values] | None = None  # by a warm start; None: it was not asked for
+        # Values of the first trials, by a warm start; None if none was asked for.
+        self.first_tried: list[Values] | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
-        self.spent = (
-            float(json.loads((self.state / _SPENT).read_text()))
-            if (self.state / _SPENT).exists()
-            else 0.0
-        )  # seconds of search in earlier lives
-        self._unpack()
+        # Seconds that earlier runs of this search took.
+        self.spent = float(_read_json(self.state / _SPENT, 0.0))
+        self._read()
         self.before = sum(trial.outcome is not None for trial in self.trials.values())
 
     def folder(self, number: int) -> Path:
-        """Where a trial has its state."""
+        """Return the state folder of a trial."""
         return self.state / "trials" / f"{number:04d}"
 
     def welcome(self, wanted: int) -> str:
-        """One line: goes on or is new, and why."""
+        """Return a message: whether the study goes on or is new, and why.
+
+        Args:
+            wanted: number of trials.
+        """
         name = self.state.name[:6]
         if self.trials:
             done = sum(trial.outcome is not None for trial in self.first(wanted))
-            return f"going on with study {name}: {done} of {wanted} trials are finished already and are not run again; {wanted - done} more"
-        others = [
-            *self.state.parent.glob(f"{STUDIES}/*.json"),
-            *self.state.parent.glob(f"*/{_FACTS}"),
-        ]
-        others = [path for path in others if self.state.name not in (path.stem, path.parent.name)]
-        if not others:
+            return (
+                f"going on with study {name}: {done} of {wanted} trials are finished already "
+                f"and are not run again; {wanted - done} more"
+            )
+        newest = self._newest_other()
+        if newest is None:
             return f"a new study {name}: the first of this pipeline"
-        newest = max(others, key=lambda path: path.stat().st_mtime_ns)
-        facts: dict[str, Any] = json.loads(newest.read_text(encoding="utf-8"))["facts"]
-        changed = sorted(
-            key for key in {*facts, *self.facts} if facts.get(key) != self.facts.get(key)
-        ) or ["the code of net, loss or encoder"]
-        return f"a new study {name}: {', '.join(changed[:4])} changed{' (and more)' if len(changed) > 4 else ''}"
+        changed = self._changes(json.loads(newest.read_text(encoding="utf-8"))["facts"])
+        names = ", ".join(changed[:_NAMED_CHANGES])
+        more = " (and more)" if len(changed) > _NAMED_CHANGES else ""
+        return f"a new study {name}: {names} changed{more}"
+
+    def _newest_other(self) -> Path | None:
+        """Return the newest record of another study, if there is one."""
+        closed = self.state.parent.glob(f"{STUDIES}/*.json")
+        open_studies = self.state.parent.glob(f"*/{_FACTS}")
+        others = []
+        for path in [*closed, *open_studies]:
+            if self.state.name not in (path.stem, path.parent.name):
+                others.append(path)
+        return max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+    def _changes(self, other: Mapping[str, Any]) -> list[str]:
+        """Return the names of what differs from another study."""
+        names = {*other, *self.facts}
+        changed = sorted(name for name in names if other.get(name) != self.facts.get(name))
+        return changed or ["the code of net, loss or encoder"]
 
     def first(self, wanted: int) -> list[Trial]:
-        """The known ones among the first trials."""
+        """Return the trials with a number below a limit that have begun."""
         return [trial for number, trial in sorted(self.trials.items()) if number < wanted]
 
     def try_first(self, values: list[Values]) -> None:
-        """Write down what a warm start has chosen, nothing included, before the first trial begins."""
+        """Write the values that a warm start has chosen, even if there are none.
+
+        Args:
+            values: of the first trials, before the first of them begins.
+        """
         write_atomic(self.state / _FIRST, to_json(values))
         self.first_tried = values
 
     def begin(self, number: int, values: Values) -> Trial:
-        """Write down what a trial is, before it runs."""
+        """Write the values of a trial before it runs, and return the trial."""
         self.folder(number).mkdir(parents=True, exist_ok=True)
         if not (self.state / _FACTS).exists():
             write_atomic(self.state / _FACTS, to_json({"facts": self.facts}))
@@ -120,29 +165,41 @@ class Study:
         return self.trials[number]
 
     def add(self, number: int, row: Row) -> None:
-        """A row of a trial, unless it is known: one that goes on tells all that it has."""
+        """Add a row to a trial, unless the trial has it: one that goes on reports all rows."""
         trial = self.trials[number]
-        if trial.outcome or (trial.rows and row["epoch"] != trial.rows[-1]["epoch"] + 1):
+        if trial.outcome:
+            return
+        if trial.rows and row["epoch"] != trial.rows[-1]["epoch"] + 1:
             return
         trial.rows.append(row)
         self._write(self.folder(number) / _ROWS, trial.rows)
         self.journal.metrics(row, step=int(row["epoch"]), child=_name(number))
 
     def end(self, number: int, outcome: Outcome, error: str = "") -> None:
-        """How a trial ended."""
+        """Write how a trial ended.
+
+        Args:
+            number: of the trial.
+            outcome: how it ended.
+            error: message of a trial that failed.
+        """
         trial = self.trials[number]
-        trial.outcome, trial.error = outcome, error
+        trial.outcome = outcome
+        trial.error = error
         self._write(self.folder(number) / OUTCOME, {"outcome": outcome, "error": error})
         if error:
             self.journal.log(f"trial {number} failed: {error}")
 
     def failure(self, number: int) -> str:
-        """What a trial raised, as its worker wrote it down; empty if nothing."""
-        path = self.folder(number) / FAILURE
-        return str(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ""
+        """Return the error that a trial's worker has written; empty if there is none."""
+        return str(_read_json(self.folder(number) / FAILURE, ""))
 
     def clear(self, number: int) -> None:
-        """Drop the checkpoints and weights of a trial: the best one is refitted, so nobody asks for them."""
+        """Delete the checkpoints and weights of a trial. They are not needed: the best is refitted.
+
+        Args:
+            number: of the trial.
+        """
         folder = self.folder(number)
         for path in folder.glob("*"):
             if path.name in (_VALUES, _ROWS, OUTCOME) or path.name.startswith("."):
@@ -153,28 +210,33 @@ class Study:
                 path.unlink(missing_ok=True)
 
     def spend(self, seconds: float) -> None:
-        """Write down how long the search has taken so far, all its lives together."""
+        """Write how long the search has taken so far, in all its runs."""
         write_atomic(self.state / _SPENT, to_json(seconds))
 
     def close(self) -> None:
-        """Keep the record of the ended trials when the state goes; the newest studies only."""
+        """Write the record of the ended trials, which stays when the state folder is deleted.
+
+        Only the records of the newest studies stay.
+        """
         folder = self.state.parent / STUDIES
         ended = [vars(trial) for _, trial in sorted(self.trials.items()) if trial.outcome]
-        write_atomic(
-            folder / f"{self.state.name}.json",
-            to_json({"facts": self.facts, "trials": ended, "first_tried": self.first_tried}),
+        record = {"facts": self.facts, "trials": ended, "first_tried": self.first_tried}
+        write_atomic(folder / f"{self.state.name}.json", to_json(record))
+        newest_first = sorted(
+            folder.glob("*.json"),
+            key=lambda path: path.stat().st_mtime_ns,
+            reverse=True,
         )
-        for path in sorted(
-            folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True
-        )[_KEPT:]:
+        for path in newest_first[_CLOSED_STUDIES:]:
             path.unlink(missing_ok=True)
 
     @contextmanager
     def behind(self) -> Iterator[None]:
-        """Write in a thread, in order, while the block runs: workers that are free shall not wait for the disk.
+        """Write in a thread, in order, while the block runs, so that workers do not wait.
 
         Raises:
-            EnvironmentFault: something could not be written; while the block runs, the write that follows raises it.
+            EnvironmentFault: something could not be written. While the block runs, the next write
+                raises it.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="study") as self._writer:
             try:
@@ -186,10 +248,11 @@ class Study:
             self._writing.popleft().result()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune copies what it is given as a stopper."""
+        """Return the state without the thread: Tune copies a stopper."""
         return {**vars(self), "_writer": None, "_writing": deque()}
 
     def _write(self, path: Path, value: Any) -> None:
+        """Write a value as JSON: in the thread if there is one."""
         if self._writer is None:
             write_atomic(path, to_json(value))
             return
@@ -197,66 +260,69 @@ class Study:
             self._writing.popleft().result()
         self._writing.append(self._writer.submit(write_atomic, path, to_json(value)))
 
-    def _unpack(self) -> None:
-        """Read the trials of an earlier life, and those that a finished search has left."""
+    def _read(self) -> None:
+        """Read the trials of an earlier run, and those of the record of a closed study."""
         for folder in sorted((self.state / "trials").glob("*")):
             if (folder / _VALUES).exists():
-                rows, told = (
-                    json.loads((folder / name).read_text(encoding="utf-8"))
-                    if (folder / name).exists()
-                    else {}
-                    for name in (_ROWS, OUTCOME)
-                )
-                self.trials[int(folder.name)] = Trial(
-                    int(folder.name),
-                    json.loads((folder / _VALUES).read_text(encoding="utf-8")),
-                    rows or [],
-                    **told,
-                )
-        path = self.state.parent / STUDIES / f"{self.state.name}.json"
-        record: dict[str, Any] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+                trial = _read_trial(folder)
+                self.trials[trial.number] = trial
+        record: dict[str, Any] = _read_json(
+            self.state.parent / STUDIES / f"{self.state.name}.json", {}
         )
-        first = self.state / _FIRST
-        self.first_tried = (
-            json.loads(first.read_text(encoding="utf-8"))
-            if first.exists()
-            else record.get("first_tried")
-        )
-        for told in record.get("trials", []):
-            if told["number"] not in self.trials or len(self.trials[told["number"]].rows) < len(
-                told["rows"]
-            ):
-                self.begin(told["number"], told["values"])
-                for row in told["rows"]:
-                    self.add(told["number"], row)
-                self.end(told["number"], told["outcome"], told["error"])
+        self.first_tried = _read_json(self.state / _FIRST, record.get("first_tried"))
+        for recorded in record.get("trials", []):
+            self._restore(recorded)
+
+    def _restore(self, recorded: Mapping[str, Any]) -> None:
+        """Take a trial from the record, unless its folder has as many rows."""
+        number = recorded["number"]
+        trial = self.trials.get(number)
+        if trial is not None and len(trial.rows) >= len(recorded["rows"]):
+            return
+        self.begin(number, recorded["values"])
+        for row in recorded["rows"]:
+            self.add(number, row)
+        self.end(number, recorded["outcome"], recorded["error"])
+
+
+def _read_trial(folder: Path) -> Trial:
+    """Return the trial of a state folder."""
+    rows = _read_json(folder / _ROWS, {})
+    ending = _read_json(folder / OUTCOME, {})
+    values = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
+    return Trial(int(folder.name), values, rows or [], **ending)
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    """Return the value of a JSON file, or a default if the file does not exist."""
+    if not path.exists():
+        return default
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _name(number: int) -> str:
+    """Return the name of a trial's MLflow run."""
     return f"trial-{number:04d}"
 
 
-def _facts(job: Job) -> dict[str, Any]:
-    """What a study depends on and a person can change, for the line that says what was changed; long values as hashes."""
-    budget = job.params.budget
-    sections: Mapping[str, Any] = {
-        "tune": job.params.model_dump(mode="json", exclude=budget),
-        **{
-            name: section.model_dump(mode="json")
-            for name, section in job.sections.items()
-            if name != "tune"
-        },
+def _inputs(job: Job) -> dict[str, Any]:
+    """Return what a study depends on and a person can change; values of params as hashes.
+
+    The message of a new study names what differs.
+    """
+    sections: dict[str, Mapping[str, Any]] = {
+        "tune": job.params.model_dump(mode="json", exclude=job.params.budget)
     }
-    knobs = {
-        f"{name}.{key}": value for name, tree in sections.items() for key, value in tree.items()
-    }
-    return {
+    for name, section in job.sections.items():
+        if name != "tune":
+            sections[name] = section.model_dump(mode="json")
+    inputs = {
         "the data": sha256(job.inputs["tokens"] / MANIFEST),
         "seed": job.seed,
         "task": job.task,
-        **{
-            key: hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
-            for key, value in knobs.items()
-        },
     }
+    for name, params in sections.items():
+        for key, value in params.items():
+            digest = hashlib.sha256(to_json(value).encode()).hexdigest()
+            inputs[f"{name}.{key}"] = digest[:16]
+    return inputs

@@ -1,8 +1,11 @@
-"""Warm start: the best configurations that earlier searches of the same task left in MLflow are tried first (Feurer et al. 2015, without meta-features)."""
+"""Warm start: the best configurations of earlier searches are tried first.
+
+They are the searches of the same task in MLflow (Feurer et al. 2015, without meta-features).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -11,73 +14,125 @@ from components.core.job import Job
 from components.registry.tracking.trials import best_trials
 from components.stages.tune.search_space import Space, Values, allowed, assemble
 from components.stages.tune.searchers import Ask
-from components.stages.tune.study import Study, Watched
+from components.stages.tune.study import Study, Trial, Watched
 
 
 def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
-    """The values of the first trials, the best first. Chosen once, when a study is new, and written down with it: a search that is killed or extended has the same ones.
+    """Return the values of the first trials, the best first.
 
-    They are tried, not believed: TPE learns of them by what they reach in this study, since earlier figures may be of other data, epochs or code. A store that
-    is locked, slow or away makes the search begin without them, and never fail.
+    They are chosen once, when a study is new, and written with it. So a search that is killed or
+    extended has the same ones. TPE learns from the results that they reach in this study, since
+    earlier results may be of other data, epochs or code. If the store is locked, slow or not
+    there, the search begins without them.
+
+    Args:
+        study: of the search.
+        job: tune.
+        train: params of train.
+        watched: the metric.
     """
     if study.first_tried is None and job.params.warm_start:
         if study.trials:
             study.journal.log(
-                "warm start: not in a study that goes on (gristmill stage tune --fresh begins a new one)"
+                "warm start: not in a study that goes on "
+                "(gristmill stage tune --fresh begins a new one)"
             )
         else:
-            study.try_first(_chosen(study, job, train, watched))
+            study.try_first(_choose(study, job, train, watched))
     return study.first_tried or []
 
 
 def before(first: list[Values], ask: Ask, train: BaseModel) -> Ask:
-    """A searcher that gives these values to the first trials; not those that `train` refuses by now, since more workers per trial may want larger batches."""
-    return lambda number, trials: (
-        first[number]
-        if number < len(first) and allowed(train, first[number])
-        else ask(number, trials)
-    )
+    """Return a searcher that tries some values first.
+
+    Values that `train` refuses by now are left to the other searcher: more workers per trial may
+    need larger batches.
+
+    Args:
+        first: of the first trials.
+        ask: the searcher of the other trials.
+        train: params of train.
+    """
+
+    def ask_first(number: int, trials: Iterable[Trial]) -> Values | None:
+        if number < len(first) and allowed(train, first[number]):
+            return first[number]
+        return ask(number, trials)
+
+    return ask_first
 
 
-def fitting(told: Mapping[str, str], space: Space, train: BaseModel) -> Values | None:
-    """A configuration that was logged as text, as values of this space; None if the space cannot draw it: a path that it has not or that is missing, a value outside, a `when` not met."""
+def fitting(texts: Mapping[str, str], space: Space, train: BaseModel) -> Values | None:
+    """Return a configuration that was logged as text, as values of this space.
+
+    Args:
+        texts: path -> value as text.
+        space: of the search.
+        train: params of train.
+
+    Returns:
+        None if the space cannot draw it: a path that it has not or that is missing, a value
+        outside, a `when` that does not hold.
+    """
     try:
-        values = assemble(space, train, lambda path, dimension: dimension.read(told[path]))
+        values = assemble(space, train, lambda path, dimension: dimension.read(texts[path]))
     except (KeyError, ValueError):
         return None
-    return values if set(values) == set(told) and allowed(train, values) else None
+    if set(values) == set(texts) and allowed(train, values):
+        return values
+    return None
 
 
-def _chosen(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
-    say, wanted = study.journal.log, job.params.warm_start
+def _choose(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
+    """Return the best configurations of earlier searches that fit this space."""
+    log = study.journal.log
     try:
-        found = best_trials(
-            job.root, job.tags["pipeline"], job.task, job.stage, watched.name, watched.goal
+        trials = best_trials(
+            job.root,
+            job.tags["pipeline"],
+            job.task,
+            job.stage,
+            watched.name,
+            watched.goal,
         )
     except EnvironmentFault as fault:
-        say(f"warm start: {fault.what}; the search begins cold")
+        log(f"warm start: {fault.what}; the search begins cold")
         return []
     chosen: list[Values] = []
-    looked = 0
-    for told in {frozenset(trial.params.items()): trial.params for trial in found}.values():
-        if len(chosen) == wanted:
+    tried = 0
+    for texts in _distinct([trial.params for trial in trials]):
+        if len(chosen) == job.params.warm_start:
             break
-        looked += 1
-        values = fitting(told, job.params.space, train)
+        tried += 1
+        values = fitting(texts, job.params.space, train)
         if values is not None and values not in chosen:
             chosen.append(values)
-    searches = len({trial.search for trial in found})
-    many = (
-        f"{looked} best configurations of {searches} earlier searches"
-        if searches > 1
-        else f"{looked} best configurations of an earlier search"
-    )
-    if not found:
-        say("warm start: MLflow knows no earlier search of this task; the search begins cold")
-    elif not chosen:
-        say(f"warm start: none of the {many} fits this space; the search begins cold")
-    else:
-        say(
-            f"warm start: {len(chosen)} of the {many} {'fit' if len(chosen) > 1 else 'fits'} this space and {'are' if len(chosen) > 1 else 'is'} tried first"
-        )
+    searches = len({trial.search for trial in trials})
+    log(_message(len(chosen), tried, searches))
     return chosen
+
+
+def _distinct(configurations: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return the distinct configurations, in the order of their first ones."""
+    by_items = {frozenset(params.items()): params for params in configurations}
+    return list(by_items.values())
+
+
+def _message(chosen: int, tried: int, searches: int) -> str:
+    """Return a message about the choice.
+
+    Args:
+        chosen: number of configurations that fit.
+        tried: number of configurations that were compared with the space.
+        searches: number of searches that they come from.
+    """
+    if not searches:
+        return "warm start: MLflow knows no earlier search of this task; the search begins cold"
+    best = f"{tried} best configurations of an earlier search"
+    if searches > 1:
+        best = f"{tried} best configurations of {searches} earlier searches"
+    if not chosen:
+        return f"warm start: none of the {best} fits this space; the search begins cold"
+    if chosen > 1:
+        return f"warm start: {chosen} of the {best} fit this space and are tried first"
+    return f"warm start: {chosen} of the {best} fits this space and is tried first"

@@ -18,7 +18,7 @@ from components.registry.release.promotion import release
 from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.model_versions import register
 from components.stages.evaluate.candidates import BASELINE, assess
-from components.stages.evaluate.stage import _answers, _habits
+from components.stages.evaluate.stage import _answers, _prediction_profile
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
 
@@ -114,7 +114,9 @@ def main(root: Path) -> None:
         params.sections["evaluate"],
         params.seed,
     )  # type: ignore[arg-type]
-    add_to_profile(winner, {"predictions": _habits(evaluator, found.before, validation)})
+    add_to_profile(
+        winner, {"predictions": _prediction_profile(evaluator, found.before, validation)}
+    )
     row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
     write_table(data / "reports" / "answers", {"test": _answers(evaluator, found.answers, test)})
     board = {
