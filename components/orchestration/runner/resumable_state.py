@@ -26,7 +26,7 @@ from components.stages.tune.study import STUDIES
 
 # Batch prediction is no stage, but leaves finished parts behind in the same way.
 BATCH = "predict"
-MEMO = "memo"
+_CACHES = "memo"
 _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
 # Chooses params for new data. No stage runs it.
@@ -120,7 +120,7 @@ def cache_folder(root: Path, params: Params, stage: str) -> Path | None:
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
     key = cache_key(content)
-    return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / key
+    return home(root).resolve() / params.pipeline.data / ".state" / _CACHES / stage / key
 
 
 def cache_code(root: Path, task: str, stage: str) -> list[Path]:
@@ -210,7 +210,7 @@ def discard_leftovers(root: Path) -> Iterator[str]:
         yield "nothing to clean: no stage was left unfinished"
 
 
-def note(state: Path, content: Mapping[str, str]) -> None:
+def annotate(state: Path, content: Mapping[str, str]) -> None:
     """Write a README.json into a state folder, which explains it to a person who opens it.
 
     Args:

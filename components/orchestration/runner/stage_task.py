@@ -25,9 +25,9 @@ from components.orchestration.git import Checkout, checkout, refusal_text
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import identify
 from components.orchestration.runner.resumable_state import (
+    annotate,
     cache_folder,
     clear_others,
-    note,
     state_folder,
 )
 from components.orchestration.runner.stage_results import (
@@ -92,7 +92,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     if fresh:
         _discard(state, cache)
     in_process = runs_in_process(params, name, data, root)
-    note(state, {"stage": name, "pipeline": params.name, "params": params_file})
+    annotate(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         _check_outputs(root, params, name)
         check_not_in_git(root, params.pipeline.data, [name], again=command)
