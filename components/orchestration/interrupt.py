@@ -78,7 +78,7 @@ def resume_with(command: str) -> None:
     _resume_commands[:] = [command]
 
 
-def tell() -> None:
+def report() -> None:
     """Print how to go on. In a stage of `gristmill run` that command does so itself."""
     if os.environ.get("GRISTMILL_RUN"):
         return
@@ -120,7 +120,7 @@ def _watch(reader: int, grace_s: float) -> None:
     while not is_interrupted:
         is_interrupted = _is_interrupted(os.read(reader, _READ_SIZE))
     time.sleep(grace_s)
-    tell()
+    report()
     signal_group(signal.SIGKILL)
     os._exit(EXIT_CODE)
 
