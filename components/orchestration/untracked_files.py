@@ -148,7 +148,7 @@ def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES)
         root: of the project.
         data: the pipeline's data folder below it.
         lock: the pipeline's dvc.lock.
-        stages: whose outputs to look at.
+        stages: whose outputs to check.
     """
     dvc = _DvcKnowledge(root, lock)
     files: list[str] = []

@@ -50,7 +50,8 @@ def switches(temp: Path) -> dict[str, str]:
         "GRISTMILL_LISTEN": str(folder / _LISTEN),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # gRPC connects deployments, and takes a further port for each replica. Here is only one.
+        # gRPC takes a further port for each replica, for calls between deployments. There are no
+        # such calls.
         "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

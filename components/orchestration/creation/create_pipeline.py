@@ -156,6 +156,25 @@ class _Draft:
         self.ingest = _ingest(self.section)
 
 
+@dataclass(frozen=True)
+class _Preview:
+    """Results that the preview shows.
+
+    Args:
+        seen: the columns of the source.
+        intake: the rows as ingest reads them.
+        dry: the preview of clean.
+        description: names and values of the measurement.
+        decided: settings that the data need.
+    """
+
+    seen: SourceColumns
+    intake: Intake
+    dry: DryClean
+    description: Sequence[tuple[str, str]]
+    decided: Sequence[Setting]
+
+
 def create(
     root: Path,
     name: str,
@@ -342,10 +361,11 @@ def _measure(
     set_by_person = [replace(setting, reason=_SET) for setting in draft.settings]
     for setting in [*decided, *set_by_person]:
         params.apply(setting)
-    dry, remarks = _clean(draft, params, first, decided)
+    dry, added, remarks = _clean(draft, params, first, {setting.path for setting in decided})
+    decided += added
     losses = facet.losses(measurement, _complete(params))
-    preview_parts = _Preview(seen, intake, dry, facet.describe(measurement), decided)
-    lines = _preview_lines(draft, preview_parts)
+    results = _Preview(seen, intake, dry, facet.describe(measurement), decided)
+    lines = _preview_lines(draft, results)
     lines += [f"note: {line}" for line in [*losses, *remarks]]
     return lines, params
 
@@ -365,46 +385,27 @@ def _clean(
     draft: _Draft,
     params: ParamsDraft,
     first: FirstRows,
-    decided: list[Setting],
-) -> tuple[DryClean, list[str]]:
+    decided: Collection[str],
+) -> tuple[DryClean, list[Setting], list[str]]:
     """Preview clean on the first rows, and apply the settings that it needs.
 
     Args:
         draft: the pipeline.
         params: its params; settings are applied.
         first: the first raw rows.
-        decided: settings that the data need; it grows.
+        decided: paths of the settings that the data need.
 
     Returns:
-        The result of the preview, and remarks for a person.
+        The result of the preview, the settings that were applied, and remarks for a person.
 
     Raises:
         InputError: clean would refuse the rows.
     """
     seed = params.tree["seed"]
     dry = clean_rows(first, draft.task, _clean_params(params), seed)
-    decided += _apply_cleaned(draft, params, dry, {setting.path for setting in decided})
+    added = _apply_cleaned(draft, params, dry, decided)
     remarks = check_division(dry, draft.task, _clean_params(params), seed)
-    return dry, remarks
-
-
-@dataclass(frozen=True)
-class _Preview:
-    """Results that the preview shows.
-
-    Args:
-        seen: the columns of the source.
-        intake: the rows as ingest reads them.
-        dry: the preview of clean.
-        description: names and values of the measurement.
-        decided: settings that the data need.
-    """
-
-    seen: SourceColumns
-    intake: Intake
-    dry: DryClean
-    description: Sequence[tuple[str, str]]
-    decided: Sequence[Setting]
+    return dry, added, remarks
 
 
 def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
@@ -532,7 +533,7 @@ def _check_rows(intake: Intake, path: str) -> None:
     Raises:
         InputError: no row can be used.
     """
-    if intake.kept:
+    if intake.usable_count:
         return
     if not intake.read:
         remedy = "give a file with a header and rows"

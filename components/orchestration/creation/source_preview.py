@@ -52,7 +52,7 @@ class Intake:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def kept(self) -> int:
+    def usable_count(self) -> int:
         """Return the number of rows that ingest keeps."""
         return self.read - self.refused.total()
 

@@ -61,7 +61,7 @@ _DVC = ("dvc", "components.orchestration.runner.dvc_repro")
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
     """Run a stage in its own process, as DVC calls it.
 
-    A result that an earlier run computed, but that `dvc.lock` does not name, is taken as it is.
+    A result that an earlier run computed, but that `dvc.lock` does not name, is used unchanged.
 
     Args:
         root: of the project, absolute.
@@ -70,7 +70,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         fresh: discard resumable state first.
 
     Raises:
-        GristmillError: whatever a person can mend.
+        GristmillError: of any kind that a person can correct.
     """
     from components.orchestration.locks import only_one
     from components.orchestration.runner.dvc_lock import save_lock
