@@ -434,7 +434,7 @@ def _run_app() -> None:
 
 def _stopped() -> NoReturn:
     """End the process as one that was told to end."""
-    interrupt.tell()
+    interrupt.report()
     raise SystemExit(interrupt.EXIT_CODE) from None
 
 

@@ -1,4 +1,4 @@
-"""A home folder and a user's name for the libraries that fail without them, DVC first of all."""
+"""Give libraries that need them, such as DVC, a home folder and a user name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.core.terminal import print_line
 
 
 def named_user() -> None:
-    """Give a user whose number has no name one: containers run as any number."""
+    """Set USER where the user's number has no name. Containers run under any number."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -18,12 +18,13 @@ def named_user() -> None:
 
 
 def usable_home(root: Path) -> None:
-    """Give this process and those that it starts another HOME where they may not enter theirs.
+    """Set another HOME for this process and its children, where this user may not read HOME.
 
-    This happens under `sudo -u` with a kept environment, and in containers that run as any user.
+    This happens under `sudo -u` with the environment of another user, and in containers that run
+    under any number.
 
     Args:
-        root: of the project; the other home lies in its folder .gristmill.
+        root: of the project. The other home lies in its folder .gristmill.
     """
     home = os.environ.get("HOME")
     if not home or os.access(home, os.R_OK | os.X_OK):

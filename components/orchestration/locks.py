@@ -1,4 +1,4 @@
-"""One at a time: a lock that the kernel gives back when its holder ends, however it ends."""
+"""Locks between processes, which the kernel releases when their holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from pathlib import Path
 from components.core.errors import EnvironmentFault
 
 _POLL_S = 0.1
+# Characters of a command in a message.
+_LONGEST = 160
+# File descriptors of the locks that this process holds.
 _held: set[int] = set()
 
 
-def _let_go() -> None:
+def _close_held() -> None:
     for handle in _held:
         os.close(handle)
     _held.clear()
 
 
-# A started program does not get the handle (close-on-exec); a mere fork would, and would keep the lock of a dead parent.
-os.register_at_fork(after_in_child=_let_go)
+# A started program does not get the descriptor (close-on-exec). A forked child would get it, and
+# would keep the lock after its parent has ended.
+os.register_at_fork(after_in_child=_close_held)
 
 
 @contextmanager
@@ -34,35 +38,39 @@ def only_one(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 
     Args:
         path: the lock file; it stays behind, empty.
-        what: what only one may do at a time, as a person would say it ("stage train").
+        what: the action that the lock protects, for a message, such as "stage train".
         wait: seconds to wait for another holder.
 
     Raises:
-        EnvironmentFault: another process holds it; says who, and since when.
+        EnvironmentFault: another process holds it; the message names the process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     _held.add(handle)
     try:
         _acquire(handle, path, what, wait)
-        _write(
-            handle,
-            json.dumps({"pid": os.getpid(), "command": this_command(), "since": time.time()}),
-        )
+        holder = {"pid": os.getpid(), "command": this_command(), "since": time.time()}
+        _write(handle, json.dumps(holder))
         yield
         _write(handle, "")
     finally:
-        if handle in _held:  # else this is a forked child, which closed it at once
+        # A forked child has closed its descriptor already.
+        if handle in _held:
             _held.discard(handle)
             os.close(handle)
 
 
 def this_command() -> str:
-    """The command line of this process, short enough for a message."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:160]
+    """Return the command line of this process, cut to the length of a message."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:_LONGEST]
 
 
 def _acquire(handle: int, path: Path, what: str, wait: float) -> None:
+    """Lock an open file.
+
+    Raises:
+        EnvironmentFault: another process holds the lock, or the file system has no locks.
+    """
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -84,12 +92,14 @@ def _acquire(handle: int, path: Path, what: str, wait: float) -> None:
 
 
 def _write(handle: int, text: str) -> None:
-    with suppress(OSError):  # a full disk takes the holder's name, not the lock
+    # On a full disk the lock works without the name of its holder.
+    with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode("utf-8"), 0)
 
 
 def _holder(path: Path) -> str:
+    """Return the holder of a lock, for a message."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))

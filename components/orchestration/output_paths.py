@@ -1,6 +1,6 @@
-"""Which paths belong to the pipelines.
+"""Keep inputs and other files of a person out of the paths that pipelines write.
 
-DVC deletes outputs before their stage runs, so no file of a person's may lie there.
+DVC deletes outputs before their stage runs, so a person's file there would be lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from components.orchestration.project import SAFE, STATE
 from components.orchestration.stage_files import STAGES
 from components.orchestration.untracked_files import listed, untracked
 
-# Not outputs, but folders whose content git, DVC or gristmill replaces.
+# Folders that are no outputs, but whose content git, DVC or gristmill replaces.
 _INTERNAL = {
     ".git": "git's own folder",
     ".dvc": "DVC's own folder",
@@ -28,23 +28,29 @@ _INTERNAL = {
 class Owned:
     """A path that a tool writes and deletes."""
 
-    path: str  # relative to the project, with slashes
-    owner: str  # in words
+    # relative to the project, with slashes
+    path: str
+    # in words, for a message
+    owner: str
 
 
 def pipeline_names(root: Path) -> list[str]:
-    """Return the names of all pipelines of a project, also of those whose files cannot be read."""
+    """Return the names of all pipelines of a project, also of those whose files cannot be read.
+
+    Args:
+        root: of the project.
+    """
     files = [*root.glob("pipelines/*/dvc.yaml"), *root.glob("pipelines/*/params.yaml")]
     names = {file.parent.name for file in files} - {"default"}
     return ["default", *sorted(names)]
 
 
 def output_paths(name: str, *, state: bool = True) -> list[Owned]:
-    """Return what one pipeline writes; no file is read for it.
+    """Return the paths that one pipeline writes. No file is read for that.
 
     Args:
-        name: of the pipeline, which need not be there yet.
-        state: also its resumable state.
+        name: of the pipeline, which need not exist yet.
+        state: whether to include its resumable state.
     """
     data = "data" if name == "default" else f"data/{name}"
     outputs = set(chain.from_iterable(stage.outputs.values() for stage in STAGES.values()))
@@ -58,54 +64,66 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
 
 
 def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str | None:
-    """Say why a file or folder cannot be an input of a pipeline; None if it can.
+    """Return why a file or folder cannot be an input of a pipeline; None if it can.
 
-    It looks at the path as it is written and at what links in it lead to, both without regard to
-    capitals, because some file systems have none.
+    Both the path itself and the target of its links count. Some file systems do not distinguish
+    capitals, so the comparison ignores them.
 
     Args:
         root: of the project.
-        name: of the pipeline that would read it, which need not be there yet.
-        path: as params.yaml has it, relative to the root or absolute.
+        name: of the pipeline that would read it, which need not exist yet.
+        path: as in params.yaml, relative to the root or absolute.
         state: whether the folders of resumable state count as well.
     """
-    owned: list[Owned] = []
-    for other in dict.fromkeys([*pipeline_names(root), name]):
-        owned += output_paths(other, state=state)
-    owned += [Owned(folder, owner) for folder, owner in _INTERNAL.items()]
-    target = root / path
-    spellings = {_lexical(target), _real(target)}
+    outputs = _all_owned(root, name, state)
+    target = _spellings(root / path)
     safe = f"{SAFE}/{name}/"
-    for output in owned:
-        places = {_lexical(root / output.path), _real(root / output.path)}
-        if any(starmap(_within, product(spellings, places))):
-            way = f"move it to {safe} and name it there"
+    for output in outputs:
+        if _any_within(target, _spellings(root / output.path)):
+            remedy = f"move it to {safe} and name it there"
             loss = "what is there is deleted when the pipeline runs"
-            return f"{path!r} lies in {output.path}, {output.owner}: {loss}; {way}"
-    for output in owned:
-        places = {_lexical(root / output.path), _real(root / output.path)}
-        if any(starmap(_within, product(places, spellings))):
-            way = f"name a folder that holds the source alone, such as {safe}"
-            return f"{path!r} holds {output.path}, {output.owner}: {way}"
+            return f"{path!r} lies in {output.path}, {output.owner}: {loss}; {remedy}"
+    for output in outputs:
+        if _any_within(_spellings(root / output.path), target):
+            remedy = f"name a folder that holds the source alone, such as {safe}"
+            return f"{path!r} holds {output.path}, {output.owner}: {remedy}"
     return None
 
 
+def _all_owned(root: Path, name: str, state: bool) -> list[Owned]:
+    """Return the paths of all pipelines, of a further one, and of the tools."""
+    owned: list[Owned] = []
+    for pipeline in dict.fromkeys([*pipeline_names(root), name]):
+        owned += output_paths(pipeline, state=state)
+    owned += [Owned(folder, owner) for folder, owner in _INTERNAL.items()]
+    return owned
+
+
+def _spellings(path: Path) -> set[tuple[str, ...]]:
+    """Return the parts of a path: as it is written, and with its links followed."""
+    return {_lexical(path), _real(path)}
+
+
+def _any_within(inner: set[tuple[str, ...]], outer: set[tuple[str, ...]]) -> bool:
+    return any(starmap(_within, product(inner, outer)))
+
+
 def check_input_path(root: Path, name: str, path: str, where: str) -> None:
-    """Refuse an input that a run would delete, links inside a folder included.
+    """Refuse an input that a run would delete. Links inside a folder count as well.
 
     Args:
         root: of the project.
         name: of the pipeline that would read it.
-        path: as params.yaml has it, relative to the root or absolute.
-        where: what named it, such as "--data".
+        path: as in params.yaml, relative to the root or absolute.
+        where: the option or key that names it, such as "--data".
 
     Raises:
         InputError: it lies in outputs of a pipeline, or holds some.
     """
     mistake = path_mistake(root, name, path) or _link_mistake(root, name, path)
     if mistake:
-        what, _, way = mistake.partition("; ")
-        raise InputError(what, where=where, remedy=way or f"keep own files in {SAFE}/{name}/")
+        what, _, remedy = mistake.partition("; ")
+        raise InputError(what, where=where, remedy=remedy or f"keep own files in {SAFE}/{name}/")
 
 
 def check_new_outputs(root: Path, name: str) -> None:
@@ -113,10 +131,10 @@ def check_new_outputs(root: Path, name: str) -> None:
 
     Args:
         root: of the project.
-        name: of the pipeline that is to be made.
+        name: of the new pipeline.
 
     Raises:
-        InputError: something lies where it would write, or another pipeline reads from there.
+        InputError: files lie where it would write, or another pipeline reads from there.
     """
     files = untracked(root, f"data/{name}", root / "pipelines" / name / "dvc.lock")
     if files:
@@ -134,15 +152,16 @@ def check_new_outputs(root: Path, name: str) -> None:
 
 
 def _overlaps(root: Path, name: str, source: str) -> bool:
-    places = [_real(root / output.path) for output in output_paths(name)]
+    """Return whether a source lies in outputs of a pipeline, or holds some."""
+    outputs = [_real(root / output.path) for output in output_paths(name)]
     target = _real(root / source)
-    return any(_within(target, path) or _within(path, target) for path in places)
+    return any(_within(target, path) or _within(path, target) for path in outputs)
 
 
 def _source_of(root: Path, name: str) -> str | None:
-    """Return the source that a pipeline's params name.
+    """Return the source that the params of a pipeline name; None if they cannot be read.
 
-    None where they cannot be read: that is an error of the commands of that pipeline.
+    The commands of that pipeline report that error.
     """
     from components.core.errors import GristmillError
     from components.core.params import read_yaml
@@ -156,7 +175,10 @@ def _source_of(root: Path, name: str) -> str | None:
 
 
 def _link_mistake(root: Path, name: str, path: str) -> str | None:
-    """Look at the links inside a folder: what they lead to is read as well."""
+    """Return why a link inside a folder cannot be read; None if all can.
+
+    A run reads the targets of links as well.
+    """
     folder = root / path
     if not folder.is_dir():
         return None
@@ -168,6 +190,7 @@ def _link_mistake(root: Path, name: str, path: str) -> str | None:
 
 
 def _links(folder: Path) -> Iterator[Path]:
+    """Yield the symbolic links below a folder."""
     for parent, folders, files in os.walk(folder):
         for entry in (*folders, *files):
             path = Path(parent, entry)
@@ -181,10 +204,11 @@ def _lexical(path: Path) -> tuple[str, ...]:
 
 
 def _real(path: Path) -> tuple[str, ...]:
-    """Return the parts of what a path leads to. A link that leads to itself leads nowhere else."""
+    """Return the parts of a path with its links followed. A link to itself stays as it is."""
     return Path(os.path.realpath(path)).parts
 
 
 def _within(inner: tuple[str, ...], outer: tuple[str, ...]) -> bool:
-    """Say whether a path is another one or lies below it, in capitals or not."""
-    return [part.casefold() for part in inner[: len(outer)]] == [part.casefold() for part in outer]
+    """Return whether a path is another one or lies below it, without regard to capitals."""
+    start = [part.casefold() for part in inner[: len(outer)]]
+    return start == [part.casefold() for part in outer]

@@ -1,4 +1,4 @@
-"""Processes told apart for ever: by number, boot and moment of birth, never by name."""
+"""Identities of processes: by number, boot and start time, never by name."""
 
 from __future__ import annotations
 
@@ -14,86 +14,115 @@ from typing import NamedTuple
 
 import psutil
 
-_PDEATHSIG = 1  # prctl(2)
+# Of prctl(2).
+_PDEATHSIG = 1
+_POLL_S = 0.1
 
 
 class Identity(NamedTuple):
-    """A process for ever: its number may be given away again, these three together may not."""
+    """Identity of a process. Another process may get its number later, but not all three fields."""
 
     pid: int
     boot: str
+    # ticks since boot, or hundredths of a second since the epoch
     began: int
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this number now. None: no such process, or only its zombie."""
+    """Return the identity of the process with this number; None without one, or for a zombie.
+
+    Args:
+        pid: the number.
+    """
     try:
-        if not sys.platform.startswith("linux"):
-            process = psutil.Process(pid)
-            return (
-                None
-                if process.status() == psutil.STATUS_ZOMBIE
-                else Identity(pid, _boot(), round(process.create_time() * 100))
-            )
-        # Ticks since boot: psutil's create_time moves when somebody sets the clock.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else Identity(pid, _boot(), int(fields[19]))
+        if sys.platform.startswith("linux"):
+            return _identify_by_proc(pid)
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return Identity(pid, _boot(), round(process.create_time() * 100))
     except (OSError, psutil.Error):
         return None
 
 
+def _identify_by_proc(pid: int) -> Identity | None:
+    """Return the identity by the start time in ticks since boot.
+
+    The start time of psutil changes when a person sets the clock.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    # The name of the program stands in parentheses, and may hold spaces and parentheses itself.
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        return None
+    return Identity(pid, _boot(), int(fields[19]))
+
+
 def _boot() -> str:
+    """Return an id of the boot and of the container; "" where there is no /proc."""
     if not sys.platform.startswith("linux"):
         return ""
     # Containers of one machine share the boot but not the numbers of processes.
-    return (
-        Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        + "/"
-        + Path("/proc/self/ns/pid").readlink().name
-    )
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = Path("/proc/self/ns/pid").readlink().name
+    return f"{boot}/{namespace}"
 
 
 def alive(process: Identity) -> bool:
-    """Whether this very process still runs."""
+    """Return whether exactly this process still runs."""
     return identify(process.pid) == process
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Look ten times a second whether something is done. Returns whether it was, in time."""
+    """Wait until a condition holds, and return whether it did in time.
+
+    Args:
+        done: the condition; it is called ten times a second.
+        seconds: to wait at most.
+    """
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     return True
 
 
 def send(process: Identity, number: signal.Signals) -> None:
-    """Signal this very process; nothing happens when it has ended."""
+    """Send a signal to exactly this process. Nothing happens when it has ended."""
     if alive(process):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, number)
 
 
 def end_with_parent() -> None:
-    """To be called in a child before its program starts: the kernel sends it SIGTERM when its parent ends, however it ends."""
+    """Make the kernel send SIGTERM to this process when its parent ends, however that ends.
+
+    Call it in a child before its program starts.
+    """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def family(first: Identity) -> set[Identity]:
-    """A leader of a session, whoever is in that session (also after the leader has ended), and descendants that left it."""
+    """Return all processes of a session, also after its leader has ended, and their descendants.
+
+    Args:
+        first: the leader of the session.
+    """
     leader = identify(first.pid)
+    # Otherwise the number belongs to another process by now.
     if leader not in (None, first) or first.boot != _boot():
-        return set()  # the number belongs to somebody else now
+        return set()
     pids = {pid for pid in psutil.pids() if _session(pid) == first.pid}
     for pid in list(pids):
         with suppress(psutil.Error):
             pids |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    return {found for found in map(identify, pids) if found}
+    return {process for process in map(identify, pids) if process}
 
 
 def _session(pid: int) -> int:
+    """Return the session of a process; -1 where it has ended or belongs to another user."""
     try:
         return os.getsid(pid)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Which project a command means."""
+"""Folder and fixed paths of the project that a command works on."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import ast
 import os
 from pathlib import Path
 
-FRESH = "GRISTMILL_FRESH"  # in the environment of a run whose stages discard resumable state
-STATE = ".state"  # below a pipeline's data folder: what stages that did not end left
-SAFE = "data/sources"  # where a person's files may lie: no run writes or deletes anything there
-RETRAINS = "data/retrains"  # reports of retrains, which run in a copy that is deleted
+# Environment variable of a run whose stages discard resumable state.
+FRESH = "GRISTMILL_FRESH"
+# Folder below a pipeline's data folder, with the state of stages that did not end.
+STATE = ".state"
+# Folder for a person's files. No run writes or deletes anything there.
+SAFE = "data/sources"
+# Folder with the reports of retrains, which run in a copy that is deleted.
+RETRAINS = "data/retrains"
 
 
 def root() -> Path:
-    """The nearest folder upwards that holds dvc.yaml and pipelines/, else the one this code lies in."""
+    """Return the folder of the project.
+
+    It is the nearest folder upwards with dvc.yaml and components/cli, else the one around this
+    code.
+    """
     here = Path.cwd()
-    found = (
-        folder
-        for folder in (here, *here.parents)
-        if (folder / "dvc.yaml").is_file() and (folder / "components" / "cli").is_dir()
-    )
-    return next(found, Path(__file__).resolve().parents[2])
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "components" / "cli").is_dir():
+            return folder
+    return Path(__file__).resolve().parents[2]
 
 
 def task_ids() -> dict[str, str]:
-    """Return the tasks of this installation: id -> what goes in and what comes out.
+    """Return the tasks of this installation: id -> its input and output in words.
 
-    No task is imported for it, so that `gristmill --help` stays quick.
+    No task is imported, so that `gristmill --help` stays quick.
     """
     folder = Path(__file__).resolve().parents[1] / "tasks"
     packages = [path.with_name("__init__.py") for path in sorted(folder.glob("*/schema.py"))]
@@ -39,7 +45,14 @@ def _first_line(module: Path) -> str:
 
 
 def keys_file(root: Path) -> Path:
-    """Where the keys lie: GRISTMILL_KEYS_FILE, or in the project, where git ignores them."""
+    """Return the path of the API keys, absolute.
+
+    GRISTMILL_KEYS_FILE names it. The default lies in the project, where git ignores it.
+
+    Args:
+        root: of the project.
+    """
     from components.serving.http.api_keys import FILE_VARIABLE
 
-    return Path(os.environ.get(FILE_VARIABLE) or root / ".gristmill" / "keys.json").absolute()
+    default = root / ".gristmill" / "keys.json"
+    return Path(os.environ.get(FILE_VARIABLE) or default).absolute()

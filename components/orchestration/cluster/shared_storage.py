@@ -1,4 +1,4 @@
-"""Do all nodes of a cluster see the same files? Asked and proved before anything is computed."""
+"""Check that all nodes of a cluster see the same files, before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from components.core.errors import EnvironmentFault
 from components.core.files import remove_tree
 
 _WAIT_S = 60
+_REMEDY = (
+    "set it to a folder that all of them mount and put the project there; "
+    "or unset RAY_ADDRESS to use this machine alone"
+)
+# id of a node, path on that node
 Write = Callable[[str, Path], None]
 
 
@@ -23,39 +28,47 @@ def check_storage(storage: str | None, root: Path) -> None:
     Raises:
         EnvironmentFault: names the nodes and the setting.
     """
-    import ray
-
-    nodes = {
-        node["NodeID"]: f"{node['NodeName']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()
-        if node["Alive"]
-    }
+    nodes = _alive_nodes()
     if len(nodes) < 2:
         return
-    remedy = "set it to a folder that all of them mount and put the project there; or unset RAY_ADDRESS to use this machine alone"
     if not storage:
-        shown = ", ".join(sorted(nodes.values()))
+        names = ", ".join(sorted(nodes.values()))
         raise EnvironmentFault(
-            f"is not set, but the cluster has {len(nodes)} nodes, which cannot see each other's files: {shown}",
+            f"is not set, but the cluster has {len(nodes)} nodes, "
+            f"which cannot see each other's files: {names}",
             where="cluster.storage",
-            remedy=remedy,
+            remedy=_REMEDY,
         )
     if not root.is_relative_to(Path(storage).resolve()):
         raise EnvironmentFault(
             f"is {storage}, but the project lies outside of it, in {root}",
             where="cluster.storage",
-            remedy=remedy,
+            remedy=_REMEDY,
         )
-    if missing := unseen(nodes, root / "data" / ".state" / f"tokens-{uuid.uuid4().hex}", _write):
+    folder = root / "data" / ".state" / f"tokens-{uuid.uuid4().hex}"
+    missing = unseen(nodes, folder, _write)
+    if missing:
         raise EnvironmentFault(
-            f"is {storage}, but what these nodes write there does not arrive here: {', '.join(missing)}",
+            f"is {storage}, but what these nodes write there does not arrive here: "
+            f"{', '.join(missing)}",
             where="cluster.storage",
             remedy="mount it there too, at the same path",
         )
 
 
+def _alive_nodes() -> dict[str, str]:
+    """Return the nodes that are alive: id -> name and address."""
+    import ray
+
+    nodes = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            nodes[node["NodeID"]] = f"{node['NodeName']} ({node['NodeManagerAddress']})"
+    return nodes
+
+
 def unseen(nodes: Mapping[str, str], folder: Path, write: Write) -> list[str]:
-    """The nodes whose token cannot be read here.
+    """Return the names of the nodes whose token cannot be read here.
 
     Args:
         nodes: id -> name.
@@ -64,9 +77,10 @@ def unseen(nodes: Mapping[str, str], folder: Path, write: Write) -> list[str]:
     """
     missing = []
     try:
-        for node, name in sorted(nodes.items(), key=lambda each: each[1]):
-            write(node, folder / node)
-            if not (folder / node).is_file() or (folder / node).read_text(encoding="utf-8") != node:
+        for node, name in sorted(nodes.items(), key=lambda item: item[1]):
+            token = folder / node
+            write(node, token)
+            if not token.is_file() or token.read_text(encoding="utf-8") != node:
                 missing.append(name)
     finally:
         remove_tree(folder, within=folder.parent)
@@ -74,7 +88,10 @@ def unseen(nodes: Mapping[str, str], folder: Path, write: Write) -> list[str]:
 
 
 def _write(node: str, path: Path) -> None:
-    """Write on a node; one that does not answer counts as one that does not see."""
+    """Write a file on a node.
+
+    A node that does not answer writes nothing, so it counts as one that does not share the folder.
+    """
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -85,11 +102,8 @@ def _write(node: str, path: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
     try:
-        ray.get(
-            put.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            ).remote(path, node),
-            timeout=_WAIT_S,
-        )
+        on_node = NodeAffinitySchedulingStrategy(node, soft=False)
+        task = put.options(scheduling_strategy=on_node).remote(path, node)
+        ray.get(task, timeout=_WAIT_S)
     except (RayError, OSError):
         return

@@ -1,7 +1,9 @@
-"""The process that keeps one embedded Ray, and ends it with those it was started for. `cluster.py` starts it; nobody calls it by hand.
+"""Supervisor of one embedded Ray: a process that starts Ray, and ends it with its last owner.
 
-It lives in a session of its own, so that neither Ctrl-C nor a kill of the caller's process group reaches it. It ends Ray when it is told to (SIGTERM), when all
-owners are gone, or when the record no longer names it; when it is itself killed, the kernel tells Ray, and the next command removes what is left.
+`local_cluster.py` starts it; nobody calls it by hand. It has a session to itself, so that neither
+Ctrl-C nor a kill of the caller's process group reaches it. It ends Ray on SIGTERM, when all owners
+have ended, or when the record no longer names it. Where the supervisor itself is killed, the kernel
+signals Ray, and the next command removes what is left.
 """
 
 from __future__ import annotations
@@ -34,93 +36,113 @@ from components.orchestration.processes import (
     wait_until,
 )
 
-_TICK_S = 0.25
+_POLL_S = 0.25
 _GRACE_S = 10.0
-_ORPHAN_GRACE_S = 2.0  # Ray's workers end by themselves when their raylet has
+# Ray's workers end by themselves when their raylet has ended.
+_ORPHAN_GRACE_S = 2.0
 # On one CPU the two workers of the shipped pipelines take turns.
 _LEAST_CPUS = 2
-_LONGEST_TEMP = (
-    20  # sockets of Ray and HAProxy lie below it, and their paths may have 107 characters
-)
+# Characters. Sockets of Ray and HAProxy lie below it, and their paths may have 107 characters.
+_LONGEST_TEMP = 20
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Record:
-    """`data/.state/cluster.json`: the embedded Ray of a root. Secrets stay in the token file."""
+    """The embedded Ray of a root, as `data/.state/cluster.json` records it.
+
+    Secrets stay in the token file.
+    """
 
     root: str
-    address: str  # "" until Ray is up
+    # "" until Ray is up
+    address: str
     supervisor: Identity
-    node: Identity  # the `ray start` process, leader of the session in which all of Ray runs
-    owners: (
-        list[Identity] | None
-    )  # Ray ends when none of them is left; None: only `gristmill down` ends it
+    # the `ray start` process, leader of the session in which all of Ray runs
+    node: Identity
+    # Ray ends when none of them is left; None: only `gristmill down` ends it
+    owners: list[Identity] | None
     temp: str
     started_by: str
-    since: float  # seconds since the epoch
+    # seconds since the epoch
+    since: float
 
     @property
     def usable(self) -> bool:
-        """Whether one can connect to it."""
+        """Return whether a driver can connect to Ray."""
         return bool(self.address) and alive(self.supervisor) and alive(self.node)
 
     @property
     def starting(self) -> bool:
-        """Whether one will soon be able to."""
+        """Return whether the supervisor still waits for Ray's address."""
         return not self.address and alive(self.supervisor)
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody is left that it runs for."""
+    def is_needed(self) -> bool:
+        """Return whether an owner is left, or Ray runs without owners."""
         return self.owners is None or any(alive(owner) for owner in self.owners)
 
     @property
     def token(self) -> Path:
-        """The file with the secret that connects to it."""
+        """Return the path of the file with the secret that Ray asks of its drivers."""
         return Path(self.temp) / "token"
 
     def save(self) -> None:
-        """Write it."""
+        """Write the record to its file."""
         write_atomic(record_path(Path(self.root)), to_json(asdict(self)))
 
     def remove(self) -> None:
-        """Delete it, unless the root has another cluster by now."""
-        found = load(Path(self.root))
-        if found and found.supervisor == self.supervisor:
+        """Delete the record's file, unless it names another supervisor by now."""
+        current = load(Path(self.root))
+        if current and current.supervisor == self.supervisor:
             record_path(Path(self.root)).unlink(missing_ok=True)
 
 
 def record_path(root: Path) -> Path:
-    """Where the record of a root lies."""
+    """Return the path of the record of a root."""
     return root / "data" / ".state" / "cluster.json"
 
 
 def lock_path(root: Path) -> Path:
-    """Whoever changes the record holds this."""
+    """Return the path of the lock that a process holds while it changes the record."""
     return record_path(root).with_suffix(".lock")
 
 
 def load(root: Path) -> Record | None:
-    """The record of a root. None: there is none, or it came along with a copy of another root."""
+    """Return the record of a root; None if there is none, or if it is a copy of another root's."""
     try:
-        facts: dict[str, Any] = json.loads(record_path(root).read_text(encoding="utf-8"))
-        facts |= {name: Identity(*facts[name]) for name in ("supervisor", "node")}
-        facts["owners"] = facts["owners"] and [Identity(*owner) for owner in facts["owners"]]
-        record = Record(**facts)
+        fields: dict[str, Any] = json.loads(record_path(root).read_text(encoding="utf-8"))
+        for name in ("supervisor", "node"):
+            fields[name] = Identity(*fields[name])
+        fields["owners"] = _owners(fields["owners"])
+        record = Record(**fields)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return record if record.root == str(root) else None
 
 
+def _owners(rows: Any) -> Any:
+    """Return the owners of a record or an order, from their lists of fields in JSON."""
+    return rows and [Identity(*row) for row in rows]
+
+
 def environment(token: Path) -> dict[str, str]:
-    """What Ray and whoever connects to it must agree on."""
+    """Return the environment variables that Ray and its drivers must have in common.
+
+    Args:
+        token: the file with the secret of the cluster.
+    """
+    callback = "components.serving.replicas.ray_middlewares.middlewares"
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_AUTH_TOKEN": "",  # one for another cluster would go before the file
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 is taken for the machine's outer address and Ray listens on all interfaces
+        # Ray prefers this to the file, and it may be the token of another cluster.
+        "RAY_AUTH_TOKEN": "",
+        # Otherwise Ray takes 127.0.0.1 for the machine's outer address, and listens on all
+        # interfaces.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "components.serving.replicas.ray_middlewares.middlewares",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": callback,
         **QUIET,
         **haproxy.switches(token.parent),
     }
@@ -134,26 +156,33 @@ QUIET = {
 
 
 def without_client_server(params: Any, head: bool) -> None:  # noqa: ARG001
-    """RAY_START_HOOK: nobody uses Ray Client here, and it would cost 90 MB and a port that must be free."""
+    """Switch off the server of Ray Client, as the RAY_START_HOOK of `ray start`.
+
+    Nothing here uses Ray Client. It would take 90 MB, and a port that must be free.
+    """
     params.ray_client_server_port = None
 
 
 def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start Ray's head in a session of its own, logging to this process's output."""
+    """Start Ray's head in a session to itself, logging to this process's output.
+
+    Args:
+        temp: folder of the cluster.
+        store: options of `ray start` for the object store.
+    """
     token = temp / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     limits = cpu_limits()
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     inherited |= thread_settings(limits, inherited)
-    settings = (
-        environment(token)
-        | {
-            "RAY_START_HOOK": "components.orchestration.cluster.supervisor.without_client_server",
-            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # else it waits 30 s for tasks whose driver has gone
-            **haproxy.fallback_port(),
-        }
-    )
+    settings = environment(token)
+    settings |= {
+        "RAY_START_HOOK": "components.orchestration.cluster.supervisor.without_client_server",
+        # Otherwise Ray waits 30 s for tasks whose driver has ended.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        **haproxy.fallback_port(),
+    }
     options = [
         "--node-ip-address=127.0.0.1",
         "--port=0",
@@ -161,8 +190,6 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
         "--include-dashboard=false",
         "--include-log-monitor=false",
         "--no-monitor",
-    ]
-    options += [
         f"--temp-dir={temp / 'r'}",
         f"--num-cpus={max(_LEAST_CPUS, limits.usable)}",
         "--disable-usage-stats",
@@ -171,7 +198,9 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
     ]
     return subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
-        cwd=temp,  # Ray starts `python -m …` in its folder: a file types.py there would shadow the library's
+        # Ray starts `python -m …` in this folder. In another one, a file such as types.py would
+        # shadow the module of the standard library.
+        cwd=temp,
         env=inherited | settings,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -180,45 +209,52 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def end(record: Record) -> None:
-    """End Ray, and whatever it started, and remove its temporary folder."""
-    doomed = family(record.node)
+    """End Ray and all processes that it started, and remove its temporary folder.
+
+    Args:
+        record: of the Ray to end.
+    """
+    processes = family(record.node)
     send(record.node, signal.SIGTERM)
     wait_until(lambda: not alive(record.node), _GRACE_S)
     wait_until(lambda: not family(record.node), _ORPHAN_GRACE_S)
-    doomed |= family(record.node)
-    for process in doomed:
+    processes |= family(record.node)
+    for process in processes:
         send(process, signal.SIGKILL)
-    wait_until(lambda: not any(alive(process) for process in doomed), _GRACE_S)
-    if Path(record.temp).name.startswith("gm-"):
-        remove_tree(Path(record.temp), within=Path(record.temp).parent)
+    wait_until(lambda: not any(alive(process) for process in processes), _GRACE_S)
+    temp = Path(record.temp)
+    if temp.name.startswith("gm-"):
+        remove_tree(temp, within=temp.parent)
 
 
 def _temp_folder() -> Path:
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="gm-", dir=base if len(base) <= _LONGEST_TEMP else "/tmp"))  # noqa: S108
+    if len(base) > _LONGEST_TEMP:
+        base = "/tmp"  # noqa: S108
+    return Path(tempfile.mkdtemp(prefix="gm-", dir=base))
 
 
 def _watch(record: Record, node: subprocess.Popen[bytes]) -> None:
-    """Publish the address once there is one; return when Ray has ended, or should."""
+    """Write Ray's address into the record, and return when Ray has ended or is to end."""
     address_file = Path(record.temp) / "r" / "ray_current_cluster"
     while node.poll() is None:
-        found = load(Path(record.root))
-        if found is None or found.supervisor != record.supervisor:
+        current = load(Path(record.root))
+        if current is None or current.supervisor != record.supervisor:
             return
-        if not found.address and address_file.exists():
-            replace(found, address=address_file.read_text().strip()).save()
-        if not found.wanted and _dismissed(found):
+        if not current.address and address_file.exists():
+            replace(current, address=address_file.read_text().strip()).save()
+        if not current.is_needed and _remove_unneeded(current):
             return
-        time.sleep(_TICK_S)
+        time.sleep(_POLL_S)
 
 
-def _dismissed(record: Record) -> bool:
-    """Take the record away, unless an owner joins at this very moment."""
+def _remove_unneeded(record: Record) -> bool:
+    """Remove the record, unless an owner joins at this moment; return whether it is removed."""
     root = Path(record.root)
     try:
         with only_one(lock_path(root), "the end of Ray"):
-            found = load(root)
-            if found and found.wanted:
+            current = load(root)
+            if current and current.is_needed:
                 return False
             record.remove()
             return True
@@ -227,32 +263,32 @@ def _dismissed(record: Record) -> bool:
 
 
 def main() -> None:
-    """Keep Ray for the owners named in the JSON that is the only argument."""
+    """Run Ray for the owners that the only argument, a JSON object, names."""
     order = json.loads(sys.argv[1])
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _END_SIGNALS:
         signal.signal(number, lambda *_: sys.exit(0))
-    me = identify(os.getpid())
-    assert me is not None
+    supervisor = identify(os.getpid())
+    assert supervisor is not None
     temp = _temp_folder()
     record = None
     try:
         node = launch(temp, [part.format(temp=temp) for part in order["store"]])
-        owners = order["owners"] and [Identity(*owner) for owner in order["owners"]]
         record = Record(
-            order["root"],
-            "",
-            me,
-            identify(node.pid) or Identity(node.pid, me.boot, 0),
-            owners,
-            str(temp),
-            order["started_by"],
-            time.time(),
+            root=order["root"],
+            address="",
+            supervisor=supervisor,
+            node=identify(node.pid) or Identity(node.pid, supervisor.boot, 0),
+            owners=_owners(order["owners"]),
+            temp=str(temp),
+            started_by=order["started_by"],
+            since=time.time(),
         )
         record.save()
         _watch(record, node)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # once is enough: Ray is going down
+        # Ray is ending already: a second signal must not cut that off.
+        for number in _END_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if record:
             end(record)
             record.remove()

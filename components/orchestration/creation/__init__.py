@@ -1,1 +1,1 @@
-"""New pipelines: what a source holds, and the params that follow from it."""
+"""Create pipelines: measure a source, and derive the params from it."""

@@ -1,4 +1,4 @@
-"""What clean would do with the first rows of a source: the same code, the same params."""
+"""Preview of the stage clean on the first rows of a source, with its code and params."""
 
 from __future__ import annotations
 
@@ -35,85 +35,95 @@ from components.stages.ingest.source_rows import RefusedRow, Unit, settle_splits
 from components.tasks import base
 from components.tasks.base import Setting
 
-# Beyond this the first rows stand for all: cleaning takes longer than reading.
+# Rows and bytes that are cleaned. Cleaning takes longer than reading.
 _ROWS = 20_000
 _BYTES = 30_000_000
-# Beyond this near-duplicates are not looked for: it takes as long as cleaning.
+# Bytes up to which near-duplicates are searched. The search takes as long as cleaning.
 _COMPARED_BYTES = 10_000_000
+# Refused rows whose details are recorded.
 _REFUSALS = 5
-# clean refuses a smaller limit: one row each for train, validation and test
+# Rows of a class: one each for train, validation and test. clean refuses a smaller limit.
 _LEAST = 3
+# Rows from which an input counts as frequent.
+_FREQUENT = 10
+# Classes that a message names.
+_SHOWN = 5
 
 
 @dataclass
 class FirstRows:
-    """Raw rows that are kept for a look."""
+    """The first raw rows of a source."""
 
     rows: list[Mapping[str, Any]] = field(default_factory=list)
+    # characters or bytes of the inputs
     size: int = 0
-    # whether each row of the source is kept
+    # whether these are all rows of the source
     whole: bool = True
 
 
 @dataclass
 class DryClean:
-    """Rows that were cleaned for a look, and what became of them."""
+    """Result of a preview: the rows that clean can use, and the reasons for the others."""
 
-    looked: int = 0
-    # whether each row of the source was looked at
+    # rows that were cleaned
+    row_count: int = 0
+    # whether these are all rows of the source
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
     refusals: list[RefusedRow] = field(default_factory=list)
     # SHA-256 of the inputs -> rows by label
     labels_of: dict[bytes, Counter[str]] = field(default_factory=dict)
-    # rows that can be used, as clean has them before it divides them
+    # usable rows, as clean has them before it divides them
     usable: list[dict[str, Any]] = field(default_factory=list)
-    # their places in the source, and the source's own group keys
+    # position of each usable row in the source, and its group there
     origins: list[tuple[str, str | None]] = field(default_factory=list)
-    # whether near-duplicates can be told
+    # whether near-duplicates are searched
     compared: bool = True
 
     @property
-    def often(self) -> dict[bytes, Counter[str]]:
-        """Return the inputs that occur ten times or more."""
-        return {key: labels for key, labels in self.labels_of.items() if labels.total() >= 10}
+    def frequent(self) -> dict[bytes, Counter[str]]:
+        """Return the inputs that occur ten times or more, with their rows by label."""
+        return {
+            key: labels for key, labels in self.labels_of.items() if labels.total() >= _FREQUENT
+        }
 
     @property
     def conflicts(self) -> int:
-        """Return the rows whose inputs are equal and whose labels are not."""
+        """Return the number of rows whose inputs are equal and whose labels differ."""
         return sum(counts.total() for counts in self.labels_of.values() if len(counts) > 1)
 
     @property
     def duplicates(self) -> int:
-        """Return the rows that repeat one with the same label."""
+        """Return the number of rows that repeat another one with the same label."""
         agreeing = [counts for counts in self.labels_of.values() if len(counts) == 1]
         return sum(counts.total() - 1 for counts in agreeing)
 
     def targets(self, boilerplate: int) -> Counter[str]:
-        """Return the rows of each target that are left without repetitions and conflicts.
+        """Return the number of rows of each target without repetitions and conflicts.
 
         Args:
-            boilerplate: inputs that occur this often go; 0: none.
+            boilerplate: inputs that occur this often are dropped; 0: none.
         """
-        left: Counter[str] = Counter()
+        remaining: Counter[str] = Counter()
         for labels in self.labels_of.values():
-            if len(labels) > 1 or (boilerplate and labels.total() >= boilerplate):
+            is_boilerplate = boilerplate and labels.total() >= boilerplate
+            if len(labels) > 1 or is_boilerplate:
                 continue
-            left.update(labels.keys())
-        return left
+            remaining.update(labels.keys())
+        return remaining
 
 
-def watched(
+def collect_first(
     rows: Iterable[Mapping[str, Any]],
     task: str,
     first: FirstRows,
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows as they are, and keep the first of them.
+    """Yield all rows unchanged, and collect the first of them.
 
     Args:
         rows: raw rows.
         task: its id.
-        first: is filled on the way.
+        first: is filled meanwhile.
     """
     inputs = inputs_of(base.schema(task))
     for row in rows:
@@ -125,11 +135,11 @@ def watched(
         yield row
 
 
-def settle_first(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
-    """Give the rows the splits that ingest gives them, once it has seen which of them have labels.
+def assign_splits(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
+    """Assign the splits to the first rows as ingest does, which needs to know their labels.
 
     Args:
-        first: rows as they were read.
+        first: the rows as they were read; they are replaced.
         task: its id.
         units: of the source.
     """
@@ -137,13 +147,13 @@ def settle_first(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
     labels = pa.array([row[target] for row in first.rows], pa.string())
     splits_read = pa.array([row["split"] for row in first.rows], pa.string())
     table = pa.table({target: labels, "split": splits_read})
-    settled, _ = settle_splits(table, target, units)
-    splits = settled["split"].to_pylist()
+    result, _ = settle_splits(table, target, units)
+    splits = result["split"].to_pylist()
     first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
 
 
 def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> DryClean:
-    """Return what clean makes of rows.
+    """Clean rows as the stage does, each one for itself.
 
     Args:
         first: raw rows.
@@ -155,54 +165,65 @@ def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> D
     fields = schema.fields(params)
     target = target_of(schema)
     dry = DryClean(len(first.rows), first.whole, compared=first.size <= _COMPARED_BYTES)
-    alone = row_wise(params)
+    row_params = row_wise(params)
     if not dry.compared:
-        alone = alone.model_copy(update={"near_duplicates": 1.0})
+        row_params = row_params.model_copy(update={"near_duplicates": 1.0})
     for row in first.rows:
-        cleaned = clean_row(row, fields, schema, alone, seed)
+        cleaned = clean_row(row, fields, schema, row_params, seed)
         if cleaned["fate"] == USABLE:
-            labels = dry.labels_of.setdefault(cleaned["key"], Counter())
-            labels[cleaned["target"]] += 1
-            dry.usable.append({**cleaned, "content": cleaned["key"]})
-            dry.origins.append((row["origin"], row["group"]))
+            _add_usable(dry, row, cleaned)
         elif row[target] is not None:
-            dry.refused[cleaned["fate"]] += 1
-            if len(dry.refusals) < _REFUSALS:
-                detail = cleaned.get("detail") or ""
-                dry.refusals.append(RefusedRow(row["origin"], cleaned["fate"], detail))
+            _add_refused(dry, row, cleaned)
     return dry
 
 
-def repeated_inputs(dry: DryClean) -> list[Setting]:
-    """Return the setting that keeps one of each frequent input, where these have one label each.
+def _add_usable(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
+    labels = dry.labels_of.setdefault(cleaned["key"], Counter())
+    labels[cleaned["target"]] += 1
+    dry.usable.append({**cleaned, "content": cleaned["key"]})
+    dry.origins.append((row["origin"], row["group"]))
 
-    An input that occurs often under different labels says nothing: clean drops it.
+
+def _add_refused(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
+    dry.refused[cleaned["fate"]] += 1
+    if len(dry.refusals) < _REFUSALS:
+        detail = cleaned.get("detail") or ""
+        dry.refusals.append(RefusedRow(row["origin"], cleaned["fate"], detail))
+
+
+def repeated_inputs(dry: DryClean) -> list[Setting]:
+    """Return the setting that keeps one row of each frequent input, where each has one label.
+
+    A frequent input with different labels carries no information. clean drops it.
+
+    Args:
+        dry: the result of the preview.
     """
-    often = dry.often
-    agreeing = [labels for labels in often.values() if len(labels) == 1]
-    if not often or len(agreeing) < len(often):
+    frequent = dry.frequent
+    agreeing = [labels for labels in frequent.values() if len(labels) == 1]
+    if not frequent or len(agreeing) < len(frequent):
         return []
     reason = "inputs that occur 10 times or more have one label each: they are no boilerplate"
     return [Setting("clean.boilerplate", 0, reason)]
 
 
 def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
-    """Return settings for targets with too few rows, which clean would refuse.
+    """Return settings for classes with too few rows, which clean would refuse.
 
     Args:
-        dry: what clean would do.
+        dry: the result of the preview.
         boilerplate: clean.boilerplate.
         least: clean.min_rows_per_class.
 
     Raises:
-        InputError: fewer than two targets are left.
+        InputError: fewer than two classes are left, or too few rows of the smallest ones.
     """
-    left = dry.targets(boilerplate)
+    remaining = dry.targets(boilerplate)
     if not dry.whole:
         return []
-    if len(left) < 2:
-        raise _too_few(dry, left)
-    small = {name: count for name, count in left.items() if count < least}
+    if len(remaining) < 2:
+        raise _too_few_classes(dry, remaining)
+    small = {name: count for name, count in remaining.items() if count < least}
     if not small:
         return []
     smallest, count = min(small.items(), key=lambda item: (item[1], item[0]))
@@ -215,31 +236,45 @@ def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
     rare = [name for name, rows in small.items() if rows < _LEAST]
     merged = sum(small[name] for name in rare)
     if merged < _LEAST:
-        verb = "have together" if len(rare) > 1 else "has"
-        what = f"{', '.join(map(repr, rare[:5]))} {verb} {_rows(merged)}: {_LEAST} are needed"
-        remedy = "bring more rows of these classes"
-        # Two classes must be left.
-        if len(left) - len(rare) >= 2:
-            remedy += f', or drop them: --labels "{",".join(f"{name}=" for name in rare)}"'
-        raise InputError(what, where="--data", remedy=remedy)
-    why = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
-    return [lowered, Setting("clean.small_classes", "merge", why)]
+        raise _too_few_rows(rare, merged, class_count=len(remaining))
+    reason = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
+    return [lowered, Setting("clean.small_classes", "merge", reason)]
+
+
+def _too_few_rows(rare: Sequence[str], count: int, *, class_count: int) -> InputError:
+    """Return the error about classes that stay too small when they are merged.
+
+    Args:
+        rare: the classes.
+        count: their rows together.
+        class_count: number of all classes.
+    """
+    names = ", ".join(map(repr, rare[:_SHOWN]))
+    verb = "have together" if len(rare) > 1 else "has"
+    remedy = "bring more rows of these classes"
+    # Two classes must be left.
+    if class_count - len(rare) >= 2:
+        option = ",".join(f"{name}=" for name in rare)
+        remedy += f', or drop them: --labels "{option}"'
+    return InputError(
+        f"{names} {verb} {_rows(count)}: {_LEAST} are needed", where="--data", remedy=remedy
+    )
 
 
 def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> list[str]:
-    """Divide the rows as clean does, and refuse what it refuses.
+    """Divide the rows into splits as clean does, and refuse the rows that it refuses.
 
-    Near-duplicates stay together, so that a class of many similar rows may be too small for
-    three splits.
+    Near-duplicates stay together. So a class of many similar rows may be too small for three
+    splits.
 
     Args:
-        dry: what clean made of the rows.
+        dry: the result of the preview.
         task: its id.
         params: the section `clean`.
         seed: of the pipeline.
 
     Returns:
-        Remarks, where there are more rows than these.
+        Remarks, where the source has more rows than these.
 
     Raises:
         InputError: clean would refuse the rows.
@@ -250,20 +285,19 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
         params = params.model_copy(update={"near_duplicates": 1.0})
     rows = _usable(dry, task)
     dedup_status = settle_rows(rows, params).dedup_status
-    kept = np.flatnonzero(dedup_status == STAYS)
-    labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    groups = group_rows(task, params, seed, rows, kept, Cache(None, print))
+    staying = np.flatnonzero(dedup_status == STAYS)
+    labels = [rows.names[label] for label in rows.labels[staying].tolist()]
+    groups = group_rows(task, params, seed, rows, staying, Cache(None, print))
     if not dry.whole:
         return _alike_classes(dry, labels, groups.names, params.min_rows_per_class)
     try:
         check_classes(labels, params, [])
-        splits, leaking = split_rows(rows, kept, groups, labels, params)
-        train = [
-            label
-            for position, (label, split) in enumerate(zip(labels, splits, strict=True))
-            if split == "train" and position not in leaking
-        ]
-        check_train(train, labels)
+        splits, leaking = split_rows(rows, staying, groups, labels, params)
+        train_labels = []
+        for position, (label, split) in enumerate(zip(labels, splits, strict=True)):
+            if split == "train" and position not in leaking:
+                train_labels.append(label)
+        check_train(train_labels, labels)
     except InputError as error:
         what = f"clean would refuse it: {error.what}"
         raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None
@@ -276,29 +310,29 @@ def _alike_classes(
     groups: Sequence[str],
     least: int,
 ) -> list[str]:
-    """Return a remark about each class whose rows are nearly all alike, as far as rows were seen.
+    """Return a remark about each class whose rows are nearly all near-duplicates.
 
     Args:
-        dry: what clean made of the rows.
+        dry: the result of the preview.
         labels: of the rows that stay.
         groups: of the rows that stay.
-        least: rows of a class below which nothing is said.
+        least: rows of a class; there is no remark about a smaller one.
     """
-    counts = Counter(labels)
-    kinds = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    row_counts = Counter(labels)
+    group_counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
     remarks = []
-    for label, count in sorted(counts.items()):
-        if count >= least and kinds[label] < _LEAST:
+    for label, count in sorted(row_counts.items()):
+        if count >= least and group_counts[label] < _LEAST:
             remarks.append(
-                f"of the first {dry.looked:,} rows, the {count:,} of {label!r} are near-duplicates "
-                f"of each other. clean refuses the class if all of its rows are: "
+                f"of the first {dry.row_count:,} rows, the {count:,} of {label!r} are "
+                "near-duplicates of each other. clean refuses the class if all of its rows are: "
                 "--set clean.near_duplicates=1.0"
             )
     return remarks
 
 
 def _as_options(remedy: str) -> str:
-    """Return what to do as options of the command, where a remedy names params."""
+    """Return a remedy with options of the command instead of params."""
     options = {
         "set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0",
         "with ingest.labels": "with --labels CLASS=",
@@ -309,12 +343,12 @@ def _as_options(remedy: str) -> str:
 
 
 def _usable(dry: DryClean, task: str) -> Usable:
-    """Return the rows in the form in which clean has them."""
+    """Return the usable rows in the types of the stage clean."""
     schema = base.schema(task)
     contents = pa.Table.from_pylist(dry.usable, schema=unique_rows_schema(schema))
     count = contents.num_rows
     raw = {
-        # ingest gives rows with one id ids of their own.
+        # ingest makes ids unique, so numbers serve as well.
         "id": pa.array([str(number) for number in range(count)], pa.string()),
         "origin": pa.array([origin for origin, _ in dry.origins], pa.string()),
         "group": pa.array([group for _, group in dry.origins], pa.string()),
@@ -323,17 +357,28 @@ def _usable(dry: DryClean, task: str) -> Usable:
     return usable_rows(pa.table(raw), unique_rows, schema)
 
 
-def _too_few(dry: DryClean, left: Mapping[str, int]) -> InputError:
-    """Return why clean would leave fewer than two classes."""
-    only = ", ".join(map(repr, left)) or "not even one"
+def _too_few_classes(dry: DryClean, remaining: Mapping[str, int]) -> InputError:
+    """Return the error about fewer than two classes, with the reasons.
+
+    Args:
+        dry: the result of the preview.
+        remaining: rows by class.
+    """
+    names = ", ".join(map(repr, remaining)) or "not even one"
     reasons = [f"{count:,} {reason}" for reason, count in dry.refused.items()]
     if dry.conflicts:
         reasons.append(f"{dry.conflicts:,} equal inputs with different labels")
-    why = ", ".join(reasons) or "the rest repeats others"
-    first = f"; the first: {dry.refusals[0]}" if dry.refusals else ""
-    what = f"only one class is left of {dry.looked:,} rows after cleaning: {only} ({why}{first})"
-    return InputError(what, where="--data", remedy="bring more rows, or check --text and --label")
+    explanation = ", ".join(reasons) or "the rest repeats others"
+    if dry.refusals:
+        explanation += f"; the first: {dry.refusals[0]}"
+    return InputError(
+        f"only one class is left of {dry.row_count:,} rows after cleaning: {names} ({explanation})",
+        where="--data",
+        remedy="bring more rows, or check --text and --label",
+    )
 
 
 def _rows(count: int) -> str:
-    return "1 usable row" if count == 1 else f"{count:,} usable rows"
+    if count == 1:
+        return "1 usable row"
+    return f"{count:,} usable rows"

@@ -1,4 +1,4 @@
-"""Which columns of a table are meant: by their names, else by what they hold."""
+"""Choose the columns of a table: by their names, else by their content."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from components.stages.ingest.sample import ColumnSample, SourceColumns
 from components.stages.ingest.source_rows import Record
 from components.stages.ingest.stage import read_unit
 
-_FEW = 1_000
-_SHORT = 50
+# Most distinct values of a column that may hold classes.
+_MOST_CLASSES = 1_000
+# Most characters of a class, on average.
+_CLASS_LENGTH = 50
+# Names of columns that hold the label; those of the first line are preferred.
 _LABELS = (
     ("label", "labels", "class", "target", "标签", "类别"),
     (
@@ -39,7 +42,7 @@ _LABELS = (
         "评分",
     ),
 )
-# Words for what comes with a text. Where no other column can be the label, they are not looked at.
+# Words in the names of metadata. They do not count where no other column can be the label.
 _METADATA_WORDS = """
     language lang locale country place location city region source client device platform url link
     episode season chapter page section year month day weekday hour date time version
@@ -51,16 +54,22 @@ _LINKS = ("http://", "https://", "www.")
 _NO_INPUT = ("id", "group", "split")
 # Rows in which pairs of columns are compared.
 _COMPARED = 20_000
+# Share of rows from which a column counts as constant.
 _CONSTANT = 0.98
+# Share of rows from which a column determines the label.
 _LEAK = 0.98
+# Length of an input column, as a share of the longest one.
+_INPUT_LENGTH = 0.7
+# Columns that a message names.
+_SHOWN = 10
 
-# question, choices -> the choice; None where nobody can be asked
+# question, choices -> the choice; None without a person to ask
 Ask = Callable[[str, Sequence[str]], str] | None
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The columns that a person named on the command line."""
+class NamedColumns:
+    """The columns that a person names on the command line."""
 
     text: str | None = None
     label: str | None = None
@@ -71,21 +80,23 @@ def choose_columns(
     root: Path,
     seen: SourceColumns,
     wanted: Layout,
-    named: Wanted,
+    named: NamedColumns,
     ask: Ask = None,
 ) -> dict[str, str]:
-    """Return role -> column, for tables; nothing for data whose classes are files or folders.
+    """Choose the columns of the input and the target: role -> column.
+
+    The result is empty for data whose classes are files or folders.
 
     Args:
-        source: where the rows are.
+        source: files of the rows.
         root: of the project.
-        seen: the columns.
-        wanted: the task's columns under their own names.
-        named: columns that are not to be guessed.
-        ask: a person, where a guess would be a gamble.
+        seen: the columns of the source.
+        wanted: the columns of the task, under the names of the roles.
+        named: columns that are not guessed.
+        ask: asks a person, where a guess would be uncertain.
 
     Raises:
-        GristmillError: no such column, or a gamble and nobody to ask.
+        GristmillError: there is no such column, or a guess is uncertain and nobody can be asked.
     """
     if not seen.is_table:
         if named.text or named.label:
@@ -95,21 +106,11 @@ def choose_columns(
                 remedy="leave it out",
             )
         return {}
-    for option, column in (("--text", named.text), ("--label", named.label)):
-        if column is not None and column not in seen.columns:
-            raise GristmillError(
-                f"there is no column {column!r}{nearest(column, seen.columns)}",
-                where=option,
-                remedy=f"take one of: {', '.join(map(repr, seen.columns))}",
-            )
+    _check_named(seen, named)
     columns = {}
     if wanted.target is not None:
         role = wanted.target.name
-        candidates = [named.label] if named.label else _labels(seen, role, named.text)
-        if len(candidates) == 2 and _say_the_same(source, root, candidates):
-            candidates = [_in_words(seen, candidates)]
-        free = _free(seen, [named.text] if named.text else [])
-        columns[role] = _only(candidates, free, "--label", "the label", ask)
+        columns[role] = _choose_label(source, root, seen, role, named, ask)
     used = list(columns.values())
     inputs = [named.text] if named.text else _inputs(seen, wanted, used)
     if wanted.input.type == pa.binary() and not inputs:
@@ -124,29 +125,70 @@ def choose_columns(
     return {wanted.input.name: column, **columns}
 
 
+def _check_named(seen: SourceColumns, named: NamedColumns) -> None:
+    """Raise a GristmillError if a named column does not exist."""
+    for option, column in (("--text", named.text), ("--label", named.label)):
+        if column is not None and column not in seen.columns:
+            raise GristmillError(
+                f"there is no column {column!r}{nearest(column, seen.columns)}",
+                where=option,
+                remedy=f"take one of: {', '.join(map(repr, seen.columns))}",
+            )
+
+
+def _choose_label(
+    source: Files,
+    root: Path,
+    seen: SourceColumns,
+    role: str,
+    named: NamedColumns,
+    ask: Ask,
+) -> str:
+    """Return the column of the label.
+
+    Raises:
+        GristmillError: a guess is uncertain and nobody can be asked.
+    """
+    candidates = [named.label] if named.label else _labels(seen, role, named.text)
+    if len(candidates) == 2 and _map_one_to_one(source, root, candidates):
+        candidates = [_in_words(seen, candidates)]
+    free = _free(seen, _named_text(named.text))
+    return _only(candidates, free, "--label", "the label", ask)
+
+
+def _named_text(text: str | None) -> list[str]:
+    return [text] if text else []
+
+
 def _first_names(seen: SourceColumns) -> str:
+    """Return the first columns for a message, and the number of the others."""
     names = list(seen.columns)
-    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return f"{', '.join(map(repr, names[:10]))}{more}"
+    text = ", ".join(map(repr, names[:_SHOWN]))
+    if len(names) > _SHOWN:
+        text += f" and {len(names) - _SHOWN:,} more"
+    return text
 
 
 def _free(seen: SourceColumns, used: Collection[str]) -> dict[str, ColumnSample]:
-    # An id may be the name of a picture.
-    hidden = {
-        name for name in _NO_INPUT if name in seen.columns and not seen.columns[name].is_picture
-    }
-    return {
-        name: column
-        for name, column in seen.columns.items()
-        if name not in hidden and name not in used
-    }
+    """Return the columns that are not used yet and that may hold an input or a label."""
+    free = {}
+    for name, column in seen.columns.items():
+        # An id may be the name of a picture.
+        is_hidden = name in _NO_INPUT and not column.is_picture
+        if not is_hidden and name not in used:
+            free[name] = column
+    return free
 
 
 def is_class_like(column: ColumnSample) -> bool:
-    """Return whether a column holds a few short values that come again and again."""
-    if column.overflow or column.long or column.mean > _SHORT:
+    """Return whether a column holds few short values, which occur again and again.
+
+    Args:
+        column: of the source.
+    """
+    if column.overflow or column.long or column.mean > _CLASS_LENGTH:
         return False
-    return 2 <= column.distinct <= min(_FEW, column.filled / 2)
+    return 2 <= column.distinct <= min(_MOST_CLASSES, column.filled / 2)
 
 
 def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
@@ -154,10 +196,10 @@ def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
     named = named_labels(seen, role, text)
     if named:
         return named
-    could_be = _class_like(seen, text)
-    likely = _likely(could_be)
-    if len(likely) == 1 < len(could_be):
-        others = ", ".join(repr(name) for name in could_be if name not in likely)
+    possible = _class_like(seen, text)
+    likely = _likely(possible)
+    if len(likely) == 1 < len(possible):
+        others = ", ".join(repr(name) for name in possible if name not in likely)
         seen.notes.append(
             f"{likely[0]!r} is taken for the label; --label COLUMN names another: {others}"
         )
@@ -165,38 +207,42 @@ def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
 
 
 def named_labels(seen: SourceColumns, role: str, text: str | None = None) -> list[str]:
-    """Return the columns whose names say that they hold the label.
+    """Return the columns that hold the label according to their names.
 
     Args:
-        seen: the columns.
+        seen: the columns of the source.
         role: the name of the task's target.
-        text: the column of the input, where it is known.
+        text: the column of the input, where a person names it.
     """
-    free = _free(seen, [text] if text else [])
+    free = _free(seen, _named_text(text))
     if role in free:
         return [role]
     short = {name: column for name, column in free.items() if column.values and not column.long}
-    for tier in _LABELS:
-        named = [name for name in short if name.casefold() in tier]
+    for label_names in _LABELS:
+        named = [name for name in short if name.casefold() in label_names]
         if named:
             return named
     return []
 
 
 def label_candidates(seen: SourceColumns) -> list[str]:
-    """Return the columns that may hold the label, by what they hold."""
+    """Return the columns that may hold the label according to their content.
+
+    Args:
+        seen: the columns of the source.
+    """
     return _likely(_class_like(seen, None))
 
 
 def _class_like(seen: SourceColumns, text: str | None) -> dict[str, ColumnSample]:
-    free = _free(seen, [text] if text else [])
+    free = _free(seen, _named_text(text))
     return {name: column for name, column in free.items() if is_class_like(column)}
 
 
 def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
-    """Return the columns that are no links, mostly filled, and not named as what comes with a text.
+    """Return the columns that hold no links, are mostly filled, and are not named as metadata.
 
-    A rule that leaves no column is not followed.
+    A rule that leaves no column is skipped.
     """
     rules: list[Callable[[ColumnSample], bool]] = [
         lambda column: not any(value.startswith(_LINKS) for value in column.values),
@@ -204,14 +250,15 @@ def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
         lambda column: not _is_metadata(column),
     ]
     fullest = max((column.filled for column in columns.values()), default=0)
-    left = dict(columns)
+    remaining = dict(columns)
     for rule in rules:
-        left = {name: column for name, column in left.items() if rule(column)} or left
-    return list(left)
+        matches = {name: column for name, column in remaining.items() if rule(column)}
+        remaining = matches or remaining
+    return list(remaining)
 
 
 def _is_metadata(column: ColumnSample) -> bool:
-    """Return whether a column is named as what comes with texts, or says yes or no to a question."""
+    """Return whether a column is named as metadata, or as the answer to a question."""
     words = [word.casefold() for word in _NAME_WORDS.findall(column.name)]
     if words and words[0] in ("is", "has"):
         return True
@@ -220,13 +267,15 @@ def _is_metadata(column: ColumnSample) -> bool:
 
 def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[str]:
     """Return the columns that may hold the input: the longest, and those nearly as long."""
-    kind = wanted.input.type
-    free = {name: each for name, each in _free(seen, used).items() if each.kind == kind}
+    free = {}
+    for name, column in _free(seen, used).items():
+        if column.kind == wanted.input.type:
+            free[name] = column
     if wanted.input.name in free:
         return [wanted.input.name]
     longest = max((column.mean for column in free.values()), default=0.0)
-    alike = [name for name, column in free.items() if column.mean > 0.7 * longest]
-    return sorted(alike, key=lambda name: -free[name].mean)
+    long = [name for name, column in free.items() if column.mean > _INPUT_LENGTH * longest]
+    return sorted(long, key=lambda name: -free[name].mean)
 
 
 def _only(
@@ -236,15 +285,28 @@ def _only(
     what: str,
     ask: Ask,
 ) -> str:
-    """Return the one candidate; of several, the one that a person chooses."""
+    """Return the only candidate, or the one that a person chooses.
+
+    Args:
+        candidates: likely columns.
+        free: columns to choose from, where there is no candidate.
+        option: the option that names the column.
+        what: the content of the column, for a message.
+        ask: asks a person; None: nobody can be asked.
+
+    Raises:
+        GristmillError: there is not exactly one candidate, and nobody can be asked.
+    """
     if len(candidates) == 1:
         return candidates[0]
     choices = list(candidates or free)
     if ask is not None and choices:
         return ask(f"which column holds {what}?", choices)
     if candidates:
-        could = f"{what} could be {' or '.join(map(repr, candidates))}"
-        raise GristmillError(could, where="--data", remedy=f"say which: {option} COLUMN")
+        names = " or ".join(map(repr, candidates))
+        raise GristmillError(
+            f"{what} could be {names}", where="--data", remedy=f"say which: {option} COLUMN"
+        )
     reason = ": no column is left for it"
     if choices:
         reason = f": there are {', '.join(map(repr, choices))}"
@@ -255,28 +317,36 @@ def _only(
     )
 
 
-def _say_the_same(source: Files, root: Path, columns: Sequence[str]) -> bool:
-    """Return whether each value of one column goes with one value of the other."""
-    pairs = Counter[tuple[str, str]]()
+def _map_one_to_one(source: Files, root: Path, columns: Sequence[str]) -> bool:
+    """Return whether each value of one column occurs with one value of the other."""
+    pairs: set[tuple[str, str]] = set()
     for values in records(source, root, _COMPARED):
-        one, other = (str(values.get(name, "")).strip() for name in columns)
-        pairs[one, other] += 1
-    firsts = {one for one, _ in pairs}
-    seconds = {other for _, other in pairs}
+        first, second = (str(values.get(name, "")).strip() for name in columns)
+        pairs.add((first, second))
+    firsts = {first for first, _ in pairs}
+    seconds = {second for _, second in pairs}
     return len(firsts) == len(seconds) == len(pairs)
 
 
 def _in_words(seen: SourceColumns, columns: Sequence[str]) -> str:
-    """Return the column of words, of two that say the same; else the first."""
-    words = [name for name in columns if not seen.columns[name].is_numeric]
-    return words[0] if words else columns[0]
+    """Return the first column that holds words, else the first column."""
+    for name in columns:
+        if not seen.columns[name].is_numeric:
+            return name
+    return columns[0]
 
 
 def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]:
-    """Yield the first records of tables, under the names of the source."""
-    anything = Layout([], 2**31)
+    """Yield the first records of tables, under the column names of the source.
+
+    Args:
+        source: files of the rows.
+        root: of the project.
+        most: number of records and refused rows that are read.
+    """
+    any_columns = Layout([], 2**31)
     for unit in source_files.units(source, root):
-        for item in islice(read_unit(unit, anything, set()), most):
+        for item in islice(read_unit(unit, any_columns, set()), most):
             most -= 1
             if isinstance(item, Record):
                 yield item.values
@@ -285,19 +355,15 @@ def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]
 
 
 def column_notes(source: Files, root: Path, seen: SourceColumns, wanted: Layout) -> dict[str, str]:
-    """Return what a person should know of some columns: constant ones, and copies of the target.
+    """Return remarks about columns that are constant, or that determine the target.
 
     Args:
-        source: where the rows are.
+        source: files of the rows.
         root: of the project.
-        seen: the columns.
-        wanted: the task's columns under the source's names.
+        seen: the columns of the source.
+        wanted: the columns of the task, under the names of the source.
     """
-    notes = {}
-    for name, column in seen.columns.items():
-        value, count = column.values.most_common(1)[0] if column.values else ("", 0)
-        if column.filled and count / column.filled >= _CONSTANT and column.filled > 1:
-            notes[name] = f"nearly always {value!r}" if column.distinct > 1 else "always the same"
+    notes = _constant_notes(seen)
     if wanted.target is None or wanted.target.source not in seen.columns:
         return notes
     label = wanted.target.source
@@ -312,8 +378,33 @@ def column_notes(source: Files, root: Path, seen: SourceColumns, wanted: Layout)
     return notes
 
 
+def _constant_notes(seen: SourceColumns) -> dict[str, str]:
+    """Return a remark about each column with nearly the same value in all rows."""
+    notes = {}
+    for name, column in seen.columns.items():
+        if not column.values or column.filled <= 1:
+            continue
+        value, count = column.values.most_common(1)[0]
+        if count / column.filled < _CONSTANT:
+            continue
+        notes[name] = "always the same"
+        if column.distinct > 1:
+            notes[name] = f"nearly always {value!r}"
+    return notes
+
+
 def _shares(source: Files, root: Path, label: str, others: Sequence[str]) -> dict[str, float]:
-    """Return the share of rows whose label is the most frequent one for their value."""
+    """Return the share of rows whose label is the most frequent one for their value.
+
+    Args:
+        source: files of the rows.
+        root: of the project.
+        label: the column of the label.
+        others: the columns to measure.
+
+    Returns:
+        Column -> share; nothing where nearly all rows have one label.
+    """
     if not others:
         return {}
     pairs = {name: Counter[tuple[str, str]]() for name in others}
@@ -326,13 +417,21 @@ def _shares(source: Files, root: Path, label: str, others: Sequence[str]) -> dic
             value = str(values.get(name, "")).strip()
             rows[name] += 1
             pairs[name][value, target] += 1
-    shares = {}
-    for name, counts in pairs.items():
-        best: dict[str, int] = {}
-        for (value, _), count in counts.items():
-            best[value] = max(best.get(value, 0), count)
-        shares[name] = sum(best.values()) / max(rows[name], 1)
-    # Where nearly all rows have one label, any column tells it.
-    if labels and labels.most_common(1)[0][1] / labels.total() > 1 - 2 * (1 - _LEAK):
-        return {}
-    return shares
+    if labels:
+        _, most = labels.most_common(1)[0]
+        # Where nearly all rows have one label, any column determines it.
+        if most / labels.total() > 1 - 2 * (1 - _LEAK):
+            return {}
+    return {name: _majority(counts) / max(rows[name], 1) for name, counts in pairs.items()}
+
+
+def _majority(pairs: Mapping[tuple[str, str], int]) -> int:
+    """Return the number of rows whose label is the most frequent one for their value.
+
+    Args:
+        pairs: value and label -> rows.
+    """
+    most: dict[str, int] = {}
+    for (value, _), count in pairs.items():
+        most[value] = max(most.get(value, 0), count)
+    return sum(most.values())

@@ -1,4 +1,4 @@
-"""`gristmill new`: a pipeline of one's own, from a file and what can be measured of it."""
+"""Implementation of `gristmill new`: create a pipeline from data and what is measured of them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,26 @@ from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
     DryClean,
     FirstRows,
+    assign_splits,
     check_division,
     clean_rows,
+    collect_first,
     repeated_inputs,
-    settle_first,
     small_targets,
-    watched,
 )
-from components.orchestration.creation.column_guess import Wanted, choose_columns, column_notes
+from components.orchestration.creation.column_guess import (
+    NamedColumns,
+    choose_columns,
+    column_notes,
+)
 from components.orchestration.creation.creation_options import label_map, parse_settings
 from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
-from components.orchestration.creation.params_writer import OwnParams, check_task, render, start
+from components.orchestration.creation.params_writer import (
+    ParamsDraft,
+    check_task,
+    initial_params,
+    render,
+)
 from components.orchestration.creation.source_preview import Intake, count_rows, rows_of
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
@@ -64,32 +73,55 @@ RESERVED = (
     "retrains",
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# A name is part of file names and of MLflow's names.
+# Characters. A name is part of file names and of MLflow's names.
 _LONGEST_NAME = 60
+# Characters of a long name in a message.
+_SHOWN_NAME = 20
+# Suffix of a folder in which a pipeline is written before it gets its name.
 _PART = ".new"
 _SET = "set on the command line"
+# Bytes of a value, where the params do not limit them yet.
+_UNLIMITED = 2**31
+# Pictures or texts of a folder that are read to find the columns.
+_SCANNED_FILES = 50
 
 
 @dataclass(frozen=True)
 class NewOptions:
-    """What a person says, where a guess is wrong or not wanted."""
+    """Options of the command, where a guess would be wrong.
+
+    Args:
+        text: the column of the task's input; None: it is guessed.
+        label: the column of its target; None: it is guessed.
+        format: of the source; None: it is detected.
+        header: whether the first line names the columns; None: it is guessed.
+        columns: names of the columns of a table without a header.
+        labels: renamed labels, such as Positive=positive,n/a=
+        settings: params, as key=value.
+    """
 
     text: str | None = None
     label: str | None = None
     format: str | None = None
-    # whether the first line names the columns; None: it is guessed
     header: bool | None = None
-    # names of the columns of a table without a header
     columns: Sequence[str] = ()
-    # Positive=positive,n/a=
     labels: str = ""
-    # key=value
     settings: Sequence[str] = ()
 
 
 @dataclass
 class _Draft:
-    """A pipeline that is being made."""
+    """A pipeline that is not written yet.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        task: its id.
+        ingest: the section `ingest`, validated.
+        section: the same as a tree.
+        settings: that a person sets.
+        reasons: dotted path of a value in `ingest` -> why it has it.
+    """
 
     root: Path
     name: str
@@ -97,14 +129,50 @@ class _Draft:
     ingest: IngestParams
     section: dict[str, Any]
     settings: Sequence[Setting]
-    # the reasons of what was detected or said of the source
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def source(self) -> Files:
-        """Return where the rows are."""
+        """Return the files of the rows."""
         assert isinstance(self.ingest.source, Files)
         return self.ingest.source
+
+    @property
+    def set_paths(self) -> set[str]:
+        """Return the dotted paths of the params that a person sets."""
+        return {setting.path for setting in self.settings}
+
+    def role_columns(self) -> Layout:
+        """Return the columns of the task under the names of its roles."""
+        return layout(base.schema(self.task).roles, {}, _UNLIMITED)
+
+    def set_source(self, key: str, value: Any, reason: str) -> None:
+        """Write a value into `ingest.source`, with its reason."""
+        self.section["source"][key] = value
+        self.reasons[f"ingest.source.{key}"] = reason
+
+    def validate_ingest(self) -> None:
+        """Validate the section `ingest` again, after a change of its tree."""
+        self.ingest = _ingest(self.section)
+
+
+@dataclass(frozen=True)
+class _Preview:
+    """Results that the preview shows.
+
+    Args:
+        seen: the columns of the source.
+        intake: the rows as ingest reads them.
+        dry: the preview of clean.
+        description: names and values of the measurement.
+        decided: settings that the data need.
+    """
+
+    seen: SourceColumns
+    intake: Intake
+    dry: DryClean
+    description: Sequence[tuple[str, str]]
+    decided: Sequence[Setting]
 
 
 def create(
@@ -118,40 +186,40 @@ def create(
     options: NewOptions | None = None,
     wizard: Wizard | None = None,
 ) -> list[str]:
-    """Write `pipelines/<name>/` for this data; the data stay where they are.
+    """Write `pipelines/<name>/` for these data. The data stay where they are.
 
     Args:
-        root: of the repository.
+        root: of the project.
         name: of the pipeline.
         task: its id.
         data: a file or folder, relative to the current folder or absolute.
-        text: the column of the task's input; guessed if None.
-        label: the column of its target; guessed if None.
-        options: what else a person said.
-        wizard: asks where a guess would be a gamble, and before anything is written.
+        text: the column of the task's input; None: it is guessed.
+        label: the column of its target; None: it is guessed.
+        options: further options of the command.
+        wizard: asks where a guess would be uncertain, and before anything is written.
 
     Returns:
-        Lines of plain text: what was measured, and what was decided. With a wizard only
-        what it has not shown.
+        Lines of plain text about the data and the params. With a wizard only those that it has not
+        shown.
 
     Raises:
-        GristmillError: a bad or taken name, an unknown task, data that cannot be read or
-            learned from, a guess that would be a gamble. Nothing is left behind then.
+        GristmillError: the name is not allowed or exists, the task is unknown, the data cannot be
+            read or learned from, or a guess is uncertain. No files are left behind.
     """
-    said = options or NewOptions()
-    said = replace(said, text=text or said.text, label=label or said.label)
+    options = options or NewOptions()
+    options = replace(options, text=text or options.text, label=label or options.label)
     _check_name(root, name)
     check_new_outputs(root, name)
     check_task(task)
-    draft = _draft(root, name, task, data, said)
-    lines, own = _measure(draft, said, wizard)
-    params = _text(draft, own)
+    draft = _draft(root, name, task, data, options)
+    lines, params = _measure(draft, options, wizard)
+    params_text = _text(draft, params)
     if wizard is not None:
         wizard.show(lines)
         if not wizard.agrees(f"write pipelines/{name}?", default=True):
             return ["nothing was written"]
         lines = []
-    _publish(draft, params)
+    _publish(draft, params_text)
     return [
         *lines,
         f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
@@ -161,13 +229,16 @@ def create(
 
 
 def _check_name(root: Path, name: str) -> None:
+    """Raise a GristmillError unless a pipeline of this name can be created."""
     if not _NAME.fullmatch(name) or name in RESERVED or len(name) > _LONGEST_NAME:
-        taken = ": it is taken" if name in RESERVED else ""
+        reason = ""
+        if name in RESERVED:
+            reason = ": it is taken"
         if len(name) > _LONGEST_NAME:
-            taken = f": it has more than {_LONGEST_NAME} characters"
-            name = f"{name[:20]}…"
+            reason = f": it has more than {_LONGEST_NAME} characters"
+            name = f"{name[:_SHOWN_NAME]}…"
         raise GristmillError(
-            f"{name!r} cannot be a pipeline's name{taken}",
+            f"{name!r} cannot be a pipeline's name{reason}",
             where="NAME",
             remedy="use small letters, digits, - and _, such as my-reviews",
         )
@@ -179,49 +250,69 @@ def _check_name(root: Path, name: str) -> None:
         )
 
 
-def _draft(root: Path, name: str, task: str, data: Path, said: NewOptions) -> _Draft:
-    """Return the section `ingest` as far as the command line says it."""
+def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> _Draft:
+    """Return a draft with the section `ingest`, as far as the options determine it.
+
+    Raises:
+        GristmillError: the data do not exist, or an option has a mistake.
+    """
     if not data.exists():
         raise GristmillError(
             f"there is no file or folder {str(data)!r}",
             where="--data",
             remedy="give the path of what you have, relative to this folder or absolute",
         )
-    path = _written(root, data)
+    path = _path_in_params(root, data)
     check_input_path(root, name, path, "--data")
-    if said.format is not None and said.format not in ("auto", *FORMATS):
+    section, reasons = _section(path, options)
+    settings = parse_settings(options.settings, task)
+    params = ParamsDraft(task, {"ingest": section})
+    for setting in settings:
+        if setting.path.startswith("ingest."):
+            params.apply(replace(setting, reason=_SET))
+    section = params.tree["ingest"]
+    return _Draft(
+        root=root,
+        name=name,
+        task=task,
+        ingest=_ingest(section),
+        section=section,
+        settings=settings,
+        reasons=reasons | params.reasons,
+    )
+
+
+def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the section `ingest` of the options but --set, and its reasons.
+
+    Raises:
+        ParamsError: --format or --labels has a mistake.
+    """
+    if options.format is not None and options.format not in ("auto", *FORMATS):
         raise ParamsError(
-            f"{said.format!r} is not one of {', '.join(FORMATS)}",
+            f"{options.format!r} is not one of {', '.join(FORMATS)}",
             where="--format",
             remedy="take one of these, or leave it out",
         )
-    source: dict[str, Any] = {"kind": "files", "path": path, "format": said.format or "auto"}
+    source: dict[str, Any] = {"kind": "files", "path": path, "format": options.format or "auto"}
     section: dict[str, Any] = {"source": source, "columns": {}}
     reasons = {}
-    if said.format:
+    if options.format:
         reasons["ingest.source.format"] = _SET
-    if said.header is not None:
-        source["header"] = said.header
+    if options.header is not None:
+        source["header"] = options.header
         reasons["ingest.source.header"] = _SET
-    if said.columns:
-        source["column_names"] = list(said.columns)
+    if options.columns:
+        source["column_names"] = list(options.columns)
         reasons["ingest.source.column_names"] = _SET
-    if said.labels:
-        section["labels"] = label_map(said.labels)
+    if options.labels:
+        section["labels"] = label_map(options.labels)
         reasons["ingest.labels"] = _SET
-    settings = parse_settings(said.settings, task)
-    own = OwnParams(task, {"ingest": section})
-    for setting in settings:
-        if setting.path.startswith("ingest."):
-            own.apply(replace(setting, reason=_SET))
-    reasons |= own.reasons
-    section = own.tree["ingest"]
-    ingest = _ingest(section)
-    return _Draft(root, name, task, ingest, section, settings, reasons)
+    return section, reasons
 
 
 def _ingest(section: Mapping[str, Any]) -> IngestParams:
-    """Return the section as its model.
+    """Validate the section `ingest`.
 
     Raises:
         ParamsError: --set or another option has a mistake.
@@ -239,77 +330,129 @@ def _ingest(section: Mapping[str, Any]) -> IngestParams:
     return ingest
 
 
-def _written(root: Path, data: Path) -> str:
-    """Return how params.yaml names the place of the data."""
-    place = data.absolute() if data.is_symlink() else data.resolve()
-    if place.is_relative_to(root.resolve()):
-        return place.relative_to(root.resolve()).as_posix()
-    return place.as_posix()
+def _path_in_params(root: Path, data: Path) -> str:
+    """Return the path of the data as params.yaml names it.
 
-
-def _measure(draft: _Draft, said: NewOptions, wizard: Wizard | None) -> tuple[list[str], OwnParams]:
-    """Return the preview, and the params that the data need.
-
-    The rows are read with the code of ingest, and the first of them are cleaned with the
-    fields of clean, so that nothing is promised here that these refuse.
+    It is relative to the project where the data lie there. A link is not followed.
     """
-    task, root = draft.task, draft.root
-    roles = base.schema(task).roles
-    seen = _scan(draft, layout(roles, {}, 2**31))
-    if _settle_header(draft, seen, wizard):
-        seen = _scan(draft, layout(roles, {}, 2**31))
-    if _settle_label_form(draft, seen, said):
-        seen = _scan(draft, layout(roles, {}, 2**31))
-    _choose(draft, seen, said, wizard)
-    wanted = layout(roles, draft.ingest.columns, draft.ingest.max_bytes_per_value)
-    facet = base.defaults(task)
-    intake, first, measured = _read(draft, seen)
-    if _folds(draft, facet.describe(measured), wizard):
-        intake, first, measured = _read(draft, seen)
-    facet.check(measured)
-    own = start(root, task, draft.name, draft.section)
-    own.reasons |= draft.reasons
-    decided = list(facet.settings(measured))
-    for setting in [*decided, *(replace(setting, reason=_SET) for setting in draft.settings)]:
-        own.apply(setting)
-    clean = _clean_params(own)
-    dry = clean_rows(first, task, clean, own.tree["seed"])
-    decided += _apply_cleaned(draft, own, dry, {setting.path for setting in decided})
-    remarks = check_division(dry, task, _clean_params(own), own.tree["seed"])
-    tree = _complete(own)
-    names = {column.source: column.name for column in wanted.columns}
-    notes = column_notes(draft.source, root, seen, wanted) if seen.is_table else {}
-    lines = [preview.head(draft.name, seen, intake.encodings)]
+    path = data.absolute() if data.is_symlink() else data.resolve()
+    if path.is_relative_to(root.resolve()):
+        path = path.relative_to(root.resolve())
+    return path.as_posix()
+
+
+def _measure(
+    draft: _Draft, options: NewOptions, wizard: Wizard | None
+) -> tuple[list[str], ParamsDraft]:
+    """Return the preview as lines of text, and the params that the data need.
+
+    The code of ingest reads the rows, and the code of clean cleans the first of them. So both
+    stages accept what the preview shows.
+    """
+    seen = _scan_source(draft, options, wizard)
+    intake, first, measurement = _read(draft, seen)
+    facet = base.defaults(draft.task)
+    if _fold_labels(draft, facet.describe(measurement), wizard):
+        intake, first, measurement = _read(draft, seen)
+    facet.check(measurement)
+    params = initial_params(draft.root, draft.task, draft.name, draft.section)
+    params.reasons |= draft.reasons
+    decided = list(facet.settings(measurement))
+    set_by_person = [replace(setting, reason=_SET) for setting in draft.settings]
+    for setting in [*decided, *set_by_person]:
+        params.apply(setting)
+    dry, added, remarks = _clean(draft, params, first, {setting.path for setting in decided})
+    decided += added
+    losses = facet.losses(measurement, _complete(params))
+    results = _Preview(seen, intake, dry, facet.describe(measurement), decided)
+    lines = _preview_lines(draft, results)
+    lines += [f"note: {line}" for line in [*losses, *remarks]]
+    return lines, params
+
+
+def _scan_source(draft: _Draft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:
+    """Return the columns of the source, after the draft has got all settings to read them."""
+    seen = _scan(draft)
+    if _detect_header(draft, seen, wizard):
+        seen = _scan(draft)
+    if _detect_label_form(draft, seen, options):
+        seen = _scan(draft)
+    _choose(draft, seen, options, wizard)
+    return seen
+
+
+def _clean(
+    draft: _Draft,
+    params: ParamsDraft,
+    first: FirstRows,
+    decided: Collection[str],
+) -> tuple[DryClean, list[Setting], list[str]]:
+    """Preview clean on the first rows, and apply the settings that it needs.
+
+    Args:
+        draft: the pipeline.
+        params: its params; settings are applied.
+        first: the first raw rows.
+        decided: paths of the settings that the data need.
+
+    Returns:
+        The result of the preview, the settings that were applied, and remarks for a person.
+
+    Raises:
+        InputError: clean would refuse the rows.
+    """
+    seed = params.tree["seed"]
+    dry = clean_rows(first, draft.task, _clean_params(params), seed)
+    added = _apply_cleaned(draft, params, dry, decided)
+    remarks = check_division(dry, draft.task, _clean_params(params), seed)
+    return dry, added, remarks
+
+
+def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
+    """Return the preview as lines of text, without the remarks at its end."""
+    seen = results.seen
+    ingest = draft.ingest
+    wanted = layout(base.schema(draft.task).roles, ingest.columns, ingest.max_bytes_per_value)
+    lines = [preview.head(draft.name, seen, results.intake.encodings)]
+    notes = {}
+    if seen.is_table:
+        notes = column_notes(draft.source, draft.root, seen, wanted)
     lines += [f"note: {one_line(note, 300)}" for note in seen.notes]
     if seen.is_table:
+        names = {column.source: column.name for column in wanted.columns}
         lines += preview.columns_table(seen, names, notes)
-    lines += preview.facts([*preview.rows_line(intake, dry), *facet.describe(measured)])
-    lines += preview.refusals([*intake.refusals, *dry.refusals])
-    lines += preview.example_rows(intake, [c.name for c in wanted.columns if c.role != "id"])
-    fixed = {setting.path for setting in draft.settings}
-    lines += preview.decisions([each for each in decided if each.path not in fixed])
-    lines += preview.skipped([*decided, *draft.settings])
-    return lines + [f"note: {line}" for line in [*facet.losses(measured, tree), *remarks]], own
+    rows = preview.rows_line(results.intake, results.dry)
+    lines += preview.named_values([*rows, *results.description])
+    lines += preview.refusals([*results.intake.refusals, *results.dry.refusals])
+    roles = [column.name for column in wanted.columns if column.role != "id"]
+    lines += preview.example_rows(results.intake, roles)
+    shown = [setting for setting in results.decided if setting.path not in draft.set_paths]
+    lines += preview.decisions(shown)
+    lines += preview.skipped([*results.decided, *draft.settings])
+    return lines
 
 
-def _scan(draft: _Draft, wanted: Layout) -> SourceColumns:
-    """Return what the columns hold; of pictures and texts in folders only the first."""
+def _scan(draft: _Draft) -> SourceColumns:
+    """Return the columns of the source; of pictures and texts in folders, read only the first."""
     first = source_files.units(draft.source, draft.root)[0]
     if first.format in TABLES:
         return scan_columns(draft.source, draft.root)
-    role = next(r for r in base.schema(draft.task).roles if r.name == wanted.input.name)
-    return scan_columns(draft.source, draft.root, role, rows=50)
+    name = draft.role_columns().input.name
+    role = next(role for role in base.schema(draft.task).roles if role.name == name)
+    return scan_columns(draft.source, draft.root, role, rows=_SCANNED_FILES)
 
 
-def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
-    """Write down that a table has no header. Returns whether a person says that it has one."""
-    source = draft.section["source"]
-    if source.get("header", "auto") != "auto":
+def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
+    """Write into the draft that a table has no header.
+
+    Returns:
+        Whether a person answers that it has one.
+    """
+    if draft.section["source"].get("header", "auto") != "auto":
         return False
     if any(unit.header is not False for unit in seen.units):
         return False
-    source["header"] = False
-    draft.reasons["ingest.source.header"] = "the first line is a row like the others"
+    draft.set_source("header", False, "the first line is a row like the others")
     seen.notes.append("the first line is taken for a row: --header if it names the columns")
     has_header = False
     if wizard is not None:
@@ -317,153 +460,196 @@ def _settle_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
         wizard.show([f"the first line: {one_line(' | '.join(first), 90)}"])
         has_header = not wizard.agrees("is it a row, and not the names of columns?", default=True)
     if has_header:
-        source["header"] = True
-        draft.reasons["ingest.source.header"] = "asked"
-    draft.ingest = _ingest(draft.section)
+        draft.set_source("header", True, "asked")
+    draft.validate_ingest()
     return has_header
 
 
-def _settle_label_form(draft: _Draft, seen: SourceColumns, said: NewOptions) -> bool:
-    """Write down how to read a label that is no column. Returns whether that adds a column."""
-    target = layout(base.schema(draft.task).roles, {}, 2**31).target
+def _detect_label_form(draft: _Draft, seen: SourceColumns, options: NewOptions) -> bool:
+    """Write into the draft how to read a label that no single column holds.
+
+    Returns:
+        Whether that adds a column.
+    """
+    target = draft.role_columns().target
     if target is None or not seen.is_table:
         return False
     columns = draft.section["columns"]
-    label = said.label or columns.get(target.name)
-    if label == FILE_LABEL and not draft.source.classes:
-        classes = class_files(draft.source, draft.root, seen)
-        form = LabelForm({"classes": classes}, FILE_LABEL, _SET) if classes else None
-    elif label:
-        return False
-    else:
-        form = label_form(draft.source, draft.root, seen, target.name)
+    form = _label_form(draft, seen, options.label or columns.get(target.name), target.name)
     if form is None:
         return False
     for key, value in form.settings.items():
-        draft.section["source"][key] = value
-        draft.reasons[f"ingest.source.{key}"] = form.reason
+        draft.set_source(key, value, form.reason)
     columns[target.name] = form.column
-    draft.ingest = _ingest(draft.section)
+    draft.validate_ingest()
     return bool(form.settings)
 
 
-def _choose(draft: _Draft, seen: SourceColumns, said: NewOptions, wizard: Wizard | None) -> None:
-    """Fill in the columns and what was detected of the source."""
-    wanted = layout(base.schema(draft.task).roles, {}, 2**31)
+def _label_form(
+    draft: _Draft, seen: SourceColumns, label: str | None, role: str
+) -> LabelForm | None:
+    """Return how to read a label that no single column holds; None where one does.
+
+    Args:
+        draft: the pipeline.
+        seen: the columns of the source.
+        label: the column that a person names.
+        role: the name of the task's target.
+    """
+    if label == FILE_LABEL and not draft.source.classes:
+        classes = class_files(draft.source, draft.root, seen)
+        if not classes:
+            return None
+        return LabelForm({"classes": classes}, FILE_LABEL, _SET)
+    if label:
+        return None
+    return label_form(draft.source, draft.root, seen, role)
+
+
+def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None) -> None:
+    """Write the columns, the format and the encoding of the source into the draft."""
+    wanted = draft.role_columns()
     ask = wizard.choose if wizard else None
     set_before = dict(draft.section["columns"])
-    named = Wanted(
-        text=said.text or set_before.get(wanted.input.name),
-        label=said.label or set_before.get(wanted.target.name if wanted.target else ""),
+    target = wanted.target.name if wanted.target else ""
+    named = NamedColumns(
+        text=options.text or set_before.get(wanted.input.name),
+        label=options.label or set_before.get(target),
     )
     chosen = choose_columns(draft.source, draft.root, seen, wanted, named, ask)
     draft.section["columns"] = {**chosen, **set_before}
     source = draft.section["source"]
     if source["format"] == "auto" and not (draft.root / draft.source.path).is_dir():
         source["format"] = seen.units[0].format
-    old = seen.encodings - {"utf-8", "utf-8-sig"}
-    if "encoding" not in source and len(seen.encodings) == len(old) == 1:
-        source["encoding"] = next(iter(old))
-        draft.reasons["ingest.source.encoding"] = "detected"
-    draft.ingest = _ingest(draft.section)
+    legacy = seen.encodings - {"utf-8", "utf-8-sig"}
+    if "encoding" not in source and len(seen.encodings) == len(legacy) == 1:
+        draft.set_source("encoding", next(iter(legacy)), "detected")
+    draft.validate_ingest()
 
 
 def _check_rows(intake: Intake, path: str) -> None:
-    """Refuse a source of which ingest keeps no row."""
-    if intake.kept:
+    """Refuse a source of which ingest keeps no row.
+
+    Raises:
+        InputError: no row can be used.
+    """
+    if intake.usable_count:
         return
     if not intake.read:
         remedy = "give a file with a header and rows"
         raise InputError("holds no rows", where=path, remedy=remedy)
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in intake.refused.items())
-    first = f"; the first: {intake.refusals[0]}" if intake.refusals else ""
-    what = f"none of the {intake.read:,} rows that were read can be used: {reasons}{first}"
+    if intake.refusals:
+        reasons += f"; the first: {intake.refusals[0]}"
     remedy = "name what the file holds: --format, --text, --label, --no-header"
-    if known := known_remedy(intake.refused):
-        remedy = known
-    raise InputError(what, where=path, remedy=remedy)
+    raise InputError(
+        f"none of the {intake.read:,} rows that were read can be used: {reasons}",
+        where=path,
+        remedy=known_remedy(intake.refused) or remedy,
+    )
 
 
 def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
-    """Read and measure the rows."""
+    """Read and measure the rows.
+
+    Returns:
+        Counts of the rows, the first rows, and the measurement of the task.
+
+    Raises:
+        InputError: no row can be used.
+    """
     intake = Intake()
     first = FirstRows()
     rows = rows_of(draft.ingest, draft.task, draft.root, intake)
     total = count_rows(draft.source, draft.root, seen)
-    measured = base.defaults(draft.task).measure(watched(rows, draft.task, first), total)
+    facet = base.defaults(draft.task)
+    measurement = facet.measure(collect_first(rows, draft.task, first), total)
     _check_rows(intake, draft.source.path)
     first.whole = first.whole and intake.whole
-    settle_first(first, draft.task, intake.units)
-    return intake, first, measured
+    assign_splits(first, draft.task, intake.units)
+    return intake, first, measurement
 
 
-def _folds(draft: _Draft, described: Sequence[tuple[str, str]], wizard: Wizard | None) -> bool:
-    """Ask whether labels that differ in case are one; `ingest.label_case` says so."""
-    alike = [value for name, value in described if name == "labels that look alike"]
+def _fold_labels(
+    draft: _Draft, description: Sequence[tuple[str, str]], wizard: Wizard | None
+) -> bool:
+    """Ask whether labels that differ in case are one, and write the answer into the draft.
+
+    Returns:
+        Whether they are one.
+    """
+    alike = [value for name, value in description if name == "labels that look alike"]
     if wizard is None or not alike or "label_case" in draft.section:
         return False
-    wizard.show([f"these labels look alike: {each}" for each in alike])
+    wizard.show([f"these labels look alike: {labels}" for labels in alike])
     if not wizard.agrees("take labels that differ in capitals alone as one?", default=True):
         return False
     draft.section["label_case"] = "fold"
     draft.reasons["ingest.label_case"] = "asked"
-    draft.ingest = _ingest(draft.section)
+    draft.validate_ingest()
     return True
 
 
-def _clean_params(own: OwnParams) -> Any:
-    """Return the section `clean`.
+def _clean_params(params: ParamsDraft) -> Any:
+    """Return the section `clean`, validated.
 
     Raises:
         ParamsError: --set has a mistake.
     """
     try:
-        return validate(section_model("clean", own.task), own.tree["clean"], "clean")
+        return validate(section_model("clean", params.task), params.tree["clean"], "clean")
     except ParamsError as error:
         raise ParamsError(error.what, remedy="mend the --set options") from None
 
 
 def _apply_cleaned(
     draft: _Draft,
-    own: OwnParams,
+    params: ParamsDraft,
     dry: DryClean,
     decided: Collection[str],
 ) -> list[Setting]:
-    """Apply what clean needs for these rows, unless it was set.
+    """Apply and return the settings that clean needs for these rows, unless a person sets them.
 
     Args:
         draft: the pipeline.
-        own: its params.
-        dry: what clean made of the first rows.
-        decided: paths that the data decided already.
+        params: its params.
+        dry: the preview of clean.
+        decided: paths of the settings that the data need.
     """
-    fixed = {setting.path for setting in draft.settings}
     added = []
-    if "clean.boilerplate" not in {*decided, *fixed}:
+    if "clean.boilerplate" not in {*decided, *draft.set_paths}:
         added = repeated_inputs(dry)
         for setting in added:
-            own.apply(setting)
-    clean = _clean_params(own)
-    least = small_targets(dry, clean.boilerplate, clean.min_rows_per_class)
-    for setting in least:
-        if setting.path not in fixed:
-            own.apply(setting)
+            params.apply(setting)
+    clean = _clean_params(params)
+    for setting in small_targets(dry, clean.boilerplate, clean.min_rows_per_class):
+        if setting.path not in draft.set_paths:
+            params.apply(setting)
             added.append(setting)
     return added
 
 
-def _complete(own: OwnParams) -> dict[str, Any]:
+def _complete(params: ParamsDraft) -> dict[str, Any]:
+    """Return the tree of params with all defaults.
+
+    Raises:
+        ParamsError: --set has a mistake.
+    """
     try:
-        return own.complete("params")
+        return params.complete("params")
     except ParamsError as error:
         raise ParamsError(error.what, remedy="mend the --set options") from None
 
 
-def _text(draft: _Draft, own: OwnParams) -> str:
-    """Return the params.yaml; what is read back from it is equal."""
+def _text(draft: _Draft, params: ParamsDraft) -> str:
+    """Return the text of params.yaml.
+
+    Raises:
+        RuntimeError: the text would not give the same params when it is read.
+    """
     from ruamel.yaml import YAML
 
-    tree = _complete(own)
+    tree = _complete(params)
     name = draft.name
     file = f"pipelines/{name}/params.yaml"
     header = [
@@ -473,13 +659,14 @@ def _text(draft: _Draft, own: OwnParams) -> str:
         "For one run with another value:",
         f"dvc exp run -S '{file}:train.epochs=2' pipelines/{name}/dvc.yaml",
     ]
-    text = render(tree, own.reasons, header)
+    text = render(tree, params.reasons, header)
     if YAML(typ="safe", pure=True).load(text) != tree:
         raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text
 
 
 def _readme(draft: _Draft) -> str:
+    """Return the text of the pipeline's README.md."""
     name = draft.name
     return f"""# Pipeline {name}
 
@@ -506,15 +693,24 @@ $ dvc exp show
 
 
 def _publish(draft: _Draft, params: str) -> None:
-    """Write all files at once, by a rename of their folder."""
-    root, name = draft.root, draft.name
+    """Write all files of a pipeline at once, by a rename of their folder.
+
+    Args:
+        draft: the pipeline.
+        params: the text of params.yaml.
+
+    Raises:
+        GristmillError: the project has no dvc.yaml, or params have a mistake.
+    """
+    root = draft.root
+    name = draft.name
     dvc = root / "dvc.yaml"
     if not dvc.is_file():
         remedy = "start from a complete checkout: git checkout -- dvc.yaml"
         raise GristmillError("there is no dvc.yaml to copy", where=str(root), remedy=remedy)
     clear_parts(root)
-    # Not below pipelines/: DVC reads every dvc.yaml there, and what a kill leaves behind
-    # would have the same outputs as the pipeline.
+    # It does not lie below pipelines/, because DVC reads every dvc.yaml there. After a kill, the
+    # remaining copy would have the same outputs as the pipeline.
     part = root / ".gristmill" / f"{name}.{os.getpid()}{_PART}"
     try:
         part.mkdir(parents=True)
@@ -530,7 +726,11 @@ def _publish(draft: _Draft, params: str) -> None:
 
 
 def _check(params: Path, name: str) -> None:
-    """Validate the file as `gristmill run` will."""
+    """Validate the file as `gristmill run` does.
+
+    Raises:
+        ParamsError: --set has a mistake.
+    """
     try:
         load(params, shown=f"pipelines/{name}/params.yaml")
     except ParamsError as error:
@@ -538,8 +738,13 @@ def _check(params: Path, name: str) -> None:
 
 
 def clear_parts(root: Path) -> None:
-    """Remove what commands left that were killed."""
-    for part in [*(root / ".gristmill").glob(f"*{_PART}"), *root.glob("pipelines/.*.part")]:
+    """Remove the folders that killed commands left behind.
+
+    Args:
+        root: of the project.
+    """
+    parts = [*(root / ".gristmill").glob(f"*{_PART}"), *root.glob("pipelines/.*.part")]
+    for part in parts:
         pid = part.name.split(".")[-2]
         with suppress(OSError):
             if not (pid.isdigit() and psutil.pid_exists(int(pid))):

@@ -1,4 +1,4 @@
-"""What the options of `gristmill new` mean: --set, --labels, --columns."""
+"""Parse the options of `gristmill new`: --set, --labels and --columns."""
 
 from __future__ import annotations
 
@@ -16,55 +16,81 @@ _COMMA = re.compile(r"(?<!\\),")
 _EQUALS = re.compile(r"(?<!\\)=")
 
 
-def parse_settings(given: Sequence[str], task: str) -> list[Setting]:
+def parse_settings(options: Sequence[str], task: str) -> list[Setting]:
     """Return the settings of `--set key=value`; values are YAML.
+
+    Args:
+        options: of the form key=value.
+        task: its id.
 
     Raises:
         ParamsError: no equals sign, no such section, or a value that is not YAML.
     """
-    return [_setting(text, task) for text in given]
+    return [_setting(option, task) for option in options]
 
 
-def _setting(given: str, task: str) -> Setting:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    path, equals, text = given.partition("=")
+def _setting(option: str, task: str) -> Setting:
+    path, equals, text = option.partition("=")
     path = path.strip()
     if not equals or not path:
         raise ParamsError(
-            f"{given!r} is not of the form key=value",
+            f"{option!r} is not of the form key=value",
             where="--set",
             remedy="write it as --set train.epochs=3",
         )
+    _check_section(path, task)
+    return Setting(path, _parse_value(path, text), "")
+
+
+def _check_section(path: str, task: str) -> None:
+    """Raise a ParamsError unless a path begins with a section."""
     sections = sections_of(task)
     section = path.split(".")[0]
-    if section not in sections or (section == path and section != "seed"):
-        near, known = nearest(section, sections), ", ".join(sections)
+    is_whole_section = section == path and section != "seed"
+    if section not in sections or is_whole_section:
+        near = nearest(section, sections)
+        names = ", ".join(sections)
         raise ParamsError(
-            f"{path!r} does not begin with a section{near}; there are {known}",
+            f"{path!r} does not begin with a section{near}; there are {names}",
             where="--set",
             remedy="write it as --set train.epochs=3",
         )
+
+
+def _parse_value(path: str, text: str) -> object:
+    """Return a value from its YAML.
+
+    Raises:
+        ParamsError: it is not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
-        value = YAML(typ="safe", pure=True).load(io.StringIO(text))
+        value: object = YAML(typ="safe", pure=True).load(io.StringIO(text))
     except YAMLError as error:
-        what = f"{path}: {text!r} is not YAML: {str(error).splitlines()[0]}"
-        remedy = "quote the value, such as --set 'clean.conflicts=\"drop\"'"
-        raise ParamsError(what, where="--set", remedy=remedy) from None
-    return Setting(path, value, "")
+        reason = str(error).splitlines()[0]
+        raise ParamsError(
+            f"{path}: {text!r} is not YAML: {reason}",
+            where="--set",
+            remedy="quote the value, such as --set 'clean.conflicts=\"drop\"'",
+        ) from None
+    return value
 
 
-def label_map(given: str) -> dict[str, str | None]:
-    """Return old label -> new label of `Positive=positive,n/a=`; an empty new one is null.
+def label_map(option: str) -> dict[str, str | None]:
+    """Return old label -> new label of `Positive=positive,n/a=`; an empty new one is None.
 
-    A comma or an equals sign in a label is written behind a backslash.
+    In a label, a comma or an equals sign follows a backslash.
+
+    Args:
+        option: pairs of labels, separated by commas.
 
     Raises:
         ParamsError: a part has no equals sign, or a label is mapped twice.
     """
     renames: dict[str, str | None] = {}
-    for part in _COMMA.split(given):
+    for part in _COMMA.split(option):
         if not part.strip():
             continue
         old, *new = _EQUALS.split(part, maxsplit=1)
@@ -80,14 +106,22 @@ def label_map(given: str) -> dict[str, str | None]:
 
 
 def _unescaped(text: str) -> str:
+    """Return a text without the backslashes before commas and equals signs."""
     return re.sub(r"\\([,=])", r"\1", text).strip()
 
 
-def column_names(given: str | None) -> list[str]:
-    """Return the names of `--columns a,b`."""
-    if given is None:
+def column_names(option: str | None) -> list[str]:
+    """Return the names of `--columns a,b`.
+
+    Args:
+        option: names, separated by commas; None: no names.
+
+    Raises:
+        ParamsError: a name is empty or stands twice.
+    """
+    if option is None:
         return []
-    names = [_unescaped(name) for name in _COMMA.split(given)]
+    names = [_unescaped(name) for name in _COMMA.split(option)]
     if not all(names) or len(set(names)) < len(names):
         remedy = "write it as --columns label,text, from left to right"
         raise ParamsError("wants names, each once", where="--columns", remedy=remedy)

@@ -1,4 +1,7 @@
-"""Labels that no column holds as a word: a column of 0 and 1 for each class, a file for each class."""
+"""Recognize labels that no single column holds.
+
+There may be a column of 0 and 1 for each class, or a file for each class.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,20 @@ from components.stages.ingest.source_rows import TABLES
 
 # Rows in which columns of 0 and 1 are compared.
 _COMPARED = 20_000
+# Names in a message.
 _SHOWN = 5
+# Spellings of 0 and 1 in one column.
+_MOST_SPELLINGS = 4
 
 
 @dataclass(frozen=True)
 class LabelForm:
-    """How the source is to be read, so that one column holds the label.
+    """Settings of a source with which one column holds the label.
 
     Args:
-        settings: keys of ingest.source.
-        column: that holds the label then.
-        reason: for a person.
+        settings: keys of ingest.source, with their values.
+        column: the column that holds the label with these settings.
+        reason: a few words, for a comment.
     """
 
     settings: Mapping[str, Any]
@@ -38,7 +44,7 @@ class LabelForm:
 
 @dataclass
 class FlagCounts:
-    """How many rows have a 1 in one of some columns, in several and in none."""
+    """Numbers of rows with a 1 in one of some columns, in several, and in none."""
 
     one: int = 0
     several: int = 0
@@ -46,16 +52,16 @@ class FlagCounts:
 
 
 def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> LabelForm | None:
-    """Return how to read a table whose label is no column of its own; None where it is one.
+    """Return how to read a table whose label is not a single column; None where it is one.
 
     Args:
-        source: where the rows are.
+        source: files of the rows.
         root: of the project.
-        seen: the columns.
+        seen: the columns of the source.
         role: the name of the task's target.
 
     Raises:
-        InputError: the columns of 0 and 1 are no single label in each row.
+        InputError: the columns of 0 and 1 do not give each row a single label.
     """
     if source.one_hot:
         return LabelForm({}, ONE_HOT, "ingest.source.one_hot is set")
@@ -76,33 +82,45 @@ def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> Lab
     if not classes:
         return None
     if candidates:
+        names = ", ".join(list(classes.values())[:_SHOWN])
         seen.notes.append(
             f"the names of the files are not taken for labels; --label {FILE_LABEL} takes them: "
-            f"{', '.join(list(classes.values())[:_SHOWN])}"
+            f"{names}"
         )
         return None
     return LabelForm({"classes": classes}, FILE_LABEL, "no column holds a label")
 
 
 def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str]:
-    """Return the label of each table of one class, by its name; nothing where names say no classes."""
+    """Return the class of each table by its file name; nothing where these name no classes.
+
+    Args:
+        source: files of the rows.
+        root: of the project.
+        seen: the columns of the source.
+    """
     names = [unit.name for unit in source_files.units(source, root) if unit.format in TABLES]
     labels = {name: source_files.table_stem(PurePosixPath(name)) for name in names}
-    alike = len({unit.columns for unit in seen.units}) == 1
-    if not alike or len(set(labels.values())) < 2:
+    have_same_columns = len({unit.columns for unit in seen.units}) == 1
+    if not have_same_columns or len(set(labels.values())) < 2:
         return {}
-    return labels if all(map(is_class_name, labels.values())) else {}
+    if not all(map(is_class_name, labels.values())):
+        return {}
+    return labels
 
 
 def _is_flag(column: ColumnSample) -> bool:
-    """Return whether a column holds 0 and 1, or true and false, and both of them."""
-    if column.overflow or column.long or not column.values or len(column.values) > 4:
+    """Return whether a column holds both 0 and 1, or both true and false, and nothing else."""
+    if column.overflow or column.long or not column.values:
+        return False
+    if len(column.values) > _MOST_SPELLINGS:
         return False
     flags = {flag_of(value) for value in column.values}
     return flags == {True, False}
 
 
 def _flag_counts(source: Files, root: Path, flags: Sequence[str]) -> FlagCounts:
+    """Count the rows with a 1 in one, several and none of the columns."""
     counts = FlagCounts()
     for values in records(source, root, _COMPARED):
         ones = sum(flag_of(values.get(name)) is True for name in flags)
@@ -116,7 +134,7 @@ def _flag_counts(source: Files, root: Path, flags: Sequence[str]) -> FlagCounts:
 
 
 def _no_single_label(flags: Sequence[str], counts: FlagCounts) -> InputError:
-    """Return why columns of 0 and 1 are no label, and what can be done."""
+    """Return the error about columns of 0 and 1 that do not give each row a single label."""
     what = f"the columns {_some(flags)} hold 0 and 1"
     yes_or_no = f"take one of them as a question of yes or no: --label {flags[0]}"
     if counts.several:
@@ -135,6 +153,9 @@ def _no_single_label(flags: Sequence[str], counts: FlagCounts) -> InputError:
 
 
 def _some(names: Iterable[str]) -> str:
-    shown = [repr(name) for name in names]
-    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
-    return f"{', '.join(shown[:_SHOWN])}{more}"
+    """Return the first names for a message, and the number of the others."""
+    quoted = [repr(name) for name in names]
+    text = ", ".join(quoted[:_SHOWN])
+    if len(quoted) > _SHOWN:
+        text += f" and {len(quoted) - _SHOWN:,} more"
+    return text

@@ -1,4 +1,4 @@
-"""The params.yaml of a new pipeline: defaults of the models, what the data decided, and why."""
+"""Write the params.yaml of a new pipeline: defaults, values that the data need, and reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.tasks.base import Setting
 
 _WIDTH = 100
 _SEED = 7
-# The order of the file. A section that is missing here goes to the end.
+# Order of the sections in the file. A section that is missing here comes last.
 _ORDER = (
     "pipeline",
     "seed",
@@ -39,8 +39,8 @@ _ORDER = (
     "registry",
     "monitor",
 )
-# What a person who never opened the root's params.yaml looks for first.
-_ABOUT = {
+# Comments for the keys that a person needs first. The params.yaml of the root describes all keys.
+_DESCRIPTIONS = {
     "cluster.storage": "a folder that all nodes mount, needed with more than one node",
     "retrain.min_rows": "a source that shrank below this share of its rows is refused",
     "ingest.source.path": "the file or folder itself; DVC watches it",
@@ -71,20 +71,23 @@ _ABOUT = {
 
 
 @dataclass
-class OwnParams:
-    """The tree that is being made, and the reasons for its values by dotted path."""
+class ParamsDraft:
+    """Tree of params to which settings are applied, with the reason of each by dotted path."""
 
     task: str
     tree: dict[str, Any]
     reasons: dict[str, str] = field(default_factory=dict)
-    # values that a setting replaced by null: `--set` of a key below brings them back
+    # values that a setting replaced by null; `--set` of a key below restores them
     _skipped: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, setting: Setting) -> None:
-        """Put a setting in its place.
+        """Write the value of a setting into the tree, and record its reason.
+
+        Args:
+            setting: a dotted path, its value and the reason.
 
         Raises:
-            ParamsError: the path leads through something that is no mapping.
+            ParamsError: a part of the path is no mapping.
         """
         *parents, last = setting.path.split(".")
         node = self.tree
@@ -92,21 +95,32 @@ class OwnParams:
             rest = ".".join([*parents[number:], last])
             # The search space has dotted keys.
             if rest in node:
-                parents, last = parents[:number], rest
+                last = rest
                 break
             node = self._below(node, parents[: number + 1])
-        before, value = node.get(last), setting.value
-        if value is None and isinstance(before, Mapping):
-            self._skipped[setting.path] = before
+        value = setting.value
+        earlier = node.get(last)
+        if value is None and isinstance(earlier, Mapping):
+            self._skipped[setting.path] = earlier
         if value == {}:
-            # --set compress.distill={} asks for what was skipped, as it was before.
+            # --set compress.distill={} restores the value that was skipped.
             value = self._skipped.get(setting.path, {})
         node[last] = value
-        for path in [path for path in self.reasons if path.startswith(f"{setting.path}.")]:
+        below = [path for path in self.reasons if path.startswith(f"{setting.path}.")]
+        for path in below:
             del self.reasons[path]
         self.reasons[setting.path] = setting.reason
 
     def _below(self, node: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+        """Return the mapping at a path, after replacing it by a copy.
+
+        Args:
+            node: the mapping around it.
+            path: keys from the root of the tree.
+
+        Raises:
+            ParamsError: the value at the path is no mapping.
+        """
         dotted = ".".join(path)
         below = node.get(path[-1], {})
         if below is None:
@@ -122,19 +136,29 @@ class OwnParams:
         return node[path[-1]]  # type: ignore[no-any-return]
 
     def complete(self, source: str) -> dict[str, Any]:
-        """Return the tree with every default written out.
+        """Return the tree with all defaults.
+
+        Args:
+            source: name of the params in error messages.
 
         Raises:
-            ParamsError: all mistakes at once.
+            ParamsError: names all mistakes at once.
         """
         model = validate(tree_model(self.task), self.tree, source)
-        written = _written_out(model, self.tree)
-        names = [*_ORDER, *(name for name in written if name not in _ORDER)]
-        return {name: written[name] for name in names if name in written}
+        tree = _with_defaults(model, self.tree)
+        names = [*_ORDER, *[name for name in tree if name not in _ORDER]]
+        return {name: tree[name] for name in names if name in tree}
 
 
-def start(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> OwnParams:
-    """Return the params of a pipeline before anything is known of its data but their place."""
+def initial_params(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> ParamsDraft:
+    """Return the params of a pipeline before its data are measured.
+
+    Args:
+        root: of the project.
+        task: its id.
+        name: of the pipeline.
+        ingest: the section `ingest`.
+    """
     tree: dict[str, Any] = {
         "pipeline": {
             "root": "../..",
@@ -146,8 +170,9 @@ def start(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> OwnPar
         **{section: {} for section in _ORDER[3:]},
         "ingest": dict(ingest),
     }
-    params = OwnParams(task, tree)
-    # The models have no default for these two. The facet's settings come later and win.
+    params = ParamsDraft(task, tree)
+    # The models have no default for these two. The settings of the task come later, and replace
+    # them.
     shipped = _shipped(root, task)
     for section, key in (("tune", "space"), ("compress", "distill")):
         if key in shipped.get(section, {}):
@@ -158,42 +183,54 @@ def start(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> OwnPar
 def _shipped(root: Path, task: str) -> dict[str, Any]:
     """Return the params of a shipped pipeline of the task, the root's first."""
     for path in [root / "params.yaml", *sorted(root.glob("pipelines/[!.]*/params.yaml"))]:
-        if path.is_file() and (tree := read_yaml(path)).get("task") == task:
+        if not path.is_file():
+            continue
+        tree = read_yaml(path)
+        if tree.get("task") == task:
             return tree
     return {}
 
 
-def _written_out(model: BaseModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model as a tree. A mapping without a model stays as it was given."""
+def _with_defaults(model: BaseModel, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model as a tree with all defaults.
+
+    Args:
+        model: the validated params.
+        written: the tree that was validated. Its mappings without a model stay as they are.
+    """
     tree: dict[str, Any] = {}
     for name in type(model).model_fields:
-        value, own = getattr(model, name), given.get(name)
+        value = getattr(model, name)
+        original = written.get(name)
         if isinstance(value, BaseModel):
-            tree[name] = _written_out(value, own if isinstance(own, Mapping) else {})
-        elif name in given and isinstance(value, Mapping):
-            tree[name] = own
+            tree[name] = _with_defaults(value, original if isinstance(original, Mapping) else {})
+        elif name in written and isinstance(value, Mapping):
+            tree[name] = original
+        elif isinstance(value, tuple):
+            tree[name] = list(value)
         else:
-            tree[name] = list(value) if isinstance(value, tuple) else value
+            tree[name] = value
     return tree
 
 
 def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable[str]) -> str:
-    """Return the text of a params.yaml: one block a section, reasons as comments.
+    """Return the text of a params.yaml: one block for each section, with reasons as comments.
 
     Args:
         tree: of plain values.
-        reasons: dotted path -> why. The most important other keys have a description.
+        reasons: dotted path -> reason. The most important other keys get a description.
         header: lines of the comment at the top.
     """
-    comments = _ABOUT | dict(reasons)
+    comments = _DESCRIPTIONS | dict(reasons)
     lines = [f"# {one_line(line, 400)}" for line in header]
     for section, value in tree.items():
         if not isinstance(value, Mapping) or not value:
             lines += _entry(section, value, "", comments.get(section, ""))
             continue
-        # What the data decided comes first.
-        decided = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
-        ordered = {**decided, **{key: value[key] for key in value if key not in decided}}
+        # Values with a reason come first.
+        ordered = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
+        for key, item in value.items():
+            ordered.setdefault(key, item)
         lines += ["", f"{section}:", *_block(ordered, section, comments, "  ")]
     return "\n".join(lines) + "\n"
 
@@ -210,15 +247,27 @@ def _block(
     comments: Mapping[str, str],
     indent: str,
 ) -> list[str]:
-    """Return the lines of a mapping; one inside is a block only where a comment needs it."""
+    """Return the lines of a mapping.
+
+    A mapping inside is a block where a key in it has a comment, or where the line would be too
+    long.
+
+    Args:
+        mapping: of plain values.
+        path: its dotted path.
+        comments: dotted path -> comment.
+        indent: spaces before the keys.
+    """
     lines: list[str] = []
     for key, value in mapping.items():
         inner = f"{path}.{key}"
-        entry = _entry(str(key), value, indent, comments.get(inner, ""))
-        commented = any(comment.startswith(f"{inner}.") for comment in comments)
-        if isinstance(value, Mapping) and value and (commented or len(entry[-1]) > _WIDTH):
+        comment = comments.get(inner, "")
+        entry = _entry(str(key), value, indent, comment)
+        has_comments = any(commented.startswith(f"{inner}.") for commented in comments)
+        is_block = has_comments or len(entry[-1]) > _WIDTH
+        if isinstance(value, Mapping) and value and is_block:
             head = f"{indent}{scalar(str(key))}:"
-            lines += _with_comment(head, indent, comments.get(inner, ""))
+            lines += _with_comment(head, indent, comment)
             lines += _block(value, inner, comments, indent + "  ")
         else:
             lines += entry
@@ -230,37 +279,46 @@ def _entry(key: str, value: Any, indent: str, comment: str) -> list[str]:
 
 
 def _with_comment(line: str, indent: str, comment: str) -> list[str]:
-    """Return a line with its comment behind it, or above it where that would be too long."""
+    """Return a line with its comment after it, or above it where the line would be too long."""
     if not comment:
         return [line]
     comment = one_line(comment, 400)
-    behind = f"{line}  # {comment}"
-    if len(behind) <= _WIDTH:
-        return [behind]
+    whole = f"{line}  # {comment}"
+    if len(whole) <= _WIDTH:
+        return [whole]
     wrapped = textwrap.wrap(comment, _WIDTH - len(indent) - 2, break_on_hyphens=False)
-    return [*(f"{indent}# {part}" for part in wrapped), line]
+    above = [f"{indent}# {part}" for part in wrapped]
+    return [*above, line]
 
 
 def _flow(value: Any) -> str:
-    """Return a value on one line."""
+    """Return a value as YAML on one line."""
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{scalar(str(key))}: {_flow(item)}" for key, item in value.items())
         return f"{{{pairs}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_flow, value))}]"
+        items = ", ".join(map(_flow, value))
+        return f"[{items}]"
     return scalar(value)
 
 
 def sections_of(task: str) -> Sequence[str]:
-    """Return the keys that `--set` may begin with."""
+    """Return the keys with which `--set` may begin.
+
+    Args:
+        task: its id.
+    """
     return [name for name in tree_model(task).model_fields if name not in ("pipeline", "task")]
 
 
 def check_task(task: str) -> None:
-    """Refuse a task that is not there.
+    """Refuse a task that does not exist.
+
+    Args:
+        task: its id.
 
     Raises:
-        ParamsError: it names those that are.
+        ParamsError: names the tasks that exist.
     """
     if task not in base.tasks():
         from components.core.params import nearest

@@ -1,4 +1,4 @@
-"""What `gristmill new` shows: lines of plain text, columns aligned for Chinese too."""
+"""Text that `gristmill new` prints: plain lines, with columns aligned for Chinese too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from components.stages.ingest.sample import SourceColumns
 from components.stages.ingest.source_rows import RefusedRow, show
 from components.tasks.base import Setting
 
+# Most characters of a cell.
 _CELL = 60
+# Most columns of the source in a table.
 _COLUMNS = 30
-# Steps that a setting switches off by null or 0, and a value that switches them on.
+# Steps that a setting of null or 0 switches off, with a value that switches them on.
 _FORCED = {
     "tune.trials": "8",
     "compress.prune": "{}",
@@ -27,10 +29,16 @@ _FORCED = {
 
 
 def head(name: str, seen: SourceColumns, encodings: Iterable[str]) -> str:
-    """Return the first line: name, format and encodings."""
-    formats = sorted({unit.format for unit in seen.units})
-    known = ", ".join(sorted(encodings)) or "binary"
-    return f"{name}: {', '.join(formats)}, {known}"
+    """Return the first line: name, format and encodings.
+
+    Args:
+        name: of the pipeline.
+        seen: the columns of the source.
+        encodings: of its text; none for binary data.
+    """
+    formats = ", ".join(sorted({unit.format for unit in seen.units}))
+    encoding = ", ".join(sorted(encodings)) or "binary"
+    return f"{name}: {formats}, {encoding}"
 
 
 def columns_table(
@@ -38,43 +46,57 @@ def columns_table(
     roles: Mapping[str, str],
     notes: Mapping[str, str],
 ) -> list[str]:
-    """Return a table of the columns and what they are taken for.
+    """Return a table of the columns with their roles.
 
     Args:
-        seen: the columns.
+        seen: the columns of the source.
         roles: column -> role.
-        notes: column -> what a person should know of it.
+        notes: column -> a remark about it.
     """
-    rows: list[tuple[str, ...]] = []
-    telling = {*roles, *notes}
-    names = sorted(seen.columns, key=lambda name: name not in telling)[:_COLUMNS]
-    for name in [name for name in seen.columns if name in names]:
-        column = seen.columns[name]
-        examples = [each[name] for each in seen.examples if each.get(name) not in (None, "")]
-        example = show({name: examples[0]}) if examples else ""
-        length = f"{column.mean:.1f}"
-        rows.append((name, roles.get(name, "-"), length, example, notes.get(name, "")))
+    # Columns with a role or a remark come before the others where not all fit.
+    important = {*roles, *notes}
+    names = sorted(seen.columns, key=lambda name: name not in important)[:_COLUMNS]
+    rows: list[list[str]] = []
+    for name, column in seen.columns.items():
+        if name in names:
+            role = roles.get(name, "-")
+            length = f"{column.mean:.1f}"
+            rows.append([name, role, length, _example(seen, name), notes.get(name, "")])
     header = ["column", "taken as", "average length", "for example", "note"]
     if not any(row[-1] for row in rows):
         header.pop()
         rows = [row[:-1] for row in rows]
+    lines = table(header, rows)
     hidden = len(seen.columns) - len(names)
-    return [*table(header, rows), *([f"  and {hidden:,} more columns"] if hidden else [])]
+    if hidden:
+        lines.append(f"  and {hidden:,} more columns")
+    return lines
+
+
+def _example(seen: SourceColumns, name: str) -> str:
+    """Return the first value of a column for a cell; "" without one."""
+    for record in seen.examples:
+        if record.get(name) not in (None, ""):
+            return show({name: record[name]})
+    return ""
 
 
 def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
-    """Return what was read, refused and repeated."""
-    read = f"{intake.read:,}"
-    if not intake.whole:
-        part = "the first" if intake.read >= ROWS else "a part"
-        read = f"{read}, {part} of about {intake.total:,}"
-    lines = [("rows", read)]
+    """Return the numbers of rows that were read, refused and repeated, as names and values.
+
+    Args:
+        intake: the rows as ingest reads them.
+        dry: the preview of clean.
+    """
+    lines = [("rows", _read_rows(intake))]
     if intake.splits:
         splits = ", ".join(f"{name} {count:,}" for name, count in intake.splits.items())
         lines.append(("splits of the source", splits))
     if intake.refused:
         lines.append(("refused by ingest", _reasons(intake.refused)))
-    among = "" if dry.whole else f" of the first {dry.looked:,}"
+    among = ""
+    if not dry.whole:
+        among = f" of the first {dry.row_count:,}"
     if dry.refused:
         lines.append((f"refused by clean{among}", _reasons(dry.refused)))
     if dry.conflicts:
@@ -85,26 +107,44 @@ def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
     return lines
 
 
+def _read_rows(intake: Intake) -> str:
+    if intake.whole:
+        return f"{intake.read:,}"
+    part = "the first" if intake.read >= ROWS else "a part"
+    return f"{intake.read:,}, {part} of about {intake.total:,}"
+
+
 def _reasons(counts: Mapping[str, int]) -> str:
-    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {reason}" for reason, count in listed)
+    """Return reasons with their counts, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in ordered)
 
 
-def refusals(found: Sequence[RefusedRow]) -> list[str]:
-    """Return the first refused rows, with their lines."""
-    lines = [f"  {one_line(str(row), 96)}" for row in found]
-    return ["the first refused rows", *lines] if lines else []
+def refusals(rows: Sequence[RefusedRow]) -> list[str]:
+    """Return lines about the first refused rows.
+
+    Args:
+        rows: the first refused rows.
+    """
+    if not rows:
+        return []
+    lines = [f"  {one_line(str(row), 96)}" for row in rows]
+    return ["the first refused rows", *lines]
 
 
 def example_rows(intake: Intake, roles: Sequence[str]) -> list[str]:
-    """Return the first rows, as they will be learned from."""
+    """Return a table of the first rows, as the model will get them; nothing for pictures.
+
+    Args:
+        intake: the rows as ingest reads them.
+        roles: columns of the raw table.
+    """
     values = chain.from_iterable(row.values() for row in intake.examples)
     if any(isinstance(value, bytes) for value in values):
-        # Pictures cannot be shown as lines.
         return []
-    shown = [role for role in roles if _has_value(intake.examples, role)]
-    cells = [_cells(row, shown) for row in intake.examples]
-    return ["the first rows", *table(shown, cells)]
+    columns = [role for role in roles if _has_value(intake.examples, role)]
+    cells = [_cells(row, columns) for row in intake.examples]
+    return ["the first rows", *table(columns, cells)]
 
 
 def _has_value(rows: Iterable[Mapping[str, Any]], role: str) -> bool:
@@ -116,27 +156,35 @@ def _cells(row: Mapping[str, Any], roles: Iterable[str]) -> list[str]:
 
 
 def decisions(settings: Sequence[Setting]) -> list[str]:
-    """Return the params that the data decided, with their reasons."""
+    """Return lines about the params that the data decided, with their reasons.
+
+    Args:
+        settings: that the data decided. The last one of each path counts.
+    """
     if not settings:
         return []
-    last = {setting.path: setting for setting in settings}
+    last = _last_of_each_path(settings)
     width = max(len(path) for path in last)
     lines = []
     for path, setting in last.items():
         value = one_line(_value(setting.value), 40)
-        lines.append(f"  {path.ljust(width)}  {value}  {one_line(setting.reason, 90)}")
+        reason = one_line(setting.reason, 90)
+        lines.append(f"  {path.ljust(width)}  {value}  {reason}")
     return ["params that these data need", *lines]
 
 
+def _last_of_each_path(settings: Sequence[Setting]) -> dict[str, Setting]:
+    return {setting.path: setting for setting in settings}
+
+
 def skipped(settings: Sequence[Setting]) -> list[str]:
-    """Return the steps that these data do not need, and how to have them anyway.
+    """Return lines about the steps that these data do not need, and how to switch them on.
 
     Args:
-        settings: that the data decided; the last of a path counts.
+        settings: that the data decided. The last one of each path counts.
     """
-    last = {setting.path: setting for setting in settings}
     lines = []
-    for path, setting in last.items():
+    for path, setting in _last_of_each_path(settings).items():
         force = _FORCED.get(path)
         if force and setting.value in (None, 0):
             reason = one_line(setting.reason.split("; --set")[0], 90)
@@ -147,25 +195,36 @@ def skipped(settings: Sequence[Setting]) -> list[str]:
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(map(str, value))
-    return "null" if value is None else str(value)
+    if value is None:
+        return "null"
+    return str(value)
 
 
-def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a line for each name and value."""
+def named_values(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each pair of name and value.
+
+    Args:
+        pairs: names and values.
+    """
     return [f"  {terminal(name)}: {one_line(value, 400)}" for name, value in pairs]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as lines. What a cell holds is no markup."""
+    """Return a table as lines. Cells are not read as markup.
+
+    Args:
+        header: names of the columns.
+        rows: cells of each row.
+    """
     from rich import box
     from rich.table import Table
 
-    drawn = Table(box=box.SIMPLE)
+    grid = Table(box=box.SIMPLE)
     for index, name in enumerate(header):
-        # The first column holds names, which must stay whole to be of use.
-        drawn.add_column(one_line(name, _CELL), no_wrap=not index, overflow="fold")
+        # The first column holds names, which are of no use unless they are whole.
+        grid.add_column(one_line(name, _CELL), no_wrap=not index, overflow="fold")
     for row in rows:
-        drawn.add_row(*[one_line(cell, _CELL) for cell in row])
-    written = io.StringIO()
-    ValueConsole(file=written, width=100, color_system=None).print(drawn)
-    return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]
+        grid.add_row(*[one_line(cell, _CELL) for cell in row])
+    output = io.StringIO()
+    ValueConsole(file=output, width=100, color_system=None).print(grid)
+    return [line.rstrip() for line in output.getvalue().splitlines() if line.strip()]

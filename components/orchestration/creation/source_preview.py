@@ -1,4 +1,4 @@
-"""Rows of a source as ingest would write them, one after the other, and what it would refuse."""
+"""Preview of the stage ingest: the rows of a source as it writes them, and those it refuses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.stages.ingest import source_files
@@ -19,18 +20,26 @@ from components.stages.ingest.source_rows import RefusedRow, Unit, shaped
 from components.stages.ingest.stage import label_rules, prepared, records, unit_keys
 from components.tasks import base
 
+# Rows and bytes that are read at most.
 ROWS = 100_000
 _BYTES = 2_000_000_000
+# Rows that are converted at once.
 _CHUNK = 1_000
+# Refused rows whose details are recorded.
 _REFUSALS = 5
+_EXAMPLES = 3
+# Formats with one row on each line.
 _LINES = ("csv", "tsv", "jsonl", "text")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+# Bytes that are read at once to count lines.
+_BLOCK = 1 << 20
 
 
 @dataclass
 class Intake:
-    """What was read so far. It is complete when all rows were asked for."""
+    """Counts of the rows that were read so far. They are final when all rows were read."""
 
-    # rows of the whole source; estimated from its lines where it is larger than what is read
+    # rows of the whole source; estimated from its lines where not all are read
     total: int = 0
     read: int = 0
     whole: bool = True
@@ -43,8 +52,8 @@ class Intake:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def kept(self) -> int:
-        """Return the rows that ingest keeps."""
+    def usable_count(self) -> int:
+        """Return the number of rows that ingest keeps."""
         return self.read - self.refused.total()
 
 
@@ -60,15 +69,15 @@ def rows_of(
         params: the section `ingest`, columns chosen.
         task: its id.
         root: of the project.
-        intake: is brought up to date on the way.
+        intake: is updated meanwhile.
 
     Raises:
-        InputError: there is nothing that can be read, or a column is absent.
+        InputError: nothing can be read, or a column is missing.
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
     roles = base.schema(task).roles
     wanted = layout(roles, params.columns, params.max_bytes_per_value, label_rules(params))
-    units = _thinned(source_files.units(params.source, root), intake)
+    units = _sampled(source_files.units(params.source, root), intake)
     intake.units = units
     keys = unit_keys([unit.name for unit in units])
     for unit in units:
@@ -83,6 +92,14 @@ def rows_of(
 
 
 def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Iterator[dict[str, Any]]:
+    """Yield the rows that ingest keeps of a unit of the source.
+
+    Args:
+        unit: of the source.
+        wanted: the columns of the raw table.
+        key: that makes ids of the unit unique.
+        intake: is updated meanwhile.
+    """
     unit, wanted = prepared(unit, wanted)
     reader = iter(records(unit, wanted, intake.encodings))
     while intake.read < ROWS:
@@ -91,40 +108,49 @@ def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Itera
             return
         table, refused = shaped(chunk, wanted, unit, key)
         intake.read += len(chunk)
-        intake.refused.update(refused["reason"].to_pylist())
-        limit = _REFUSALS - len(intake.refusals)
-        for row in refused.slice(0, limit).to_pylist():
-            intake.refusals.append(RefusedRow(row["origin"], row["reason"], row["excerpt"]))
+        _count_refused(intake, refused)
         intake.splits.update(split for split in table["split"].to_pylist() if split is not None)
         for row in table.to_pylist():
-            if len(intake.examples) < 3:
+            if len(intake.examples) < _EXAMPLES:
                 intake.examples.append(row)
             yield row
     if next(reader, None) is not None:
         intake.whole = False
 
 
-def _thinned(units: Sequence[Unit], intake: Intake) -> list[Unit]:
-    """Return class folders with every k-th file only, where all of them would be too much.
+def _count_refused(intake: Intake, refused: pa.Table) -> None:
+    intake.refused.update(refused["reason"].to_pylist())
+    limit = _REFUSALS - len(intake.refusals)
+    for row in refused.slice(0, limit).to_pylist():
+        intake.refusals.append(RefusedRow(row["origin"], row["reason"], row["excerpt"]))
 
-    The first files of a folder would be of its first class.
+
+def _sampled(units: Sequence[Unit], intake: Intake) -> list[Unit]:
+    """Return class folders with every k-th file alone, where there are too many files.
+
+    The first files of a folder would all be of its first class.
     """
     folders = [unit for unit in units if unit.format == "folders"]
     paths = list(chain.from_iterable(unit.paths for unit in folders))
-    number = len(paths)
-    if not number:
+    count = len(paths)
+    if not count:
         return list(units)
-    intake.total = number
+    intake.total = count
     size = sum(path.stat().st_size for path in paths)
-    step = max(-(-number // ROWS), -(-size // _BYTES))
+    step = max(_divide_up(count, ROWS), _divide_up(size, _BYTES))
     if step == 1:
         return list(units)
     intake.whole = False
     return [replace(unit, paths=unit.paths[::step]) for unit in units]
 
 
+def _divide_up(number: int, divisor: int) -> int:
+    """Return the quotient, rounded up."""
+    return -(-number // divisor)
+
+
 def _estimate(units: Sequence[Unit]) -> int:
-    """Return the rows of some files by their lines; those in an archive count as none."""
+    """Return the rows of files, estimated from their lines; compressed files count as empty."""
     return sum(_rows_by_lines(unit) for unit in units)
 
 
@@ -133,17 +159,23 @@ def _rows_by_lines(unit: Unit) -> int:
         return len(unit.paths)
     if unit.format == "parquet":
         return int(pq.read_metadata(unit.paths[0]).num_rows)
-    if unit.format not in _LINES or unit.paths[0].suffix in (".gz", ".bz2", ".xz", ".zst"):
+    if unit.format not in _LINES or unit.paths[0].suffix in _COMPRESSED:
         return 0
     lines = 0
     with unit.paths[0].open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            lines += chunk.count(b"\n")
+        while block := stream.read(_BLOCK):
+            lines += block.count(b"\n")
     return lines
 
 
 def count_rows(source: Files, root: Path, seen: SourceColumns) -> int:
-    """Return the rows of a source; of a table with more than were looked at an estimate."""
+    """Return the number of rows of a source, estimated where not all were read.
+
+    Args:
+        source: files of the rows.
+        root: of the project.
+        seen: the columns of the source.
+    """
     if seen.is_table and seen.complete:
         return seen.rows - seen.refused
     return max(_estimate(source_files.units(source, root)), 1)

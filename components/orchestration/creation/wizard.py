@@ -1,4 +1,4 @@
-"""Questions to a person at a terminal, where a guess would be a gamble."""
+"""Ask a person at the terminal, where a guess would be uncertain."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from components.core.terminal import print_line
 
 
 def is_interactive() -> bool:
-    """Return whether somebody can read a question and answer it."""
+    """Return whether a person can read a question and answer it."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 class Wizard:
-    """Asks on the terminal. Ctrl-C and the end of input leave nothing behind."""
+    """Asks on the terminal. Ctrl-C and the end of input leave no files behind."""
 
     def choose(self, question: str, choices: Sequence[str]) -> str:
-        """Return one of the choices, by its number or its name."""
+        """Ask for one of the choices, by its number or its name, and return it.
+
+        Args:
+            question: one line.
+            choices: names.
+        """
         print_line(question)
         for number, choice in enumerate(choices, 1):
             print_line(f"  {number}  {escaping.one_line(choice)}")
@@ -33,10 +38,19 @@ class Wizard:
             print_line(f"answer a number from 1 to {len(choices)}, or one of the names")
 
     def agrees(self, question: str, default: bool) -> bool:
-        """Return whether the person says yes."""
+        """Ask a question and return whether the answer is yes.
+
+        Args:
+            question: one line.
+            default: the answer to an empty line.
+        """
         return typer.confirm(escaping.log_line(question), default=default)
 
     def show(self, lines: Sequence[str]) -> None:
-        """Show lines before a question about them."""
+        """Print lines before a question about them.
+
+        Args:
+            lines: of plain text.
+        """
         for line in lines:
             print_line(line)

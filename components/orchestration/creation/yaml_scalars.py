@@ -1,4 +1,4 @@
-"""Scalars as YAML that every version of YAML reads alike."""
+"""Write scalars as YAML that all versions of YAML read alike."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 from components.core.escaping import yaml_string
 
 _PLAIN = re.compile(r"[^\W\d_][\w./+ -]*")
-# Words that YAML 1.1 or 1.2 takes for something else than text.
-_OTHER = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"))
+# Words that YAML 1.1 or 1.2 does not read as text.
+_RESERVED = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"))
 
 
 def scalar(value: Any) -> str:
-    """Return the YAML of a number, a word, a truth value or nothing.
+    """Return the YAML of a number, a string, a truth value or None.
+
+    Args:
+        value: the scalar.
 
     Raises:
         TypeError: the value is of another type.
@@ -28,8 +31,14 @@ def scalar(value: Any) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, str):
-        return value if _is_plain(value) else yaml_string(value)
+        return _text(value)
     raise TypeError(f"{type(value).__name__} has no YAML here")
+
+
+def _text(value: str) -> str:
+    if _is_plain(value):
+        return value
+    return yaml_string(value)
 
 
 def _number(value: float) -> str:
@@ -39,12 +48,14 @@ def _number(value: float) -> str:
     if "e" not in text:
         return text
     mantissa, exponent = text.split("e")
-    # 1e-05 is a word in YAML 1.1, 1.0e-05 is a number in both.
-    return f"{mantissa if '.' in mantissa else f'{mantissa}.0'}e{exponent}"
+    # 1e-05 is a string in YAML 1.1; 1.0e-05 is a number in both versions.
+    if "." not in mantissa:
+        mantissa += ".0"
+    return f"{mantissa}e{exponent}"
 
 
 def _is_plain(text: str) -> bool:
     """Return whether a text needs no quotes."""
-    if text.casefold() in _OTHER or text != text.strip() or not text.isprintable():
+    if text.casefold() in _RESERVED or text != text.strip() or not text.isprintable():
         return False
     return _PLAIN.fullmatch(text) is not None

@@ -67,7 +67,7 @@ def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool
             print_line(
                 f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
             )
-            webhooks.tell(params.retrain.webhook, name, killed)
+            webhooks.notify(params.retrain.webhook, name, killed)
         shelf = read_snapshot(root, name)
         past = retrains(shelf) if shelf else []
         first = shelf is None or not shelf.versions
@@ -193,7 +193,7 @@ def _run(
         print_line(f"report {report}")
     if made.version and made.outcome in ("waiting", "refused", "rejected"):
         print_line(f"next: {review_command(params.name, made.version)}")
-    webhooks.tell(params.retrain.webhook, params.name, made)
+    webhooks.notify(params.retrain.webhook, params.name, made)
     return 0 if made.outcome in DONE else done.code if done.code > 0 else EnvironmentFault.exit_code
 
 
@@ -314,7 +314,7 @@ def _refused(
         ledger.close(made)
     except EnvironmentFault as fault:  # the error itself is told all the same
         print_line(f"this could not be recorded: {fault.what}", err=True)
-    webhooks.tell(params.retrain.webhook, params.name, made)
+    webhooks.notify(params.retrain.webhook, params.name, made)
 
 
 def told(name: str, made: RetrainRecord) -> str:

@@ -1,4 +1,4 @@
-"""`dvc.lock` after a kill: `dvc repro` empties the file before it writes it anew."""
+"""Save and restore `dvc.lock`: a kill may cut it off while `dvc repro` writes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCK = "dvc.lock"
 
 
 def save_lock(root: Path, params: Params) -> None:
-    """Copy the lock of a pipeline, which is whole while a stage runs.
+    """Copy the lock of a pipeline. It is whole while a stage runs.
 
     Args:
         root: of the project.
@@ -27,13 +27,17 @@ def save_lock(root: Path, params: Params) -> None:
 
 
 def restore_lock(root: Path, params: Params) -> bool:
-    """Put the copy in the place of a lock that is cut off. Returns whether that was necessary.
+    """Replace a lock that is cut off by its copy.
 
-    Without a copy an empty lock goes: DVC takes results from its cache, or runs the stages again.
+    Without a copy, an empty lock is deleted. DVC then takes results from its cache, or runs the
+    stages again.
 
     Args:
         root: of the project.
         params: of the pipeline.
+
+    Returns:
+        Whether that was necessary.
 
     Raises:
         EnvironmentFault: the disk is full or not writable.
@@ -51,10 +55,12 @@ def restore_lock(root: Path, params: Params) -> bool:
 
 
 def _files(root: Path, params: Params) -> tuple[Path, Path]:
+    """Return the paths of the lock and of its copy."""
     lock = (root / params.pipeline.params).with_name(_LOCK)
-    return lock, root / params.pipeline.data / STATE / _LOCK
+    saved = root / params.pipeline.data / STATE / _LOCK
+    return lock, saved
 
 
 def _is_cut_off(lock: Path) -> bool:
-    """Return whether the last line has no end; DVC ends each of them."""
+    """Return whether the last line has no line break. DVC writes one after every line."""
     return not lock.read_bytes().endswith(b"\n")

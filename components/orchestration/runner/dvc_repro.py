@@ -1,7 +1,7 @@
-"""`dvc` for one pipeline, whatever is wrong with the files of another one.
+"""Run `dvc` for one pipeline, whatever is wrong with the files of other pipelines.
 
-DVC reads every dvc.yaml of a repository before it runs any: one that is broken, or that names the
-outputs of another because it was copied, would stop all pipelines.
+DVC reads every dvc.yaml of a repository before it runs any. A broken one would stop all pipelines.
+So would a copied one, which names the outputs of another pipeline.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from components.core.files import write_atomic
 
 _FILE = "dvc.yaml"
 _LOCK = "dvc.lock"
-# The colors that DVC gives its own words.
+_ErrorHandler = Callable[[str, Exception], None]
+# Color sequences, which DVC puts into its messages.
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def is_foreign(root: Path, target: Path, path: Path) -> bool:
-    """Say whether a file is the dvc.yaml of another pipeline than the one that is run.
+    """Return whether a file is the dvc.yaml of another pipeline than the one that runs.
 
     Args:
         root: of the project.
-        target: the dvc.yaml of the pipeline that is run.
+        target: the dvc.yaml of the pipeline that runs.
         path: of the file.
     """
     if path.name != _FILE or path == target:
@@ -37,13 +38,19 @@ def is_foreign(root: Path, target: Path, path: Path) -> bool:
 
 
 def restrict(root: Path, target: Path) -> None:
-    """Have DVC in this process pass over the dvc.yaml of other pipelines."""
+    """Make DVC in this process skip the dvc.yaml of other pipelines.
+
+    Args:
+        root: of the project.
+        target: the dvc.yaml of the pipeline that runs.
+    """
     from dvc.repo import index
 
     collect: Callable[..., Iterator[tuple[str, Any]]] = index.collect_files
 
     def restricted(
-        repo: Any, onerror: Callable[[str, Exception], None] | None = None
+        repo: Any,
+        onerror: _ErrorHandler | None = None,
     ) -> Iterator[tuple[str, Any]]:
         def report(path: str, error: Exception) -> None:
             if is_foreign(root, target, Path(path).absolute()):
@@ -52,17 +59,17 @@ def restrict(root: Path, target: Path) -> None:
                 raise error
             onerror(path, error)
 
-        for path, found in collect(repo, onerror=report):
+        for path, content in collect(repo, onerror=report):
             if not is_foreign(root, target, Path(path).absolute()):
-                yield path, found
+                yield path, content
 
     index.collect_files = restricted
 
 
 def dump_locks_whole() -> None:
-    """Have DVC in this process write a lock file whole or not at all.
+    """Make DVC in this process write a lock file whole or not at all.
 
-    DVC empties the file before it has made the text, so a kill would leave half a lock.
+    DVC empties the file before it serializes the text, so a kill would leave half a lock.
     """
     from dvc.utils.serialize import _common
 
@@ -80,20 +87,20 @@ def dump_locks_whole() -> None:
 
 
 class EscapedRecord(logging.LogRecord):
-    """A message of DVC: it quotes names of files, stages and outputs as they are."""
+    """A log record of DVC, whose message quotes names of files, stages and outputs."""
 
     def getMessage(self) -> str:
-        """Return the message as a terminal may show it."""
+        """Return the message without sequences that a terminal would obey."""
         return escaped(super().getMessage())
 
 
 def escaped(text: str) -> str:
-    """Return a text of DVC without its colors, and with nothing else that a terminal obeys."""
+    """Return a text of DVC without its colors and without sequences that a terminal would obey."""
     return escaping.terminal_lines(_COLOR.sub("", text))
 
 
 def escape_output() -> None:
-    """Have DVC in this process escape what it prints: messages, causes of errors and hints."""
+    """Make DVC in this process escape what it prints: messages, causes of errors and hints."""
     from dvc import logger
     from dvc.ui import Console
 
@@ -101,7 +108,8 @@ def escape_output() -> None:
     write: Callable[..., None] = Console.write
 
     def write_escaped(console: Console, *objects: object, **options: Any) -> None:
-        write(console, *[escaped(str(each)) for each in objects], **options)
+        texts = [escaped(str(value)) for value in objects]
+        write(console, *texts, **options)
 
     logging.setLogRecordFactory(EscapedRecord)
     logger._iter_causes = lambda error: (escaped(cause) for cause in causes(error))

@@ -1,8 +1,8 @@
-"""Outputs in git: DVC wants each of them in a `.gitignore`, and none in git's index.
+"""Keep outputs out of git: all of them in a `.gitignore`, and none in git's index.
 
-DVC writes an entry when a stage has ended, and takes it back when a later stage fails. So
-`git add -A` after a failed run would stage weights, and DVC would refuse the next run of the stage
-after all of its work. The entries that stand already are left alone by DVC.
+DVC writes an entry when a stage has ended, and removes it when a later stage fails. So `git add -A`
+after a failed run would stage weights, and DVC would refuse the next run of the stage after all of
+its work. DVC does not touch entries that exist already.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.orchestration.stage_files import STAGES
 from components.orchestration.untracked_files import is_cached
 
 _FILE = ".gitignore"
-# More files than this are not named in a message.
+# Files that a message names.
 _SHOWN = 3
 
 
@@ -45,7 +45,7 @@ def ignore_outputs(root: Path, data: str) -> None:
     Raises:
         EnvironmentFault: the disk is full or not writable.
     """
-    missing = [path for path in cached_outputs(data) if not _stands(root, path)]
+    missing = [path for path in cached_outputs(data) if not _has_entry(root, path)]
     ignored = _ignored_by_git(root, missing)
     if ignored is None:
         return
@@ -67,26 +67,29 @@ def check_not_in_git(root: Path, data: str, stages: Iterable[str], *, again: str
         InputError: names the outputs, and the command that takes them out of the index.
     """
     outputs = cached_outputs(data, stages)
-    listed = run_git(root, "-c", "core.quotePath=false", "ls-files", "--", *outputs)
-    files = listed.out.splitlines() if listed.code == 0 else []
-    if not files:
+    answer = run_git(root, "-c", "core.quotePath=false", "ls-files", "--", *outputs)
+    files = answer.out.splitlines()
+    if answer.code or not files:
         return
     tracked = [path for path in outputs if _holds_any(path, files)]
-    more = f" and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
+    names = ", ".join(files[:_SHOWN])
+    if len(files) > _SHOWN:
+        names += f" and {len(files) - _SHOWN:,} more"
     remedy = f"git rm -r -q --cached -- {shlex.join(tracked)}"
     raise InputError(
-        f"git tracks outputs of the pipeline, which DVC keeps: {', '.join(files[:_SHOWN])}{more}",
+        f"git tracks outputs of the pipeline, which DVC keeps: {names}",
         where=data,
         remedy=f"{remedy} (the files stay on disk), then: {again}",
     )
 
 
 def _holds_any(output: str, files: Iterable[str]) -> bool:
+    """Return whether an output is one of the files, or a folder around one."""
     return any(file == output or file.startswith(f"{output}/") for file in files)
 
 
-def _stands(root: Path, path: str) -> bool:
-    """Return whether the `.gitignore` beside an output names it, which is quicker than git."""
+def _has_entry(root: Path, path: str) -> bool:
+    """Return whether the `.gitignore` beside an output names it. This is quicker than git."""
     file, entry = _entry(root, path)
     try:
         return entry in file.read_text(encoding="utf-8").splitlines()
@@ -95,19 +98,20 @@ def _stands(root: Path, path: str) -> bool:
 
 
 def _ignored_by_git(root: Path, paths: list[str]) -> set[str] | None:
-    """Return which paths any rule of git ignores; None outside a repository."""
+    """Return the paths that any rule of git ignores; None outside a repository."""
     if not paths:
         return set()
-    # DVC asks for a folder, too: a rule with a slash at its end is for folders alone.
-    both = [*paths, *(f"{path}/" for path in paths)]
-    words = ("-c", "core.quotePath=false", "check-ignore", "--no-index", "--", *both)
-    answer = run_git(root, *words)
+    # DVC asks about folders, too: a rule with a slash at its end is for folders alone.
+    folders = [f"{path}/" for path in paths]
+    words = ("-c", "core.quotePath=false", "check-ignore", "--no-index", "--")
+    answer = run_git(root, *words, *paths, *folders)
     if answer.code not in (0, 1):
         return None
     return {line.removesuffix("/") for line in answer.out.splitlines()}
 
 
 def _entry(root: Path, path: str) -> tuple[Path, str]:
+    """Return the `.gitignore` beside an output, and the line that names it."""
     output = PurePosixPath(path)
     return root / output.parent / _FILE, f"/{output.name}"
 

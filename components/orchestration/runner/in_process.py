@@ -1,5 +1,6 @@
-"""Stages on little data run in their own process: for a few hundred rows, Ray's start takes longer
-than the work.
+"""Run stages on little data in their DVC process, without Ray.
+
+For a few hundred rows, Ray's start takes longer than the work.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from components.core.tables import MANIFEST, read_manifest
 from components.orchestration.pipeline_params import Params
 from components.orchestration.stage_files import STAGES
 
-# A source has no rows before it is read: so many bytes count as one.
+# The rows of a source are not known before it is read, so they are estimated from its bytes.
 _BYTES_PER_ROW = 1000
-# These follow on each other, and the stage `serve` behind them needs Ray: it starts meanwhile.
+# Stages during which Ray starts, because the later stage `serve` needs it.
 _EARLY = ("train", "evaluate")
 
 
@@ -38,7 +39,8 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
         root: of the project, from which the source's path counts.
     """
     limit = params.cluster.in_process_rows
-    if os.environ.get("RAY_ADDRESS") or params.cluster.storage or not limit or stage == "serve":
+    has_cluster = os.environ.get("RAY_ADDRESS") or params.cluster.storage
+    if has_cluster or not limit or stage == "serve":
         return False
     sections: Any = params.sections
     if stage == "tune":
@@ -47,28 +49,27 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
         return True
     if stage in ("train", "compress") and sections["train"].workers > 1:
         return False
-    rows = (
-        _source_rows(sections["ingest"].source, root, limit)
-        if stage == "ingest"
-        else _input_rows(stage, data)
-    )
+    if stage == "ingest":
+        rows = _source_rows(sections["ingest"].source, root, limit)
+    else:
+        rows = _input_rows(stage, data)
     return rows is not None and rows <= limit
 
 
 def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
-    """Begin to start Ray while a stage works that needs none, for the stage that will.
+    """Begin to start Ray while a stage works that needs none, for a later stage that does.
 
-    It ends with its owner, as if that stage had started it.
+    Ray ends with its owner, as if the later stage had started it.
+
+    Args:
+        stage: the stage that works.
+        root: of the project.
+        owner: the process that Ray is started for.
     """
     if stage not in _EARLY or owner.pid == os.getpid():
         return
-    words = [
-        sys.executable,
-        "-m",
-        "components.orchestration.runner.in_process",
-        str(root),
-        json.dumps(owner.pid),
-    ]
+    module = "components.orchestration.runner.in_process"
+    words = [sys.executable, "-m", module, str(root), json.dumps(owner.pid)]
     subprocess.Popen(
         words,
         cwd=root,
@@ -80,51 +81,64 @@ def start_ray_early(stage: str, root: Path, owner: psutil.Process) -> None:
 
 
 def execute_here(job: Job) -> None:
-    """Run the component.
+    """Run the component of a stage in this process.
 
-    Libraries that it loads have one thread, as Ray gives them in the task of a stage.
+    The libraries that it loads get one thread, as in the Ray task of a stage.
+
+    Args:
+        job: of the stage.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 
 def _recipes(section: Any) -> list[str]:
+    """Return the recipes that the section `compress` switches on."""
     return [name for name in ("prune", "quantize", "distill") if getattr(section, name) is not None]
 
 
 def _input_rows(stage: str, data: Path) -> int | None:
-    """Return the rows of the largest table that a stage reads; None if there is none to be read."""
+    """Return the rows of the largest table that a stage reads; None without a readable one."""
     folders = [data / path for path in STAGES[stage].inputs.values()]
+    tables = [folder for folder in folders if (folder / MANIFEST).is_file()]
     try:
-        counts = [
-            read_manifest(folder).get("rows") for folder in folders if (folder / MANIFEST).is_file()
-        ]
+        counts = [read_manifest(folder).get("rows") for folder in tables]
     except InputError:
         return None
     return max((count for count in counts if isinstance(count, int)), default=None)
 
 
 def _source_rows(source: Any, root: Path, limit: int) -> int | None:
-    """Return about how many rows files hold, by their size; None for a source that is no file, or
-    more than `limit`.
+    """Return the rows of a source, estimated from the size of its files.
+
+    Args:
+        source: params `ingest.source`.
+        root: of the project.
+        limit: rows beyond which the files are not counted to their end.
+
+    Returns:
+        Rows; None for a source without files, or for more than `limit`.
     """
     if source.kind != "files":
         return None
-    size, most = 0, limit * _BYTES_PER_ROW
+    size = 0
     path = root / source.path
-    for file in path.rglob("*") if path.is_dir() else [path]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    for file in files:
         if file.is_file():
             size += file.stat().st_size
-        if size > most:
+        if size > limit * _BYTES_PER_ROW:
             return None
     return size // _BYTES_PER_ROW
 
 
 def main() -> None:
-    """Start Ray for an owner, of which the arguments tell."""
+    """Start Ray; the arguments are the root of the project and the number of the owner."""
     from components.orchestration.cluster.local_cluster import start
 
-    start(Path(sys.argv[1]), psutil.Process(json.loads(sys.argv[2])))
+    root = Path(sys.argv[1])
+    owner = psutil.Process(json.loads(sys.argv[2]))
+    start(root, owner)
 
 
 if __name__ == "__main__":

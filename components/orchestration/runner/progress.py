@@ -1,4 +1,7 @@
-"""What a person sees of a running stage: a bar, a few lines, the time it took. Plain lines where there is no terminal."""
+"""Display of a running stage: a progress bar, a few lines, and the time that it took.
+
+Without a terminal there are plain lines alone.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from components.core.console import console, styled
 
 
 class Watcher:
-    """Shows the events of one stage's journal."""
+    """Shows the events of one stage's journal on the terminal."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -48,24 +51,45 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if console.is_terminal:  # else stop() prints an empty line
+        # Without a terminal, stop() would print an empty line.
+        if console.is_terminal:
             self._progress.stop()
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """One event: `progress` moves the bar, `say` and `warning` print a line."""
+        """Show one event of the journal.
+
+        Args:
+            event: of kind `progress`, which moves the bar, or `say` or `warning`, which print a
+                line.
+        """
         if event["kind"] == "progress":
-            what = escaping.one_line(str(event["what"]))
-            if self._task is None:
-                self._task = self._progress.add_task(what, total=event["total"])
-            self._progress.update(
-                self._task, completed=event["done"], total=event["total"], description=what
-            )
+            self._move_bar(event)
+            return
+        text = f" {event['text']}"
+        if event["kind"] == "warning":
+            console.print(styled("  ", ("!", "yellow"), text))
         else:
-            mark = ("!", "yellow") if event["kind"] == "warning" else " "
-            console.print(styled("  ", mark, f" {event['text']}"))
+            console.print(styled("  ", " ", text))
+
+    def _move_bar(self, event: Mapping[str, Any]) -> None:
+        description = escaping.one_line(str(event["what"]))
+        if self._task is None:
+            self._task = self._progress.add_task(description, total=event["total"])
+        self._progress.update(
+            self._task,
+            completed=event["done"],
+            total=event["total"],
+            description=description,
+        )
 
     def done(self, seconds: float, work: float, how: str = "") -> None:
-        """The last line of a stage: all its time, that of the component, and how it ran; the rest is imports, Ray and MLflow."""
+        """Print the last line of a stage.
+
+        Args:
+            seconds: that the stage took, with imports, Ray and MLflow.
+            work: seconds that the component took.
+            how: what is special about this call; "" where nothing is.
+        """
         more = f", {how}" if how else ""
         took = f" {seconds:.1f} s (work {work:.1f} s){more}"
         console.print(styled("  ", ("✓", "green"), " ", (self.stage, "bold"), took))

@@ -1,4 +1,7 @@
-"""`gristmill pull`: new rows of a database into the folder that ingest reads. `run`, `retrain` and `schedule` pull first; `dvc repro` uses what is there."""
+"""Implementation of `gristmill pull`: new rows of a database into the folder that ingest reads.
+
+`run`, `retrain` and `schedule` pull first. `dvc repro` uses the rows that are there.
+"""
 
 from __future__ import annotations
 
@@ -17,73 +20,100 @@ from components.stages.ingest.params import IngestParams, Sql
 
 
 def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
-    """Pull for a pipeline, as a person asked.
+    """Pull new rows for a pipeline, because a person asked for it.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        from_scratch: pull all rows again.
 
     Raises:
         ParamsError: its source is no database.
         GristmillError: see `components.stages.ingest.database_pull`.
     """
-    if (made := pull_first(root, params, from_scratch)) is None:
+    pulled = pull_first(root, params, from_scratch)
+    if pulled is None:
         raise ParamsError(
             "is no database: there is nothing to pull",
             where=f"{params.pipeline.params}: ingest.source.kind",
             remedy="set it to sql, with url, table and cursor",
         )
-    if not made.new:
-        print_line(f"nothing new: {made.mark.rows:,} rows are there, up to {made.mark.value}")
+    if not pulled.new:
+        mark = pulled.mark
+        print_line(f"nothing new: {mark.rows:,} rows are there, up to {mark.value}")
 
 
 def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled | None:
-    """Pull, if the source is a database. In the copy of a retrain, which has the source as it was, nothing is asked of anybody.
+    """Pull new rows, if the source is a database.
+
+    The copy of a retrain has the source as it was, so nothing is pulled there.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        from_scratch: pull all rows again.
 
     Returns:
-        What came; None where there is nobody to ask.
+        What was pulled; None where there is no database to ask.
 
     Raises:
-        EnvironmentFault: somebody else pulls into the same folder, or DVC reads it.
+        EnvironmentFault: another process pulls into the same folder, or DVC reads it.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = ingest.source
     if not isinstance(source, Sql) or home(root) != root:
         return None
     with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
-        made = pull(source, root, from_scratch)
-    if made.new:
+        pulled = pull(source, root, from_scratch)
+    if pulled.new:
+        mark = pulled.mark
         print_line(
-            f"pulled {made.new:,} new rows into {source.path}: {made.mark.rows:,} rows, {source.cursor} up to {made.mark.value}"
+            f"pulled {pulled.new:,} new rows into {source.path}: {mark.rows:,} rows, "
+            f"{source.cursor} up to {mark.value}"
         )
-    return made
+    return pulled
 
 
 def lock_of(root: Path, source: Sql) -> Path:
-    """The lock of a folder of shards, whichever pipeline pulls into it."""
-    return (
-        root
-        / "data"
-        / ".state"
-        / "pull"
-        / f"{digest_of(bytes((root / source.path).resolve())).hexdigest()[:16]}.lock"
-    )
+    """Return the path of the lock of a folder of shards, the same for all pipelines.
+
+    Args:
+        root: of the project.
+        source: the database, with the folder to pull into.
+    """
+    folder = (root / source.path).resolve()
+    digest = digest_of(bytes(folder)).hexdigest()[:16]
+    return root / "data" / ".state" / "pull" / f"{digest}.lock"
 
 
 @contextmanager
 def _unread(root: Path, source: Sql) -> Iterator[None]:
-    """Keep the folder from DVC's stages while the block runs: what a stage has read is hashed when it ends, and new rows among that would never be read."""
+    """Lock the folder against DVC's stages while the block runs.
+
+    DVC hashes what a stage has read when the stage ends. It would hash new rows that no stage has
+    read, and so no stage would ever read them.
+
+    Raises:
+        EnvironmentFault: DVC reads the folder.
+    """
     from dvc import rwlock
     from dvc.config import Config
     from dvc.fs import localfs
     from dvc.lock import LockError
 
-    own = root.resolve() / ".dvc"
-    (own / "tmp").mkdir(parents=True, exist_ok=True)
+    dvc_folder = root.resolve() / ".dvc"
+    temp = dvc_folder / "tmp"
+    temp.mkdir(parents=True, exist_ok=True)
+    written = str(root.resolve() / source.path)
     try:
+        has_hardlink_lock = bool(Config(str(dvc_folder))["core"].get("hardlink_lock"))
         with rwlock(
-            str(own / "tmp"),
+            str(temp),
             localfs,
             this_command(),
-            [],
-            [str(root.resolve() / source.path)],
-            bool(Config(str(own))["core"].get("hardlink_lock")),
+            read=[],
+            write=[written],
+            hardlink=has_hardlink_lock,
         ):
             yield
     except LockError as error:

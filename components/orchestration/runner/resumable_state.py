@@ -1,4 +1,7 @@
-"""Where a stage's resumable state lies: outside its outs, under a key made of what the result depends on."""
+"""Folders of a stage's resumable state and cache.
+
+They lie outside the outputs of the stage. Their names are keys of what the content depends on.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from itertools import chain
 from pathlib import Path
 
 from components.core.bundles import CARD
@@ -22,131 +24,181 @@ from components.orchestration.stage_files import STAGES
 from components.registry.store.tracking_store import home
 from components.stages.tune.study import STUDIES
 
-BATCH = "predict"  # not a stage, but it leaves finished parts behind in the same way
-MEMO = "memo"
+# Batch prediction is no stage, but leaves finished parts behind in the same way.
+BATCH = "predict"
+_CACHES = "memo"
 _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
 # Chooses params for new data. No stage runs it.
 _DEFAULTS = "defaults.py"
-_FACTS = (MANIFEST, CARD)  # files that hold the hashes of their neighbors
+# Files that hold the hashes of the other files in their folder.
+_HASH_FILES = (MANIFEST, CARD)
 
 
 def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> Path:
-    """`<data>/.state/<stage>/<key>`, absolute.
+    """Return the folder of a stage's resumable state: `<data>/.state/<stage>/<key>`, absolute.
 
-    The key covers the sections that the stage reads (without knobs of its own that only say how far it goes), its inputs, the format, and for stages that fit
-    the code of net, loss and encoder without comments.
+    The key covers the sections that the stage reads, its inputs and the format. In the section of
+    the stage itself it leaves out the budget, which only limits how long the stage works. For
+    stages that fit, it covers the code of net, loss and encoder without comments.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        stage: its name.
+        inputs: of the stage: name -> path.
     """
-    own = params.sections[stage]
-    shaping = own.model_dump(mode="json", exclude=set(getattr(own, "budget", ())))
-    others = params.digest([name for name in STAGES[stage].sections if name != stage])
-    facts = {
+    section = params.sections[stage]
+    budget = set(getattr(section, "budget", ()))
+    other_sections = [name for name in STAGES[stage].sections if name != stage]
+    content = {
         "format": _FORMAT,
-        "params": [others, shaping],
+        "params": [
+            params.digest(other_sections),
+            section.model_dump(mode="json", exclude=budget),
+        ],
         "inputs": {name: _digest(path) for name, path in sorted(inputs.items())},
     }
     if STAGES[stage].fits:
-        facts["code"] = code_digest(root, params.task)
-    key = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+        content["code"] = code_digest(root, params.task)
+    key = hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
     return root / params.pipeline.data / ".state" / stage / key
 
 
 def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder by the files in it that hold hashes."""
     if path.is_file():
         return sha256(path)
-    inner = sorted(file for file in path.rglob("*") if file.name in _FACTS)
-    return hashlib.sha256(
-        "".join(f"{file.relative_to(path)}:{sha256(file)}" for file in inner).encode()
-    ).hexdigest()
+    hash_files = sorted(file for file in path.rglob("*") if file.name in _HASH_FILES)
+    text = "".join(f"{file.relative_to(path)}:{sha256(file)}" for file in hash_files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_digest(root: Path, task: str) -> str:
-    """SHA-256 of what the code that shapes a fit does: syntax trees, so that comments and layout change nothing."""
-    folders = [
-        root / "components" / name
-        for name in (
-            "training",
-            "inference",
-            "models",
-            "metrics",
-            "tasks/classification",
-            f"tasks/{task}",
-        )
+    """Return the SHA-256 of the code on which a fit depends.
+
+    It covers syntax trees, so that comments and layout change nothing.
+
+    Args:
+        root: of the project.
+        task: its id.
+    """
+    names = [
+        "training",
+        "inference",
+        "models",
+        "metrics",
+        "tasks/classification",
+        f"tasks/{task}",
     ]
-    found = chain.from_iterable(sorted(folder.rglob("*.py")) for folder in folders)
-    files = [file for file in found if file.name != _DEFAULTS]
-    trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
+    trees = []
+    for name in names:
+        for file in sorted((root / "components" / name).rglob("*.py")):
+            if file.name != _DEFAULTS:
+                trees.append(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 
 def cache_folder(root: Path, params: Params, stage: str) -> Path | None:
-    """`<data>/.state/memo/<stage>/<key>` of the project, for a copy of it too: what the stage's pure work gave in earlier runs. None for a stage that remembers nothing.
+    """Return the folder of a stage's cache: `<data>/.state/memo/<stage>/<key>`; None without one.
 
-    The key covers every byte of the code that such work can run, and the libraries whose version its result may show.
+    The cache holds results for single rows or files from earlier runs. A copy of a project uses
+    the cache of the project. The key covers every byte of the code that such work can run, and the
+    versions of the libraries that may change its result.
+
+    Args:
+        root: of the project, or of a copy.
+        params: of the pipeline.
+        stage: its name.
     """
     if not STAGES[stage].remembers:
         return None
-    facts = {
-        "code": {
-            file.relative_to(root).as_posix(): sha256(file)
-            for file in cache_code(root, params.task, stage)
-        },
+    code = cache_code(root, params.task, stage)
+    content = {
+        "code": {file.relative_to(root).as_posix(): sha256(file) for file in code},
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
-    return home(root).resolve() / params.pipeline.data / ".state" / MEMO / stage / cache_key(facts)
+    key = cache_key(content)
+    return home(root).resolve() / params.pipeline.data / ".state" / _CACHES / stage / key
 
 
 def cache_code(root: Path, task: str, stage: str) -> list[Path]:
-    """The files that a stage's pure work can run, and some more: a memo that is lost costs time, one that is kept wrongly a result."""
-    places = [
-        root / "components" / name
-        for name in (
-            "core",
-            "fields",
-            f"stages/{stage}",
-            "tasks/base.py",
-            f"tasks/{task}/schema.py",
-        )
+    """Return the files that the cached work of a stage can run, and some more.
+
+    A cache that is lost costs time, but a stale one would give wrong results.
+
+    Args:
+        root: of the project.
+        task: its id.
+        stage: its name.
+    """
+    names = [
+        "core",
+        "fields",
+        f"stages/{stage}",
+        "tasks/base.py",
+        f"tasks/{task}/schema.py",
     ]
-    return [
-        file
-        for place in places
-        for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
-    ]
+    files: list[Path] = []
+    for name in names:
+        path = root / "components" / name
+        if path.is_dir():
+            files += sorted(path.rglob("*.py"))
+        else:
+            files.append(path)
+    return files
 
 
 def clear_others(state: Path) -> None:
-    """Drop the states of other keys of the same stage: nothing will ask for them again, and they hold checkpoints. The records of finished searches stay; only --fresh discards them."""
+    """Remove the states of the same stage under other keys.
+
+    No later run uses them, and they hold checkpoints. The records of finished searches stay; only
+    --fresh discards them.
+
+    Args:
+        state: the state folder that stays.
+    """
     for other in state.parent.iterdir():
         if other not in (state, state.parent / STUDIES) and other.is_dir():
             remove_tree(other, within=state.parent)
 
 
 def leftovers(root: Path) -> Iterator[tuple[Path, int]]:
-    """State folders of stages and batches that did not end, with their size in bytes."""
-    for folder in sorted([*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]):
-        if folder.is_dir() and folder.parent.name in (*STAGES, BATCH) and folder.name != STUDIES:
+    """Yield the state folders of stages and batches that did not end, with their sizes in bytes.
+
+    Args:
+        root: of the project.
+    """
+    folders = [*root.glob("data/.state/*/*"), *root.glob("data/*/.state/*/*")]
+    for folder in sorted(folders):
+        if not folder.is_dir() or folder.name == STUDIES:
+            continue
+        if folder.parent.name in (*STAGES, BATCH):
             yield folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def discard_leftovers(root: Path) -> Iterator[str]:
-    """Remove the state of stages and batches that did not end, but not of those that run; yield a line for each.
+    """Remove the state of stages and batches that did not end, and yield a line about each.
+
+    The state of those that run stays.
+
+    Args:
+        root: of the project.
 
     Raises:
         EnvironmentFault: a lock cannot be opened.
     """
-    found = list(leftovers(root))
-    for folder, size in found:
-        is_batch = folder.parent.name == BATCH
-        lock = (
-            folder.with_suffix(".lock")
-            if is_batch
-            else folder.parent.parent / f"{folder.parent.name}.lock"
-        )
+    folders = list(leftovers(root))
+    for folder, size in folders:
+        stage = folder.parent.name
+        is_batch = stage == BATCH
+        lock = folder.parent.parent / f"{stage}.lock"
+        if is_batch:
+            lock = folder.with_suffix(".lock")
         name = folder.relative_to(root)
         try:
-            with only_one(lock, folder.parent.name):
+            with only_one(lock, stage):
                 remove_tree(folder, within=folder.parent, ignore_errors=False)
         except EnvironmentFault as fault:
             yield f"{name} stays: {fault.what}"
@@ -154,11 +206,17 @@ def discard_leftovers(root: Path) -> Iterator[str]:
         if is_batch:
             lock.unlink(missing_ok=True)
         yield f"removed {name} ({size / 1e6:.1f} MB)"
-    if not found:
+    if not folders:
         yield "nothing to clean: no stage was left unfinished"
 
 
-def note(state: Path, facts: Mapping[str, str]) -> None:
-    """Say in a state folder what it is for, for the person who finds it."""
+def annotate(state: Path, content: Mapping[str, str]) -> None:
+    """Write a README.json into a state folder, which explains it to a person who opens it.
+
+    Args:
+        state: the folder; it is created where it is missing.
+        content: what to write.
+    """
     state.mkdir(parents=True, exist_ok=True)
-    (state / "README.json").write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(dict(content), indent=2)
+    (state / "README.json").write_text(f"{text}\n", encoding="utf-8")

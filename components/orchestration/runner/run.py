@@ -1,4 +1,4 @@
-"""`gristmill run`: validate, lock, `dvc repro`, summary."""
+"""Implementation of `gristmill run`: checks, the lock, `dvc repro` and the summary."""
 
 from __future__ import annotations
 
@@ -33,174 +33,233 @@ from components.orchestration.runner.summary import show_summary
 from components.orchestration.stage_files import STAGES
 from components.orchestration.untracked_files import check_untracked
 
-_LOOK_S = 0.3
-_PATIENCE_S = 2.0
-# A stage ends by itself before.
+# Seconds between two looks at DVC.
+_POLL_S = 0.3
+# Seconds from Ctrl-C until this process sends SIGINT itself.
+_INTERRUPT_S = 2.0
+# Seconds from the first signal to SIGKILL. A stage ends by itself before.
 _KILL_S = interrupt.GRACE_S + 1.0
-# A run of nothing new has ended by then.
-_RUN_WORKS_S = 15.0
+# Seconds after which MLflow is imported. A run with nothing new to do has ended by then.
+_IMPORT_MLFLOW_S = 15.0
 
 
 def files_of(root: Path, name: str) -> tuple[Path, Path]:
-    """params.yaml and dvc.yaml of a pipeline.
+    """Return the paths of params.yaml and dvc.yaml of a pipeline.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
 
     Raises:
         ParamsError: there is no such pipeline.
     """
     folder = root if name == "default" else root / "pipelines" / name
-    if not (folder / "params.yaml").is_file() or not (folder / "dvc.yaml").is_file():
-        known = ["default", *sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))]
+    params_file = folder / "params.yaml"
+    dvc_file = folder / "dvc.yaml"
+    if not params_file.is_file() or not dvc_file.is_file():
+        others = sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))
+        names = ["default", *others]
         raise ParamsError(
-            f"there is no pipeline {name!r}; there are {', '.join(known)}",
+            f"there is no pipeline {name!r}; there are {', '.join(names)}",
             remedy="gristmill new NAME --task T --data FILE makes one",
         )
-    return folder / "params.yaml", folder / "dvc.yaml"
+    return params_file, dvc_file
 
 
 def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
-    """Run a pipeline through DVC. Returns the exit code.
+    """Run a pipeline through DVC, and return the exit code.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        fresh: run all stages again, without their resumable state.
 
     Raises:
         ParamsError: params.yaml is wrong; nothing was run.
+        InputError: the source is missing, or files of a person would be deleted; nothing was run.
         EnvironmentFault: another run is under way.
     """
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
-    again = "gristmill run" if name == "default" else f"gristmill run {name}"
-    token, started = f"run-{uuid.uuid4().hex[:12]}", time.monotonic()
+    command = "gristmill run" if name == "default" else f"gristmill run {name}"
+    token = f"run-{uuid.uuid4().hex[:12]}"
+    started = time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
-        if restore_lock(root, params):
-            print_line("dvc.lock was cut off in the middle: it is as it was before that stage")
-        check_untracked(
-            root, params.name, params.pipeline.data, dvc_file.with_name("dvc.lock"), again=again
-        )
-        check_not_in_git(root, params.pipeline.data, STAGES, again=again)
-        pull_first(root, params)
-        _check_source(root, params)
-        ignore_outputs(root, params.pipeline.data)
-        from components.orchestration.retraining import (
-            run_record,  # after what is wrong was told, for it reads tables
-        )
+        _prepare(root, params, dvc_file, command)
+        # This import reads tables, so it follows the checks: errors are printed without delay.
+        from components.orchestration.retraining import run_record
 
         close = run_record.begin(root, params)
-        environment = {
-            **os.environ,
-            "GRISTMILL_RUN": token,
-            "GRISTMILL_OWNER_PID": str(os.getpid()),
-            "PATH": os.pathsep.join(
-                [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-            ),  # dvc.yaml says `python`: this one
-            "PYTHONUNBUFFERED": "1",
-            **({FRESH: "1"} if fresh else {}),  # reaches the stages through DVC
-        }
-        words = [
-            sys.executable,
-            "-m",
-            "components.orchestration.runner.dvc_repro",
-            "repro",
-            *(["--force"] if fresh else []),
-            dvc_file.relative_to(root).as_posix(),
-        ]
+        environment = _environment(token, fresh)
+        words = _repro_words(root, dvc_file, fresh)
         _import_mlflow_later()
         code = None
         try:
             code = _follow(words, root, environment)
         finally:
-            # A run that was stopped ends soon: the next one writes what waits, and Ray's supervisor
-            # sees that nobody needs it.
+            # A stopped run ends soon. The next one writes to MLflow what waits, and the supervisor
+            # of Ray sees that the last owner has ended.
             if code != interrupt.EXIT_CODE:
                 _write_to_mlflow(root)
             _release_cluster(root)
     if code:
-        failed = last_failure(root, token)
-        place = (
-            f" in stage {failed['stage']}"
-            if failed
-            else ""
-            if code == 130
-            else " in DVC itself, which says above what to mend"
-        )
-        print_line(
-            f"the run stopped{place}; what was finished is kept. To go on: {again}", err=True
-        )
-        return (
-            int(failed["exit_code"])
-            if failed
-            else code
-            if code == 130
-            else EnvironmentFault.exit_code
-        )
+        return _report_stop(root, token, code, command)
     drop_results(root, params)
-    show_summary(root, params, again)
+    show_summary(root, params, command)
     close(time.monotonic() - started)
-    console.print(f"{again} took {time.monotonic() - started:.1f} s", style="dim")
+    console.print(f"{command} took {time.monotonic() - started:.1f} s", style="dim")
     return 0
 
 
+def _prepare(root: Path, params: Params, dvc_file: Path, command: str) -> None:
+    """Repair dvc.lock, check the workspace, and pull new rows.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        dvc_file: its dvc.yaml.
+        command: the command that goes on after an error.
+    """
+    data = params.pipeline.data
+    if restore_lock(root, params):
+        print_line("dvc.lock was cut off in the middle: it is as it was before that stage")
+    check_untracked(root, params.name, data, dvc_file.with_name("dvc.lock"), again=command)
+    check_not_in_git(root, data, STAGES, again=command)
+    pull_first(root, params)
+    _check_source(root, params)
+    ignore_outputs(root, data)
+
+
+def _environment(token: str, fresh: bool) -> dict[str, str]:
+    """Return the environment of DVC and of the stages that it calls."""
+    # dvc.yaml names `python`, which is to be the interpreter of this process.
+    search_path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    environment = {
+        **os.environ,
+        "GRISTMILL_RUN": token,
+        "GRISTMILL_OWNER_PID": str(os.getpid()),
+        "PATH": os.pathsep.join(search_path),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if fresh:
+        environment[FRESH] = "1"
+    return environment
+
+
+def _repro_words(root: Path, dvc_file: Path, fresh: bool) -> list[str]:
+    words = [sys.executable, "-m", "components.orchestration.runner.dvc_repro", "repro"]
+    if fresh:
+        words.append("--force")
+    return [*words, dvc_file.relative_to(root).as_posix()]
+
+
+def _report_stop(root: Path, token: str, code: int, command: str) -> int:
+    """Print where a run stopped and how to go on, and return its exit code.
+
+    Args:
+        root: of the project.
+        token: of the run.
+        code: exit code of DVC, or that of a run that was stopped.
+        command: the command that goes on.
+    """
+    failure = last_failure(root, token)
+    if failure:
+        position = f" in stage {failure['stage']}"
+        exit_code = int(failure["exit_code"])
+    elif code == interrupt.EXIT_CODE:
+        position = ""
+        exit_code = code
+    else:
+        position = " in DVC itself, which says above what to mend"
+        exit_code = EnvironmentFault.exit_code
+    print_line(
+        f"the run stopped{position}; what was finished is kept. To go on: {command}", err=True
+    )
+    return exit_code
+
+
 def _follow(words: list[str], root: Path, environment: dict[str, str]) -> int:
-    """Run DVC to its end; Ctrl-C and SIGTERM end it and the stage within seconds."""
+    """Run DVC to its end, and return the exit code.
+
+    Ctrl-C and SIGTERM end DVC and the stage within seconds.
+    """
     signals: list[int] = []
-    ours = signal.getsignal(signal.SIGINT)
-    if ours is signal.SIG_IGN:
-        # A script's background job ignores it, and so would all that it starts: nobody could stop
-        # a stage.
+    interrupt_handler = signal.getsignal(signal.SIGINT)
+    is_ignored = interrupt_handler is signal.SIG_IGN
+    if is_ignored:
+        # The background job of a script ignores SIGINT. The programs that it starts would inherit
+        # that, so a stage could not be stopped.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(words, cwd=root, env=environment, preexec_fn=end_with_parent)
 
-    def note(number: int, _: object) -> None:
+    def record_signal(number: int, _: object) -> None:
         signals.append(number)
 
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if ours is signal.SIG_IGN else note)
+    terminate_handler = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, record_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if is_ignored else record_signal)
     try:
         code = _wait(process, signals)
         return interrupt.EXIT_CODE if signals else code
     finally:
-        for number, handler in before:
-            signal.signal(number, ours if number == signal.SIGINT else handler)
+        signal.signal(signal.SIGINT, interrupt_handler)
+        signal.signal(signal.SIGTERM, terminate_handler)
 
 
 def _wait(process: subprocess.Popen[bytes], signals: list[int]) -> int:
-    """Wait for DVC; signals that come meanwhile are passed on, and then enforced."""
+    """Wait for DVC, and return its exit code.
+
+    After the first signal to this process, the group gets SIGINT, and later SIGKILL.
+
+    Args:
+        process: of DVC.
+        signals: numbers of the signals that have come; it grows meanwhile.
+    """
     began = 0.0
-    # What to do, and when: seconds after the first signal.
+    # Signals to send, with seconds after the first one that came.
     steps: list[tuple[float, signal.Signals]] = []
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(_LOOK_S)
+            return process.wait(_POLL_S)
         if signals and not began:
             began = time.monotonic()
-            # A terminal has told all of them itself. A signal that comes while a stage loads a
-            # library may be lost there, and DVC itself passes over it.
-            first = _PATIENCE_S if signals[0] == signal.SIGINT else 0.0
-            steps = [(first, signal.SIGINT), (_KILL_S, signal.SIGKILL)]
+            # A terminal sends SIGINT to the whole group. A signal that comes while a stage loads a
+            # library may be lost there, and DVC itself ignores it.
+            delay = _INTERRUPT_S if signals[0] == signal.SIGINT else 0.0
+            steps = [(delay, signal.SIGINT), (_KILL_S, signal.SIGKILL)]
         if steps and time.monotonic() - began >= steps[0][0]:
-            interrupt.signal_group(steps.pop(0)[1])
+            _, number = steps.pop(0)
+            interrupt.signal_group(number)
 
 
 def _check_source(root: Path, params: Params) -> None:
-    """DVC would say it less clearly: the source must be there."""
-    ingest: Any = params.sections["ingest"]  # its class is made at run time
+    """Raise unless the source exists. The message of DVC would be less clear.
+
+    Raises:
+        InputError: the source is missing, or its path is not allowed.
+    """
+    # The class of the section is made at run time.
+    ingest: Any = params.sections["ingest"]
     source = ingest.source
-    check_input_path(
-        root, params.name, source.path, f"{params.pipeline.params}: ingest.source.path"
-    )
+    where = f"{params.pipeline.params}: ingest.source.path"
+    check_input_path(root, params.name, source.path, where)
     if not (root / source.path).exists():
         raise InputError(
             f"{source.path!r} does not exist",
-            where=f"{params.pipeline.params}: ingest.source.path",
+            where=where,
             remedy="name an existing file or folder, relative to the project or absolute",
         )
 
 
 def _import_mlflow_later() -> None:
-    """Import MLflow while stages work: a run that did anything writes to it at its end, and the import takes three seconds."""
+    """Import MLflow in a thread while stages work.
 
+    A run that computed anything writes to MLflow at its end, and the import takes three seconds.
+    """
     from components.registry.store.tracking_store import quiet
 
     def work() -> None:
-        time.sleep(_RUN_WORKS_S)
+        time.sleep(_IMPORT_MLFLOW_S)
         quiet()
         with suppress(ImportError):
             import mlflow  # noqa: F401
@@ -209,22 +268,27 @@ def _import_mlflow_later() -> None:
 
 
 def _write_to_mlflow(root: Path) -> None:
-    """Write what short stages left to the end of the run; a store that is away gets it later."""
+    """Write to MLflow what short stages left to the end of the run.
+
+    A store that cannot be reached gets it later.
+    """
     from components.registry.tracking.outbox import catch_up, waiting
 
     if not waiting(root):
         return
     try:
         catch_up(root)
-    except Exception as error:  # results never depend on MLflow
+    # The results of a run never depend on MLflow.
+    except Exception as error:
         print_line(
-            f"MLflow: {error}. What is missing there is written by the next run, or by gristmill mlflow catch-up.",
+            f"MLflow: {error}. What is missing there is written by the next run, "
+            "or by gristmill mlflow catch-up.",
             err=True,
         )
 
 
 def _release_cluster(root: Path) -> None:
-    """Stop the Ray that stages started for this process, unless somebody else uses it."""
+    """Stop the Ray that stages started for this process, unless it has other owners."""
     from components.orchestration.cluster.local_cluster import release
 
     release(root, psutil.Process())

@@ -1,4 +1,7 @@
-"""How a stage failed, kept for `gristmill run`: DVC passes on neither the exit code nor the kind of error."""
+"""Record of how a stage failed, for `gristmill run`.
+
+DVC passes on neither the exit code nor the kind of error.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,25 @@ def _path(root: Path) -> Path:
 
 @contextmanager
 def remembered(root: Path, params: str, stage: str) -> Iterator[None]:
-    """Note how the block fails."""
+    """Write how the block fails to a file, where it fails.
+
+    Args:
+        root: of the project.
+        params: path of the params file.
+        stage: its name.
+    """
     try:
         yield
     except BaseException as error:
-        code = _exit_code(error)
-        with suppress(Exception):  # a full disk must not hide the error itself
-            write_atomic(
-                _path(root),
-                to_json(
-                    {
-                        "run": os.environ.get("GRISTMILL_RUN", ""),
-                        "stage": stage,
-                        "params": params,
-                        "exit_code": code,
-                    }
-                ),
-            )
+        failure = {
+            "run": os.environ.get("GRISTMILL_RUN", ""),
+            "stage": stage,
+            "params": params,
+            "exit_code": _exit_code(error),
+        }
+        # A full disk must not hide the error itself.
+        with suppress(Exception):
+            write_atomic(_path(root), to_json(failure))
         raise
 
 
@@ -45,13 +50,20 @@ def _exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 1 if disk_fault(error) is None else EnvironmentFault.exit_code
+    if disk_fault(error) is not None:
+        return EnvironmentFault.exit_code
+    return 1
 
 
 def last_failure(root: Path, run: str) -> dict[str, Any] | None:
-    """What the failed stage of this run noted, if one did."""
+    """Return the failure that a stage of a run recorded; None if there is none.
+
+    Args:
+        root: of the project.
+        run: token of the run.
+    """
     try:
-        facts: dict[str, Any] = json.loads(_path(root).read_text(encoding="utf-8"))
+        failure: dict[str, Any] = json.loads(_path(root).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts if facts.get("run") == run else None
+    return failure if failure.get("run") == run else None

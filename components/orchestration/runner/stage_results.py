@@ -2,7 +2,8 @@
 
 DVC hashes and caches the outputs of a stage before it writes the lock. A run that is killed
 meanwhile leaves outputs that no lock names, and DVC deletes them before it runs the stage again.
-So their files have a second name in the state of the stage: a hard link, which costs no space.
+So each of their files has a second name in the state folder of the stage: a hard link, which needs
+no space.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _LINKS = "links"
 _CARD = "card.json"
 _TRACKED = "tracked"
 
-Stat = tuple[int, int]  # size in bytes, time of modification in ns
+# size in bytes, time of modification in ns
+Stat = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,19 @@ class Result:
         return (self.folder / _TRACKED).is_file()
 
     def mark_tracked(self) -> None:
-        """Remember that the run of the stage is in MLflow, or in the outbox."""
+        """Record that the run of the stage is in MLflow, or in the outbox."""
         (self.folder / _TRACKED).touch()
 
     def file(self, name: str) -> Path:
-        """Return where an output is kept."""
+        """Return the path of an output below the folder of the result."""
         return self.folder / name / Path(self.outputs[name]).name
 
 
 def result_key(root: Path, params: Params, stage: str) -> str:
     """Return a digest of what a result depends on besides the inputs of the stage.
 
-    The name of the state folder covers the inputs. This covers all params of the stage, the source
-    and all code of the components, so that a result is never taken for that of other code.
+    The name of the state folder covers the inputs. This key covers all params of the stage, the
+    source, and all code of the components, so that no result of other code is used.
 
     Args:
         root: of the project.
@@ -74,21 +76,20 @@ def result_key(root: Path, params: Params, stage: str) -> str:
         stage: its name.
     """
     sections: Any = params.sections
-    facts: dict[str, Any] = {
+    content: dict[str, Any] = {
         "params": params.digest(STAGES[stage].sections),
         "code": _code_digest(root),
     }
     if stage == "ingest":
         sources = [sections["ingest"].source.path, sections["ingest"].feedback]
-        sources = [sections["ingest"].source.path, sections["ingest"].feedback]
-        facts["sources"] = {str(path): _stats_below(root / path) for path in sources if path}
+        content["sources"] = {str(path): _stats_below(root / path) for path in sources if path}
     if stage == "clean" and sections["clean"].frozen_split:
-        facts["split"] = sha256(root / sections["clean"].frozen_split)
-    return hashlib.sha256(to_json(facts).encode()).hexdigest()
+        content["split"] = sha256(root / sections["clean"].frozen_split)
+    return hashlib.sha256(to_json(content).encode()).hexdigest()
 
 
 def make_twins(state: Path, outputs: Mapping[str, Path]) -> dict[str, Path]:
-    """Return where a stage writes its outputs, in an empty folder.
+    """Return the paths at which a stage writes its outputs, in an empty folder.
 
     Args:
         state: the state folder of the stage.
@@ -105,7 +106,7 @@ def make_twins(state: Path, outputs: Mapping[str, Path]) -> dict[str, Path]:
 def keep_result(
     state: Path, key: str, root: Path, outputs: Mapping[str, Path], work_s: float
 ) -> Result:
-    """Keep what a stage wrote to its twins, by one rename.
+    """Turn what a stage wrote to its twins into a result, by one rename.
 
     Args:
         state: the state folder of the stage.
@@ -118,11 +119,7 @@ def keep_result(
         RuntimeError: an output was not written.
     """
     scratch = state / _SCRATCH
-    missing = [
-        str(path) for name, path in outputs.items() if not (scratch / name / path.name).exists()
-    ]
-    if missing:
-        raise RuntimeError(f"the stage did not write {', '.join(missing)}")
+    _check_written(scratch, outputs)
     result = Result(
         folder=state / RESULT,
         key=key,
@@ -138,12 +135,22 @@ def keep_result(
     return result
 
 
+def _check_written(scratch: Path, outputs: Mapping[str, Path]) -> None:
+    missing = []
+    for name, path in outputs.items():
+        twin = scratch / name / path.name
+        if not twin.exists():
+            missing.append(str(path))
+    if missing:
+        raise RuntimeError(f"the stage did not write {', '.join(missing)}")
+
+
 def find_result(state: Path, key: str) -> Result | None:
-    """Return the result that a stage left behind, if it is whole and has this key.
+    """Return the result in a state folder, if it is whole and has this key; else None.
 
     Args:
         state: the state folder of the stage.
-        key: of the result that is wanted.
+        key: of the result.
     """
     result = _read(state / RESULT)
     if result is None or result.key != key:
@@ -155,7 +162,7 @@ def find_result(state: Path, key: str) -> Result | None:
 
 
 def discard_scratch(state: Path) -> None:
-    """Remove what a stage left that is neither resumable state nor a result."""
+    """Remove what is neither resumable state nor a result from a state folder."""
     for name in (_SCRATCH, _LINKS):
         remove_tree(state / name, within=state)
 
@@ -166,7 +173,7 @@ def discard_result(state: Path) -> None:
 
 
 def keep_only_result(state: Path) -> None:
-    """Remove the resumable state of a stage that has ended, except for its result."""
+    """Remove all from the state folder of a stage that has ended, except for its result."""
     for path in state.iterdir():
         if path.name == RESULT:
             continue
@@ -192,7 +199,8 @@ def publish_result(
     for name, twin in twins.items():
         _link_tree(result.file(name), twin)
     record(twins)
-    _replace_all([(twin, outputs[name], links / f"{name}.old") for name, twin in twins.items()])
+    moves = [(twin, outputs[name], links / f"{name}.old") for name, twin in twins.items()]
+    _replace_all(moves)
     remove_tree(links, within=links.parent)
 
 
@@ -226,10 +234,12 @@ def drop_results(root: Path, params: Params) -> None:
 
 def is_only_result(state: Path) -> bool:
     """Return whether a state folder holds nothing but the result of a stage that has ended."""
-    return [path.name for path in state.iterdir()] == [RESULT] and _read(state / RESULT) is not None
+    names = [path.name for path in state.iterdir()]
+    return names == [RESULT] and _read(state / RESULT) is not None
 
 
 def _results_of(folder: Path) -> Iterator[Result]:
+    """Yield the results below the folder of a stage, of all keys."""
     for path in sorted(folder.glob(f"*/{RESULT}")):
         result = _read(path)
         if result is not None:
@@ -238,16 +248,18 @@ def _results_of(folder: Path) -> Iterator[Result]:
 
 def _drop(result: Result) -> None:
     """Remove a result, and its state folder where nothing else is in it."""
-    remove_tree(result.folder, within=result.folder.parent)
-    if not any(result.folder.parent.iterdir()):
-        result.folder.parent.rmdir()
+    state = result.folder.parent
+    remove_tree(result.folder, within=state)
+    if not any(state.iterdir()):
+        state.rmdir()
 
 
 def _read(folder: Path) -> Result | None:
+    """Return the result in a folder; None if there is none that can be read."""
     try:
-        facts = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-        files = {path: (int(size), int(mtime)) for path, (size, mtime) in facts["files"].items()}
-        return Result(**(facts | {"folder": folder, "files": files}))
+        fields = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        files = {path: (int(size), int(mtime)) for path, (size, mtime) in fields["files"].items()}
+        return Result(**(fields | {"folder": folder, "files": files}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -258,7 +270,8 @@ def _locked_hashes(lock: Path) -> dict[str, str]:
 
     hashes: dict[str, str] = {}
     try:
-        for stage in (read_yaml(lock).get("stages") or {}).values():
+        stages = read_yaml(lock).get("stages") or {}
+        for stage in stages.values():
             for out in stage.get("outs") or ():
                 hashes[str(out["path"])] = str(out.get("md5", ""))
     except (GristmillError, LookupError, TypeError, AttributeError):
@@ -267,6 +280,7 @@ def _locked_hashes(lock: Path) -> dict[str, str]:
 
 
 def _is_locked(result: Result, hashes: Mapping[str, str]) -> bool:
+    """Return whether the lock has the hash of every output of a result."""
     return all(
         path in hashes and _dvc_md5(result.file(name)) == hashes[path]
         for name, path in result.outputs.items()
@@ -279,18 +293,23 @@ def _dvc_md5(path: Path) -> str:
         return _md5(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     entries = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
-    text = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
-    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"
+    entries.sort(key=lambda entry: entry["relpath"])
+    text = json.dumps(entries, sort_keys=True)
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return f"{digest}.dir"
 
 
 def _md5(path: Path) -> str:
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest()
 
 
 def _stats_below(path: Path) -> dict[str, Stat]:
     """Return size and time of each file below a folder, or of a single file under the name "."."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [path]
+    if not path.is_file():
+        files = [file for file in path.rglob("*") if file.is_file()]
     stats: dict[str, Stat] = {}
     for file in sorted(files):
         stat = file.stat()
@@ -299,6 +318,7 @@ def _stats_below(path: Path) -> dict[str, Stat]:
 
 
 def _code_digest(root: Path) -> str:
+    """Return the SHA-256 of all files of the components."""
     digest = hashlib.sha256()
     for file in sorted((root / "components").rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
@@ -323,7 +343,11 @@ def _link(source: str, target: str) -> None:
 
 
 def _replace_all(moves: list[tuple[Path, Path, Path]]) -> None:
-    """Rename each twin to its target, the old one aside; all old ones come back if one cannot be."""
+    """Rename each twin to its target. If one rename fails, all old files come back.
+
+    Args:
+        moves: twin, target, and the path to which an old target is moved.
+    """
     with ExitStack() as undo:
         for twin, target, old in moves:
             target.parent.mkdir(parents=True, exist_ok=True)

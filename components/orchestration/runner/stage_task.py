@@ -1,4 +1,7 @@
-"""One stage as one Ray task: params -> inputs -> component -> outputs, which appear whole or not at all."""
+"""Run one stage: params -> inputs -> component -> outputs, which appear whole or not at all.
+
+The component runs as one Ray task, or in this process.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ from components.orchestration.git import Checkout, checkout, refusal_text
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import identify
 from components.orchestration.runner.resumable_state import (
+    annotate,
     cache_folder,
     clear_others,
-    note,
     state_folder,
 )
 from components.orchestration.runner.stage_results import (
@@ -45,15 +48,20 @@ if TYPE_CHECKING:
     from components.orchestration.runner.progress import Watcher
     from components.registry.tracking.runs import Tracker
 
-_SHORT_S = 20.0
-# How dvc is called: by a person, and by `gristmill run`.
+# Seconds that a stage of `gristmill run` does without MLflow.
+_DEFERRAL_S = 20.0
+# Characters of Ray's reason in a message.
+_LONGEST = 200
+# Suffixes of the outputs that MLflow gets.
+_REPORTS = (".json", ".csv", ".html")
+# Names of dvc in a command line: as a person calls it, and as `gristmill run` does.
 _DVC = ("dvc", "components.orchestration.runner.dvc_repro")
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:
     """Run a stage in its own process, as DVC calls it.
 
-    A result that an earlier run computed, but that `dvc.lock` does not name, is taken as it is.
+    A result that an earlier run computed, but that `dvc.lock` does not name, is used unchanged.
 
     Args:
         root: of the project, absolute.
@@ -62,7 +70,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         fresh: discard resumable state first.
 
     Raises:
-        GristmillError: whatever a person can mend.
+        GristmillError: of any kind that a person can correct.
     """
     from components.orchestration.locks import only_one
     from components.orchestration.runner.dvc_lock import save_lock
@@ -72,37 +80,51 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
 
     started = time.monotonic()
     params = load(root / params_file, shown=params_file)
-    interrupt.resume_with(repro(params, name))
+    command = repro(params, name)
+    interrupt.resume_with(command)
     _end_with_dvc()
-    stage, data = STAGES[name], root / params.pipeline.data
-    inputs = {each: data / path for each, path in stage.inputs.items()}
+    data = root / params.pipeline.data
+    inputs = _paths(data, STAGES[name].inputs)
     _check_inputs(root, params, name, inputs)
-    outputs = {each: data / path for each, path in stage.outputs.items()}
-    state, memo = state_folder(root, params, name, inputs), cache_folder(root, params, name)
+    outputs = _paths(data, STAGES[name].outputs)
+    state = state_folder(root, params, name, inputs)
+    cache = cache_folder(root, params, name)
     if fresh:
-        _discard(state, memo)
-    alone = runs_in_process(params, name, data, root)
-    note(state, {"stage": name, "pipeline": params.name, "params": params_file})
+        _discard(state, cache)
+    in_process = runs_in_process(params, name, data, root)
+    annotate(state, {"stage": name, "pipeline": params.name, "params": params_file})
     with only_one(data / ".state" / f"{name}.lock", f"stage {name} of pipeline {params.name}"):
         _check_outputs(root, params, name)
-        check_not_in_git(root, params.pipeline.data, [name], again=repro(params, name))
+        check_not_in_git(root, params.pipeline.data, [name], again=command)
         ignore_outputs(root, params.pipeline.data)
         save_lock(root, params)
         earlier, key = _earlier_result(root, params, name, state)
-        job = _job(root, params, name, inputs=inputs, state=state, memo=memo)
-        call = _Call(root, params, job, outputs, key, alone, Watcher(name))
-        if earlier is not None and earlier.is_tracked:
-            result = earlier
-            _publish(call, result)
-        else:
-            result = _tracked(call, earlier)
+        call = _Call(
+            root=root,
+            params=params,
+            job=_job(root, params, name, inputs=inputs, state=state, cache=cache),
+            outputs=outputs,
+            key=key,
+            in_process=in_process,
+            watcher=Watcher(name),
+        )
+        result = _result(call, earlier)
     keep_only_result(state)
     clear_others(state)
-    how = "without Ray" if alone else ""
+    call.watcher.done(time.monotonic() - started, result.work_s, _how(earlier, in_process))
+
+
+def _paths(data: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    """Return inputs or outputs: name -> absolute path."""
+    return {name: data / path for name, path in names.items()}
+
+
+def _how(earlier: Result | None, in_process: bool) -> str:
+    """Return how a stage ran, for its last line; "" where nothing is special."""
     if earlier is not None:
-        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result.ended))
-        how = f"computed before: dvc.lock does not name the result of {ended} yet"
-    call.watcher.done(time.monotonic() - started, result.work_s, how)
+        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(earlier.ended))
+        return f"computed before: dvc.lock does not name the result of {ended} yet"
+    return "without Ray" if in_process else ""
 
 
 @dataclass(frozen=True)
@@ -116,38 +138,55 @@ class _Call:
     outputs: Mapping[str, Path]
     # of the result
     key: str
-    alone: bool
+    in_process: bool
     watcher: Watcher
 
 
+def _result(call: _Call, earlier: Result | None) -> Result:
+    """Publish the result of a call, and return it.
+
+    Args:
+        call: of the stage.
+        earlier: the result of an earlier run; None: the stage computes one.
+    """
+    if earlier is not None and earlier.is_tracked:
+        _publish(call, earlier)
+        return earlier
+    return _tracked(call, earlier)
+
+
 def _tracked(call: _Call, result: Result | None) -> Result:
-    """Compute a result, if there is none yet, and publish it, while MLflow follows."""
+    """Publish a result while MLflow records the run, and return it.
+
+    Args:
+        call: of the stage.
+        result: of an earlier run; None: the stage computes one.
+    """
     from components.registry.tracking.runs import track
 
-    root, params, job = call.root, call.params, call.job
+    root = call.root
+    job = call.job
     code = checkout(root)
-    tags = run_tags(root, params, job.stage, code)
-    with (
-        call.watcher,
-        track(
-            root,
-            params.name,
-            job.stage,
-            run_token(),
-            job.journal.path,
-            job.state / "mlflow.json",
-            tags=tags,
-            params=_flat(job.params.model_dump(mode="json"), f"{job.stage}."),
-            show=call.watcher.show,
-            defer=_deferral(),
-        ) as tracker,
-    ):
+    tags = run_tags(root, call.params, job.stage, code)
+    tracking = track(
+        root,
+        call.params.name,
+        job.stage,
+        run_token(),
+        job.journal.path,
+        job.state / "mlflow.json",
+        tags=tags,
+        params=_flat(job.params.model_dump(mode="json"), f"{job.stage}."),
+        show=call.watcher.show,
+        defer=_deferral(),
+    )
+    with call.watcher, tracking as tracker:
         if code.refusal and _first_of_run(root, "git-refused"):
             call.watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
         result = result or _compute(call, tags, tracker)
         _publish(call, result)
-        files = call.outputs.values()
-        tracker.log_files(*(path for path in files if path.suffix in (".json", ".csv", ".html")))
+        reports = [path for path in call.outputs.values() if path.suffix in _REPORTS]
+        tracker.log_files(*reports)
     result.mark_tracked()
     return result
 
@@ -157,7 +196,7 @@ def _earlier_result(
 ) -> tuple[Result | None, str]:
     """Return the result of an earlier run that `dvc.lock` does not name, and the key of results."""
     if not os.environ.get("GRISTMILL_RUN"):
-        # A release is not made up from a result that DVC has seen already.
+        # DVC knows the results of its lock. A release needs a new result, so none of these counts.
         running = "" if STAGES[stage].registers else stage
         drop_locked_results(root, params, running=running)
     key = result_key(root, params, stage)
@@ -168,16 +207,24 @@ def _earlier_result(
 
 
 def _compute(call: _Call, tags: Mapping[str, str], tracker: Tracker) -> Result:
-    """Run the component of a stage, and keep what it wrote."""
+    """Run the component of a stage, and return what it wrote as a result.
+
+    Args:
+        call: of the stage.
+        tags: of the run in MLflow.
+        tracker: of that run.
+    """
     from components.orchestration.cluster.shared_storage import check_storage
     from components.orchestration.runner.in_process import execute_here
 
-    job, stage = call.job, STAGES[call.job.stage]
-    work = execute_here if call.alone else _run_as_task
-    with _ray(call.root, job.stage, call.alone):
-        if not call.alone:
+    job = call.job
+    work = execute_here if call.in_process else _run_as_task
+    with _ray(call.root, job.stage, call.in_process):
+        if not call.in_process:
             check_storage(call.params.cluster.storage, call.root)
-        run_id = tracker.run_id() or "" if stage.registers else ""
+        run_id = ""
+        if STAGES[job.stage].registers:
+            run_id = tracker.run_id() or ""
         twins = make_twins(job.state, call.outputs)
         began = time.monotonic()
         try:
@@ -189,6 +236,7 @@ def _compute(call: _Call, tags: Mapping[str, str], tracker: Tracker) -> Result:
 
 
 def _publish(call: _Call, result: Result) -> None:
+    """Give the files of a result their names in the workspace, and record them as a run's."""
     from components.orchestration.untracked_files import record_outputs
 
     def record(twins: Mapping[str, Path]) -> None:
@@ -204,20 +252,29 @@ def _job(
     *,
     inputs: Mapping[str, Path],
     state: Path,
-    memo: Path | None,
+    cache: Path | None,
 ) -> Job:
-    """Return the job of a stage, without outputs and tags."""
+    """Return the job of a stage, without outputs and tags.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        stage: its name.
+        inputs: name -> absolute path.
+        state: folder of the resumable state.
+        cache: folder of results of single rows or files in earlier runs; None: the stage has none.
+    """
     return Job(
         stage=stage,
         task=params.task,
         seed=params.seed,
         root=root,
         params=params.sections[stage],
-        sections={each: params.sections[each] for each in STAGES[stage].sections},
+        sections={section: params.sections[section] for section in STAGES[stage].sections},
         inputs=inputs,
         outputs={},
         state=state,
-        memo=memo,
+        memo=cache,
     )
 
 
@@ -239,37 +296,41 @@ def _check_inputs(root: Path, params: Params, stage: str, inputs: Mapping[str, P
 def _check_outputs(root: Path, params: Params, stage: str) -> None:
     """Refuse to delete files that no run wrote.
 
-    DVC has deleted this stage's outputs already, but not those of the stages behind it.
+    DVC has deleted this stage's outputs already, but not those of the later stages.
 
     Raises:
         InputError: such a file lies in an output.
     """
     from components.orchestration.untracked_files import check_untracked
 
+    stages = list(STAGES)
     check_untracked(
         root,
         params.name,
         params.pipeline.data,
         (root / params.pipeline.params).with_name("dvc.lock"),
         again=repro(params, stage),
-        stages=list(STAGES)[list(STAGES).index(stage) :],
+        stages=stages[stages.index(stage) :],
     )
 
 
-def _discard(state: Path, memo: Path | None) -> None:
-    """Delete the resumable state of a stage, and what it remembers of earlier runs."""
-    for folder in (state, memo):
+def _discard(state: Path, cache: Path | None) -> None:
+    """Delete the resumable state of a stage and its cache, for all keys."""
+    for folder in (state, cache):
         if folder:
             remove_tree(folder.parent, within=folder.parent.parent)
 
 
 @contextmanager
-def _ray(root: Path, stage: str, alone: bool) -> Iterator[None]:
-    """Connect to Ray while the block runs; for a stage that needs none only begin to start it."""
+def _ray(root: Path, stage: str, in_process: bool) -> Iterator[None]:
+    """Connect to Ray while the block runs.
+
+    A stage that needs no Ray only begins to start it, for the next stage.
+    """
     from components.orchestration.cluster.local_cluster import attached, owner_of_stage
     from components.orchestration.runner.in_process import start_ray_early
 
-    if alone:
+    if in_process:
         start_ray_early(stage, root, owner_of_stage())
         yield
         return
@@ -278,7 +339,11 @@ def _ray(root: Path, stage: str, alone: bool) -> Iterator[None]:
 
 
 def _run_as_task(job: Job) -> None:
-    """One Ray task on the driver's own node: its paths are this machine's."""
+    """Run the component as one Ray task, on the driver's node, because its paths lie there.
+
+    Raises:
+        EnvironmentFault: the worker or its node ended before the task did.
+    """
     import ray
     from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -288,30 +353,44 @@ def _run_as_task(job: Job) -> None:
     try:
         ray.get(task.remote(job))
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
-    except RayError as error:  # the worker or its node has died: not the input's fault
-        reason = str(error).strip().splitlines()[0][:200]
-        remedy = "the same command goes on where it stopped; if it happens again, memory is short (gristmill doctor)"
+        cause = error.cause
+        raise (cause if isinstance(cause, Exception) else error) from None
+    # The worker or its node has ended, whatever the input was.
+    except RayError as error:
+        reason = str(error).strip().splitlines()[0][:_LONGEST]
         raise EnvironmentFault(
-            f"the stage was cut off: {reason}", where=job.stage, remedy=remedy
+            f"the stage was cut off: {reason}",
+            where=job.stage,
+            remedy="the same command goes on where it stopped; "
+            "if it happens again, memory is short (gristmill doctor)",
         ) from None
 
 
 def execute(job: Job) -> None:
-    """The component, in a Ray worker."""
+    """Run the component of a stage in a Ray worker.
+
+    Args:
+        job: of the stage.
+    """
     importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 
 def _deferral() -> float:
-    """Return how long a stage does without MLflow, in seconds. `gristmill run` writes what waits when it ends; whoever calls DVC alone has it at once."""
-    return _SHORT_S if os.environ.get("GRISTMILL_RUN") else 0.0
+    """Return for how long a stage does without MLflow, in seconds.
+
+    `gristmill run` writes to MLflow at its end. A stage that dvc alone calls writes at once.
+    """
+    return _DEFERRAL_S if os.environ.get("GRISTMILL_RUN") else 0.0
 
 
 def run_token() -> str:
-    """One name for all stages of a pipeline run: `gristmill run` gives one, else it is the dvc process above us."""
-    given = os.environ.get("GRISTMILL_RUN")
-    if given:
-        return given
+    """Return one name for all stages of a pipeline run.
+
+    `gristmill run` chooses one. Otherwise the dvc process above this one counts, or this process.
+    """
+    token = os.environ.get("GRISTMILL_RUN")
+    if token:
+        return token
     dvc = _dvc_process()
     if dvc is not None:
         return f"dvc-{dvc.pid}-{dvc.create_time():.0f}"
@@ -330,16 +409,20 @@ def _dvc_process() -> psutil.Process | None:
 def _end_with_dvc() -> None:
     """End this process soon after the dvc that called it."""
     dvc = _dvc_process()
-    process = identify(dvc.pid) if dvc else None
+    if dvc is None:
+        return
+    process = identify(dvc.pid)
     if process is not None:
         interrupt.end_with(process)
 
 
 def _is_forced() -> bool:
-    """Return whether a person told dvc to run stages that have not changed: `dvc repro -f`."""
+    """Return whether dvc is to run stages that have not changed: `dvc repro -f`."""
     dvc = _dvc_process()
+    if dvc is None:
+        return False
     with suppress(psutil.Error):
-        for word in dvc.cmdline() if dvc else ():
+        for word in dvc.cmdline():
             is_short = word.startswith("-") and not word.startswith("--")
             if word == "--force" or (is_short and "f" in word):
                 return True
@@ -347,7 +430,12 @@ def _is_forced() -> bool:
 
 
 def _first_of_run(root: Path, name: str) -> bool:
-    """Return whether no stage of this run has come here before, and remember that one has."""
+    """Return whether this is the first call in this run, and write that there was one.
+
+    Args:
+        root: of the project.
+        name: of the marker file.
+    """
     marker = root / "data" / ".state" / name
     token = run_token()
     with suppress(OSError, ValueError):
@@ -359,14 +447,26 @@ def _first_of_run(root: Path, name: str) -> bool:
 
 
 def run_tags(root: Path, params: Params, stage: str, code: Checkout) -> dict[str, str]:
-    """What a run is tagged with: never part of a bundle, or every commit would re-run what follows."""
+    """Return the tags of a run in MLflow.
+
+    They are never part of a bundle. Otherwise each commit would run the later stages again.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        stage: its name.
+        code: commit and changes of the project.
+    """
     lock = (root / params.pipeline.params).with_name("dvc.lock")
+    lock_hash = ""
+    if lock.exists():
+        lock_hash = hashlib.sha256(lock.read_bytes()).hexdigest()
     tags = {
         "params_hash": params.digest_up_to(stage),
         "task": params.task,
         "git_commit": code.commit,
         "git_dirty": code.dirty,
-        "dvc_lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
+        "dvc_lock": lock_hash,
         "pipeline": params.name,
         "params_file": params.pipeline.params,
         "experiment": os.environ.get("DVC_EXP_NAME", ""),
@@ -378,18 +478,24 @@ def run_tags(root: Path, params: Params, stage: str, code: Checkout) -> dict[str
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested params as dotted names."""
+    """Return nested params under dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
 def repro(params: Params, stage: str) -> str:
-    """The command that brings a stage of this pipeline up to date."""
-    where = Path(params.pipeline.params).with_name("dvc.yaml").as_posix()
-    return f"dvc repro {stage}" if where == "dvc.yaml" else f"dvc repro {where}:{stage}"
+    """Return the command that brings a stage of a pipeline up to date.
+
+    Args:
+        params: of the pipeline.
+        stage: its name.
+    """
+    dvc_file = Path(params.pipeline.params).with_name("dvc.yaml").as_posix()
+    if dvc_file == "dvc.yaml":
+        return f"dvc repro {stage}"
+    return f"dvc repro {dvc_file}:{stage}"

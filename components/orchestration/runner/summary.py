@@ -1,4 +1,4 @@
-"""The last lines of a run: the leaderboard, what is released, where things are, what to do next."""
+"""Last lines of a run: the leaderboard, the release decision, the report and the next commands."""
 
 from __future__ import annotations
 
@@ -21,85 +21,126 @@ _RELEASED = ("promoted", "unchanged")
 
 
 def show_summary(root: Path, params: Params, again: str) -> None:
-    """Print it from the reports of the last run."""
+    """Print the summary of a run from the reports of its stages.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        again: the command that runs the pipeline again.
+    """
     reports = root / params.pipeline.data / "reports"
-    board: dict[str, Any] = json.loads((reports / "leaderboard.json").read_text(encoding="utf-8"))
-    served: dict[str, Any] = json.loads((reports / "serve.json").read_text(encoding="utf-8"))
-    console.print(_table(board))
+    leaderboard = _read_json(reports / "leaderboard.json")
+    served = _read_json(reports / "serve.json")
+    console.print(_table(leaderboard))
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(
         f"model    {served['model']} version {served['version']}: {served['decision']} ({gates})"
     )
-    if report := _report(root, params, served["version"]):
+    report = _report(root, params, served["version"])
+    if report:
         console.print(f"report   {report}")
     console.print(f"next     {_next(params.name, served, again)}")
 
 
-def _report(root: Path, params: Params, version: int) -> str | None:
-    """Return the path of the report that a person will find; None where there is none.
+def _read_json(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tree
 
-    A retrain runs in a copy of the project, and its report is kept in the project when the copy goes.
+
+def _report(root: Path, params: Params, version: int) -> str | None:
+    """Return the path at which the report stays, relative to the project; None without a report.
+
+    A retrain runs in a copy of the project. Its report stays in the project when the copy is
+    deleted.
     """
     report = root / params.pipeline.data / REPORT
     if not report.is_file():
         return None
-    return (
-        kept_report(params.name, version)
-        if home(root) != root
-        else report.relative_to(root).as_posix()
-    )
+    if home(root) != root:
+        return kept_report(params.name, version)
+    return report.relative_to(root).as_posix()
 
 
 def kept_report(name: str, version: int) -> str:
-    """Return where the report of a retrain is kept, relative to the project: in no pipeline's outputs."""
+    """Return the path at which the report of a retrain stays, relative to the project.
+
+    It lies in no output of a pipeline.
+
+    Args:
+        name: of the pipeline.
+        version: of the model.
+    """
     return f"{RETRAINS}/{name}/version-{version}.html"
 
 
 def review_command(name: str, version: int) -> str:
-    """Return the command that shows why a version was released or not."""
+    """Return the command that shows why a version was released or not.
+
+    Args:
+        name: of the pipeline.
+        version: of the model.
+    """
     return f"gristmill review show{argument(name)} {version}"
 
 
 def _next(name: str, served: dict[str, Any], again: str) -> str:
+    """Return the commands that come next.
+
+    Args:
+        name: of the pipeline.
+        served: the report of the stage `serve`.
+        again: the command that runs the pipeline again.
+    """
     if served["decision"] == "waiting":
         return f"{review_command(name, served['version'])}   then approve or reject it"
     if served["decision"] not in _RELEASED:
         return f"{review_command(name, served['version'])}   {again}"
-    return f"gristmill serve{argument(name)}   gristmill predict{argument(name)} …   gristmill mlflow up   {again}"
+    serve = f"gristmill serve{argument(name)}"
+    predict = f"gristmill predict{argument(name)} …"
+    return f"{serve}   {predict}   gristmill mlflow up   {again}"
 
 
-def _table(board: dict[str, Any]) -> Table:
-    # The metric that chose the winner and that the gate compares with the baseline comes first.
-    metric = board["deciding_metric"]
+def _table(leaderboard: dict[str, Any]) -> Table:
+    """Return the leaderboard as a table with a row for each candidate."""
+    # This metric chose the winner, and the gate compares it with the baseline, so it comes first.
+    metric = leaderboard["deciding_metric"]
     others = [] if metric == "accuracy" else ["accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (
-        "candidate",
-        f"validation {metric}",
-        f"test {metric}",
-        "interval",
-        *others,
-        "size",
-        "p50 ms",
-        "items/s",
-    ):
-        table.add_column(column, justify="left" if column == "candidate" else "right", no_wrap=True)
-    for row in board["candidates"]:
-        cells = [
-            f"{'*' if row['winner'] else ' '} {row['name']}",
-            f"{row['validation'][metric]:.4f}",
-            f"{row['test'][metric]:.4f}",
-            _interval(row["test_interval"].get(metric)),
-            *(f"{row['test'][other]:.4f}" for other in others),
-            shown_size(row["size_bytes"]),
-            f"{row['latency_ms']['p50']:.2f}",
-            f"{row['throughput_per_s']:,.0f}",
-        ]
+    table.add_column("candidate", justify="left", no_wrap=True)
+    for column in (f"validation {metric}", f"test {metric}", "interval", *others):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("size", "p50 ms", "items/s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in leaderboard["candidates"]:
+        cells = _cells(row, metric, others)
         table.add_row(*cells, style="bold" if row["winner"] else None)
     table.caption = "* the winner, chosen on validation; test only reports"
     table.caption_justify = "left"
     return table
 
 
+def _cells(row: dict[str, Any], metric: str, others: Sequence[str]) -> list[str]:
+    """Return the cells of a candidate.
+
+    Args:
+        row: of the leaderboard.
+        metric: the metric that chose the winner.
+        others: further metrics to show.
+    """
+    mark = "*" if row["winner"] else " "
+    return [
+        f"{mark} {row['name']}",
+        f"{row['validation'][metric]:.4f}",
+        f"{row['test'][metric]:.4f}",
+        _interval(row["test_interval"].get(metric)),
+        *[f"{row['test'][other]:.4f}" for other in others],
+        shown_size(row["size_bytes"]),
+        f"{row['latency_ms']['p50']:.2f}",
+        f"{row['throughput_per_s']:,.0f}",
+    ]
+
+
 def _interval(pair: Sequence[float] | None) -> str:
-    return f"{pair[0]:.3f}-{pair[1]:.3f}" if pair else ""
+    if not pair:
+        return ""
+    return f"{pair[0]:.3f}-{pair[1]:.3f}"
