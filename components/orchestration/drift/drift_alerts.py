@@ -33,7 +33,7 @@ def notify(
     window: int,
     kind: str,
     findings: Sequence[Finding],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Send the findings of a window to MLflow, and an alert to the log and the webhook.
 
@@ -44,17 +44,17 @@ def notify(
         window: its number, from 1.
         kind: "inputs" or "accuracy".
         findings: of the window.
-        say: prints one line.
+        log: prints one line.
     """
     drifted = [finding for finding in findings if finding.drifted]
     try:
         _log(root, params.name, version, window, kind, findings)
     except EnvironmentFault as fault:
-        say(f"MLflow was not told of a window: {fault.what}")
+        log(f"MLflow was not told of a window: {fault.what}")
     if not drifted:
         return
     title = f"{params.name} version {version}"
-    say(f"DRIFT of {title}: {_joined_changes(drifted)}")
+    log(f"DRIFT of {title}: {_joined_changes(drifted)}")
     if not params.monitor.webhook:
         return
     changes = {finding.field: finding.change for finding in drifted}
@@ -72,7 +72,7 @@ def notify(
     problem = post(params.monitor.webhook, message)
     if problem:
         # The address may hold a secret, so it is not printed.
-        say(f"the webhook of monitor.webhook was not told: {problem}")
+        log(f"the webhook of monitor.webhook was not told: {problem}")
 
 
 def _joined_changes(findings: Sequence[Finding]) -> str:

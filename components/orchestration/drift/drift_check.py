@@ -42,7 +42,7 @@ _VERSIONS = 50
 # The fields of the state that are stored for earlier versions, with their first values.
 _POSITION = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
 _TITLES = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 # The content of latest.json, see `look`.
 State = dict[str, Any]
 
@@ -82,13 +82,13 @@ def monitoring(root: Path, params: Params) -> Monitoring:
     return Monitoring(_state_folder(root, params) / "monitor", params.monitor)
 
 
-def look(root: Path, params: Params, say: Say) -> State:
+def look(root: Path, params: Params, log: Log) -> State:
     """Check the windows that have become full since the last check, and send alerts.
 
     Args:
         root: of the project.
         params: of the pipeline.
-        say: prints one line.
+        log: prints one line.
 
     Returns:
         The content of latest.json: "version", "inputs" and "accuracy" (the latest check of each
@@ -115,7 +115,7 @@ def look(root: Path, params: Params, say: Say) -> State:
             if check.drifted:
                 alert = _alert(check, version, params.monitor.level)
                 write_atomic(_state_folder(root, params) / DRIFT, to_json(alert))
-            notify(root, params, version, state["windows"], check.kind, check.findings, say)
+            notify(root, params, version, state["windows"], check.kind, check.findings, log)
         write_atomic(watch.folder / LATEST, to_json(state))
         return state
 
@@ -261,14 +261,14 @@ class Watchman(threading.Thread):
     Args:
         root: of the project.
         params: of the pipeline.
-        say: prints one line.
+        log: prints one line.
     """
 
-    def __init__(self, root: Path, params: Params, say: Say) -> None:
+    def __init__(self, root: Path, params: Params, log: Log) -> None:
         super().__init__(name="monitor", daemon=True)
         self._root = root
         self._params = params
-        self._say = say
+        self._log = log
         self._problem = ""
 
     def run(self) -> None:
@@ -277,13 +277,13 @@ class Watchman(threading.Thread):
             time.sleep(self._params.monitor.every_s)
             problem = self._check()
             if problem and problem != self._problem:
-                self._say(f"monitoring: {problem}")
+                self._log(f"monitoring: {problem}")
             self._problem = problem
 
     def _check(self) -> str:
         """Check once. Return what went wrong, or an empty text."""
         try:
-            look(self._root, self._params, self._say)
+            look(self._root, self._params, self._log)
         except GristmillError as error:
             return error.what
         # A bug in the check must not end the service.

@@ -15,13 +15,13 @@ from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 
 
-def made_with(root: Path, params: Params, made: Retrain) -> tuple[Retrain, Survey, list[str]]:
+def made_with(root: Path, params: Params, retrain: Retrain) -> tuple[Retrain, Survey, list[str]]:
     """Return a record with the inputs that a retrain would have now.
 
     Args:
         root: of the project.
         params: of the pipeline.
-        made: the record without inputs.
+        retrain: the record without inputs.
 
     Returns:
         The record, the survey of the source, and the files of the code whose changes the retrain
@@ -42,7 +42,7 @@ def made_with(root: Path, params: Params, made: Retrain) -> tuple[Retrain, Surve
         write_atomic(cache, after)
     code = worktree.code_of(root)
     record = replace(
-        made,
+        retrain,
         commit=code.commit,
         code=digest_of(code.digest.encode()).hexdigest(),
         params=params.digest_up_to("serve"),

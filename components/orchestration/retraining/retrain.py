@@ -289,7 +289,7 @@ class _Attempt:
         verb = "goes on" if resumes else "runs"
         print_line(
             f"{verb} in {copy.relative_to(self.root.resolve())}, "
-            f"code of {self.record.commit[:12]}; log {self.log.log.relative_to(self.root)}"
+            f"code of {self.record.commit[:12]}; log {self.log.log_file.relative_to(self.root)}"
         )
         return copy
 
@@ -378,7 +378,7 @@ def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: Retrain) -> Pip
     try:
         log.begin(record, child)
         result = follow(
-            process, log.log, lambda stage, seconds: log.begin(record, child, seconds, stage)
+            process, log.log_file, lambda stage, seconds: log.begin(record, child, seconds, stage)
         )
     finally:
         for number, handler in handlers:
@@ -390,8 +390,8 @@ def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: Retrain) -> Pip
 
 
 def _start_pipeline(copy: Path, name: str, log: RetrainLog) -> subprocess.Popen[bytes]:
-    log.log.parent.mkdir(parents=True, exist_ok=True)
-    with log.log.open("wb") as output:
+    log.log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log.log_file.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "components.cli", "run", name],
             cwd=copy,

@@ -40,13 +40,13 @@ class RetrainLog:
         self.root = root
         self.pipeline = pipeline
         self.folder = root / "data" / ".state" / "retrain" / pipeline
-        self.log = self.folder / "log.txt"
+        self.log_file = self.folder / "log.txt"
         self._open = self.folder / "running.json"
         self._outbox = self.folder / "outbox"
 
     def begin(
         self,
-        made: Retrain,
+        retrain: Retrain,
         child: Identity | None = None,
         seconds: Mapping[str, float] | None = None,
         stage: str = "",
@@ -54,7 +54,7 @@ class RetrainLog:
         """Write the progress of a retrain.
 
         Args:
-            made: its record.
+            retrain: its record.
             child: the process of the pipeline, once it runs.
             seconds: stage -> how long it took, for the stages that have ended.
             stage: the one that runs.
@@ -63,26 +63,26 @@ class RetrainLog:
             EnvironmentFault: the disk is full.
         """
         state = {
-            "record": asdict(replace(made, seconds=dict(seconds or {}))),
+            "record": asdict(replace(retrain, seconds=dict(seconds or {}))),
             "child": child,
             "stage": stage,
         }
         write_atomic(self._open, to_json(state))
 
-    def close(self, made: Retrain) -> None:
+    def close(self, retrain: Retrain) -> None:
         """Write how a retrain ended, here and then in the registry, which may be away.
 
         Args:
-            made: its record.
+            retrain: its record.
 
         Raises:
             EnvironmentFault: the disk is full, and the registry does not answer.
         """
         try:
-            write_atomic(self._outbox / f"{made.id}.json", to_json(asdict(made)))
+            write_atomic(self._outbox / f"{retrain.id}.json", to_json(asdict(retrain)))
         # The disk may be full. The registry may be on another one.
         except EnvironmentFault:
-            record(self.root, self.pipeline, made)
+            record(self.root, self.pipeline, retrain)
         self._open.unlink(missing_ok=True)
         self.send()
 
@@ -114,23 +114,23 @@ class RetrainLog:
         """
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads(self._open.read_text(encoding="utf-8"))
-            made = Retrain.read(state["record"])
+            retrain = Retrain.read(state["record"])
             child = state["child"]
             stage = state["stage"]
             end(self.root, self.pipeline, Identity(*child) if child else None)
             # The retrain was killed between the two steps of `close`.
-            if (self._outbox / f"{made.id}.json").exists():
+            if (self._outbox / f"{retrain.id}.json").exists():
                 self._open.unlink()
             else:
-                made = replace(
-                    made,
+                retrain = replace(
+                    retrain,
                     outcome="killed",
                     detail=self._kill_detail(stage),
                     ended=now(),
                     after=champion(self.root, self.pipeline),
                 )
-                self.close(made)
-                return made
+                self.close(retrain)
+                return retrain
         self.send()
         return None
 

@@ -44,14 +44,14 @@ class RunRecord:
     Args:
         root: of the project.
         params: of the pipeline.
-        made: the record of the run.
+        retrain: the record of the run.
         survey: of the source at the beginning.
         served: when serve last wrote its report, in nanoseconds; 0: never.
     """
 
     root: Path
     params: Params
-    made: Retrain
+    retrain: Retrain
     survey: Survey
     served: int
 
@@ -62,18 +62,18 @@ class RunRecord:
             seconds: that the run took.
         """
         try:
-            made = self._ended(seconds)
+            retrain = self._ended(seconds)
             snapshot = read_snapshot(self.root, self.params.name)
             past = retrains(snapshot) if snapshot else []
-            if made.outcome in DONE and not settled(past, made.inputs):
-                record(self.root, self.params.name, made)
+            if retrain.outcome in DONE and not settled(past, retrain.inputs):
+                record(self.root, self.params.name, retrain)
         except GristmillError as error:
             console.print(_UNKNOWN.format(error.what), style="dim")
 
     def _ended(self, seconds: float) -> Retrain:
         data = self.root / self.params.pipeline.data
         served = json.loads((data / "reports" / "serve.json").read_text(encoding="utf-8"))
-        details = [self.made.detail]
+        details = [self.retrain.detail]
         outcome = "unchanged"
         if _served(self.root, self.params) != self.served:
             outcome = served["decision"]
@@ -82,7 +82,7 @@ class RunRecord:
             details.append("DVC knew the result of serve")
         manifest = data / "clean" / MANIFEST
         return replace(
-            self.made,
+            self.retrain,
             outcome=outcome,
             detail=", ".join(filter(None, details)),
             ended=now(),
@@ -109,19 +109,19 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
         return lambda _: None
     draft = _draft(root, params)
     try:
-        made, survey, _ = made_with(root, params, draft)
+        retrain, survey, _ = made_with(root, params, draft)
         changes = worktree.uncommitted(root)
         # A retrain would run the code of HEAD, which differs from the code of this run.
         if changes:
-            made = replace(
-                made,
-                code=digest_of((made.code + changes).encode()).hexdigest(),
+            retrain = replace(
+                retrain,
+                code=digest_of((retrain.code + changes).encode()).hexdigest(),
                 detail="with changes of the code that are not committed",
             )
     except GristmillError as error:
         reason = error.what
         return lambda _: console.print(_UNKNOWN.format(reason), style="dim")
-    return RunRecord(root, params, made, survey, _served(root, params)).close
+    return RunRecord(root, params, retrain, survey, _served(root, params)).close
 
 
 def _draft(root: Path, params: Params) -> Retrain:

@@ -51,16 +51,16 @@ class Registry:
     Args:
         home: of the service.
         limits: that an approval must pass.
-        say: prints one line.
+        log: prints one line.
     """
 
-    def __init__(self, home: Home, limits: GateParams, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, limits: GateParams, log: Callable[[str], None]) -> None:
         self.leading: Version | None = None
         # The number of the pipeline's releases and rollbacks in the registry.
         self.releases: int | None = None
         self._home = home
         self._limits = limits
-        self._say = say
+        self._log = log
         self._problem = ""
         threading.Thread(target=self._run, name="registry", daemon=True).start()
 
@@ -88,7 +88,7 @@ class Registry:
     def _apply_requests(self) -> None:
         releases = apply_mlflow_requests(self._home.root, self._home.pipeline, self._limits)
         for release in releases:
-            self._say(
+            self._log(
                 f"version {release.version}: {release.decision}, by {release.who}: {release.why}"
             )
 
@@ -102,7 +102,7 @@ class Registry:
     def _report(self, problem: str) -> None:
         """Print a problem when it begins and when it ends."""
         if problem != self._problem:
-            self._say(problem or "the registry answers again")
+            self._log(problem or "the registry answers again")
         self._problem = problem
 
 
@@ -295,7 +295,7 @@ def begin(
     home: Home,
     leading: Version | None,
     start: Callable[[ServedVersion], str],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[ServedVersion, str | None, str]:
     """Start to serve the champion, or the last version if the champion cannot be served.
 
@@ -303,7 +303,7 @@ def begin(
         home: of the service.
         leading: the champion. None: the registry does not answer.
         start: serves a version and returns its URL.
-        say: prints one line.
+        log: prints one line.
 
     Returns:
         The version that is served, the number of the version that was refused, and the URL.
@@ -311,7 +311,7 @@ def begin(
     Raises:
         InputError, EnvironmentFault: neither can be served.
     """
-    last = _last(home, say)
+    last = _last(home, log)
     home.board.clear()
     first = None
     refused = None
@@ -322,28 +322,28 @@ def begin(
         if last is None or first is last:
             raise
         reason = describe(error)
-        say(f"version {last.version} is served, as before, not the champion: {reason}")
+        log(f"version {last.version} is served, as before, not the champion: {reason}")
         first = last
         if leading:
             refused = _record_refusal(home, leading, error)
         url = _start(home, first, start)
-    _keep(home, first, say)
+    _keep(home, first, log)
     return first, refused, url
 
 
-def _keep(home: Home, served: ServedVersion, say: Callable[[str], None]) -> None:
+def _keep(home: Home, served: ServedVersion, log: Callable[[str], None]) -> None:
     try:
         home.keep(served)
     except (EnvironmentFault, OSError) as error:
-        say(f"version {served.version} answers, but is not kept: {describe(error)}")
+        log(f"version {served.version} answers, but is not kept: {describe(error)}")
 
 
-def _last(home: Home, say: Callable[[str], None]) -> ServedVersion | None:
+def _last(home: Home, log: Callable[[str], None]) -> ServedVersion | None:
     """Return the version that was served last. Print why it cannot be used any more."""
     try:
         return home.last()
     except InputError as error:
-        say(str(error))
+        log(str(error))
         return None
 
 
@@ -393,7 +393,7 @@ def lead(
     refused: str | None,
     url: str,
     limits: GateParams,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Follow the champion until this process is stopped.
 
@@ -403,10 +403,10 @@ def lead(
         refused: the number of the version that was refused for it.
         url: of the service.
         limits: that an approval must pass.
-        say: prints one line.
+        log: prints one line.
     """
-    registry = Registry(home, limits, say)
-    controller = RolloutController(first, home, home.params.canary, say)
+    registry = Registry(home, limits, log)
+    controller = RolloutController(first, home, home.params.canary, log)
     controller.refused = refused
     is_up = True
     problem = ""
@@ -414,21 +414,21 @@ def lead(
         before = problem
         problem = _step(controller, registry)
         if problem not in ("", before):
-            say(f"what is served goes on, but the champion is not followed: {problem}")
-        is_up = _check_health(url, is_up, say)
+            log(f"what is served goes on, but the champion is not followed: {problem}")
+        is_up = _check_health(url, is_up, log)
         pause = min(1.0, home.params.poll_s)
         if controller.busy or not is_up:
             pause = _BUSY_S
         time.sleep(pause)
 
 
-def _check_health(url: str, was_up: bool, say: Callable[[str], None]) -> bool:
+def _check_health(url: str, was_up: bool, log: Callable[[str], None]) -> bool:
     """Return whether the service answers. Print a change."""
     is_up = healthy(url) is not None
     if is_up and not was_up:
-        say(f"{url} answers again")
+        log(f"{url} answers again")
     elif was_up and not is_up:
-        say(f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew")
+        log(f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew")
     return is_up
 
 

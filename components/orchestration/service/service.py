@@ -109,11 +109,11 @@ def _serve(
 
     limits = params.sections["registry"].gates  # type: ignore[attr-defined]
     try:
-        first, refused, url = begin(home, leading, start, _say)
+        first, refused, url = begin(home, leading, start, _log_line)
         where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
         console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
-        Watchman(root, params, _say).start()
-        lead(home, first, refused, url, limits, _say)
+        Watchman(root, params, _log_line).start()
+        lead(home, first, refused, url, limits, _log_line)
     except KeyboardInterrupt:
         # A second Ctrl-C must not interrupt the removal.
         _on_signal(signal.SIG_IGN)
@@ -154,7 +154,7 @@ def _ray_of_service(root: Path, name: str) -> Iterator[Path | None]:
         yield apart
 
 
-def _say(text: str) -> None:
+def _log_line(text: str) -> None:
     console.print(f"{time.strftime('%H:%M:%S')} {text}", soft_wrap=True)
 
 
@@ -327,7 +327,7 @@ def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Ver
     except Exception as error:
         if not spare:
             raise
-        _say(f"the registry does not say who is champion: {error}")
+        _log_line(f"the registry does not say who is champion: {error}")
         return None
     if leading is None and spare:
         return None
