@@ -1,11 +1,14 @@
-"""Row "accuracy on the clean reviews, from scratch": networks of params.yaml against the linear baseline tuned on validation, and what they say together.
+"""Row "accuracy on the clean reviews, from scratch".
+
+Networks of params.yaml against the linear baseline tuned on validation, alone and combined.
 
     python benchmarks/accuracy.py --seeds 5                  # all arms
     python benchmarks/accuracy.py --seeds 5 --arms counted
 
-Needs data/clean and data/tokens of the default pipeline (dvc repro tokenize). The baseline's n-grams and C are chosen on validation, the networks' epochs too; test is
-only counted. Together: the mean of log-probabilities. CPU-seconds are those of the fits. The interval is a paired bootstrap over the test rows, seeds averaged.
-"""
+Needs data/clean and data/tokens of the default pipeline (dvc repro tokenize). The baseline's
+n-grams and C are chosen on validation, the networks' epochs too. Test is only counted. A
+combination is the mean of log-probabilities. CPU-seconds are those of the fits. The interval is a
+paired bootstrap over the test rows, with seeds averaged."""
 
 from __future__ import annotations
 
@@ -32,78 +35,76 @@ from components.training.params import FitParams
 from components.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
-TASK, SPLITS, RESAMPLES = "text_classification", ("validation", "test"), 2000
-LATE = {
-    "label_smoothing": 0.0,
-    "patience": 6,
-}  # the n-grams' weights are best when the rate has come down
+TASK = "text_classification"
+SPLITS = ("validation", "test")
+RESAMPLES = 2000
+# The n-grams' weights are best when the learning rate has come down.
+LATE = {"label_smoothing": 0.0, "patience": 6}
 FILTERS = {"width": 64, "channels": 64, "kernels": [1, 2, 3], "dropout": 0.5}
-ARMS: Mapping[
-    str, tuple[str, Mapping[str, Any], Mapping[str, Any]]
-] = {  # architecture, what differs from params.yaml in its config and in the fit
+# Arm -> architecture, changes of its config, changes of the fit; all against params.yaml.
+ARMS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "textcnn": ("textcnn", {}, {}),
     "counted": ("counted", {}, LATE),
     "counted and textcnn in one": ("counted", {"textcnn": FILTERS}, LATE),
 }
-Scores = dict[str, NDArray[np.float64]]  # split -> log-probabilities (n, c)
+# Split -> log-probabilities (n, c).
+Scores = dict[str, NDArray[np.float64]]
+# Split -> class indices (n,).
+Targets = Mapping[str, NDArray[np.int64]]
 
 
-def truth(data: Path) -> dict[str, NDArray[np.int64]]:
-    """Class indices (n,) by split, in the order of the tokens."""
+def read_targets(data: Path) -> dict[str, NDArray[np.int64]]:
+    """Return the class indices (n,) by split, in the order of the tokens."""
     encoder = load_encoder(data / "tokens", TASK)
     return {split: EncodedRows(data / "tokens", split, encoder).target for split in SPLITS}
 
 
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """(n, c) in, (n, c) out."""
+    """Return the log-probabilities (n, c) of logits (n, c)."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
 
 
-def linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]:
-    """The classical baseline with these knobs, and its CPU-seconds."""
-    baseline, params = base.baselines(TASK).baselines["classical"], read_yaml(ROOT / "params.yaml")
-    options = (
-        base.baselines(TASK)
-        .options["train"]
-        .model_validate({"classical": {"ngrams": ngrams, "min_documents": 2, "C": strength}})
+def accuracy_of(scores: Scores, targets: Targets, split: str) -> float:
+    """Return the accuracy on a split, in percent."""
+    return float(100 * (scores[split].argmax(1) == targets[split]).mean())
+
+
+def fit_linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]:
+    """Return the scores of the classical baseline with these params, and its CPU-seconds."""
+    baselines = base.baselines(TASK)
+    baseline = baselines.baselines["classical"]
+    params = read_yaml(ROOT / "params.yaml")
+    options = baselines.options["train"].model_validate(
+        {"classical": {"ngrams": ngrams, "min_documents": 2, "C": strength}}
     )
-    clean = (
-        base.schema(TASK)
-        .options["clean"]
-        .model_validate(
-            {
-                name: params["clean"][name]
-                for name in base.schema(TASK).options["clean"].model_fields
-            }
-        )
+    clean_model = base.schema(TASK).options["clean"]
+    clean = clean_model.model_validate(
+        {name: params["clean"][name] for name in clean_model.model_fields}
     )
     began = time.process_time()
-    arrays, files = baseline.fit(
-        read_table(data / "clean", "train"),
-        read_manifest(data / "tokens")["classes"],
-        options,
-        clean,
-        7,
-    )
+    table = read_table(data / "clean", "train")
+    classes = read_manifest(data / "tokens")["classes"]
+    arrays, files = baseline.fit(table, classes, options, clean, 7)
     spent = time.process_time() - began
-    ask, score = baseline.featurizer(files), baseline.scorer(arrays)
-    texts = {split: read_table(data / "clean", split)["text"].to_pylist() for split in SPLITS}
-    return {
-        split: log_softmax(score("forward", ask({"text": rows}))["logits"])
-        for split, rows in texts.items()
-    }, spent
+    features = baseline.featuriser(files)
+    score = baseline.scorer(arrays)
+    scores: Scores = {}
+    for split in SPLITS:
+        texts = read_table(data / "clean", split)["text"].to_pylist()
+        scores[split] = log_softmax(score("forward", features({"text": texts}))["logits"])
+    return scores, spent
 
 
-def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
-    """The network as `train` fits it, by one process of one thread, and its CPU-seconds."""
-    architecture, config, more = ARMS[arm]
+def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
+    """Return the scores of a network, and the CPU-seconds of its fit.
+
+    `train` fits it the same way, here with one process of one thread.
+    """
+    architecture, config, changes = ARMS[arm]
     train = read_yaml(ROOT / "params.yaml")["train"]
-    knobs = FitParams.model_validate(
-        {name: train[name] for name in FitParams.model_fields if name in train}
-        | {"workers": 1}
-        | dict(more)
-    )
+    values = {name: train[name] for name in FitParams.model_fields if name in train}
+    params = FitParams.model_validate(values | {"workers": 1} | dict(changes))
     began = time.process_time()
     with tempfile.TemporaryDirectory() as state:
         spec = FitConfig(
@@ -111,113 +112,120 @@ def network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
             data / "tokens",
             architecture,
             train["nets"][architecture] | config,
-            knobs,
+            params,
             {},
             seed,
             Path(state),
         )
-        fitted = fit(spec)
-        spent, weights = time.process_time() - began, load_file(fitted.weights)
-    encoder, kind = (
-        load_encoder(data / "tokens", TASK),
-        base.models(TASK).architectures[architecture],
-    )
+        result = fit(spec)
+        spent = time.process_time() - began
+        weights = load_file(result.weights)
+    encoder = load_encoder(data / "tokens", TASK)
+    kind = base.models(TASK).architectures[architecture]
     module = kind.build(kind.Config.model_validate(spec.config), encoder)
     module.load_state_dict(weights)
-    return {
-        split: scores(
-            TrainStep(module.eval(), base.learning(TASK), knobs),
-            EncodedRows(data / "tokens", split, encoder),
-        )
-        for split in SPLITS
-    }, spent
+    scores: Scores = {}
+    for split in SPLITS:
+        step = TrainStep(module.eval(), base.learning(TASK), params)
+        scores[split] = score_rows(step, Rows(data / "tokens", split, encoder))
+    return scores, spent
 
 
 @torch.no_grad()
-def scores(learner: TrainStep, rows: EncodedRows) -> NDArray[np.float64]:
-    """Log-probabilities (n, c) of padded batches."""
-    found = np.zeros((len(rows), len(rows.encoder.classes)))
+def score_rows(step: TrainStep, rows: Rows) -> NDArray[np.float64]:
+    """Return the log-probabilities (n, c) of rows, computed in padded batches."""
+    scores = np.zeros((len(rows), len(rows.encoder.classes)))
     for part in in_order(rows.lengths, 256):
-        batch = {
-            name: value for name, value in learner.put(rows.batch(part)).items() if name != "target"
-        }
-        found[part] = log_softmax(learner.module(**batch).float().numpy())
-    return found
+        batch = dict(step.put(rows.batch(part)))
+        batch.pop("target", None)
+        scores[part] = log_softmax(step.module(**batch).float().numpy())
+    return scores
 
 
-def interval(gains: NDArray[np.float64]) -> tuple[float, float]:
-    """Of the mean of gains (n,) over the test rows, 95%."""
+def bootstrap_interval(gains: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of gains (n,) over the test rows."""
     rng = np.random.default_rng(7)
-    low, high = np.percentile(
-        [gains[rng.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLES)],
-        [2.5, 97.5],
-    )
+    means = [gains[rng.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-def tuned(data: Path, right: Mapping[str, NDArray[np.int64]]) -> Scores:
-    """The baseline that is best on validation."""
-    grid = {
-        (ngrams, strength): linear(data, ngrams, strength)
-        for ngrams in (3, 4, 5)
-        for strength in (2.0, 4.0, 8.0)
-    }
-    hits = {
-        key: {split: 100 * (found[split].argmax(1) == right[split]).mean() for split in SPLITS}
-        for key, (found, _) in grid.items()
-    }
-    ngrams, strength = chosen = max(grid, key=lambda key: hits[key]["validation"])
-    print(
-        f"linear, {ngrams}-grams, C {strength}: validation {hits[chosen]['validation']:.2f}, test {hits[chosen]['test']:.2f}, {grid[chosen][1]:.0f} CPU-s",
-        flush=True,
-    )
-    return grid[chosen][0]
+def tune_linear(data: Path, targets: Targets) -> Scores:
+    """Return the scores of the baseline that is best on validation."""
+    best: Scores = {}
+    best_accuracy = -1.0
+    line = ""
+    for ngrams in (3, 4, 5):
+        for strength in (2.0, 4.0, 8.0):
+            scores, spent = fit_linear(data, ngrams, strength)
+            validation = accuracy_of(scores, targets, "validation")
+            if validation > best_accuracy:
+                best = scores
+                best_accuracy = validation
+                test = accuracy_of(scores, targets, "test")
+                line = (
+                    f"linear, {ngrams}-grams, C {strength}: validation {validation:.2f}, "
+                    f"test {test:.2f}, {spent:.0f} CPU-s"
+                )
+    print(line, flush=True)
+    return best
 
 
 def main(data: Path, arms: Sequence[str], seeds: int) -> None:
-    """Print a line per fit, and a row per arm and per company of arms."""
-    right = truth(data)
-    baseline = tuned(data, right)
-    found: dict[str, list[Scores]] = {}
+    """Print a line for each fit, and a row for each arm and each combination."""
+    targets = read_targets(data)
+    baseline = tune_linear(data, targets)
+    scores: dict[str, list[Scores]] = {arm: [] for arm in arms}
     spent: dict[str, list[float]] = {arm: [] for arm in arms}
     for seed in range(seeds):
         for arm in arms:
-            fitted, cost = network(data, arm, seed)
-            found.setdefault(arm, []).append(fitted)
+            fitted, cost = fit_network(data, arm, seed)
+            scores[arm].append(fitted)
             spent[arm].append(cost)
+            validation = accuracy_of(fitted, targets, "validation")
             print(
-                f"seed {seed} {arm}: validation {100 * (fitted['validation'].argmax(1) == right['validation']).mean():.2f}, {cost:.0f} CPU-s",
+                f"seed {seed} {arm}: validation {validation:.2f}, {cost:.0f} CPU-s",
                 flush=True,
             )
-    for company in [
-        *([arm] for arm in arms),
-        *([arm, "linear"] for arm in arms),
-        *([[*arms, "linear"]] if len(arms) > 1 else []),
-    ]:
-        together = [
-            {
-                split: sum(
-                    baseline[split] if name == "linear" else found[name][seed][split]
-                    for name in company
-                )
-                for split in SPLITS
-            }
-            for seed in range(seeds)
-        ]
-        hits = {
-            split: np.array([each[split].argmax(1) == right[split] for each in together])
-            for split in SPLITS
-        }  # (seeds, n)
-        points = [float(100 * seed.mean()) for seed in hits["test"]]
-        gains = 100 * (hits["test"].mean(0) - (baseline["test"].argmax(1) == right["test"]))
-        low, high = interval(gains)
-        cost = statistics.mean(
-            sum(spent[name][seed] for name in company if name != "linear") for seed in range(seeds)
-        )
-        print(
-            f"| {' + '.join(company)} | {100 * hits['validation'].mean():.2f} | {statistics.mean(points):.2f} ({min(points):.2f} to {max(points):.2f}) "
-            f"| {gains.mean():+.2f} ({low:+.2f} to {high:+.2f}) | {cost:.0f} |"
-        )
+    scores["linear"] = [baseline] * seeds
+    spent["linear"] = [0.0] * seeds
+    combinations = [[arm] for arm in arms] + [[arm, "linear"] for arm in arms]
+    if len(arms) > 1:
+        combinations.append([*arms, "linear"])
+    for names in combinations:
+        show_combination(names, scores, spent, targets)
+
+
+def combine(
+    names: Sequence[str], scores: Mapping[str, Sequence[Scores]], seed: int, split: str
+) -> NDArray[np.float64]:
+    """Return the sum of the log-probabilities (n, c) of some arms."""
+    return np.asarray(sum(scores[name][seed][split] for name in names))
+
+
+def show_combination(
+    names: Sequence[str],
+    scores: Mapping[str, Sequence[Scores]],
+    spent: Mapping[str, Sequence[float]],
+    targets: Targets,
+) -> None:
+    """Print the row of one combination: accuracy, gain over the baseline, CPU-seconds."""
+    seeds = range(len(scores["linear"]))
+    hits: dict[str, NDArray[np.bool_]] = {}  # (seeds, n)
+    for split in SPLITS:
+        totals = [combine(names, scores, seed, split) for seed in seeds]
+        hits[split] = np.array([total.argmax(1) == targets[split] for total in totals])
+    points = [float(100 * seed_hits.mean()) for seed_hits in hits["test"]]
+    baseline_hits = scores["linear"][0]["test"].argmax(1) == targets["test"]
+    gains = 100 * (hits["test"].mean(0) - baseline_hits)
+    low, high = bootstrap_interval(gains)
+    costs = [spent[name] for name in names]
+    cost = statistics.mean(sum(seed_costs) for seed_costs in zip(*costs, strict=True))
+    print(
+        f"| {' + '.join(names)} | {100 * hits['validation'].mean():.2f} "
+        f"| {statistics.mean(points):.2f} ({min(points):.2f} to {max(points):.2f}) "
+        f"| {gains.mean():+.2f} ({low:+.2f} to {high:+.2f}) | {cost:.0f} |"
+    )
 
 
 if __name__ == "__main__":
@@ -225,6 +233,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=5)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    main(given.data, given.arms, given.seeds)
+    main(options.data, options.arms, options.seeds)

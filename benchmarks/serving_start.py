@@ -1,6 +1,11 @@
-"""Row "start of serve to first answer on a warm cluster; memory per replica": `gristmill serve` again and again on the Ray of `gristmill up`, the champion being the review model.
+"""Row "start of serve to first answer on a warm cluster; memory per replica".
 
-python benchmarks/serving_start.py PROJECT [runs]     PROJECT: one that has run
+`gristmill serve` is started again and again on the Ray of `gristmill up`. The champion is the
+review model.
+
+python benchmarks/serving_start.py PROJECT [runs]
+
+PROJECT: one that has run
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -21,15 +27,30 @@ from components.orchestration.processes import family
 
 
 def replica_mib(root: Path) -> float:
-    """The replica's proportional share of memory (PSS), in MiB."""
+    """Return the proportional share of memory (PSS) of the replica, in MiB."""
     record = cluster_of(root.resolve())
     assert record is not None
-    replicas = [
-        psutil.Process(each.pid)
-        for each in family(record.node)
-        if "ServeReplica" in " ".join(psutil.Process(each.pid).cmdline())
-    ]
-    return max(replica.memory_full_info().pss for replica in replicas) / 2**20
+    processes = [psutil.Process(identity.pid) for identity in family(record.node)]
+    return (
+        max(
+            process.memory_full_info().pss
+            for process in processes
+            if "ServeReplica" in " ".join(process.cmdline())
+        )
+        / 2**20
+    )
+
+
+def command(*words: str) -> list[str]:
+    """Return a gristmill command on both cores. No other program needs one."""
+    return [sys.executable, "-m", "components.cli", *words]
+
+
+def ask(service: Service, items: list[dict[str, Any]]) -> httpx.Response:
+    """Send some items to the service."""
+    return httpx.post(
+        f"{service.url}/v1/predict", json={"inputs": items}, trust_env=False, timeout=30
+    )
 
 
 def main(project: Path, runs: int) -> None:
@@ -41,40 +62,29 @@ def main(project: Path, runs: int) -> None:
         examples[:3],
         {},
     )
-    service.command = lambda *words: [sys.executable, "-m", "components.cli", *words]  # type: ignore[method-assign]  # both cores: nobody else asks for one
-    subprocess.run(service.command("up"), cwd=service.root, env=service.environment, check=True)
-    times, memory = [], []
+    service.command = command  # type: ignore[method-assign]
+    subprocess.run(command("up"), cwd=service.root, env=service.environment, check=True)
+    times = []
+    memory = []
     try:
         for _ in range(runs):
             began = time.perf_counter()
             with service:
-                answer = httpx.post(
-                    f"{service.url}/v1/predict",
-                    json={"inputs": examples[:1]},
-                    trust_env=False,
-                    timeout=30,
-                )
+                answer = ask(service, examples[:1])
                 times.append(time.perf_counter() - began)
                 assert answer.status_code == 200
                 for start in range(0, len(examples), 50):
-                    httpx.post(
-                        f"{service.url}/v1/predict",
-                        json={"inputs": examples[start : start + 50]},
-                        trust_env=False,
-                        timeout=30,
-                    )
+                    ask(service, examples[start : start + 50])
                 memory.append(replica_mib(service.root))
             print(f"{times[-1]:.2f} s, {memory[-1]:.0f} MiB", flush=True)
     finally:
-        subprocess.run(
-            service.command("down"), cwd=service.root, env=service.environment, check=True
-        )
+        subprocess.run(command("down"), cwd=service.root, env=service.environment, check=True)
     print(
-        f"| {runs} starts | first answer, s: median (range) | memory of a replica, MiB |\n| --- | --- | --- |"
+        f"| {runs} starts | first answer, s: median (range) | memory of a replica, MiB |\n"
+        "| --- | --- | --- |"
     )
-    print(
-        f"| warm cluster | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {statistics.median(memory):.0f} |"
-    )
+    first = f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})"
+    print(f"| warm cluster | {first} | {statistics.median(memory):.0f} |")
 
 
 if __name__ == "__main__":

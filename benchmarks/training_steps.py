@@ -1,6 +1,9 @@
-"""Rows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps": the engine against itself, arms interleaved.
+"""Rows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps".
 
-python benchmarks/training_steps.py       # needs data/tokens of the default pipeline (dvc repro tokenize)
+The engine against itself, with interleaved arms. Needs data/tokens of the default pipeline
+(dvc repro tokenize).
+
+python benchmarks/training_steps.py
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from components.training.checkpoints import Checkpoints
 from components.training.params import FitParams
 from components.training.train_step import TrainStep
 
-TOKENS, TASK = Path(__file__).resolve().parent.parent / "data/tokens", "text_classification"
+TOKENS = Path(__file__).resolve().parent.parent / "data/tokens"
+TASK = "text_classification"
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "textcnn of 128 (the default)": (
         "textcnn",
@@ -37,72 +41,84 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep, bool]:
-    """A network to train, and whether it takes packed rows."""
+def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep, bool]:
+    """Return a network to train, and whether it takes packed rows."""
     kind, config = NETS[name]
     architecture = base.models(TASK).architectures[kind]
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
-    return TrainStep(
-        module, base.learning(TASK), FitParams(workers=1, precision=precision)
-    ), architecture.supports_packing  # type: ignore[arg-type]
+    params = FitParams(workers=1, precision=precision)  # type: ignore[arg-type]
+    return TrainStep(module, base.learning(TASK), params), architecture.packs
 
 
-def precision(rows: EncodedRows, steps: int) -> None:
-    """Seconds of whole steps in fp32 and bf16."""
+def take_step(learner: TrainStep, rows: Rows, batch: Any, packed: bool) -> None:
+    """Take one training step."""
+    learner.step([learner.put(rows.batch(batch, packed))], len(batch), 1e-3)
+
+
+def measure_precision(rows: Rows, steps: int) -> None:
+    """Print the seconds of whole steps in fp32 and bf16."""
     for name in NETS:
-        arms = {kind: learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
+        arms = {kind: make_learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
         times: dict[str, list[float]] = {kind: [] for kind in arms}
         for number, batch in enumerate(plan(rows.lengths, 64, 7, 0)[: steps + 2]):
-            for kind, (one, packed) in arms.items():
+            for kind, (learner, packed) in arms.items():
                 start = time.perf_counter()
-                one.step([one.put(rows.batch(batch, packed))], len(batch), 1e-3)
+                take_step(learner, rows, batch, packed)
                 if number > 1:
                     times[kind].append(time.perf_counter() - start)
         ratios = [single / half for single, half in zip(times["fp32"], times["bf16"], strict=True)]
-        low, high = statistics.quantiles(ratios, n=20)[0], statistics.quantiles(ratios, n=20)[-1]
-        single, half = (1000 * statistics.median(times[kind]) for kind in ("fp32", "bf16"))
+        quantiles = statistics.quantiles(ratios, n=20)
+        ratio = f"{statistics.median(ratios):.2f}x ({quantiles[0]:.2f}-{quantiles[-1]:.2f})"
+        single = 1000 * statistics.median(times["fp32"])
+        half = 1000 * statistics.median(times["bf16"])
         print(
-            f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {statistics.median(ratios):.2f}x ({low:.2f}-{high:.2f}) |",
+            f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {ratio} |",
             flush=True,
         )
 
 
-def checkpoints(rows: EncodedRows, rounds: int) -> None:
-    """Blocks of ten steps with and without a checkpoint at the end of each, interleaved."""
-    one, packed = learner("transformer, 4 layers of 256", "auto", rows.encoder)
+def measure_checkpoints(rows: Rows, rounds: int) -> None:
+    """Print the cost of a checkpoint at the end of each ten steps. The arms are interleaved."""
+    learner, packed = make_learner("transformer, 4 layers of 256", "auto", rows.encoder)
+    # Steps of similar cost.
     batches = [
         batch for batch in plan(rows.lengths, 64, 7, 0) if 60 <= rows.lengths[batch].mean() <= 70
-    ][:10]  # steps of like cost
+    ]
+    batches = batches[:10]
     with tempfile.TemporaryDirectory() as folder:
-        kept = Checkpoints(Path(folder))
+        checkpoints = Checkpoints(Path(folder))
         arms: dict[str, Callable[[int], None]] = {
             "none": lambda _: None,
-            "every 10 steps": lambda step: kept.save(step, one.state()),
+            "every 10 steps": lambda step: checkpoints.save(step, learner.state()),
         }
         times: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds + 1):
-            for name in (list(arms), list(reversed(arms)))[number % 2]:
+            order = list(arms)
+            if number % 2:
+                order.reverse()
+            for name in order:
                 start = time.perf_counter()
                 arms[name](number)
                 for batch in batches:
-                    one.step([one.put(rows.batch(batch, packed))], len(batch), 1e-3)
+                    take_step(learner, rows, batch, packed)
                 if number:
                     times[name].append(time.perf_counter() - start)
-        kept.close()
+        checkpoints.close()
         size = max(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
-    taxes = [
-        with_ / without - 1
-        for with_, without in zip(times["every 10 steps"], times["none"], strict=True)
-    ]
+    pairs = zip(times["every 10 steps"], times["none"], strict=True)
+    taxes = [with_ / without - 1 for with_, without in pairs]
     error = statistics.stdev(taxes) / len(taxes) ** 0.5
+    without = statistics.median(times["none"])
     print(
-        f"| checkpoint every 10 steps ({size:.0f} MB) | none: {statistics.median(times['none']):.2f} s for {len(batches)} steps | {statistics.mean(taxes):+.2%}, standard error {error:.2%} |"
+        f"| checkpoint every 10 steps ({size:.0f} MB) "
+        f"| none: {without:.2f} s for {len(batches)} steps "
+        f"| {statistics.mean(taxes):+.2%}, standard error {error:.2%} |"
     )
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    given = EncodedRows(TOKENS, "train", load_encoder(TOKENS, TASK))
-    checkpoints(given, rounds=8)
-    precision(given, steps=10)
+    train = Rows(TOKENS, "train", load_encoder(TOKENS, TASK))
+    measure_checkpoints(train, rounds=8)
+    measure_precision(train, steps=10)

@@ -1,4 +1,7 @@
-"""`gristmill doctor`: what is wrong with this machine, and how to mend it. Looks only; imports none of the heavy libraries."""
+"""`gristmill doctor`: what is wrong with this machine, and how to mend it.
+
+The checks change nothing and import none of the heavy libraries.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +30,10 @@ from components.registry.store.backup import remains
 from components.registry.store.tracking_store import database, tracking_uri
 
 _GIB = 2**30
-_LOOK_S = 1.0  # at the database
-_PORT = 8000  # where `gristmill serve` listens unless told otherwise
+# Longest check of the database.
+_CHECK_S = 1.0
+# The default port of `gristmill serve`.
+_PORT = 8000
 _NEEDED = ("ray", "dvc", "mlflow", "torch", "pyarrow", "tokenizers", "scikit-learn", "onnxruntime")
 _CJK = (
     "cjk",
@@ -63,19 +68,29 @@ Verdict = Literal["ok", "warn", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Holds the result of one check.
+
+    Args:
+        name: of what was checked.
+        ok: the verdict.
+        detail: what was measured.
+        remedy: what to do; empty if nothing needs mending.
+    """
 
     name: str
     ok: Verdict
     detail: str
-    remedy: str = ""  # "" where nothing needs mending
+    remedy: str = ""
 
 
 def examine(root: Path) -> list[Finding]:
-    """Look at everything that runs have been seen to fail on.
+    """Check everything that has made runs fail before.
 
     Args:
         root: of the project.
+
+    Returns:
+        A finding for each check.
     """
     root = root.resolve()
     findings = [
@@ -93,15 +108,23 @@ def examine(root: Path) -> list[Finding]:
         _dvc(root),
         _tracking(root),
         _embedded_ray(root),
-        _fonts([Path(each).expanduser() for each in _FONTS]),
+        _fonts([Path(folder).expanduser() for folder in _FONTS]),
     ]
-    if address := os.environ.get("RAY_ADDRESS"):
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
         findings.append(_ray_address(address))
     return findings
 
 
 def render(findings: Sequence[Finding]) -> int:
-    """Print the findings as a table. Returns the exit code: 4 when any is bad, else 0."""
+    """Print the findings as a table.
+
+    Args:
+        findings: of `examine`.
+
+    Returns:
+        The exit code: 4 if any finding is bad, else 0.
+    """
     from rich.table import Table
 
     from components.core.console import ValueConsole, styled
@@ -132,19 +155,12 @@ def _python() -> Finding:
 
 
 def _versions(constraints: Path) -> Finding:
-    """The libraries that must be there, and those that differ from the tested versions."""
+    """Check that the needed libraries are installed, in the tested versions."""
     install = "pip install -e . -c constraints.txt, in .venv"
     missing = [name for name in _NEEDED if _version(name) is None]
     if missing:
         return Finding("libraries", "bad", f"not installed: {', '.join(missing)}", install)
-    try:
-        lines = [
-            line.partition("#")[0].partition(";")[0].strip()
-            for line in constraints.read_text(encoding="utf-8").splitlines()
-        ]
-    except OSError:
-        lines = []
-    pins = dict(line.replace(" ", "").split("==", 1) for line in lines if "==" in line)
+    pins = _read_pins(constraints)
     if not pins:
         return Finding(
             "libraries",
@@ -152,26 +168,49 @@ def _versions(constraints: Path) -> Finding:
             f"{constraints.name} names no versions to compare with",
             f"git checkout {constraints.name}",
         )
-    # A local build (2.13.0+cpu) is the same release.
-    found = {
-        name: version.partition("+")[0]
-        for name in pins
-        if (version := _version(name.partition("[")[0]))
-    }
-    other = [
+    installed = _installed(pins)
+    different = [
         f"{name} {version} instead of {pins[name]}"
-        for name, version in found.items()
+        for name, version in installed.items()
         if version != pins[name].partition("+")[0]
     ]
-    if other:
-        shown = ", ".join(other[:5]) + (", …" if len(other) > 5 else "")
+    if different:
+        shown = ", ".join(different[:5])
+        if len(different) > 5:
+            shown += ", …"
         return Finding(
             "libraries",
             "warn",
-            f"{len(other)} of {len(found)} differ from the tested versions: {shown}",
+            f"{len(different)} of {len(installed)} differ from the tested versions: {shown}",
             install,
         )
-    return Finding("libraries", "ok", f"{len(found)} installed, as tested")
+    return Finding("libraries", "ok", f"{len(installed)} installed, as tested")
+
+
+def _read_pins(constraints: Path) -> dict[str, str]:
+    """Return the tested version of each library, or nothing if the file cannot be read."""
+    try:
+        lines = constraints.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pins: dict[str, str] = {}
+    for line in lines:
+        requirement = line.partition("#")[0].partition(";")[0].strip()
+        if "==" in requirement:
+            name, version = requirement.replace(" ", "").split("==", 1)
+            pins[name] = version
+    return pins
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    """Return the version of each library that is installed, without the name of a local build."""
+    versions: dict[str, str] = {}
+    for name in names:
+        version = _version(name.partition("[")[0])
+        if version:
+            # A local build (2.13.0+cpu) is the same release.
+            versions[name] = version.partition("+")[0]
+    return versions
 
 
 def _version(name: str) -> str | None:
@@ -182,8 +221,12 @@ def _version(name: str) -> str | None:
 
 
 def _graded(name: str, value: float, bad: float, warn: float, detail: str, remedy: str) -> Finding:
-    verdict: Verdict = "bad" if value < bad else "warn" if value < warn else "ok"
-    return Finding(name, verdict, detail, "" if verdict == "ok" else remedy)
+    """Return a finding whose verdict follows from two lower limits."""
+    if value < bad:
+        return Finding(name, "bad", detail, remedy)
+    if value < warn:
+        return Finding(name, "warn", detail, remedy)
+    return Finding(name, "ok", detail)
 
 
 def _disk(name: str, folder: Path) -> Finding:
@@ -201,9 +244,9 @@ def _disk(name: str, folder: Path) -> Finding:
 def _shared_memory(shm: Path) -> Finding:
     if not shm.is_dir():
         return Finding("shared memory", "ok", "this system has no /dev/shm")
-    room = shutil.disk_usage(shm)
-    detail = f"{room.free / _GIB:.2f} of {room.total / _GIB:.2f} GiB free ({shm})"
-    if room.total < _GIB / 2:
+    usage = shutil.disk_usage(shm)
+    detail = f"{usage.free / _GIB:.2f} of {usage.total / _GIB:.2f} GiB free ({shm})"
+    if usage.total < _GIB / 2:
         return Finding(
             "shared memory",
             "warn",
@@ -212,7 +255,7 @@ def _shared_memory(shm: Path) -> Finding:
         )
     return _graded(
         "shared memory",
-        room.free / _GIB,
+        usage.free / _GIB,
         0.4,
         1,
         detail,
@@ -261,10 +304,9 @@ def _git(root: Path) -> Finding:
 
 def _dvc(root: Path) -> Finding:
     config = configparser.ConfigParser()
+    folder = root / ".dvc"
     try:
-        found = config.read(
-            [root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8"
-        )
+        files = config.read([folder / "config", folder / "config.local"], encoding="utf-8")
     except configparser.Error as error:
         return Finding(
             "DVC",
@@ -272,7 +314,7 @@ def _dvc(root: Path) -> Finding:
             f".dvc/config is malformed: {error.message.splitlines()[0]}",
             "git checkout .dvc/config",
         )
-    if not found:
+    if not files:
         return Finding(
             "DVC",
             "bad",
@@ -294,21 +336,17 @@ def _dvc(root: Path) -> Finding:
 def _tracking(root: Path) -> Finding:
     store = database(root)
     if store is None:
-        return Finding(
-            "MLflow", "ok", f"elsewhere: {tracking_uri(root).rpartition('@')[2]}"
-        )  # what precedes an @ is a password
+        # The part before an @ holds a password.
+        return Finding("MLflow", "ok", f"elsewhere: {tracking_uri(root).rpartition('@')[2]}")
     if not store.exists():
         return Finding("MLflow", "ok", "no database yet: the first run makes it")
-    deadline = time.monotonic() + _LOOK_S
     if store.is_file() and store.stat().st_size == 0:
         return _damaged_store("it is empty")
     try:
-        with closing(
-            sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1)
-        ) as connection:
-            connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:  # locked, not to be opened, too large for this quick look: not a word about what it holds
+        answer = _quick_check(store)
+    # The database is locked, cannot be opened, or is too large for this check. Its content may be
+    # sound.
+    except sqlite3.OperationalError as error:
         return Finding(
             "MLflow",
             "warn",
@@ -319,16 +357,30 @@ def _tracking(root: Path) -> Finding:
         answer = str(error)
     if answer != "ok":
         return _damaged_store(answer)
-    left = remains(store.parent)
-    if left:
-        folders = shlex.join(map(str, left))
+    folders = remains(store.parent)
+    if folders:
         return Finding(
             "MLflow",
             "warn",
-            f"a restore was killed and left {len(left)} folders; the store is whole",
-            f"the next gristmill mlflow restore removes them, or: rm -r {folders}",
+            f"a restore was killed and left {len(folders)} folders; the store is whole",
+            "the next gristmill mlflow restore removes them, "
+            f"or: rm -r {shlex.join(map(str, folders))}",
         )
     return Finding("MLflow", "ok", f"database sound, {store.stat().st_size / 2**20:.1f} MiB")
+
+
+def _quick_check(store: Path) -> str:
+    """Return what SQLite's quick check prints about a database.
+
+    Raises:
+        sqlite3.DatabaseError: the database cannot be read within a second.
+    """
+    deadline = time.monotonic() + _CHECK_S
+    uri = f"{store.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=1)) as connection:
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+        answer: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return answer
 
 
 def _damaged_store(answer: str) -> Finding:
@@ -363,7 +415,8 @@ def _fonts(folders: Sequence[Path]) -> Finding:
     for folder in folders:
         for _, _, files in os.walk(folder):
             for file in files:
-                if any(name in file.lower().replace(" ", "") for name in _CJK):
+                file_name = file.lower().replace(" ", "")
+                if any(name in file_name for name in _CJK):
                     return Finding("fonts", "ok", f"Chinese: {file}")
     return Finding(
         "fonts",
@@ -385,5 +438,6 @@ def _ray_address(address: str) -> Finding:
             "RAY_ADDRESS",
             "bad",
             f"{address} does not answer: {error}",
-            "start that cluster, or give HOST:PORT of its head; or unset RAY_ADDRESS to use this machine alone",
+            "start that cluster, or give HOST:PORT of its head; "
+            "or unset RAY_ADDRESS to use this machine alone",
         )

@@ -1,4 +1,7 @@
-"""`gristmill feedback …`: labels that clients sent, looked at by a person before they may become training data."""
+"""`gristmill feedback …`: a person reviews the labels that clients sent.
+
+Only labels that a person accepted become training data.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from components.orchestration.pipeline_params import Params
 
 feedback_app = typer.Typer(
@@ -32,94 +37,128 @@ Which = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME] ID[:ITEM]…",
-        help="as `list` shows them; the beginning of an id is enough; before them the pipeline, if it is not default",
+        help=(
+            "as `list` shows them; the beginning of an id is enough; "
+            "before them the pipeline, if it is not default"
+        ),
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
+# Characters of an id in the list.
 _SHORT = 12
-# Columns of a text in the list; a client may send a long one.
+# Columns of a text in the list. A client may send a long one.
 _LONGEST_CELL = 200
 
 
-@feedback_app.command("list")
+@feedback_app.command("list", help="What waits for review, the oldest first.")
 def list_(
     name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50
 ) -> None:
-    """What waits for review, the oldest first."""
-    from rich.table import Table
+    """Print the labels that wait for review, the oldest first."""
+    from components.core.console import console
 
-    from components.core.console import console, styled
-
-    params, box = _open(choose_pipeline(root(), name, pipeline))
-    with _reviewing(params, box):
-        waiting = box.waiting()
+    params, store = _open(choose_pipeline(root(), name, pipeline))
+    with _reviewing(params, store):
+        waiting = store.waiting()
     if not waiting:
         print_line("no label waits for review")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("answer", "came (UTC)", "version", "answered", "label", "text"):
-        table.add_column(name, no_wrap=name == "answer", overflow="fold")
-    for each in waiting[:limit]:
-        sure = "" if each.probability is None else f" {each.probability:.0%}"
-        style = "" if each.label == each.prediction else "bold yellow"
-        shown = (
-            " / ".join(filter(None, json.loads(each.input).values()))
-            if each.input
-            else "(not kept: monitor.keep_text)"
-        )
-        came = time.strftime("%m-%d %H:%M", time.gmtime(each.when))
-        table.add_row(
-            _name(each),
-            came,
-            escaping.one_line(each.version),
-            escaping.one_line(each.prediction, _LONGEST_CELL) + sure,
-            styled((escaping.one_line(each.label, _LONGEST_CELL), style)),
-            escaping.one_line(shown, _LONGEST_CELL),
-        )
-    console.print(table)
-    other = sum(each.label != each.prediction for each in waiting)
+    console.print(_table(waiting[:limit]))
+    different = sum(label.label != label.prediction for label in waiting)
     console.print(
-        f"{len(waiting):,} wait, {other:,} of them with another label than was answered. gristmill feedback accept | reject ID… --by WHO"
+        f"{len(waiting):,} wait, {different:,} of them with another label than was answered. "
+        "gristmill feedback accept | reject ID… --by WHO"
     )
+
+
+def _table(labels: Sequence[Label]) -> Table:
+    from rich.table import Table
+
+    from components.core.console import styled
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("answer", "came (UTC)", "version", "answered", "label", "text"):
+        table.add_column(column, no_wrap=column == "answer", overflow="fold")
+    for label in labels:
+        style = "" if label.label == label.prediction else "bold yellow"
+        table.add_row(
+            _name(label),
+            time.strftime("%m-%d %H:%M", time.gmtime(label.when)),
+            escaping.one_line(label.version),
+            escaping.one_line(label.prediction, _LONGEST_CELL) + _probability(label),
+            styled((escaping.one_line(label.label, _LONGEST_CELL), style)),
+            escaping.one_line(_input_text(label), _LONGEST_CELL),
+        )
+    return table
+
+
+def _probability(label: Label) -> str:
+    if label.probability is None:
+        return ""
+    return f" {label.probability:.0%}"
+
+
+def _input_text(label: Label) -> str:
+    if not label.input:
+        return "(not kept: monitor.keep_text)"
+    return " / ".join(filter(None, json.loads(label.input).values()))
 
 
 @feedback_app.command()
 def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
     """Make labels training data: a file that the next retrain reads."""
     name, ids = _named(which or [], pipeline)
-    params, box = _open(name)
-    with _reviewing(params, box):
-        labels = _chosen(box.waiting(), ids, all_)
-        lost = [each for each in labels if each.input is None]
-        if lost:
-            raise InputError(
-                f"the text of {len(lost)} of these answers was not kept, so they cannot be learnt from",
-                where=_name(lost[0]),
-                remedy="reject them; for new answers set monitor.keep_text: true",
-            )
-        path = (
-            _home(params)
-            / f"accepted-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}.jsonl"
-        )
-        _write(path.with_name(f".{path.name}"), [_record(params, each) for each in labels])
-        box.decide([each.key for each in labels], "accepted", by)
-        _finish(params, box)
+    params, store = _open(name)
+    with _reviewing(params, store):
+        labels = _chosen(store.waiting(), ids, all_)
+        _check_texts(labels)
+        path = _folder(params) / _new_file_name()
+        hidden = path.with_name(f".{path.name}")
+        _write(hidden, [_record(params, label) for label in labels])
+        store.decide([label.key for label in labels], "accepted", by)
+        _finish(params, store)
     print_line(f"{len(labels)} accepted by {by}: {path.relative_to(root())}")
 
 
-@feedback_app.command()
+def _check_texts(labels: Sequence[Label]) -> None:
+    """Raise an error if the text of an answer was not stored.
+
+    Raises:
+        InputError: at least one text is absent.
+    """
+    without_text = [label for label in labels if label.input is None]
+    if without_text:
+        raise InputError(
+            f"the text of {len(without_text)} of these answers was not kept, "
+            "so they cannot be learnt from",
+            where=_name(without_text[0]),
+            remedy="reject them; for new answers set monitor.keep_text: true",
+        )
+
+
+def _new_file_name() -> str:
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return f"accepted-{moment}-{time.time_ns() % 10**6:06d}.jsonl"
+
+
+@feedback_app.command(
+    help="Say that labels are wrong: they are never learned from, and count no more for accuracy."
+)
 def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Say that labels are wrong: they are never learned from, and count no more for accuracy."""
+    """Mark labels as wrong: they are no training data and do not count for accuracy."""
     name, ids = _named(which or [], pipeline)
-    params, box = _open(name)
-    with _reviewing(params, box):
-        labels = _chosen(box.waiting(), ids, all_)
-        box.decide([each.key for each in labels], "rejected", by)
+    params, store = _open(name)
+    with _reviewing(params, store):
+        labels = _chosen(store.waiting(), ids, all_)
+        store.decide([label.key for label in labels], "rejected", by)
     print_line(f"{len(labels)} rejected by {by}")
 
 
 def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:
-    """Return the pipeline and the ids of `[NAME] ID…`: the first word is a name if there is a pipeline of that name."""
+    """Return the pipeline and the ids of `[NAME] ID…`.
+
+    The first word is a name if there is a pipeline of that name.
+    """
     if words and words[0] in pipeline_names(root()):
         return choose_pipeline(root(), words[0], pipeline), words[1:]
     return choose_pipeline(root(), None, pipeline), words
@@ -133,52 +172,64 @@ def _open(pipeline: str) -> tuple[Params, FeedbackStore]:
 
     path = files_of(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
-    return params, FeedbackStore(
-        monitoring(root(), params).folder / FEEDBACK, params.monitor.feedback_rows
-    )
+    folder = monitoring(root(), params).folder / FEEDBACK
+    return params, FeedbackStore(folder, params.monitor.feedback_rows)
 
 
 @contextmanager
-def _reviewing(params: Params, box: FeedbackStore) -> Iterator[None]:
-    """One reviewer at a time, who finds what was begun before ended."""
+def _reviewing(params: Params, store: FeedbackStore) -> Iterator[None]:
+    """Hold the lock of reviews. First complete what an interrupted command left."""
     with only_one(
         root() / "data" / ".state" / params.name / "monitor" / "review.lock",
         f"a review of feedback on {params.name}",
         wait=10,
     ):
-        _finish(params, box)
+        _finish(params, store)
         yield
 
 
-def _home(params: Params) -> Path:
+def _folder(params: Params) -> Path:
+    """Return the folder of accepted labels."""
     return root() / "data" / "feedback" / params.name
 
 
-def _finish(params: Params, box: FeedbackStore) -> None:
-    """Show to retrains what has been accepted of the files that lie hidden; the rest of them was begun by a command that was killed, and waits as before."""
-    for hidden in sorted(_home(params).glob(".accepted-*.jsonl")):
-        accepted = {_id(key) for key, decision in box.decided().items() if decision == "accepted"}
+def _finish(params: Params, store: FeedbackStore) -> None:
+    """Publish the accepted labels of hidden files, then delete these files.
+
+    A killed command leaves a hidden file. Its labels without a decision still wait for review.
+    """
+    for hidden in sorted(_folder(params).glob(".accepted-*.jsonl")):
+        decisions = store.decided()
+        accepted = {_id(key) for key, decision in decisions.items() if decision == "accepted"}
         rows = [json.loads(line) for line in hidden.read_text(encoding="utf-8").splitlines()]
-        if kept := [row for row in rows if row["id"] in accepted]:
-            _write(hidden.with_name(hidden.name[1:]), kept)
+        accepted_rows = [row for row in rows if row["id"] in accepted]
+        if accepted_rows:
+            _write(hidden.with_name(hidden.name[1:]), accepted_rows)
         hidden.unlink()
 
 
 def _id(key: Key) -> str:
+    """Return the id of a row of training data."""
     from components.tasks.base import FEEDBACK
 
     return f"{FEEDBACK}{key[0]}-{key[1]}"
 
 
 def _name(label: Label) -> str:
+    """Return the short name of a label in the list."""
     return f"{label.id[:_SHORT]}:{label.item}"
 
 
 def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[Label]:
-    """The labels that are meant.
+    """Return the labels that a command line names.
+
+    Args:
+        waiting: all labels without a decision.
+        which: the beginnings of ids, each with an item or without.
+        all_: whether all labels are meant.
 
     Raises:
-        InputError: none, or a name that means no label or several.
+        InputError: no label is named, or a name matches none or several.
     """
     if all_ == bool(which):
         raise InputError(
@@ -188,40 +239,41 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
         )
     if all_:
         return list(waiting)
-    chosen: dict[tuple[str, int], Label] = {}
+    chosen: dict[Key, Label] = {}
     for name in which:
-        id_, _, item = name.partition(":")
-        found = [
-            each
-            for each in waiting
-            if each.id.startswith(id_) and (not item or str(each.item) == item)
-        ]
-        if len(found) != 1:
+        matches = [label for label in waiting if _matches(label, name)]
+        if len(matches) != 1:
             raise InputError(
-                f"{name!r} means {len(found)} of the labels that wait",
+                f"{name!r} means {len(matches)} of the labels that wait",
                 where="feedback",
                 remedy="gristmill feedback list shows their names",
             )
-        chosen[found[0].key] = found[0]
+        chosen[matches[0].key] = matches[0]
     return list(chosen.values())
 
 
+def _matches(label: Label, name: str) -> bool:
+    id_, _, item = name.partition(":")
+    return label.id.startswith(id_) and (not item or str(label.item) == item)
+
+
 def _record(params: Params, label: Label) -> Mapping[str, str]:
-    """A row with the columns that this pipeline's ingest reads, under the names that the source has for them."""
+    """Return a row of training data, with the column names of the pipeline's source."""
     from components.tasks.base import schema
 
-    named: Mapping[str, str] = params.sections["ingest"].columns  # type: ignore[attr-defined]
+    ingest = params.sections["ingest"]
+    source_names: Mapping[str, str] = ingest.columns  # type: ignore[attr-defined]
     columns: dict[str, str] = json.loads(label.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    return {
-        "id": _id(label.key),
-        **{
-            named.get(name, name): value for name, value in {**columns, target: label.label}.items()
-        },
-    }
+    columns[target] = label.label
+    row = {"id": _id(label.key)}
+    for name, value in columns.items():
+        row[source_names.get(name, name)] = value
+    return row
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     from components.core.files import write_atomic
 
-    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    write_atomic(path, "".join(lines))

@@ -1,4 +1,4 @@
-"""`gristmill keys`: who may ask the service beyond this machine."""
+"""`gristmill keys`: the API keys of clients on other machines."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ def add(name: Name) -> None:
     path = _file()
     secret = api_keys.add(path, name)
     print_line(
-        f"added to {path}, which holds its hash; a running service knows it within seconds. The key, shown this once:",
+        f"added to {path}, which holds its hash; a running service knows it within seconds. "
+        "The key, shown this once:",
         err=True,
     )
     print_verbatim(secret)
 
 
-@keys_app.command("list")
+@keys_app.command("list", help="Names and days of the keys.")
 def list_keys() -> None:
-    """Names and days of the keys."""
+    """Print the names of the keys and the days on which they were added."""
     from components.serving.http import api_keys
 
-    found = api_keys.read(_file())
-    for key in found:
+    keys = api_keys.read(_file())
+    for key in keys:
         print_line(f"{key.created}  {key.name}")
-    if not found:
+    if not keys:
         print_line("there are no keys: gristmill keys add NAME", err=True)
 
 

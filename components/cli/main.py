@@ -1,4 +1,7 @@
-"""The `gristmill` command. Thin: each command's work is in a module of its own, imported when it is called, so that the start is quick."""
+"""The `gristmill` command.
+
+A command imports the module that does its work when it is called, so that the start is fast.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,26 @@ from components.orchestration.project import FRESH, root, task_ids
 
 
 class EscapedGroup(TyperGroup):
-    """The commands. What Typer says of a wrong word quotes it, and a shell's `*` gives any name."""
+    """Groups the commands and escapes the words that Typer quotes in its messages.
+
+    A shell expands `*` to file names, which can contain any character.
+    """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        """Return the context of a call."""
+        """Return the context of a call.
+
+        Raises:
+            TyperException: a word is wrong. Its message is escaped.
+        """
         with _escaped_usage():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
+        """Run a command.
+
+        Raises:
+            TyperException: a word is wrong. Its message is escaped.
+        """
         with _escaped_usage():
             return super().invoke(ctx)
 
@@ -68,8 +82,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
 app.add_typer(feedback.feedback_app, name="feedback")
 app.command()(review.rollback)
-app.command()(review.history)
-app.command()(review.trace)
+app.command(help=review.HISTORY_HELP)(review.history)
+app.command(help=review.TRACE_HELP)(review.trace)
 
 
 @app.command()
@@ -86,9 +100,8 @@ def run(
     """Run a pipeline from ingest to serve: only what changed is run again."""
     from components.orchestration.runner.run import run_pipeline
 
-    raise typer.Exit(
-        run_pipeline(root(), choose_pipeline(root(), name, pipeline, needs_model=False), fresh)
-    )
+    name = choose_pipeline(root(), name, pipeline, needs_model=False)
+    raise typer.Exit(run_pipeline(root(), name, fresh))
 
 
 @app.command()
@@ -113,7 +126,12 @@ def stage(
         run_stage(Path.cwd(), name, params, fresh)
 
 
-@app.command()
+@app.command(
+    help=(
+        "Run a pipeline on what is new, in a copy; only the gates decide what is served. "
+        "Safe under cron."
+    )
+)
 def retrain(
     name: Name = None,
     trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
@@ -126,13 +144,19 @@ def retrain(
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Run a pipeline on what is new, in a copy; only the gates decide what is served. Safe under cron."""
-    from components.orchestration.retraining.retrain import retrain as work
+    """Run a pipeline on new data, in a copy of the project."""
+    from components.orchestration.retraining.retrain import retrain as run_retrain
 
-    raise typer.Exit(work(root(), choose_pipeline(root(), name, pipeline), trigger, accept_source))
+    name = choose_pipeline(root(), name, pipeline)
+    raise typer.Exit(run_retrain(root(), name, trigger, accept_source))
 
 
-@app.command()
+@app.command(
+    help=(
+        "Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; "
+        "run, retrain and schedule do so first."
+    )
+)
 def pull(
     name: Name = None,
     from_scratch: Annotated[
@@ -141,13 +165,14 @@ def pull(
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; run, retrain and schedule do so first."""
+    """Copy new rows of a database into the folder that ingest reads."""
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.pull import pull_now
     from components.orchestration.runner.run import files_of
 
     path = files_of(root(), choose_pipeline(root(), name, pipeline, needs_model=False))[0]
-    pull_now(root(), load(path, shown=path.relative_to(root()).as_posix()), from_scratch)
+    params = load(path, shown=path.relative_to(root()).as_posix())
+    pull_now(root(), params, from_scratch)
 
 
 @app.command()
@@ -173,7 +198,8 @@ def schedule(
     pipeline: Pipeline = None,
 ) -> None:
     """Retrain at set times, or when there is reason to, until Ctrl-C."""
-    if sum((cron is not None, on_new_data, on_drift)) != 1:
+    reasons = (cron is not None, on_new_data, on_drift)
+    if sum(reasons) != 1:
         raise InputError(
             "takes one of --cron, --on-new-data and --on-drift",
             where="schedule",
@@ -263,18 +289,26 @@ def down() -> None:
     """Stop the local Ray of this project."""
     from components.orchestration.cluster.local_cluster import stop
 
-    print_line("Ray is stopped" if stop(root()) else "no Ray of this project runs")
+    if stop(root()):
+        print_line("Ray is stopped")
+    else:
+        print_line("no Ray of this project runs")
 
 
-@app.command()
+@app.command(help="What runs, what is released, what was left unfinished.")
 def status() -> None:
-    """What runs, what is released, what was left unfinished."""
+    """Print what runs, what is released and what was left unfinished."""
     from components.cli.status import show_status
 
     show_status(root())
 
 
-@app.command()
+@app.command(
+    help=(
+        "Hold the champion up over HTTP until Ctrl-C. "
+        "Two pipelines can be served at a time, each on its port."
+    )
+)
 def serve(
     name: Name = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
@@ -286,21 +320,27 @@ def serve(
     ] = "127.0.0.1",
     pipeline: Pipeline = None,
 ) -> None:
-    """Hold the champion up over HTTP until Ctrl-C. Two pipelines can be served at a time, each on its port."""
+    """Serve the champion over HTTP until Ctrl-C."""
     from components.orchestration.service.service import hold
 
     hold(root(), choose_pipeline(root(), name, pipeline), host, port)
 
 
-@app.command()
+@app.command(
+    help=(
+        "Compare what the service was asked with what its model was trained on. "
+        "Exit code 5: it has drifted."
+    )
+)
 def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
-    """Compare what the service was asked with what its model was trained on. Exit code 5: it has drifted."""
+    """Compare the requests to the service with the training data of its model."""
     from components.orchestration.drift.drift_check import show
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
 
     path = files_of(root(), choose_pipeline(root(), name, pipeline))[0]
-    raise typer.Exit(show(root(), load(path, shown=path.relative_to(root()).as_posix())))
+    params = load(path, shown=path.relative_to(root()).as_posix())
+    raise typer.Exit(show(root(), params))
 
 
 @app.command()
@@ -309,7 +349,10 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[NAME] QUERY",
-            help="a text, or the path of a picture; before it the pipeline, if it is not default. With --in: [NAME] alone",
+            help=(
+                "a text, or the path of a picture; before it the pipeline, if it is not default. "
+                "With --in: [NAME] alone"
+            ),
             show_default=False,
         ),
     ] = None,
@@ -348,11 +391,10 @@ def predict(
     ] = False,
 ) -> None:
     """Ask the champion without a server: one thing, or each row of a file."""
-    if (
-        (not words and source is None)
-        or (source is None) != (out is None)
-        or (source is not None and len(words or ()) > 1)
-    ):
+    has_query = bool(words)
+    has_file = source is not None
+    too_many_words = has_file and len(words or ()) > 1
+    if not (has_query or has_file) or has_file != (out is not None) or too_many_words:
         raise InputError(
             "asks about a text, or about a file with --in and --out",
             where="predict",
@@ -361,16 +403,13 @@ def predict(
     if source is not None and out is not None:
         from components.orchestration.batch.batch_predict import predict_file
 
-        predict_file(
-            root(),
-            choose_pipeline(root(), words[0] if words else None, pipeline),
-            source,
-            out,
-            column,
-            version,
-            replace_out=replace,
-        )
+        chosen = choose_pipeline(root(), words[0] if words else None, pipeline)
+        predict_file(root(), chosen, source, out, column, version, replace_out=replace)
         return
+    _answer_query(words, pipeline)
+
+
+def _answer_query(words: list[str] | None, pipeline: str | None) -> None:
     from components.orchestration.service.service import answer
 
     name, query = split_name(words, "QUERY", "predict")
@@ -401,7 +440,11 @@ def clean_state() -> None:
 
 
 def main() -> None:
-    """Entry point: what a person can mend becomes a message and an exit code, everything else keeps its traceback."""
+    """Run the command line.
+
+    An error that a person can mend becomes a message and an exit code. Any other error keeps its
+    traceback.
+    """
     print_anything()
     sys.excepthook = print_crash
     named_user()
@@ -428,13 +471,13 @@ def _run_app() -> None:
     try:
         app()
     finally:
-        # A full disk behind a redirection shows here, while it can still be told.
+        # A full disk behind a redirection raises here, while the error can still be printed.
         sys.stdout.flush()
 
 
 def _stopped() -> NoReturn:
-    """End the process as one that was told to end."""
-    interrupt.report()
+    """End the process after an interrupt."""
+    interrupt.tell()
     raise SystemExit(interrupt.EXIT_CODE) from None
 
 
@@ -443,7 +486,7 @@ def fail(error: GristmillError) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:
-        # What cannot be printed is dropped, or the interpreter would stumble over it at its end.
+        # The interpreter flushes again at its end and would raise the same error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
         print_error(error)

@@ -1,6 +1,6 @@
-"""Which pipeline a command means.
+"""The pipeline that a command means.
 
-NAME as argument, or `--pipeline NAME`, which old scripts use, or `default`.
+It is the argument NAME, or `--pipeline NAME`, which old scripts use, or `default`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def choose_pipeline(
     """Return the pipeline that a command means.
 
     Without a name it is `default`. Where other pipelines have a champion, a line on standard error
-    says which one was taken.
+    names the one that is used.
 
     Args:
         root: of the project.
@@ -53,22 +53,27 @@ def choose_pipeline(
     explicit = explicit_pipeline(name, pipeline)
     if explicit:
         return explicit
-    others = other_champions(root, DEFAULT) if needs_model else []
-    if others:
-        print_line(
-            f"pipeline {DEFAULT} was taken; {', '.join(others)} "
-            f"{'has' if len(others) == 1 else 'have'} a champion, too: name the pipeline to mean "
-            "another",
-            err=True,
-        )
+    if needs_model:
+        _warn_about_others(other_champions(root, DEFAULT))
     return DEFAULT
 
 
+def _warn_about_others(others: Sequence[str]) -> None:
+    if not others:
+        return
+    verb = "has" if len(others) == 1 else "have"
+    print_line(
+        f"pipeline {DEFAULT} was taken; {', '.join(others)} {verb} a champion, too: "
+        "name the pipeline to mean another",
+        err=True,
+    )
+
+
 def explicit_pipeline(name: str | None, pipeline: str | None) -> str | None:
-    """Return the pipeline that argument or option name; None without either.
+    """Return the pipeline that the argument or the option names. None: both are absent.
 
     Raises:
-        InputError: they name two.
+        InputError: they name two pipelines.
     """
     if name and pipeline and name != pipeline:
         raise InputError(
@@ -82,44 +87,58 @@ def explicit_pipeline(name: str | None, pipeline: str | None) -> str | None:
 def other_champions(root: Path, name: str) -> list[str]:
     """Return the other pipelines of a project that have a champion.
 
-    None where the registry does not answer: the command itself will say that.
+    The list is empty if the registry does not answer. The command itself reports that.
     """
     released = []
     for other in pipeline_names(root):
         if other == name:
             continue
         try:
-            shelf = read_snapshot(root, other)
+            snapshot = read_snapshot(root, other)
         except GristmillError:
             return []
-        if shelf and "champion" in shelf.aliases:
+        if snapshot and "champion" in snapshot.aliases:
             released.append(other)
     return released
 
 
 def split_name(words: Sequence[str] | None, what: str, command: str) -> tuple[str | None, str]:
-    """Return the two arguments of a command that takes `[NAME] WHAT`: a pipeline or None, and WHAT.
+    """Return the two arguments of a command that takes `[NAME] WHAT`.
+
+    Args:
+        words: of the command line.
+        what: the name of the second argument.
+        command: for the error message.
+
+    Returns:
+        The pipeline or None, and WHAT.
 
     Raises:
-        InputError: there are none, or too many.
+        InputError: there is no argument, or there are more than two.
     """
     arguments = list(words or ())
     if len(arguments) not in (1, 2):
-        count = "no argument" if not arguments else f"{len(arguments)} arguments"
+        count = f"{len(arguments)} arguments" if arguments else "no argument"
         raise InputError(
             f"takes {what}, and before it the name of a pipeline if it is not default; "
             f"it got {count}",
             where=command,
             remedy=f"gristmill {command} [NAME] {what}",
         )
-    return (arguments[0], arguments[1]) if len(arguments) == 2 else (None, arguments[0])
+    if len(arguments) == 1:
+        return None, arguments[0]
+    return arguments[0], arguments[1]
 
 
 def version_number(text: str, command: str) -> int:
     """Return the number of a version.
 
+    Args:
+        text: of the argument.
+        command: for the error message.
+
     Raises:
-        InputError: it is none.
+        InputError: the text is not a whole number above zero.
     """
     if not text.isascii() or not text.isdigit() or not int(text[:10]) > 0:
         raise InputError(

@@ -35,33 +35,33 @@ By = Annotated[str, typer.Option(help="who decides")]
 Note = Annotated[str, typer.Option(help="why, in a sentence")]
 
 
-@review_app.command("list")
+@review_app.command("list", help="All versions: what was decided, and what waits.")
 def list_(name: Name = None, pipeline: Pipeline = None) -> None:
-    """All versions: what was decided, and what waits."""
+    """Print all versions of a pipeline."""
     from components.cli.review_tables import show_list
 
-    shelf, _ = _open(choose_pipeline(root(), name, pipeline))
-    show_list(shelf)
+    snapshot, _ = _open(choose_pipeline(root(), name, pipeline))
+    show_list(snapshot)
 
 
-@review_app.command()
+@review_app.command(help="The card of a version.")
 def show(version: Version = None, pipeline: Pipeline = None) -> None:
-    """The card of a version."""
+    """Print the card of a version."""
     from components.cli.review_tables import show_version
 
     name, number = _version(version, pipeline, "review show")
-    shelf, _ = _open(name)
-    show_version(root(), shelf, shelf.version(number))
+    snapshot, _ = _open(name)
+    show_version(root(), snapshot, snapshot.version(number))
 
 
-@review_app.command()
+@review_app.command(help="A version beside the champion.")
 def diff(version: Version = None, pipeline: Pipeline = None) -> None:
-    """A version beside the champion."""
+    """Print a version beside the champion."""
     from components.cli.review_diff import show_diff
 
     name, number = _version(version, pipeline, "review diff")
-    shelf, limits = _open(name)
-    show_diff(root(), shelf, shelf.version(number), limits)
+    snapshot, limits = _open(name)
+    show_diff(root(), snapshot, snapshot.version(number), limits)
 
 
 @review_app.command()
@@ -73,7 +73,10 @@ def approve(
     override: Annotated[
         list[str] | None,
         typer.Option(
-            help="a gate that you answer for: baseline, champion, calibration, slices; or rejected, to take a rejection back"
+            help=(
+                "a gate that you answer for: baseline, champion, calibration, slices; "
+                "or rejected, to take a rejection back"
+            )
         ),
     ] = None,
 ) -> None:
@@ -82,10 +85,9 @@ def approve(
 
     name, number = _version(version, pipeline, "review approve")
     _, limits = _open(name)
-    _tell(
-        promotion.approve(root(), name, number, limits, who=by, why=note, overrides=override or ()),
-        name,
-    )
+    gates = override or ()
+    release = promotion.approve(root(), name, number, limits, who=by, why=note, overrides=gates)
+    _report(release, name)
 
 
 @review_app.command()
@@ -95,7 +97,7 @@ def reject(by: By, note: Note, version: Version = None, pipeline: Pipeline = Non
 
     name, number = _version(version, pipeline, "review reject")
     _open(name)
-    _tell(promotion.reject(root(), name, number, who=by, why=note), name)
+    _report(promotion.reject(root(), name, number, who=by, why=note), name)
 
 
 def rollback(
@@ -113,21 +115,30 @@ def rollback(
 
     name = choose_pipeline(root(), name, pipeline)
     _open(name)
-    _tell(promotion.rollback(root(), name, to, who=by, why=note), name)
+    _report(promotion.rollback(root(), name, to, who=by, why=note), name)
+
+
+HISTORY_HELP = (
+    "Every release, rejection and rollback: who, when, why, from, to. "
+    "Every retrain: trigger, outcome, durations, what it was made with."
+)
 
 
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
-    """Every release, rejection and rollback: who, when, why, from, to. Every retrain: trigger, outcome, durations, what it was made with."""
+    """Print every release, rejection, rollback and retrain of a pipeline."""
     from components.cli.review_tables import show_history
     from components.registry.release.retrain_log import retrains
     from components.registry.versions.reader import read_snapshot
 
     name = choose_pipeline(root(), name, pipeline)
-    shelf = read_snapshot(root(), name)
+    snapshot = read_snapshot(root(), name)
     # A first retrain may have failed before there was a version.
-    if shelf is None or shelf.versions or not retrains(shelf):
-        shelf, _ = _open(name)
-    show_history(shelf)
+    if snapshot is None or snapshot.versions or not retrains(snapshot):
+        snapshot, _ = _open(name)
+    show_history(snapshot)
+
+
+TRACE_HELP = "Where an answer comes from: data, code, params, run, gates, and who released it."
 
 
 def trace(
@@ -135,18 +146,22 @@ def trace(
         list[str] | None,
         typer.Argument(
             metavar="[NAME] ANSWER_OR_VERSION",
-            help="the id that the service gave with an answer, a version, a bundle's hash, an answer as JSON, a file that holds one, or -; before it the pipeline, if it is not default",
+            help=(
+                "the id that the service gave with an answer, a version, a bundle's hash, "
+                "an answer as JSON, a file that holds one, or -; "
+                "before it the pipeline, if it is not default"
+            ),
         ),
     ] = None,
     pipeline: Pipeline = None,
 ) -> None:
-    """Where an answer comes from: data, code, params, run, gates, and who released it."""
+    """Print the origin of an answer or of a version."""
     from components.cli.trace import trace as show_trace
 
-    name, clue = split_name(what, "ANSWER_OR_VERSION", "trace")
-    show_trace(
-        root(), clue, explicit_pipeline(name, pipeline), sys.stdin.read() if clue == "-" else ""
-    )
+    name, text = split_name(what, "ANSWER_OR_VERSION", "trace")
+    chosen = explicit_pipeline(name, pipeline)
+    stdin = sys.stdin.read() if text == "-" else ""
+    show_trace(root(), text, chosen, stdin)
 
 
 def _version(words: list[str] | None, pipeline: str | None, command: str) -> tuple[str, int]:
@@ -161,7 +176,10 @@ def _version(words: list[str] | None, pipeline: str | None, command: str) -> tup
 
 
 def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
-    """What the registry holds of a pipeline, after what people asked for in MLflow was done; and the limits of its gates.
+    """Apply what people asked for in MLflow, then read the registry's records of a pipeline.
+
+    Returns:
+        The records, and the limits of the pipeline's gates.
 
     Raises:
         InputError: nothing was registered yet.
@@ -173,31 +191,34 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
     from components.registry.versions.reader import read_snapshot
 
     path = files_of(root(), pipeline)[0]
-    limits: GateParams = (
-        load(path, shown=path.relative_to(root()).as_posix()).sections["registry"].gates  # type: ignore[attr-defined]
-    )
-    for made in apply_mlflow_requests(root(), pipeline, limits):
+    params = load(path, shown=path.relative_to(root()).as_posix())
+    limits: GateParams = params.sections["registry"].gates  # type: ignore[attr-defined]
+    for release in apply_mlflow_requests(root(), pipeline, limits):
         print_line(
-            f"from MLflow: version {made.version} {made.decision} by {made.who} ({made.why})"
+            f"from MLflow: version {release.version} {release.decision} "
+            f"by {release.who} ({release.why})"
         )
-    shelf = read_snapshot(root(), pipeline)
-    if shelf is None or not shelf.versions:
-        again = "gristmill run" if pipeline == "default" else f"gristmill run {pipeline}"
+    snapshot = read_snapshot(root(), pipeline)
+    if snapshot is None or not snapshot.versions:
+        command = "gristmill run" if pipeline == "default" else f"gristmill run {pipeline}"
         raise InputError(
             f"pipeline {pipeline!r} has no versions yet",
             where="registry",
-            remedy=f"{again} registers one",
+            remedy=f"{command} registers one",
         )
-    return shelf, limits
+    return snapshot, limits
 
 
-def _tell(made: Release, pipeline: str) -> None:
-    before = f"version {made.before}" if made.before else "none"
-    if made.decision == "rejected":
+def _report(release: Release, pipeline: str) -> None:
+    """Print what a decision changed."""
+    before = f"version {release.before}" if release.before else "none"
+    if release.decision == "rejected":
         print_line(
-            f"version {made.version} of {pipeline} is rejected by {made.who}; champion stays {before}"
+            f"version {release.version} of {pipeline} is rejected by {release.who}; "
+            f"champion stays {before}"
         )
-    else:
-        print_line(
-            f"version {made.version} of {pipeline} is champion now ({made.decision} by {made.who}); before: {before}"
-        )
+        return
+    print_line(
+        f"version {release.version} of {pipeline} is champion now "
+        f"({release.decision} by {release.who}); before: {before}"
+    )

@@ -1,4 +1,4 @@
-"""A version beside the champion: what is better, what is worse, what it was made from."""
+"""A version beside the champion: what is better, what is worse, what differs in its inputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from rich.text import Text
 
 from components.cli.review_tables import (
-    COLOURS,
+    COLORS,
+    details_table,
     environment,
-    facts,
+    format_number,
     gates_of,
-    grid,
-    number,
+    new_table,
     reading_tags,
 )
 from components.core.console import console, styled
@@ -25,161 +25,193 @@ from components.registry.versions.model_versions import BUNDLE, cases_of
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 from components.registry.versions.test_cases import Cases
 
+# A value and the bounds of its interval. None: not measured.
+_Metric = tuple[float | None, float | None, float | None]
+_ORIGIN_TAGS = (
+    ("data", "data_hash"),
+    ("params", "pipeline_params_hash"),
+    ("DVC lock", "dvc_lock"),
+    ("bundle", BUNDLE),
+)
 
-def show_diff(root: Path, shelf: RegistrySnapshot, version: Version, limits: GateParams) -> None:
-    """Print it.
+
+def show_diff(root: Path, snapshot: RegistrySnapshot, version: Version, limits: GateParams) -> None:
+    """Print a version beside the champion.
+
+    Args:
+        root: of the project.
+        snapshot: the registry's records of the pipeline.
+        version: the one to compare.
+        limits: of the gates.
 
     Raises:
         InputError: there is no champion to compare with, or it is this version.
     """
-    leading = shelf.aliases.get("champion")
-    if leading is None or leading == version.number:
-        what = (
-            "there is no champion yet"
-            if leading is None
-            else f"version {leading} is the champion itself"
-        )
-        raise InputError(
-            f"{what}, so there is nothing to compare with",
-            where="registry",
-            remedy=f"gristmill review show{argument(version.pipeline)} {version.number}",
-        )
-    other = shelf.version(leading)
-    name = f"{shelf.pipeline} version {version.number}"
-    console.print(styled((name, "bold"), f" beside the champion, version {leading}"))
-    console.print(
-        facts([(f"version {each.number}", each.tags.get("title", "")) for each in (version, other)])
-    )
-    mine = cases_of(root, version, version.tags.get("test_hash", ""))
-    theirs = cases_of(root, other, mine.test)
+    champion_number = _champion_number(snapshot, version)
+    champion = snapshot.version(champion_number)
+    name = f"{snapshot.pipeline} version {version.number}"
+    console.print(styled((name, "bold"), f" beside the champion, version {champion_number}"))
+    titles = [
+        (f"version {entry.number}", entry.tags.get("title", "")) for entry in (version, champion)
+    ]
+    console.print(details_table(titles))
+    cases = cases_of(root, version, version.tags.get("test_hash", ""))
+    champion_cases = cases_of(root, champion, cases.test)
     paired = judge_champion(
         version.tags.get(BUNDLE, ""),
-        mine,
-        ChampionResults(leading, other.tags.get(BUNDLE, ""), theirs),
+        cases,
+        ChampionResults(champion_number, champion.tags.get(BUNDLE, ""), champion_cases),
         limits,
     )
-    console.print(
-        facts(
-            [
-                (
-                    gate.name,
-                    styled((gate.verdict, COLOURS[gate.verdict]), f" {gate.detail}{_bounds(gate)}"),
-                )
-                for gate in paired
-            ]
-        )
+    console.print(details_table([(gate.name, _paired_verdict(gate)) for gate in paired]))
+    with reading_tags(champion, version):
+        _show_metrics(version, champion)
+    _show_slices(cases, champion_cases, champion_number, version.number)
+    _show_gates(version, champion)
+    with reading_tags(champion, version):
+        _show_origins(version, champion)
+
+
+def _champion_number(snapshot: RegistrySnapshot, version: Version) -> int:
+    """Return the number of the champion, which must be another version."""
+    number = snapshot.aliases.get("champion")
+    if number is not None and number != version.number:
+        return number
+    reason = f"version {number} is the champion itself"
+    if number is None:
+        reason = "there is no champion yet"
+    raise InputError(
+        f"{reason}, so there is nothing to compare with",
+        where="registry",
+        remedy=f"gristmill review show{argument(version.pipeline)} {version.number}",
     )
-    with reading_tags(other, version):
-        _figures(version, other)
-    _slices(mine, theirs, leading, version.number)
-    _gates(version, other)
-    with reading_tags(other, version):
-        _origins(version, other)
+
+
+def _paired_verdict(gate: Gate) -> Text:
+    return styled((gate.verdict, COLORS[gate.verdict]), f" {gate.detail}{_bounds(gate)}")
 
 
 def _bounds(gate: Gate) -> str:
-    return (
-        f"; gain {number(gate.value)}, {number(gate.interval[0])} to {number(gate.interval[1])}, limit {number(gate.limit)}"
-        if gate.interval
-        else ""
+    if not gate.interval:
+        return ""
+    low = format_number(gate.interval[0])
+    high = format_number(gate.interval[1])
+    return f"; gain {format_number(gate.value)}, {low} to {high}, limit {format_number(gate.limit)}"
+
+
+def _show_metrics(version: Version, champion: Version) -> None:
+    table = new_table(
+        "figure",
+        f"champion {champion.number}",
+        f"version {version.number}",
+        "difference",
     )
-
-
-def _figures(version: Version, other: Version) -> None:
-    rows: list[dict[str, Any]] = [
-        json.loads(each.tags.get("leaderboard_row", "{}")) for each in (other, version)
-    ]
-    table = grid("figure", f"champion {other.number}", f"version {version.number}", "difference")
-    theirs, mine = (_flat_figures(row) for row in rows)
-    for name in [*theirs, *(name for name in mine if name not in theirs)]:
-        (first, low, high), (second, lower, higher) = (
-            theirs.get(name, (None, None, None)),
-            mine.get(name, (None, None, None)),
-        )
-        change = f"{second - first:+.4f}" if first is not None and second is not None else ""
-        table.add_row(name, _spread(first, low, high), _spread(second, lower, higher), change)
+    champion_metrics = _metrics(champion)
+    metrics = _metrics(version)
+    names = dict.fromkeys([*champion_metrics, *metrics])
+    for name in names:
+        champion_metric = champion_metrics.get(name, (None, None, None))
+        metric = metrics.get(name, (None, None, None))
+        change = ""
+        if champion_metric[0] is not None and metric[0] is not None:
+            change = f"{metric[0] - champion_metric[0]:+.4f}"
+        table.add_row(name, _with_interval(*champion_metric), _with_interval(*metric), change)
     console.print(table)
 
 
-def _flat_figures(
-    row: Mapping[str, Any],
-) -> dict[str, tuple[float | None, float | None, float | None]]:
+def _metrics(version: Version) -> dict[str, _Metric]:
+    """Return the metrics of a version's row of the leaderboard, with the bounds of each."""
+    row: dict[str, Any] = json.loads(version.tags.get("leaderboard_row", "{}"))
     intervals = row.get("test_interval", {})
-    found: dict[str, tuple[float | None, float | None, float | None]] = {
-        f"test {name}": (value, *(intervals.get(name) or (None, None)))
-        for name, value in row.get("test", {}).items()
-    }
+    metrics: dict[str, _Metric] = {}
+    for name, value in row.get("test", {}).items():
+        low, high = intervals.get(name) or (None, None)
+        metrics[f"test {name}"] = (value, low, high)
     latency = row.get("latency_ms", {})
     if latency:
-        found["p95, ms"] = (latency["p95"], *(latency.get("p95_interval") or (None, None)))
+        low, high = latency.get("p95_interval") or (None, None)
+        metrics["p95, ms"] = (latency["p95"], low, high)
     if "size_bytes" in row:
-        found["size, MB"] = (row["size_bytes"] / 1e6, None, None)
-    return found
+        metrics["size, MB"] = (row["size_bytes"] / 1e6, None, None)
+    return metrics
 
 
-def _spread(value: float | None, low: float | None, high: float | None) -> str:
-    return number(value) + (f" ({number(low)} to {number(high)})" if low is not None else "")
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    text = format_number(value)
+    if low is not None:
+        text += f" ({format_number(low)} to {format_number(high)})"
+    return text
 
 
-def _slices(mine: Cases, theirs: Cases, leading: int, own: int) -> None:
-    if not mine.pairs(theirs):
-        note = "the two were not measured on the same test cases: the figures above are of different ones"
-        console.print(note, style="yellow")
+def _show_slices(cases: Cases, champion_cases: Cases, champion: int, version: int) -> None:
+    """Print how often both versions are right, for each slice of the test cases."""
+    if not cases.pairs(champion_cases):
+        warning = (
+            "the two were not measured on the same test cases: "
+            "the figures above are of different ones"
+        )
+        console.print(warning, style="yellow")
         return
-    table = grid(
-        "slice of the test cases", "cases", f"champion {leading}", f"version {own}", "won, lost"
+    table = new_table(
+        "slice of the test cases",
+        "cases",
+        f"champion {champion}",
+        f"version {version}",
+        "won, lost",
     )
-    for name, places in sorted((mine.slices or {}).items()):
-        pairs = [(mine.right[place], theirs.known[mine.ids[place]]) for place in places]
-        won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    for name, positions in sorted((cases.slices or {}).items()):
+        right = [cases.right[position] for position in positions]
+        champion_right = [champion_cases.known[cases.ids[position]] for position in positions]
+        pairs = list(zip(right, champion_right, strict=True))
+        won = sum(new and not old for new, old in pairs)
+        lost = sum(old and not new for new, old in pairs)
         table.add_row(
             name,
             f"{len(pairs):,}",
-            f"{sum(b for _, b in pairs) / len(pairs):.4f}",
-            f"{sum(a for a, _ in pairs) / len(pairs):.4f}",
+            f"{sum(champion_right) / len(pairs):.4f}",
+            f"{sum(right) / len(pairs):.4f}",
             f"{won}, {lost}",
         )
     console.print(table)
 
 
-def _gates(version: Version, other: Version) -> None:
-    theirs, mine = ({gate.name: gate for gate in gates_of(each)} for each in (other, version))
-    table = grid("gate", f"champion {other.number}", f"version {version.number}")
-    for name in [*mine, *(name for name in theirs if name not in mine)]:
-        table.add_row(name, _verdict(theirs.get(name)), _verdict(mine.get(name)))
+def _show_gates(version: Version, champion: Version) -> None:
+    champion_gates = {gate.name: gate for gate in gates_of(champion)}
+    gates = {gate.name: gate for gate in gates_of(version)}
+    table = new_table("gate", f"champion {champion.number}", f"version {version.number}")
+    for name in dict.fromkeys([*gates, *champion_gates]):
+        table.add_row(name, _verdict(champion_gates.get(name)), _verdict(gates.get(name)))
     console.print(table)
 
 
 def _verdict(gate: Gate | None) -> Text:
     if gate is None:
         return styled(("not judged", "dim"))
-    return styled(
-        (gate.verdict, COLOURS[gate.verdict]),
-        "" if gate.value is None else f" {number(gate.value)} of {number(gate.limit)}",
-    )
+    measured = ""
+    if gate.value is not None:
+        measured = f" {format_number(gate.value)} of {format_number(gate.limit)}"
+    return styled((gate.verdict, COLORS[gate.verdict]), measured)
 
 
-def _origins(version: Version, other: Version) -> None:
-    table = grid("made from", f"champion {other.number}", f"version {version.number}")
-    pairs = [
-        (name, other.tags.get(tag, ""), version.tags.get(tag, ""))
-        for name, tag in (
-            ("data", "data_hash"),
-            ("params", "pipeline_params_hash"),
-            ("DVC lock", "dvc_lock"),
-            ("bundle", BUNDLE),
-        )
-    ]
-    table.add_row("git", code_state(other.tags, 12), code_state(version.tags, 12))
-    for name, first, second in pairs:
-        table.add_row(name, first[:12], "the same" if first == second else second[:12])
-    theirs, mine = ({**_params(each), **environment(each)} for each in (other, version))
-    for name in sorted({*theirs, *mine}):
-        if theirs.get(name) != mine.get(name):
-            table.add_row(name, str(theirs.get(name, "–")), str(mine.get(name, "–")))
+def _show_origins(version: Version, champion: Version) -> None:
+    """Print the code, the data, the params and the libraries in which both versions differ."""
+    table = new_table("made from", f"champion {champion.number}", f"version {version.number}")
+    table.add_row("git", code_state(champion.tags, 12), code_state(version.tags, 12))
+    for name, tag in _ORIGIN_TAGS:
+        champion_value = champion.tags.get(tag, "")
+        value = version.tags.get(tag, "")
+        shown = "the same" if value == champion_value else value[:12]
+        table.add_row(name, champion_value[:12], shown)
+    champion_settings = _settings(champion)
+    settings = _settings(version)
+    for name in sorted({*champion_settings, *settings}):
+        if champion_settings.get(name) != settings.get(name):
+            champion_value = str(champion_settings.get(name, "–"))
+            table.add_row(name, champion_value, str(settings.get(name, "–")))
     console.print(table)
 
 
-def _params(version: Version) -> Mapping[str, Any]:
-    found: dict[str, Any] = json.loads(version.tags.get("params", "{}"))
-    return found
+def _settings(version: Version) -> Mapping[str, Any]:
+    """Return the params of a version and the libraries that trained it."""
+    params: dict[str, Any] = json.loads(version.tags.get("params", "{}"))
+    return {**params, **environment(version)}

@@ -1,4 +1,4 @@
-"""What the registry holds, as tables that 100 columns can show."""
+"""Tables of what the registry holds, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
 from components.registry.release.retrain_log import RetrainRecord, retrains
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
+from components.registry.versions.test_cases import Cases
 
 WIDTH = 100
 _MALFORMED = (
@@ -32,49 +34,61 @@ _MALFORMED = (
     TypeError,
     ValueError,
 )
-COLOURS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
+COLORS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
+_RIGHT_ALIGNED = ("version", "cases", "value", "limit", "accuracy")
 
 
-def show_list(shelf: RegistrySnapshot) -> None:
-    """The versions, newest first."""
-    from components.registry.release.mlflow_requests import asked
-
-    stand = standing(records(shelf))
-    table = grid("version", "made (UTC)", "model", "test accuracy", "gates", "state")
-    table.columns[1].no_wrap = table.columns[3].no_wrap = True
-    for version in reversed(shelf.versions):
-        last = stand.last.get(version.number)
-        state = (
-            "champion"
-            if version.number == stand.champion
-            else last.decision
-            if last
-            else "not judged"
-        )
-        wish = asked(version)
-        wait = f"; asked in MLflow to {wish}, wants the tag review.by" if wish else ""
-        names = [alias for alias in version.aliases if alias != "champion"]
-        cells = [
+def show_list(snapshot: RegistrySnapshot) -> None:
+    """Print a table of the versions, newest first."""
+    state = standing(records(snapshot))
+    table = new_table("version", "made (UTC)", "model", "test accuracy", "gates", "state")
+    _keep_on_one_line(table, 1, 3)
+    for version in reversed(snapshot.versions):
+        is_champion = version.number == state.champion
+        table.add_row(
             str(version.number),
-            _time(version.created),
+            _format_milliseconds(version.created),
             version.tags.get("title", ""),
             _accuracy(version),
-            _summary(gates_of(version)),
-            state + wait,
-        ]
-        table.add_row(
-            *cells[:-1],
-            cells[-1] + (f" ({', '.join(names)})" if names else ""),
-            style="bold" if version.number == stand.champion else None,
+            _gate_summary(gates_of(version)),
+            _version_state(version, is_champion, state.last.get(version.number)),
+            style="bold" if is_champion else None,
         )
     console.print(table)
-    waiting = [number for number, last in stand.last.items() if last.decision == "waiting"]
+    waiting = [number for number, last in state.last.items() if last.decision == "waiting"]
     if waiting:
-        console.print(f"next: gristmill review show{argument(shelf.pipeline)} {waiting[-1]}")
+        console.print(f"next: gristmill review show{argument(snapshot.pipeline)} {waiting[-1]}")
 
 
-def show_version(root: Path, shelf: RegistrySnapshot, version: Version) -> None:
-    """The card."""
+def _version_state(version: Version, is_champion: bool, last: Release | None) -> str:
+    """Return the text of the column `state`: the decision, what MLflow asks for, the aliases."""
+    from components.registry.release.mlflow_requests import asked
+
+    state = "not judged"
+    if is_champion:
+        state = "champion"
+    elif last:
+        state = last.decision
+    request = asked(version)
+    if request:
+        state += f"; asked in MLflow to {request}, wants the tag review.by"
+    other_aliases = [alias for alias in version.aliases if alias != "champion"]
+    if other_aliases:
+        state += f" ({', '.join(other_aliases)})"
+    return state
+
+
+def show_version(root: Path, snapshot: RegistrySnapshot, version: Version) -> None:
+    """Print the card of a version, its gates, its slices and the decisions on it.
+
+    Args:
+        root: of the project.
+        snapshot: the registry's records of the pipeline.
+        version: one of them.
+
+    Raises:
+        InputError: a tag of the version is malformed.
+    """
     from components.registry.versions.model_versions import cases_of
 
     tags = version.tags
@@ -83,37 +97,34 @@ def show_version(root: Path, shelf: RegistrySnapshot, version: Version) -> None:
     console.print(styled((name, "bold"), f": {title}", (_aliases(version), "dim")))
     with reading_tags(version):
         card = _card(version)
-    console.print(facts(card))
+    console.print(details_table(card))
     gates = gates_of(version)
     if gates:
-        console.print(_gates(gates))
-    mine = cases_of(root, version, tags.get("test_hash", ""))
-    if mine.slices:
-        table = grid("slice of the test cases", "cases", "accuracy")
-        for name, places in sorted(mine.slices.items()):
-            table.add_row(
-                name,
-                f"{len(places):,}",
-                f"{sum(mine.right[place] for place in places) / len(places):.4f}",
-            )
-        console.print(table)
-    own = [each for each in records(shelf) if each.version == version.number]
-    if own:
-        console.print(_decisions(own))
+        console.print(_gates_table(gates))
+    cases = cases_of(root, version, tags.get("test_hash", ""))
+    if cases.slices:
+        console.print(_slices_table(cases))
+    decisions = [release for release in records(snapshot) if release.version == version.number]
+    if decisions:
+        console.print(_decisions_table(decisions))
 
 
-def show_history(shelf: RegistrySnapshot) -> None:
-    """All decisions, and all retrains, oldest first."""
-    decided, made = records(shelf), retrains(shelf)
-    console.print(_decisions(decided) if decided else "nothing was decided yet")
-    if made:
+def show_history(snapshot: RegistrySnapshot) -> None:
+    """Print all decisions and all retrains, oldest first."""
+    decisions = records(snapshot)
+    if decisions:
+        console.print(_decisions_table(decisions))
+    else:
+        console.print("nothing was decided yet")
+    retrain_records = retrains(snapshot)
+    if retrain_records:
         console.print("retrains, and runs that made a model (UTC)")
-    for each in made:
-        _show_retrain(each)
+    for record in retrain_records:
+        _show_retrain(record)
 
 
 def gates_of(version: Version) -> list[Gate]:
-    """The gates as judged."""
+    """Return the gates of a version, with their verdicts."""
     return from_tag(version.tags.get("gates", "[]"), f"version {version.number}, tag gates")
 
 
@@ -136,29 +147,23 @@ def reading_tags(*versions: Version) -> Iterator[None]:
 
 
 def environment(version: Version) -> Mapping[str, str]:
-    """Python, platform and libraries."""
-    found: dict[str, str] = json.loads(version.tags.get("environment", "{}"))
-    return found
+    """Return the names and versions of Python, the platform and the libraries."""
+    libraries: dict[str, str] = json.loads(version.tags.get("environment", "{}"))
+    return libraries
 
 
-def grid(*columns: str) -> Table:
-    """An empty table."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", width=min(WIDTH, console.width)
-    )
+def new_table(*columns: str) -> Table:
+    """Return an empty table with a header."""
+    width = min(WIDTH, console.width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", width=width)
     for column in columns:
-        table.add_column(
-            column,
-            overflow="fold",
-            justify="right"
-            if column in ("version", "cases", "value", "limit", "accuracy")
-            else "left",
-        )
+        justify: JustifyMethod = "right" if column in _RIGHT_ALIGNED else "left"
+        table.add_column(column, overflow="fold", justify=justify)
     return table
 
 
-def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
-    """Names and values."""
+def details_table(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    """Return a table without a header: a name and a value in each row."""
     table = Table(box=None, show_header=False, pad_edge=False, width=min(WIDTH, console.width))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
@@ -167,159 +172,214 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def number(value: float | None) -> str:
-    """Four digits."""
-    return "" if value is None else f"{value:.4g}"
+def format_number(value: float | None) -> str:
+    """Return a number with four digits, or nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}"
 
 
-def when(made: Release) -> str:
-    """To the second."""
-    return made.when[:19].replace("T", " ")
+def decision_time(release: Release) -> str:
+    """Return the time of a decision, to the second."""
+    return release.when[:19].replace("T", " ")
+
+
+def _keep_on_one_line(table: Table, *positions: int) -> None:
+    for position in positions:
+        table.columns[position].no_wrap = True
 
 
 def _card(version: Version) -> list[tuple[str, str | Text]]:
     tags = version.tags
-    row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
-    signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
-    latency = row.get("latency_ms", {})
-    figures = ", ".join(
-        f"{name} {value:.4f}" for name, value in row.get("test", {}).items() if value is not None
-    )
-    shape = "; ".join(
-        f"{side}: {', '.join(schema.get('properties', {}))}" for side, schema in signature.items()
-    )
-    told = [
-        (
-            "accuracy",
-            f"{tags.get('accuracy', '?')} on {tags.get('test_cases', '?')} test cases, interval {tags.get('accuracy_interval', '?')}",
-        ),
-        ("test", figures),
-        (
-            "cost",
-            f"{shown_size(int(tags.get('bundle_bytes', 0)))}, p50 {number(latency.get('p50'))} ms, p95 {number(latency.get('p95'))} ms, {row.get('throughput_per_s', 0):,.0f} items/s",
-        ),
+    leaderboard_row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
+    rows = [
+        ("accuracy", _accuracy_sentence(tags)),
+        ("test", _test_metrics(leaderboard_row)),
+        ("cost", _cost(tags, leaderboard_row)),
         ("classes", ", ".join(json.loads(tags.get("classes", "[]")))),
         ("data", tags.get("data_hash", "")),
         ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),
         ("DVC lock", tags.get("dvc_lock", "")),
         ("git", code_state(tags)),
         ("bundle", tags.get("bundle_sha256", "")),
-        (
-            "files",
-            ", ".join(
-                f"{name} {digest[:12]}"
-                for name, digest in json.loads(tags.get("bundle_files", "{}")).items()
-            ),
-        ),
+        ("files", _bundle_files(tags)),
         ("run", version.run_id),
-        (
-            "environment",
-            ", ".join(f"{name} {value}" for name, value in environment(version).items()),
-        ),
-        ("takes, gives", shape),
+        ("environment", _joined_pairs(environment(version))),
+        ("takes, gives", _signature(tags)),
         ("for example", tags.get("input_example", "")[:300]),
     ]
-    return [(name, value) for name, value in told if value]
+    return [(name, value) for name, value in rows if value]
 
 
-def _gates(gates: Sequence[Gate]) -> Table:
-    table = grid("gate", "verdict", "value", "interval", "limit", "")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[3].no_wrap = True
+def _accuracy_sentence(tags: Mapping[str, str]) -> str:
+    accuracy = tags.get("accuracy", "?")
+    count = tags.get("test_cases", "?")
+    interval = tags.get("accuracy_interval", "?")
+    return f"{accuracy} on {count} test cases, interval {interval}"
+
+
+def _test_metrics(leaderboard_row: Mapping[str, Any]) -> str:
+    metrics = leaderboard_row.get("test", {})
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
+
+
+def _cost(tags: Mapping[str, str], leaderboard_row: Mapping[str, Any]) -> str:
+    size = shown_size(int(tags.get("bundle_bytes", 0)))
+    latency = leaderboard_row.get("latency_ms", {})
+    median = format_number(latency.get("p50"))
+    slow = format_number(latency.get("p95"))
+    throughput = leaderboard_row.get("throughput_per_s", 0)
+    return f"{size}, p50 {median} ms, p95 {slow} ms, {throughput:,.0f} items/s"
+
+
+def _bundle_files(tags: Mapping[str, str]) -> str:
+    digests = json.loads(tags.get("bundle_files", "{}"))
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
+
+
+def _signature(tags: Mapping[str, str]) -> str:
+    signature: dict[str, Any] = json.loads(tags.get("signature", "{}"))
+    sides = []
+    for side, schema in signature.items():
+        fields = ", ".join(schema.get("properties", {}))
+        sides.append(f"{side}: {fields}")
+    return "; ".join(sides)
+
+
+def _joined_pairs(pairs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in pairs.items())
+
+
+def _slices_table(cases: Cases) -> Table:
+    table = new_table("slice of the test cases", "cases", "accuracy")
+    for name, positions in sorted((cases.slices or {}).items()):
+        correct = sum(cases.right[position] for position in positions)
+        accuracy = correct / len(positions)
+        table.add_row(name, f"{len(positions):,}", f"{accuracy:.4f}")
+    return table
+
+
+def _gates_table(gates: Sequence[Gate]) -> Table:
+    table = new_table("gate", "verdict", "value", "interval", "limit", "")
+    _keep_on_one_line(table, 0, 1, 3)
     table.columns[5].ratio = 1
     for gate in gates:
-        interval = (
-            f"{number(gate.interval[0])} to {number(gate.interval[1])}" if gate.interval else ""
-        )
+        interval = ""
+        if gate.interval:
+            interval = f"{format_number(gate.interval[0])} to {format_number(gate.interval[1])}"
         table.add_row(
             gate.name,
-            styled((gate.verdict, COLOURS[gate.verdict])),
-            number(gate.value),
+            styled((gate.verdict, COLORS[gate.verdict])),
+            format_number(gate.value),
             interval,
-            number(gate.limit),
+            format_number(gate.limit),
             gate.detail,
         )
     return table
 
 
-def _decisions(decided: Sequence[Release]) -> Table:
-    table = grid("when (UTC)", "version", "decision", "champion", "who", "why")
-    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
+def _decisions_table(releases: Sequence[Release]) -> Table:
+    table = new_table("when (UTC)", "version", "decision", "champion", "who", "why")
+    _keep_on_one_line(table, 0, 2, 3)
     table.columns[5].ratio = 1
-    for each in decided:
-        move = (
-            f"{each.before or '–'} → {each.after or '–'}"
-            if each.before != each.after
-            else f"stays {each.before}"
-            if each.before
-            else "–"
-        )
-        more = f" [overrides: {', '.join(each.overrides)}]" if each.overrides else ""
+    for release in releases:
+        why = release.why
+        if release.overrides:
+            why += f" [overrides: {', '.join(release.overrides)}]"
         table.add_row(
-            when(each),
-            str(each.version),
-            each.decision,
-            move,
-            each.who,
-            each.why + more,
+            decision_time(release),
+            str(release.version),
+            release.decision,
+            _champion_move(release),
+            release.who,
+            why,
         )
     return table
 
 
-def _show_retrain(made: RetrainRecord) -> None:
-    """A line, and below it what it was made with, where the time went, and why it ended so."""
-    champion = (
-        f"champion {made.before or '–'} → {made.after}"
-        if made.before != made.after
-        else f"champion stays {made.before}"
-        if made.before
-        else "no champion"
-    )
-    head = f"{made.began[:19].replace('T', ' ')}  {made.trigger}: {made.outcome}" + (
-        f", version {made.version}" if made.version else ""
-    )
+def _champion_move(release: Release) -> str:
+    if release.before != release.after:
+        return f"{release.before or '–'} → {release.after or '–'}"
+    if release.before:
+        return f"stays {release.before}"
+    return "–"
+
+
+def _show_retrain(record: Retrain) -> None:
+    """Print a line on a retrain, and below it the reason, the inputs and the seconds by stage."""
+    head = f"{record.began[:19].replace('T', ' ')}  {record.trigger}: {record.outcome}"
+    if record.version:
+        head += f", version {record.version}"
+    total_s = sum(record.seconds.values())
     console.print(
-        f"{head}; {champion}; {sum(made.seconds.values()):.0f} s",
-        style="bold" if made.before != made.after else None,
+        f"{head}; {_champion_after(record)}; {total_s:.0f} s",
+        style="bold" if record.before != record.after else None,
         soft_wrap=True,
     )
-    stages = sorted(
-        made.seconds.items(),
-        key=lambda entry: list(STAGES).index(entry[0]) if entry[0] in STAGES else len(STAGES),
-    )
+    for line in (record.detail, _retrain_inputs(record), _stage_seconds(record)):
+        if line:
+            console.print(f"    {line}", style="dim", soft_wrap=True)
+
+
+def _champion_after(record: Retrain) -> str:
+    if record.before != record.after:
+        return f"champion {record.before or '–'} → {record.after}"
+    if record.before:
+        return f"champion stays {record.before}"
+    return "no champion"
+
+
+def _retrain_inputs(record: Retrain) -> str:
+    rows = f"{record.rows:,} rows"
+    if record.cursor:
+        rows += f", up to {record.cursor}"
     inputs = (
-        f"code {made.commit[:8] or '?'}, params {made.params[:8]}, source {made.source[:8] or '?'} ({made.rows:,} rows{f', up to {made.cursor}' if made.cursor else ''})"
-        + (f", data {made.data[:8]}" if made.data else "")
+        f"code {record.commit[:8] or '?'}, params {record.params[:8]}, "
+        f"source {record.source[:8] or '?'} ({rows})"
     )
-    for told in (
-        made.detail,
-        inputs,
-        ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages),
-    ):
-        if told:
-            console.print(f"    {told}", style="dim", soft_wrap=True)
+    if record.data:
+        inputs += f", data {record.data[:8]}"
+    return inputs
 
 
-def _summary(gates: Sequence[Gate]) -> str:
-    bad = [
-        f"{verdict}: {', '.join(names)}"
-        for verdict in ("refused", "borderline")
-        if (names := [gate.name for gate in gates if gate.verdict == verdict])
-    ]
-    return "; ".join(bad) or ("passed" if gates else "not judged")
+def _stage_seconds(record: Retrain) -> str:
+    order = list(STAGES)
+
+    def position(entry: tuple[str, float]) -> int:
+        stage = entry[0]
+        if stage not in STAGES:
+            return len(STAGES)
+        return order.index(stage)
+
+    stages = sorted(record.seconds.items(), key=position)
+    return ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages)
+
+
+def _gate_summary(gates: Sequence[Gate]) -> str:
+    problems = []
+    for verdict in ("refused", "borderline"):
+        names = [gate.name for gate in gates if gate.verdict == verdict]
+        if names:
+            problems.append(f"{verdict}: {', '.join(names)}")
+    if problems:
+        return "; ".join(problems)
+    return "passed" if gates else "not judged"
 
 
 def _accuracy(version: Version) -> str:
+    accuracy = version.tags.get("accuracy", "?")
     low, _, high = version.tags.get("accuracy_interval", "").partition(" to ")
-    return (
-        f"{version.tags.get('accuracy', '?')} ({low}–{high})"
-        if high
-        else version.tags.get("accuracy", "?")
-    )
+    if high:
+        return f"{accuracy} ({low}–{high})"
+    return accuracy
 
 
 def _aliases(version: Version) -> str:
-    return f" ({', '.join(version.aliases)})" if version.aliases else ""
+    if not version.aliases:
+        return ""
+    return f" ({', '.join(version.aliases)})"
 
 
-def _time(milliseconds: int) -> str:
+def _format_milliseconds(milliseconds: int) -> str:
+    """Return a time in milliseconds since 1970 as a date and a time, UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""`gristmill mlflow …`: the tracking store, held up, kept safe, moved and caught up with."""
+"""`gristmill mlflow …`: serve, back up, restore, move and complete the tracking store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The tracking store and its server.")
 
 
-@app.command()
+@app.command(
+    help=(
+        "Hold the tracking server of the embedded store up on loopback, "
+        "with its pages, until Ctrl-C."
+    )
+)
 def up(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
-    """Hold the tracking server of the embedded store up on loopback, with its pages, until Ctrl-C."""
+    """Run the tracking server of the embedded store."""
     from components.orchestration.service.service import tracking_ui
 
     raise typer.Exit(tracking_ui(root(), port))
@@ -33,10 +38,10 @@ def backup(
     """Write the embedded store into one file, while runs go on."""
     from components.registry.store.backup import backup
 
-    held = backup(root(), file)
-    print_line(f"{file}: {_shown(held)}")
-    if held.missing:
-        print_line(f"! {held.missing} model versions have no files here any more", err=True)
+    contents = backup(root(), file)
+    print_line(f"{file}: {_describe(contents)}")
+    if contents.missing:
+        print_line(f"! {contents.missing} model versions have no files here any more", err=True)
 
 
 @app.command()
@@ -49,10 +54,15 @@ def restore(
     """Put a backup in the place of the embedded store."""
     from components.registry.store.backup import restore
 
-    print_line(f"restored {_shown(restore(root(), file, replace))}")
+    print_line(f"restored {_describe(restore(root(), file, replace))}")
 
 
-@app.command()
+@app.command(
+    help=(
+        "Copy the embedded store, with all ids, to the one of a production server, "
+        "and compare both."
+    )
+)
 def move(
     to: Annotated[
         str,
@@ -69,16 +79,17 @@ def move(
         ),
     ],
 ) -> None:
-    """Copy the embedded store, with all ids, to the one of a production server, and compare both."""
+    """Copy the embedded store to the one of a production server."""
     from components.registry.store.migration import move
 
     moved = move(root(), to, artifacts)
-    print_line(
-        f"{'were there already' if moved.again else 'copied'}, compared and equal: {', '.join(f'{name} {count:,}' for name, count in moved.rows.items())}"
-    )
+    action = "were there already" if moved.again else "copied"
+    rows = ", ".join(f"{name} {count:,}" for name, count in moved.rows.items())
+    print_line(f"{action}, compared and equal: {rows}")
     print_line(f"files read back and equal: {moved.files:,} ({moved.bytes / 1e6:.1f} MB)")
     print_line(
-        "next: start the server there (mlflow/server.sh), then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was"
+        "next: start the server there (mlflow/server.sh), "
+        "then export MLFLOW_TRACKING_URI=https://…; the embedded store is as it was"
     )
 
 
@@ -88,9 +99,12 @@ def catch_up() -> None:
     from components.registry.tracking.outbox import catch_up
 
     written = catch_up(root())
-    print_line(f"written: {', '.join(written)}" if written else "nothing waits: all is written")
+    if written:
+        print_line(f"written: {', '.join(written)}")
+    else:
+        print_line("nothing waits: all is written")
 
 
-def _shown(held: Contents) -> str:
-    rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in held.rows.items())
-    return f"{rows}, {held.files:,} files ({held.bytes / 1e6:.1f} MB)"
+def _describe(contents: Contents) -> str:
+    rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in contents.rows.items())
+    return f"{rows}, {contents.files:,} files ({contents.bytes / 1e6:.1f} MB)"

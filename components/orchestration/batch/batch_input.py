@@ -1,4 +1,7 @@
-"""What batch scoring reads: Parquet, CSV, TSV or JSON lines, in pieces that are the same on each reading."""
+"""The input of batch scoring: Parquet, CSV, TSV or JSON lines, read in chunks.
+
+The chunks of a file are the same on each reading.
+"""
 
 from __future__ import annotations
 
@@ -25,38 +28,56 @@ KINDS: Mapping[Format, formats.Reader | None] = {
     "tsv": formats.tables,
     "jsonl": formats.objects,
 }
-_ROWS, _BYTES = (
-    4096,
-    1 << 24,
-)  # a piece ends at either; never by the number of workers, or a resumed run would cut others
+# Rows and bytes at which a chunk ends. They do not depend on the number of workers, so that a
+# resumed run reads the same chunks.
+_ROWS = 4096
+_BYTES = 1 << 24
+# Rows of a batch that is read from Parquet.
 _STEP = 256
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A piece of the input."""
+    """Holds a chunk of the input.
+
+    Args:
+        originals: the rows with all columns of the file.
+        broken: (rows,) why a row is no record. None: it is one.
+    """
 
     originals: pa.Table
-    broken: Sequence[str | None]  # why a row is no record; None: it is one
+    broken: Sequence[str | None]
 
 
 @dataclass(frozen=True)
 class Asked(Layout):
-    """The columns that are asked, whatever else a file holds."""
+    """Describes the input columns of a task. A file may have other columns, too."""
 
     def check(self, found: Iterable[str], where: str) -> None:
-        """Raise InputError where the column is absent or a name stands twice: original columns are kept, so none may hide another."""
+        """Check the columns of a file.
+
+        The output has the original columns, so no column may hide another.
+
+        Args:
+            found: the names of the columns.
+            where: for the error message.
+
+        Raises:
+            InputError: the first input column is absent, or two columns have the same name.
+        """
         names = list(found)
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
             raise InputError(
-                f"has more than one column named {twice[0]!r}",
+                f"has more than one column named {duplicates[0]!r}",
                 where=where,
                 remedy="rename all but one",
             )
-        if self.input.source not in names:
-            known = ", ".join(map(repr, names[:30])) or "none"
+        source = self.input.source
+        if source not in names:
+            columns = ", ".join(map(repr, names[:30])) or "none"
             raise InputError(
-                f"has no column {self.input.source!r}{nearest(self.input.source, names)}; its columns: {known}",
+                f"has no column {source!r}{nearest(source, names)}; its columns: {columns}",
                 where=where,
                 remedy="--column NAME names the one to ask about",
             )
@@ -65,33 +86,37 @@ class Asked(Layout):
 def asked(
     roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int | None
 ) -> Asked:
-    """The input columns of a task.
+    """Return the input columns of a task.
 
     Args:
         roles: of its schema.
-        column: the first one's name in the file; None: as ingest knows it.
+        column: the name of the first input in the file; None: as in ingest.
         named: `ingest.columns`.
         limit: bytes of one value; None: what suits the kind of input.
     """
     inputs = [role for role in roles if role.role == "input"]
-    names = {role.name: named[role.name] for role in inputs if role.name in named} | (
-        {inputs[0].name: column} if column else {}
-    )
-    found = layout(inputs, names, limit)
-    return Asked([each for each in found.columns if each.role == "input"], found.limit)
+    names = {role.name: named[role.name] for role in inputs if role.name in named}
+    if column:
+        names[inputs[0].name] = column
+    full = layout(inputs, names, limit)
+    return Asked([entry for entry in full.columns if entry.role == "input"], full.limit)
 
 
 def kind_of(path: Path, option: str) -> Format:
-    """The format that a suffix names.
+    """Return the format that the suffix of a file names.
+
+    Args:
+        path: of the file.
+        option: of the command line, for the error message.
 
     Raises:
-        InputError: none that rows are read from or written to.
+        InputError: rows cannot be read from or written to such files.
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None or kind not in KINDS:
-        known = ", ".join(sorted(suffix for suffix, each in SUFFIXES.items() if each in KINDS))
+        supported = ", ".join(sorted(suffix for suffix, name in SUFFIXES.items() if name in KINDS))
         raise InputError(
-            f"{path.name!r} has none of the suffixes {known}",
+            f"{path.name!r} has none of the suffixes {supported}",
             where=option,
             remedy="name the format by the suffix",
         )
@@ -99,23 +124,34 @@ def kind_of(path: Path, option: str) -> Format:
 
 
 def count_rows(path: Path) -> int | None:
-    """Rows of a Parquet file; None where only reading tells."""
+    """Return the number of rows of a Parquet file. None: the format does not store it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: the file is not readable Parquet.
+    """
     if kind_of(path, "--in") != "parquet":
         return None
     with _parquet(path) as file:
         return int(file.metadata.num_rows)
 
 
-def pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
-    """Read a file once, from its beginning to its end.
+def read_chunks(path: Path, wanted: Asked) -> Iterator[Rows]:
+    """Yield the rows of a file in chunks, from its beginning to its end.
+
+    Args:
+        path: of the file.
+        wanted: the input columns.
 
     Raises:
-        InputError: it cannot be read as its suffix says, or lacks the column.
+        InputError: the file cannot be read as its suffix says, or lacks the column.
     """
     kind = kind_of(path, "--in")
     reader = KINDS[kind]
     if reader is None:
-        yield from _parquet_pieces(path, wanted)
+        yield from _parquet_chunks(path, wanted)
         return
     if path.stat().st_size == 0:
         raise InputError("is empty", where=path.name, remedy="put rows into it")
@@ -123,112 +159,134 @@ def pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
         encoding = detect(path, "auto", path.name)
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="write it as UTF-8") from None
-    yield from _record_pieces(
-        reader(Unit(path.name, (path,), kind, encoding), wanted, set()), wanted.input.source
-    )
+    records = reader(Unit(path.name, (path,), kind, encoding), wanted, set())
+    yield from _record_chunks(records, wanted.input.source)
 
 
 def _parquet(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"is not readable Parquet: {error}", where=path.name, remedy="write the file again"
-        ) from None
+        raise _unreadable(path, error) from None
 
 
-def _parquet_pieces(path: Path, wanted: Asked) -> Iterator[Rows]:
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"is not readable Parquet: {error}", where=path.name, remedy="write the file again"
+    )
+
+
+def _parquet_chunks(path: Path, wanted: Asked) -> Iterator[Rows]:
     with _parquet(path) as file:
         wanted.check(file.schema_arrow.names, path.name)
-        held: list[pa.RecordBatch] = []
+        batches: list[pa.RecordBatch] = []
         try:
             for batch in file.iter_batches(batch_size=min(_STEP, _ROWS)):
-                held.append(batch)
-                if (
-                    sum(each.num_rows for each in held) >= _ROWS
-                    or sum(each.nbytes for each in held) >= _BYTES
-                ):
-                    yield Rows(
-                        pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held)
-                    )
-                    held = []
+                batches.append(batch)
+                rows = sum(part.num_rows for part in batches)
+                size = sum(part.nbytes for part in batches)
+                if rows >= _ROWS or size >= _BYTES:
+                    yield _from_batches(batches)
+                    batches = []
         except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"is not readable Parquet: {error}", where=path.name, remedy="write the file again"
-            ) from None
-        if held:
-            yield Rows(pa.Table.from_batches(held), [None] * sum(each.num_rows for each in held))
+            raise _unreadable(path, error) from None
+        if batches:
+            yield _from_batches(batches)
 
 
-def _record_pieces(found: Iterable[Record | Bad], column: str) -> Iterator[Rows]:
-    held: list[Record | Bad] = []
+def _from_batches(batches: Sequence[pa.RecordBatch]) -> Rows:
+    table = pa.Table.from_batches(batches)
+    return Rows(table, [None] * table.num_rows)
+
+
+def _record_chunks(records: Iterable[Record | Bad], column: str) -> Iterator[Rows]:
+    chunk: list[Record | Bad] = []
     size = 0
-    for item in found:
-        held.append(item)
-        size += (
-            sum(len(value) for value in item.values.values() if isinstance(value, str))
-            if isinstance(item, Record)
-            else 0
-        )
-        if len(held) >= _ROWS or size >= _BYTES:
-            yield _as_rows(held, column)
-            held, size = [], 0
-    if held:
-        yield _as_rows(held, column)
+    for record in records:
+        chunk.append(record)
+        size += _text_length(record)
+        if len(chunk) >= _ROWS or size >= _BYTES:
+            yield _as_rows(chunk, column)
+            chunk = []
+            size = 0
+    if chunk:
+        yield _as_rows(chunk, column)
 
 
-def _as_rows(items: Sequence[Record | Bad], column: str) -> Rows:
-    names = dict.fromkeys(
-        name for item in items if isinstance(item, Record) for name in item.values
-    )
-    values = [item.values if isinstance(item, Record) else {} for item in items]
-    broken = [
-        f"{item.reason} (line {item.row})"
-        if isinstance(item, Bad)
-        else _fault(item.values.get(column))
-        for item in items
-    ]
-    table = (
-        pa.table({_written(name): _column([each.get(name) for each in values]) for name in names})
-        if names
-        else pa.table({"": pa.nulls(len(items))}).drop_columns([""])
-    )
-    return Rows(table, broken)
+def _text_length(record: Record | Bad) -> int:
+    if not isinstance(record, Record):
+        return 0
+    return sum(len(value) for value in record.values.values() if isinstance(value, str))
+
+
+def _as_rows(records: Sequence[Record | Bad], column: str) -> Rows:
+    values: list[Mapping[str, Any]] = []
+    names: dict[str, None] = {}
+    for record in records:
+        row = record.values if isinstance(record, Record) else {}
+        values.append(row)
+        names |= dict.fromkeys(row)
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        columns[_replaced(name)] = _column([row.get(name) for row in values])
+    if columns:
+        table = pa.table(columns)
+    else:
+        # A table without columns, but with the number of rows.
+        table = pa.table({"": pa.nulls(len(records))}).drop_columns([""])
+    return Rows(table, [_reason(record, column) for record in records])
+
+
+def _reason(record: Record | Bad, column: str) -> str | None:
+    """Return why a record cannot be scored, or None."""
+    if isinstance(record, Bad):
+        return f"{record.reason} (line {record.row})"
+    return _fault(record.values.get(column))
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
-    """Values of one kind as that kind; of several, as text."""
+    """Return values of one type as an array of it, and values of several types as text."""
     try:
         return pa.array(values)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-        return pa.array(
-            [
-                None
-                if value is None
-                else _written(
-                    value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                )
-                for value in values
-            ]
-        )
+        return pa.array([_as_text(value) for value in values])
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False)
+    return _replaced(value)
 
 
 def _fault(value: Any) -> str | None:
-    """Why a value is no text, where the file that is written has another in its place: half a surrogate pair, or what is nested."""
+    """Return why a value is no text that a file can hold, or None.
+
+    Such values are nested values and text with half a surrogate pair.
+    """
     if isinstance(value, (dict, list)):
         return "not_text"
-    return "broken_unicode" if isinstance(value, str) and _written(value) != value else None
+    if isinstance(value, str) and _replaced(value) != value:
+        return "broken_unicode"
+    return None
 
 
-def _written(text: str) -> str:
-    """Without half surrogate pairs, which JSON lets through and no file can hold."""
+def _replaced(text: str) -> str:
+    """Return a text without half surrogate pairs. JSON allows them, but no file can hold them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def raw_values(rows: Rows, column: Column) -> list[Any]:
-    """What is asked, row by row; None where the row has nothing."""
-    return (
-        list(rows.originals[column.source].to_pylist())
-        if column.source in rows.originals.column_names
-        else [None] * len(rows.broken)
-    )
+    """Return the values of an input column. None: the row has no value.
+
+    Args:
+        rows: a chunk of the input.
+        column: the input column.
+
+    Returns:
+        (rows,) the values.
+    """
+    if column.source not in rows.originals.column_names:
+        return [None] * len(rows.broken)
+    return list(rows.originals[column.source].to_pylist())

@@ -1,4 +1,7 @@
-"""`gristmill predict --in FILE --out FILE`: a file of rows is answered over Ray; a run that was killed goes on with the parts that are missing."""
+"""`gristmill predict --in FILE --out FILE`: answer the rows of a file over Ray.
+
+A run that was killed continues with the parts that are missing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,13 @@ from components.core.console import console
 from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.parallel_map import parallel_map
-from components.orchestration.batch.batch_input import Asked, asked, count_rows, kind_of, pieces
+from components.orchestration.batch.batch_input import (
+    Asked,
+    asked,
+    count_rows,
+    kind_of,
+    read_chunks,
+)
 from components.orchestration.batch.batch_output import check_holds, column_names, join
 from components.orchestration.batch.batch_worker import ANSWER, Model, Piece, first_queries, score
 from components.orchestration.cluster.local_cluster import attached
@@ -37,21 +46,34 @@ from components.stages.ingest.source_rows import Format
 if TYPE_CHECKING:
     from components.serving.params import ServeParams
 
+# Changes when parts of earlier versions cannot be used.
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be done."""
+    """Describes the work of one command.
+
+    Args:
+        source: the file to read.
+        out: the file to write.
+        wanted: the input columns.
+        model: to answer with.
+        state: the folder of finished parts.
+    """
 
     source: Path
     out: Path
     wanted: Asked
     model: Model
-    state: Path  # finished parts
+    state: Path
 
     def part(self, number: int) -> Path:
-        """Where the rows of a piece lie when they are answered."""
+        """Return the path of the answered rows of a chunk.
+
+        Args:
+            number: of the chunk.
+        """
         return self.state / f"part-{number:06d}.parquet"
 
 
@@ -71,18 +93,46 @@ def predict_file(
         root: of the project.
         name: of the pipeline.
         source: Parquet, CSV, TSV or JSON lines, by its suffix; read as a stream.
-        out: likewise; original columns and answers. Appears whole or not at all.
-        column: of the first input; None: as ingest knows it.
+        out: a file of the same formats for the original columns and the answers. It appears whole
+            or not at all.
+        column: of the first input; None: as in ingest.
         version: None: the champion.
         replace_out: write over a file that holds something else than answers.
 
     Raises:
-        InputError: no such file, column or version; the output is there and holds something else, or lies where a run deletes it.
-        EnvironmentFault: disk full, Ray or MLflow away; finished parts stay, and the same command goes on with them.
+        InputError: no such file, column or version; or the output exists and holds something else,
+            or lies where a run deletes it.
+        EnvironmentFault: the disk is full, or Ray or MLflow is away. The finished parts stay, and
+            the same command continues with them.
     """
     began = time.monotonic()
     kind = kind_of(out, "--out")
     kind_of(source, "--in")
+    _check_source(source, out)
+    _check_out(root, name, out, kind, replace_out)
+    wanted, model = _columns_and_model(root, name, source, column, version)
+    digest = sha256(source)
+    state = root / "data" / ".state" / BATCH / _key(digest, wanted, model)
+    batch = Batch(source, out, wanted, model, state)
+    lock = state.with_suffix(".lock")
+    with only_one(lock, f"the scoring of {source.name}"):
+        try:
+            progress = _score(root, batch, kind)
+            if sha256(source) != digest:
+                raise InputError(
+                    "was changed while it was read",
+                    where=str(source),
+                    remedy="run the same command again when nothing writes to it",
+                )
+            parts = [batch.part(number) for number in range(progress.parts)]
+            reasons = join(parts, out, kind)
+            remove_tree(state, within=state.parent)
+        finally:
+            lock.unlink(missing_ok=True)
+    _report(progress, reasons, model.name, out, time.monotonic() - began)
+
+
+def _check_source(source: Path, out: Path) -> None:
     if not source.is_file():
         raise InputError(
             f"there is no file {str(source)!r}",
@@ -91,42 +141,14 @@ def predict_file(
         )
     if out.exists() and out.samefile(source):
         raise InputError("is the file that is read", where="--out", remedy="name another file")
-    _check_out(root, name, out, kind, replace_out)
-    wanted, model = _subject(root, name, source, column, version)
-    digest = sha256(source)
-    key = hashlib.sha256(
-        to_json(
-            [
-                _FORMAT,
-                digest,
-                model.digest,
-                model.name,
-                model.abstain,
-                [column.source for column in wanted.columns],
-                wanted.limit,
-            ]
-        ).encode()
-    ).hexdigest()[:16]
-    batch = Batch(source, out, wanted, model, root / "data" / ".state" / BATCH / key)
-    lock = batch.state.with_suffix(".lock")
-    with only_one(lock, f"the scoring of {source.name}"):
-        try:
-            made = _score(root, batch, kind)
-            if sha256(source) != digest:
-                raise InputError(
-                    "was changed while it was read",
-                    where=str(source),
-                    remedy="run the same command again when nothing writes to it",
-                )
-            reasons = join([batch.part(number) for number in range(made.parts)], out, kind)
-            remove_tree(batch.state, within=batch.state.parent)
-        finally:
-            lock.unlink(missing_ok=True)
-    _tell(made, reasons, model.name, out, time.monotonic() - began)
 
 
 def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool) -> None:
-    """Refuse an output that would replace a person's file, or that the next run of a pipeline would delete."""
+    """Raise an error if the output would replace another file, or a later run would delete it.
+
+    Raises:
+        InputError: it would.
+    """
     mistake = path_mistake(root, name, str(out.absolute()))
     if mistake and " lies in " in mistake:
         raise InputError(
@@ -137,36 +159,58 @@ def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool
     if out.is_dir():
         raise InputError("is a folder", where="--out", remedy="name a file")
     if out.exists() and not replace_out and f"{ANSWER}by" not in column_names(out, kind):
-        what = f"{str(out)!r} is there already and holds no answers of gristmill predict"
         raise InputError(
-            what, where="--out", remedy="name another file, or add --replace to write over this one"
+            f"{str(out)!r} is there already and holds no answers of gristmill predict",
+            where="--out",
+            remedy="name another file, or add --replace to write over this one",
         )
 
 
-def _tell(made: _Made, reasons: Counter[str], model: str, out: Path, seconds: float) -> None:
-    new = made.rows - made.kept
-    without = (
-        f" ({sum(reasons.values()):,} without an answer: {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())})"
-        if reasons
-        else ""
+def _key(digest: str, wanted: Asked, model: Model) -> str:
+    """Return a name for the parts of the same rows, columns and model."""
+    columns = [column.source for column in wanted.columns]
+    content = [_FORMAT, digest, model.digest, model.name, model.abstain, columns, wanted.limit]
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
+
+
+def _report(
+    progress: _Progress, reasons: Counter[str], model: str, out: Path, seconds: float
+) -> None:
+    new_rows = progress.rows - progress.resumed_rows
+    earlier = f", {progress.resumed_rows:,} of them earlier" if progress.resumed_rows else ""
+    without = ""
+    if reasons:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+        without = f" ({sum(reasons.values()):,} without an answer: {counts})"
+    rate = ""
+    if new_rows:
+        rate = f", {new_rows / progress.seconds:,.0f} rows/s while scoring"
+    console.print(
+        f"{progress.rows:,} rows{earlier}{without} by {model} in {seconds:.1f} s{rate}: {out}"
     )
-    rate = f", {new / made.seconds:,.0f} rows/s while scoring" if new else ""
-    before = f", {made.kept:,} of them earlier" if made.kept else ""
-    console.print(f"{made.rows:,} rows{before}{without} by {model} in {seconds:.1f} s{rate}: {out}")
 
 
 @dataclass
-class _Made:
+class _Progress:
+    """Counts the work of one command.
+
+    Args:
+        parts: chunks of the file.
+        rows: of the file.
+        resumed_rows: rows that an earlier run has answered.
+        seconds: from the first missing chunk to the last answer.
+    """
+
     parts: int = 0
     rows: int = 0
-    kept: int = 0  # answered in an earlier life
-    seconds: float = 0.0  # from the first missing piece to the last answer
+    resumed_rows: int = 0
+    seconds: float = 0.0
 
 
-def _subject(
+def _columns_and_model(
     root: Path, name: str, source: Path, column: str | None, version: int | None
 ) -> tuple[Asked, Model]:
-    """Return the columns that are asked, and the model with its verified files.
+    """Return the input columns, and the model with its verified files.
 
     The model has answered a first row of the source in a child process, where it could neither
     hang nor fill memory.
@@ -177,7 +221,7 @@ def _subject(
     from components.registry.versions.model_versions import fetch_registered
     from components.tasks import base
 
-    # It starts while the registry is asked.
+    # The child process starts while the registry is read.
     with (
         Confined(first_answers) as child,
         tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
@@ -186,7 +230,7 @@ def _subject(
         params = load(path, shown=path.relative_to(root).as_posix())
         number = version or released(root, name)[1].number
         ingest = params.sections["ingest"]
-        settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+        serve: ServeParams = params.sections["serve"]  # type: ignore[assignment]
         wanted = asked(
             base.schema(params.task).roles,
             column,
@@ -194,56 +238,61 @@ def _subject(
             ingest.max_bytes_per_value,  # type: ignore[attr-defined]
         )
         bundle = fetch_registered(root, params.name, number, Path(scratch))
-        queries = first_queries(params.task, wanted, next(pieces(source, wanted), None))
-        child.call(bundle.folder, str(bundle.folder), bundle.digest, settings.abstain, queries)
+        first_rows = next(read_chunks(source, wanted), None)
+        queries = first_queries(params.task, wanted, first_rows)
+        child.call(bundle.folder, str(bundle.folder), bundle.digest, serve.abstain, queries)
         verified = read_bundle(bundle.folder, bundle.digest)
-    called = f"{params.name} version {number}"
-    return wanted, Model(bundle.digest, called, [verified], settings.abstain)
+    title = f"{params.name} version {number}"
+    return wanted, Model(bundle.digest, title, [verified], serve.abstain)
 
 
-def _score(root: Path, batch: Batch, kind: Format) -> _Made:
-    """Answer what no part holds yet. One piece is answered here: starting Ray would take longer."""
-    made, total = _Made(), count_rows(batch.source)
-    todo = _missing(batch, made, kind)
-    first = list(islice(todo, 2))
-    if made.kept:
+def _score(root: Path, batch: Batch, kind: Format) -> _Progress:
+    """Answer the chunks without a part.
+
+    A single chunk is answered in this process, because the start of Ray would take longer.
+    """
+    progress = _Progress()
+    total = count_rows(batch.source)
+    missing = _missing(batch, progress, kind)
+    first = list(islice(missing, 2))
+    uses_ray = len(first) > 1
+    if progress.resumed_rows:
         console.print("  goes on with what an earlier run has answered")
     with (
         Watcher("predict") as watcher,
-        attached(root, psutil.Process()) if len(first) > 1 else nullcontext(),
+        attached(root, psutil.Process()) if uses_ray else nullcontext(),
     ):
-        model, started, done = (
-            _shared(batch.model) if len(first) > 1 else batch.model,
-            time.monotonic(),
-            0,
-        )
-        for number, table in parallel_map(
-            score, (replace(piece, model=model) for piece in chain(first, todo)), _in_flight()
-        ):
-            if not batch.state.exists():
-                annotate(
-                    batch.state,
-                    {"stage": BATCH, "in": str(batch.source), "model": batch.model.name},
-                )
-            with atomic(batch.part(number)) as stream:
-                pq.write_table(table, stream, compression="zstd")
-            done += table.num_rows
-            watcher.show(
-                {"kind": "progress", "done": made.kept + done, "total": total, "what": "rows"}
-            )
-        made.seconds = time.monotonic() - started
-    return made
+        model = _shared(batch.model) if uses_ray else batch.model
+        started = time.monotonic()
+        answered = 0
+        pieces = (replace(piece, model=model) for piece in chain(first, missing))
+        for number, table in parallel_map(score, pieces, _in_flight()):
+            _store_part(batch, number, table)
+            answered += table.num_rows
+            done = progress.resumed_rows + answered
+            watcher.show({"kind": "progress", "done": done, "total": total, "what": "rows"})
+        progress.seconds = time.monotonic() - started
+    return progress
 
 
-def _missing(batch: Batch, made: _Made, kind: Format) -> Iterator[Piece]:
-    """The pieces without a part; counts all."""
-    for number, rows in enumerate(pieces(batch.source, batch.wanted)):
+def _store_part(batch: Batch, number: int, table: pa.Table) -> None:
+    if not batch.state.exists():
+        state = {"stage": BATCH, "in": str(batch.source), "model": batch.model.name}
+        note(batch.state, state)
+    with atomic(batch.part(number)) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def _missing(batch: Batch, progress: _Progress, kind: Format) -> Iterator[Piece]:
+    """Yield the chunks without a part. All chunks are counted."""
+    for number, rows in enumerate(read_chunks(batch.source, batch.wanted)):
         count = rows.originals.num_rows
-        if not number:
+        if number == 0:
             check_holds(rows.originals.schema, kind)
-        made.parts, made.rows = made.parts + 1, made.rows + count
+        progress.parts += 1
+        progress.rows += count
         if _is_whole(batch.part(number), count):
-            made.kept += count
+            progress.resumed_rows += count
         else:
             yield Piece(number, rows, batch.wanted.columns, batch.wanted.limit, batch.model)
 
@@ -256,12 +305,16 @@ def _is_whole(part: Path, rows: int) -> bool:
 
 
 def _shared(model: Model) -> Model:
+    """Return the model with its files in Ray's object store."""
     import ray
 
     return replace(model, bundle=[ray.put(model.bundle[0])])
 
 
 def _in_flight() -> int:
+    """Return how many chunks are scored at a time."""
     import ray
 
-    return 2 * int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
+    if not ray.is_initialized():
+        return 1
+    return 2 * int(ray.cluster_resources().get("CPU", 1))

@@ -1,4 +1,7 @@
-"""What a worker of batch scoring does with a piece: the model is loaded once a process, and what cannot be answered gets a reason."""
+"""The work of one process of batch scoring: the answers to a chunk of rows.
+
+A process loads the model once. A row that cannot be answered gets a reason.
+"""
 
 from __future__ import annotations
 
@@ -19,65 +22,104 @@ from components.tasks import base
 if TYPE_CHECKING:
     from components.inference.predictor import Predictor
 
-ANSWER = "predicted_"  # begins the names of all columns that are added
+# Begins the names of all columns that are added.
+ANSWER = "predicted_"
 REASON = f"{ANSWER}reason"
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a worker loads: a bundle as `read_bundle` verified it, or a reference to that in Ray."""
+    """Describes the model that a worker loads.
 
-    digest: str  # of the card, which holds the hashes of the files
-    name: str  # NAME version N
-    # One item, (card, files). In a sequence Ray hands a reference over as it is.
+    Args:
+        digest: of the card, which holds the hashes of the files.
+        name: NAME version N.
+        bundle: one item, the card and the files as `read_bundle` verified them, or a reference to
+            that in Ray. Inside a sequence Ray does not resolve the reference.
+        abstain: of section `serve`.
+    """
+
+    digest: str
+    name: str
     bundle: Sequence[Any]
-    abstain: float | None = None  # of section `serve`
+    abstain: float | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the input for a worker."""
+    """Holds a chunk of the input for a worker.
+
+    Args:
+        number: of the chunk.
+        rows: of the chunk.
+        columns: the input columns, the main one first.
+        limit: bytes of one value.
+        model: to answer with.
+    """
 
     number: int
     rows: Rows
-    columns: Sequence[Column]  # that are asked, the first above all
-    limit: int  # bytes of one value
+    columns: Sequence[Column]
+    limit: int
     model: Model
 
 
 def score(piece: Piece) -> tuple[int, pa.Table]:
-    """The number of the piece, and its rows with the answers' columns.
+    """Answer the rows of a chunk.
+
+    Args:
+        piece: the chunk.
+
+    Returns:
+        The number of the chunk, and its rows with the columns of the answers.
 
     Raises:
-        InputError: the bundle is not whole, or the input has a column of an answer's name.
+        InputError: the bundle is damaged, or the input has a column with the name of an answer.
     """
     predictor = _loaded(piece.model)
-    values = {column.name: raw_values(piece.rows, column) for column in piece.columns}
     reasons: list[str | None] = list(piece.rows.broken)
-    queries: dict[int, Any] = {}
-    for row in range(len(reasons)):
-        if reasons[row] is None:
-            try:
-                raw = {name: column[row] for name, column in values.items()}
-                queries[row] = _query(predictor.card.task, piece.columns, piece.limit, raw)
-            except Reject as reject:
-                reasons[row] = reject.reason
+    queries = _queries(piece, predictor.card.task, reasons)
     answers: list[Any] = [None] * len(reasons)
-    order = sorted(
-        queries, key=lambda row: len(queries[row].model_dump_json())
-    )  # texts of like length together waste no padding
+    # Batches of texts of similar length need less padding.
+    order = sorted(queries, key=lambda row: len(queries[row].model_dump_json()))
     for start in range(0, len(order), _BATCH):
-        chunk = order[start : start + _BATCH]
-        for row, given in zip(chunk, _ask(predictor, [queries[row] for row in chunk]), strict=True):
-            answers[row], reasons[row] = (
-                (None, given.reason) if isinstance(given, Reject) else (given, None)
-            )
-    return piece.number, _joined(piece, predictor.card.data_hash, answers, reasons)
+        batch = order[start : start + _BATCH]
+        results = _predict(predictor, [queries[row] for row in batch])
+        for row, result in zip(batch, results, strict=True):
+            if isinstance(result, Reject):
+                reasons[row] = result.reason
+            else:
+                answers[row] = result
+    return piece.number, _with_answers(piece, predictor.card.data_hash, answers, reasons)
+
+
+def _queries(piece: Piece, task: str, reasons: list[str | None]) -> dict[int, Any]:
+    """Return row -> query. Rows without a query get a reason."""
+    values = {column.name: raw_values(piece.rows, column) for column in piece.columns}
+    queries: dict[int, Any] = {}
+    for row, reason in enumerate(reasons):
+        if reason is not None:
+            continue
+        try:
+            raw = {name: column[row] for name, column in values.items()}
+            queries[row] = _query(task, piece.columns, piece.limit, raw)
+        except Reject as reject:
+            reasons[row] = reject.reason
+    return queries
 
 
 def first_queries(task: str, wanted: Layout, rows: Rows | None) -> list[str]:
-    """Return the first query that can be made of some rows, as a list of JSON; or an empty list."""
+    """Return the first query that can be made of some rows.
+
+    Args:
+        task: its id.
+        wanted: the input columns.
+        rows: of the input; None: there are none.
+
+    Returns:
+        The query as JSON in a list, or an empty list.
+    """
     if rows is None:
         return []
     head = Rows(rows.originals.slice(0, _BATCH), rows.broken[:_BATCH])
@@ -91,7 +133,11 @@ def first_queries(task: str, wanted: Layout, rows: Rows | None) -> list[str]:
 
 
 def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str, Any]) -> Any:
-    """Return the query of one row. Raises `Reject`."""
+    """Return the query of one row.
+
+    Raises:
+        Reject: the row cannot be a query.
+    """
     from pydantic import ValidationError
 
     roles = {role.name: role for role in base.schema(task).roles}
@@ -107,33 +153,25 @@ def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str
         raise Reject(error.errors()[0]["type"]) from None
 
 
-def _ask(predictor: Predictor, queries: Sequence[Any]) -> list[Any]:
-    """An answer or a `Reject` for each query: one that is refused takes no other with it."""
+def _predict(predictor: Predictor, queries: Sequence[Any]) -> list[Any]:
+    """Return an answer or a `Reject` for each query. A rejected query does not affect others."""
     try:
         return list(predictor.predict(queries))
     except Reject as reject:
         if len(queries) == 1:
             return [reject]
         middle = len(queries) // 2
-        return [*_ask(predictor, queries[:middle]), *_ask(predictor, queries[middle:])]
+        return [*_predict(predictor, queries[:middle]), *_predict(predictor, queries[middle:])]
 
 
-def _joined(
+def _with_answers(
     piece: Piece, data_hash: str, answers: Sequence[Any], reasons: Sequence[str | None]
 ) -> pa.Table:
-    rows = [_flat(answer) if answer is not None else {} for answer in answers]
-    names = dict.fromkeys(name for row in rows for name in row)
-    by = [None if answer is None else piece.model.name for answer in answers]
-    added = {
-        **{f"{ANSWER}{name}": pa.array([row.get(name) for row in rows]) for name in names},
-        f"{ANSWER}by": pa.array(by, pa.string()),
-        f"{ANSWER}data_hash": pa.array(
-            [None if answer is None else data_hash for answer in answers], pa.string()
-        ),
-        REASON: pa.array(reasons, pa.string()),
-    }
+    """Return the rows of a chunk with the columns of the answers."""
     table = piece.rows.originals
-    for name, column in added.items():
+    columns = _answer_columns(answers, piece.model.name, data_hash)
+    columns[REASON] = pa.array(reasons, pa.string())
+    for name, column in columns.items():
         if name in table.column_names:
             raise InputError(
                 f"has a column {name!r} already, which answers would hide",
@@ -144,25 +182,44 @@ def _joined(
     return table
 
 
+def _answer_columns(answers: Sequence[Any], model: str, data_hash: str) -> dict[str, pa.Array]:
+    rows = [{} if answer is None else _flat(answer) for answer in answers]
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        columns[f"{ANSWER}{name}"] = pa.array([row.get(name) for row in rows])
+    columns[f"{ANSWER}by"] = _constant(model, answers)
+    columns[f"{ANSWER}data_hash"] = _constant(data_hash, answers)
+    return columns
+
+
+def _constant(text: str, answers: Sequence[Any]) -> pa.Array:
+    """Return a column with a text in each row that has an answer."""
+    return pa.array([None if answer is None else text for answer in answers], pa.string())
+
+
 def _flat(answer: Any) -> dict[str, Any]:
-    """The fields of an answer; one that is a mapping becomes a column a key."""
+    """Return the fields of an answer. Each key of a mapping becomes a field."""
     flat: dict[str, Any] = {}
     for name, value in answer.model_dump().items():
-        flat |= (
-            {f"{name}_{key}": each for key, each in value.items()}
-            if isinstance(value, Mapping)
-            else {name: value}
-        )
+        if isinstance(value, Mapping):
+            flat |= {f"{name}_{key}": entry for key, entry in value.items()}
+        else:
+            flat[name] = value
     return flat
 
 
 def _loaded(model: Model) -> Predictor:
     key = (model.digest, model.abstain)
-    held = _HELD.get(key)
-    if held is None:
-        _HELD.clear()  # one at a time: a worker of Ray outlives a run
-        held = _HELD[key] = _load(model)
-    return held
+    predictor = _PREDICTORS.get(key)
+    if predictor is None:
+        # A worker of Ray outlives a run. It must not hold the models of several runs.
+        _PREDICTORS.clear()
+        predictor = _load(model)
+        _PREDICTORS[key] = predictor
+    return predictor
 
 
 def _load(model: Model) -> Predictor:
@@ -177,4 +234,4 @@ def _load(model: Model) -> Predictor:
     return predictor_of(card, files, Path(model.name), model.abstain)
 
 
-_HELD: dict[tuple[str, float | None], Predictor] = {}
+_PREDICTORS: dict[tuple[str, float | None], Predictor] = {}

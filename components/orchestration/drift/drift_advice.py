@@ -1,4 +1,4 @@
-"""What to do about a drift of which there is nothing to learn yet."""
+"""Advice on a drift when there is nothing new to learn from."""
 
 from __future__ import annotations
 
@@ -13,33 +13,40 @@ from components.serving.http.monitoring_routes import FEEDBACK
 
 
 def advice(root: Path, name: str) -> str:
-    """The next steps towards a retrain, in words.
+    """Return the next steps towards a retrain, in words.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
 
     Raises:
         ParamsError: params.yaml is wrong.
     """
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
-    waiting = len(
-        FeedbackStore(
-            monitoring(root, params).folder / FEEDBACK, params.monitor.feedback_rows
-        ).waiting()
-    )
-    steps = _missing(params, name)
-    steps.append(
-        f"look at what waits for review ({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right"
-        if waiting
-        else "send labels for answers (POST /v1/feedback) and accept them"
-    )
-    return "; ".join([*steps, "or bring new rows to the source; the retrain then begins by itself"])
+    folder = monitoring(root, params).folder / FEEDBACK
+    store = FeedbackStore(folder, params.monitor.feedback_rows)
+    waiting = len(store.waiting())
+    steps = _missing_settings(params, name)
+    if waiting:
+        steps.append(
+            f"look at what waits for review "
+            f"({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right"
+        )
+    else:
+        steps.append("send labels for answers (POST /v1/feedback) and accept them")
+    steps.append("or bring new rows to the source; the retrain then begins by itself")
+    return "; ".join(steps)
 
 
-def _missing(params: Params, name: str) -> list[str]:
+def _missing_settings(params: Params, name: str) -> list[str]:
+    """Return the step that sets the params without which feedback is not learned from."""
     ingest = params.sections["ingest"]
-    wanted = (
-        []
-        if params.monitor.keep_text
-        else ["monitor.keep_text: true (and start gristmill serve again)"]
-    )
-    wanted += [] if ingest.feedback else [f"ingest.feedback: data/feedback/{name}"]  # type: ignore[attr-defined]
-    return [f"set {' and '.join(wanted)} in {params.pipeline.params}"] if wanted else []
+    settings = []
+    if not params.monitor.keep_text:
+        settings.append("monitor.keep_text: true (and start gristmill serve again)")
+    if not ingest.feedback:  # type: ignore[attr-defined]
+        settings.append(f"ingest.feedback: data/feedback/{name}")
+    if not settings:
+        return []
+    return [f"set {' and '.join(settings)} in {params.pipeline.params}"]

@@ -1,4 +1,8 @@
-"""`gristmill monitor`, and the same look taken every minute by a running service: windows of logged answers against the profile in the champion's bundle."""
+"""`gristmill monitor`: compare windows of logged answers with the training data.
+
+The profile of the training data is in the champion's bundle. A running service makes the same check
+every minute.
+"""
 
 from __future__ import annotations
 
@@ -12,111 +16,150 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
 from components.monitoring.drift import DriftResult, compare
 from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.request_log import read_log
-from components.orchestration.drift.drift_alerts import tell
+from components.orchestration.drift.drift_alerts import notify
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
 from components.serving.http.monitoring_routes import FEEDBACK, LATEST, REQUESTS, Monitoring
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 DRIFT = "drift.json"
-DRIFTED = 5  # exit code of `gristmill monitor`
-_SETTLE_S = 5.0  # replicas write what they have been asked within this time
+# The exit code of `gristmill monitor` after a drift.
+DRIFTED = 5
+# Replicas write the requests to the log within this time.
+_SETTLE_S = 5.0
 _HISTORY = 100
-_VERSIONS = 50  # of which it is known how far they were looked at
-Say = Callable[[str], None]
+# Earlier versions whose position in the log is stored.
+_VERSIONS = 50
+# The fields of the state that are stored for earlier versions, with their first values.
+_POSITION = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
+_TITLES = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}
+Log = Callable[[str], None]
+# The content of latest.json, see `look`.
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class WindowCheck:
-    """One window of one kind, compared once and never again: looking more often raises no more alarms."""
+    """Holds the result of one window. Each window is compared once, so alerts do not multiply.
 
-    kind: str  # "inputs" (and predictions) or "accuracy"
-    until: float  # time of its last row, in seconds since 1970
-    findings: Sequence[DriftResult]
+    Args:
+        kind: "inputs" (with predictions) or "accuracy".
+        until: the time of its last row, in seconds since 1970.
+        findings: for each field.
+    """
+
+    kind: str
+    until: float
+    findings: Sequence[Finding]
 
     @property
     def drifted(self) -> list[str]:
-        """Fields that have."""
-        return [each.field for each in self.findings if each.drifted]
+        """Return the names of the fields that have drifted."""
+        return [finding.field for finding in self.findings if finding.drifted]
+
+    @property
+    def when(self) -> str:
+        """Return the time of the last row as ISO 8601, UTC."""
+        return datetime.fromtimestamp(self.until, UTC).isoformat(timespec="seconds")
 
 
 def monitoring(root: Path, params: Params) -> Monitoring:
-    """Where a pipeline's service is watched."""
-    return Monitoring(_home(root, params) / "monitor", params.monitor)
+    """Return the folder and the params of a pipeline's monitoring.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+    """
+    return Monitoring(_state_folder(root, params) / "monitor", params.monitor)
 
 
-def look(root: Path, params: Params, say: Say) -> dict[str, Any]:
-    """Compare the windows that have become full since the last look, tell of alarms, and write down what was found.
+def look(root: Path, params: Params, log: Log) -> State:
+    """Check the windows that have become full since the last check, and send alerts.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        log: prints one line.
 
     Returns:
-        The content of latest.json: "version", "inputs" and "accuracy" (the latest look of each kind, if any), "waiting" (rows of the next windows), "windows", "alarms", "history",
-        "before" (how far other versions were looked at).
+        The content of latest.json: "version", "inputs" and "accuracy" (the latest check of each
+        kind, if any), "waiting" (rows of the next windows), "windows", "alarms", "history",
+        "before" (the positions of other versions in the log).
 
     Raises:
         InputError: nothing was released yet.
-        EnvironmentFault: another look is under way, the registry does not answer, the disk is full.
+        EnvironmentFault: another check is under way, the registry does not answer, or the disk is
+            full.
     """
     watch = monitoring(root, params)
     with only_one(watch.folder / "look.lock", f"a look at {params.name}", wait=60):
         version, profile = _champion(root, params)
-        told = _latest(watch.folder)
-        if told.get("version") != version:
-            (_home(root, params) / DRIFT).unlink(
-                missing_ok=True
-            )  # what was said of the version before is no word on this one
-            told = _turn(told, version)
-        for found in (
-            *_inputs(watch, version, profile, told),
-            *_accuracy(watch, version, profile, told),
-        ):
-            told["windows"] += 1
-            told["alarms"] += bool(found.drifted)
-            told[found.kind] = {
-                "when": _when(found.until),
-                "level": params.monitor.level,
-                "drift": found.drifted,
-                "findings": [each.as_row() for each in found.findings],
-            }
-            told["history"] = [
-                *told["history"],
-                {"kind": found.kind, "when": _when(found.until), "drift": found.drifted},
-            ][-_HISTORY:]
-            if found.drifted:
-                changes = {each.field: each.change for each in found.findings if each.drifted}
-                alarm = {
-                    "when": _when(found.until),
-                    "fields": found.drifted,
-                    "level": params.monitor.level,
-                    "version": version,
-                    "changes": changes,
-                }
-                write_atomic(_home(root, params) / DRIFT, to_json(alarm))
-            tell(root, params, version, told["windows"], found.kind, found.findings, say)
-        write_atomic(watch.folder / LATEST, to_json(told))
-        return told
+        state = _latest(watch.folder)
+        if state.get("version") != version:
+            # The alert is about the version before.
+            (_state_folder(root, params) / DRIFT).unlink(missing_ok=True)
+            state = _turn(state, version)
+        inputs = _inputs(watch, version, profile, state)
+        accuracy = _accuracy(watch, version, profile, state)
+        for check in (*inputs, *accuracy):
+            _add_to_state(state, check, params.monitor.level)
+            if check.drifted:
+                alert = _alert(check, version, params.monitor.level)
+                write_atomic(_state_folder(root, params) / DRIFT, to_json(alert))
+            notify(root, params, version, state["windows"], check.kind, check.findings, log)
+        write_atomic(watch.folder / LATEST, to_json(state))
+        return state
 
 
-def _home(root: Path, params: Params) -> Path:
+def _add_to_state(state: State, check: WindowCheck, level: float) -> None:
+    state["windows"] += 1
+    state["alarms"] += bool(check.drifted)
+    state[check.kind] = {
+        "when": check.when,
+        "level": level,
+        "drift": check.drifted,
+        "findings": [finding.as_row() for finding in check.findings],
+    }
+    entry = {"kind": check.kind, "when": check.when, "drift": check.drifted}
+    state["history"] = [*state["history"], entry][-_HISTORY:]
+
+
+def _alert(check: WindowCheck, version: int, level: float) -> dict[str, Any]:
+    """Return the content of drift.json."""
+    changes = {finding.field: finding.change for finding in check.findings if finding.drifted}
+    return {
+        "when": check.when,
+        "fields": check.drifted,
+        "level": level,
+        "version": version,
+        "changes": changes,
+    }
+
+
+def _state_folder(root: Path, params: Params) -> Path:
     return root / "data" / ".state" / params.name
 
 
 def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
-    """The released version and what its bundle says of training."""
+    """Return the number of the released version, and the profile of its training data."""
     from components.registry.versions.model_versions import champion
 
-    leading = champion(root, params.name)
-    if leading is None:
-        again = "gristmill run" if params.name == "default" else f"gristmill run {params.name}"
+    released = champion(root, params.name)
+    if released is None:
+        command = "gristmill run" if params.name == "default" else f"gristmill run {params.name}"
         raise InputError(
-            f"pipeline {params.name!r} has no champion yet", where="registry", remedy=again
+            f"pipeline {params.name!r} has no champion yet", where="registry", remedy=command
         )
-    return leading.number, _profile(root, params.name, leading.number)
+    return released.number, _profile(root, params.name, released.number)
 
 
 @cache
@@ -128,30 +171,39 @@ def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
         bundle = fetch_registered(root, pipeline, number, Path(scratch))
         card = read_bundle(bundle.folder, bundle.digest)[0]
+        # Raises an error if the profile is malformed.
         profiler_of(card.task, card.profile)
         return card.profile
 
 
-def _latest(folder: Path) -> dict[str, Any]:
-    """What the last look left."""
+def _latest(folder: Path) -> State:
+    """Return the state after the last check, or an empty one."""
     with suppress(OSError, ValueError):
         return dict(json.loads((folder / LATEST).read_text(encoding="utf-8")))
     return {}
 
 
-def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
-    """The state of another champion than that of the last look: a new one begins anew, one that comes back goes on where it was."""
-    marks = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
-    before = [each for each in told.get("before", []) if each["version"] != told["version"]]
-    before += [{"version": told["version"], **{name: told[name] for name in marks}}] if told else []
-    known: dict[str, Any] = next((each for each in before if each["version"] == version), {})
-    others = [
-        each for each in before if each["version"] != version
-    ]  # the one that has left last is the last
+def _turn(state: State, version: int) -> State:
+    """Return the state for another champion than that of the last check.
+
+    A new version begins anew. A version that was champion before continues at its position.
+    """
+    earlier = [entry for entry in state.get("before", []) if entry["version"] != state["version"]]
+    if state:
+        position = {name: state[name] for name in _POSITION}
+        earlier.append({"version": state["version"], **position})
+    own: State = {}
+    # The champion of the last check stays the last one.
+    others = []
+    for entry in earlier:
+        if entry["version"] != version:
+            others.append(entry)
+        elif not own:
+            own = entry
     return {
         "version": version,
-        **marks,
-        **known,
+        **_POSITION,
+        **own,
         "history": [],
         "waiting": {},
         "before": others[-_VERSIONS:],
@@ -159,134 +211,159 @@ def _turn(told: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _inputs(
-    watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
+    watch: Monitoring, version: int, profile: Mapping[str, Any], state: State
 ) -> list[WindowCheck]:
-    """Windows of inputs and predictions, oldest first."""
-    size, found = watch.params.window, []
-    rows = read_log(watch.folder / REQUESTS, str(version), told["until"], time.time() - _SETTLE_S)
+    """Check the full windows of inputs and predictions, oldest first."""
+    size = watch.params.window
+    checks = []
+    settled = time.time() - _SETTLE_S
+    rows = read_log(watch.folder / REQUESTS, str(version), state["until"], settled)
     for start in range(0, rows.num_rows - size + 1, size):
         part = rows.slice(start, size)
         window = {name: part[name].to_pylist() for name in part.column_names}
-        window |= {
-            f"prediction.{name}": window[column]
-            for name, column in (("label", "prediction"), ("probability", "probability"))
-        }
-        told["until"] = window["time"][-1]
-        found.append(
-            WindowCheck("inputs", told["until"], compare(profile, window, watch.params.level))
-        )
-    told["waiting"]["inputs"] = [rows.num_rows % size, size]
-    return found
+        window["prediction.label"] = window["prediction"]
+        window["prediction.probability"] = window["probability"]
+        state["until"] = window["time"][-1]
+        findings = compare(profile, window, watch.params.level)
+        checks.append(WindowCheck("inputs", state["until"], findings))
+    state["waiting"]["inputs"] = [rows.num_rows % size, size]
+    return checks
 
 
 def _accuracy(
-    watch: Monitoring, version: int, profile: Mapping[str, Any], told: dict[str, Any]
+    watch: Monitoring, version: int, profile: Mapping[str, Any], state: State
 ) -> list[WindowCheck]:
-    """Windows of labeled answers, without those whose label a person has rejected."""
-    size, box, found = (
-        watch.params.labels,
-        FeedbackStore(watch.folder / FEEDBACK, watch.params.feedback_rows),
-        [],
-    )
-    decided = box.decided()
-    labels = [
-        each
-        for each in box.labels()
-        if each.version == str(version)
-        and each.when > told["labels_until"]
-        and decided.get(each.key) != "rejected"
-    ]
+    """Check the full windows of labeled answers, without labels that a person has rejected."""
+    size = watch.params.labels
+    checks = []
+    store = FeedbackStore(watch.folder / FEEDBACK, watch.params.feedback_rows)
+    decisions = store.decided()
+    labels = []
+    for label in store.labels():
+        is_new = label.version == str(version) and label.when > state["labels_until"]
+        if is_new and decisions.get(label.key) != "rejected":
+            labels.append(label)
     for start in range(0, len(labels) - size + 1, size):
         part = labels[start : start + size]
-        told["labels_until"] = part[-1].when
-        right = sum(each.label == each.prediction for each in part)
-        found.append(
-            WindowCheck(
-                "accuracy",
-                told["labels_until"],
-                compare(profile, {}, watch.params.level, (right, size)),
-            )
-        )
-    told["waiting"]["accuracy"] = [len(labels) % size, size]
-    return found
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+        state["labels_until"] = part[-1].when
+        right = sum(label.label == label.prediction for label in part)
+        findings = compare(profile, {}, watch.params.level, (right, size))
+        checks.append(WindowCheck("accuracy", state["labels_until"], findings))
+    state["waiting"]["accuracy"] = [len(labels) % size, size]
+    return checks
 
 
 class Watchman(threading.Thread):
-    """Looks every so often while a service runs; what goes wrong is said once and never reaches the service.
+    """Checks for drift at intervals while a service runs.
+
+    A problem is printed once and does not affect the service.
 
     Args:
-        root: the project.
+        root: of the project.
         params: of the pipeline.
-        say: one line for whoever watches.
+        log: prints one line.
     """
 
-    def __init__(self, root: Path, params: Params, say: Say) -> None:
+    def __init__(self, root: Path, params: Params, log: Log) -> None:
         super().__init__(name="monitor", daemon=True)
-        self._root, self._params, self._say, self._trouble = root, params, say, ""
+        self._root = root
+        self._params = params
+        self._log = log
+        self._problem = ""
 
     def run(self) -> None:
-        """Until the process ends."""
+        """Check until the process ends."""
         while True:
             time.sleep(self._params.monitor.every_s)
-            trouble = ""
-            try:
-                look(self._root, self._params, self._say)
-            except GristmillError as error:
-                trouble = error.what
-            except Exception as error:  # our own mistake: the service goes on
-                trouble = f"{type(error).__name__}: {error}"
-            if trouble and trouble != self._trouble:
-                self._say(f"monitoring: {trouble}")
-            self._trouble = trouble
+            problem = self._check()
+            if problem and problem != self._problem:
+                self._log(f"monitoring: {problem}")
+            self._problem = problem
+
+    def _check(self) -> str:
+        """Check once. Return what went wrong, or an empty text."""
+        try:
+            look(self._root, self._params, self._log)
+        except GristmillError as error:
+            return error.what
+        # A bug in the check must not end the service.
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
 
 
 def show(root: Path, params: Params) -> int:
-    """Look, and print a table. Returns the exit code: 5 where the latest window of inputs or of labels had drifted, else 0."""
-    from rich.table import Table
+    """Check for drift and print a table for each kind of window.
 
-    from components.core.console import console, styled
+    Args:
+        root: of the project.
+        params: of the pipeline.
 
-    told = look(root, params, lambda text: console.print(text, soft_wrap=True))
-    what = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}
-    for kind, title in what.items():
-        waits, size = told["waiting"][kind]
-        latest = told.get(kind)
-        if latest is None:
-            console.print(
-                f"{title}: {waits} of the {size} answers of a window; nothing is said of fewer"
-            )
-            continue
-        table = Table(box=None, pad_edge=False)
-        for name in ("field", "rows", "training -> now", "p (Holm)", ""):
-            table.add_column(
-                name, justify="right" if name in ("rows", "p (Holm)") else "left", overflow="fold"
-            )
-        for each in latest["findings"]:
-            mark = ("drift", "bold red") if each["drifted"] else ("as before", "green")
-            table.add_row(
-                each["field"],
-                f"{each['rows']:,}",
-                each["change"],
-                f"{each['adjusted']:.2g}",
-                styled(mark),
-            )
-        window = f", window that ended {latest['when']}, level {latest['level']:g}"
-        next_window = f"; {waits} of {size} answers of the next"
-        console.print(styled((title, "bold"), window, next_window))
-        console.print(table)
-    drifted = [field for kind in what for field in told.get(kind, {}).get("drift", [])]
-    said = (
-        f"drift of {', '.join(drifted)}"
-        if drifted
-        else "no drift"
-        if any(kind in told for kind in what)
-        else "not enough was asked yet"
-    )
+    Returns:
+        The exit code: 5 if the latest window of inputs or of labels has drifted, else 0.
+
+    Raises:
+        InputError: nothing was released yet.
+        EnvironmentFault: see `look`.
+    """
+    from components.core.console import console
+
+    state = look(root, params, lambda text: console.print(text, soft_wrap=True))
+    drifted: list[str] = []
+    for kind in _TITLES:
+        _show_kind(kind, state)
+        drifted += state.get(kind, {}).get("drift", [])
     console.print(
-        f"{params.name} version {told['version']}: {said}; {told['windows']} windows so far, {told['alarms']} with an alarm"
+        f"{params.name} version {state['version']}: {_conclusion(state, drifted)}; "
+        f"{state['windows']} windows so far, {state['alarms']} with an alarm"
     )
     return DRIFTED if drifted else 0
+
+
+def _conclusion(state: State, drifted: Sequence[str]) -> str:
+    if drifted:
+        return f"drift of {', '.join(drifted)}"
+    if any(kind in state for kind in _TITLES):
+        return "no drift"
+    return "not enough was asked yet"
+
+
+def _show_kind(kind: str, state: State) -> None:
+    """Print the latest window of a kind."""
+    from components.core.console import console, styled
+
+    title = _TITLES[kind]
+    waiting, size = state["waiting"][kind]
+    latest = state.get(kind)
+    if latest is None:
+        console.print(
+            f"{title}: {waiting} of the {size} answers of a window; nothing is said of fewer"
+        )
+        return
+    window = f", window that ended {latest['when']}, level {latest['level']:g}"
+    next_window = f"; {waiting} of {size} answers of the next"
+    console.print(styled((title, "bold"), window, next_window))
+    console.print(_findings_table(latest["findings"]))
+
+
+def _findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.table import Table
+
+    from components.core.console import styled
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("field", overflow="fold")
+    table.add_column("rows", justify="right", overflow="fold")
+    table.add_column("training -> now", overflow="fold")
+    table.add_column("p (Holm)", justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
+    for finding in findings:
+        mark = ("drift", "bold red") if finding["drifted"] else ("as before", "green")
+        table.add_row(
+            finding["field"],
+            f"{finding['rows']:,}",
+            finding["change"],
+            f"{finding['adjusted']:.2g}",
+            styled(mark),
+        )
+    return table

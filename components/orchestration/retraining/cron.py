@@ -1,4 +1,4 @@
-"""A cron line: what it means, and the same for systemd.
+"""Cron lines: the times that they mean, and the same for systemd.
 
 Weekdays are counted as cron counts them, from Sunday as 0, and not as APScheduler counts them.
 A line is read on the wall clock of a time zone. When that clock is set forward, a time that it
@@ -47,13 +47,20 @@ def local_zone() -> tzinfo:
 
 
 def zone_name(zone: tzinfo) -> str | None:
-    """Return the IANA name of a time zone, such as Europe/Berlin; None where it has none."""
-    return zone.key if isinstance(zone, ZoneInfo) and zone.key != "local" else None
+    """Return the IANA name of a time zone, such as Europe/Berlin, or None without a name."""
+    if isinstance(zone, ZoneInfo) and zone.key != "local":
+        return zone.key
+    return None
 
 
 @dataclass(frozen=True)
 class Cron:
-    """When, as five sets of numbers; () is each."""
+    """Holds a cron line.
+
+    Args:
+        line: as it was written.
+        fields: five sets of numbers, see `_FIELDS`. An empty one means all numbers.
+    """
 
     line: str
     fields: tuple[tuple[int, ...], ...]
@@ -62,7 +69,7 @@ class Cron:
         """Return the first time after a moment, on the wall clock of the moment's time zone.
 
         Raises:
-            InputError: there is none, as for February 30th.
+            InputError: there is no such time, as for February 30th.
         """
         zone = moment.tzinfo or UTC
         wall = moment.replace(tzinfo=None)
@@ -83,15 +90,19 @@ class Cron:
         """Yield the matching times of a clock that is never set, from `start` on."""
         from apscheduler.triggers.cron import CronTrigger
 
-        minute, hour, day, month = (",".join(map(str, each)) or "*" for each in self.fields[:4])
-        weekday = ",".join(_DAYS[each] for each in self.fields[4]) or "*"
+        weekdays = [_DAYS[number] for number in self.fields[4]]
         trigger = CronTrigger(
-            minute=minute, hour=hour, day=day, month=month, day_of_week=weekday, timezone=UTC
+            minute=_joined(self.fields[0]),
+            hour=_joined(self.fields[1]),
+            day=_joined(self.fields[2]),
+            month=_joined(self.fields[3]),
+            day_of_week=_joined(weekdays),
+            timezone=UTC,
         )
         moment = start.replace(tzinfo=UTC)
-        while found := trigger.get_next_fire_time(None, moment):
-            yield found.replace(tzinfo=None)
-            moment = found + timedelta(microseconds=1)
+        while match := trigger.get_next_fire_time(None, moment):
+            yield match.replace(tzinfo=None)
+            moment = match + timedelta(microseconds=1)
 
     def _instants(self, wall: datetime, zone: tzinfo) -> list[datetime]:
         """Return the moments (UTC) that a time of the wall clock stands for."""
@@ -100,68 +111,116 @@ class Cron:
         skipped = both[0].astimezone(zone).replace(tzinfo=None) != wall
         if every_hour and skipped:
             return []
-        return both if every_hour else both[:1]
+        if every_hour:
+            return both
+        return both[:1]
 
     def calendar(self) -> str:
-        """For OnCalendar= of systemd."""
+        """Return the same times as a value of OnCalendar= of systemd."""
         minute, hour, day, month, weekday = self.fields
-        names = ",".join(_DAYS[each].capitalize() for each in weekday)
-        clock = [
-            ",".join(f"{each:02d}" for each in some) or "*" for some in (month, day, hour, minute)
-        ]
-        return f"{names} *-{clock[0]}-{clock[1]} {clock[2]}:{clock[3]}:00".strip()
+        names = ",".join(_DAYS[number].capitalize() for number in weekday)
+        date = f"*-{_two_digits(month)}-{_two_digits(day)}"
+        clock = f"{_two_digits(hour)}:{_two_digits(minute)}:00"
+        return f"{names} {date} {clock}".strip()
+
+
+def _joined(values: Sequence[object]) -> str:
+    return ",".join(map(str, values)) or "*"
+
+
+def _two_digits(numbers: Sequence[int]) -> str:
+    return _joined([f"{number:02d}" for number in numbers])
 
 
 def parse(line: str) -> Cron:
-    """Read a cron line.
+    """Parse a cron line.
+
+    Args:
+        line: five fields, such as "0 3 * * *".
 
     Raises:
-        InputError: it is none; says which field, and what it may hold.
+        InputError: the line is wrong. The error names the field and what it may hold.
     """
     words = line.lower().split()
     if len(words) != len(_FIELDS):
         raise InputError(f"{line!r} has {len(words)} fields", where="--cron", remedy=_REMEDY)
-    fields = tuple(_field(word, *told) for word, told in zip(words, _FIELDS, strict=True))
+    fields = tuple(
+        _field(word, name, low, high)
+        for word, (name, low, high) in zip(words, _FIELDS, strict=True)
+    )
     if fields[2] and fields[4]:
         raise InputError(
-            f"{line!r} names days of the month and of the week, which cron takes for either and others for both",
+            f"{line!r} names days of the month and of the week, "
+            "which cron takes for either and others for both",
             where="--cron",
             remedy="leave one of the two a *",
         )
-    made = Cron(line, fields)
-    made.after(datetime.now(UTC))
-    return made
+    cron = Cron(line, fields)
+    # Raises an error if no such time exists.
+    cron.after(datetime.now(UTC))
+    return cron
 
 
 def _field(word: str, name: str, low: int, high: int) -> tuple[int, ...]:
-    found: set[int] = set()
+    """Return the numbers of a field, sorted. An empty result means all numbers."""
+    numbers: set[int] = set()
     for part in word.split(","):
-        match = _PART.fullmatch(part)
-        names: Sequence[str] = (
-            _DAYS if name == "day of week" else _MONTHS if name == "month" else ()
-        )
-        first, last = (
-            (_number(each, names, low) for each in (match[2], match[3])) if match else (None, None)
-        )
-        if match and match[1]:
-            first, last = low, high
-        elif match and match[3] is None:
-            last = high if match[4] else first
-        step = int(match[4]) if match and match[4] else 1
-        if first is None or last is None or not low <= first <= last <= high or not step:
-            raise InputError(
-                f"{part!r} is no {name}: {low} to {high}, a range such as {low}-{low + 3}, a list, or */2",
-                where="--cron",
-                remedy=_REMEDY,
-            )
-        found |= set(range(first, last + 1, step))
+        numbers |= _part(part, name, low, high)
+    count = high - low + 1
     if name == "day of week":
-        found = {each % 7 for each in found}
-        return () if len(found) == 7 else tuple(sorted(found))
-    return () if len(found) == high - low + 1 else tuple(sorted(found))
+        # Cron counts Sunday as 0 and as 7.
+        numbers = {number % 7 for number in numbers}
+        count = 7
+    if len(numbers) == count:
+        return ()
+    return tuple(sorted(numbers))
 
 
-def _number(text: str | None, names: Sequence[str], low: int) -> int | None:
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    return names.index(text) + low if text in names else -1
+def _part(part: str, name: str, low: int, high: int) -> set[int]:
+    """Return the numbers of one entry of a field, such as 5, mon-fri or */2."""
+    bounds = _bounds(part, name, low, high)
+    if bounds is None:
+        raise InputError(
+            f"{part!r} is no {name}: {low} to {high}, "
+            f"a range such as {low}-{low + 3}, a list, or */2",
+            where="--cron",
+            remedy=_REMEDY,
+        )
+    first, last, step = bounds
+    return set(range(first, last + 1, step))
+
+
+def _bounds(part: str, name: str, low: int, high: int) -> tuple[int, int, int] | None:
+    """Return the first number, the last one and the step. None: the entry is wrong."""
+    match = _PART.fullmatch(part)
+    if match is None:
+        return None
+    star, begin, end, every = match.groups()
+    step = int(every or 1)
+    if star:
+        first = low
+        last = high
+    else:
+        first = _number(begin, name, low)
+        last = first
+        if end is not None:
+            last = _number(end, name, low)
+        elif every:
+            last = high
+    if step and low <= first <= last <= high:
+        return first, last, step
+    return None
+
+
+def _number(text: str, name: str, low: int) -> int:
+    """Return the number of a digit string or of a name. -1: the name is unknown."""
+    if text.isdigit():
+        return int(text)
+    names: Sequence[str] = ()
+    if name == "day of week":
+        names = _DAYS
+    elif name == "month":
+        names = _MONTHS
+    if text not in names:
+        return -1
+    return names.index(text) + low

@@ -1,4 +1,4 @@
-"""A schedule for those who have a scheduler: `gristmill schedule --print`."""
+"""`gristmill schedule --print`: the same schedule for systemd or Kubernetes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from components.core import escaping
 from components.core.errors import InputError
 from components.orchestration.retraining.cron import Cron, local_zone, zone_name
 
-_OFTEN = ("*:0/5", "*/5 * * * *")  # for new data: a look that finds nothing new costs seconds
+# Every five minutes, to look for new data. A retrain without new data takes seconds.
+_OFTEN_SYSTEMD = "*:0/5"
+_OFTEN_CRON = "*/5 * * * *"
 
 
 def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) -> str:
-    """The text.
+    """Return the files that make a scheduler retrain a pipeline.
 
     Args:
         kind: systemd | kubernetes.
         root: of the project.
         name: of the pipeline.
-        cron: when; None: when the data are new.
-        on_drift: asked for.
+        cron: the times. None: when the data are new.
+        on_drift: whether the user asks for a retrain on drift.
 
     Raises:
-        InputError: another kind, or drift, which only `gristmill schedule` itself waits for.
+        InputError: the kind is another one, or the user asks for drift, which only
+            `gristmill schedule` itself supports.
     """
     if kind not in ("systemd", "kubernetes"):
         raise InputError(
@@ -39,12 +42,16 @@ def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) ->
             where="--print",
             remedy="run gristmill schedule --on-drift itself as a service, or print --on-new-data",
         )
-    why = f"cron {cron.line}" if cron else "new data"
-    return (
-        _systemd(root, name, cron.calendar() if cron else _OFTEN[0], why)
-        if kind == "systemd"
-        else _kubernetes(name, cron.line if cron else _OFTEN[1], why)
-    )
+    why = "new data"
+    line = _OFTEN_CRON
+    calendar = _OFTEN_SYSTEMD
+    if cron:
+        why = f"cron {cron.line}"
+        line = cron.line
+        calendar = cron.calendar()
+    if kind == "systemd":
+        return _systemd(root, name, calendar, why)
+    return _kubernetes(name, line, why)
 
 
 def _systemd(root: Path, name: str, calendar: str, why: str) -> str:
@@ -83,7 +90,7 @@ WantedBy=timers.target
 
 
 def _user() -> str:
-    """Return who runs this command: the unit runs as the same user, who owns the project."""
+    """Return the user of this process. The unit runs as the same user, who owns the project."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -96,10 +103,13 @@ def _kubernetes(name: str, line: str, why: str) -> str:
     command = ", ".join(escaping.yaml_string(word) for word in words)
     unit = escaping.yaml_string(f"gristmill-retrain-{name.replace('_', '-')}")
     zone = zone_name(local_zone())
-    # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.
-    time_zone = f"\n  timeZone: {escaping.yaml_string(zone)}" if zone else ""
+    time_zone = ""
+    if zone:
+        # Without it Kubernetes reads the line on the clock of its controller, mostly UTC.
+        time_zone = f"\n  timeZone: {escaping.yaml_string(zone)}"
     return f"""\
-# To be set: the image, which holds Python with this project's packages, and the claim, which holds the checkout with its data and .dvc/cache.
+# To be set: the image, which holds Python with this project's packages, \
+and the claim, which holds the checkout with its data and .dvc/cache.
 apiVersion: batch/v1
 kind: CronJob
 metadata:

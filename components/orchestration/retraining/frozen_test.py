@@ -1,4 +1,7 @@
-"""The test split of a pipeline's retrains: kept from the first of them on, so that champion and challenger are compared on the same cases."""
+"""The frozen test split that all retrains of a pipeline reuse.
+
+Champion and challenger are compared on the same test cases. The first retrain stores the split.
+"""
 
 from __future__ import annotations
 
@@ -14,66 +17,96 @@ from components.stages.clean.frozen_split import freeze
 from components.stages.clean.params import CleanParams
 
 
-def kept(folder: Path) -> Path | None:
-    """The split that was kept, if any."""
-    return next(iter(sorted(folder.glob("split-*.parquet"))), None)
+def stored_split(folder: Path) -> Path | None:
+    """Return the split that an earlier retrain stored, if any.
+
+    Args:
+        folder: of the pipeline's retrains.
+    """
+    splits = sorted(folder.glob("split-*.parquet"))
+    return next(iter(splits), None)
 
 
-def find(root: Path, params: Params, folder: Path, shelf: RegistrySnapshot | None) -> Path | None:
-    """The split to keep: of the retrains before; else the one that the champion was tested on, if the working tree still has it.
+def find_split(
+    root: Path, params: Params, folder: Path, snapshot: RegistrySnapshot | None
+) -> Path | None:
+    """Return the test split that a retrain must use. None: the retrain makes a new one.
+
+    It is the one in the params, else the one of the retrains before, else the one that the champion
+    was tested on, if the working tree still has it.
 
     Args:
         root: of the project.
-        params: of the pipeline; what they say goes before.
-        folder: where it is kept.
-        shelf: what the registry holds.
+        params: of the pipeline.
+        folder: of the pipeline's retrains, where the split is stored.
+        snapshot: the registry's records of the pipeline.
     """
     clean: CleanParams = params.sections["clean"]  # type: ignore[assignment]
     if clean.frozen_split is not None:
         return root / clean.frozen_split
-    if (found := kept(folder)) is not None:
-        return found
+    stored = stored_split(folder)
+    if stored is not None:
+        return stored
     manifest = root / params.pipeline.data / "clean" / MANIFEST
-    number = shelf.aliases.get("champion") if shelf else None
-    if (
-        shelf is None
-        or number is None
-        or not manifest.is_file()
-        or sha256(manifest) != shelf.version(number).tags.get("data_hash")
-    ):
+    if snapshot is None or not _is_data_of_champion(manifest, snapshot):
         return None
     return freeze(manifest.parent, params.task, clean, folder)
 
 
-def pin(copy: Path, params: Params, split: Path | None, feedback: str) -> None:
-    """Write into the copy's params what DVC could not see otherwise: the split that clean is to keep, whose file goes beside the copy's state, and the digest of the feedback."""
+def _is_data_of_champion(manifest: Path, snapshot: RegistrySnapshot) -> bool:
+    """Return whether a manifest describes the data that the champion was trained on."""
+    number = snapshot.aliases.get("champion")
+    if number is None or not manifest.is_file():
+        return False
+    return sha256(manifest) == snapshot.version(number).tags.get("data_hash")
+
+
+def pin_inputs(copy: Path, params: Params, split: Path | None, feedback: str) -> None:
+    """Write into the copy's params the inputs that DVC does not track.
+
+    They are the digest of the feedback, and the split for clean. The file of the split is copied to
+    the state folder of the copy.
+
+    Args:
+        copy: of the project.
+        params: of the pipeline.
+        split: for clean to use; None: clean makes one.
+        feedback: the digest; empty without feedback.
+    """
     from ruamel.yaml import YAML
 
     clean: CleanParams = params.sections["clean"]  # type: ignore[assignment]
-    pins: list[tuple[str, str, str]] = [("ingest", "seen", feedback)] if feedback else []
+    pins: list[tuple[str, str, str]] = []
+    if feedback:
+        pins.append(("ingest", "seen", feedback))
     if split:
-        place = copy / (clean.frozen_split or f"data/.state/retrain/{params.name}/{split.name}")
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(split, place)
-        pins += (
-            [("clean", "frozen_split", place.relative_to(copy).as_posix())]
-            if clean.frozen_split is None
-            else []
-        )
-    if pins:
-        tree = read_yaml(copy / params.pipeline.params)
-        for section, key, value in pins:
-            tree[section][key] = value
-        YAML(typ="safe", pure=True).dump(tree, copy / params.pipeline.params)
+        default = f"data/.state/retrain/{params.name}/{split.name}"
+        target = copy / (clean.frozen_split or default)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(split, target)
+        if clean.frozen_split is None:
+            pins.append(("clean", "frozen_split", target.relative_to(copy).as_posix()))
+    if not pins:
+        return
+    file = copy / params.pipeline.params
+    tree = read_yaml(file)
+    for section, key, value in pins:
+        tree[section][key] = value
+    YAML(typ="safe", pure=True).dump(tree, file)
 
 
-def keep(copy: Path, params: Params, folder: Path) -> None:
-    """Keep the split that a retrain has made, if none was kept before."""
+def store_split(copy: Path, params: Params, folder: Path) -> None:
+    """Store the split that a retrain has made, unless one is stored already.
+
+    Args:
+        copy: of the project, in which the retrain ran.
+        params: of the pipeline.
+        folder: of the pipeline's retrains.
+    """
     clean: CleanParams = params.sections["clean"]  # type: ignore[assignment]
-    if (
-        clean.frozen_split is None
-        and kept(folder) is None
-        and (copy / params.pipeline.data / "clean" / MANIFEST).is_file()
-    ):
-        freeze(copy / params.pipeline.data / "clean", params.task, clean, folder)
+    if clean.frozen_split is not None or stored_split(folder) is not None:
+        return
+    data = copy / params.pipeline.data / "clean"
+    if (data / MANIFEST).is_file():
+        freeze(data, params.task, clean, folder)

@@ -1,4 +1,4 @@
-"""What a pipeline would be made with at this moment: its source, its code, its params."""
+"""The inputs of a pipeline at this moment: its source, its code and its params."""
 
 from __future__ import annotations
 
@@ -15,31 +15,40 @@ from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 
 
-def made_with(
-    root: Path, params: Params, made: RetrainRecord
-) -> tuple[RetrainRecord, Survey, list[str]]:
-    """A record with what a retrain would be made with now, what its source is like, and files of the code that it would not see.
+def made_with(root: Path, params: Params, retrain: Retrain) -> tuple[Retrain, Survey, list[str]]:
+    """Return a record with the inputs that a retrain would have now.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        retrain: the record without inputs.
+
+    Returns:
+        The record, the survey of the source, and the files of the code whose changes the retrain
+        would not see.
 
     Raises:
-        InputError: the source cannot be read, or no commit is there to take the code from.
-        EnvironmentFault: git does not answer, the disk is full.
+        InputError: the source cannot be read, or there is no commit to take the code from.
+        EnvironmentFault: git does not answer, or the disk is full.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
-    seen = RetrainLog(root, params.name).folder / "seen.json"
-    known = read_known(seen)
-    before = to_json(known)
-    found = survey(ingest, root, known)
-    if to_json(known) != before:
-        write_atomic(seen, to_json(known))
+    cache = RetrainLog(root, params.name).folder / "seen.json"
+    hashes = read_known(cache)
+    before = to_json(hashes)
+    # The survey adds the hashes of new files.
+    source = survey(ingest, root, hashes)
+    after = to_json(hashes)
+    if after != before:
+        write_atomic(cache, after)
     code = worktree.code_of(root)
-    facts = replace(
-        made,
+    record = replace(
+        retrain,
         commit=code.commit,
         code=digest_of(code.digest.encode()).hexdigest(),
         params=params.digest_up_to("serve"),
-        source=found.digest,
-        rows=found.rows,
-        columns=dict(found.columns),
-        cursor=found.cursor,
+        source=source.digest,
+        rows=source.rows,
+        columns=dict(source.columns),
+        cursor=source.cursor,
     )
-    return facts, found, code.left_out
+    return record, source, code.left_out

@@ -1,4 +1,7 @@
-"""`gristmill retrain`: the pipeline on what is new, in a copy, through the gates. Safe under cron: it does nothing, all of it, or leaves a record of why not."""
+"""`gristmill retrain`: run a pipeline on new data, in a copy of the project, through the gates.
+
+It is safe under cron: it does nothing, or all of it, or records why it did not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
 from components.orchestration.retraining import frozen_test, worktree
 from components.orchestration.retraining.pipeline_inputs import made_with
-from components.orchestration.retraining.pipeline_log import Followed, follow
+from components.orchestration.retraining.pipeline_log import PipelineResult, follow
 from components.orchestration.retraining.retrain_records import RetrainLog, champion, end, now
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
@@ -38,86 +41,61 @@ from components.registry.release.retrain_log import (
     retrains,
     settled,
 )
-from components.registry.versions.reader import read_snapshot
+from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.stages.ingest.params import IngestParams, Sql
 from components.stages.ingest.survey import changes
 
 _NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
+_NEEDS_REVIEW = ("waiting", "refused", "rejected")
+# The exit code of a process that SIGINT ended.
+_INTERRUPTED = 130
 
 
 def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool = False) -> int:
-    """Run a pipeline on what its source holds now, if that, the code or the params are new. Returns the exit code.
+    """Run a pipeline on its source if the source, the code or the params are new.
 
     Args:
         root: of the project; its working tree stays as it is.
         name: of the pipeline.
-        trigger: why now, for the record.
-        accept_source: take the source as it is, though it has shrunk or its columns have changed.
+        trigger: the reason, for the record.
+        accept_source: use the source even if it has shrunk or its columns have changed.
+
+    Returns:
+        The exit code.
 
     Raises:
         ParamsError: params.yaml is wrong.
         InputError: the source is away, has shrunk, or its columns have changed.
-        EnvironmentFault: another retrain is under way, too little disk, no git, the registry does not answer.
+        EnvironmentFault: another retrain is under way, too little disk, no git, the registry does
+            not answer.
     """
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
-        ledger = RetrainLog(root, name)
-        if killed := ledger.settle():
-            print_line(
-                f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
-            )
-            webhooks.notify(params.retrain.webhook, name, killed)
-        shelf = read_snapshot(root, name)
-        past = retrains(shelf) if shelf else []
-        first = shelf is None or not shelf.versions
-        leading = shelf.aliases.get("champion") if shelf else None
-        made = RetrainRecord(
-            uuid.uuid4().hex[:12],
-            trigger,
-            "failed",
-            "",
-            now(),
-            "",
-            {},
-            "",
-            "",
-            params.digest_up_to("serve"),
-            "",
-            0,
-            before=leading,
-            after=leading,
+        log = RetrainLog(root, name)
+        _report_killed(params, log)
+        snapshot = read_snapshot(root, name)
+        attempt = _Attempt(
+            root=root,
+            params=params,
+            log=log,
+            snapshot=snapshot,
+            past=retrains(snapshot) if snapshot else [],
+            record=_draft(params, trigger, snapshot),
         )
         try:
-            pull_first(root, params)
-            made, found, left_out = made_with(root, params, made)
-            if before := settled(past, made.inputs):
-                print_line(
-                    _NOTHING.format(what=_kind(before), began=before.began, outcome=before.outcome)
-                )
-                return 0
-            if left_out:
-                print_line(
-                    f"changes that are not committed are left out: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''}"
-                )
-            if (last := last_done(past)) and not accept_source:
-                _check_source(params, last, made)
-            if first:
-                print_line(
-                    f"pipeline {name} has no model yet: this retrain trains from nothing, and there is no champion to compare with"
-                )
-            worktree.check_room(root, params, found.bytes)
-            split = frozen_test.find(root, params, ledger.folder, shelf)
-            made = replace(made, split=split.stem if split else "")
-            ledger.begin(made)
-            return _run(root, params, ledger, made, split, found.pin)
+            return attempt.run(accept_source)
         except Exception as error:
-            _refused(params, ledger, past, made, error)
+            attempt.record_failure(error)
             raise
 
 
 def fresh(root: Path, name: str) -> str | None:
-    """A digest of what a retrain would be made with; None if there is nothing new.
+    """Return a digest of the inputs of a retrain. None: nothing is new.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
 
     Raises:
         GristmillError: the params, the source or the registry cannot be read.
@@ -125,94 +103,52 @@ def fresh(root: Path, name: str) -> str | None:
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     pull_first(root, params)
-    made, _, _ = made_with(
-        root, params, RetrainRecord("", "", "", "", "", "", {}, "", "", "", "", 0)
-    )
-    shelf = read_snapshot(root, name)
-    return (
-        None
-        if shelf and settled(retrains(shelf), made.inputs)
-        else digest_of("\n".join(made.inputs).encode()).hexdigest()
-    )
+    draft = _draft(params, trigger="", snapshot=None)
+    record, _, _ = made_with(root, params, draft)
+    snapshot = read_snapshot(root, name)
+    if snapshot and settled(retrains(snapshot), record.inputs):
+        return None
+    return digest_of("\n".join(record.inputs).encode()).hexdigest()
 
 
 def pulled(root: Path, name: str) -> bool:
-    """Whether the source is a database, of which each pull is whole.
+    """Return whether the source is a database. Each pull from a database is complete.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
 
     Raises:
         ParamsError: params.yaml is wrong.
     """
-    ingest: IngestParams = load(files_of(root, name)[0]).sections["ingest"]  # type: ignore[assignment]
+    params = load(files_of(root, name)[0])
+    ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     return isinstance(ingest.source, Sql)
 
 
-def _kind(made: RetrainRecord) -> str:
-    return "run" if made.trigger == RUN else "retrain"
-
-
-def _check_source(params: Params, last: RetrainRecord, made: RetrainRecord) -> None:
-    wrong = changes(
-        last.rows, last.columns, made.rows, cut(made.columns, last.width), params.retrain.min_rows
-    )
-    if wrong:
-        what = f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(wrong)}"
-        again = "gristmill retrain" + ("" if params.name == "default" else f" {params.name}")
-        raise InputError(
-            what,
-            where=f"{params.pipeline.params}: ingest.source",
-            remedy=f"mend the source; if it is right as it is: {again} --accept-source",
-        )
-
-
-def _run(
-    root: Path,
-    params: Params,
-    ledger: RetrainLog,
-    made: RetrainRecord,
-    split: Path | None,
-    feedback: str,
-) -> int:
-    """The pipeline in the copy, and its record."""
-    plan = digest_of("\n".join((made.commit, made.split, *made.inputs)).encode()).hexdigest()
-    copy, there = worktree.make(root, params, made.commit, plan, split, feedback)
-    print_line(
-        f"{'goes on' if there else 'runs'} in {copy.relative_to(root.resolve())}, code of {made.commit[:12]}; log {ledger.log.relative_to(root)}"
-    )
-    done = _in_copy(copy, params.name, ledger, made)
-    end(root, params.name, None)
-    made = _outcome(root, copy, params, replace(made, seconds=done.seconds, ended=now()), done)
-    report = None
-    if made.outcome in DONE:
-        frozen_test.keep(copy, params, ledger.folder)
-        report = keep_report(root, copy, params, made)
-    ledger.close(made)
-    if made.outcome in DONE:
-        worktree.remove(copy)
-    print_line(told(params.name, made))
-    if report:
-        print_line(f"report {report}")
-    if made.version and made.outcome in ("waiting", "refused", "rejected"):
-        print_line(f"next: {review_command(params.name, made.version)}")
-    webhooks.notify(params.retrain.webhook, params.name, made)
-    return 0 if made.outcome in DONE else done.code if done.code > 0 else EnvironmentFault.exit_code
-
-
-def keep_report(root: Path, copy: Path, params: Params, made: RetrainRecord) -> str | None:
+def keep_report(root: Path, copy: Path, params: Params, record: Retrain) -> str | None:
     """Copy the report of a retrain to the project before the copy of the project is deleted.
 
+    Args:
+        root: of the project.
+        copy: of the project, in which the retrain ran.
+        params: of the pipeline.
+        record: of the retrain.
+
     Returns:
-        Its path relative to the project; None where the retrain has written none, or it cannot be copied: the model counts, not its report.
+        The path of the report relative to the project. None: the retrain has written no report, or
+        it cannot be copied. A model is valid without its report.
     """
     report = copy / params.pipeline.data / REPORT
-    if not made.version or not report.is_file():
+    if not record.version or not report.is_file():
         return None
-    relative = kept_report(params.name, made.version)
+    relative = kept_report(params.name, record.version)
     try:
         content = report.read_bytes()
-        kept = root / relative
-        if kept.is_file() and kept.read_bytes() != content:
-            # Of an earlier retrain, or edited by a person: it stays.
-            relative = f"{relative.removesuffix('.html')}-{made.id}.html"
+        target = root / relative
+        if target.is_file() and target.read_bytes() != content:
+            # A report of an earlier retrain, or one that a person edited, is not replaced.
+            relative = f"{relative.removesuffix('.html')}-{record.id}.html"
         write_atomic(root / relative, content)
     except (OSError, EnvironmentFault) as error:
         print_line(f"the report could not be kept: {error}", err=True)
@@ -220,11 +156,243 @@ def keep_report(root: Path, copy: Path, params: Params, made: RetrainRecord) -> 
     return relative
 
 
-def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: RetrainRecord) -> Followed:
-    """Run the pipeline there and follow it. Ctrl-C and SIGTERM are passed on; a kill of this process reaches it through the kernel."""
-    ledger.log.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.log.open("wb") as output:
-        process = subprocess.Popen(
+def summary_line(name: str, record: Retrain) -> str:
+    """Return one line on how a retrain ended.
+
+    Args:
+        name: of the pipeline.
+        record: of the retrain.
+    """
+    outcome = record.outcome
+    if record.version:
+        outcome = f"version {record.version}: {outcome}"
+    if record.detail:
+        outcome += f" ({record.detail})"
+    seconds = sum(record.seconds.values())
+    return f"retrain of {name}: {outcome}; {_champion_sentence(record)}; {seconds:.0f} s"
+
+
+def _champion_sentence(record: Retrain) -> str:
+    if not record.after:
+        return "there is no champion"
+    if record.after == record.before:
+        return f"version {record.after} stays champion"
+    return f"champion is version {record.after} now"
+
+
+@dataclass
+class _Attempt:
+    """Runs one retrain and records how it ended.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        log: of the pipeline's retrains.
+        snapshot: the registry's records of the pipeline; None: there are none.
+        past: the retrains before this one, oldest first.
+        record: of this retrain, as far as it has come.
+    """
+
+    root: Path
+    params: Params
+    log: RetrainLog
+    snapshot: RegistrySnapshot | None
+    past: Sequence[Retrain]
+    record: Retrain
+
+    def run(self, accept_source: bool) -> int:
+        """Check the inputs, then run the pipeline. Return the exit code.
+
+        Args:
+            accept_source: use the source even if it has shrunk or its columns have changed.
+        """
+        pull_first(self.root, self.params)
+        self.record, survey, left_out = made_with(self.root, self.params, self.record)
+        previous = settled(self.past, self.record.inputs)
+        if previous:
+            print_line(
+                _NOTHING.format(
+                    what=_kind(previous), began=previous.began, outcome=previous.outcome
+                )
+            )
+            return 0
+        self._report_left_out(left_out)
+        last = last_done(self.past)
+        if last and not accept_source:
+            _check_source(self.params, last, self.record)
+        if self.snapshot is None or not self.snapshot.versions:
+            print_line(
+                f"pipeline {self.params.name} has no model yet: this retrain trains from nothing, "
+                "and there is no champion to compare with"
+            )
+        worktree.check_disk(self.root, self.params, survey.bytes)
+        split = frozen_test.find_split(self.root, self.params, self.log.folder, self.snapshot)
+        self.record = replace(self.record, split=split.stem if split else "")
+        self.log.begin(self.record)
+        return self._run_pipeline(split, survey.pin)
+
+    def record_failure(self, error: Exception) -> None:
+        """Record why nothing ran. The same failure is recorded once, not at each call of cron.
+
+        Args:
+            error: the reason.
+        """
+        record = replace(
+            self.record,
+            outcome="source refused" if isinstance(error, InputError) else "failed",
+            detail=_error_text(error),
+            ended=now(),
+        )
+        if self.past and _same_failure(self.past[-1], record):
+            return
+        try:
+            self.log.close(record)
+        # The caller prints the error itself in any case.
+        except EnvironmentFault as fault:
+            print_line(f"this could not be recorded: {fault.what}", err=True)
+        webhooks.tell(self.params.retrain.webhook, self.params.name, record)
+
+    def _report_left_out(self, left_out: Sequence[str]) -> None:
+        if not left_out:
+            return
+        shown = ", ".join(left_out[:5])
+        if len(left_out) > 5:
+            shown += " …"
+        print_line(f"changes that are not committed are left out: {shown}")
+
+    def _run_pipeline(self, split: Path | None, feedback: str) -> int:
+        """Run the pipeline in a copy of the project and record its result."""
+        copy = self._make_copy(split, feedback)
+        result = _run_in_copy(copy, self.params.name, self.log, self.record)
+        end(self.root, self.params.name, None)
+        record = replace(self.record, seconds=result.seconds, ended=now())
+        record = _with_outcome(self.root, copy, self.params, record, result)
+        is_done = record.outcome in DONE
+        report = None
+        if is_done:
+            frozen_test.store_split(copy, self.params, self.log.folder)
+            report = keep_report(self.root, copy, self.params, record)
+        self.log.close(record)
+        if is_done:
+            worktree.remove(copy)
+        self._report(record, report)
+        if is_done:
+            return 0
+        return result.code if result.code > 0 else EnvironmentFault.exit_code
+
+    def _make_copy(self, split: Path | None, feedback: str) -> Path:
+        inputs = (self.record.commit, self.record.split, *self.record.inputs)
+        plan = digest_of("\n".join(inputs).encode()).hexdigest()
+        copy, resumes = worktree.make(
+            self.root, self.params, self.record.commit, plan, split, feedback
+        )
+        verb = "goes on" if resumes else "runs"
+        print_line(
+            f"{verb} in {copy.relative_to(self.root.resolve())}, "
+            f"code of {self.record.commit[:12]}; log {self.log.log_file.relative_to(self.root)}"
+        )
+        return copy
+
+    def _report(self, record: Retrain, report: str | None) -> None:
+        print_line(summary_line(self.params.name, record))
+        if report:
+            print_line(f"report {report}")
+        if record.version and record.outcome in _NEEDS_REVIEW:
+            print_line(f"next: {review_command(self.params.name, record.version)}")
+        webhooks.tell(self.params.retrain.webhook, self.params.name, record)
+
+
+def _report_killed(params: Params, log: RetrainLog) -> None:
+    """Complete the record of a retrain that was killed, and report it."""
+    killed = log.settle()
+    if not killed:
+        return
+    print_line(
+        f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
+    )
+    webhooks.tell(params.retrain.webhook, params.name, killed)
+
+
+def _draft(params: Params, trigger: str, snapshot: RegistrySnapshot | None) -> Retrain:
+    """Return the record of a retrain that has just begun."""
+    champion_number = None
+    if snapshot:
+        champion_number = snapshot.aliases.get("champion")
+    return Retrain(
+        id=uuid.uuid4().hex[:12],
+        trigger=trigger,
+        outcome="failed",
+        detail="",
+        began=now(),
+        ended="",
+        seconds={},
+        commit="",
+        code="",
+        params=params.digest_up_to("serve"),
+        source="",
+        rows=0,
+        before=champion_number,
+        after=champion_number,
+    )
+
+
+def _kind(record: Retrain) -> str:
+    return "run" if record.trigger == RUN else "retrain"
+
+
+def _check_source(params: Params, last: Retrain, record: Retrain) -> None:
+    """Raise an error if the source has shrunk or its columns have changed.
+
+    Raises:
+        InputError: it has.
+    """
+    columns = cut(record.columns, last.width)
+    differences = changes(last.rows, last.columns, record.rows, columns, params.retrain.min_rows)
+    if not differences:
+        return
+    command = "gristmill retrain"
+    if params.name != "default":
+        command += f" {params.name}"
+    raise InputError(
+        f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(differences)}",
+        where=f"{params.pipeline.params}: ingest.source",
+        remedy=f"mend the source; if it is right as it is: {command} --accept-source",
+    )
+
+
+def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: Retrain) -> PipelineResult:
+    """Run the pipeline in the copy and follow its log.
+
+    SIGINT and SIGTERM are passed on. If this process is killed, the kernel ends the pipeline too.
+    """
+    process = _start_pipeline(copy, name, log)
+    child = identify(process.pid)
+    interrupted = False
+
+    def stop(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        process.terminate()
+
+    handlers = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        log.begin(record, child)
+        result = follow(
+            process, log.log_file, lambda stage, seconds: log.begin(record, child, seconds, stage)
+        )
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+        end(log.root, log.pipeline, child)
+    if interrupted:
+        return replace(result, code=_INTERRUPTED)
+    return result
+
+
+def _start_pipeline(copy: Path, name: str, log: RetrainLog) -> subprocess.Popen[bytes]:
+    log.log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log.log_file.open("wb") as output:
+        return subprocess.Popen(
             [sys.executable, "-m", "components.cli", "run", name],
             cwd=copy,
             env=worktree.environment(copy),
@@ -234,97 +402,50 @@ def _in_copy(copy: Path, name: str, ledger: RetrainLog, made: RetrainRecord) -> 
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-    child = identify(process.pid)
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        process.terminate()
-
-    before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        ledger.begin(made, child)
-        done = follow(
-            process, ledger.log, lambda stage, seconds: ledger.begin(made, child, seconds, stage)
-        )
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-        end(ledger.root, ledger.pipeline, child)
-    return replace(done, code=130) if stopped else done
 
 
-def _outcome(
-    root: Path, copy: Path, params: Params, made: RetrainRecord, done: Followed
-) -> RetrainRecord:
-    """What became of it, as the copy's reports and the registry say."""
+def _with_outcome(
+    root: Path, copy: Path, params: Params, record: Retrain, result: PipelineResult
+) -> Retrain:
+    """Return the record with its outcome, from the copy's reports and the registry."""
     manifest = copy / params.pipeline.data / "clean" / MANIFEST
-    made = replace(
-        made, data=sha256(manifest) if manifest.is_file() else "", after=champion(root, params.name)
+    record = replace(
+        record,
+        data=sha256(manifest) if manifest.is_file() else "",
+        after=champion(root, params.name),
     )
-    if done.code:
-        where = f"in stage {done.stage}: " if done.stage else ""
+    if result.code:
+        where = f"in stage {result.stage}: " if result.stage else ""
         return replace(
-            made,
-            outcome="stopped" if done.code == 130 else "failed",
-            detail=where + (done.error or f"exit code {done.code}"),
+            record,
+            outcome="stopped" if result.code == _INTERRUPTED else "failed",
+            detail=where + (result.error or f"exit code {result.code}"),
         )
-    served: dict[str, Any] = json.loads(
-        (copy / params.pipeline.data / "reports" / "serve.json").read_text(encoding="utf-8")
-    )
+    report = copy / params.pipeline.data / "reports" / "serve.json"
+    served: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     refused = [
         gate for gate, verdict in served["gates"].items() if verdict in ("refused", "borderline")
     ]
-    if "serve" not in done.seconds:  # DVC has seen all of this before
-        return replace(
-            made,
-            outcome="unchanged",
-            detail="DVC knew the result of every stage",
-            version=served["version"],
-        )
-    return replace(
-        made, outcome=served["decision"], detail=", ".join(refused), version=served["version"]
+    outcome = served["decision"]
+    detail = ", ".join(refused)
+    # DVC has run the same before and took the result of its cache.
+    if "serve" not in result.seconds:
+        outcome = "unchanged"
+        detail = "DVC knew the result of every stage"
+    return replace(record, outcome=outcome, detail=detail, version=served["version"])
+
+
+def _error_text(error: Exception) -> str:
+    if not isinstance(error, GristmillError):
+        return f"{type(error).__name__}: {error}"
+    if error.where:
+        return f"{error.where}: {error.what}"
+    return error.what
+
+
+def _same_failure(last: Retrain, record: Retrain) -> bool:
+    return (
+        last.outcome == record.outcome
+        and last.detail == record.detail
+        and last.inputs == record.inputs
     )
-
-
-def _refused(
-    params: Params,
-    ledger: RetrainLog,
-    past: Sequence[RetrainRecord],
-    made: RetrainRecord,
-    error: Exception,
-) -> None:
-    """Record why nothing was run; under cron once, not every night anew."""
-    place = f"{error.where}: " if isinstance(error, GristmillError) and error.where else ""
-    what = error.what if isinstance(error, GristmillError) else f"{type(error).__name__}: {error}"
-    made = replace(
-        made,
-        outcome="source refused" if isinstance(error, InputError) else "failed",
-        detail=place + what,
-        ended=now(),
-    )
-    if past and (past[-1].outcome, past[-1].detail, past[-1].inputs) == (
-        made.outcome,
-        made.detail,
-        made.inputs,
-    ):
-        return
-    try:
-        ledger.close(made)
-    except EnvironmentFault as fault:  # the error itself is told all the same
-        print_line(f"this could not be recorded: {fault.what}", err=True)
-    webhooks.notify(params.retrain.webhook, params.name, made)
-
-
-def told(name: str, made: RetrainRecord) -> str:
-    """How it ended, in a line."""
-    version = f"version {made.version}: " if made.version else ""
-    stays = (
-        f"version {made.after} stays champion"
-        if made.after and made.after == made.before
-        else f"champion is version {made.after} now"
-        if made.after
-        else "there is no champion"
-    )
-    return f"retrain of {name}: {version}{made.outcome}{f' ({made.detail})' if made.detail else ''}; {stays}; {sum(made.seconds.values()):.0f} s"

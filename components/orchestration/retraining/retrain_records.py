@@ -1,4 +1,7 @@
-"""What a retrain writes down while it runs, so that one that was killed leaves a record, too: `data/.state/retrain/<pipeline>/`."""
+"""The records that a retrain writes while it runs: `data/.state/retrain/<pipeline>/`.
+
+A retrain that was killed leaves a record, too.
+"""
 
 from __future__ import annotations
 
@@ -19,120 +22,156 @@ from components.orchestration.retraining.worktree import place
 from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.reader import read_snapshot
 
+# Longest wait for the processes of a killed retrain.
 _GRACE_S = 10.0
 
 
 class RetrainLog:
-    """The open record of the retrain under way, and closed ones that the registry has not taken yet. Its user holds the lock of retrains."""
+    """Stores the record of the current retrain, and records that wait for the registry.
+
+    The caller holds the lock of retrains.
+
+    Args:
+        root: of the project.
+        pipeline: its name.
+    """
 
     def __init__(self, root: Path, pipeline: str) -> None:
-        self.root, self.pipeline = root, pipeline
+        self.root = root
+        self.pipeline = pipeline
         self.folder = root / "data" / ".state" / "retrain" / pipeline
-        self.log = self.folder / "log.txt"
+        self.log_file = self.folder / "log.txt"
         self._open = self.folder / "running.json"
         self._outbox = self.folder / "outbox"
 
     def begin(
         self,
-        made: RetrainRecord,
+        retrain: Retrain,
         child: Identity | None = None,
         seconds: Mapping[str, float] | None = None,
         stage: str = "",
     ) -> None:
-        """Write down how far it is."""
-        write_atomic(
-            self._open,
-            to_json(
-                {
-                    "record": asdict(replace(made, seconds=dict(seconds or {}))),
-                    "child": child,
-                    "stage": stage,
-                }
-            ),
-        )
+        """Write the progress of a retrain.
 
-    def close(self, made: RetrainRecord) -> None:
-        """Write down how it ended, here and then in the registry, which may be away."""
+        Args:
+            retrain: its record.
+            child: the process of the pipeline, once it runs.
+            seconds: stage -> how long it took, for the stages that have ended.
+            stage: the one that runs.
+
+        Raises:
+            EnvironmentFault: the disk is full.
+        """
+        state = {
+            "record": asdict(replace(retrain, seconds=dict(seconds or {}))),
+            "child": child,
+            "stage": stage,
+        }
+        write_atomic(self._open, to_json(state))
+
+    def close(self, retrain: Retrain) -> None:
+        """Write how a retrain ended, here and then in the registry, which may be away.
+
+        Args:
+            retrain: its record.
+
+        Raises:
+            EnvironmentFault: the disk is full, and the registry does not answer.
+        """
         try:
-            write_atomic(self._outbox / f"{made.id}.json", to_json(asdict(made)))
-        except EnvironmentFault:  # a full disk, say; the registry may be on another
-            record(self.root, self.pipeline, made)
+            write_atomic(self._outbox / f"{retrain.id}.json", to_json(asdict(retrain)))
+        # The disk may be full. The registry may be on another one.
+        except EnvironmentFault:
+            record(self.root, self.pipeline, retrain)
         self._open.unlink(missing_ok=True)
         self.send()
 
     def send(self) -> None:
-        """Give the registry what it has not taken yet."""
-        for path in sorted(self._outbox.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        """Write all waiting records to the registry. They wait further if it does not answer."""
+        paths = sorted(self._outbox.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        for path in paths:
             try:
-                record(
-                    self.root,
-                    self.pipeline,
-                    RetrainRecord.read(json.loads(path.read_text(encoding="utf-8"))),
-                )
+                content = json.loads(path.read_text(encoding="utf-8"))
+                record(self.root, self.pipeline, Retrain.read(content))
             except EnvironmentFault as fault:
                 print_line(
                     f"the record of this retrain waits in {path.parent}: {fault.what}", err=True
                 )
                 return
-            except Exception as fault:  # the registry does answer: it is so for ever, and must not hold up those behind it
-                path.replace(path.with_suffix(".refused"))
-                print_line(
-                    f"the registry does not take the record {path.with_suffix('.refused')}: {fault}",
-                    err=True,
-                )
+            # The registry answers, so the record itself is wrong. It must not delay the others.
+            except Exception as fault:
+                refused = path.with_suffix(".refused")
+                path.replace(refused)
+                print_line(f"the registry does not take the record {refused}: {fault}", err=True)
                 continue
             path.unlink()
 
-    def settle(self) -> RetrainRecord | None:
-        """End what a killed retrain left running, and write its record. Returns that, if there was one."""
+    def settle(self) -> Retrain | None:
+        """End what a killed retrain left running, and complete its record.
+
+        Returns:
+            The record. None: no retrain was killed.
+        """
         with suppress(OSError, ValueError, TypeError, KeyError):
-            told = json.loads(self._open.read_text(encoding="utf-8"))
-            made, child, stage = RetrainRecord.read(told["record"]), told["child"], told["stage"]
+            state = json.loads(self._open.read_text(encoding="utf-8"))
+            retrain = Retrain.read(state["record"])
+            child = state["child"]
+            stage = state["stage"]
             end(self.root, self.pipeline, Identity(*child) if child else None)
-            if (
-                self._outbox / f"{made.id}.json"
-            ).exists():  # killed between the two steps of `close`
+            # The retrain was killed between the two steps of `close`.
+            if (self._outbox / f"{retrain.id}.json").exists():
                 self._open.unlink()
             else:
-                when = datetime.fromtimestamp(self._open.stat().st_mtime, UTC).isoformat(
-                    timespec="seconds"
-                )
-                detail = (
-                    f"in stage {stage}, which began at {when}"
-                    if stage
-                    else "before its first stage"
-                )
-                made = replace(
-                    made,
+                retrain = replace(
+                    retrain,
                     outcome="killed",
-                    detail=detail,
+                    detail=self._kill_detail(stage),
                     ended=now(),
                     after=champion(self.root, self.pipeline),
                 )
-                self.close(made)
-                return made
+                self.close(retrain)
+                return retrain
         self.send()
         return None
 
+    def _kill_detail(self, stage: str) -> str:
+        written = datetime.fromtimestamp(self._open.stat().st_mtime, UTC)
+        if not stage:
+            return "before its first stage"
+        return f"in stage {stage}, which began at {written.isoformat(timespec='seconds')}"
+
 
 def end(root: Path, pipeline: str, child: Identity | None) -> None:
-    """End whatever still runs in the copy of a pipeline, its Ray included."""
+    """End all processes in the copy of a pipeline, its Ray included.
+
+    Args:
+        root: of the project.
+        pipeline: its name.
+        child: the process of the pipeline; None: it has ended.
+    """
     if child:
         for process in family(child):
             send(process, SIGKILL)
         wait_until(lambda: not any(alive(process) for process in family(child)), _GRACE_S)
-    if (place(root, pipeline) / "data").is_dir():
-        local_cluster.stop(place(root, pipeline))
+    copy = place(root, pipeline)
+    if (copy / "data").is_dir():
+        local_cluster.stop(copy)
 
 
 def champion(root: Path, pipeline: str) -> int | None:
-    """The number of the version that is released; None also where the registry is away."""
+    """Return the number of the released version. None: there is none, or the registry is away.
+
+    Args:
+        root: of the project.
+        pipeline: its name.
+    """
     with suppress(EnvironmentFault):
-        shelf = read_snapshot(root, pipeline)
-        return shelf.aliases.get("champion") if shelf else None
+        snapshot = read_snapshot(root, pipeline)
+        if snapshot:
+            return snapshot.aliases.get("champion")
     return None
 
 
 def now() -> str:
-    """ISO 8601, UTC."""
+    """Return the time as ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,7 @@
-"""What `gristmill run` leaves for `gristmill retrain` to compare with: a record of what the model in the registry was made with."""
+"""The record of a `gristmill run`, with the inputs of the model in the registry.
+
+`gristmill retrain` compares its inputs with those of this record.
+"""
 
 from __future__ import annotations
 
@@ -29,51 +32,62 @@ from components.registry.store.tracking_store import home
 from components.registry.versions.reader import read_snapshot
 from components.stages.ingest.survey import Survey
 
-RUN = "gristmill run"  # the trigger of such a record
+# The trigger of such a record.
+RUN = "gristmill run"
 _UNKNOWN = "gristmill retrain will not know of this run: {}"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run that has begun: what is there now, for a source may grow while stages work."""
+    """Holds the inputs of a run that has begun. A source may grow while stages work.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        retrain: the record of the run.
+        survey: of the source at the beginning.
+        served: when serve last wrote its report, in nanoseconds; 0: never.
+    """
 
     root: Path
     params: Params
-    made: RetrainRecord
+    retrain: Retrain
     survey: Survey
-    served: int  # when serve last wrote its report; 0: never
+    served: int
 
     def close(self, seconds: float) -> None:
-        """Write down how it ended, unless that is known: a run of nothing new, or of what a retrain has done."""
+        """Write how the run ended, unless a record with the same inputs exists.
+
+        Args:
+            seconds: that the run took.
+        """
         try:
-            made = self._ended(seconds)
-            shelf = read_snapshot(self.root, self.params.name)
-            if made.outcome in DONE and not settled(retrains(shelf) if shelf else [], made.inputs):
-                record(self.root, self.params.name, made)
+            retrain = self._ended(seconds)
+            snapshot = read_snapshot(self.root, self.params.name)
+            past = retrains(snapshot) if snapshot else []
+            if retrain.outcome in DONE and not settled(past, retrain.inputs):
+                record(self.root, self.params.name, retrain)
         except GristmillError as error:
             console.print(_UNKNOWN.format(error.what), style="dim")
 
     def _ended(self, seconds: float) -> RetrainRecord:
         data = self.root / self.params.pipeline.data
         served = json.loads((data / "reports" / "serve.json").read_text(encoding="utf-8"))
-        ran = _served(self.root, self.params) != self.served
+        details = [self.retrain.detail]
+        outcome = "unchanged"
+        if _served(self.root, self.params) != self.served:
+            outcome = served["decision"]
+            details += _refused(served)
+        else:
+            details.append("DVC knew the result of serve")
         manifest = data / "clean" / MANIFEST
         return replace(
-            self.made,
-            outcome=served["decision"] if ran else "unchanged",
-            detail=", ".join(
-                filter(
-                    None,
-                    (
-                        self.made.detail,
-                        "" if ran else "DVC knew the result of serve",
-                        *_refused(served if ran else {}),
-                    ),
-                )
-            ),
+            self.retrain,
+            outcome=outcome,
+            detail=", ".join(filter(None, details)),
             ended=now(),
             seconds={"run": round(seconds, 1)},
-            source=self.survey.only(_learnt(data / "raw" / MANIFEST)).digest,
+            source=self.survey.only(_ingested_files(data / "raw" / MANIFEST)).digest,
             data=sha256(manifest) if manifest.is_file() else "",
             version=served["version"],
             after=champion(self.root, self.params.name),
@@ -81,63 +95,73 @@ class RunRecord:
 
 
 def begin(root: Path, params: Params) -> Callable[[float], None]:
-    """Look at what a run is made with.
+    """Read the inputs of a run that begins.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
 
     Returns:
-        What to call, with the seconds that it took, when all stages have ended well. In a copy that does nothing: a retrain keeps the record.
+        A function to call with the seconds of the run when all stages have ended well. In a copy of
+        the project it does nothing, because the retrain writes the record.
     """
     if home(root) != root:
         return lambda _: None
-    draft = RetrainRecord(
-        uuid.uuid4().hex[:12],
-        RUN,
-        "failed",
-        "",
-        now(),
-        "",
-        {},
-        "",
-        "",
-        "",
-        "",
-        0,
-        before=champion(root, params.name),
-    )
+    draft = _draft(root, params)
     try:
-        made, found, _ = made_with(root, params, draft)
-        if changed := worktree.uncommitted(
-            root
-        ):  # a retrain would run the code of HEAD, which this is not
-            made = replace(
-                made,
-                code=digest_of((made.code + changed).encode()).hexdigest(),
+        retrain, survey, _ = made_with(root, params, draft)
+        changes = worktree.uncommitted(root)
+        # A retrain would run the code of HEAD, which differs from the code of this run.
+        if changes:
+            retrain = replace(
+                retrain,
+                code=digest_of((retrain.code + changes).encode()).hexdigest(),
                 detail="with changes of the code that are not committed",
             )
     except GristmillError as error:
-        why = error.what
-        return lambda _: console.print(_UNKNOWN.format(why), style="dim")
-    return RunRecord(root, params, made, found, _served(root, params)).close
+        reason = error.what
+        return lambda _: console.print(_UNKNOWN.format(reason), style="dim")
+    return RunRecord(root, params, retrain, survey, _served(root, params)).close
+
+
+def _draft(root: Path, params: Params) -> Retrain:
+    return Retrain(
+        id=uuid.uuid4().hex[:12],
+        trigger=RUN,
+        outcome="failed",
+        detail="",
+        began=now(),
+        ended="",
+        seconds={},
+        commit="",
+        code="",
+        params="",
+        source="",
+        rows=0,
+        before=champion(root, params.name),
+    )
 
 
 def _served(root: Path, params: Params) -> int:
+    """Return when serve last wrote its report, in nanoseconds, or 0."""
+    report = root / params.pipeline.data / "reports" / "serve.json"
     with suppress(OSError):
-        return (root / params.pipeline.data / "reports" / "serve.json").stat().st_mtime_ns
+        return report.stat().st_mtime_ns
     return 0
 
 
 def _refused(served: dict[str, dict[str, str]]) -> list[str]:
-    return [
-        gate
-        for gate, verdict in served.get("gates", {}).items()
-        if verdict in ("refused", "borderline")
-    ]
+    """Return the gates that a version did not pass."""
+    verdicts = served.get("gates", {})
+    return [gate for gate, verdict in verdicts.items() if verdict in ("refused", "borderline")]
 
 
-def _learnt(manifest: Path) -> set[str]:
-    """The files that ingest has read; feedback that was accepted since then is not among them, for DVC does not look at it."""
+def _ingested_files(manifest: Path) -> set[str]:
+    """Return the names of the files that ingest has read.
+
+    Feedback that was accepted later is not among them, because DVC does not track it.
+    """
     with suppress(OSError):
-        return {
-            each["name"]
-            for each in json.loads(manifest.read_text(encoding="utf-8")).get("files", ())
-        }
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        return {file["name"] for file in content.get("files", ())}
     return set()

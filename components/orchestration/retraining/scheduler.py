@@ -1,7 +1,7 @@
-"""`gristmill schedule`: a retrain at set times, when the data are new, or when they have drifted and are new.
+"""`gristmill schedule`: retrain at set times, on new data, or on drift with new data.
 
-Waiting is by a clock that nobody can set: APScheduler's own loop sleeps until a wall time, so a clock set back by a day would stop it for that day. Of it
-only the calendar is used.
+The waits use a clock that nobody can set. APScheduler's own loop sleeps until a wall time, so it
+would stop for a day after the clock was set back by a day. Only its calendar is used.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from components.orchestration.retraining.cron import Cron, local_zone
 from components.orchestration.retraining.retrain import fresh, pulled
 from components.orchestration.retraining.retrain_records import RetrainLog, champion
 
-_AGAIN_S = 600.0  # after a failure: the machine may be able by then, and a source that grows by the minute must not fail by the minute
-_RESTLESS = 10  # looks, each of which found something else: it will not settle
+# Seconds between attempts after a failure. The machine may have recovered by then. A source that
+# grows each minute must not fail each minute.
+_AGAIN_S = 600.0
+# After as many checks with different results in a row, the source is expected to change for ever.
+_RESTLESS = 10
 DriftCheck = Callable[[], str | None]
 
 
@@ -39,49 +42,65 @@ def local_now() -> datetime:
 
 @dataclass
 class Memory:
-    """What a scheduler must still know when it is started again."""
+    """Stores the state that a scheduler needs after a restart.
+
+    Args:
+        path: of the file.
+        facts: the state: name -> value.
+        waits: whether the disk has not stored the latest state yet.
+    """
 
     path: Path
     facts: dict[str, str] = field(default_factory=dict)
-    waits: bool = False  # for a disk that takes it
+    waits: bool = False
 
     def __post_init__(self) -> None:
         self.facts = read(self.path)
 
     def keep(self, **facts: str) -> None:
-        """Write down, on the disk too; a full one gets it later."""
+        """Change the state and write the file. With a full disk the file is written later.
+
+        Args:
+            facts: name -> new value.
+        """
         self.facts |= facts
         try:
             write_atomic(self.path, to_json(self.facts))
             self.waits = False
         except EnvironmentFault as fault:
             if not self.waits:
-                say(f"{fault.where}: {fault.what}; what it holds is known until this ends")
+                log(f"{fault.where}: {fault.what}; what it holds is known until this ends")
             self.waits = True
 
     def settle(self) -> None:
-        """Write what the disk has not taken yet."""
+        """Write the state that the disk has not stored yet."""
         if self.waits:
             self.keep()
 
 
 @dataclass
 class OnCron:
-    """Due at the times of a cron line; times that were missed are one."""
+    """Makes a retrain due at the times of a cron line. Missed times count as one.
+
+    Args:
+        cron: the line.
+        memory: of the scheduler.
+        clock: returns the time in this machine's time zone.
+        due: when a retrain was last found due.
+    """
 
     cron: Cron
     memory: Memory
     clock: Callable[[], datetime] = local_now
-    due: datetime | None = None  # when that was found
+    due: datetime | None = None
 
     def look(self) -> str | None:
-        """Why a retrain is due, or None."""
+        """Return why a retrain is due, or None."""
         now = self.clock()
-        told = self.memory.facts.get("cron_seen")
-        seen = datetime.fromisoformat(told) if told else None
-        if seen is None or seen.astimezone(UTC) > now.astimezone(
-            UTC
-        ):  # the first look of all; or somebody has set the clock back
+        stored = self.memory.facts.get("cron_seen")
+        seen = datetime.fromisoformat(stored) if stored else None
+        # This is the first check ever, or the clock was set back.
+        if seen is None or seen.astimezone(UTC) > now.astimezone(UTC):
             self.memory.keep(cron_seen=now.isoformat())
             return None
         due = self.cron.after(seen.astimezone(now.tzinfo))
@@ -92,151 +111,221 @@ class OnCron:
         return f"cron {self.cron.line}"
 
     def taken(self) -> None:
-        """A retrain for it has ended; times that came meanwhile are still due."""
-        self.memory.keep(cron_seen=(self.due or self.clock()).isoformat())
+        """Record that the retrain has ended. Times that came meanwhile are still due."""
+        moment = self.due or self.clock()
+        self.memory.keep(cron_seen=moment.isoformat())
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass
 class OnNewData:
-    """Due when data, code or params are others than at the last retrain, and have been the same for two looks: nobody is writing them any more. What never rests is due all the same."""
+    """Makes a retrain due when data, code or params are new and are no longer being written.
+
+    They must be the same in two checks. A source that always changes is due after some checks.
+
+    Args:
+        memory: of the scheduler.
+        digest: returns a digest of what is new, or None.
+        atomic: returns whether the source changes all at once, so that one check is enough.
+        before: the digest at the check before.
+        restless: checks in a row with different digests.
+    """
 
     memory: Memory
-    digest: Callable[[], str | None]  # of what is new; None if nothing is
-    atomic: Callable[[], bool] = lambda: (
-        False
-    )  # whether there is nothing to wait for: it comes whole
+    digest: Callable[[], str | None]
+    atomic: Callable[[], bool] = _never
     before: str | None = None
-    restless: int = 0  # looks in a row that found something else
+    restless: int = 0
 
     def look(self) -> str | None:
-        """Why a retrain is due, or None."""
-        return "new data" if self.settled() else None
+        """Return why a retrain is due, or None."""
+        if self.settled():
+            return "new data"
+        return None
 
     def settled(self) -> bool:
-        """Whether what is new was the same at the look before, or will not be, and has not been tried."""
-        found = self.digest()
-        same, self.before = found == self.before, found
-        self.restless = 0 if same or found is None else self.restless + 1
-        return found not in (None, self.memory.facts.get("tried")) and (
-            same or self.restless >= _RESTLESS or self.atomic()
-        )
+        """Return whether there is something new that was not tried and is no longer written."""
+        digest = self.digest()
+        is_same = digest == self.before
+        self.before = digest
+        if is_same or digest is None:
+            self.restless = 0
+        else:
+            self.restless += 1
+        if digest in (None, self.memory.facts.get("tried")):
+            return False
+        return is_same or self.restless >= _RESTLESS or self.atomic()
 
     def taken(self) -> None:
-        """A retrain for it has ended, however."""
+        """Record that the retrain has ended, with any outcome."""
         self.restless = 0
         self.memory.keep(tried=self.before or "")
 
 
 @dataclass
 class OnDrift:
-    """Due when there is an alarm about the champion, and something new. It counts until a retrain has ended, and after that while the drift stands: what is accepted later is tried, too, once."""
+    """Makes a retrain due when the champion has a drift alert and there is something new.
+
+    An alert counts until a retrain has ended. While the drift lasts, data that are accepted later
+    are tried once, too.
+
+    Args:
+        news: tells whether something is new.
+        folder: of the pipeline's state, with drift.json and monitor/latest.json.
+        champion: returns the number of the champion.
+        advice: returns what to do if nothing is new.
+        seen: when the alert was raised for which a retrain is due.
+    """
 
     news: OnNewData
-    folder: Path  # of the pipeline's state: drift.json, monitor/latest.json
+    folder: Path
     champion: Callable[[], int | None]
-    advice: Callable[[], str]  # what to do where there is nothing new
-    seen: str | None = None  # when the alarm was raised for which a retrain is due
+    advice: Callable[[], str]
+    seen: str | None = None
 
     def look(self) -> str | None:
-        """Why a retrain is due, or None; says once, and once more after each attempt, that there is nothing to learn from."""
-        alarm = read(self.folder / "drift.json")
-        self.seen, memory = str(alarm.get("when")), self.news.memory
-        if (
-            not alarm
-            or alarm.get("version") != self.champion()
-            or (self.seen == memory.facts.get("drift") and not self._stands(alarm))
-        ):
+        """Return why a retrain is due, or None.
+
+        If there is nothing new, print it once, and once again after each attempt.
+        """
+        memory = self.news.memory
+        alert = read(self.folder / "drift.json")
+        self.seen = str(alert.get("when"))
+        if not alert or alert.get("version") != self.champion():
             return None
-        due, fields = (
-            self.news.settled(),
-            ", ".join(map(str, alarm.get("fields", []))) or "the data",
-        )
-        about = f"version {alarm.get('version')} after {memory.facts.get('tried') or 'nothing'}"
+        if self.seen == memory.facts.get("drift") and not self._lasts(alert):
+            return None
+        is_new = self.news.settled()
+        fields = ", ".join(map(str, alert.get("fields", []))) or "the data"
+        about = f"version {alert.get('version')} after {memory.facts.get('tried') or 'nothing'}"
         if self.news.before is None and memory.facts.get("told") != about:
-            say(f"drift of {fields}, and nothing new to learn from: {self.advice()}")
+            log(f"drift of {fields}, and nothing new to learn from: {self.advice()}")
             memory.keep(told=about)
-        return f"drift of {fields}, and new data" if due else None
+        if not is_new:
+            return None
+        return f"drift of {fields}, and new data"
 
     def taken(self) -> None:
-        """A retrain for it has ended, however."""
+        """Record that the retrain has ended, with any outcome."""
         self.news.taken()
         self.news.memory.keep(drift=self.seen or "")
 
-    def _stands(self, alarm: Mapping[str, Any]) -> bool:
-        """Whether the latest window had drifted, as `gristmill monitor` says by its exit code."""
+    def _lasts(self, alert: Mapping[str, Any]) -> bool:
+        """Return whether the latest window has drifted, as the exit code of `gristmill monitor`."""
         latest = read(self.folder / "monitor" / "latest.json")
-        return latest.get("version") == alarm.get("version") and any(
-            latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy")
-        )
+        if latest.get("version") != alert.get("version"):
+            return False
+        return any(latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy"))
+
+
+Rule = OnCron | OnNewData | OnDrift
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of facts; none where it is missing or half written."""
+    """Return the JSON object of a file, or an empty one if it is missing or damaged.
+
+    Args:
+        path: of the file.
+    """
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
     return {}
 
 
 def run_scheduler(root: Path, name: str, every: float, cron: Cron | None, on_drift: bool) -> None:
-    """Look again and again until SIGTERM or Ctrl-C, which also stop a retrain under way.
+    """Check and retrain until SIGTERM or Ctrl-C, which also stop the current retrain.
 
     Args:
         root: of the project.
         name: of the pipeline.
-        every: seconds between looks.
-        cron: the times; None: when the data are new.
-        on_drift: when they are new and there is an alarm of drift.
+        every: seconds between checks.
+        cron: the times. None: when the data are new.
+        on_drift: when the data are new and there is a drift alert.
 
     Raises:
-        EnvironmentFault: another scheduler of this pipeline.
+        EnvironmentFault: another scheduler of this pipeline runs.
     """
-    ledger = RetrainLog(root, name)
-    with only_one(ledger.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
-        memory = Memory(ledger.folder / "schedule.json")
-        news = OnNewData(memory, lambda: fresh(root, name), lambda: pulled(root, name))
-        rule: OnCron | OnNewData | OnDrift = (
-            OnCron(cron, memory) if cron else _on_drift(root, name, news) if on_drift else news
-        )
+    records = RetrainLog(root, name)
+    with only_one(records.folder / "schedule.lock", f"a scheduler of pipeline {name}"):
+        memory = Memory(records.folder / "schedule.json")
+        rule = _rule(root, name, memory, cron, on_drift)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         until = f"; next at {cron.after(local_now()):%Y-%m-%d %H:%M %Z}" if cron else ""
         print_line(f"watching {name}{until}; Ctrl-C ends it")
-        rest = 0.0
-        while not stop.wait(rest):
-            rest = every
+        pause = 0.0
+        while not stop.wait(pause):
             memory.settle()
-            try:
-                why = rule.look()
-            except GristmillError as error:  # the source is away, say; retrain itself records what is wrong when it is due
-                say(f"cannot look: {error.where}: {error.what}")
-                continue
-            if why:
-                say(f"retrain of {name}: {why}")
-                code = run(root, name, why, stop)
-                say(f"retrain of {name} ended with exit code {code}")
-                rest = max(every, _AGAIN_S) if code and not isinstance(rule, OnCron) else every
-                if not stop.is_set() and (
-                    isinstance(rule, OnCron) or code != EnvironmentFault.exit_code
-                ):  # for a machine that was not able the data are not to blame
-                    rule.taken()
-        say("stopped")
+            code = _check(root, name, rule, stop)
+            pause = every
+            # The next time of a cron line is far enough.
+            if code and not isinstance(rule, OnCron):
+                pause = max(every, _AGAIN_S)
+        log("stopped")
+
+
+def _rule(root: Path, name: str, memory: Memory, cron: Cron | None, on_drift: bool) -> Rule:
+    if cron:
+        return OnCron(cron, memory)
+    news = OnNewData(memory, lambda: fresh(root, name), lambda: pulled(root, name))
+    if on_drift:
+        return _on_drift(root, name, news)
+    return news
+
+
+def _check(root: Path, name: str, rule: Rule, stop: threading.Event) -> int:
+    """Retrain if it is due. Return the exit code of the retrain, or 0."""
+    try:
+        why = rule.look()
+    # The source may be away. When a retrain is due, it records itself what is wrong.
+    except GristmillError as error:
+        log(f"cannot look: {error.where}: {error.what}")
+        return 0
+    if not why:
+        return 0
+    log(f"retrain of {name}: {why}")
+    code = run(root, name, why, stop)
+    log(f"retrain of {name} ended with exit code {code}")
+    # With a fault of the machine the data were not tried.
+    was_tried = isinstance(rule, OnCron) or code != EnvironmentFault.exit_code
+    if was_tried and not stop.is_set():
+        rule.taken()
+    return code
 
 
 def _on_drift(root: Path, name: str, news: OnNewData) -> OnDrift:
-    def words() -> str:
-        from components.orchestration.drift.drift_advice import (
-            advice,  # its imports are for an hour that may never come
-        )
+    def advise() -> str:
+        # Its imports take memory, and most schedulers never need it.
+        from components.orchestration.drift.drift_advice import advice
 
         return advice(root, name)
 
-    return OnDrift(news, root / "data" / ".state" / name, lambda: champion(root, name), words)
+    return OnDrift(
+        news=news,
+        folder=root / "data" / ".state" / name,
+        champion=lambda: champion(root, name),
+        advice=advise,
+    )
 
 
 def run(root: Path, name: str, why: str, stop: threading.Event) -> int:
-    """A retrain in a process of its own, told to stop when we are. Returns its exit code."""
+    """Run a retrain in another process, and end it when this one is stopped.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        why: the trigger, for the record.
+        stop: set when this process is stopped.
+
+    Returns:
+        The exit code of the retrain.
+    """
     words = [sys.executable, "-m", "components.cli", "retrain", name, "--trigger", why]
     process = subprocess.Popen(
         words,
@@ -245,17 +334,21 @@ def run(root: Path, name: str, why: str, stop: threading.Event) -> int:
         start_new_session=True,
         preexec_fn=end_with_parent,
     )
-    told = False
+    is_terminated = False
     while True:
         with suppress(subprocess.TimeoutExpired):
             return process.wait(0.2)
-        if stop.is_set() and not told:
-            told = True
+        if stop.is_set() and not is_terminated:
+            is_terminated = True
             process.terminate()
 
 
-def say(text: str) -> None:
-    """A line with the time; where it goes may be full, or gone."""
+def log(text: str) -> None:
+    """Print a line with the time. The output may be full, or closed.
+
+    Args:
+        text: of the line.
+    """
     with suppress(OSError):
         print_line(f"{local_now():%Y-%m-%d %H:%M:%S} {text}")
         sys.stdout.flush()

@@ -1,6 +1,8 @@
-"""A copy of the project in which a retrain runs: the code of HEAD, the params and the source as they lie in the working tree, the DVC cache by links.
+"""A copy of the project in which a retrain runs.
 
-It lies below `.dvc/tmp`, which git and DVC pass over. A retrain that is begun again after a kill finds the copy and goes on in it.
+The copy has the code of HEAD, the params and the source of the working tree, and links to the DVC
+cache. It lies below `.dvc/tmp`, which git and DVC ignore. A retrain that starts again after a kill
+continues in the same copy.
 """
 
 from __future__ import annotations
@@ -16,76 +18,98 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.files import remove_tree, sha256, to_json, write_atomic
 from components.orchestration.git import run_git
 from components.orchestration.pipeline_params import Params
-from components.orchestration.retraining.frozen_test import pin
+from components.orchestration.retraining.frozen_test import pin_inputs
 from components.stages.ingest.params import Files, IngestParams, Sql
 
-_ROOM = 512 * 2**20  # bytes beside twice what the pipeline's data and source take
-_LONGEST_REASON = 4000  # characters of what git prints
-_CODE = ("components", "dvc.yaml")  # what DVC looks at, too
+# Bytes that a retrain needs beside twice the size of the pipeline's data and source.
+_SPARE_BYTES = 512 * 2**20
+# Characters of an error of git in a message.
+_LONGEST_REASON = 4000
+# The code that stages depend on, as dvc.yaml names it.
+_CODE = ("components", "dvc.yaml")
+_DATA_FOLDERS = ("raw", "clean", "audit", "augmented", "tokens", "models", "reports")
+# Variables that would tie the copy to another run or to another repository.
+_REMOVED_PREFIXES = ("DVC_EXP", "GIT_", "GRISTMILL_RUN", "GRISTMILL_OWNER")
 
 
 @dataclass(frozen=True)
 class Code:
-    """What a commit would run."""
+    """Describes the code of a commit.
+
+    Args:
+        commit: its hash.
+        digest: the same for commits with the same code of stages.
+        left_out: files of the code that were changed and not committed.
+    """
 
     commit: str
-    digest: str  # equal for commits that differ in nothing that a stage depends on
-    left_out: list[str]  # files of the code that were changed and not committed
+    digest: str
+    left_out: list[str]
 
 
 def code_of(root: Path) -> Code:
-    """HEAD.
+    """Return the code of HEAD.
+
+    Args:
+        root: of the project.
 
     Raises:
-        InputError: no commit, or the project is but a folder of a repository.
+        InputError: the project is only a folder of a repository.
+        EnvironmentFault: git fails, or there is no commit.
     """
     top = git(root, "rev-parse", "--show-toplevel")
     if Path(top).resolve() != root.resolve():
         raise InputError(
             "is a folder of a larger git repository",
             where=str(root),
-            remedy=f"a retrain copies the repository's HEAD: keep the project in one of its own, not in {top}",
+            remedy=(
+                "a retrain copies the repository's HEAD: "
+                f"keep the project in one of its own, not in {top}"
+            ),
         )
-    changed = git(
-        root,
-        "status",
-        "--porcelain",
-        "--untracked-files=no",
-        "--",
-        "components",
-        "dvc.yaml",
-    ).splitlines()
+    status = git(root, "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     return Code(
-        git(root, "rev-parse", "HEAD"),
-        git(root, "ls-tree", "HEAD", *_CODE),
-        [line.split(maxsplit=1)[-1] for line in changed],
+        commit=git(root, "rev-parse", "HEAD"),
+        digest=git(root, "ls-tree", "HEAD", *_CODE),
+        left_out=[line.split(maxsplit=1)[-1] for line in status.splitlines()],
     )
 
 
 def uncommitted(root: Path) -> str:
-    """What the working tree has changed in the code that a stage depends on, against HEAD; "" if nothing."""
+    """Return the changes of the code of stages against HEAD, as git prints them.
+
+    Args:
+        root: of the project.
+
+    Returns:
+        The changes; empty without any.
+    """
     return git(root, "diff", "--no-ext-diff", "HEAD", "--", *_CODE)
 
 
 def git(folder: Path, *words: str) -> str:
-    """What a git command prints.
+    """Return what a git command prints.
+
+    Args:
+        folder: in which it runs.
+        words: of the command line, without `git`.
 
     Raises:
-        EnvironmentFault: it fails; carries what git says.
+        EnvironmentFault: it fails; the error has the message of git.
     """
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    }  # a hook's would name another repository
-    answer = run_git(
-        folder, "-c", f"core.hooksPath={os.devnull}", *words, env=clean, timeout_s=None
-    )
+    # The variables of a git hook would name another repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    answer = run_git(folder, "-c", f"core.hooksPath={os.devnull}", *words, env=env, timeout_s=None)
     if answer.code == 127:
         raise EnvironmentFault(
             "git does not start: it is not installed", where="git", remedy="install git"
         )
     if answer.code:
         reason = answer.error[:_LONGEST_REASON] or f"exit code {answer.code}"
-        remedy = "a retrain needs a git repository with a commit, and room for a copy of it; mend that and run the same command again"
+        remedy = (
+            "a retrain needs a git repository with a commit, and room for a copy of it; "
+            "mend that and run the same command again"
+        )
         raise EnvironmentFault(
             f"git {words[0]}: {reason}", where=str(folder), remedy=answer.owner_remedy or remedy
         )
@@ -93,70 +117,85 @@ def git(folder: Path, *words: str) -> str:
 
 
 def place(root: Path, name: str) -> Path:
-    """Where the copy of a pipeline lies; whatever runs in it finds the project's MLflow (see `registry.store.home`)."""
+    """Return the path of a pipeline's copy.
+
+    Processes in the copy use the project's MLflow, see `registry.store.home`.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+    """
     return root.resolve() / ".dvc" / "tmp" / "retrain" / name
 
 
-def check_room(root: Path, params: Params, source_bytes: int) -> None:
-    """Refuse early what would fail late.
+def check_disk(root: Path, params: Params, source_bytes: int) -> None:
+    """Raise an error before a retrain that would fail later.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        source_bytes: size of the source.
 
     Raises:
-        InputError: the source's path means another place in a copy.
-        EnvironmentFault: too little disk is free.
+        InputError: a relative path of the source means another folder in a copy.
+        EnvironmentFault: too little disk space is free.
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
-    for key, given in (("source.path", ingest.source.path), ("feedback", ingest.feedback)):
-        if given and not Path(given).is_absolute() and ".." in Path(given).parts:
-            where, remedy = (
-                f"{params.pipeline.params}: ingest.{key}",
-                "write the path from the root of the file system",
-            )
+    for key, path in (("source.path", ingest.source.path), ("feedback", ingest.feedback)):
+        if path and not Path(path).is_absolute() and ".." in Path(path).parts:
             raise InputError(
-                f"{given!r} leads out of the project, and elsewhere from a copy of it",
-                where=where,
-                remedy=remedy,
+                f"{path!r} leads out of the project, and elsewhere from a copy of it",
+                where=f"{params.pipeline.params}: ingest.{key}",
+                remedy="write the path from the root of the file system",
             )
-    data = root / params.pipeline.data
-    own = [
-        data / part
-        for part in ("raw", "clean", "audit", "augmented", "tokens", "models", "reports")
-    ]
-    size = (
-        sum(file.stat().st_size for folder in own for file in folder.rglob("*") if file.is_file())
-        + source_bytes
-    )
-    free, needed = shutil.disk_usage(root).free, _ROOM + 2 * size
+    size = source_bytes + _data_bytes(root / params.pipeline.data)
+    free = shutil.disk_usage(root).free
+    needed = _SPARE_BYTES + 2 * size
     if free < needed:
         raise EnvironmentFault(
             f"has {free / 1e6:,.0f} MB free, and a retrain wants {needed / 1e6:,.0f}",
             where=str(root),
-            remedy="free disk space (dvc gc -w, gristmill clean-state), then run the same command again",
+            remedy=(
+                "free disk space (dvc gc -w, gristmill clean-state), "
+                "then run the same command again"
+            ),
         )
+
+
+def _data_bytes(data: Path) -> int:
+    """Return the size of the outputs of a pipeline's stages."""
+    size = 0
+    for folder in _DATA_FOLDERS:
+        for file in (data / folder).rglob("*"):
+            if file.is_file():
+                size += file.stat().st_size
+    return size
 
 
 def make(
     root: Path, params: Params, commit: str, plan: str, split: Path | None, feedback: str = ""
 ) -> tuple[Path, bool]:
-    """The copy of this plan: the one that an earlier retrain with the same plan left, or a new one.
+    """Return the copy for a plan: the one that an earlier retrain left, or a new one.
 
     Args:
         root: of the project.
         params: of the pipeline.
-        commit: what to copy.
-        plan: tells one set of inputs from another.
-        split: that clean is to keep.
-        feedback: digest of it, "" where there is none.
+        commit: to copy.
+        plan: a digest of all inputs of the retrain.
+        split: the frozen test split for clean.
+        feedback: its digest; empty without feedback.
 
     Returns:
-        Its root, and whether it was there already.
+        The root of the copy, and whether it existed before.
 
     Raises:
         EnvironmentFault: the disk is full, or git refuses.
     """
     copy = place(root, params.name)
     marker = copy / "data" / ".state" / "plan.json"
+    content = {"plan": plan, "root": str(copy)}
     with suppress(OSError, ValueError):
-        if json.loads(marker.read_text(encoding="utf-8")) == {"plan": plan, "root": str(copy)}:
+        if json.loads(marker.read_text(encoding="utf-8")) == content:
             return copy, True
     remove(copy)
     try:
@@ -164,9 +203,9 @@ def make(
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root.resolve()), str(copy))
         git(copy, "checkout", "--quiet", "--detach", commit)
         _overlay(root, copy, params)
-        pin(copy, params, split, feedback)
+        pin_inputs(copy, params, split, feedback)
         _share_cache(root, copy)
-        write_atomic(marker, to_json({"plan": plan, "root": str(copy)}))
+        write_atomic(marker, to_json(content))
     except (OSError, shutil.Error, EnvironmentFault) as error:
         remove(copy)
         if isinstance(error, EnvironmentFault):
@@ -181,62 +220,72 @@ def make(
 
 
 def remove(copy: Path) -> None:
-    """Delete a copy; what it made is in the DVC cache and in the registry."""
+    """Delete a copy. Its results are in the DVC cache and in the registry.
+
+    Args:
+        copy: of the project.
+    """
     if copy.exists():
-        doomed = copy.with_name(f".{copy.name}.{os.getpid()}.gone")
-        copy.rename(doomed)  # half a copy is none, whenever this is killed
-        remove_tree(doomed, within=copy.parent)
+        # After the move no later retrain mistakes half a copy for a whole one.
+        discarded = copy.with_name(f".{copy.name}.{os.getpid()}.gone")
+        copy.rename(discarded)
+        remove_tree(discarded, within=copy.parent)
     for other in copy.parent.glob(f".{copy.name}.*.gone"):
         remove_tree(other, within=copy.parent)
 
 
 def environment(copy: Path) -> dict[str, str]:
-    """For what runs in the copy: its own code, in Ray's workers too; no experiment of DVC, no run of somebody else's."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DVC_EXP", "GIT_", "GRISTMILL_RUN", "GRISTMILL_OWNER"))
+    """Return the environment variables of processes in a copy.
+
+    They import the code of the copy, in Ray's workers too. They belong to no DVC experiment and to
+    no other run.
+
+    Args:
+        copy: of the project.
+    """
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)
     }
-    return kept | {
-        "PYTHONPATH": os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PYTHONUNBUFFERED": "1",
-    }
+    python_path = [str(copy)]
+    inherited = os.environ.get("PYTHONPATH")
+    if inherited:
+        python_path.append(inherited)
+    env["PYTHONPATH"] = os.pathsep.join(python_path)
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
 
 
 def _overlay(root: Path, copy: Path, params: Params) -> None:
-    """Params and source of the working tree over what HEAD has."""
+    """Copy the params, the source and the feedback of the working tree over those of HEAD."""
     file = Path(params.pipeline.params)
     committed = sha256(copy / file) if (copy / file).is_file() else ""
     (copy / file).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / file, copy / file)
-    if not (
-        copy / file.with_name("dvc.yaml")
-    ).is_file():  # a new pipeline that was not committed yet
-        shutil.copyfile(copy / "dvc.yaml", copy / file.with_name("dvc.yaml"))
+    dvc_file = copy / file.with_name("dvc.yaml")
+    # A new pipeline may not be committed yet.
+    if not dvc_file.is_file():
+        shutil.copyfile(copy / "dvc.yaml", dvc_file)
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = Path(ingest.source.path)
-    if not source.is_absolute() and (
-        isinstance(ingest.source, (Files, Sql)) or not (copy / source).exists()
-    ):
+    always_copied = isinstance(ingest.source, (Files, Sql))
+    if not source.is_absolute() and (always_copied or not (copy / source).exists()):
         _snapshot(root, copy, source)
-    if (
-        ingest.feedback
-        and not Path(ingest.feedback).is_absolute()
-        and (root / ingest.feedback).is_dir()
-    ):
-        _snapshot(root, copy, ingest.feedback)
+    feedback = ingest.feedback
+    if feedback and not Path(feedback).is_absolute() and (root / feedback).is_dir():
+        _snapshot(root, copy, feedback)
     if committed == sha256(copy / file):
-        git(
-            copy, "update-index", "--assume-unchanged", str(file)
-        )  # what is pinned in it below is no change of a person's
+        # Inputs that are pinned later in this file are no change by a person.
+        git(copy, "update-index", "--assume-unchanged", str(file))
 
 
 def _snapshot(root: Path, copy: Path, path: str | Path) -> None:
-    """Copy a source as it is at this moment: what grows meanwhile is the next retrain's.
+    """Copy a source as it is now. Rows that are added later belong to the next retrain.
 
-    Where the repository holds a link that leads out of the copy, the source itself lies behind it: it is read there, and nothing is replaced.
+    Where the repository holds a link that leads out of the copy, the source itself lies behind the
+    link. It is read there, and nothing is replaced.
     """
-    source, target = root / path, copy / path
+    source = root / path
+    target = copy / path
     if not target.resolve().is_relative_to(copy.resolve()):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -248,12 +297,16 @@ def _snapshot(root: Path, copy: Path, path: str | Path) -> None:
 
 
 def _share_cache(root: Path, copy: Path) -> None:
-    """The project's cache, by links that cannot be written through; where there are none to be had, DVC copies."""
+    """Make the copy use the project's DVC cache, through links that do not change the cache.
+
+    On a file system without such links DVC copies the files.
+    """
     from dvc.config import Config
 
     local = root / ".dvc" / "config.local"
     if local.is_file():
         shutil.copyfile(local, copy / ".dvc" / "config.local")
-    cache = Config(str(root / ".dvc"))["cache"].get("dir") or str(root.resolve() / ".dvc" / "cache")
+    configured = Config(str(root / ".dvc"))["cache"].get("dir")
+    cache = configured or str(root.resolve() / ".dvc" / "cache")
     with Config(str(copy / ".dvc")).edit("local") as settings:
         settings["cache"] |= {"dir": cache, "type": ["reflink", "hardlink", "copy"]}

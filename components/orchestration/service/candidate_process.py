@@ -1,4 +1,4 @@
-"""A candidate prepared beside a running service: in a process of its own, within a time limit."""
+"""Prepare a candidate beside a running service, in a child process and within a time limit."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _CODE = Path(__file__).parents[3]
 
 
 class Preparation:
-    """A candidate on its way: copied and verified in a child process, then tried out.
+    """Copies and verifies a candidate in a child process, then runs its preflight.
 
-    Whatever it does to that process, or however long it takes, the caller only looks.
+    The caller never waits for the child process and is not affected by its end.
 
     Args:
         root: of the project.
         version: as the registry has it.
         folder: of the service.
-        preflight: tries a copy out, in this preparation's thread; None: it is not tried out.
-        limit_s: for all of it, in seconds.
+        preflight: checks a copy, in this preparation's thread; None: the copy is not checked.
+        limit_s: for the whole preparation, in seconds.
     """
 
     def __init__(
@@ -47,8 +47,11 @@ class Preparation:
         preflight: Callable[[ServedVersion], object] | None = None,
         limit_s: float = 1800.0,
     ) -> None:
-        self._root, self._version, self._folder = root, version, folder
-        self._preflight, self._limit_s = preflight, limit_s
+        self._root = root
+        self._version = version
+        self._folder = folder
+        self._preflight = preflight
+        self._limit_s = limit_s
         self._deadline = time.monotonic() + limit_s
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False
@@ -56,21 +59,19 @@ class Preparation:
         threading.Thread(target=self._run, name="preparation", daemon=True).start()
 
     def is_of(self, version: Version) -> bool:
-        """Say whether this prepares that version, with these files."""
-        mine = self._version
-        return (mine.pipeline, mine.number, mine.source, mine.tags.get(BUNDLE)) == (
-            version.pipeline,
-            version.number,
-            version.source,
-            version.tags.get(BUNDLE),
-        )
+        """Return whether this prepares a version, with the same files.
+
+        Args:
+            version: as the registry has it.
+        """
+        return _identity(self._version) == _identity(version)
 
     def result(self) -> ServedVersion | None:
-        """Return the copy that can be served; None while it is on its way.
+        """Return the copy that can be served, or None while it is not ready.
 
         Raises:
-            InputError: it cannot be served.
-            EnvironmentFault: not now, or not within the time limit.
+            InputError: the candidate cannot be served.
+            EnvironmentFault: it cannot be served now, or was not ready within the time limit.
         """
         if isinstance(self._outcome, GristmillError):
             raise self._outcome
@@ -84,7 +85,7 @@ class Preparation:
         return self._outcome
 
     def cancel(self) -> None:
-        """Give it up, and end its process."""
+        """Cancel the preparation and end its process."""
         self._cancelled = True
         if self._child:
             with suppress(ProcessLookupError):
@@ -92,10 +93,10 @@ class Preparation:
 
     def _run(self) -> None:
         try:
-            edition = self._copy()
+            served = self._copy()
             if self._preflight:
-                self._preflight(edition)
-            self._outcome = edition
+                self._preflight(served)
+            self._outcome = served
         except Exception as error:
             self._outcome = candidate.as_fault(error)
 
@@ -107,14 +108,18 @@ class Preparation:
                 "folder": str(self._folder),
                 "part": part,
             }
-            return _read(*self._ask(json.dumps(order)))
+            code, answer = self._run_child(json.dumps(order))
+            return _parse_answer(code, answer)
 
-    def _ask(self, order: str) -> tuple[int, str]:
-        """Run the child. Returns its exit code and its answer."""
-        path = os.pathsep.join([str(_CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    def _run_child(self, order: str) -> tuple[int, str]:
+        """Run the child process. Return its exit code and its answer."""
+        python_path = [str(_CODE)]
+        inherited = os.environ.get("PYTHONPATH")
+        if inherited:
+            python_path.append(inherited)
         self._child = subprocess.Popen(
             [sys.executable, "-m", "components.orchestration.service.candidate_process"],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -128,11 +133,15 @@ class Preparation:
         return self._child.returncode, answer
 
 
+def _identity(version: Version) -> tuple[str, int, str, str | None]:
+    return version.pipeline, version.number, version.source, version.tags.get(BUNDLE)
+
+
 def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make an empty folder in the service's.
+    """Make an empty folder in the folder of the service.
 
     Raises:
-        EnvironmentFault: it cannot be made, which is no candidate's fault.
+        EnvironmentFault: it cannot be made. The candidate is not the cause.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,11 +156,11 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
         ) from None
 
 
-def _read(code: int, answer: str) -> ServedVersion:
-    """Return what the child has made.
+def _parse_answer(code: int, answer: str) -> ServedVersion:
+    """Return the copy that the child process has made.
 
     Raises:
-        InputError, EnvironmentFault: as the child has it, or because it died.
+        InputError, EnvironmentFault: the child process reports the error, or it died.
     """
     if not answer:
         reason = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -159,41 +168,41 @@ def _read(code: int, answer: str) -> ServedVersion:
             f"it takes down the process that prepares it ({reason})",
             remedy="take another version: gristmill status",
         )
-    facts: dict[str, Any] = json.loads(answer)
-    if "edition" in facts:
-        return ServedVersion.model_validate_json(facts["edition"])
-    kind = EnvironmentFault if facts["passes"] else InputError
-    raise kind(facts["what"], where=facts["where"], remedy=facts["remedy"])
+    result: dict[str, Any] = json.loads(answer)
+    if "edition" in result:
+        return ServedVersion.model_validate_json(result["edition"])
+    kind = EnvironmentFault if result["passes"] else InputError
+    raise kind(result["what"], where=result["where"], remedy=result["remedy"])
 
 
 def main() -> None:
-    """Prepare the candidate that standard input names; write what came of it to standard output."""
-    answer_to = os.dup(1)
-    # Libraries print what they like, but not into the answer.
+    """Prepare the candidate that standard input names. Write the result to standard output."""
+    output = os.dup(1)
+    # The lines that libraries print must not be in the answer.
     os.dup2(2, 1)
-    _die_first()
+    _prefer_for_oom_kill()
     order = json.loads(sys.stdin.read())
     version = Version(**order["version"])
     try:
-        edition = candidate.prepare(
+        served = candidate.prepare(
             Path(order["root"]), version, Path(order["folder"]), Path(order["part"])
         )
-        facts: dict[str, Any] = {"edition": edition.model_dump_json()}
+        result: dict[str, Any] = {"edition": served.model_dump_json()}
     except BaseException as error:
         fault = candidate.as_fault(error)
         passes = isinstance(fault, EnvironmentFault)
-        facts = {
+        result = {
             "passes": passes,
             "what": fault.what,
             "where": fault.where,
             "remedy": fault.remedy,
         }
-    with os.fdopen(answer_to, "w", encoding="utf-8") as answer:
-        answer.write(json.dumps(facts))
+    with os.fdopen(output, "w", encoding="utf-8") as answer:
+        answer.write(json.dumps(result))
 
 
-def _die_first() -> None:
-    """Where memory runs out, the kernel is to end this process and not the service."""
+def _prefer_for_oom_kill() -> None:
+    """Make the kernel end this process, and not the service, when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -1,4 +1,7 @@
-"""The champion as a Ray Serve application by name, for what deploys by configuration: KubeRay's RayService (deploy/ray-service.yaml), `serve run`."""
+"""The champion as a Ray Serve application, for deployments by configuration.
+
+Examples are KubeRay's RayService (deploy/ray-service.yaml) and `serve run`.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,23 @@ from components.orchestration.project import root
 if TYPE_CHECKING:
     from ray.serve import Application
 
-_ALL_INTERFACES = "0.0.0.0"  # noqa: S104 (where ray-service.yaml listens)
+# The address on which ray-service.yaml listens.
+_ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 
 
 def application(args: Mapping[str, Any]) -> Application:
-    """Build it; Ray Serve calls this on one node and starts replicas that read the bundle below data/, which all nodes must see.
+    """Build the application.
+
+    Ray Serve calls this on one node. The replicas read the bundle below data/, which all nodes must
+    share.
 
     Args:
-        args: `pipeline`, and `version`: the champion's number, changed in the configuration to move traffic after a release; null: whoever is champion now.
+        args: `pipeline`, and `version`: the champion's number, which a person changes in the
+            configuration to serve a new release; null: the present champion.
 
     Raises:
-        InputError: no champion, or another version than it: only a release says what is served.
+        InputError: there is no champion, or it is another version. Only a release changes the
+            version that is served.
         EnvironmentFault: no answer from the registry, or no API key.
     """
     from components.orchestration.project import keys_file
@@ -30,11 +39,11 @@ def application(args: Mapping[str, Any]) -> Application:
     from components.serving.http.api_keys import KEY_VARIABLE, Keyring
     from components.serving.replicas.deploy import application, listening_on
 
-    params, leading = released(root(), str(args.get("pipeline", "default")))
+    params, champion = released(root(), str(args.get("pipeline", "default")))
     wanted = args.get("version")
-    if wanted is not None and int(wanted) != leading.number:
+    if wanted is not None and int(wanted) != champion.number:
         raise InputError(
-            f"version {wanted} is not the champion, which is {leading.number}",
+            f"version {wanted} is not the champion, which is {champion.number}",
             where="args.version",
             remedy="release it first: gristmill review approve, or gristmill rollback",
         )
@@ -46,6 +55,6 @@ def application(args: Mapping[str, Any]) -> Application:
             remedy=f"set {KEY_VARIABLE} from a secret",
         )
     settings: Any = params.sections["serve"]
-    first = Home(root(), params.name, settings).wait_for(leading, preflight=False)
-    # probes of Kubernetes name the address of a pod
+    first = Home(root(), params.name, settings).wait_for(champion, preflight=False)
+    # Probes of Kubernetes name the address of a pod.
     return application(first, None, listening_on(settings, _ALL_INTERFACES), keys)

@@ -1,4 +1,8 @@
-"""The service of one pipeline beside its registry: who is champion, whose files, and where it is written down what became of them."""
+"""The service of one pipeline and its registry.
+
+The service finds the champion in the registry, copies its files, and records there which versions
+it serves.
+"""
 
 from __future__ import annotations
 
@@ -39,35 +43,40 @@ _COPY = re.compile(r"\d+-[0-9a-f]{12}")
 
 
 class Registry:
-    """Looks into the registry, in a thread, for one that is away must not stop the watch over a release: turns what people asked for there into releases, asks who
-    is champion, and writes down what became of versions.
+    """Reads the registry in a thread, so that the watch over a release goes on without it.
+
+    It turns the requests of people there into releases, finds the champion, and records the state
+    of versions.
 
     Args:
         home: of the service.
-        limits: what an approval must pass.
-        say: one line for whoever watches.
+        limits: that an approval must pass.
+        log: prints one line.
     """
 
-    def __init__(self, home: Home, limits: GateParams, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, limits: GateParams, log: Callable[[str], None]) -> None:
         self.leading: Version | None = None
-        # of the pipeline's releases and rollbacks, as the registry records them
+        # The number of the pipeline's releases and rollbacks in the registry.
         self.releases: int | None = None
-        self._home, self._limits, self._say, self._trouble = home, limits, say, ""
+        self._home = home
+        self._limits = limits
+        self._log = log
+        self._problem = ""
         threading.Thread(target=self._run, name="registry", daemon=True).start()
 
     def _run(self) -> None:
         while True:
-            self.look()
+            self.read_snapshot()
             time.sleep(self._home.params.poll_s)
 
-    def look(self) -> None:
-        """Look once. A request that cannot be read does not hide who is champion."""
-        steps = (self._pick_up, self._find_champion, self._home.write_notes)
-        troubles = [trouble for step in steps if (trouble := self._attempt(step))]
-        self._troubled("; ".join(dict.fromkeys(troubles)))
+    def read_snapshot(self) -> None:
+        """Read the registry once. A request that cannot be read does not hide the champion."""
+        steps = (self._apply_requests, self._find_champion, self._home.write_notes)
+        problems = [self._attempt(step) for step in steps]
+        self._report("; ".join(dict.fromkeys(filter(None, problems))))
 
     def _attempt(self, step: Callable[[], None]) -> str:
-        """Take a step. Returns what went wrong."""
+        """Take a step. Return what went wrong, or an empty text."""
         try:
             step()
         except EnvironmentFault as fault:
@@ -76,149 +85,198 @@ class Registry:
             return f"the registry cannot be read, what is served goes on: {describe(error)}"
         return ""
 
-    def _pick_up(self) -> None:
-        for made in apply_mlflow_requests(self._home.root, self._home.pipeline, self._limits):
-            self._say(f"version {made.version}: {made.decision}, by {made.who}: {made.why}")
+    def _apply_requests(self) -> None:
+        releases = apply_mlflow_requests(self._home.root, self._home.pipeline, self._limits)
+        for release in releases:
+            self._log(
+                f"version {release.version}: {release.decision}, by {release.who}: {release.why}"
+            )
 
     def _find_champion(self) -> None:
-        shelf = read_snapshot(self._home.root, self._home.pipeline)
-        if shelf is None or "champion" not in shelf.aliases:
+        snapshot = read_snapshot(self._home.root, self._home.pipeline)
+        if snapshot is None or "champion" not in snapshot.aliases:
             return
-        self.leading = shelf.version(shelf.aliases["champion"])
-        self.releases = sum(made.decision in MOVES for made in records(shelf))
+        self.leading = snapshot.version(snapshot.aliases["champion"])
+        self.releases = sum(release.decision in MOVES for release in records(snapshot))
 
-    def _troubled(self, text: str) -> None:
-        if text != self._trouble:
-            self._say(text or "the registry answers again")
-        self._trouble = text
+    def _report(self, problem: str) -> None:
+        """Print a problem when it begins and when it ends."""
+        if problem != self._problem:
+            self._log(problem or "the registry answers again")
+        self._problem = problem
 
 
 class Home:
-    """`data/.state/service/<pipeline>`: the service's own copies of bundles, whatever becomes of the registry's, and the plan that replicas start with.
+    """Stores the files of a service in `data/.state/service/<pipeline>`.
+
+    They are the service's copies of bundles, which do not depend on those of the registry, and the
+    plan that replicas start with.
 
     Args:
         root: of the project.
-        pipeline: names application and registered model.
+        pipeline: the name of the application and of the registered model.
         params: section `serve`.
     """
 
     def __init__(self, root: Path, pipeline: str, params: ServeParams) -> None:
-        self.root, self.pipeline, self.params = root, pipeline, params
+        self.root = root
+        self.pipeline = pipeline
+        self.params = params
         self.folder = root / "data" / ".state" / "service" / pipeline
-        self.proven = self.folder / "proven.json"  # what was served last, for the next start
+        # The version that was served last, for the next start.
+        self.proven = self.folder / "proven.json"
         self.board = PlanFiles(self.folder / "board")
         self._notes: deque[tuple[str, str]] = deque()
         self._preparation: Preparation | None = None
 
     def prepare(self, version: Version, *, preflight: bool = True) -> ServedVersion | None:
-        """See `components.serving.rollout.controller.Service`.
+        """Return the copy of a version, see `components.serving.rollout.controller.Service`.
 
         Args:
             version: as the registry has it.
-            preflight: try it out, apart from all traffic.
+            preflight: whether the copy answers test requests first.
+
+        Returns:
+            The copy. None: it is not ready yet.
+
+        Raises:
+            InputError: the version cannot be served.
+            EnvironmentFault: it cannot be served now.
         """
         if self._preparation and not self._preparation.is_of(version):
             self._preparation.cancel()
             self._preparation = None
         if self._preparation is None:
-            tried = self._try_out if preflight else None
-            self._preparation = Preparation(self.root, version, self.folder, tried, _PREPARE_S)
+            check = self._run_preflight if preflight else None
+            self._preparation = Preparation(self.root, version, self.folder, check, _PREPARE_S)
         try:
-            edition = self._preparation.result()
+            served = self._preparation.result()
         except GristmillError:
             self._preparation = None
             raise
-        if edition:
+        if served:
             self._preparation = None
-        return edition
+        return served
 
     def wait_for(
         self, version: Version, *, preflight: bool, patience_s: float | None = None
     ) -> ServedVersion:
-        """Prepare a version and wait until that is done.
+        """Prepare a version and return its copy.
 
         Args:
             version: as the registry has it.
-            preflight: try it out.
-            patience_s: None: as long as a preparation may take. It goes on behind that.
+            preflight: whether the copy answers test requests first.
+            patience_s: the longest wait, in seconds; the preparation continues after it. None: as
+                long as a preparation may take.
 
         Raises:
-            InputError: it cannot be served.
-            EnvironmentFault: not now, or not in that time.
+            InputError: the version cannot be served.
+            EnvironmentFault: it cannot be served now, or was not ready in that time.
         """
         began = time.monotonic()
-        while (edition := self.prepare(version, preflight=preflight)) is None:
+        while True:
+            served = self.prepare(version, preflight=preflight)
+            if served is not None:
+                return served
             if patience_s is not None and time.monotonic() - began > patience_s:
                 raise EnvironmentFault(
                     f"version {version.number} was not prepared within {patience_s:.0f} s"
                 )
             time.sleep(0.05)
-        return edition
 
-    def _try_out(self, edition: ServedVersion) -> None:
-        run_preflight(edition, self.params.canary.latency_ms)
+    def _run_preflight(self, served: ServedVersion) -> None:
+        run_preflight(served, self.params.canary.latency_ms)
 
-    def publish(self, plan: RolloutPlan) -> Sequence[Report]:
-        """See `components.serving.rollout.controller.Service`."""
+    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
+        """Write a plan for the replicas and return their latest reports.
+
+        Args:
+            plan: see `components.serving.rollout.controller.Service`.
+        """
         self.post(plan)
         return self.board.reports()
 
     def post(self, plan: RolloutPlan) -> None:
-        """Tell the replicas a plan; a full disk delays that."""
+        """Write a plan for the replicas. With a full disk they get it later.
+
+        Args:
+            plan: what to serve.
+        """
         with suppress(OSError, EnvironmentFault):
             self.board.post(plan)
 
-    def persist(self, edition: ServedVersion) -> None:
-        """See `components.serving.rollout.controller.Service`; copies of other versions go."""
+    def keep(self, edition: ServedVersion) -> None:
+        """Record the version for the next start, and delete the copies of other versions.
+
+        Args:
+            edition: the version, see `components.serving.rollout.controller.Service`.
+
+        Raises:
+            EnvironmentFault: the disk is full.
+        """
         write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
             if other.is_dir() and other not in (edition.bundle, self.board.folder):
                 remove_tree(other, within=self.folder)
 
     def last(self) -> ServedVersion | None:
-        """Return what was kept last, once its copy is verified; None if nothing ever was.
+        """Return the version that `keep` recorded, once its copy is verified.
 
-        Only the name of its folder is taken from the file, so that a project may be moved.
+        Only the name of its folder is read from the file, so that a project may be moved.
+
+        Returns:
+            The version. None: no version was recorded.
 
         Raises:
-            InputError: the file or the copy is not what was kept.
+            InputError: the file or the copy was changed.
         """
         if not os.path.lexists(self.proven):
             return None
         try:
-            if not self.proven.is_file():
-                raise InputError("it is no regular file")
-            edition = ServedVersion.model_validate_json(self.proven.read_bytes())
-            model, name = edition.model, edition.bundle.name
-            if model.name != self.pipeline or not _COPY.fullmatch(name):
-                raise InputError(f"it is of {model.name!r}, copy {name!r}")
-            copy = self.folder / name
-            card = candidate.verify(copy, model.bundle)
-            if not model.bundle or card.data_hash != model.data_hash:
-                raise InputError("its data hash is not that of the copy", where=str(copy))
+            return self._read_proven()
         except Exception as error:
-            why = describe(candidate.as_fault(error))
+            reason = describe(candidate.as_fault(error))
             raise InputError(
-                f"the copy that was served last cannot be used: {why}",
+                f"the copy that was served last cannot be used: {reason}",
                 where=str(self.proven),
                 remedy=f"the next champion that is served replaces it; or remove {self.proven}",
             ) from None
-        return edition.model_copy(update={"bundle": copy})
+
+    def _read_proven(self) -> ServedVersion:
+        """Return the recorded version with the path of its copy, after a check of both."""
+        if not self.proven.is_file():
+            raise InputError("it is no regular file")
+        served = ServedVersion.model_validate_json(self.proven.read_bytes())
+        model = served.model
+        name = served.bundle.name
+        if model.name != self.pipeline or not _COPY.fullmatch(name):
+            raise InputError(f"it is of {model.name!r}, copy {name!r}")
+        copy = self.folder / name
+        card = candidate.verify(copy, model.bundle)
+        if not model.bundle or card.data_hash != model.data_hash:
+            raise InputError("its data hash is not that of the copy", where=str(copy))
+        return served.model_copy(update={"bundle": copy})
 
     def record(
         self, version: str, state: Literal["serving", "refused", "waiting"], why: str
     ) -> None:
-        """See `components.serving.rollout.controller.Service`: kept until the registry answers."""
+        """Note the state of a version until the registry answers.
+
+        Args:
+            version: its number.
+            state: what the service does with it.
+            why: the reason.
+        """
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        told = {"state": state, "why": storable(why), "when": when}
-        self._notes.append((version, json.dumps(told, ensure_ascii=False)))
+        note = {"state": state, "why": storable(why), "when": when}
+        self._notes.append((version, json.dumps(note, ensure_ascii=False)))
 
     def write_notes(self) -> None:
-        """Tag versions with what became of them.
+        """Tag the versions in the registry with their states.
 
         Raises:
             EnvironmentFault: the registry does not answer.
-            Exception: it refuses a note, which is dropped.
+            Exception: the registry refuses a note, which is dropped.
         """
         while self._notes:
             number, text = self._notes[0]
@@ -237,56 +295,63 @@ def begin(
     home: Home,
     leading: Version | None,
     start: Callable[[ServedVersion], str],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[ServedVersion, str | None, str]:
-    """Put the champion up; what was served last, if that is not to be had.
+    """Start to serve the champion, or the last version if the champion cannot be served.
 
     Args:
-        leading: None: the registry does not answer.
-        start: puts an edition up and returns its URL.
+        home: of the service.
+        leading: the champion. None: the registry does not answer.
+        start: serves a version and returns its URL.
+        log: prints one line.
 
     Returns:
-        What is served, the version that was refused for it, the URL.
+        The version that is served, the number of the version that was refused, and the URL.
 
     Raises:
         InputError, EnvironmentFault: neither can be served.
     """
-    known = _last(home, say)
+    last = _last(home, log)
     home.board.clear()
-    first, refused = None, None
+    first = None
+    refused = None
     try:
-        first = _champion(home, leading, known)
+        first = _champion(home, leading, last)
         url = _start(home, first, start)
     except GristmillError as error:
-        if known is None or first is known:
+        if last is None or first is last:
             raise
-        why = describe(error)
-        say(f"version {known.version} is served, as before, not the champion: {why}")
-        first = known
+        reason = describe(error)
+        log(f"version {last.version} is served, as before, not the champion: {reason}")
+        first = last
         if leading:
-            refused = _refused(home, leading, error)
+            refused = _record_refusal(home, leading, error)
         url = _start(home, first, start)
-    try:
-        home.persist(first)
-    except (EnvironmentFault, OSError) as error:
-        say(f"version {first.version} answers, but is not kept: {describe(error)}")
+    _keep(home, first, log)
     return first, refused, url
 
 
-def _last(home: Home, say: Callable[[str], None]) -> ServedVersion | None:
-    """Return what was kept last; what is no longer usable is said and passed over."""
+def _keep(home: Home, served: ServedVersion, log: Callable[[str], None]) -> None:
+    try:
+        home.keep(served)
+    except (EnvironmentFault, OSError) as error:
+        log(f"version {served.version} answers, but is not kept: {describe(error)}")
+
+
+def _last(home: Home, log: Callable[[str], None]) -> ServedVersion | None:
+    """Return the version that was served last. Print why it cannot be used any more."""
     try:
         return home.last()
     except InputError as error:
-        say(str(error))
+        log(str(error))
         return None
 
 
-def _champion(home: Home, leading: Version | None, known: ServedVersion | None) -> ServedVersion:
-    """Return the champion's copy; one that was never proven is tried out where there is another.
+def _champion(home: Home, leading: Version | None, last: ServedVersion | None) -> ServedVersion:
+    """Return the champion's copy. If another version can be served, the copy passes a preflight.
 
     Raises:
-        InputError, EnvironmentFault: it cannot be had.
+        InputError, EnvironmentFault: the champion cannot be served.
     """
     if leading is None:
         raise EnvironmentFault(
@@ -294,21 +359,20 @@ def _champion(home: Home, leading: Version | None, known: ServedVersion | None) 
             where=f"pipeline {home.pipeline}",
             remedy="gristmill doctor",
         )
-    if known is None:
+    if last is None:
         return home.wait_for(leading, preflight=False)
-    if (known.version, known.model.bundle) == (
-        str(leading.number),
-        leading.tags.get(BUNDLE, "")[: len(known.model.bundle)],
-    ):
-        return known
+    bundle = last.model.bundle
+    same_bundle = leading.tags.get(BUNDLE, "")[: len(bundle)] == bundle
+    if same_bundle and last.version == str(leading.number):
+        return last
     return home.wait_for(leading, preflight=True, patience_s=_START_S)
 
 
-def _refused(home: Home, leading: Version, error: GristmillError) -> str | None:
-    """Write down why the champion is not served.
+def _record_refusal(home: Home, leading: Version, error: GristmillError) -> str | None:
+    """Record why the champion is not served.
 
     Returns:
-        Its number, if it is not to be tried again.
+        Its number, if the service does not try it again.
     """
     number = str(leading.number)
     if isinstance(error, EnvironmentFault):
@@ -318,9 +382,9 @@ def _refused(home: Home, leading: Version, error: GristmillError) -> str | None:
     return number
 
 
-def _start(home: Home, edition: ServedVersion, start: Callable[[ServedVersion], str]) -> str:
-    home.post(RolloutPlan(stable=edition))
-    return start(edition)
+def _start(home: Home, served: ServedVersion, start: Callable[[ServedVersion], str]) -> str:
+    home.post(RolloutPlan(stable=served))
+    return start(served)
 
 
 def lead(
@@ -329,32 +393,49 @@ def lead(
     refused: str | None,
     url: str,
     limits: GateParams,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    """Follow the champion until this process is told to stop."""
-    registry = Registry(home, limits, say)
-    follower = RolloutController(first, home, home.params.canary, say)
-    follower.refused = refused
-    up, trouble = True, ""
+    """Follow the champion until this process is stopped.
+
+    Args:
+        home: of the service.
+        first: the version that is served now.
+        refused: the number of the version that was refused for it.
+        url: of the service.
+        limits: that an approval must pass.
+        log: prints one line.
+    """
+    registry = Registry(home, limits, log)
+    controller = RolloutController(first, home, home.params.canary, log)
+    controller.refused = refused
+    is_up = True
+    problem = ""
     while True:
-        before, trouble = trouble, _step(follower, registry)
-        if trouble not in ("", before):
-            say(f"what is served goes on, but the champion is not followed: {trouble}")
-        answers = healthy(url) is not None
-        if answers != up:
-            say(
-                f"{url} answers again"
-                if answers
-                else f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew"
-            )
-        up = answers
-        time.sleep(_BUSY_S if follower.busy or not up else min(1.0, home.params.poll_s))
+        before = problem
+        problem = _step(controller, registry)
+        if problem not in ("", before):
+            log(f"what is served goes on, but the champion is not followed: {problem}")
+        is_up = _check_health(url, is_up, log)
+        pause = min(1.0, home.params.poll_s)
+        if controller.busy or not is_up:
+            pause = _BUSY_S
+        time.sleep(pause)
 
 
-def _step(follower: RolloutController, registry: Registry) -> str:
-    """Take a step. Returns what went wrong: no mistake in following ends the service."""
+def _check_health(url: str, was_up: bool, log: Callable[[str], None]) -> bool:
+    """Return whether the service answers. Print a change."""
+    is_up = healthy(url) is not None
+    if is_up and not was_up:
+        log(f"{url} answers again")
+    elif was_up and not is_up:
+        log(f"nothing answers at {url}: Ray Serve starts its proxy or replicas anew")
+    return is_up
+
+
+def _step(controller: RolloutController, registry: Registry) -> str:
+    """Take a step of a release. Return what went wrong: no error here ends the service."""
     try:
-        follower.step(registry.leading, registry.releases)
+        controller.step(registry.leading, registry.releases)
     except Exception as error:
         return describe(error)
     return ""

@@ -1,4 +1,4 @@
-"""The champion at work: over HTTP, or asked once from the command line."""
+"""Serve the champion over HTTP, or answer one query from the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,109 +23,154 @@ from components.orchestration.project import keys_file
 from components.orchestration.runner.run import files_of
 
 if TYPE_CHECKING:
+    from components.orchestration.service.registry_watch import Home
     from components.registry.versions.model_versions import Version
+    from components.serving.http.api_keys import Keyring
     from components.serving.params import ServeParams
     from components.serving.rollout.plan import ServedVersion
 
 
 def hold(root: Path, name: str, host: str, port: int) -> None:
-    """Deploy the champion and keep it up until Ctrl-C or SIGTERM.
+    """Serve the champion until Ctrl-C or SIGTERM.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        host: the address to listen on.
+        port: to listen on; 0: any that is free.
 
     Raises:
         InputError: nothing was released yet.
-        EnvironmentFault: port taken, a public host without a key, another service of this project.
+        EnvironmentFault: the port is taken, a public host has no key, or another service of this
+            pipeline runs.
     """
     from components.orchestration.cluster.local_cluster import attached, describe
-    from components.orchestration.drift.drift_check import Watchman, monitoring
-    from components.orchestration.service.registry_watch import Home, begin, lead
+    from components.orchestration.service.registry_watch import Home
     from components.serving.http.api_keys import Keyring
     from components.serving.replicas.address import check_address
-    from components.serving.replicas.deploy import deploy, remove
 
     params = _params(root, name)
-    settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-    limits = params.sections["registry"].gates  # type: ignore[attr-defined]
-    home, keys = Home(root, params.name, settings), Keyring.from_environment(keys_file(root))
+    serve: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+    home = Home(root, params.name, serve)
+    keys = Keyring.from_environment(keys_file(root))
+    start = _deployer(root, params, home, keys, host, port)
+    lock = root / "data" / ".state" / params.name / "serve.lock"
     with (
-        only_one(
-            root / "data" / ".state" / params.name / "serve.lock",
-            f"a service of pipeline {params.name}",
-        ),
+        only_one(lock, f"a service of pipeline {params.name}"),
         _ray_of_service(root, params.name) as apart,
     ):
         leading = _champion(root, params, name, spare=home.proven.is_file())
         if not os.environ.get("RAY_ADDRESS") and (apart or describe(root) is None):
-            check_address(host, port, keys.wanted)  # before Ray is started for nothing
+            # A start of Ray would be in vain if the address cannot be used.
+            check_address(host, port, keys.wanted)
         with attached(root, psutil.Process(), apart=apart):
-            _on_signal(_interrupt)  # not earlier: Ray sets its own
+            # Ray sets its own handlers when it starts.
+            _on_signal(_interrupt)
+            _serve(root, params, home, leading, start)
 
-            watched = monitoring(root, params)
 
-            def start(edition: ServedVersion) -> str:
-                board = home.board.folder
-                return deploy(
-                    edition.bundle,
-                    app_name=params.name,
-                    route_prefix="/",
-                    host=host,
-                    port=port,
-                    params=settings,
-                    model=edition.model,
-                    board=board,
-                    keys=keys,
-                    monitoring=watched,
-                )
+def _deployer(
+    root: Path, params: Params, home: Home, keys: Keyring, host: str, port: int
+) -> Callable[[ServedVersion], str]:
+    """Return a function that deploys a version and returns the URL of the service."""
+    from components.orchestration.drift.drift_check import monitoring
+    from components.serving.replicas.deploy import deploy
 
-            try:
-                first, refused, url = begin(home, leading, start, _say)
-                where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
-                console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
-                Watchman(root, params, _say).start()
-                lead(home, first, refused, url, limits, _say)
-            except KeyboardInterrupt:
-                _on_signal(signal.SIG_IGN)  # once is enough
-                console.print("stopping …")
-                remove(params.name)
+    watched = monitoring(root, params)
+
+    def start(served: ServedVersion) -> str:
+        return deploy(
+            served.bundle,
+            app_name=params.name,
+            route_prefix="/",
+            host=host,
+            port=port,
+            params=home.params,
+            model=served.model,
+            board=home.board.folder,
+            keys=keys,
+            monitoring=watched,
+        )
+
+    return start
+
+
+def _serve(
+    root: Path,
+    params: Params,
+    home: Home,
+    leading: Version | None,
+    start: Callable[[ServedVersion], str],
+) -> None:
+    """Serve the champion and follow the registry until an interrupt."""
+    from components.orchestration.drift.drift_check import Watchman
+    from components.orchestration.service.registry_watch import begin, lead
+    from components.serving.replicas.deploy import remove
+
+    limits = params.sections["registry"].gates  # type: ignore[attr-defined]
+    try:
+        first, refused, url = begin(home, leading, start, _log_line)
+        where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
+        console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
+        Watchman(root, params, _log_line).start()
+        lead(home, first, refused, url, limits, _log_line)
+    except KeyboardInterrupt:
+        # A second Ctrl-C must not interrupt the removal.
+        _on_signal(signal.SIG_IGN)
+        console.print("stopping …")
+        remove(params.name)
 
 
 @contextmanager
 def _ray_of_service(root: Path, name: str) -> Iterator[Path | None]:
-    """Choose the Ray of a service: None, the project's, for the first one; for another pipeline's beside it a Ray of its own, because one Ray listens on one port.
+    """Choose the Ray of a service.
+
+    The first service of a project uses the project's Ray. Another service gets a second Ray,
+    because one Ray listens on one port.
 
     Yields:
-        The folder for the record of the service's own Ray.
+        The folder for the record of the second Ray. None: the project's Ray is used.
 
     Raises:
-        EnvironmentFault: RAY_ADDRESS names one cluster for all, and another service of this project is there.
+        EnvironmentFault: RAY_ADDRESS names one cluster for all, and another service of this project
+            runs.
     """
-    with ExitStack() as held:
+    lock = root / "data" / ".state" / "serve.lock"
+    with ExitStack() as stack:
         try:
-            held.enter_context(
-                only_one(root / "data" / ".state" / "serve.lock", "a service of this project")
-            )
+            stack.enter_context(only_one(lock, "a service of this project"))
             apart = None
         except EnvironmentFault as fault:
             if os.environ.get("RAY_ADDRESS"):
-                what = f"{fault.what}; one cluster listens on one port"
                 raise EnvironmentFault(
-                    what,
+                    f"{fault.what}; one cluster listens on one port",
                     where="RAY_ADDRESS",
-                    remedy="end the other service, or unset RAY_ADDRESS to serve this pipeline from this machine",
+                    remedy=(
+                        "end the other service, or unset RAY_ADDRESS "
+                        "to serve this pipeline from this machine"
+                    ),
                 ) from None
             apart = root / "data" / ".state" / "ray" / name
         yield apart
 
 
-def _say(text: str) -> None:
+def _log_line(text: str) -> None:
     console.print(f"{time.strftime('%H:%M:%S')} {text}", soft_wrap=True)
 
 
 def answer(root: Path, name: str, argument: str) -> None:
-    """Ask the champion one thing, in a child process: what comes from the registry may hang.
+    """Print the champion's answer to a query.
+
+    The model runs in a child process, because files of the registry may hang.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+        argument: the query: a text, or the path of a picture.
 
     Raises:
-        InputError: no champion, or a query that it cannot take.
-        BundleError: the champion's files are not those that were registered, or do not answer.
+        InputError: there is no champion, or it cannot answer the query.
+        BundleError: the champion's files differ from those that were registered, or do not answer.
     """
     from pydantic import ValidationError
 
@@ -137,31 +182,36 @@ def answer(root: Path, name: str, argument: str) -> None:
 
     if not argument.strip():
         raise InputError("the query is empty", remedy='gristmill predict "…"')
-    # It starts while the registry is asked.
+    # The child process starts while the registry is read.
     with (
         Confined(first_answers) as child,
         tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
     ):
-        params, leading = released(root, name)
-        settings: ServeParams = params.sections["serve"]  # type: ignore[assignment]
+        params, champion = released(root, name)
+        abstain: float | None = params.sections["serve"].abstain  # type: ignore[attr-defined]
         evaluator = base.evaluator(params.task)
-        bundle = fetch_registered(root, params.name, leading.number, Path(scratch))
+        bundle = fetch_registered(root, params.name, champion.number, Path(scratch))
         try:
             query = evaluator.read(argument).model_dump_json()
         except (Reject, ValidationError, OSError) as error:
             raise _unanswerable(argument, _reason(error)) from None
-        told = child.call(
-            bundle.folder, str(bundle.folder), bundle.digest, settings.abstain, [query]
-        )
-    if "rejected" in told:
-        raise _unanswerable(argument, told["rejected"])
-    given: Any = evaluator.Answer.model_validate(told["answers"][0])
-    if given.abstained:
-        console.print(_not_sure(told["least_confidence"], settings.abstain))
-    for label, probability in sorted(given.probabilities.items(), key=lambda item: -item[1])[:10]:
-        console.print(f"{probability:7.1%}  {'█' * round(probability * 30):30}  {label}")
-    model = f"{params.name} version {leading.number}, {told['title']}"
-    console.print(f"{model}, data {told['data_hash'][:12]}", style="dim")
+        result = child.call(bundle.folder, str(bundle.folder), bundle.digest, abstain, [query])
+    if "rejected" in result:
+        raise _unanswerable(argument, result["rejected"])
+    best: Any = evaluator.Answer.model_validate(result["answers"][0])
+    if best.abstained:
+        console.print(_not_sure(result["least_confidence"], abstain))
+    _show_probabilities(best.probabilities)
+    model = f"{params.name} version {champion.number}, {result['title']}"
+    console.print(f"{model}, data {result['data_hash'][:12]}", style="dim")
+
+
+def _show_probabilities(probabilities: Mapping[str, float]) -> None:
+    """Print the ten most probable classes, each with a bar."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    for label, probability in ranked[:10]:
+        bar = "█" * round(probability * 30)
+        console.print(f"{probability:7.1%}  {bar:30}  {label}")
 
 
 def _reason(error: Exception) -> str:
@@ -184,26 +234,47 @@ def _unanswerable(argument: str, reason: str) -> InputError:
 def _not_sure(least: float | None, stated: float | None) -> str:
     """Return why an answer is marked as not sure."""
     if least is None or math.isinf(least):
-        return f"not sure: no threshold can promise serve.abstain: {stated}, so no answer is sure; the best guess is the first of these"
-    return f"not sure: below {least:.1%}, the threshold of serve.abstain: {stated}; the best guess is the first of these"
+        return (
+            f"not sure: no threshold can promise serve.abstain: {stated}, so no answer is sure; "
+            "the best guess is the first of these"
+        )
+    return (
+        f"not sure: below {least:.1%}, the threshold of serve.abstain: {stated}; "
+        "the best guess is the first of these"
+    )
 
 
 def tracking_ui(root: Path, port: int) -> int:
-    """Run the tracking server in the foreground. Returns its exit code."""
+    """Run the tracking server in the foreground.
+
+    Args:
+        root: of the project.
+        port: to listen on.
+
+    Returns:
+        The exit code of the server.
+
+    Raises:
+        EnvironmentFault: the port is taken.
+    """
     from components.registry.store import tracking_store
     from components.serving.replicas.address import check_address
 
     words = tracking_store.ui_command(root, port)
     check_address("127.0.0.1", port)
-    tracking_store.client(
-        root
-    )  # makes the database where there is none, and mends its paths after a move
+    # Makes the database if there is none, and corrects its paths after a move of the project.
+    tracking_store.client(root)
     _on_signal(_interrupt)
     # The address without a path opens MLflow's page of news.
     console.print(
         f"MLflow at http://127.0.0.1:{port}/#/experiments   (Ctrl-C ends it)", soft_wrap=True
     )
     process = subprocess.Popen(words, env={**os.environ, **tracking_store.ENVIRONMENT}, cwd=root)
+    return _wait_for(process)
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process, and end it on an interrupt. Return its exit code, or 0."""
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -218,7 +289,11 @@ def _params(root: Path, name: str) -> Params:
 
 
 def released(root: Path, name: str) -> tuple[Params, Version]:
-    """Params and champion of a pipeline.
+    """Return the params and the champion of a pipeline.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
 
     Raises:
         InputError: nothing was released yet.
@@ -230,7 +305,16 @@ def released(root: Path, name: str) -> tuple[Params, Version]:
 
 
 def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Version | None:
-    """Who is released. None: nobody can say, which is no matter where there is something to spare.
+    """Return the released version.
+
+    Args:
+        root: of the project.
+        params: of the pipeline.
+        name: of the pipeline, for the error message.
+        spare: whether an earlier version can be served instead.
+
+    Returns:
+        The version. None: it is unknown, and an earlier version can be served.
 
     Raises:
         InputError: nothing was released yet.
@@ -243,23 +327,27 @@ def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Ver
     except Exception as error:
         if not spare:
             raise
-        _say(f"the registry does not say who is champion: {error}")
+        _log_line(f"the registry does not say who is champion: {error}")
         return None
     if leading is None and spare:
         return None
     if leading is None:
-        again = "gristmill run" if name == "default" else f"gristmill run {name}"
-        raise InputError(
-            f"pipeline {name!r} has no champion yet",
-            where="registry",
-            remedy=f"{again}; if it ran already, a gate has refused its model: gristmill status",
-        )
+        raise _no_champion(name)
     return leading
 
 
+def _no_champion(name: str) -> InputError:
+    command = "gristmill run" if name == "default" else f"gristmill run {name}"
+    return InputError(
+        f"pipeline {name!r} has no champion yet",
+        where="registry",
+        remedy=f"{command}; if it ran already, a gate has refused its model: gristmill status",
+    )
+
+
 def _on_signal(handler: Callable[..., object] | signal.Handlers) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:
