@@ -127,12 +127,12 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     scores: Scores = {}
     for split in SPLITS:
         step = TrainStep(module.eval(), base.learning(TASK), params)
-        scores[split] = score_rows(step, Rows(data / "tokens", split, encoder))
+        scores[split] = score_rows(step, EncodedRows(data / "tokens", split, encoder))
     return scores, spent
 
 
 @torch.no_grad()
-def score_rows(step: TrainStep, rows: Rows) -> NDArray[np.float64]:
+def score_rows(step: TrainStep, rows: EncodedRows) -> NDArray[np.float64]:
     """Return the log-probabilities (n, c) of rows, computed in padded batches."""
     scores = np.zeros((len(rows), len(rows.encoder.classes)))
     for part in in_order(rows.lengths, 256):

@@ -25,6 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.training.batches import EncodedRows
+from components.training.lr_schedule import learning_rate_at
+
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 import numpy as np
 import torch
@@ -33,8 +36,7 @@ from components.core.tables import read_table
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
 from components.training.allocator import keep_freed_memory
-from components.training.batches import EncodedRows, in_order, load_encoder, plan
-from components.training.lr_schedule import learning_rate_at
+from components.training.batches import in_order, load_encoder, plan
 from components.training.params import FitParams
 from components.training.train_step import TrainStep
 
@@ -67,7 +69,7 @@ def sample(split: Split, count: int, seed: int) -> Split:
     return [split[0][i] for i in chosen], split[1][chosen]
 
 
-class InMemory(Rows):
+class InMemory(EncodedRows):
     """Holds rows of the engine whose token ids are in no file."""
 
     def __init__(self, split: Split, encoder: TextEncoder) -> None:
@@ -97,7 +99,9 @@ def train_gristmill(
         batches = plan(rows.lengths, BATCH, seed, epoch)
         for batch in batches:
             arrays = learner.put(rows.batch(batch, packed=True))
-            learner.step([arrays], len(batch), rate(step, len(batches) * epochs, params))
+            learner.step(
+                [arrays], len(batch), learning_rate_at(step, len(batches) * epochs, params)
+            )
             step += 1
     speed = len(rows) * epochs / (time.perf_counter() - start)
     evaluated = InMemory(validation, encoder)

@@ -120,7 +120,7 @@ def test_accuracy(spec: FitConfig, weights: Path) -> float:
         architecture.Config.model_validate(dict(spec.config)), encoder
     ).eval()
     module.load_state_dict(load_file(weights))
-    rows = Rows(spec.tokens, "test", encoder)
+    rows = EncodedRows(spec.tokens, "test", encoder)
     hits = 0
     with torch.inference_mode():
         for part in in_order(rows.lengths, 256):

@@ -28,7 +28,9 @@ def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path(scratch) / "p")
         params = load(project.root / "params.yaml")
-        draft = Retrain("benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0)
+        draft = RetrainRecord(
+            "benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0
+        )
         last, source, _ = made_with(project.root, params, draft)
         record(project.root, "default", last)
         seconds = []

@@ -51,12 +51,12 @@ def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Trai
     return TrainStep(module, base.learning(TASK), params), architecture.packs
 
 
-def take_step(learner: TrainStep, rows: Rows, batch: Any, packed: bool) -> None:
+def take_step(learner: TrainStep, rows: EncodedRows, batch: Any, packed: bool) -> None:
     """Take one training step."""
     learner.step([learner.put(rows.batch(batch, packed))], len(batch), 1e-3)
 
 
-def measure_precision(rows: Rows, steps: int) -> None:
+def measure_precision(rows: EncodedRows, steps: int) -> None:
     """Print the seconds of whole steps in fp32 and bf16."""
     for name in NETS:
         arms = {kind: make_learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
@@ -78,7 +78,7 @@ def measure_precision(rows: Rows, steps: int) -> None:
         )
 
 
-def measure_checkpoints(rows: Rows, rounds: int) -> None:
+def measure_checkpoints(rows: EncodedRows, rounds: int) -> None:
     """Print the cost of a checkpoint at the end of each ten steps. The arms are interleaved."""
     learner, packed = make_learner("transformer, 4 layers of 256", "auto", rows.encoder)
     # Steps of similar cost.
@@ -119,6 +119,6 @@ def measure_checkpoints(rows: Rows, rounds: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    train = Rows(TOKENS, "train", load_encoder(TOKENS, TASK))
+    train = EncodedRows(TOKENS, "train", load_encoder(TOKENS, TASK))
     measure_checkpoints(train, rounds=8)
     measure_precision(train, steps=10)

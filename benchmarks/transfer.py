@@ -107,7 +107,7 @@ def prepare(root: Path, corpus: Path, encoder: Path) -> None:
     tokenize.run(job("tokenize", ["clean", "augmented"], ["tokens"]))
 
 
-def outputs_of(module: Any, rows: Rows, features: bool = False) -> NDArray[np.float32]:
+def outputs_of(module: Any, rows: EncodedRows, features: bool = False) -> NDArray[np.float32]:
     """Return the logits (n, c), or the mean of the last layer (n, width), in the order of rows."""
     outputs: list[Any] = [None] * len(rows)
     with torch.inference_mode():
@@ -124,7 +124,9 @@ def outputs_of(module: Any, rows: Rows, features: bool = False) -> NDArray[np.fl
     return np.stack(outputs)
 
 
-def fit_frozen(splits: Mapping[str, Rows], module: Any) -> tuple[float, NDArray[np.bool_], str]:
+def fit_frozen(
+    splits: Mapping[str, EncodedRows], module: Any
+) -> tuple[float, NDArray[np.bool_], str]:
     """Fit logistic regressions on the features of the encoder.
 
     Returns:
@@ -200,7 +202,7 @@ def main() -> None:
         encoder = load_encoder(root / "tokens", TASK)
         architecture = base.models(TASK).architectures["pretrained"]
         names = ("train", "validation", "test")
-        splits = {name: Rows(root / "tokens", name, encoder) for name in names}
+        splits = {name: EncodedRows(root / "tokens", name, encoder) for name in names}
         report = json.loads((root / "clean.json").read_text())
         print({name: len(rows) for name, rows in splits.items()}, report, flush=True)
         module = architecture.build(architecture.Config(), encoder).eval()

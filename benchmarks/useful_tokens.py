@@ -25,7 +25,7 @@ LAYOUTS = {
 }
 
 
-def useful_share(rows: Rows, packed: bool, workers: int) -> float:
+def useful_share(rows: EncodedRows, packed: bool, workers: int) -> float:
     """Return the share of useful tokens over three epochs."""
     throughput = Throughput(torch.device("cpu"))
     for epoch in range(3):
@@ -39,7 +39,7 @@ def useful_share(rows: Rows, packed: bool, workers: int) -> float:
 
 def main() -> None:
     """Print a row for each layout and number of workers."""
-    rows = Rows(TOKENS, "train", load_encoder(TOKENS, "text_classification"))
+    rows = EncodedRows(TOKENS, "train", load_encoder(TOKENS, "text_classification"))
     for name, packed in LAYOUTS.items():
         for workers in (1, 2):
             share = useful_share(rows, packed, workers)

@@ -477,7 +477,7 @@ def _run_app() -> None:
 
 def _stopped() -> NoReturn:
     """End the process after an interrupt."""
-    interrupt.tell()
+    interrupt.report()
     raise SystemExit(interrupt.EXIT_CODE) from None
 
 

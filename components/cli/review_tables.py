@@ -305,7 +305,7 @@ def _champion_move(release: Release) -> str:
     return "–"
 
 
-def _show_retrain(record: Retrain) -> None:
+def _show_retrain(record: RetrainRecord) -> None:
     """Print a line on a retrain, and below it the reason, the inputs and the seconds by stage."""
     head = f"{record.began[:19].replace('T', ' ')}  {record.trigger}: {record.outcome}"
     if record.version:
@@ -321,7 +321,7 @@ def _show_retrain(record: Retrain) -> None:
             console.print(f"    {line}", style="dim", soft_wrap=True)
 
 
-def _champion_after(record: Retrain) -> str:
+def _champion_after(record: RetrainRecord) -> str:
     if record.before != record.after:
         return f"champion {record.before or '–'} → {record.after}"
     if record.before:
@@ -329,7 +329,7 @@ def _champion_after(record: Retrain) -> str:
     return "no champion"
 
 
-def _retrain_inputs(record: Retrain) -> str:
+def _retrain_inputs(record: RetrainRecord) -> str:
     rows = f"{record.rows:,} rows"
     if record.cursor:
         rows += f", up to {record.cursor}"
@@ -342,7 +342,7 @@ def _retrain_inputs(record: Retrain) -> str:
     return inputs
 
 
-def _stage_seconds(record: Retrain) -> str:
+def _stage_seconds(record: RetrainRecord) -> str:
     order = list(STAGES)
 
     def position(entry: tuple[str, float]) -> int:

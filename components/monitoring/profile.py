@@ -227,7 +227,7 @@ class Profiler:
             if column not in self._fields:
                 continue
             try:
-                normalized = self._fields[column].normalise(value)
+                normalized = self._fields[column].normalize(value)
             except Reject:
                 continue
             features |= self._column_features(column, normalized)

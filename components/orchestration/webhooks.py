@@ -35,7 +35,7 @@ def post(url: str, message: Mapping[str, Any]) -> str:
     return f"status {answer.status_code}"
 
 
-def notify(url: str | None, pipeline: str, retrain: Retrain) -> bool:
+def notify(url: str | None, pipeline: str, retrain: RetrainRecord) -> bool:
     """Post the record of a retrain as JSON, with the key `text` for services that show one line.
 
     Args:

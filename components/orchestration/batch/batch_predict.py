@@ -278,7 +278,7 @@ def _score(root: Path, batch: Batch, kind: Format) -> _Progress:
 def _store_part(batch: Batch, number: int, table: pa.Table) -> None:
     if not batch.state.exists():
         state = {"stage": BATCH, "in": str(batch.source), "model": batch.model.name}
-        note(batch.state, state)
+        annotate(batch.state, state)
     with atomic(batch.part(number)) as stream:
         pq.write_table(table, stream, compression="zstd")
 

@@ -32,7 +32,7 @@ def notify(
     version: int,
     window: int,
     kind: str,
-    findings: Sequence[Finding],
+    findings: Sequence[DriftResult],
     log: Callable[[str], None],
 ) -> None:
     """Send the findings of a window to MLflow, and an alert to the log and the webhook.
@@ -75,7 +75,7 @@ def notify(
         log(f"the webhook of monitor.webhook was not told: {problem}")
 
 
-def _joined_changes(findings: Sequence[Finding]) -> str:
+def _joined_changes(findings: Sequence[DriftResult]) -> str:
     return "; ".join(f"{finding.field} ({finding.change})" for finding in findings)
 
 
@@ -111,7 +111,7 @@ def _find_run(opened: MlflowClient, experiment_id: str, version: int) -> str:
     return str(run.info.run_id)
 
 
-def _mlflow_metrics(kind: str, findings: Sequence[Finding], window: int) -> list[Metric]:
+def _mlflow_metrics(kind: str, findings: Sequence[DriftResult], window: int) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -121,7 +121,7 @@ def _mlflow_metrics(kind: str, findings: Sequence[Finding], window: int) -> list
     return metrics
 
 
-def _mlflow_tags(kind: str, findings: Sequence[Finding]) -> list[RunTag]:
+def _mlflow_tags(kind: str, findings: Sequence[DriftResult]) -> list[RunTag]:
     from mlflow.entities import RunTag
 
     tags = [

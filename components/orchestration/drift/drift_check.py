@@ -59,7 +59,7 @@ class WindowCheck:
 
     kind: str
     until: float
-    findings: Sequence[Finding]
+    findings: Sequence[DriftResult]
 
     @property
     def drifted(self) -> list[str]:

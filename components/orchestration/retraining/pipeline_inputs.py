@@ -15,7 +15,9 @@ from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 
 
-def made_with(root: Path, params: Params, retrain: Retrain) -> tuple[Retrain, Survey, list[str]]:
+def made_with(
+    root: Path, params: Params, retrain: RetrainRecord
+) -> tuple[RetrainRecord, Survey, list[str]]:
     """Return a record with the inputs that a retrain would have now.
 
     Args:

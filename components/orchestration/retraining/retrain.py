@@ -126,7 +126,7 @@ def pulled(root: Path, name: str) -> bool:
     return isinstance(ingest.source, Sql)
 
 
-def keep_report(root: Path, copy: Path, params: Params, record: Retrain) -> str | None:
+def keep_report(root: Path, copy: Path, params: Params, record: RetrainRecord) -> str | None:
     """Copy the report of a retrain to the project before the copy of the project is deleted.
 
     Args:
@@ -156,7 +156,7 @@ def keep_report(root: Path, copy: Path, params: Params, record: Retrain) -> str 
     return relative
 
 
-def summary_line(name: str, record: Retrain) -> str:
+def summary_line(name: str, record: RetrainRecord) -> str:
     """Return one line on how a retrain ended.
 
     Args:
@@ -172,7 +172,7 @@ def summary_line(name: str, record: Retrain) -> str:
     return f"retrain of {name}: {outcome}; {_champion_sentence(record)}; {seconds:.0f} s"
 
 
-def _champion_sentence(record: Retrain) -> str:
+def _champion_sentence(record: RetrainRecord) -> str:
     if not record.after:
         return "there is no champion"
     if record.after == record.before:
@@ -197,8 +197,8 @@ class _Attempt:
     params: Params
     log: RetrainLog
     snapshot: RegistrySnapshot | None
-    past: Sequence[Retrain]
-    record: Retrain
+    past: Sequence[RetrainRecord]
+    record: RetrainRecord
 
     def run(self, accept_source: bool) -> int:
         """Check the inputs, then run the pipeline. Return the exit code.
@@ -250,7 +250,7 @@ class _Attempt:
         # The caller prints the error itself in any case.
         except EnvironmentFault as fault:
             print_line(f"this could not be recorded: {fault.what}", err=True)
-        webhooks.tell(self.params.retrain.webhook, self.params.name, record)
+        webhooks.notify(self.params.retrain.webhook, self.params.name, record)
 
     def _report_left_out(self, left_out: Sequence[str]) -> None:
         if not left_out:
@@ -293,13 +293,13 @@ class _Attempt:
         )
         return copy
 
-    def _report(self, record: Retrain, report: str | None) -> None:
+    def _report(self, record: RetrainRecord, report: str | None) -> None:
         print_line(summary_line(self.params.name, record))
         if report:
             print_line(f"report {report}")
         if record.version and record.outcome in _NEEDS_REVIEW:
             print_line(f"next: {review_command(self.params.name, record.version)}")
-        webhooks.tell(self.params.retrain.webhook, self.params.name, record)
+        webhooks.notify(self.params.retrain.webhook, self.params.name, record)
 
 
 def _report_killed(params: Params, log: RetrainLog) -> None:
@@ -310,15 +310,15 @@ def _report_killed(params: Params, log: RetrainLog) -> None:
     print_line(
         f"the retrain of {killed.began} was killed {killed.detail}; what it had finished is kept"
     )
-    webhooks.tell(params.retrain.webhook, params.name, killed)
+    webhooks.notify(params.retrain.webhook, params.name, killed)
 
 
-def _draft(params: Params, trigger: str, snapshot: RegistrySnapshot | None) -> Retrain:
+def _draft(params: Params, trigger: str, snapshot: RegistrySnapshot | None) -> RetrainRecord:
     """Return the record of a retrain that has just begun."""
     champion_number = None
     if snapshot:
         champion_number = snapshot.aliases.get("champion")
-    return Retrain(
+    return RetrainRecord(
         id=uuid.uuid4().hex[:12],
         trigger=trigger,
         outcome="failed",
@@ -336,11 +336,11 @@ def _draft(params: Params, trigger: str, snapshot: RegistrySnapshot | None) -> R
     )
 
 
-def _kind(record: Retrain) -> str:
+def _kind(record: RetrainRecord) -> str:
     return "run" if record.trigger == RUN else "retrain"
 
 
-def _check_source(params: Params, last: Retrain, record: Retrain) -> None:
+def _check_source(params: Params, last: RetrainRecord, record: RetrainRecord) -> None:
     """Raise an error if the source has shrunk or its columns have changed.
 
     Raises:
@@ -360,7 +360,7 @@ def _check_source(params: Params, last: Retrain, record: Retrain) -> None:
     )
 
 
-def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: Retrain) -> PipelineResult:
+def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: RetrainRecord) -> PipelineResult:
     """Run the pipeline in the copy and follow its log.
 
     SIGINT and SIGTERM are passed on. If this process is killed, the kernel ends the pipeline too.
@@ -405,8 +405,8 @@ def _start_pipeline(copy: Path, name: str, log: RetrainLog) -> subprocess.Popen[
 
 
 def _with_outcome(
-    root: Path, copy: Path, params: Params, record: Retrain, result: PipelineResult
-) -> Retrain:
+    root: Path, copy: Path, params: Params, record: RetrainRecord, result: PipelineResult
+) -> RetrainRecord:
     """Return the record with its outcome, from the copy's reports and the registry."""
     manifest = copy / params.pipeline.data / "clean" / MANIFEST
     record = replace(
@@ -443,7 +443,7 @@ def _error_text(error: Exception) -> str:
     return error.what
 
 
-def _same_failure(last: Retrain, record: Retrain) -> bool:
+def _same_failure(last: RetrainRecord, record: RetrainRecord) -> bool:
     return (
         last.outcome == record.outcome
         and last.detail == record.detail

@@ -46,7 +46,7 @@ class RetrainLog:
 
     def begin(
         self,
-        retrain: Retrain,
+        retrain: RetrainRecord,
         child: Identity | None = None,
         seconds: Mapping[str, float] | None = None,
         stage: str = "",
@@ -69,7 +69,7 @@ class RetrainLog:
         }
         write_atomic(self._open, to_json(state))
 
-    def close(self, retrain: Retrain) -> None:
+    def close(self, retrain: RetrainRecord) -> None:
         """Write how a retrain ended, here and then in the registry, which may be away.
 
         Args:
@@ -92,7 +92,7 @@ class RetrainLog:
         for path in paths:
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
-                record(self.root, self.pipeline, Retrain.read(content))
+                record(self.root, self.pipeline, RetrainRecord.read(content))
             except EnvironmentFault as fault:
                 print_line(
                     f"the record of this retrain waits in {path.parent}: {fault.what}", err=True
@@ -106,7 +106,7 @@ class RetrainLog:
                 continue
             path.unlink()
 
-    def settle(self) -> Retrain | None:
+    def settle(self) -> RetrainRecord | None:
         """End what a killed retrain left running, and complete its record.
 
         Returns:
@@ -114,7 +114,7 @@ class RetrainLog:
         """
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads(self._open.read_text(encoding="utf-8"))
-            retrain = Retrain.read(state["record"])
+            retrain = RetrainRecord.read(state["record"])
             child = state["child"]
             stage = state["stage"]
             end(self.root, self.pipeline, Identity(*child) if child else None)

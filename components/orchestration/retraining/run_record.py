@@ -51,7 +51,7 @@ class RunRecord:
 
     root: Path
     params: Params
-    retrain: Retrain
+    retrain: RetrainRecord
     survey: Survey
     served: int
 
@@ -124,8 +124,8 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     return RunRecord(root, params, retrain, survey, _served(root, params)).close
 
 
-def _draft(root: Path, params: Params) -> Retrain:
-    return Retrain(
+def _draft(root: Path, params: Params) -> RetrainRecord:
+    return RetrainRecord(
         id=uuid.uuid4().hex[:12],
         trigger=RUN,
         outcome="failed",

@@ -187,7 +187,7 @@ class Home:
     def _run_preflight(self, served: ServedVersion) -> None:
         run_preflight(served, self.params.canary.latency_ms)
 
-    def tell(self, plan: RolloutPlan) -> Sequence[Report]:
+    def publish(self, plan: RolloutPlan) -> Sequence[Report]:
         """Write a plan for the replicas and return their latest reports.
 
         Args:
@@ -205,7 +205,7 @@ class Home:
         with suppress(OSError, EnvironmentFault):
             self.board.post(plan)
 
-    def keep(self, edition: ServedVersion) -> None:
+    def persist(self, edition: ServedVersion) -> None:
         """Record the version for the next start, and delete the copies of other versions.
 
         Args:
@@ -333,7 +333,7 @@ def begin(
 
 def _keep(home: Home, served: ServedVersion, log: Callable[[str], None]) -> None:
     try:
-        home.keep(served)
+        home.persist(served)
     except (EnvironmentFault, OSError) as error:
         log(f"version {served.version} answers, but is not kept: {describe(error)}")
 

@@ -26,7 +26,7 @@ def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         (units,)
     """
     total = torch.zeros(dim.size)
-    for name, axis, first, width in dim.places:
+    for name, axis, first, width in dim.slices:
         if name.endswith(("running_mean", "running_var")):
             continue
         units = state[name].narrow(axis, first, dim.size * width)
@@ -98,7 +98,7 @@ def _masks(
     for dim in dims:
         lost = torch.ones(dim.size, dtype=torch.bool)
         lost[stays[dim.name]] = False
-        for name, axis, first, width in dim.places:
+        for name, axis, first, width in dim.slices:
             if (name, axis) not in masks:
                 masks[name, axis] = torch.ones(state[name].shape[axis], dtype=torch.bool)
             masks[name, axis][first : first + dim.size * width] &= ~lost.repeat_interleave(width)

@@ -53,7 +53,7 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     return content
 
 
-def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> bytes:
+def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 16) -> bytes:
     """Quantize an ONNX model in QDQ format (Jacob et al. 2018, arXiv:1712.05877).
 
     Weights are quantized per channel, activations per tensor.
@@ -103,7 +103,7 @@ def int8(content: bytes, rows: Rows, count: int, seed: int, batch: int = 16) -> 
 
 
 def _calibration_batches(
-    rows: Rows,
+    rows: EncodedRows,
     count: int,
     seed: int,
     batch: int,

@@ -69,7 +69,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
         )
         return
     parent_config = architecture.Config.model_validate(dict(card.config))
-    config, weights = cut(module, parent_config, architecture.surgery(), params.share)
+    config, weights = cut(module, parent_config, architecture.pruning_spec(), params.share)
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
     spec = _spec(job, card, "prune", epochs=params.epochs, learning_rate=params.learning_rate)
@@ -81,7 +81,7 @@ def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize."""
     params: Quantize = job.params.quantize
     tokens = job.inputs["tokens"]
-    rows = Rows(tokens, "train", load_encoder(tokens, card.task))
+    rows = EncodedRows(tokens, "train", load_encoder(tokens, card.task))
     architecture = base.models(card.task).architectures[card.architecture]
     graph = architecture.graphs(load_module(parent))["forward"]
     # The longest and the shortest row: an example with padding in it, so that no axis looks

@@ -31,7 +31,7 @@ class CandidateResult:
 
     row: dict[str, Any]
     answers: Sequence[Any]
-    decisive: evaluation.Units
+    decisive: evaluation.PerExampleStats
     before: Sequence[Any]
 
 
@@ -99,8 +99,8 @@ def assess(
         "bundle_sha256": sha256(bundle / CARD),
         "runtime": predictor.card.runtime,
         "baseline": name == BASELINE,
-        "validation": evaluation.figures(metrics, validation_stats),
-        "test": evaluation.figures(metrics, test_stats),
+        "validation": evaluation.compute_metrics(metrics, validation_stats),
+        "test": evaluation.compute_metrics(metrics, test_stats),
         "test_interval": {
             key: list(interval) if interval else None for key, interval in intervals.items()
         },
@@ -124,9 +124,9 @@ def _statistics(
     metrics: Sequence[base.Metric],
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
-) -> Mapping[str, evaluation.Units]:
+) -> Mapping[str, evaluation.PerExampleStats]:
     """Return the statistics of each case by metric."""
-    return {metric.name: evaluation.units(metric, answers, cases) for metric in metrics}
+    return {metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in metrics}
 
 
 def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:

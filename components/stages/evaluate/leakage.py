@@ -112,7 +112,7 @@ def _fit_baseline(
         bundled_encoder_files(fitted),
     )
     card = Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"])
-    return Predictor(card, baseline.featuriser(files), baseline.scorer(arrays))
+    return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
 
 
 def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:

@@ -148,7 +148,7 @@ def slices(
     for name, positions in sorted(groups.items()):
         slice_answers = [answers[i] for i in positions]
         slice_cases = [cases[i] for i in positions]
-        stats = evaluation.units(metric, slice_answers, slice_cases)
+        stats = evaluation.per_example_stats(metric, slice_answers, slice_cases)
         intervals = evaluation.intervals(
             [metric],
             {metric.name: stats},

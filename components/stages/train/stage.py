@@ -82,13 +82,13 @@ def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
     """
     params = job.params.pretrain
     rows = read_manifest(spec.tokens)["parts"]
-    fit_params = spec.knobs.model_dump()
+    fit_params = spec.params.model_dump()
     fit_params["epochs"] = params.epochs
     fit_params["patience"] = params.epochs
     fit_params["learning_rate"] = params.learning_rate
     first = replace(
         spec,
-        knobs=FitParams(**fit_params),
+        params=FitParams(**fit_params),
         masked=params.mask_share,
         state=job.state / "pretrain",
     )

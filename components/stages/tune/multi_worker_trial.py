@@ -33,14 +33,14 @@ def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None])
     Only the rows of this process are reported.
 
     Args:
-        spec: of the fit; `spec.knobs.workers` is the number of workers.
+        spec: of the fit; `spec.params.workers` is the number of workers.
         report: takes the metrics of an epoch.
 
     Raises:
         RayActorError: another worker was lost.
     """
     global _peers
-    _peers = _peers or _start_peers(spec.knobs.workers)
+    _peers = _peers or _start_peers(spec.params.workers)
     meeting = place()
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
@@ -122,7 +122,7 @@ def _work(
 
     torch.set_num_threads(1)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    meet(backend, meeting, rank, spec.knobs.workers)
+    meet(backend, meeting, rank, spec.params.workers)
     try:
         fit(spec, report=report)
     finally:
