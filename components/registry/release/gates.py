@@ -40,47 +40,43 @@ class GateParams(Strict):
     """The limits: `registry.gates` in params.yaml."""
 
     baseline_margin: float = Field(
-        default=0.01,
+        0.01,
         ge=0,
         le=1,
-        description="a loss against the classical baseline on test, in units of the deciding metric, that must be ruled out",
+        description="Loss of the deciding metric on test, against the baseline, to be ruled out.",
     )
     champion_margin: float = Field(
-        default=0.01,
+        0.01,
         ge=0,
         le=1,
-        description="a loss against the champion, as a share of the test cases, that must be ruled out",
+        description="Loss against the champion, as a share of the test cases, to be ruled out.",
     )
     alpha: float = Field(
-        default=0.05, gt=0, lt=0.5, description="the chance of ruling it out wrongly"
+        0.05, gt=0, lt=0.5, description="Chance of ruling such a loss out wrongly."
     )
     latency_p95_ms: float = Field(
-        default=100.0,
-        gt=0,
-        description="95th percentile of the time of one answer, in milliseconds",
+        100.0, gt=0, description="Most milliseconds of one answer, as 95th percentile."
     )
-    size_mb: float = Field(
-        default=200.0, gt=0, description="size of the bundle, in megabytes (10^6 bytes)"
-    )
+    size_mb: float = Field(200.0, gt=0, description="Most megabytes (10^6 bytes) of the bundle.")
     calibration: float = Field(
-        default=0.15,
+        0.15,
         gt=0,
         le=1,
-        description="calibration error on test: root mean square over ten bins",
+        description="Largest calibration error on test: root mean square over ten bins.",
     )
     slice_drop: float = Field(
-        default=0.2,
+        0.2,
         gt=0,
         le=1,
-        description="how far a slice's accuracy may be below that of all cases, while there is no champion",
+        description="Most accuracy that a slice may lack against all cases, without a champion.",
     )
     slice_margin: float = Field(
-        default=0.05,
+        0.05,
         ge=0,
         le=1,
-        description="how far a slice's accuracy may be below the champion's on the same slice",
+        description="Most accuracy that a slice may lack against the champion's same slice.",
     )
-    slice_cases: int = Field(default=30, ge=1, description="a slice with fewer is not judged")
+    slice_cases: int = Field(30, ge=1, description="Fewest cases of a slice that is judged.")
 
 
 @dataclass(frozen=True)

@@ -15,24 +15,34 @@ _SLOW = 0.95
 
 
 class CanaryParams(Strict):
-    """Section `serve.canary` of params.yaml: how traffic moves to a new champion, and what sends it back."""
+    """Section `serve.canary` of params.yaml: how traffic moves to a new champion."""
 
     latency_ms: float = Field(
-        100.0, gt=0
-    )  # 95th percentile of one answer when it is tried out alone, before any request reaches it
-    share: float = Field(0.1, ge=0, lt=1)  # of the requests, at first; 0: all at once
-    requests: int = Field(500, ge=1)  # after so many that went well all traffic moves
-    minutes: float = Field(5.0, ge=0)  # or after so long
+        100.0,
+        gt=0,
+        description="Most milliseconds of one answer (95th percentile) before the first request.",
+    )
+    share: float = Field(
+        0.1, ge=0, lt=1, description="Share of the requests at first (0: all at once)."
+    )
+    requests: int = Field(
+        500, ge=1, description="Requests without trouble after which all traffic moves."
+    )
+    minutes: float = Field(
+        5.0, ge=0, description="Minutes after which all traffic moves in any case."
+    )
     watch_minutes: float = Field(
-        5.0, ge=0
-    )  # after that the old version stays loaded for so long, and takes over again if need be
+        5.0, ge=0, description="Minutes that the old version stays loaded to take over again."
+    )
     max_error_rate: float = Field(
-        0.01, ge=0, lt=1
-    )  # failed requests beyond the old version's share of them
-    max_slowdown: float = Field(2.0, ge=1)  # its 95th percentile against the old version's
+        0.01, ge=0, lt=1, description="Most failed requests beyond the old version's share."
+    )
+    max_slowdown: float = Field(
+        2.0, ge=1, description="Largest ratio to the old version's 95th percentile of latency."
+    )
     alpha: float = Field(
-        0.001, gt=0, lt=0.5
-    )  # the chance of sending a good version back, at each look: there are many
+        0.001, gt=0, lt=0.5, description="Chance of sending a good version back, at each check."
+    )
 
 
 @dataclass
