@@ -58,7 +58,7 @@ class Cluster(Strict):
 
     storage: str | None = Field(
         None,
-        description="Folder that all nodes mount at one path, with the project (null: one node).",
+        description="Folder around the project that all nodes mount at the same path.",
     )
     in_process_rows: int = Field(
         1000,

@@ -14,7 +14,7 @@ class RegistryParams(Strict):
     """Release of a winner: gates, and who decides."""
 
     mode: Literal["auto", "review"] = Field(
-        "auto", description="Who releases winners (auto: a person decides borderline ones alone)."
+        "auto", description="Release of winners (auto: only borderline ones wait for a person)."
     )
     gates: GateParams = Field(
         GateParams(), description="Limits that a winner must keep before it may be released."

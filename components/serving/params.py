@@ -49,7 +49,7 @@ class LimitParams(Strict):
     items_per_s: float | None = Field(
         None,
         gt=0,
-        description="Most items of a key per second and replica, then 429 (null: no limit).",
+        description="Most items of a key per second and replica (null: no limit).",
     )
     burst_items: int = Field(
         256, ge=1, description="Most items that a key may send at once after a pause."
@@ -84,7 +84,7 @@ class ServeParams(Strict):
     allowed_hosts: list[HostPattern] = Field(
         default_factory=list,
         max_length=1000,
-        description="Further accepted host names, such as models.example.com, *.example.com or *.",
+        description="Further host names, such as models.example.com, *.example.com, *.",
     )
     limits: LimitParams = Field(LimitParams(), description="Limits of what a client may ask for.")
     replicas: Annotated[int, Field(ge=1, le=1000)] | Scale = Field(
@@ -94,7 +94,7 @@ class ServeParams(Strict):
         0.0,
         ge=0,
         le=256,
-        description="CPUs that a replica reserves, twice in a swap (0: shared with all else).",
+        description="CPUs a replica reserves, twice in a swap (0: shares the machine).",
     )
     abstain: float | None = Field(
         None,

@@ -57,7 +57,7 @@ class FitParams(Strict):
         gt=0,
         lt=1,
         description=(
-            "Rate factor at the end (exponential), per third (step), per idle epoch (plateau)."
+            "Rate factor at the end (exponential), per third (step), per stalled epoch (plateau)."
         ),
     )
     warmup_share: float = Field(
@@ -98,7 +98,7 @@ class FitParams(Strict):
         description="Decay of the weight average that is evaluated and kept (0: none).",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number format of matrix products; weights and sums stay in fp32."
+        "auto", description="Number format of products (sums and weights stay in fp32)."
     )
     compile: bool = Field(
         False,
@@ -108,7 +108,7 @@ class FitParams(Strict):
         2, ge=1, description="Epochs without a better validation metric before the fit stops."
     )
     checkpoint_steps: int = Field(
-        100, ge=1, description="Steps between checkpoints: a killed fit repeats at most so many."
+        100, ge=1, description="Steps between checkpoints, which a killed fit repeats at most."
     )
     checkpoint_keep: int = Field(2, ge=1, description="Checkpoints of a fit that are kept.")
     checkpoint_disk_mb: int = Field(

@@ -28,14 +28,14 @@ class PretrainedConfig(Strict):
     """
 
     way: Literal["full", "head", "lora"] = Field(
-        "full", description="Weights that learn: all, the head alone, or low-rank adapters."
+        "full", description="Weights that learn (all, the head alone, or the adapters)."
     )
     layer_decay: float = Field(
         0.9, gt=0, le=1, description="Factor on the learning rate from each layer to the one below."
     )
     lora: Lora = Field(Lora(), description="Low-rank adapters, for way lora.")
     pooling: Literal["mean", "first"] = Field(
-        "mean", description="Pooling of the tokens: their mean, or the first token alone."
+        "mean", description="Pooling of the tokens (their mean, or the first one alone)."
     )
     dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of the head's input that is dropped."

@@ -43,13 +43,13 @@ class GateParams(Strict):
         0.01,
         ge=0,
         le=1,
-        description="Loss of the deciding metric on test, against the baseline, to be ruled out.",
+        description="Loss of the metric against the baseline that must be ruled out.",
     )
     champion_margin: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Loss against the champion, as a share of the test cases, to be ruled out.",
+        description="Share of test cases lost to the champion that must be ruled out.",
     )
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="Chance of ruling such a loss out wrongly."
@@ -68,13 +68,13 @@ class GateParams(Strict):
         0.2,
         gt=0,
         le=1,
-        description="Most accuracy that a slice may lack against all cases, without a champion.",
+        description="Most accuracy a slice may lack against all, without a champion.",
     )
     slice_margin: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="Most accuracy that a slice may lack against the champion's same slice.",
+        description="Most accuracy that a slice may lack against the champion's.",
     )
     slice_cases: int = Field(30, ge=1, description="Fewest cases of a slice that is judged.")
 

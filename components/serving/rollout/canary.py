@@ -20,7 +20,7 @@ class CanaryParams(Strict):
     latency_ms: float = Field(
         100.0,
         gt=0,
-        description="Most milliseconds of one answer (95th percentile) before the first request.",
+        description="Most milliseconds of an answer (95th percentile) in the preflight.",
     )
     share: float = Field(
         0.1, ge=0, lt=1, description="Share of the requests at first (0: all at once)."
@@ -29,13 +29,13 @@ class CanaryParams(Strict):
         500, ge=1, description="Requests without trouble after which all traffic moves."
     )
     minutes: float = Field(
-        5.0, ge=0, description="Minutes after which all traffic moves in any case."
+        5.0, ge=0, description="Minutes after which all traffic moves with fewer requests."
     )
     watch_minutes: float = Field(
         5.0, ge=0, description="Minutes that the old version stays loaded to take over again."
     )
     max_error_rate: float = Field(
-        0.01, ge=0, lt=1, description="Most failed requests beyond the old version's share."
+        0.01, ge=0, lt=1, description="Largest share of failures beyond the old version's."
     )
     max_slowdown: float = Field(
         2.0, ge=1, description="Largest ratio to the old version's 95th percentile of latency."

@@ -21,7 +21,7 @@ class CleanParams(Strict):
         0.8,
         gt=0.3,
         le=1.0,
-        description="Similarity of near duplicates, of texts Jaccard on 3-grams (1: exact only).",
+        description="Least similarity (texts: 3-grams) of near duplicates (1: exact only).",
     )
     conflicts: Literal["drop", "majority"] = Field(
         "drop", description="What happens to equal inputs with different labels."

@@ -246,7 +246,7 @@ class IngestParams(Strict):
     )
     labels: Annotated[dict[str, str | None], BeforeValidator(_label_texts)] = Field(
         default_factory=dict,
-        description="New label by label of the source, such as {Positive: positive, n/a: null}.",
+        description="New label by source label, such as {Positive: positive, n/a: null}.",
     )
     label_case: Literal["keep", "fold"] = Field(
         "keep", description="Case of labels (fold: Positive and positive are one)."
@@ -257,7 +257,7 @@ class IngestParams(Strict):
     )
     seen: str | None = Field(
         None,
-        description="State of the feedback, written by a retrain (null: no feedback is read).",
+        description="State of the feedback, written by a retrain (null: none is read).",
     )
     max_bytes_per_value: Annotated[int, Field(ge=1)] | None = Field(
         None,

@@ -38,7 +38,7 @@ class TuneParams(Strict):
         8,
         ge=0,
         le=100_000,
-        description="Trials of the study, of pbt its members (0: no search).",
+        description="Trials of the study; more extend it (pbt: members; 0: no search).",
     )
     time_budget_s: float | None = Field(
         None, gt=0, description="Most seconds of the search, without the refit (null: no limit)."
@@ -54,7 +54,7 @@ class TuneParams(Strict):
     perturb_epochs: int = Field(
         1,
         ge=1,
-        description="Epochs of pbt after which the worst quarter copies and varies the best.",
+        description="Epochs after which the worst quarter copies the best (pbt).",
     )
     warm_start: int = Field(
         0,

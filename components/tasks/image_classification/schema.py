@@ -23,7 +23,7 @@ class ImageClean(Strict):
         le=512,
         description="Side of the square image in pixels, to which others are resampled.",
     )
-    channels: Literal[1, 3] = Field(1, description="Color channels: 1 is gray, 3 is RGB.")
+    channels: Literal[1, 3] = Field(1, description="Color channels (gray or RGB).")
     fit: Fit = Field(
         "squeeze",
         description="Treatment of oblong images (pad: in the border's color; crop: to the middle).",

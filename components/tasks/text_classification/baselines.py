@@ -91,7 +91,7 @@ class Classical(Strict):
     )
     C: float | None = Field(None, gt=0, description=STRENGTH)
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="Weights of the classes in the baseline; networks have their own."
+        "none", description="Weights of the classes in the baseline, apart from the network's."
     )
     text_weight: float = Field(
         0.5, gt=0, le=100, description="Weight of a text's n-grams beside a title's, which weigh 1."

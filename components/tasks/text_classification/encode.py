@@ -33,7 +33,7 @@ class TextTokenize(Strict):
         8000, ge=50, le=1_000_000, description="Most tokens of the vocabulary."
     )
     min_frequency: int = Field(
-        2, ge=1, description="Fewest occurrences in the train rows of a token."
+        2, ge=1, description="Fewest occurrences of a token in the train rows."
     )
     max_length: int = Field(
         160, ge=4, le=8192, description="Tokens after which a longer text is cut."

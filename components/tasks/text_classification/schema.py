@@ -47,7 +47,7 @@ class TextAugment(Strict):
     strength: float = Field(
         0.1, gt=0, le=0.5, description="Share of the characters or words that an edit changes."
     )
-    online: Online = Field(Online(), description="Transforms made on the fly: texts have none.")
+    online: Online = Field(Online(), description="Texts have no transforms on the fly.")
 
 
 class TextSchema:
