@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -17,13 +18,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A section of params: frozen, no unknown keys, no silent conversion of a string to a number."""
+    """A section of params: frozen, without unknown keys.
+
+    A string is never silently converted to a number.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML 1.2 mapping (in which `1e-3` is a number, which YAML 1.1 takes for a string).
+    """Read a YAML 1.2 mapping, in which `1e-3` is a number.
 
     Raises:
         ParamsError: missing file, malformed YAML, or not a mapping.
@@ -39,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             where=str(path),
             remedy="gristmill new NAME --task T --data FILE",
         ) from None
-    # dates and numbers that are none raise ValueError, brackets without end exhaust the parser
+    # An invalid date or number raises ValueError. Deep brackets exhaust the parser.
     except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ParamsError(
             f"is not readable YAML: {error}", where=path.name, remedy="mend the line named above"
@@ -57,135 +61,169 @@ def validate(
     model: type[M],
     tree: Mapping[str, Any],
     source: str,
-    more: Callable[[M], list[str]] = lambda _: [],
+    cross_check: Callable[[M], list[str]] = lambda _: [],
 ) -> M:
     """Check a tree against a model and report all mistakes together.
 
     Args:
-        more: what the model cannot say, such as one section's word on another; told of a tree with mistakes too, with defaults in their places.
+        model: of the whole tree.
+        tree: as it was read.
+        source: name of the file in messages.
+        cross_check: returns mistakes that the model cannot see, such as those between sections.
+            It is called for a tree with mistakes too, with defaults in place of wrong values.
 
     Raises:
         ParamsError: one line a mistake: file, path, value, what is allowed, the nearest valid name.
     """
     try:
         valid: M | None = model.model_validate(tree)
-        found: list[str] = []
+        mistakes: list[str] = []
     except ValidationError as error:
-        valid = _mended(model, tree, error)
-        found = explain(model, error)
-    found += more(valid) if valid else []
-    if valid is None or found:
-        count = f"{len(found)} mistakes" if len(found) > 1 else "1 mistake"
+        valid = _repaired(model, tree, error)
+        mistakes = explain(model, error)
+    if valid is not None:
+        mistakes += cross_check(valid)
+    if valid is None or mistakes:
+        count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "1 mistake"
         raise ParamsError(
-            "\n".join(f"{source}: {each}" for each in found),
+            "\n".join(f"{source}: {mistake}" for mistake in mistakes),
             remedy=f"{count}; edit {source} and run the same command again",
         )
     return valid
 
 
-def explain(model: type[BaseModel], error: ValidationError, place: str = "") -> list[str]:
-    """A line a mistake; `place`: where the model stands in the tree."""
-    return [_explain(model, mistake, place) for mistake in error.errors(include_url=False)]
+def explain(model: type[BaseModel], error: ValidationError, prefix: str = "") -> list[str]:
+    """Return one line for each mistake.
+
+    Args:
+        model: that was validated.
+        error: of the validation.
+        prefix: dotted path of the model in the tree.
+    """
+    return [_explain(model, mistake, prefix) for mistake in error.errors(include_url=False)]
 
 
-def _mended(model: type[M], tree: Mapping[str, Any], error: ValidationError) -> M | None:
-    """The tree without what is wrong in it, so that defaults stand there; None where there are none."""
-    mended: Any = copy.deepcopy(dict(tree))
+def _repaired(model: type[M], tree: Mapping[str, Any], error: ValidationError) -> M | None:
+    """Return the tree with defaults in place of wrong values, None where there is no default."""
+    repaired: Any = copy.deepcopy(dict(tree))
     while True:
-        wrong = [
-            place
-            for mistake in error.errors(include_url=False)
-            if (place := _deepest(mended, mistake["loc"]))
+        entries = [
+            _innermost(repaired, mistake["loc"]) for mistake in error.errors(include_url=False)
         ]
-        for holder, key in wrong:
-            holder.pop(key, None)
+        wrong = [entry for entry in entries if entry is not None]
+        for mapping, key in wrong:
+            mapping.pop(key, None)
         try:
-            return model.model_validate(mended)
-        except ValidationError as left:
+            return model.model_validate(repaired)
+        except ValidationError as remaining:
             if not wrong:
                 return None
-            error = left
+            error = remaining
 
 
-def _deepest(tree: Any, loc: Sequence[int | str]) -> tuple[dict[Any, Any], Any] | None:
-    """Where a mistake sits: the innermost mapping on its path, and the key there."""
-    found, here = None, tree
+def _innermost(tree: Any, loc: Sequence[int | str]) -> tuple[dict[Any, Any], Any] | None:
+    """Return the innermost mapping on the path of a mistake, and the key in it."""
+    entry = None
+    node = tree
     for part in loc:
-        if isinstance(here, dict) and part in here:
-            found, here = (here, part), here[part]
-    return found
+        if isinstance(node, dict) and part in node:
+            entry = (node, part)
+            node = node[part]
+    return entry
 
 
-def _explain(model: type[BaseModel], mistake: ErrorDetails, place: str) -> str:
-    way, here = _follow(model, mistake["loc"])
-    path = ".".join(part for part in (place, *way) if part)
-    value = mistake.get("input")
+def _explain(model: type[BaseModel], mistake: ErrorDetails, prefix: str) -> str:
+    """Return the line of one mistake."""
+    keys, models = _follow(model, mistake["loc"])
+    path = ".".join(part for part in (prefix, *keys) if part)
     if mistake["type"] == "extra_forbidden":
-        names = sorted({name for each in here for name in each.model_fields})
-        return f"{path}: is not a known key{nearest(str(mistake['loc'][-1]), names)}; known here: {', '.join(names)}"
+        return _explain_extra_key(path, str(mistake["loc"][-1]), models)
     if mistake["type"] == "union_tag_not_found":
         return f"{path}.{mistake['ctx']['discriminator']}: is missing".replace("'", "")
     if mistake["type"] == "missing":
         return f"{path}: is missing"
     if mistake["type"] in ("literal_error", "union_tag_invalid"):
-        context = mistake.get("ctx", {})
-        allowed = (
-            str(context.get("expected", context.get("expected_tags", "")))
-            .replace("'", "")
-            .replace(" or ", ", ")
-        )
-        shown = context.get("tag", value)
-        return (
-            f"{path}: {shown!r} is not one of {allowed}{nearest(str(shown), allowed.split(', '))}"
-        )
+        return _explain_choice(path, mistake)
     message = mistake["msg"].removeprefix("Value error, ")
-    # A whole section says nothing: the message names what is wrong in it. Of what may be a password, nobody should read the value.
-    shown = "" if isinstance(value, dict) or mistake["type"] == "secret" else f"{_short(value)}: "
-    return f"{path}: {shown}{message[0].lower()}{message[1:]}"
+    message = f"{message[0].lower()}{message[1:]}"
+    value = mistake.get("input")
+    # The message names what is wrong in a whole section. A secret must not be shown.
+    if isinstance(value, dict) or mistake["type"] == "secret":
+        return f"{path}: {message}"
+    return f"{path}: {_short(value)}: {message}"
+
+
+def _explain_extra_key(path: str, key: str, models: Sequence[type[BaseModel]]) -> str:
+    """Return the line of a key that none of the models has."""
+    names: set[str] = set()
+    for model in models:
+        names |= set(model.model_fields)
+    listed = ", ".join(sorted(names))
+    return f"{path}: is not a known key{nearest(key, sorted(names))}; known here: {listed}"
+
+
+def _explain_choice(path: str, mistake: ErrorDetails) -> str:
+    """Return the line of a value that is not one of those allowed."""
+    context = mistake.get("ctx", {})
+    expected = str(context.get("expected", context.get("expected_tags", "")))
+    allowed = expected.replace("'", "").replace(" or ", ", ")
+    value = context.get("tag", mistake.get("input"))
+    hint = nearest(str(value), allowed.split(", "))
+    return f"{path}: {value!r} is not one of {allowed}{hint}"
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if len(text) <= 60:
+        return text
+    return f"{text[:57]}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing. Of two that share as many letters, the one of the same length: 'adamm' is a mistyped 'adamw', not an 'adam' too long."""
+    """Return ` (did you mean 'x'?)`, or nothing where no name is similar.
 
-    def likeness(other: str) -> tuple[float, int]:
-        blocks = difflib.SequenceMatcher(
-            None, name.casefold(), other.casefold()
-        ).get_matching_blocks()
-        return sum(block.size for block in blocks) / max(len(name), len(other)), -abs(
-            len(name) - len(other)
-        )
+    Of two names that share as many letters, the one of the same length wins: 'adamm' is a mistyped
+    'adamw', not an 'adam' with one letter too many.
+    """
+    best = max((other for other in names if other), key=partial(_similarity, name), default="")
+    if best and _similarity(name, best)[0] >= 0.5:
+        return f" (did you mean {best!r}?)"
+    return ""
 
-    best = max((each for each in names if each), key=likeness, default="")
-    return f" (did you mean {best!r}?)" if best and likeness(best)[0] >= 0.5 else ""
+
+def _similarity(name: str, other: str) -> tuple[float, int]:
+    """Return the share of letters in common, then the negative difference in length."""
+    matcher = difflib.SequenceMatcher(None, name.casefold(), other.casefold())
+    common = sum(block.size for block in matcher.get_matching_blocks())
+    share = common / max(len(name), len(other))
+    return share, -abs(len(name) - len(other))
 
 
 def _follow(
     model: type[BaseModel], loc: Sequence[int | str]
 ) -> tuple[list[str], list[type[BaseModel]]]:
-    """The path as a person wrote it, without the tags that pydantic adds for the members of a union; and the models that the last key may belong to."""
-    here: list[type[BaseModel]] = [model]
-    path: list[str] = []
+    """Return the keys of a mistake as a person wrote them, and the models of the last key.
+
+    pydantic adds a tag for the member of a union, which is left out.
+    """
+    models: list[type[BaseModel]] = [model]
+    keys: list[str] = []
     for part in loc:
-        if len(here) > 1 and (tagged := [each for each in here if part in _tags(each)]):
-            here = tagged
+        tagged = [member for member in models if part in _tags(member)]
+        if len(models) > 1 and tagged:
+            models = tagged
             continue
-        path.append(str(part))
-        below = [
-            kind
-            for each in here
-            if part in each.model_fields
-            for kind in _models(each.model_fields[str(part)].annotation)
-        ]
-        here = below or here
-    return path, here
+        keys.append(str(part))
+        below: list[type[BaseModel]] = []
+        for member in models:
+            if part in member.model_fields:
+                below += _models(member.model_fields[str(part)].annotation)
+        models = below or models
+    return keys, models
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models inside an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -193,8 +231,10 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
-    """What may stand in the path for this member of a union: its kinds, or the only key that it has."""
+    """Return what pydantic calls this member of a union: its kinds, or its only key."""
     field = model.model_fields.get("kind")
     if field and get_origin(field.annotation) is Literal:
         return get_args(field.annotation)
-    return tuple(model.model_fields) if len(model.model_fields) == 1 else ()
+    if len(model.model_fields) == 1:
+        return tuple(model.model_fields)
+    return ()

@@ -1,10 +1,13 @@
-"""The tree of params, assembled from the models that each stage, task and net owns. Imports without torch, Ray or MLflow."""
+"""The tree of params, assembled from the models of stages, tasks and networks.
+
+Imports without torch, Ray or MLflow.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,33 +22,62 @@ from components.orchestration.output_paths import path_mistake
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
 
-SECTIONS = (
-    *STAGES,
-    "registry",
-)  # of params.yaml, each with a module components/<section>/params.py
+# Sections that some stage reads, each with a module params.py.
+SECTIONS = (*STAGES, "registry")
+# One sentence for each key at the top of params.yaml.
+DESCRIPTIONS: Mapping[str, str] = {
+    "pipeline": "Files of this pipeline, as `gristmill new` writes them.",
+    "seed": "Seed of all random draws.",
+    "task": "Kind of problem that the pipeline solves.",
+    "cluster": "Ray cluster of the stages, which changes no result.",
+    "retrain": "Checks and messages of `gristmill retrain`, which change no result.",
+    "ingest": "Source of the raw data.",
+    "clean": "Cleaning of rows, duplicates and the split into train, validation and test.",
+    "augment": "Variants of train rows.",
+    "tokenize": "Encoding of inputs as numbers.",
+    "train": "Fit of the first network and of the classical baseline.",
+    "tune": "Search for better params of train.",
+    "compress": "Smaller candidates: pruned, quantized and distilled.",
+    "evaluate": "Measurement of all candidates.",
+    "serve": "Service that answers requests over HTTP.",
+    "registry": "Release of a winner.",
+    "monitor": "Request log and drift alarms of the running service, which change no result.",
+}
 
 
 class Pipeline(Strict):
-    """Where the pipeline stands."""
+    """The files of a pipeline."""
 
-    root: str = "."
-    params: str = "params.yaml"
-    data: str = "data"
+    root: str = Field(".", description="Path from the pipeline's folder to the project's root.")
+    params: str = Field("params.yaml", description="Path of this file from the root.")
+    data: str = Field("data", description="Folder of the pipeline's outputs, from the root.")
 
 
 class Cluster(Strict):
-    """Where Ray workers meet; tracked by no stage: it changes no result."""
+    """The meeting point of Ray workers. No stage tracks it, because it changes no result."""
 
-    storage: str | None = None
-    # Stages on no more rows than this run in their own process; 0: each is a Ray task.
-    in_process_rows: int = Field(1000, ge=0)
+    storage: str | None = Field(
+        None,
+        description="Folder around the project that all nodes mount at the same path.",
+    )
+    in_process_rows: int = Field(
+        1000,
+        ge=0,
+        description="Most rows of a stage that runs without Ray (0: all stages use Ray).",
+    )
 
 
 class Retrain(Strict):
-    """When a retrain is refused, and who hears of it; tracked by no stage either."""
+    """Checks and messages of a retrain. No stage tracks it either."""
 
-    min_rows: float = Field(0.9, ge=0, le=1)
-    webhook: str | None = Field(None, pattern=r"^https?://")
+    min_rows: float = Field(
+        0.9, ge=0, le=1, description="Smallest source that is accepted, as a share of the last one."
+    )
+    webhook: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="URL that receives the end of each retrain as JSON (null: none).",
+    )
 
 
 @dataclass(frozen=True)
@@ -62,11 +94,11 @@ class Params:
 
     @property
     def name(self) -> str:
-        """The pipeline's name: its folder below data/, or `default`."""
+        """Return the pipeline's name: its folder below data/, or `default`."""
         return self.pipeline.data.removeprefix("data").strip("/") or "default"
 
     def digest(self, sections: Sequence[str]) -> str:
-        """SHA-256 of task, seed and some sections, defaults filled in."""
+        """Return the SHA-256 of task, seed and some sections, defaults filled in."""
         tree = {
             "task": self.task,
             "seed": self.seed,
@@ -75,11 +107,13 @@ class Params:
         return hashlib.sha256(to_json(tree).encode()).hexdigest()
 
     def digest_up_to(self, stage: str) -> str:
-        """SHA-256 of everything that the stage's result can depend on: its own section and those of all stages before."""
-        names = list(STAGES)
-        return self.digest(
-            list(dict.fromkeys([*names[: names.index(stage) + 1], *STAGES[stage].sections]))
-        )
+        """Return the SHA-256 of all params that can change the result of a stage.
+
+        These are its own section and those of all stages before it.
+        """
+        stages = list(STAGES)
+        names = [*stages[: stages.index(stage) + 1], *STAGES[stage].sections]
+        return self.digest(list(dict.fromkeys(names)))
 
 
 def params_module(section: str) -> str:
@@ -92,9 +126,9 @@ def params_module(section: str) -> str:
 
 
 def section_model(section: str, task: str) -> type[BaseModel]:
-    """A section's own knobs and the task's, as one strict model."""
+    """Return one strict model of a section's params: those of all tasks and those of one."""
     module = importlib.import_module(params_module(section))
-    own = getattr(module, f"{section.capitalize()}Params")
+    shared = getattr(module, f"{section.capitalize()}Params")
     facets = (
         base.schema(task),
         base.encoding(task),
@@ -103,28 +137,27 @@ def section_model(section: str, task: str) -> type[BaseModel]:
         base.evaluator(task),
     )
     parts = [facet.options[section] for facet in facets if section in facet.options]
-    return create_model(f"{section.capitalize()}Section", __base__=(*parts, own)) if parts else own
+    if not parts:
+        return shared  # type: ignore[no-any-return]
+    return create_model(f"{section.capitalize()}Section", __base__=(*parts, shared))
 
 
 def tree_model(task: str) -> type[BaseModel]:
-    """The whole tree for a task."""
-    sections: dict[str, Any] = {
-        section: (section_model(section, task), ...) for section in SECTIONS
-    }
-    others: dict[str, Any] = {
+    """Return the model of the whole tree for a task."""
+    fields: dict[str, Any] = {
+        "pipeline": (Pipeline, ...),
+        "seed": (int, ...),
+        "task": (str, ...),
         "cluster": (Cluster, Cluster()),
         "monitor": (MonitorParams, MonitorParams()),
         "retrain": (Retrain, Retrain()),
     }
-    return create_model(
-        "Params",
-        __base__=Strict,
-        pipeline=(Pipeline, ...),
-        seed=(int, ...),
-        task=(str, ...),
-        **others,
-        **sections,
-    )
+    fields |= {section: (section_model(section, task), ...) for section in SECTIONS}
+    described: dict[str, Any] = {
+        name: (annotation, Field(default, description=DESCRIPTIONS[name]))
+        for name, (annotation, default) in fields.items()
+    }
+    return create_model("Params", __base__=Strict, **described)
 
 
 def load(path: Path, shown: str | None = None) -> Params:
@@ -147,43 +180,55 @@ def load(path: Path, shown: str | None = None) -> Params:
             remedy=f"edit {source}",
         )
 
-    def more(model: Any) -> list[str]:
-        return (
-            _cross_check(task, model)
-            + _check_place(model, shown)
-            + _check_inputs(model, path, shown)
-        )
+    def cross_check(model: Any) -> list[str]:
+        return [
+            *_check_sections(task, model),
+            *_check_pipeline(model, shown),
+            *_check_inputs(model, path, shown),
+        ]
 
-    model: Any = validate(tree_model(task), tree, source, more)
+    model: Any = validate(tree_model(task), tree, source, cross_check)
     sections = {section: getattr(model, section) for section in SECTIONS}
     return Params(
-        task, model.seed, model.pipeline, model.cluster, model.monitor, sections, model.retrain
+        task=task,
+        seed=model.seed,
+        pipeline=model.pipeline,
+        cluster=model.cluster,
+        monitor=model.monitor,
+        sections=sections,
+        retrain=model.retrain,
     )
 
 
-def _check_place(tree: Any, file: str | None) -> list[str]:
-    """A pipeline that was copied by hand must not write where the first one does."""
+def _check_pipeline(tree: Any, file: str | None) -> list[str]:
+    """Return the mistakes in a pipeline that was copied by hand: it must not write elsewhere."""
     if file is None:
         return []
     name = Path(file).parent.name
-    expected = Pipeline(root="../..", params=file, data=f"data/{name}") if name else Pipeline()
-    told = {
-        "DVC would read another file": ("root", "params"),
-        "each pipeline has a folder of its own": ("data",),
+    expected = Pipeline()
+    if name:
+        expected = Pipeline(root="../..", params=file, data=f"data/{name}")
+    reasons = {
+        "root": "DVC would read another file",
+        "params": "DVC would read another file",
+        "data": "each pipeline has a folder of its own",
     }
-    return [
-        f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {why}"
-        for why, keys in told.items()
-        for key in keys
-        if (value := getattr(tree.pipeline, key)) != getattr(expected, key)
-    ]
+    mistakes = []
+    for key, reason in reasons.items():
+        value = getattr(tree.pipeline, key)
+        if value != getattr(expected, key):
+            mistakes.append(
+                f"pipeline.{key}: {value!r} must be {getattr(expected, key)!r}: {reason}"
+            )
+    return mistakes
 
 
 def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
-    """Say which files that the pipeline reads lie where a run deletes them."""
+    """Return which files that the pipeline reads are in a folder that a run deletes."""
     if file is None:
         return []
-    root, name = path.parents[len(Path(file).parts) - 1], Path(file).parent.name or "default"
+    root = path.parents[len(Path(file).parts) - 1]
+    name = Path(file).parent.name or "default"
     inputs = {
         "ingest.source.path": tree.ingest.source.path,
         "ingest.feedback": tree.ingest.feedback,
@@ -192,19 +237,23 @@ def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
     return [f"{key}: {mistake}" for key, mistake in mistakes.items() if mistake]
 
 
-def _cross_check(task: str, tree: Any) -> list[str]:
-    """What one section says of another: the space of the search and the student's net must fit `train`, and its architecture what is asked of it."""
+def _check_sections(task: str, tree: Any) -> list[str]:
+    """Return the mistakes between sections.
+
+    The space of the search, the student's network and pretraining must fit `train`.
+    """
     from components.stages.compress.params import check_student
     from components.stages.train.params import check_pretrain
     from components.stages.tune.params import check_workers
     from components.stages.tune.search_space import check_space
 
     architectures = base.models(task).architectures
-    searched = check_space(tree.tune.space, tree.train) or check_workers(
-        tree.tune, tree.train.batch_size
-    )
-    return (
-        check_pretrain(tree.train, architectures)
-        + searched
-        + check_student(tree.compress.distill, architectures)
-    )
+    space_mistakes = check_space(tree.tune.space, tree.train)
+    # The batch sizes of a wrong space cannot be checked.
+    if not space_mistakes:
+        space_mistakes = check_workers(tree.tune, tree.train.batch_size)
+    return [
+        *check_pretrain(tree.train, architectures),
+        *space_mistakes,
+        *check_student(tree.compress.distill, architectures),
+    ]

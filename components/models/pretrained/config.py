@@ -12,21 +12,34 @@ from components.core.params import Strict
 class Lora(Strict):
     """Low-rank adapters."""
 
-    rank: int = Field(8, ge=1, le=1024)
-    alpha: float = Field(16.0, gt=0)  # the adapters' sum is scaled by alpha / rank
-    dropout: float = Field(0.05, ge=0, lt=1)
+    rank: int = Field(8, ge=1, le=1024, description="Rank of the adapters.")
+    alpha: float = Field(
+        16.0, gt=0, description="Scale of the adapters: their sum times alpha / rank."
+    )
+    dropout: float = Field(
+        0.05, ge=0, lt=1, description="Share of the adapters' inputs that is dropped."
+    )
 
 
 class PretrainedConfig(Strict):
-    """How the encoder is used and what of it learns. Which encoder it is, the tokens say."""
+    """How the encoder is used and which of its weights learn.
 
-    way: Literal["full", "head", "lora"] = "full"
+    The section `tokenize` names the encoder.
+    """
+
+    way: Literal["full", "head", "lora"] = Field(
+        "full", description="Weights that learn (all, the head alone, or the adapters)."
+    )
     layer_decay: float = Field(
-        0.9, gt=0, le=1
-    )  # of the learning rate, from each layer to the one below
-    lora: Lora = Lora()
-    pooling: Literal["mean", "first"] = "mean"
-    dropout: float = Field(0.1, ge=0, lt=1)  # of what the head sees; the encoder has its own
+        0.9, gt=0, le=1, description="Factor on the learning rate from each layer to the one below."
+    )
+    lora: Lora = Field(Lora(), description="Low-rank adapters, for way lora.")
+    pooling: Literal["mean", "first"] = Field(
+        "mean", description="Pooling of the tokens (their mean, or the first one alone)."
+    )
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of the head's input that is dropped."
+    )
     feedforward: int | None = Field(
-        None, ge=1
-    )  # hidden units of a layer, where pruning has changed them
+        None, ge=1, description="Hidden units of a layer after pruning (null: the encoder's own)."
+    )

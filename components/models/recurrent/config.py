@@ -12,30 +12,35 @@ from components.core.params import Strict
 class RecurrentConfig(Strict):
     """Widths of the network."""
 
-    cell: Literal["lstm", "gru"] = "lstm"
-    width: int = Field(128, ge=4, le=4096)
-    hidden: int | list[int] = (
-        96  # units of each direction; a list gives forward and backward of each layer their own (as pruning leaves them)
+    cell: Literal["lstm", "gru"] = Field("lstm", description="Kind of the recurrent cell.")
+    width: int = Field(128, ge=4, le=4096, description="Elements of an embedding.")
+    hidden: int | list[int] = Field(
+        96, description="Units of each direction, at least 1; a list gives each layer two."
     )
-    layers: int = Field(1, ge=1, le=16)
-    attention: int = Field(64, ge=1, le=4096)  # hidden units of the pooling's score
-    dropout: float = Field(0.3, ge=0, lt=1)
+    layers: int = Field(1, ge=1, le=16, description="Layers, each of two directions.")
+    attention: int = Field(
+        64, ge=1, le=4096, description="Hidden units of the attention that pools the tokens."
+    )
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of each layer's inputs that is dropped."
+    )
 
     @model_validator(mode="after")
-    def _widths(self) -> RecurrentConfig:
-        if min(self.hidden if isinstance(self.hidden, list) else [self.hidden], default=0) < 1:
+    def _check_hidden(self) -> RecurrentConfig:
+        sizes = self.hidden if isinstance(self.hidden, list) else [self.hidden]
+        if min(sizes, default=0) < 1:
             raise ValueError("hidden must be at least 1")
-        if isinstance(self.hidden, list) and len(self.hidden) != 2 * self.layers:
+        needed = 2 * self.layers
+        if isinstance(self.hidden, list) and len(self.hidden) != needed:
             raise ValueError(
-                f"hidden has {len(self.hidden)} widths, but {self.layers} layer(s) of two directions take {2 * self.layers}"
+                f"hidden has {len(self.hidden)} widths, "
+                f"but {self.layers} layer(s) of two directions take {needed}"
             )
         return self
 
     @property
     def hidden_of(self) -> list[tuple[int, int]]:
-        """Units of each layer, forward and backward."""
-        return (
-            list(zip(self.hidden[::2], self.hidden[1::2], strict=True))
-            if isinstance(self.hidden, list)
-            else [(self.hidden, self.hidden)] * self.layers
-        )
+        """Return the units of each layer, forward and backward."""
+        if not isinstance(self.hidden, list):
+            return [(self.hidden, self.hidden)] * self.layers
+        return list(zip(self.hidden[::2], self.hidden[1::2], strict=True))

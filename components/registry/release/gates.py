@@ -45,7 +45,7 @@ class GateParams(Strict):
     """The limits: `registry.gates` in params.yaml."""
 
     baseline_margin: float = Field(
-        default=0.01,
+        0.01,
         ge=0,
         le=1,
         description=(
@@ -54,7 +54,7 @@ class GateParams(Strict):
         ),
     )
     champion_margin: float = Field(
-        default=0.01,
+        0.01,
         ge=0,
         le=1,
         description=(
@@ -62,24 +62,20 @@ class GateParams(Strict):
         ),
     )
     alpha: float = Field(
-        default=0.05, gt=0, lt=0.5, description="the chance of ruling it out wrongly"
+        0.05, gt=0, lt=0.5, description="Chance of ruling such a loss out wrongly."
     )
     latency_p95_ms: float = Field(
-        default=100.0,
-        gt=0,
-        description="95th percentile of the time of one answer, in milliseconds",
+        100.0, gt=0, description="Most milliseconds of one answer, as 95th percentile."
     )
-    size_mb: float = Field(
-        default=200.0, gt=0, description="size of the bundle, in megabytes (10^6 bytes)"
-    )
+    size_mb: float = Field(200.0, gt=0, description="Most megabytes (10^6 bytes) of the bundle.")
     calibration: float = Field(
-        default=0.15,
+        0.15,
         gt=0,
         le=1,
-        description="calibration error on test: root mean square over ten bins",
+        description="Largest calibration error on test: root mean square over ten bins.",
     )
     slice_drop: float = Field(
-        default=0.2,
+        0.2,
         gt=0,
         le=1,
         description=(
@@ -87,12 +83,12 @@ class GateParams(Strict):
         ),
     )
     slice_margin: float = Field(
-        default=0.05,
+        0.05,
         ge=0,
         le=1,
-        description="how far a slice's accuracy may be below the champion's on the same slice",
+        description="Most accuracy that a slice may lack against the champion's.",
     )
-    slice_cases: int = Field(default=30, ge=1, description="a slice with fewer is not judged")
+    slice_cases: int = Field(30, ge=1, description="Fewest cases of a slice that is judged.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Knobs of `clean` that hold for every kind of data."""
+"""Params of `clean` that hold for every kind of data."""
 
 from __future__ import annotations
 
@@ -12,18 +12,41 @@ from components.core.params import Strict
 class CleanParams(Strict):
     """Duplicates, conflicts, small classes, rows without a label, split."""
 
-    boilerplate: int = Field(10, ge=0)
-    near_duplicates: float = Field(0.8, gt=0.3, le=1.0)
-    conflicts: Literal["drop", "majority"] = "drop"
-    min_rows_per_class: int = Field(10, ge=3)
-    small_classes: Literal["refuse", "merge"] = "refuse"
-    unlabelled: Literal["quarantine", "keep"] = "quarantine"
-    validation_share: float = Field(0.1, gt=0, lt=0.5)
-    test_share: float = Field(0.1, gt=0, lt=0.5)
-    frozen_split: str | None = None
+    boilerplate: int = Field(
+        10,
+        ge=0,
+        description="Inputs that occur this often are dropped as boilerplate (0: never).",
+    )
+    near_duplicates: float = Field(
+        0.8,
+        gt=0.3,
+        le=1.0,
+        description="Least similarity (texts: 3-grams) of near duplicates (1: exact only).",
+    )
+    conflicts: Literal["drop", "majority"] = Field(
+        "drop", description="What happens to equal inputs with different labels."
+    )
+    min_rows_per_class: int = Field(
+        10, ge=3, description="Fewest rows of a class; small_classes says what happens below."
+    )
+    small_classes: Literal["refuse", "merge"] = Field(
+        "refuse", description="What happens to small classes (merge: one class `other`)."
+    )
+    unlabelled: Literal["quarantine", "keep"] = Field(
+        "quarantine",
+        description="What happens to rows without a label (keep: for train.pretrain).",
+    )
+    validation_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the rows in the validation split."
+    )
+    test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the rows in the test split.")
+    frozen_split: str | None = Field(
+        None,
+        description="File of keys that keeps a split as data grow; a retrain writes it.",
+    )
 
     @model_validator(mode="after")
-    def _some_train(self) -> CleanParams:
+    def _check_train_share(self) -> CleanParams:
         if self.validation_share + self.test_share > 0.6:
             raise ValueError("validation_share + test_share leave less than 0.4 for train")
         return self

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -14,41 +14,56 @@ from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
 
-FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders")
-_NAME = re.compile(r"\$\{\w+\}")
+Format = Literal[
+    "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
+]
+FORMATS: tuple[str, ...] = tuple(name for name in get_args(Format) if name != "auto")
+# A name of an environment variable, which stands for its value.
+_VARIABLE = re.compile(r"\$\{\w+\}")
+_SECRET_OPTION = re.compile(
+    r"pass(?!file)|pwd|secret|token|credential|api_?key",
+    re.IGNORECASE,
+)
 
 
-def _words(value: Any) -> Any:
-    """YAML reads a label such as 1 as a number; labels are words here."""
+def _texts(value: Any) -> Any:
+    """Return a mapping with YAML's integers as text: a label such as 1 is text here."""
     if not isinstance(value, Mapping):
         return value
-    return {_word(key): _word(each) for key, each in value.items()}
+    return {_text(key): _text(item) for key, item in value.items()}
 
 
-def _word(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _text(value: Any) -> Any:
+    """Return an integer as text, anything else unchanged."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
 
 
-def _label_words(value: Any) -> Any:
-    """Return a map of labels with YAML's numbers and booleans as words; null stays null."""
+def _label_texts(value: Any) -> Any:
+    """Return a mapping of labels with YAML's numbers and booleans as text; null stays null."""
     if not isinstance(value, Mapping):
         return value
-    return {_label_word(key): _label_word(new) for key, new in value.items()}
+    return {_label_text(key): _label_text(new) for key, new in value.items()}
 
 
-def _label_word(value: Any) -> Any:
+def _label_text(value: Any) -> Any:
+    """Return a number or boolean as YAML writes it, anything else unchanged."""
     if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, (int, float)) else value
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    return value
 
 
-def _unique(names: list[str]) -> list[str]:
+def _check_unique(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("two columns cannot have one name")
     return names
 
 
 def _codec(name: str) -> str:
+    """Return Python's name of an encoding; `auto` stays."""
     if name == "auto":
         return name
     try:
@@ -60,7 +75,7 @@ def _codec(name: str) -> str:
     return codecs.lookup(name).name
 
 
-def _inside(path: str) -> str:
+def _check_inside(path: str) -> str:
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError("must stay inside the source: no leading /, no .., no backslash")
@@ -68,29 +83,25 @@ def _inside(path: str) -> str:
 
 
 def secrets_of(option: str, value: str) -> list[str]:
-    """What nobody should read of an option of a URL; one of ODBC holds others, `a=b;c=d`."""
+    """Return the secret values in an option of a database URL.
+
+    Args:
+        option: its name.
+        value: its value. An option of ODBC holds other options: `a=b;c=d`.
+    """
     pairs = [(option, value), *re.findall(r"(\w+)\s*=\s*([^;]*)", value)]
-    return [
-        each
-        for name, each in pairs
-        if each
-        and re.search(r"pass(?!file)|pwd|secret|token|credential|api_?key", name, re.IGNORECASE)
-    ]
+    return [text for name, text in pairs if text and _SECRET_OPTION.search(name)]
 
 
-def _no_secret(url: str) -> str:
-    # Errors of another kind than ValueError: the text that they refuse is not shown.
-    if "://" not in url and not _NAME.fullmatch(url):
+def _check_no_secret(url: str) -> str:
+    # Not a ValueError: its message would show the text that is refused.
+    if "://" not in url and not _VARIABLE.fullmatch(url):
         raise PydanticCustomError(
             "secret",
-            "must look like dialect+driver://user:${PASSWORD}@host/database, or be all of it in the environment: ${NAME}",
+            "must look like dialect+driver://user:${PASSWORD}@host/database, "
+            "or be all of it in the environment: ${NAME}",
         )
-    login = re.search(r"://[^:/]*:([^/?]*|[^@]*)@", url)  # SQLAlchemy takes all up to an @ for it
-    given = [login[1]] if login and login[1] else []
-    given += [
-        each for name, value in parse_qsl(url.partition("?")[2]) for each in secrets_of(name, value)
-    ]
-    if any(not _NAME.fullmatch(each) for each in given):
+    if any(not _VARIABLE.fullmatch(secret) for secret in _secrets_of_url(url)):
         raise PydanticCustomError(
             "secret",
             "must hold no password: write ${NAME} in its place and put it into the environment",
@@ -98,83 +109,126 @@ def _no_secret(url: str) -> str:
     return url
 
 
-def _distinct(files: dict[str, str]) -> dict[str, str]:
+def _secrets_of_url(url: str) -> list[str]:
+    """Return the password and the secret options of a database URL."""
+    secrets: list[str] = []
+    # SQLAlchemy takes all text up to an @ for the password.
+    login = re.search(r"://[^:/]*:([^/?]*|[^@]*)@", url)
+    if login and login[1]:
+        secrets.append(login[1])
+    for option, value in parse_qsl(url.partition("?")[2]):
+        secrets += secrets_of(option, value)
+    return secrets
+
+
+def _check_distinct(files: dict[str, str]) -> dict[str, str]:
     if len(set(files.values())) < len(files):
         raise ValueError("each class needs a file of its own")
     return files
 
 
 Path = Annotated[str, Field(min_length=1)]
-Inside = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
-Words = BeforeValidator(_words)
+Inside = Annotated[str, Field(min_length=1), AfterValidator(_check_inside)]
+Texts = BeforeValidator(_texts)
+ColumnNames = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    AfterValidator(_check_unique),
+]
+# Declared once for all kinds of sources that are text.
+Encoding = Annotated[
+    str,
+    AfterValidator(_codec),
+    Field(description="Encoding of the text, such as utf-8 or gb18030 (auto: detected)."),
+]
 
 
 class Files(Strict):
-    """Files of your own.
+    """Files of your own: tables, JSON, workbooks, text or folders of images."""
 
-    `path` is one file or one folder, relative to the repository's root or absolute.
-    """
-
-    kind: Literal["files"]
-    path: Path
-    glob: Inside = "**/*"  # which files of a folder
-    format: Literal[
-        "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
-    ] = "auto"
-    encoding: Annotated[str, AfterValidator(_codec)] = "auto"
-    # Of a table: whether its first line names the columns.
-    header: Literal["auto", True, False] = "auto"
-    # Of a table without a header, from left to right; empty: column_1, column_2, …
-    column_names: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = (
-        Field(default_factory=list)
+    kind: Literal["files"] = Field(
+        description="Your own tables, JSON, workbooks, text or image folders."
     )
-    # Of a workbook: the sheet to read; null: the only one with rows, or with the columns.
-    sheet: Annotated[str, Field(min_length=1), BeforeValidator(_word)] | None = None
-    # Of a table with a column of 0 and 1 for each class: these columns; label: one_hot names the one with a 1.
-    one_hot: Annotated[list[Annotated[str, Field(min_length=1)]], AfterValidator(_unique)] = Field(
-        default_factory=list
+    path: Path = Field(
+        description="File or folder that DVC watches, absolute or relative to the root."
     )
-    # text: file name or stem -> label; folders: folder -> label; else the name itself.
-    # tables: file name or stem -> file_label, a column that is added to its rows.
-    classes: Annotated[dict[str, str], Words] = Field(default_factory=dict)
+    glob: Inside = Field("**/*", description="Files of the folder that are read.")
+    format: Format = Field(
+        "auto", description="Format of the files (auto: from their names and content)."
+    )
+    encoding: Encoding = "auto"
+    header: Literal["auto", True, False] = Field(
+        "auto", description="Whether the first line of a table names its columns."
+    )
+    column_names: ColumnNames = Field(
+        default_factory=list,
+        description="Columns of a table without a header, in order ([]: column_1, column_2, …).",
+    )
+    sheet: Annotated[str, Field(min_length=1), BeforeValidator(_text)] | None = Field(
+        None, description="Sheet of a workbook (null: the only one with rows or with the columns)."
+    )
+    one_hot: ColumnNames = Field(
+        default_factory=list,
+        description="Columns of 0 and 1, one per class, which `label: one_hot` then reads.",
+    )
+    classes: Annotated[dict[str, str], Texts] = Field(
+        default_factory=dict,
+        description="Label by file name, stem or folder; of a table, the value of file_label.",
+    )
 
 
 class Package(Strict):
-    """Text files inside an installed Python package, one per class, one row a line. The package is never imported."""
+    """Text files inside an installed Python package, one per class, one row a line.
 
-    kind: Literal["package"]
-    path: Path  # the file that pins the package's version
-    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    The package is never imported.
+    """
+
+    kind: Literal["package"] = Field(
+        description="Text files inside an installed Python package, one per class."
+    )
+    path: Path = Field(description="File that DVC watches: the one that pins the package.")
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Name of the package, which is never imported."
+    )
     files: Annotated[
-        dict[str, Inside], Field(min_length=2), AfterValidator(_distinct), Words
-    ]  # label -> file
-    encoding: Annotated[str, AfterValidator(_codec)] = "auto"
+        dict[str, Inside], Field(min_length=2), AfterValidator(_check_distinct), Texts
+    ] = Field(description="File in the package by label; each line is a row.")
+    encoding: Encoding = "auto"
 
 
 class Sklearn(Strict):
     """A data set that scikit-learn ships."""
 
-    kind: Literal["sklearn"]
-    path: Path  # the file that pins scikit-learn's version
-    dataset: Literal["digits"]
+    kind: Literal["sklearn"] = Field(description="A data set that scikit-learn ships.")
+    path: Path = Field(description="File that DVC watches: the one that pins scikit-learn.")
+    dataset: Literal["digits"] = Field(description="Name of the data set.")
 
 
 class Sql(Strict):
-    """A table that grows. `gristmill pull` appends its new rows to a folder, as Parquet shards; ingest reads the folder and never asks the database."""
+    """A database table that grows.
 
-    kind: Literal["sql"]
-    path: Path  # the folder of shards
-    url: Annotated[
-        str, AfterValidator(_no_secret)
-    ]  # as SQLAlchemy writes it; ${NAME} stands for what the environment holds
-    table: str | None = None  # or schema.table
-    query: str | None = None  # a SELECT instead
-    cursor: Annotated[
-        str, Field(min_length=1)
-    ]  # the column, a time or an id, by which new rows are known
+    `gristmill pull` appends its new rows to a folder, as Parquet shards. Ingest reads the folder
+    and never asks the database.
+    """
+
+    kind: Literal["sql"] = Field(
+        description="A database table that grows; `gristmill pull` fetches its new rows."
+    )
+    path: Path = Field(description="Folder of Parquet shards that DVC watches and `pull` fills.")
+    url: Annotated[str, AfterValidator(_check_no_secret)] = Field(
+        description="Database URL of SQLAlchemy; ${NAME} stands for an environment variable."
+    )
+    table: str | None = Field(
+        None, description="Table, or schema.table, that is read (null: query is used)."
+    )
+    query: str | None = Field(
+        None, description="SELECT statement whose rows are read (null: table is used)."
+    )
+    cursor: Annotated[str, Field(min_length=1)] = Field(
+        description="Column, a time or an id, by which new rows are known."
+    )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Sql:
+    def _check_table_or_query(self) -> Sql:
         if (self.table is None) == (self.query is None):
             raise ValueError("takes one of table and query")
         return self
@@ -183,21 +237,29 @@ class Sql(Strict):
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")]
-    columns: Annotated[dict[str, str], Words] = Field(
-        default_factory=dict
-    )  # role (text, label, image, id, group, split) -> column of a table; else the role's own name
-    # A label of the source -> the label that it becomes; null: the row has none.
-    labels: Annotated[dict[str, str | None], BeforeValidator(_label_words)] = Field(
-        default_factory=dict
+    source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")] = Field(
+        description="Where raw data comes from, of kind files, package, sklearn or sql."
     )
-    # fold: labels that differ only in capital letters are one.
-    label_case: Literal["keep", "fold"] = "keep"
-    feedback: Path | None = (
-        None  # a folder of JSON lines with the source's names for input and target; a retrain reads its accepted-*.jsonl behind the source
+    columns: Annotated[dict[str, str], Texts] = Field(
+        default_factory=dict,
+        description="Column of the source by role, such as {text: review, label: stars}.",
     )
-    seen: str | None = (
-        None  # what a retrain found there, without which none of it is read: DVC looks at the source only, and at these params
+    labels: Annotated[dict[str, str | None], BeforeValidator(_label_texts)] = Field(
+        default_factory=dict,
+        description="New label by source label, such as {Positive: positive, n/a: null}.",
     )
-    # A longer value goes to quarantine. null: 200,000 bytes of a text, 100 MB of a picture.
-    max_bytes_per_value: Annotated[int, Field(ge=1)] | None = None
+    label_case: Literal["keep", "fold"] = Field(
+        "keep", description="Case of labels (fold: Positive and positive are one)."
+    )
+    feedback: Path | None = Field(
+        None,
+        description="Folder whose accepted-*.jsonl a retrain adds, such as data/feedback/NAME.",
+    )
+    seen: str | None = Field(
+        None,
+        description="State of the feedback, written by a retrain (null: none is read).",
+    )
+    max_bytes_per_value: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Larger values go to quarantine (null: 200,000 for texts, 100 MB for images).",
+    )

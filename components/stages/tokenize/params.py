@@ -1,4 +1,4 @@
-"""Knobs of `tokenize`: all of them are the task's."""
+"""Params of `tokenize`: all of them belong to the task."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from components.core.params import Strict
 
 
 class TokenizeParams(Strict):
-    """None that hold for every task."""
+    """No params that hold for every task."""

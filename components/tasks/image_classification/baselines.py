@@ -20,7 +20,7 @@ from components.fields.patches import (
     draw_filters,
     features,
 )
-from components.tasks.base import Arrays, Baseline, Scorer
+from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer
 from components.tasks.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
 
@@ -36,14 +36,12 @@ _PIXEL_FACTS = "pixels.json"
 class PatchLinearParams(Strict):
     """Knobs of the linear model."""
 
-    C: float | None = Field(
-        None, gt=0
-    )  # inverse strength of the penalty; null: chosen on validation
-    rows: int = Field(20_000, ge=10)  # train rows that it is fitted on at most
+    C: float | None = Field(None, gt=0, description=STRENGTH)
+    rows: int = Field(20_000, ge=10, description="Most train rows that the baseline is fitted on.")
 
 
 class ImageClassical(Strict):
-    """Knobs of `train`."""
+    """Params of `train`."""
 
     classical: PatchLinearParams = PatchLinearParams()
 

@@ -21,7 +21,7 @@ from components.tasks.image_classification.schema import ImageClean
 
 
 class ImageTokenize(Strict):
-    """No knobs."""
+    """No params."""
 
 
 class ImageFacts(Strict):

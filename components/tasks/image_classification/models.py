@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from components.core.params import Strict
 from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
-from components.tasks.base import Architecture, Encoder, Graph
+from components.tasks.base import ARCHITECTURE, NETS, Architecture, Encoder, Graph
 from components.tasks.image_classification.encode import ImageEncoder
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class ImageNets(Strict):
     """The configs, by architecture."""
 
-    convnet: ConvNetConfig = ConvNetConfig()
+    convnet: ConvNetConfig = Field(ConvNetConfig(), description="Convolutional network.")
 
 
 class ImageTrain(Strict):
-    """Knobs of `train`."""
+    """Params of `train`."""
 
     architecture: Literal["convnet"] = "convnet"
     nets: ImageNets = ImageNets()

@@ -18,24 +18,39 @@ from components.tasks.base import Augmenter, Role, SplitRule
 
 
 class ImageClean(Strict):
-    """Knobs of `clean`."""
+    """Params of `clean`."""
 
-    size: int = Field(8, ge=8, le=512)  # side in pixels; other sizes are resampled
-    channels: Literal[1, 3] = 1
-    fit: Fit = "squeeze"  # of pictures that are not square: squeeze, pad (on the color of the border) or crop (to the middle)
+    size: int = Field(
+        8,
+        ge=8,
+        le=512,
+        description="Side of the square image in pixels, to which others are resampled.",
+    )
+    channels: Literal[1, 3] = Field(1, description="Color channels (gray or RGB).")
+    fit: Fit = Field(
+        "squeeze",
+        description="Treatment of oblong images (pad: in the border's color; crop: to the middle).",
+    )
 
 
 class OnlineTransforms(Strict):
     """Random transforms of train batches."""
 
-    rotate_degrees: float = Field(10.0, ge=0, le=180)
-    shift_pixels: float = Field(1.0, ge=0)
-    zoom: float = Field(0.0, ge=0, lt=1)  # 0.1: enlarged or shrunk by up to a tenth
-    flip: bool = False  # half of the pictures are mirrored, left for right
+    rotate_degrees: float = Field(
+        10.0, ge=0, le=180, description="Largest rotation to either side in degrees."
+    )
+    shift_pixels: float = Field(1.0, ge=0, description="Largest shift in each direction in pixels.")
+    zoom: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Largest change of the size (0.1: larger or smaller by a tenth).",
+    )
+    flip: bool = Field(False, description="Mirror half of the images, left for right.")
 
 
 class ImageAugment(Strict):
-    """Knobs of `augment`."""
+    """Params of `augment`."""
 
     online: OnlineTransforms = OnlineTransforms()
 

@@ -25,7 +25,7 @@ from components.fields.gram_counts import (
     unspaced_share,
 )
 from components.fields.text import Text, Title
-from components.tasks.base import Arrays, Baseline, Scorer
+from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer
 from components.tasks.classification.baselines import (
     STRENGTHS,
     Kind,
@@ -66,28 +66,45 @@ _VERY_COSTLY = 1_500_000_000
 class Classical(Strict):
     """Params of the linear model."""
 
-    # auto: char for scripts without spaces, word for the others (with n-grams within words), mixed
-    # for data of both, by the letters of the train rows
-    analyzer: Literal["auto", "char", "word", "mixed"] = "auto"
-    # characters of the longest n-gram; null: validation chooses
-    ngrams: int | None = Field(None, ge=1, le=8)
-    # train rows in which an n-gram must occur; null: 2, and 1 for fewer than 2,000 train rows
-    min_documents: int | None = Field(None, ge=1)
-    # the most frequent n-grams that are kept; fewer where there are hundreds of classes
-    max_features: int = Field(300_000, ge=1, le=10_000_000)
-    # kinds of linear models, averaged in the combination that is best on validation
-    models: list[Kind] = Field(["logistic", "svm", "nb_svm"], min_length=1)
-    # inverse strength of the penalty, for all kinds; null: validation chooses for each
-    C: float | None = Field(None, gt=0)
-    class_weights: Literal["none", "balanced"] = "none"
-    # of the text's n-grams where rows have titles, whose n-grams weigh 1
-    text_weight: float = Field(0.5, gt=0, le=100)
+    analyzer: Literal["auto", "char", "word", "mixed"] = Field(
+        "auto",
+        description="Units of the n-grams (auto: by the script; word: with n-grams within words).",
+    )
+    ngrams: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="Characters of the longest n-gram (null: chosen on validation).",
+    )
+    min_documents: int | None = Field(
+        None,
+        ge=1,
+        description="Train rows in which an n-gram must occur (null: 2, of under 2,000 rows 1).",
+    )
+    max_features: int = Field(
+        300_000,
+        ge=1,
+        le=10_000_000,
+        description="Most n-grams; fewer where there are hundreds of classes.",
+    )
+    models: list[Kind] = Field(
+        ["logistic", "svm", "nb_svm"],
+        min_length=1,
+        description="Linear models, averaged in the combination that is best on validation.",
+    )
+    C: float | None = Field(None, gt=0, description=STRENGTH)
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="Weights of the classes in the baseline, apart from the network's."
+    )
+    text_weight: float = Field(
+        0.5, gt=0, le=100, description="Weight of a text's n-grams beside a title's, which weigh 1."
+    )
 
 
 class TextClassical(Strict):
     """Params of `train`."""
 
-    classical: Classical = Classical()
+    classical: Classical = Field(Classical(), description=CLASSICAL)
 
 
 @dataclass(frozen=True)

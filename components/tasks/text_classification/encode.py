@@ -30,16 +30,22 @@ _INPUTS = ("text", "title")
 
 
 class TextTokenize(Strict):
-    """Knobs of `tokenize`."""
+    """Params of `tokenize`."""
 
-    vocabulary_size: int = Field(8000, ge=50, le=1_000_000)
-    min_frequency: int = Field(2, ge=1)
-    max_length: int = Field(160, ge=4, le=8192)
-    pretrained: str | None = (
-        None  # folder or hub id of an encoder: its vocabulary instead of one that is fitted
+    vocabulary_size: int = Field(
+        8000, ge=50, le=1_000_000, description="Most tokens of the vocabulary."
     )
-    pretrained_sha256: str | None = (
-        None  # of its files, so that another encoder is another experiment
+    min_frequency: int = Field(
+        2, ge=1, description="Fewest occurrences of a token in the train rows."
+    )
+    max_length: int = Field(
+        160, ge=4, le=8192, description="Tokens after which a longer text is cut."
+    )
+    pretrained: str | None = Field(
+        None, description="Folder or hub id of an encoder whose vocabulary is used (null: none)."
+    )
+    pretrained_sha256: str | None = Field(
+        None, description="SHA-256 of the encoder's files; the first run prints it."
     )
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from components.core.errors import EnvironmentFault, InputError, ParamsError
 from components.core.files import sha256
@@ -20,7 +20,7 @@ from components.models.pretrained.config import PretrainedConfig
 from components.models.recurrent.config import RecurrentConfig
 from components.models.textcnn.config import TextCNNConfig
 from components.models.transformer.config import TransformerConfig
-from components.tasks.base import Architecture, Batch, Encoder, Graph
+from components.tasks.base import ARCHITECTURE, NETS, Architecture, Batch, Encoder, Graph
 from components.tasks.text_classification.encode import TextEncoder
 
 if TYPE_CHECKING:
@@ -30,21 +30,29 @@ if TYPE_CHECKING:
 class Nets(Strict):
     """The configs, by architecture."""
 
-    ngrams: NgramsConfig = NgramsConfig()
-    textcnn: TextCNNConfig = TextCNNConfig()
-    counted: CountedConfig = CountedConfig()
-    recurrent: RecurrentConfig = RecurrentConfig()
-    transformer: TransformerConfig = TransformerConfig()
-    pretrained: PretrainedConfig = PretrainedConfig()
+    ngrams: NgramsConfig = Field(NgramsConfig(), description="Bag of hashed n-grams.")
+    textcnn: TextCNNConfig = Field(TextCNNConfig(), description="Convolutions over tokens.")
+    counted: CountedConfig = Field(
+        CountedConfig(), description="Weights of counted n-grams, alone or beside a TextCNN."
+    )
+    recurrent: RecurrentConfig = Field(
+        RecurrentConfig(), description="Recurrent network in both directions."
+    )
+    transformer: TransformerConfig = Field(
+        TransformerConfig(), description="Transformer encoder that starts from random weights."
+    )
+    pretrained: PretrainedConfig = Field(
+        PretrainedConfig(), description="Pretrained encoder, named in tokenize.pretrained."
+    )
 
 
 class TextTrain(Strict):
-    """Knobs of `train`."""
+    """Params of `train`."""
 
     architecture: Literal[
         "ngrams", "textcnn", "counted", "recurrent", "transformer", "pretrained"
-    ] = "textcnn"
-    nets: Nets = Nets()
+    ] = Field("textcnn", description=ARCHITECTURE)
+    nets: Nets = Field(Nets(), description=NETS)
 
 
 class _TextArchitecture:

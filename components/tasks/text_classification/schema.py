@@ -26,10 +26,14 @@ _UNIT = re.compile(
 
 
 class TextClean(Strict):
-    """Knobs of `clean`."""
+    """Params of `clean`."""
 
-    min_characters: int = Field(2, ge=1)
-    max_characters: int = Field(2000, ge=8, le=1_000_000)
+    min_characters: int = Field(
+        2, ge=1, description="Fewest letters, digits or emoji of a text that is used."
+    )
+    max_characters: int = Field(
+        2000, ge=8, le=1_000_000, description="Characters after which a longer text is cut."
+    )
 
 
 class Online(Strict):
@@ -37,11 +41,15 @@ class Online(Strict):
 
 
 class TextAugment(Strict):
-    """Knobs of `augment`."""
+    """Params of `augment`."""
 
-    methods: list[Literal["delete", "swap", "mask"]] = ["delete", "swap", "mask"]
-    strength: float = Field(0.1, gt=0, le=0.5)
-    online: Online = Online()
+    methods: list[Literal["delete", "swap", "mask"]] = Field(
+        ["delete", "swap", "mask"], description="Edits of which each added row has one."
+    )
+    strength: float = Field(
+        0.1, gt=0, le=0.5, description="Share of the characters or words that an edit changes."
+    )
+    online: Online = Field(Online(), description="Texts have no transforms on the fly.")
 
 
 class TextSchema:

@@ -1,0 +1,10 @@
+"""The reference of all params, generated from the models that check them.
+
+    model_walk.py          sections and params of the models, for all tasks
+    markdown_pages.py      docs/PARAMS.md and docs/PARAMS.zh-CN.md
+    yaml_comments.py       comments of the shipped params.yaml files
+    generate.py            all of these files
+    descriptions.zh.yaml   the Chinese descriptions
+
+`python -m components.orchestration.params_reference` writes the files.
+"""

@@ -1,0 +1,14 @@
+"""Write the pages and the comments: `python -m components.orchestration.params_reference`."""
+
+from __future__ import annotations
+
+from components.core.files import write_atomic
+from components.core.terminal import print_line
+from components.orchestration.params_reference.generate import generate
+from components.orchestration.project import root
+
+if __name__ == "__main__":
+    project = root()
+    for name, text in generate(project).items():
+        write_atomic(project / name, text)
+        print_line(f"wrote {name}")

@@ -1,0 +1,42 @@
+"""All generated files: pages of the params, and the shipped params.yaml with their comments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.core.params import read_yaml
+from components.orchestration.params_reference.markdown_pages import ENGLISH, Language, render_page
+from components.orchestration.params_reference.model_walk import Section, walk
+from components.orchestration.params_reference.yaml_comments import comments_of, with_comments
+from components.tasks import base
+
+# Files of people are not touched: `gristmill new` writes reasons as comments.
+SHIPPED = ("params.yaml", "pipelines/digits/params.yaml")
+CHINESE_FILE = Path(__file__).with_name("descriptions.zh.yaml")
+
+
+def generate(root: Path) -> dict[str, str]:
+    """Return the text of each generated file by its path below the root."""
+    sections = {task: walk(task) for task in base.tasks()}
+    order = list(read_yaml(root / SHIPPED[0]))
+    files = {
+        "docs/PARAMS.md": render_page(sections, order, ENGLISH),
+        "docs/PARAMS.zh-CN.md": render_page(sections, order, read_chinese()),
+    }
+    for name in SHIPPED:
+        files[name] = _commented(root / name, sections)
+    return files
+
+
+def read_chinese() -> Language:
+    """Return the Chinese words and descriptions."""
+    return Language(**read_yaml(CHINESE_FILE))
+
+
+def _commented(path: Path, sections: Mapping[str, list[Section]]) -> str:
+    """Return the text of a params.yaml with generated comments."""
+    tree: Mapping[str, Any] = read_yaml(path)
+    comments = comments_of(sections[tree["task"]], tree)
+    return with_comments(path.read_text(encoding="utf-8"), comments)
