@@ -48,18 +48,13 @@ class GateParams(Strict):
         0.01,
         ge=0,
         le=1,
-        description=(
-            "a loss against the classical baseline on test, in units of the deciding metric, "
-            "that must be ruled out"
-        ),
+        description="Loss of the metric against the baseline that must be ruled out.",
     )
     champion_margin: float = Field(
         0.01,
         ge=0,
         le=1,
-        description=(
-            "a loss against the champion, as a share of the test cases, that must be ruled out"
-        ),
+        description="Share of test cases lost to the champion that must be ruled out.",
     )
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="Chance of ruling such a loss out wrongly."
@@ -78,9 +73,7 @@ class GateParams(Strict):
         0.2,
         gt=0,
         le=1,
-        description=(
-            "how far a slice's accuracy may be below that of all cases, while there is no champion"
-        ),
+        description="Most accuracy a slice may lack against all, without a champion.",
     )
     slice_margin: float = Field(
         0.05,

@@ -20,27 +20,34 @@ _MIN_REQUESTS = 100
 
 
 class CanaryParams(Strict):
-    """Section `serve.canary` of params.yaml.
+    """Section `serve.canary` of params.yaml: how traffic moves to a new champion."""
 
-    It says how traffic moves to a new champion, and what sends it back.
-    """
-
-    # 95th percentile of one answer in the preflight, before any request reaches the version
-    latency_ms: float = Field(100.0, gt=0)
-    # of the requests, at first; 0: all at once
-    share: float = Field(0.1, ge=0, lt=1)
-    # after so many good requests all traffic moves
-    requests: int = Field(500, ge=1)
-    # or after so long
-    minutes: float = Field(5.0, ge=0)
-    # after that the old version stays loaded for so long, and takes over again if needed
-    watch_minutes: float = Field(5.0, ge=0)
-    # failed requests beyond the old version's share of failed requests
-    max_error_rate: float = Field(0.01, ge=0, lt=1)
-    # its 95th percentile against the old version's
-    max_slowdown: float = Field(2.0, ge=1)
-    # the chance of sending a good version back, at each of many checks
-    alpha: float = Field(0.001, gt=0, lt=0.5)
+    latency_ms: float = Field(
+        100.0,
+        gt=0,
+        description="Most milliseconds of an answer (95th percentile) in the preflight.",
+    )
+    share: float = Field(
+        0.1, ge=0, lt=1, description="Share of the requests at first (0: all at once)."
+    )
+    requests: int = Field(
+        500, ge=1, description="Requests without trouble after which all traffic moves."
+    )
+    minutes: float = Field(
+        5.0, ge=0, description="Minutes after which all traffic moves with fewer requests."
+    )
+    watch_minutes: float = Field(
+        5.0, ge=0, description="Minutes that the old version stays loaded to take over again."
+    )
+    max_error_rate: float = Field(
+        0.01, ge=0, lt=1, description="Largest share of failures beyond the old version's."
+    )
+    max_slowdown: float = Field(
+        2.0, ge=1, description="Largest ratio to the old version's 95th percentile of latency."
+    )
+    alpha: float = Field(
+        0.001, gt=0, lt=0.5, description="Chance of sending a good version back, at each check."
+    )
 
 
 @dataclass

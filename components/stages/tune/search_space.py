@@ -33,11 +33,19 @@ class Dimension(Strict):
     drawn at all.
     """
 
-    choice: list[Any] | None = Field(None, min_length=1)
-    uniform: Annotated[tuple[float, float], Field(strict=False)] | None = None
-    loguniform: Annotated[tuple[_Positive, _Positive], Field(strict=False)] | None = None
-    int: Annotated[tuple[_Whole, _Whole], Field(strict=False)] | None = None
-    when: dict[str, list[Any]] = {}
+    choice: list[Any] | None = Field(None, min_length=1, description="Values to choose from.")
+    uniform: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        None, description="Ends of a range of numbers, all equally likely."
+    )
+    loguniform: Annotated[tuple[_Positive, _Positive], Field(strict=False)] | None = Field(
+        None, description="Ends of a range of numbers, each order of magnitude equally likely."
+    )
+    int: Annotated[tuple[_Whole, _Whole], Field(strict=False)] | None = Field(
+        None, description="Ends of a range of whole numbers, both included."
+    )
+    when: dict[str, list[Any]] = Field(
+        {}, description="Values of other paths, without which this path is not drawn."
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Dimension:

@@ -34,7 +34,7 @@ _PIXEL_FACTS = "pixels.json"
 
 
 class PatchLinearParams(Strict):
-    """Knobs of the linear model."""
+    """Params of the linear model."""
 
     C: float | None = Field(None, gt=0, description=STRENGTH)
     rows: int = Field(20_000, ge=10, description="Most train rows that the baseline is fitted on.")
@@ -43,7 +43,7 @@ class PatchLinearParams(Strict):
 class ImageClassical(Strict):
     """Params of `train`."""
 
-    classical: PatchLinearParams = PatchLinearParams()
+    classical: PatchLinearParams = Field(PatchLinearParams(), description=CLASSICAL)
 
 
 class PatchLinear:

@@ -26,8 +26,8 @@ class ImageNets(Strict):
 class ImageTrain(Strict):
     """Params of `train`."""
 
-    architecture: Literal["convnet"] = "convnet"
-    nets: ImageNets = ImageNets()
+    architecture: Literal["convnet"] = Field("convnet", description=ARCHITECTURE)
+    nets: ImageNets = Field(ImageNets(), description=NETS)
 
 
 class ConvNetArchitecture:

@@ -52,7 +52,9 @@ class OnlineTransforms(Strict):
 class ImageAugment(Strict):
     """Params of `augment`."""
 
-    online: OnlineTransforms = OnlineTransforms()
+    online: OnlineTransforms = Field(
+        OnlineTransforms(), description="Random transforms of train images, made on the fly."
+    )
 
 
 class ImageSchema:
