@@ -23,7 +23,7 @@ _EMOJI_STYLE = "\ufe0f"
 _SKIN_TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 # Letters, marks and symbols that are drawn as nothing (Default_Ignorable_Code_Point).
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-# Of category Cf, yet drawn: signs of Arabic and Syriac numbers.
+# Of category Cf, but drawn: signs of Arabic and Syriac numbers.
 _DRAWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2")
 # TR39, section 5.4: no word has more marks than these on one letter.
 _MARKS_ON_A_LETTER = 4
@@ -31,15 +31,17 @@ _MARKS_ON_A_LETTER = 4
 _VIRAMA = 9
 # The flags of England, Scotland and Wales: the only emoji made of tag characters.
 _FLAG = re.compile(
-    "(\U0001f3f4\U000e0067\U000e0062"
-    "(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)"
-    "\U000e007f)"
+    "(\U0001f3f4\U000e0067\U000e0062(?:"
+    "\U000e0065\U000e006e\U000e0067"
+    "|\U000e0073\U000e0063\U000e0074"
+    "|\U000e0077\U000e006c\U000e0073"
+    ")\U000e007f)"
 )
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _SPACES = re.compile(r"(?:\r\n|[ \t\n])+")
 # Characters of one log line or message.
 _LONGEST = 20_000
-# What Markdown, GFM's tables and its links of bare addresses give a meaning.
+# Characters with a meaning in Markdown, in GFM's tables and in its links of bare addresses.
 _MARKDOWN = re.compile(r"[&<>|\\`*_~\[\]@#!:$^{}]|\.(?<=www\.)", re.IGNORECASE)
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@:,./+=-]+")
 _ADDRESS = re.compile(r"\*|[A-Za-z0-9._:-]+")
@@ -54,7 +56,7 @@ def terminal(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     pieces = _FLAG.split(text)
-    # Flags are at the odd places.
+    # Flags have odd indices.
     pieces[::2] = [_spelled(piece) for piece in pieces[::2]]
     return "".join(pieces)
 
@@ -313,6 +315,6 @@ def _systemd_character(character: str) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """Return the class of an error and the beginning of what it says, in one line."""
-    said = " ".join(str(error).split())[:300]
-    return log_line(f"{type(error).__name__}: {said}".removesuffix(": "))
+    """Return the class of an error and the beginning of its message, in one line."""
+    message = " ".join(str(error).split())[:300]
+    return log_line(f"{type(error).__name__}: {message}".removesuffix(": "))
