@@ -91,7 +91,7 @@ class Alone:
                 {},
                 {"raw": root / "raw", "report": root / "ingest.json"},
                 root / "state",
-                memo=folder["ingest"],
+                cache=folder["ingest"],
             ),
             Job(
                 "clean",
@@ -103,7 +103,7 @@ class Alone:
                 {"raw": root / "raw"},
                 {"clean": root / "clean", "audit": root / "audit", "report": root / "clean.json"},
                 root / "state",
-                memo=folder["clean"],
+                cache=folder["clean"],
             ),
         ]
         began, cpu = time.perf_counter(), time.process_time()

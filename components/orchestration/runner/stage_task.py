@@ -217,7 +217,7 @@ def _job(
         inputs=inputs,
         outputs={},
         state=state,
-        memo=memo,
+        cache=memo,
     )
 
 

@@ -47,7 +47,7 @@ def run(job: Job) -> None:
     """Clean, deduplicate and split `raw` into `clean`; keep the naive view in `audit`."""
     params: CleanParams = job.params
     schema = base.schema(job.task)
-    memo = Cache(job.memo, job.journal.log)
+    memo = Cache(job.cache, job.journal.log)
     raw = _roomy(read_table(job.inputs["raw"]), schema)
     pool = gather(job, raw, memo)
     rows = usable_rows(raw, pool, schema)
