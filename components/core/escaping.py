@@ -1,7 +1,7 @@
-"""Text from outside, escaped for the place where a person reads it.
+"""Escape text from outside for the output in which a person reads it.
 
 Feedback, labels, column names, file names, tags, reasons and header values are written by others.
-Each function here makes such a text safe for one place. Characters that cannot be seen are
+Each function makes such a text safe for one kind of output. Characters that cannot be seen are
 spelled out (`\\x1b`, `\\u202e`), so that nothing of a text is lost.
 
 Sources: Unicode TR36 and TR39 (bidirectional controls, default ignorable characters, joiners,
@@ -191,16 +191,16 @@ def haproxy_address(text: str) -> str:
     return text
 
 
-def is_visible(text: str, place: int) -> bool:
-    """Return whether a person sees the character at a place of a text."""
-    character = text[place]
+def is_visible(text: str, index: int) -> bool:
+    """Return whether the character at an index of a text is visible."""
+    character = text[index]
     category = unicodedata.category(character)
     if character in _BLANK:
         return False
     if character in (_JOINER, _NON_JOINER):
-        return _joins(text, place)
+        return _joins(text, index)
     if _is_selector(character):
-        return _selects(text, place)
+        return _selects(text, index)
     if category[0] == "C" or category in ("Zl", "Zp"):
         return character in _DRAWN_FORMATS
     return True
@@ -209,10 +209,10 @@ def is_visible(text: str, place: int) -> bool:
 def _spelled(text: str) -> str:
     parts = []
     marks = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         is_mark = unicodedata.category(character) in ("Mn", "Me") and not _is_selector(character)
         marks = marks + 1 if is_mark else 0
-        shown = marks <= _MARKS_ON_A_LETTER and is_visible(text, place)
+        shown = marks <= _MARKS_ON_A_LETTER and is_visible(text, index)
         parts.append(character if shown else _code(character))
     return "".join(parts)
 
@@ -226,21 +226,21 @@ def _code(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _joins(text: str, place: int) -> bool:
+def _joins(text: str, index: int) -> bool:
     """Return whether a joiner has an effect that its script needs (TR31, section 2.3).
 
     After a virama it chooses the form of a conjunct, between Arabic letters it parts them, and
     between two emoji it makes one of them.
     """
-    before = text[place - 1 : place]
-    after = text[place + 1 : place + 2]
+    before = text[index - 1 : index]
+    after = text[index + 1 : index + 2]
     if not before:
         return False
     if unicodedata.combining(before) == _VIRAMA:
         return True
     if not after:
         return False
-    if text[place] == _NON_JOINER:
+    if text[index] == _NON_JOINER:
         return unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
     pictures = before == _EMOJI_STYLE or before in _SKIN_TONES or _is_symbol(before)
     return pictures and _is_symbol(after)
@@ -256,12 +256,12 @@ def _is_selector(character: str) -> bool:
     return in_planes or 0x180B <= code <= 0x180D or code == 0x180F
 
 
-def _selects(text: str, place: int) -> bool:
+def _selects(text: str, index: int) -> bool:
     """Return whether a selector stands behind a character that has variants.
 
     Behind others, and behind another selector, it is a way to hide data.
     """
-    base = text[place - 1 : place]
+    base = text[index - 1 : index]
     if not base or _is_selector(base):
         return False
     if base in "0123456789#*" or base == "\u2139":
@@ -284,10 +284,10 @@ def _columns(character: str) -> int:
 def _cut(text: str, width: int) -> str:
     """Return as much of a text as `width` columns hold."""
     used = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         used += _columns(character)
         if used > width:
-            return text[:place].rstrip(_JOINER + _NON_JOINER)
+            return text[:index].rstrip(_JOINER + _NON_JOINER)
     return text
 
 

@@ -26,7 +26,7 @@ WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 ARRAYS = "arrays.safetensors"
 
-Known = TypeVar("Known")
+Entry = TypeVar("Entry")
 # Parts of the messages of torch and ONNX Runtime when an allocation fails.
 _OUT_OF_MEMORY = re.compile(r"bad_alloc|bad allocation|allocate memory|Failed to allocate")
 Columns = Mapping[str, Sequence[Any]]
@@ -181,7 +181,7 @@ def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predicto
     _check_task(card, folder)
     if card.runtime == "numpy":
         return _baseline(card, files, folder)
-    architecture = _known(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(base.models(card.task).architectures, card, folder)
     encoder = _encoder(card, files, folder)
     if card.runtime == "onnx":
         with _reading(folder / GRAPH):
@@ -197,7 +197,7 @@ def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predicto
 def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
     from safetensors.numpy import load as load_arrays
 
-    baseline = _known(base.baselines(card.task).baselines, card, folder)
+    baseline = _lookup(base.baselines(card.task).baselines, card, folder)
     with _reading(folder / "encoder"):
         featurize = baseline.featurizer(bundled_encoder_files(files))
     with _reading(folder / ARRAYS):
@@ -223,7 +223,7 @@ def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     import torch
     from safetensors.torch import load as load_tensors
 
-    architecture = _known(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(base.models(card.task).architectures, card, folder)
     encoder = _encoder(card, files, folder)
     with _reading(folder / CARD):
         module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
@@ -264,7 +264,7 @@ def _check_task(card: Card, folder: Path) -> None:
         )
 
 
-def _known(architectures: Mapping[str, Known], card: Card, folder: Path) -> Known:
+def _lookup(architectures: Mapping[str, Entry], card: Card, folder: Path) -> Entry:
     if card.architecture not in architectures:
         raise BundleError(
             f"is of architecture {card.architecture!r}, which runtime {card.runtime} of "
