@@ -147,7 +147,7 @@ def chat(text: str) -> str:
 
 
 def yaml_string(text: str) -> str:
-    """Return a YAML scalar in double quotes, which every version of YAML reads alike."""
+    """Return a YAML scalar in double quotes, which all versions of YAML read in the same way."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(_yaml_character(character) for character in quoted)
 
@@ -257,9 +257,9 @@ def _is_selector(character: str) -> bool:
 
 
 def _selects(text: str, index: int) -> bool:
-    """Return whether a selector stands behind a character that has variants.
+    """Return whether a selector follows a character that has variants.
 
-    Behind others, and behind another selector, it is a way to hide data.
+    After other characters, and after another selector, it can hide data.
     """
     base = text[index - 1 : index]
     if not base or _is_selector(base):
