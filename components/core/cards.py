@@ -1,4 +1,7 @@
-"""Cards: the `bundle.json` of a bundle, parsed strictly before anything that it names is opened."""
+"""Parse cards: the `bundle.json` of a bundle.
+
+A card is checked strictly before a file that it names is opened.
+"""
 
 from __future__ import annotations
 
@@ -36,32 +39,46 @@ _NAME_OF_FILE = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*")
 
 @dataclass(frozen=True)
 class Card:
-    """Describe the content of a model.
+    """Description of a model's content.
 
-    Whatever changes with the commit, the clock or the run is an MLflow tag instead.
+    Values that change with the commit, the clock or the run are MLflow tags instead.
+
+    Args:
+        task: name of the task.
+        runtime: of the model.
+        architecture: of the network, or the baseline's name.
+        config: of the network.
+        classes: in the order of the logits.
+        seed: of every random choice.
+        data_hash: SHA-256 of clean's manifest.
+        params_hash: hash of the params.
+        origin: the steps that produced it, e.g. ["train", "prune"].
+        profile: statistics of the training inputs.
+        versions: of libraries.
+        format: of the card.
     """
 
     task: str
     runtime: Runtime
-    architecture: str  # of the net, or the baseline's name
+    architecture: str
     config: Mapping[str, Any]
     classes: Sequence[str]
     seed: int
-    data_hash: str  # SHA-256 of clean's manifest
+    data_hash: str
     params_hash: str
-    origin: Sequence[str]  # the steps that made it, e.g. ["train", "prune"]
-    profile: Mapping[str, Any] = field(default_factory=dict)  # what the training inputs looked like
+    origin: Sequence[str]
+    profile: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
     def title(self) -> str:
-        """Return what to call it in a table."""
+        """Return the model's name in tables."""
         return f"{self.architecture} ({' + '.join(self.origin)})"
 
     @property
     def quantized(self) -> bool:
-        """Return whether it computes in whole numbers, which makes steps of what hardly differs."""
+        """Return whether the model computes in integers, so that small differences become steps."""
         return "int8" in self.origin
 
 
@@ -69,7 +86,7 @@ def contained(name: str) -> str:
     """Return the name of a file of a bundle, unchanged.
 
     Raises:
-        ValueError: it leaves the bundle.
+        ValueError: the file is outside the bundle.
     """
     if len(name) > 200 or not _NAME_OF_FILE.fullmatch(name):
         raise ValueError(f"names a file outside the bundle: {name[:200]!r}")
@@ -77,7 +94,7 @@ def contained(name: str) -> str:
 
 
 class CardFile(Strict):
-    """What stands in a card's file."""
+    """Content of a card's file."""
 
     format: int
     task: _Name
@@ -113,7 +130,7 @@ class CardFile(Strict):
 
     @property
     def card(self) -> Card:
-        """Return what it says of the model."""
+        """Return the description of the model."""
         return Card(**self.model_dump(exclude={"files", "sizes"}))
 
 
@@ -125,8 +142,8 @@ def parse_card(content: bytes, where: Path) -> CardFile:
         where: the file, for messages.
 
     Raises:
-        BundleError: it is no JSON, holds a key twice or a number that is none, is nested too
-            deeply, is of another format, or does not follow the schema.
+        BundleError: it is no JSON, holds a key twice or NaN, is nested too deeply, is of another
+            format, or does not follow the schema.
     """
     try:
         tree = json.loads(
@@ -146,15 +163,16 @@ def check_card(tree: Any, where: Path) -> CardFile:
     """Return a valid card from its tree.
 
     Raises:
-        BundleError: another format, nested too deeply, or not the schema.
+        BundleError: it is of another format, is nested too deeply, or does not follow the schema.
     """
-    found = tree.get("format") if isinstance(tree, dict) else None
-    if isinstance(tree, dict) and (type(found) is not int or found != FORMAT):
-        raise BundleError(
-            f"has bundle format {found!r:.40}, this gristmill reads {FORMAT}",
-            where=str(where),
-            remedy=REMEDY,
-        )
+    if isinstance(tree, dict):
+        card_format = tree.get("format")
+        if type(card_format) is not int or card_format != FORMAT:
+            raise BundleError(
+                f"has bundle format {card_format!r:.40}, this gristmill reads {FORMAT}",
+                where=str(where),
+                remedy=REMEDY,
+            )
     try:
         _check_tree(tree, 0)
         return CardFile.model_validate(tree)
@@ -166,14 +184,14 @@ def check_card(tree: Any, where: Path) -> CardFile:
 
 
 def first_mistake(error: ValidationError) -> str:
-    """Return where the first mistake stands and what it is, in one line."""
+    """Return the position of the first mistake and its message, in one line."""
     mistake = error.errors(include_url=False)[0]
     position = ".".join(log_line(str(part)[:100]) for part in mistake["loc"])
     return f"{position or 'all of it'}: {log_line(mistake['msg'])}"
 
 
 def _check_tree(value: Any, depth: int) -> None:
-    """Refuse what is nested too deeply, or holds a text that cannot be written."""
+    """Refuse a tree that is nested too deeply, or holds a text that cannot be encoded."""
     if depth > _DEEPEST:
         raise ValueError(f"it is nested more than {_DEEPEST} deep")
     if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Text from outside, escaped for the place where a person reads it.
+"""Escape text from outside for the output in which a person reads it.
 
 Feedback, labels, column names, file names, tags, reasons and header values are written by others.
-Each function here makes such a text safe for one place. Characters that cannot be seen are
+Each function makes such a text safe for one kind of output. Characters that cannot be seen are
 spelled out (`\\x1b`, `\\u202e`), so that nothing of a text is lost.
 
 Sources: Unicode TR36 and TR39 (bidirectional controls, default ignorable characters, joiners,
@@ -23,7 +23,7 @@ _EMOJI_STYLE = "\ufe0f"
 _SKIN_TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 # Letters, marks and symbols that are drawn as nothing (Default_Ignorable_Code_Point).
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-# Of category Cf, yet drawn: signs of Arabic and Syriac numbers.
+# Of category Cf, but drawn: signs of Arabic and Syriac numbers.
 _DRAWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2")
 # TR39, section 5.4: no word has more marks than these on one letter.
 _MARKS_ON_A_LETTER = 4
@@ -31,15 +31,17 @@ _MARKS_ON_A_LETTER = 4
 _VIRAMA = 9
 # The flags of England, Scotland and Wales: the only emoji made of tag characters.
 _FLAG = re.compile(
-    "(\U0001f3f4\U000e0067\U000e0062"
-    "(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)"
-    "\U000e007f)"
+    "(\U0001f3f4\U000e0067\U000e0062(?:"
+    "\U000e0065\U000e006e\U000e0067"
+    "|\U000e0073\U000e0063\U000e0074"
+    "|\U000e0077\U000e006c\U000e0073"
+    ")\U000e007f)"
 )
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _SPACES = re.compile(r"(?:\r\n|[ \t\n])+")
 # Characters of one log line or message.
 _LONGEST = 20_000
-# What Markdown, GFM's tables and its links of bare addresses give a meaning.
+# Characters with a meaning in Markdown, in GFM's tables and in its links of bare addresses.
 _MARKDOWN = re.compile(r"[&<>|\\`*_~\[\]@#!:$^{}]|\.(?<=www\.)", re.IGNORECASE)
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@:,./+=-]+")
 _ADDRESS = re.compile(r"\*|[A-Za-z0-9._:-]+")
@@ -54,7 +56,7 @@ def terminal(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     pieces = _FLAG.split(text)
-    # Flags are at the odd places.
+    # Flags have odd indices.
     pieces[::2] = [_spelled(piece) for piece in pieces[::2]]
     return "".join(pieces)
 
@@ -145,7 +147,7 @@ def chat(text: str) -> str:
 
 
 def yaml_string(text: str) -> str:
-    """Return a YAML scalar in double quotes, which every version of YAML reads alike."""
+    """Return a YAML scalar in double quotes, which all versions of YAML read in the same way."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(_yaml_character(character) for character in quoted)
 
@@ -189,16 +191,16 @@ def haproxy_address(text: str) -> str:
     return text
 
 
-def is_visible(text: str, place: int) -> bool:
-    """Return whether a person sees the character at a place of a text."""
-    character = text[place]
+def is_visible(text: str, index: int) -> bool:
+    """Return whether the character at an index of a text is visible."""
+    character = text[index]
     category = unicodedata.category(character)
     if character in _BLANK:
         return False
     if character in (_JOINER, _NON_JOINER):
-        return _joins(text, place)
+        return _joins(text, index)
     if _is_selector(character):
-        return _selects(text, place)
+        return _selects(text, index)
     if category[0] == "C" or category in ("Zl", "Zp"):
         return character in _DRAWN_FORMATS
     return True
@@ -207,10 +209,10 @@ def is_visible(text: str, place: int) -> bool:
 def _spelled(text: str) -> str:
     parts = []
     marks = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         is_mark = unicodedata.category(character) in ("Mn", "Me") and not _is_selector(character)
         marks = marks + 1 if is_mark else 0
-        shown = marks <= _MARKS_ON_A_LETTER and is_visible(text, place)
+        shown = marks <= _MARKS_ON_A_LETTER and is_visible(text, index)
         parts.append(character if shown else _code(character))
     return "".join(parts)
 
@@ -224,21 +226,21 @@ def _code(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _joins(text: str, place: int) -> bool:
+def _joins(text: str, index: int) -> bool:
     """Return whether a joiner has an effect that its script needs (TR31, section 2.3).
 
     After a virama it chooses the form of a conjunct, between Arabic letters it parts them, and
     between two emoji it makes one of them.
     """
-    before = text[place - 1 : place]
-    after = text[place + 1 : place + 2]
+    before = text[index - 1 : index]
+    after = text[index + 1 : index + 2]
     if not before:
         return False
     if unicodedata.combining(before) == _VIRAMA:
         return True
     if not after:
         return False
-    if text[place] == _NON_JOINER:
+    if text[index] == _NON_JOINER:
         return unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
     pictures = before == _EMOJI_STYLE or before in _SKIN_TONES or _is_symbol(before)
     return pictures and _is_symbol(after)
@@ -254,12 +256,12 @@ def _is_selector(character: str) -> bool:
     return in_planes or 0x180B <= code <= 0x180D or code == 0x180F
 
 
-def _selects(text: str, place: int) -> bool:
-    """Return whether a selector stands behind a character that has variants.
+def _selects(text: str, index: int) -> bool:
+    """Return whether a selector follows a character that has variants.
 
-    Behind others, and behind another selector, it is a way to hide data.
+    After other characters, and after another selector, it can hide data.
     """
-    base = text[place - 1 : place]
+    base = text[index - 1 : index]
     if not base or _is_selector(base):
         return False
     if base in "0123456789#*" or base == "\u2139":
@@ -282,10 +284,10 @@ def _columns(character: str) -> int:
 def _cut(text: str, width: int) -> str:
     """Return as much of a text as `width` columns hold."""
     used = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         used += _columns(character)
         if used > width:
-            return text[:place].rstrip(_JOINER + _NON_JOINER)
+            return text[:index].rstrip(_JOINER + _NON_JOINER)
     return text
 
 
@@ -313,6 +315,6 @@ def _systemd_character(character: str) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """Return the class of an error and the beginning of what it says, in one line."""
-    said = " ".join(str(error).split())[:300]
-    return log_line(f"{type(error).__name__}: {said}".removesuffix(": "))
+    """Return the class of an error and the beginning of its message, in one line."""
+    message = " ".join(str(error).split())[:300]
+    return log_line(f"{type(error).__name__}: {message}".removesuffix(": "))

@@ -66,7 +66,7 @@ class Job:
         outputs: temporary folders by name, renamed when the stage returns.
         state: folder that survives a kill and is removed when the stage is done.
         tags: params_hash. For the registry only, never in a bundle: git commit and run name.
-        memo: folder of `core.cache`, which outlives the stage.
+        cache: folder of `core.cache`, which outlives the stage.
     """
 
     stage: str
@@ -79,7 +79,7 @@ class Job:
     outputs: Mapping[str, Path]
     state: Path
     tags: Mapping[str, str] = field(default_factory=dict)
-    memo: Path | None = None
+    cache: Path | None = None
 
     @property
     def journal(self) -> Journal:

@@ -1,4 +1,4 @@
-"""Work on files that nobody vouches for, in a child process with limits on time and memory."""
+"""Work on untrusted files in a child process with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from components.core.errors import (
 from components.core.escaping import brief
 
 SECONDS = 120.0
-# Bytes beyond what the process holds before it begins. Torch and a small network take 0.2 GiB.
+# Bytes beyond the process's memory at its start. Torch and a small network take 0.2 GiB.
 MEMORY = 1400 << 20
 _REMEDY = "take another version: gristmill status"
 _READY_S = 300.0
@@ -40,12 +40,13 @@ _CODE = "from components.core.sandbox import answer_calls; answer_calls()"
 
 
 class Confined:
-    """A child process that calls one function, again and again; a new one follows when it dies.
+    """A child process that calls one function, any number of times.
 
-    It starts, and imports the module of the function, as soon as this object is made.
+    It starts and imports the function's module when this object is created. When it dies, a new
+    one follows.
 
     Args:
-        work: an importable function that takes and returns what JSON can hold.
+        work: an importable function of JSON values that returns a JSON value.
         seconds: limit of one call.
         memory: limit in bytes, see `limit_memory`.
     """
@@ -81,21 +82,21 @@ class Confined:
         """Return what the function returns.
 
         Args:
-            where: what the work is about, for messages.
-            values: for the function.
+            where: subject of the work, for messages.
+            values: arguments of the function.
 
         Raises:
-            GristmillError: of the function.
-            BundleError: the function raised something else, did not return in time, needed more
-                memory than it may, or took its process down.
-            EnvironmentFault: no process can be had.
+            GristmillError: raised by the function.
+            BundleError: the function raised another error, did not return in time, needed too
+                much memory, or ended its process.
+            EnvironmentFault: no process can be started.
         """
         if self._process.poll() is not None and self._is_ready:
             self._kill()
             self._process = self._start()
         self._wait_until_ready()
         try:
-            found = self._ask(values)
+            outcome = self._ask(values)
         except TimeoutError:
             self._kill()
             what = f"does not load and answer within {self._seconds:g} s"
@@ -105,24 +106,25 @@ class Confined:
             self._kill()
             what = f"gives an answer of more than {_MOST_ANSWER_BYTES >> 20} MiB"
         else:
-            if "value" in found:
-                return found["value"]
-            if "error" in found:
-                kind, what, place, remedy = found["error"]
-                raise _KINDS[kind](what, where=place or str(where), remedy=remedy or _REMEDY)
+            if "value" in outcome:
+                return outcome["value"]
+            if "error" in outcome:
+                kind, what, error_where, remedy = outcome["error"]
+                raise _KINDS[kind](what, where=error_where or str(where), remedy=remedy or _REMEDY)
             what = f"needs too much memory: {self._bound()}"
         raise BundleError(what, where=str(where), remedy=_REMEDY)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._is_ready = False
+        python_path = os.pathsep.join(map(os.path.abspath, sys.path))
         return subprocess.Popen(
             [sys.executable, "-c", _CODE, self._name, str(self._memory), str(self._seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Libraries print what they raise as errors too.
+            # Libraries also print the errors that they raise.
             stderr=subprocess.DEVNULL,
             cwd=self._scratch.name,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            env={**os.environ, "PYTHONPATH": python_path},
         )
 
     def _wait_until_ready(self) -> None:
@@ -144,16 +146,16 @@ class Confined:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise EOFError from None
-        found: dict[str, Any] = json.loads(self._receive(self._seconds))
-        return found
+        outcome: dict[str, Any] = json.loads(self._receive(self._seconds))
+        return outcome
 
     def _receive(self, seconds: float) -> bytes:
-        """Return one line of the child's.
+        """Return one line from the child.
 
         Raises:
-            TimeoutError: it did not come.
-            EOFError: the child is gone.
-            OverflowError: it is too long.
+            TimeoutError: no line came in time.
+            EOFError: the child has ended.
+            OverflowError: the line is too long.
         """
         assert self._process.stdout
         deadline = time.monotonic() + seconds
@@ -191,23 +193,24 @@ class Confined:
             try:
                 stream.close()
             except BrokenPipeError:
-                # What was written never reached the child.
+                # The written bytes never reached the child.
                 continue
 
 
 def limit_memory(more: int) -> None:
-    """Let this process take so many bytes beyond what it holds now.
+    """Limit this process to `more` bytes beyond its present memory.
 
-    Counted are private pages that can be written to, which torch and ONNX Runtime do not reserve
-    ahead: their address space is several times as large. An allocation beyond the limit fails.
+    Private writable pages are counted, because torch and ONNX Runtime do not reserve them ahead:
+    their address space is several times as large. An allocation beyond the limit fails.
     """
-    held = psutil.Process().memory_info()
-    # Only Linux tells, and only Linux keeps to the limit.
-    _limit(resource.RLIMIT_DATA, getattr(held, "data", held.vms) + more)
+    memory = psutil.Process().memory_info()
+    # Only Linux reports `data`, and only Linux enforces the limit.
+    used = getattr(memory, "data", memory.vms)
+    _limit(resource.RLIMIT_DATA, used + more)
 
 
 def _limit(kind: int, value: int) -> None:
-    """Set a limit of this process, at most as high as it may be."""
+    """Set a limit of this process, at most the hard limit."""
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
@@ -215,9 +218,9 @@ def _limit(kind: int, value: int) -> None:
 
 
 def answer_calls() -> None:
-    """Do what a child of `Confined` does, until its standard input ends."""
+    """Answer calls as the child of a `Confined`, until standard input ends."""
     name, memory, seconds = sys.argv[1:]
-    # What libraries print must not come between the answers.
+    # Output of libraries must not mix with the answers.
     channel = os.dup(1)
     os.dup2(2, 1)
     work = pkgutil.resolve_name(name)
@@ -230,7 +233,10 @@ def answer_calls() -> None:
 
 
 def _limit_processor(seconds: float) -> None:
-    """End this process after the time of one call on all processors, should its parent be gone."""
+    """End this process after the time of one call on all processors.
+
+    The limit matters when its parent has died.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     limit = usage.ru_utime + usage.ru_stime + seconds * (os.cpu_count() or 1) + 1
     _limit(resource.RLIMIT_CPU, int(limit))

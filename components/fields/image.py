@@ -242,7 +242,9 @@ def _on_white(picture: Pillow.Image) -> Pillow.Image:
         return picture
     library = _library()
     layer = picture.convert("RGBA")
-    return library.alpha_composite(library.new("RGBA", layer.size, "white"), layer)  # type: ignore[no-any-return]
+    white = library.new("RGBA", layer.size, "white")
+    opaque: Pillow.Image = library.alpha_composite(white, layer)
+    return opaque
 
 
 def _squeezed(picture: Pillow.Image, size: int) -> Pillow.Image:

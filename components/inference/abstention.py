@@ -1,10 +1,9 @@
-"""Abstention: below which confidence an answer counts as "not sure", so that the others are wrong
-no more often than stated.
+"""Choose the confidence below which an answer counts as "not sure".
 
-The threshold is chosen on validation by Learn then Test (Angelopoulos et al. 2021,
-arXiv:2110.01052): fixed sequences of thresholds, each tested with the exact binomial bound (Clopper
-and Pearson 1934). As with all such bounds, it holds for questions that come as the validation rows
-did.
+The other answers are then wrong no more often than stated. The threshold is chosen on validation
+by Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052): fixed sequences of thresholds,
+each tested with the exact binomial bound (Clopper and Pearson 1934). As with all such bounds, it
+holds for queries from the distribution of the validation rows.
 """
 
 from __future__ import annotations
@@ -19,32 +18,36 @@ from numpy.typing import NDArray
 
 from components.core.errors import InputError
 
-KEY = "abstention"  # in the profile of a bundle's card, which the registry holds the hash of
-_GRID = 100  # thresholds that are kept, at equal steps of coverage
-_STARTS = 5  # of the sequences that are tested; they share the level
-# The chance that the error among answered questions is above the stated share all the same.
+# Key in the profile of a bundle's card, whose hash is in the registry.
+KEY = "abstention"
+# Thresholds in the table, at equal steps of coverage.
+_GRID = 100
+# Number of sequences that are tested. They share the level.
+_STARTS = 5
+# Probability that the error among answered queries is above the stated share.
 _LEVEL = 0.05
-_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)  # that the report shows
-_STEPS = 50  # points of the report's curve
+# Stated errors in the report.
+_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
+# Points of the report's curve.
+_STEPS = 50
 
 
 def abstention_table(confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
-    """Return how many validation cases would be answered, and how many of them wrongly, at up to a
-    hundred thresholds.
+    """Return how many validation cases are answered, and how many wrongly, by threshold.
 
     Args:
-        confidence: (cases,) what each answer states for being right.
+        confidence: (cases,) probability that each answer states for being correct.
         right: (cases,) whether it is.
 
     Returns:
-        {"rows", "thresholds" (k,) falling, "answered" (k,) rising, "wrong" (k,)}. A case is
-        answered if its confidence is at least the threshold: of equal ones all or none.
+        {"rows", "thresholds" (k,) falling, "answered" (k,) rising, "wrong" (k,)}, with k up to
+        100. A case is answered if its confidence is at least the threshold. So of cases with
+        equal confidence all or none are answered.
     """
     if not confidence:
         return {"rows": 0, "thresholds": [], "answered": [], "wrong": []}
     ranked, wrong, ends = _ranked(confidence, right)
-    wanted = np.ceil(len(ranked) * np.arange(1, _GRID + 1) / _GRID).astype(int) - 1
-    chosen = np.unique(ends[np.searchsorted(ends, wanted)])
+    chosen = _at_equal_steps(ends, len(ranked), _GRID)
     return {
         "rows": len(ranked),
         "thresholds": ranked[chosen].tolist(),
@@ -54,27 +57,27 @@ def abstention_table(confidence: Sequence[float], right: Sequence[bool]) -> dict
 
 
 def threshold(table: Mapping[str, Any], share: float) -> float:
-    """Return the lowest confidence that is answered, for the error among answered questions to be
-    at most `share`; infinite if no threshold can promise that.
+    """Return the lowest confidence that is answered, so that the error is at most `share`.
+
+    It is infinite if no threshold can guarantee that.
 
     Args:
         table: of `abstention_table`.
-        share: stated error.
+        share: stated error among answered queries.
     """
-    thresholds, answered, wrong = table["thresholds"], table["answered"], table["wrong"]
-    starts = sorted(
-        {math.ceil(len(thresholds) * start / _STARTS) - 1 for start in range(1, _STARTS + 1)}
-        - {-1},
-        reverse=True,
-    )
+    thresholds = table["thresholds"]
+    count = len(thresholds)
+    starts = {math.ceil(count * start / _STARTS) - 1 for start in range(1, _STARTS + 1)} - {-1}
     level = _LEVEL / _STARTS
-    for start in starts:
+
+    def holds(index: int) -> bool:
+        return upper_bound(table["wrong"][index], table["answered"][index], level) <= share
+
+    for start in sorted(starts, reverse=True):
         index = start
-        # The sequence goes on while it holds; the one before it, with more answers, has
-        # already failed.
-        while (
-            index < len(thresholds) and upper_bound(wrong[index], answered[index], level) <= share
-        ):
+        # The sequence continues while the bound holds. The sequence before it, with more
+        # answers, has already failed.
+        while index < count and holds(index):
             index += 1
         if index > start:
             return float(thresholds[index - 1])
@@ -82,15 +85,15 @@ def threshold(table: Mapping[str, Any], share: float) -> float:
 
 
 def threshold_of(profile: Mapping[str, Any], share: float, where: str) -> float:
-    """Return the threshold of a model from what evaluate wrote into its card.
+    """Return the threshold of a model from the table that evaluate wrote into its card.
 
     Args:
         profile: of the card.
         share: `serve.abstain`.
-        where: what a message names.
+        where: origin of the share, for messages.
 
     Raises:
-        InputError: the card holds none.
+        InputError: the card holds no table.
     """
     table: Any = profile.get(KEY)
     if not _is_table(table):
@@ -107,17 +110,32 @@ def threshold_of(profile: Mapping[str, Any], share: float, where: str) -> float:
 
 
 def upper_bound(wrong: int, answered: int, level: float) -> float:
-    """Return the error that is exceeded with a chance of at most `level`, given so many wrong of so
-    many (Clopper and Pearson, one-sided).
+    """Return the error that is exceeded with a probability of at most `level`.
+
+    It is the one-sided bound of Clopper and Pearson.
+
+    Args:
+        wrong: wrong answers.
+        answered: all answers.
+        level: probability.
     """
     from scipy.stats import beta
 
-    return 1.0 if wrong >= answered else float(beta.ppf(1 - level, wrong + 1, answered - wrong))
+    if wrong >= answered:
+        return 1.0
+    return float(beta.ppf(1 - level, wrong + 1, answered - wrong))
 
 
 def outcome(confidence: Sequence[float], right: Sequence[bool], least: float) -> dict[str, Any]:
-    """Return {"answered", "wrong"}: shares of all cases and of the answered ones, at a threshold;
-    "wrong" is None where nothing is answered.
+    """Return the share of answered cases, and the share of wrong answers among them.
+
+    Args:
+        confidence: (cases,) of the answers.
+        right: (cases,) whether they are correct.
+        least: threshold.
+
+    Returns:
+        {"answered", "wrong"}. "wrong" is None where nothing is answered.
     """
     answered = np.asarray(confidence) >= least
     errors = ~np.asarray(right, dtype=bool)[answered]
@@ -130,48 +148,59 @@ def outcome(confidence: Sequence[float], right: Sequence[bool], least: float) ->
 def coverage_report(
     table: Mapping[str, Any], confidence: Sequence[float], right: Sequence[bool]
 ) -> dict[str, Any]:
-    """Return what the report shows: the curve on test, and what each stated error comes to.
+    """Return the data of the report: the curve on test, and the outcome of each stated error.
 
     Args:
         table: of validation.
         confidence: (cases,) of the test answers.
-        right: (cases,) whether they are.
+        right: (cases,) whether they are correct.
 
     Returns:
         {"curve": rows {"coverage", "accuracy", "threshold"}, "shares": rows {"stated", "threshold",
-        "answered", "wrong"}}; the threshold is None where none can promise the stated error.
+        "answered", "wrong"}}. The threshold is None where none can guarantee the stated error.
     """
     if not confidence:
         return {}
     ranked, wrong, ends = _ranked(confidence, right)
-    wanted = np.ceil(len(ranked) * np.arange(1, _STEPS + 1) / _STEPS).astype(int) - 1
-    chosen = np.unique(ends[np.searchsorted(ends, wanted)])
-    curve = [
-        {
-            "coverage": (index + 1) / len(ranked),
-            "accuracy": 1 - int(wrong[index]) / (index + 1),
+    curve = []
+    for index in _at_equal_steps(ends, len(ranked), _STEPS).tolist():
+        answered = index + 1
+        point = {
+            "coverage": answered / len(ranked),
+            "accuracy": 1 - int(wrong[index]) / answered,
             "threshold": float(ranked[index]),
         }
-        for index in chosen.tolist()
-    ]
+        curve.append(point)
     shares = []
     for stated in _SHARES:
         least = threshold(table, stated)
-        shares.append(
-            {
-                "stated": stated,
-                "threshold": least if math.isfinite(least) else None,
-                **outcome(confidence, right, least),
-            }
-        )
+        row = {
+            "stated": stated,
+            "threshold": least if math.isfinite(least) else None,
+            **outcome(confidence, right, least),
+        }
+        shares.append(row)
     return {"curve": curve, "shares": shares}
+
+
+def _at_equal_steps(ends: NDArray[np.int64], cases: int, steps: int) -> NDArray[np.int64]:
+    """Return the ends that are next to equal steps of coverage.
+
+    Args:
+        ends: last index of each distinct confidence, ascending.
+        cases: number of cases.
+        steps: number of steps.
+    """
+    indices = np.ceil(cases * np.arange(1, steps + 1) / steps).astype(int) - 1
+    return np.unique(ends[np.searchsorted(ends, indices)])
 
 
 def _ranked(
     confidence: Sequence[float], right: Sequence[bool]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return confidences from the highest on (n,), wrong answers up to each (n,), and the last
-    place of each distinct confidence.
+    """Return confidences in falling order (n,), and the wrong answers up to each (n,).
+
+    The third array has the last index of each distinct confidence.
     """
     values = np.asarray(confidence, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
@@ -182,7 +211,7 @@ def _ranked(
 
 
 def _is_table(table: Any) -> bool:
-    """Return whether something from a card is a table with at least one threshold."""
+    """Return whether a value from a card is a table with at least one threshold."""
     if not isinstance(table, Mapping) or not {"thresholds", "answered", "wrong"} <= table.keys():
         return False
     columns = [table[name] for name in ("thresholds", "answered", "wrong")]

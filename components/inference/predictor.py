@@ -1,4 +1,4 @@
-"""A bundle that answers: the same answers in evaluate and in serve, whatever runs it."""
+"""Answer queries with a bundle. evaluate and serve get the same answers from every runtime."""
 
 from __future__ import annotations
 
@@ -22,31 +22,42 @@ from components.inference.abstention import threshold_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 
-WEIGHTS, GRAPH, ARRAYS = "weights.safetensors", "model.onnx", "arrays.safetensors"
+WEIGHTS = "weights.safetensors"
+GRAPH = "model.onnx"
+ARRAYS = "arrays.safetensors"
 
-Known = TypeVar("Known")
-# In what torch and ONNX Runtime say when an allocation fails.
+Entry = TypeVar("Entry")
+# Parts of the messages of torch and ONNX Runtime when an allocation fails.
 _OUT_OF_MEMORY = re.compile(r"bad_alloc|bad allocation|allocate memory|Failed to allocate")
 Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A query as a ragged row, ready to be scored beside others."""
+    """A query as a ragged row, which can be scored together with others.
+
+    Args:
+        row: the row's columns.
+        cost: elements of the row, which padding to the longest row of a batch repeats. It is 1
+            where nothing is padded.
+    """
 
     row: Mapping[str, Any]
-    cost: int  # elements of the row, which padding to the longest of a batch repeats; 1 where nothing is padded
+    cost: int
 
 
 class Predictor:
-    """Queries in, answers out, in one step or in two: what is prepared one by one can be scored with others of its length.
+    """Model that answers queries, in one step or in two.
+
+    Queries that are prepared one by one can be scored together with others of their length.
 
     Args:
         card: of the bundle.
-        join: ragged columns to what the scorer takes.
-        scorer: arrays to outputs.
-        encode: raw input columns to ragged ones; None: `join` takes the raw columns, and pads nothing.
-        least_confidence: answers below it are marked as not sure; None: none is.
+        join: converts ragged columns to the scorer's input.
+        scorer: converts arrays to outputs.
+        encode: converts raw input columns to ragged ones. None: `join` takes the raw columns, and
+            pads nothing.
+        least_confidence: answers below it are marked as not sure. None: none is.
     """
 
     def __init__(
@@ -58,60 +69,71 @@ class Predictor:
         least_confidence: float | None = None,
     ) -> None:
         self.least_confidence = least_confidence
-        self.card, self._join, self._scorer, self._encode = card, join, scorer, encode
+        self.card = card
+        self._join = join
+        self._scorer = scorer
+        self._encode = encode
         self.evaluator = base.evaluator(card.task)
 
     def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
-        """One answer per query.
+        """Return one answer per query.
 
         Raises:
-            Reject: a query's content is of no use (an empty text, bytes that are no picture).
+            Reject: a query's content is of no use (an empty text, bytes that are no image).
         """
         return self.score(self.prepare(queries)) if queries else []
 
     def prepare(self, queries: Sequence[Any]) -> list[Prepared]:
-        """One row per query. Raises `Reject`, though not yet for what `join` finds of raw columns."""
+        """Return one row per query.
+
+        Raises:
+            Reject: a query's content is of no use. For raw columns `score` raises it later.
+        """
         raw = self.evaluator.columns(queries)
         columns = raw
         if self._encode:
             with _panics_as_errors():
                 columns = self._encode(raw)
-        rows = [
-            {name: column[place] for name, column in columns.items()}
-            for place in range(len(queries))
-        ]
-        return [
-            Prepared(row, sum(len(value) for value in row.values()) if self._encode else 1)
-            for row in rows
-        ]
+        prepared = []
+        for number in range(len(queries)):
+            row = {name: column[number] for name, column in columns.items()}
+            cost = sum(len(value) for value in row.values()) if self._encode else 1
+            prepared.append(Prepared(row, cost))
+        return prepared
 
     def score(self, rows: Sequence[Prepared]) -> Sequence[Any]:
-        """One answer per row; at least one row. Raises `Reject`."""
-        columns = {name: [each.row[name] for each in rows] for name in rows[0].row}
+        """Return one answer per row.
+
+        Args:
+            rows: at least one row.
+
+        Raises:
+            Reject: the content of a row is of no use.
+            BundleError: the model does not give one answer per row.
+        """
+        columns = {}
+        for name in rows[0].row:
+            columns[name] = [prepared.row[name] for prepared in rows]
         answers = self.evaluator.answers(self._scorer, self._join(columns), self.card.classes)
         if len(answers) != len(rows):
             what = f"gives {len(answers)} answers to {len(rows)} questions"
             raise BundleError(what, remedy=REMEDY)
-        return (
-            [self._or_unsure(answer) for answer in answers]
-            if self.least_confidence is not None
-            else answers
-        )
+        if self.least_confidence is None:
+            return answers
+        return [self._or_unsure(answer) for answer in answers]
 
     def _or_unsure(self, answer: Any) -> Any:
-        """Return the answer, marked as not sure where it states too little."""
+        """Return the answer, marked as not sure where its confidence is too low."""
         confidence = self.evaluator.confidence(answer)
-        # A confidence that is no number is not sure either.
-        sure = (
+        # NaN is not sure either.
+        is_sure = (
             confidence is not None
             and self.least_confidence is not None
             and confidence >= self.least_confidence
         )
-        return (
-            answer
-            if sure or not isinstance(self.evaluator, base.Abstains)
-            else self.evaluator.abstain(answer)
-        )
+        if is_sure or not isinstance(self.evaluator, base.Abstains):
+            return answer
+        return self.evaluator.abstain(answer)
 
     def warm(self, query: Any) -> None:
         """Answer a query twice, so that the first client does not pay for lazy set-up."""
@@ -120,17 +142,18 @@ class Predictor:
 
 
 def load(folder: Path, abstain: float | None = None, registered: str | None = None) -> Predictor:
-    """Verify a bundle and make it answer.
+    """Verify a bundle and return its predictor.
 
     Args:
         folder: of the bundle.
-        abstain: the stated error (`serve.abstain`) above which answers are marked as not sure; None: none is.
-        registered: the SHA-256 of its card that the registry holds; None: nobody registered it.
+        abstain: the stated error (`serve.abstain`) above which answers are marked as not sure.
+            None: none is.
+        registered: SHA-256 of its card in the registry. None: the bundle is not registered.
 
     Raises:
-        BundleError: it is not whole (see `components.core.bundles.read_bundle`), or no library
-            can read a file of it.
-        InputError: its card does not tell where to abstain.
+        BundleError: it is not valid (see `components.core.bundles.read_bundle`), or no library
+            can read one of its files.
+        InputError: its card has no thresholds for abstention.
     """
     card, files = read_bundle(folder, registered)
     return predictor_of(card, files, folder, abstain)
@@ -139,7 +162,7 @@ def load(folder: Path, abstain: float | None = None, registered: str | None = No
 def predictor_of(
     card: Card, files: Mapping[str, bytes], folder: Path, abstain: float | None = None
 ) -> Predictor:
-    """Make a bundle answer that `read_bundle` has verified. See `load`."""
+    """Return the predictor of a bundle that `read_bundle` has verified. See `load`."""
     with _reading(folder):
         predictor = _predictor(card, files, folder)
     if abstain is not None:
@@ -150,41 +173,47 @@ def predictor_of(
 
 
 def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
-    """Return a predictor that answers everything. Raises `BundleError`."""
+    """Return a predictor that never abstains.
+
+    Raises:
+        BundleError: a file cannot be used.
+    """
     _check_task(card, folder)
     if card.runtime == "numpy":
         return _baseline(card, files, folder)
-    architecture = _known(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(base.models(card.task).architectures, card, folder)
     encoder = _encoder(card, files, folder)
     if card.runtime == "onnx":
         with _reading(folder / GRAPH):
             scorer = onnx_scorer(files[GRAPH])
     else:
         scorer = torch_scorer(_module(card, files, folder))
-    join = (
-        encoder.pack
-        if card.runtime == "torch" and architecture.supports_packing
-        else encoder.collate
-    )
+    join = encoder.collate
+    if card.runtime == "torch" and architecture.supports_packing:
+        join = encoder.pack
     return Predictor(card, join, _only_numbers(scorer, card, folder), encoder.rows)
 
 
 def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
     from safetensors.numpy import load as load_arrays
 
-    baseline = _known(base.baselines(card.task).baselines, card, folder)
+    baseline = _lookup(base.baselines(card.task).baselines, card, folder)
     with _reading(folder / "encoder"):
-        featurise = baseline.featurizer(bundled_encoder_files(files))
+        featurize = baseline.featurizer(bundled_encoder_files(files))
     with _reading(folder / ARRAYS):
         arrays = load_arrays(files[ARRAYS])
         for name, values in arrays.items():
             _check_finite(name, bool(np.isfinite(values).all()), folder / ARRAYS)
         scorer = baseline.scorer(arrays)
-    return Predictor(card, featurise, _only_numbers(scorer, card, folder))
+    return Predictor(card, featurize, _only_numbers(scorer, card, folder))
 
 
 def load_module(folder: Path) -> Any:
-    """Return the network of a torch bundle, in evaluation mode. Raises `BundleError`."""
+    """Return the network of a torch bundle, in evaluation mode.
+
+    Raises:
+        BundleError: the bundle is not valid, or a file cannot be used.
+    """
     card, files = read_bundle(folder)
     _check_task(card, folder)
     return _module(card, files, folder)
@@ -194,7 +223,7 @@ def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     import torch
     from safetensors.torch import load as load_tensors
 
-    architecture = _known(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(base.models(card.task).architectures, card, folder)
     encoder = _encoder(card, files, folder)
     with _reading(folder / CARD):
         module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)
@@ -217,6 +246,7 @@ def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
 
 
 def bundled_encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the encoder's files of a bundle by their names below encoder/."""
     prefix = "encoder/"
     return {
         name.removeprefix(prefix): content
@@ -234,7 +264,7 @@ def _check_task(card: Card, folder: Path) -> None:
         )
 
 
-def _known(architectures: Mapping[str, Known], card: Card, folder: Path) -> Known:
+def _lookup(architectures: Mapping[str, Entry], card: Card, folder: Path) -> Entry:
     if card.architecture not in architectures:
         raise BundleError(
             f"is of architecture {card.architecture!r}, which runtime {card.runtime} of "
@@ -255,7 +285,7 @@ def _check_finite(name: str, finite: bool, path: Path) -> None:
 
 
 def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
-    """Return a scorer that refuses answers which are no numbers, or not one for each class."""
+    """Return a scorer that refuses logits that are NaN, infinite, or not one for each class."""
 
     def score(graph: str, batch: Arrays) -> Arrays:
         outputs = scorer(graph, batch)
@@ -274,7 +304,7 @@ def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
 
 @contextmanager
 def _panics_as_errors() -> Iterator[None]:
-    """Turn a panic of Rust, which is a `BaseException` and would end a server, into an error."""
+    """Convert a panic of Rust, a `BaseException` that would end a server, into an error."""
     try:
         yield
     except (Exception, KeyboardInterrupt, SystemExit):
@@ -285,9 +315,9 @@ def _panics_as_errors() -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path, failure: str = "cannot be read") -> Iterator[None]:
-    """Turn whatever a library raises of a file into a `BundleError` that names it.
+    """Convert the errors of libraries into a `BundleError` that names the file.
 
-    The Rust of tokenizers panics with a `BaseException`.
+    A panic in the Rust code of tokenizers is a `BaseException`.
     """
     try:
         yield
@@ -314,16 +344,16 @@ def first_answers(
 
     Args:
         folder: of the bundle.
-        registered: the SHA-256 of its card that the registry holds.
+        registered: SHA-256 of its card in the registry.
         abstain: see `load`.
         queries: as JSON.
 
     Returns:
-        {"answers", "title", "data_hash", "least_confidence"}; {"rejected": reason} of a query that
-        has no content of use.
+        {"answers", "title", "data_hash", "least_confidence"}, or {"rejected": reason} if a
+        query's content is of no use.
 
     Raises:
-        BundleError: see `load`; or it does not answer.
+        BundleError: see `load`, or the model does not answer.
     """
     where = Path(folder)
     allow_for(where, registered)
@@ -345,7 +375,7 @@ def first_answers(
 def allow_for(folder: Path, registered: str | None) -> None:
     """Raise the memory limit of a process to what a large bundle needs.
 
-    Its files are held as they are, as tensors and as the network's parameters, one after another.
+    Its content is in memory as files, as tensors and as the network's parameters.
     """
     names = read_card(folder, registered).files
     size = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
@@ -354,25 +384,21 @@ def allow_for(folder: Path, registered: str | None) -> None:
 
 
 def torch_scorer(module: Any) -> Scorer:
-    """A torch module as graph 'forward'."""
+    """Return the scorer of a torch module, as graph 'forward'."""
     import torch
 
     def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
         with torch.inference_mode():
-            return {
-                "logits": module(
-                    **{
-                        name: torch.from_numpy(np.ascontiguousarray(value))
-                        for name, value in batch.items()
-                    }
-                ).numpy()
-            }
+            inputs = {}
+            for name, value in batch.items():
+                inputs[name] = torch.from_numpy(np.ascontiguousarray(value))
+            return {"logits": module(**inputs).numpy()}
 
     return score
 
 
 def onnx_scorer(graph: bytes, threads: int = 1) -> Scorer:
-    """An ONNX graph as graph 'forward', on ONNX Runtime."""
+    """Return the scorer of an ONNX graph on ONNX Runtime, as graph 'forward'."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -382,6 +408,7 @@ def onnx_scorer(graph: bytes, threads: int = 1) -> Scorer:
     names = [item.name for item in session.get_inputs()]
 
     def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
-        return {"logits": session.run(["logits"], {name: batch[name] for name in names})[0]}
+        inputs = {name: batch[name] for name in names}
+        return {"logits": session.run(["logits"], inputs)[0]}
 
     return score

@@ -1,18 +1,23 @@
-"""What a task must say, in facets: one module each, so that a stage depends only on the facets that it uses.
+"""Define the interfaces of a task, its facets: one module each.
 
-A task is a folder `components/tasks/<task>/` of modules, each with one object:
+So a stage depends only on the facets that it uses. A task is a folder `components/tasks/<task>/`
+of modules with one object each:
 
-    schema.py     SCHEMA     what the data is: roles, split, cleaning, augmenting     (ingest, clean, augment)
-    encode.py     ENCODING   rows to arrays                                            (tokenize, and all that follow)
-    models.py     MODELS     the architectures that fit                                (train, tune, compress, evaluate, serve)
-    loss.py       LOSS       what is minimized, watched and imitated                   (train, tune, compress)
-                  PRETRAINING  the same from rows without labels, where the task has a way (encoder, share hidden -> Learning)
-    baselines.py  BASELINES  what a network must beat                                  (train, evaluate, serve)
-    evaluator.py  EVALUATOR      query, answer, cases, metrics                             (evaluate, serve)
-    defaults.py   DEFAULTS   what to measure on somebody's data, and the params that follow (gristmill new; no stage)
+    schema.py     SCHEMA       the data: roles, split, cleaning, augmenting
+                               (ingest, clean, augment)
+    encode.py     ENCODING     rows to arrays (tokenize, and all stages after it)
+    models.py     MODELS       the architectures (train, tune, compress, evaluate, serve)
+    loss.py       LOSS         losses and the monitored metric (train, tune, compress)
+                  PRETRAINING  the same from rows without labels, where the task supports it
+                               (encoder, share that is masked -> Learning)
+    baselines.py  BASELINES    what a network must beat (train, evaluate, serve)
+    evaluator.py  EVALUATOR    query, answer, cases, metrics (evaluate, serve)
+    defaults.py   DEFAULTS     measurements of a user's data, and the params that follow
+                               (gristmill new; no stage)
 
-Each facet carries `options`: stage name -> pydantic model of the task's own knobs in that stage's section of params.yaml.
-All but loss.py import without torch, so that params are validated in a second.
+Each facet has `options`: stage name -> pydantic model of the task's own params in that stage's
+section of params.yaml. All but loss.py import without torch, so that params are validated in a
+second.
 """
 
 from __future__ import annotations
@@ -38,11 +43,13 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test", "unlabelled"]
 Options = Mapping[str, type[BaseModel]]
-Arrays = Mapping[str, NDArray[Any]]  # every value: (n, ...); ragged already padded, with a mask
+# Each array is (n, ...). Ragged columns are padded with a mask, or packed.
+Arrays = Mapping[str, NDArray[Any]]
 Batch = Mapping[str, "torch.Tensor"]
 Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
-FEEDBACK = "feedback-"  # begins the ids of rows that clients labeled and a person accepted
+# Prefix of the ids of rows that clients labeled and a person accepted.
+FEEDBACK = "feedback-"
 
 # Descriptions of params that every task declares for itself.
 ARCHITECTURE = "Architecture of the network (its params are below nets)."
@@ -54,7 +61,7 @@ STRENGTH = "Inverse strength of the penalty (null: chosen on validation)."
 # -- schema: what the data is
 @dataclass(frozen=True)
 class Role:
-    """One column: which kind of field it is, and what it is for."""
+    """One column: its kind of field, and its role."""
 
     name: str
     field: Field
@@ -64,7 +71,7 @@ class Role:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How rows are divided, when the source brings no split of its own."""
+    """Rule by which rows are split, when the source has no split of its own."""
 
     kind: Literal["stratified", "temporal", "last_per_group"]
     stratify: str | None = None
@@ -84,40 +91,56 @@ class Schema(Protocol):
     split: SplitRule
 
     def fields(self, options: BaseModel) -> Mapping[str, Field]:
-        """The fields by column name, set up with the knobs of `clean`."""
+        """Return the fields by column name, configured by the params of `clean`."""
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:
-        """Methods that make one more train row from a row; empty when the task transforms on the fly."""
+        """Return the methods that create one more train row from a row.
+
+        There are none when the task transforms on the fly.
+        """
 
 
 def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
-    """Equal for rows whose inputs count as the same; optional inputs that are missing at the end leave no trace."""
+    """Return a key that is equal for rows whose inputs count as the same.
+
+    Optional inputs that are missing at the end do not change it.
+    """
     return "\x1f".join(fields[name].key(row[name]) for name in inputs).rstrip("\x1f")
 
 
 # -- encode: rows to arrays
 class Encoder(Protocol):
-    """FitResult on train rows only."""
+    """Encoder of rows, fitted on train rows only."""
 
     classes: Sequence[str]
 
     def encode(self, rows: pa.Table) -> pa.Table:
-        """n rows in, n rows out; ragged list columns."""
+        """Return one encoded row per row, with ragged list columns."""
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """Columns of n ragged rows to padded arrays."""
+        """Return the columns of n ragged rows as padded arrays."""
 
     def pack(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """The same rows laid end to end with their "lengths" (n,), for architectures that take them so; as `collate` where there is no padding."""
+        """Return the columns of n ragged rows packed, with their "lengths" (n,).
+
+        It is for architectures that support packing. Where there is no padding, it returns the
+        same as `collate`.
+        """
 
     def rows(self, inputs: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Raw input columns of queries to ragged rows, as `collate` takes them: normalized as in clean, then encoded. Raises `Reject`."""
+        """Return the raw input columns of queries as ragged rows, for `collate`.
+
+        They are normalized as in clean, then encoded.
+
+        Raises:
+            Reject: an input is of no use.
+        """
 
     def files(self) -> Mapping[str, bytes]:
-        """What goes into the bundle, below encoder/."""
+        """Return the files for the bundle, below encoder/."""
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
-        """(n,) cost of each encoded row, for batching and statistics."""
+        """Return (n,) the cost of each encoded row, for batching and statistics."""
 
 
 @runtime_checkable
@@ -125,10 +148,10 @@ class Shortens(Protocol):
     """An Encoder that cuts rows beyond a length."""
 
     def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
-        """Return (n,) by how much each row is longer than what was encoded of it, in the unit of `lengths`."""
+        """Return (n,) how much of each row was cut, in the unit of `lengths`."""
 
     def tell(self, summary: Summary) -> str:
-        """Return the cut rows as a line for people, with the param that changes it."""
+        """Return a line for people about the cut rows, with the param that changes it."""
 
 
 class Encoding(Protocol):
@@ -143,10 +166,17 @@ class Encoding(Protocol):
         options: BaseModel,
         clean: BaseModel,
     ) -> Encoder:
-        """Fit on train rows. `clean`: the cleaning knobs, so that queries are normalized alike."""
+        """Return an encoder fitted on train rows.
+
+        Args:
+            rows: of train.
+            classes: class names.
+            options: the task's params of `tokenize`.
+            clean: the task's params of `clean`, so that queries are normalized in the same way.
+        """
 
     def load(self, files: Mapping[str, bytes]) -> Encoder:
-        """The encoder from its files."""
+        """Return the encoder from its files."""
 
 
 @runtime_checkable
@@ -154,7 +184,10 @@ class BorrowsVocabulary(Protocol):
     """An Encoding that can take the vocabulary of a pretrained network instead of fitting one."""
 
     def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
-        """The network's files by name, which are put beside the tokens, below pretrained/; none where the vocabulary is to be fitted."""
+        """Return the network's files by name, or none where the vocabulary is fitted.
+
+        They are copied to the tokens folder, below pretrained/.
+        """
 
     def load_vocabulary(
         self,
@@ -163,33 +196,44 @@ class BorrowsVocabulary(Protocol):
         options: BaseModel,
         clean: BaseModel,
     ) -> Encoder:
-        """The encoder that goes with the network."""
+        """Return the encoder of the network."""
 
 
 # -- models: arrays to outputs
 @dataclass(frozen=True)
 class Graph:
-    """A module with named inputs and outputs, for export and for runtimes."""
+    """A module with named inputs and outputs, for export and for runtimes.
+
+    Args:
+        module: the network.
+        inputs: name -> axes. A str is a dynamic axis.
+        outputs: names.
+    """
 
     module: torch.nn.Module
-    inputs: Mapping[str, tuple[int | str, ...]]  # a str is a dynamic axis
+    inputs: Mapping[str, tuple[int | str, ...]]
     outputs: Sequence[str]
 
 
 class Architecture(Protocol):
-    """A network by name: config in, module out."""
+    """A kind of network: it builds a module from a config.
+
+    Attributes:
+        Config: model of the config.
+        supports_packing: whether it takes packed rows, without padding.
+    """
 
     Config: type[BaseModel]
-    supports_packing: bool  # takes rows laid end to end, without padding
+    supports_packing: bool
 
     def build(self, config: BaseModel, encoder: Encoder) -> torch.nn.Module:
-        """A fresh network; the caller has seeded torch."""
+        """Return a new network. The caller has seeded torch."""
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
-        """{'forward': ...}."""
+        """Return the graphs by name. All have 'forward'."""
 
     def pruning_spec(self) -> PruningSpec:
-        """How the net can be cut."""
+        """Return the prunable dimensions of the network."""
 
 
 @runtime_checkable
@@ -197,10 +241,14 @@ class UsesPretrainedWeights(Protocol):
     """An Architecture that starts from the weights of a pretrained network."""
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
-        """Refuse what cannot be fitted here, before anything long begins. Raises `GristmillError`."""
+        """Refuse a fit that cannot run here, before anything long begins.
+
+        Raises:
+            GristmillError: the network does not match the tokens, or a library is missing.
+        """
 
     def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
-        """By the names of `build`'s module, without a head."""
+        """Return the weights under the names of `build`'s module, without a head."""
 
 
 @runtime_checkable
@@ -208,15 +256,18 @@ class Pretrains(Protocol):
     """An Architecture that can learn from rows without their labels."""
 
     def masked(self, module: torch.nn.Module) -> torch.nn.Module:
-        """The module with a head that guesses what is hidden, for the facet's PRETRAINING; it keeps the weights of the module without its head."""
+        """Return the module under a head that predicts masked tokens, for PRETRAINING.
+
+        It shares the weights of the module without its own head.
+        """
 
 
 @runtime_checkable
 class NeedsCorpusPass(Protocol):
-    """An Architecture that goes through the train rows once before it learns: what occurs in them, and how often."""
+    """An Architecture that counts what occurs in the train rows once, before it is trained."""
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
-        """Rows laid end to end, as `Encoder.pack` gives them, with their "target"."""
+        """Count the rows of batches, which are packed by `Encoder.pack` and have a "target"."""
 
 
 class Models(Protocol):
@@ -229,7 +280,10 @@ class Models(Protocol):
 # -- loss: outputs to learning
 @dataclass(frozen=True)
 class Loss:
-    """A sum and what it is a sum over, so that accumulation and DDP weigh rows rightly."""
+    """A sum of losses and the number of rows in it.
+
+    So accumulation and DDP weigh rows correctly.
+    """
 
     total: torch.Tensor  # ()
     count: torch.Tensor  # ()
@@ -238,22 +292,29 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimized, beyond the plain loss."""
+    """Modifications of the plain loss."""
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
 
 
 class Learning(Protocol):
-    """Facet loss.py."""
+    """Facet loss.py.
 
-    monitored_metric: (
-        str  # a name of `compute`; cheap, each epoch; steers early stopping and search
-    )
+    Attributes:
+        monitored_metric: a name in the result of `compute`. It is cheap, computed at each epoch,
+            and decides early stopping and search.
+        watch_goal: whether a small or a large value is good.
+    """
+
+    monitored_metric: str
     watch_goal: Literal["min", "max"]
 
     def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
-        """The training loss of one micro-batch; "weight" (n,), where the batch has it, weighs the rows."""
+        """Return the training loss of one micro-batch.
+
+        "weight" (n,), where the batch has it, weighs the rows.
+        """
 
     def distillation_loss(
         self,
@@ -263,21 +324,29 @@ class Learning(Protocol):
         temperature: float,
         weight: float,
     ) -> Loss:
-        """The distillation loss (Hinton et al. 2015) from logits (n, c) of student and teacher."""
+        """Return the distillation loss (Hinton et al. 2015).
+
+        Args:
+            student: logits (n, c).
+            teacher: logits (n, c).
+            batch: the batch.
+            temperature: of the softmax.
+            weight: of the teacher against the labels.
+        """
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
-        """On the fly, train only."""
+        """Return a train batch after random transforms on the fly."""
 
     def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Sums over a validation batch that add up across batches and workers."""
+        """Return sums over a validation batch, which are added over batches and workers."""
 
     def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Added-up tallies to figures; holds `monitored_metric`."""
+        """Return metrics from the added sums, among them `monitored_metric`."""
 
 
 # -- baselines: what a network must beat
 class Scorer(Protocol):
-    """Named graphs, whatever runs them: torch, ONNX Runtime, numpy."""
+    """Named graphs on any runtime: torch, ONNX Runtime, numpy."""
 
     def __call__(self, graph: str, batch: Arrays) -> Arrays: ...
 
@@ -295,7 +364,7 @@ class Baseline(Protocol):
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Return arrays (they go to arrays.safetensors) and encoder files, from train rows of clean.
+        """Return the arrays for arrays.safetensors, and encoder files, fitted on train rows.
 
         Args:
             rows: of train.
@@ -304,17 +373,23 @@ class Baseline(Protocol):
             clean: the params of `clean`.
             seed: of every random choice.
             validation: rows that choose what the params leave open, such as the strength of a
-                penalty. They never become training rows. None: the stated defaults are taken.
-            chosen: encoder files of an earlier fit, whose choices are taken: nothing is chosen anew.
+                penalty. They never become training rows. None: defaults are used.
+            chosen: encoder files of an earlier fit, whose choices are reused.
         """
 
     def featurizer(
         self, files: Mapping[str, bytes]
     ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-        """From the encoder files: raw input columns to what `scorer` takes. Raises `Reject` for bad content."""
+        """Return a function from raw input columns to the input of `scorer`.
+
+        The function raises `Reject` for content of no use.
+
+        Args:
+            files: encoder files.
+        """
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Graph 'forward' -> {'logits': (n, c)}."""
+        """Return a scorer whose graph 'forward' gives {'logits': (n, c)}."""
 
 
 class Baselines(Protocol):
@@ -324,23 +399,23 @@ class Baselines(Protocol):
     baselines: Mapping[str, Baseline]
 
 
-# -- judge: learning to judgement
+# -- evaluator: answers to metrics
 class Metric(Protocol):
-    """A figure over any subset of cases: slices, bootstrap intervals and paired tests for all."""
+    """A metric over any subset of cases, for slices, bootstrap intervals and paired tests."""
 
     name: str
     goal: Literal["min", "max"]
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
-        """Sufficient statistics of one case."""
+        """Return the sufficient statistics of one case."""
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
-        """The figure over a subset (cases,) of the statistics."""
+        """Return the metric over a subset (cases,) of the statistics."""
 
 
 @dataclass(frozen=True)
 class Case(Generic[Q]):
-    """One thing to be judged."""
+    """One example of the evaluation: query, truth and slices."""
 
     id: str
     query: Q
@@ -349,95 +424,115 @@ class Case(Generic[Q]):
 
 
 class TaskEvaluator(Protocol):
-    """Facet evaluator.py."""
+    """Facet evaluator.py. The first of the metrics decides."""
 
     options: Options
     Query: type[BaseModel]
     Answer: type[BaseModel]
-    metrics: Sequence[Metric]  # the first decides
+    metrics: Sequence[Metric]
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """The cases of a split of clean."""
+        """Yield the cases of a split of clean."""
 
     def query(self, row: Mapping[str, Any]) -> Any:
-        """A query from the input columns of a row. Raises pydantic's `ValidationError` for what no client may ask."""
+        """Return a query from the input columns of a row.
+
+        Raises:
+            ValidationError: no client may send this query.
+        """
 
     def read(self, argument: str) -> Any:
-        """A query from a word of the command line: the text itself, or a file's path."""
+        """Return a query from an argument of the command line: the text itself, or a path."""
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Queries to raw input columns, as `Encoder.rows` and `Baseline.featurizer` take them. Raises `Reject` for bad content."""
+        """Return queries as raw input columns, for `Encoder.rows` and `Baseline.featurizer`.
+
+        Raises:
+            Reject: the content of a query is of no use.
+        """
 
     def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
-        """Score and put into words: one `Answer` per query."""
+        """Score a batch and return one `Answer` per query."""
 
     def is_correct(self, answer: Any, truth: Any) -> bool:
-        """Whether an answer counts as correct: for paired tests and the list of mistakes."""
+        """Return whether an answer is correct, for paired tests and the list of mistakes."""
 
     def confidence(self, answer: Any) -> float | None:
-        """The probability that the answer states for being right; None where answers state none."""
+        """Return the probability that the answer states for being correct, or None."""
 
     def output_distance(self, one: Any, other: Any) -> float:
-        """How far apart two answers to one query are: 0 for the same, NaN where one holds no number, small where only rounding differs, even if that tips a tie."""
+        """Return the distance between two answers to one query.
+
+        It is 0 for equal answers, NaN where an answer holds NaN, and small where only rounding
+        differs, even if that decides a tie.
+        """
 
     def show(self, case: Case[Any]) -> str:
-        """The query for a person, as HTML."""
+        """Return the query for a person, as HTML."""
 
     def example(self, rows: pa.Table) -> Sequence[Any]:
-        """A few queries to try."""
+        """Return a few example queries."""
 
 
 @runtime_checkable
 class Abstains(Protocol):
-    """A Judge whose answers can say "not sure"."""
+    """A TaskEvaluator whose answers can say "not sure"."""
 
     def abstain(self, answer: Any) -> Any:
-        """Return the answer marked as not sure; what it would have said stays in it."""
+        """Return the answer marked as not sure. Its label stays."""
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """A Judge that can say which parts of a query mattered, by leaving each out (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901)."""
+    """A TaskEvaluator that can explain an answer by the parts of its query.
+
+    Each part is left out once (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901).
+    """
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
-        """The query cut into at most `limit` pieces, which together are all of it."""
+        """Return the query in at most `limit` parts, which together are all of it."""
 
     def without(self, query: Any, parts: Sequence[str], place: int) -> Any:
-        """The query without one of its pieces; where nothing of use is left, one that is rejected when it is asked."""
+        """Return the query without the part at an index.
+
+        If nothing of use is left, prediction will reject it.
+        """
 
     def support(self, answer: Any, label: str) -> float:
-        """How much an answer speaks for a label, on a scale where differences mean the same everywhere (log-odds)."""
+        """Return how much an answer supports a label, on a linear scale (log-odds)."""
 
 
 # -- defaults: data to params
 @dataclass(frozen=True)
 class Setting:
-    """One value of params.yaml that the data decided."""
+    """One value of params.yaml that was derived from the data.
 
-    # dotted: clean.size, train.nets.textcnn.width
+    Args:
+        path: dotted key: clean.size, train.nets.textcnn.width.
+        value: the value.
+        reason: a few words, which become the comment after the value.
+    """
+
     path: str
     value: Any
-    # a few words, which become the comment behind the value: all pictures are 28 x 28
     reason: str
 
 
 class Defaults(Protocol[M]):
     """Facet defaults.py: from raw rows to measurements, from measurements to params.
 
-    `gristmill new` calls the methods in this order. It shows `describe` to the person.
-    It writes the defaults of all models with `settings` in their places, the later of two
-    settings for one path, and checks the result as `gristmill run` does. Then it shows
-    what these params lose.
+    `gristmill new` calls the methods in this order. It shows `describe` to the person. It writes
+    the defaults of all models, replaced by `settings`, and checks the result as `gristmill run`
+    does. Of two settings for one path the later is used. Then it shows `losses`.
     """
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> M:
-        """Return what the choices depend on, from one pass over the rows.
+        """Return the measurements that the settings depend on, from one pass over the rows.
 
         Args:
-            rows: raw rows, as ingest keeps them: inputs and target by the names of the schema.
-                There may be 100,000 of them, so no more than a sample may be held.
-            total: rows of the whole source. It is more than were read where the source is
-                larger than that.
+            rows: raw rows, as ingest writes them: inputs and target by the names of the schema.
+                There may be 100,000 of them, so only a sample may be held.
+            total: rows of the whole source, of which `rows` may be the first ones.
         """
 
     def describe(self, measured: M) -> Sequence[tuple[str, str]]:
@@ -447,11 +542,11 @@ class Defaults(Protocol[M]):
         """Refuse data that this task cannot learn from.
 
         Raises:
-            InputError: it says what the data seem to be, and a way out.
+            InputError: the message says what the data seem to be, and what to do.
         """
 
     def settings(self, measured: M) -> Sequence[Setting]:
-        """Return the params that these data need, with reasons. The order is that of params.yaml."""
+        """Return the params for these data, with reasons, in the order of params.yaml."""
 
     def losses(self, measured: M, params: Mapping[str, Any]) -> Sequence[str]:
         """Return what the params cut, shrink or leave out, with the key that changes it.
@@ -462,9 +557,9 @@ class Defaults(Protocol[M]):
         """
 
 
-# -- finding them
+# -- access to the facets
 def tasks() -> list[str]:
-    """The ids of the tasks: folders beside this file that have a schema."""
+    """Return the ids of the tasks: folders beside this file that have a schema."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/schema.py"))
 
 
@@ -479,37 +574,40 @@ def _facet(task: str, module: str, name: str) -> Any:
 
 
 def schema(task: str) -> Schema:
-    """The facet schema.py of a task."""
+    """Return the facet schema.py of a task."""
     return cast(Schema, _facet(task, "schema", "SCHEMA"))
 
 
 def encoding(task: str) -> Encoding:
-    """The facet encode.py of a task."""
+    """Return the facet encode.py of a task."""
     return cast(Encoding, _facet(task, "encode", "ENCODING"))
 
 
 def models(task: str) -> Models:
-    """The facet models.py of a task."""
+    """Return the facet models.py of a task."""
     return cast(Models, _facet(task, "models", "MODELS"))
 
 
 def learning(task: str) -> Learning:
-    """The facet loss.py of a task."""
+    """Return the facet loss.py of a task."""
     return cast(Learning, _facet(task, "loss", "LOSS"))
 
 
 def pretraining(task: str) -> Callable[[Encoder, float], Learning]:
-    """The self-supervised part of the facet loss.py of a task that has one: from an encoder and the share that is hidden."""
+    """Return the self-supervised part of the facet loss.py, for a task that has one.
+
+    It is a function of an encoder and the share of tokens that is masked.
+    """
     return cast(Callable[[Encoder, float], Learning], _facet(task, "loss", "PRETRAINING"))
 
 
 def baselines(task: str) -> Baselines:
-    """The facet baselines.py of a task."""
+    """Return the facet baselines.py of a task."""
     return cast(Baselines, _facet(task, "baselines", "BASELINES"))
 
 
 def evaluator(task: str) -> TaskEvaluator:
-    """The facet evaluator.py of a task."""
+    """Return the facet evaluator.py of a task."""
     return cast(TaskEvaluator, _facet(task, "evaluator", "EVALUATOR"))
 
 

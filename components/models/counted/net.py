@@ -127,7 +127,7 @@ class Counted(nn.Module):
         Args:
             batches: packed rows, "ids" (t,) and "lengths" (n,).
         """
-        seen = torch.zeros(0, dtype=torch.long)
+        all_keys = torch.zeros(0, dtype=torch.long)
         documents = torch.zeros(0, dtype=torch.long)
         total = 0
         for batch in batches:
@@ -136,14 +136,14 @@ class Counted(nn.Module):
             keys = self.grams(batch["ids"], layout.position, left)  # (t, keys)
             rows = (layout.row.unsqueeze(1) << _KEY_BITS).expand_as(keys)
             once = torch.unique((rows | keys)[keys != _NONE]) & ((1 << _KEY_BITS) - 1)
-            seen, index = torch.unique(torch.cat([seen, once]), return_inverse=True)
+            all_keys, index = torch.unique(torch.cat([all_keys, once]), return_inverse=True)
             counts = torch.cat([documents, torch.ones_like(once)])
-            documents = torch.zeros_like(seen).index_add_(0, index, counts)
+            documents = torch.zeros_like(all_keys).index_add_(0, index, counts)
             total += len(layout.lengths)
         often = (documents >= self.min_documents).nonzero().flatten()
         by_frequency = documents[often].argsort(descending=True, stable=True)
         selected = often[by_frequency[: len(self.keys)]].sort().values
-        self.keys.fill_(_NONE)[: len(selected)] = seen[selected]
+        self.keys.fill_(_NONE)[: len(selected)] = all_keys[selected]
         inverse_frequency = (1 + total) / (1 + documents[selected])
         self.rarity.zero_()[: len(selected)] = inverse_frequency.log() + 1
 

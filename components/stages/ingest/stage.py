@@ -100,7 +100,7 @@ def run(job: Job) -> None:
     }
     own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
     keys = unit_keys([unit.name for unit in (*found, *told)])
-    memo = Cache(job.memo, job.journal.log)
+    memo = Cache(job.cache, job.journal.log)
     parsed = _read(
         [Piece(unit, wanted, keys[unit.name]) for unit in found]
         + [Piece(unit, own, keys[unit.name]) for unit in told],

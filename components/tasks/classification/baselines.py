@@ -162,7 +162,7 @@ class LinearProblem:
 
     @property
     def judged(self) -> NDArray[np.int64]:
-        """Return the class indices of the rows that choose: those of the folds, then validation."""
+        """Return the class indices of the rows that choose: the folds, then validation."""
         targets = [self.target[rows] for rows in self.folds]
         return np.concatenate([*targets, self.validation_target])
 

@@ -78,7 +78,12 @@ class ClassificationLearning:
         row_weights = batch.get("weight", torch.ones_like(losses))
         return Loss((losses * row_weights).sum(), row_weights.sum())
 
-    def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
+    def transform(
+        self,
+        batch: Batch,
+        rng: torch.Generator,  # noqa: ARG002
+        options: BaseModel,  # noqa: ARG002
+    ) -> Batch:
         """Return the batch unchanged: nothing is transformed on the fly."""
         return batch
 

@@ -159,7 +159,7 @@ def _fitted(
 
 
 def _subsample(rows: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
-    """Return at most so many rows, drawn at random, in their order."""
+    """Return at most `most` rows, drawn at random, in their order."""
     if rows.num_rows <= most:
         return rows
     return rows.take(np.sort(rng.choice(rows.num_rows, most, replace=False)))

@@ -113,7 +113,7 @@ class ConvNetShape:
 
 
 def epochs_for(network: ConvNetShape, rows: int) -> int:
-    """Return the epochs that so many train rows need, or as many as the budget allows."""
+    """Return the epochs that a number of train rows needs, or as many as the budget allows."""
     wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
     allowed = int(FIT_SECONDS / max(network.seconds(rows, 1), 1e-9))
     return max(_LEAST_EPOCHS, min(wanted, allowed))
@@ -418,7 +418,7 @@ def _network(measured: ImageMeasurements) -> list[Setting]:
 
 
 def _limits(measured: ImageMeasurements) -> list[Setting]:
-    """Return what a client may send: pictures like those of training."""
+    """Return the limits of a client's images, which must fit images like the training data."""
     pixels = max((width * height for width, height in measured.sizes), default=0)
     settings = [Setting("serve.limits.characters", 1_000_000, "of a picture's base64")]
     if pixels > _SERVED_PIXELS:

@@ -20,7 +20,7 @@ from components.tasks.classification.defaults import (
     describe_classes,
 )
 
-# Words and scripts are counted on so many texts, and on so many characters of each.
+# Texts on which words and scripts are counted, and the characters of each that are read.
 _SAMPLE = 4_000
 _CHARACTERS = 10_000
 # A Han character, a word of another script, or a mark: what the tokenizer begins with.
@@ -31,7 +31,8 @@ UNSPACED = frozenset({"han", "kana", "thai", "lao", "khmer", "myanmar", "tibetan
 # Characters of a text that are kept: all of them, up to what the service takes by default.
 _LEAST_CHARACTERS = 2_000
 _CHARACTERS_BUDGET = 20_000
-# Tokens that a network reads, the half of them above so many rows; the linear model reads all.
+# Tokens that a network reads. Above _MANY_ROWS rows it reads half as many. The linear model reads
+# all.
 _TOKENS = 512
 _LEAST_TOKENS = 32
 _MANY_ROWS = 20_000

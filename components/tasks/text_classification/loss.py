@@ -46,7 +46,12 @@ class MaskedTokens:
         result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:  # noqa: ARG002
+    def loss(
+        self,
+        module: torch.nn.Module,
+        batch: Batch,
+        objective: Objective,  # noqa: ARG002
+    ) -> Loss:
         """Return the cross-entropy summed over the masked tokens."""
         targets = batch["hidden"][batch["chosen"]]
         total = F.cross_entropy(self._logits(module, batch), targets, reduction="sum")
@@ -65,7 +70,12 @@ class MaskedTokens:
         """Raise NotImplementedError: pretraining has no teacher."""
         raise NotImplementedError
 
-    def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:  # noqa: ARG002
+    def transform(
+        self,
+        batch: Batch,
+        rng: torch.Generator,
+        options: BaseModel,  # noqa: ARG002
+    ) -> Batch:
         """Mask random tokens of a batch."""
         return self._masked(batch, rng)
 

@@ -60,7 +60,7 @@ def clean(
     """SHA-256 of every output, and what the memo was told to do without."""
     shutil.rmtree(root, ignore_errors=True)
     mill = Mill.make(root, rows, task, clean=params)
-    job = replace(mill.job("clean", ["raw"], ["clean", "audit", "report"]), memo=memo)
+    job = replace(mill.job("clean", ["raw"], ["clean", "audit", "report"]), cache=memo)
     stage.run(job)
     files = [
         file

@@ -72,7 +72,7 @@ class Source:
                 {},
                 outputs,
                 place / "state",
-                memo=self.root / "memo" / "code" if memo else None,
+                cache=self.root / "memo" / "code" if memo else None,
             )
         )
         return {
