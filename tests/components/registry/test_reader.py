@@ -15,7 +15,8 @@ from components.registry.release.gates import Gate, GateParams
 from components.registry.release.promotion import approve, rollback
 from components.registry.release.release_log import history
 from components.registry.store import tracking_store
-from components.registry.versions.model_versions import champion, reader, register, verify
+from components.registry.versions import reader
+from components.registry.versions.model_versions import champion, register, verify
 from components.registry.versions.reader import read_snapshot
 from tests.components.registry.test_review import kept
 
