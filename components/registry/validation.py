@@ -91,17 +91,21 @@ def json_value(text: object, kind: type[T], where: str) -> T:
 
 
 def examples(text: object, where: str) -> list[dict[str, Any]]:
-    """Parse the queries that a version offers to try it with.
+    """Parse the example queries of a version.
+
+    Args:
+        text: of the tag.
+        where: the version and the tag, for the message.
 
     Raises:
         InputError: they are no list of objects in JSON.
     """
-    found = json_value(text, list, where)
-    if not all(isinstance(each, dict) for each in found):
+    queries = json_value(text, list, where)
+    if not all(isinstance(query, dict) for query in queries):
         raise InputError(
             f"is {quoted(text)}, not a list of objects in JSON", where=where, remedy=_REMEDY
         )
-    return found
+    return queries
 
 
 def storable(text: str, longest: int = 1000) -> str:

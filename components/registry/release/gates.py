@@ -5,7 +5,7 @@ The functions are pure: they turn metrics into results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -257,7 +257,7 @@ def _flipped_labels(champion: ChampionResults, params: GateParams) -> Gate | Non
     if len(classes) < 2:
         return None
     count = len(classes)
-    right = [sum(champion.cases.right[position] for position in rows) for rows in classes]
+    right = [_count_right(champion.cases, rows) for rows in classes]
     bounds = [
         upper_share(rights, len(rows), params.alpha / count)
         for rights, rows in zip(right, classes, strict=True)
@@ -270,6 +270,10 @@ def _flipped_labels(champion: ChampionResults, params: GateParams) -> Gate | Non
         "that are feedback, worse than guessing: are their labels turned round?"
     )
     return Gate("champion", False, share, 1 / count, detail, against=champion.version)
+
+
+def _count_right(cases: Cases, positions: Iterable[int]) -> int:
+    return sum(cases.right[position] for position in positions)
 
 
 def _feedback_classes(slices: Mapping[str, Sequence[int]], feedback: set[int]) -> list[set[int]]:

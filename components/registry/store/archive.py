@@ -1,4 +1,4 @@
-"""The archive of a backup, checked whole before anything of it is used."""
+"""The archive of a backup. It is checked as a whole before anything of it is used."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from pydantic import Field, ValidationError
 from components.core.errors import EnvironmentFault, InputError
 from components.core.params import Strict
 
-DATABASE, MANIFEST, FILES = "mlflow.db", "manifest.json", "artifacts/"
+DATABASE = "mlflow.db"
+MANIFEST = "manifest.json"
+FILES = "artifacts/"
 FORMAT = 1
 COUNTED = ("experiments", "runs", "metrics", "registered_models", "model_versions")
 CHUNK = 1 << 20
 
 _MANIFEST_BYTES = 1 << 28
 # What an archive may grow to: backups of weights hardly shrink, databases to a tenth.
-_RATIO, _ALWAYS_BYTES = 200, 1 << 28
-_NAME_BYTES, _PATH_BYTES = 255, 3000
+_RATIO = 200
+_ALWAYS_BYTES = 1 << 28
+_NAME_BYTES = 255
+_PATH_BYTES = 3000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _REGULAR = (0, stat.S_IFREG)
@@ -65,7 +69,7 @@ class Manifest(Strict):
 
     @property
     def bytes(self) -> int:
-        """The size of all files, unpacked."""
+        """Return the size of all files, unpacked."""
         return sum(entry.bytes for entry in self.files.values())
 
 

@@ -1,4 +1,7 @@
-"""Backup and restore of the embedded store: one archive of a consistent snapshot, every file with its hash."""
+"""Backup and restore of the embedded store.
+
+A backup is one archive of a consistent snapshot, with the hash of every file.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,24 +35,37 @@ from components.registry.store.archive import (
 )
 from components.registry.store.damage import find_damage
 
-_ARRIVED, _ASIDE = "restored-", "damaged"
+_ARRIVED = "restored-"
+_ASIDE = "damaged"
 _JOURNALS = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a backup holds."""
+    """The contents of a backup.
 
-    rows: Mapping[str, int]  # of the tables that a person knows
+    Attributes:
+        rows: of the tables that a person knows.
+        files: how many.
+        bytes: of all files.
+        missing: model versions whose files were gone already.
+    """
+
+    rows: Mapping[str, int]
     files: int
     bytes: int
-    missing: int  # model versions whose files were gone already
+    missing: int
 
 
 def backup(root: Path, archive: Path) -> Contents:
     """Write a zip of the store, while runs may go on writing.
 
-    The database is copied in one step of SQLite's backup API; files come after it, so all that it names are there in full. What runs write later is in no row of it.
+    The database is copied in one step of SQLite's backup API. Files come after it, so all files
+    that it names are complete. What runs write later is in no row of it.
+
+    Args:
+        root: the project.
+        archive: to write.
 
     Raises:
         InputError: there is no embedded store, or a file of that name that is no backup.
@@ -66,23 +82,28 @@ def backup(root: Path, archive: Path) -> Contents:
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, tracking_store.reached(root):
         tracking_store.settle(root)
         copied = snapshot(root, Path(scratch) / DATABASE)
-        files: dict[str, dict[str, Any]] = {}
         with (
             atomic(archive) as stream,
             zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
         ):
-            files[DATABASE] = _add(out, copied, DATABASE)
-            for path in sorted((home / "artifacts").rglob("*")):
-                if path.is_file() and not path.is_symlink():
-                    name = FILES + path.relative_to(home / "artifacts").as_posix()
-                    try:
-                        files[name] = _add(out, path, name)
-                    except FileNotFoundError:  # a run that was just deleted
-                        continue
-            rows, missing = _look(copied, home, files)
-            facts = {"format": FORMAT, "rows": rows, "missing": missing, "files": files}
-            out.writestr(MANIFEST, to_json(facts))
-    return Contents(rows, len(files) - 1, sum(each["bytes"] for each in files.values()), missing)
+            files = {DATABASE: _add(out, copied, DATABASE), **_add_artifacts(out, home)}
+            rows, missing = _count(copied, home, files)
+            manifest = {"format": FORMAT, "rows": rows, "missing": missing, "files": files}
+            out.writestr(MANIFEST, to_json(manifest))
+    size = sum(entry["bytes"] for entry in files.values())
+    return Contents(rows, len(files) - 1, size, missing)
+
+
+def _add_artifacts(out: zipfile.ZipFile, home: Path) -> dict[str, dict[str, Any]]:
+    """Put the artifacts into the archive. Returns the entries of the manifest."""
+    entries: dict[str, dict[str, Any]] = {}
+    for path in sorted((home / "artifacts").rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            name = FILES + path.relative_to(home / "artifacts").as_posix()
+            # a run that was just deleted
+            with suppress(FileNotFoundError):
+                entries[name] = _add(out, path, name)
+    return entries
 
 
 def _check_target(archive: Path) -> None:
@@ -197,7 +218,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def snapshot(root: Path, target: Path) -> Path:
-    """A copy of the database as it is at one moment."""
+    """Write a copy of the database as it is at one moment. Returns its path."""
     source = tracking_store.database(root)
     assert source is not None
     with (
@@ -209,18 +230,14 @@ def snapshot(root: Path, target: Path) -> Path:
 
 
 def is_filled(database: Path) -> bool:
-    """Whether a store holds anything that a person would miss."""
+    """Return whether a store holds anything that a person would miss."""
     if not database.is_file():
         return False
     with closing(sqlite3.connect(database, timeout=tracking_store.LOCK_SECONDS)) as connection:
-        tables = {
-            name
-            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
         return any(
             connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608
             for table in ("runs", "registered_models")
-            if table in tables
+            if _has_table(connection, table)
         )
 
 
@@ -236,8 +253,12 @@ def _home(root: Path) -> Path:
 
 
 def _add(out: zipfile.ZipFile, path: Path, name: str) -> dict[str, Any]:
-    """Put a file into the archive; what is hashed is what was put there."""
-    digest, size = hashlib.sha256(), 0
+    """Put a file into the archive. Returns its entry of the manifest.
+
+    The hash is of the bytes that were put there.
+    """
+    digest = hashlib.sha256()
+    size = 0
     with path.open("rb") as stream, out.open(name, "w", force_zip64=True) as member:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
@@ -246,20 +267,22 @@ def _add(out: zipfile.ZipFile, path: Path, name: str) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 
-def _look(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str, int], int]:
-    """Rows of the known tables, and how many model versions have no file in the archive."""
+def _count(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+    """Return the rows of the known tables, and how many versions have no file in the archive."""
+    artifacts = home / "artifacts"
     with closing(sqlite3.connect(copied)) as connection:
         rows = count_rows(connection)
-        sources = [
-            str(source) for (source,) in connection.execute("SELECT source FROM model_versions")
-        ]
-    inside = [
-        FILES + Path(source).relative_to(home / "artifacts").as_posix() + "/"
+        found = connection.execute("SELECT source FROM model_versions").fetchall()
+    sources = [Path(str(source)) for (source,) in found]
+    prefixes = [
+        FILES + source.relative_to(artifacts).as_posix() + "/"
         for source in sources
-        if Path(source).is_relative_to(home / "artifacts")
+        if source.is_relative_to(artifacts)
     ]
-    there = sum(any(name.startswith(prefix) for name in files) for prefix in inside)
-    return rows, len(sources) - there
+    stored = 0
+    for prefix in prefixes:
+        stored += any(name.startswith(prefix) for name in files)
+    return rows, len(sources) - stored
 
 
 def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, archive: Path) -> None:
@@ -318,7 +341,10 @@ def _set_aside(arrived: Path, live: Path) -> None:
 
 
 def _exchange(arrived: Path, live: Path) -> None:
-    """The live database becomes a copy of the other: one transaction, which other processes that have it open see as such."""
+    """Make the live database a copy of the other.
+
+    It is one transaction, which other processes that have the database open see as such.
+    """
     if not live.exists():
         os.link(arrived, live)
         return
@@ -330,7 +356,10 @@ def _exchange(arrived: Path, live: Path) -> None:
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """All pages in one step, so that nobody writes in between. Python's own would wait for a lock for ever."""
+    """Copy all pages in one step, so that no other process writes in between.
+
+    Python's own would wait for a lock for ever.
+    """
     deadline = time.monotonic() + tracking_store.LOCK_SECONDS
 
     def give_up(status: int, *_: int) -> None:

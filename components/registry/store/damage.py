@@ -1,4 +1,4 @@
-"""What is wrong with the embedded database, and what mends it."""
+"""Damage of the embedded database, and how to repair it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHER_SCHEMA = "out-of-date database schema"
 
 
 def remedy_for(path: Path, error: Exception) -> str:
-    """Return what mends a database that could not be used.
+    """Return how to repair a database that could not be used.
 
     Args:
         path: of the database.

@@ -1,4 +1,7 @@
-"""From the embedded store to a production one, row by row with all ids: nothing is kept by a copy that its comparison cannot find."""
+"""Migration from the embedded store to a production store.
+
+Rows are copied one by one with all ids, and both stores are compared afterward.
+"""
 
 from __future__ import annotations
 
@@ -20,31 +23,44 @@ from components.registry.store.backup import snapshot
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
-SERVED = "mlflow-artifacts:"  # what a server that keeps files for its clients calls their place
+# the URI of files that a server keeps for its clients
+SERVED = "mlflow-artifacts:"
 _ROWS = 1000
-_SEEDED = ("experiments", "workspaces")  # an empty MLflow has a row in each
+# an empty MLflow has a row in each
+_SEEDED = ("experiments", "workspaces")
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What was compared and found equal."""
+    """What was compared and is equal.
 
-    rows: Mapping[str, int]  # table -> rows, where there are any
+    Attributes:
+        rows: table -> rows, where there are any.
+        files: how many.
+        bytes: of all files.
+        again: the rows were there already.
+    """
+
+    rows: Mapping[str, int]
     files: int
     bytes: int
-    again: bool  # the rows were there already
+    again: bool
 
 
 def move(root: Path, to: str, artifacts: str) -> Moved:
-    """Copy the embedded store into an empty database and its files to an artifact store, then compare both, record by record and byte by byte.
+    """Copy the embedded store into an empty database, and its files to an artifact store.
 
-    MLflow's REST API would give runs other ids and versions other numbers, and set their times to now; so rows are copied by SQL, all of them in one
-    transaction. Files come first, each but once: a second try goes on. The source is only read.
+    Then both are compared, record by record and byte by byte. MLflow's REST API would give runs
+    other ids and versions other numbers, and set their times to now. So rows are copied by SQL, all
+    of them in one transaction. Files come first, each only once: a second try goes on. The source
+    is only read.
 
     Args:
         root: the project.
-        to: URI of a database for SQLAlchemy, such as postgresql://USER@HOST/NAME; libpq finds the password in PGPASSWORD or ~/.pgpass.
-        artifacts: where the server will keep files (its --artifacts-destination): s3://BUCKET/PREFIX, or a folder.
+        to: URI of a database for SQLAlchemy, such as postgresql://USER@HOST/NAME; libpq finds the
+            password in PGPASSWORD or ~/.pgpass.
+        artifacts: where the server will keep files (its --artifacts-destination):
+            s3://BUCKET/PREFIX, or a folder.
 
     Raises:
         InputError: no embedded store, or a database that holds other records.
@@ -92,7 +108,7 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
 
 
 def _snapshot(database: Path) -> Engine:
-    """A copy of the store with the tables of this MLflow; the store itself stays as it is."""
+    """Return a copy of the store with the tables of this MLflow. The store is not changed."""
     from mlflow.store.db.utils import (
         _all_tables_exist,
         _upgrade_db,
@@ -123,24 +139,27 @@ def _target(to: str) -> Engine:
     try:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        # without this probe, MLflow would try for minutes
         probe = create_engine(to)
-        probe.connect().close()  # MLflow would try for minutes
+        probe.connect().close()
         probe.dispose()
-        engine: Engine = SqlAlchemyStore(
-            to, SERVED + "/"
-        ).engine  # makes the tables where there are none
+        # makes the tables where there are none
+        engine: Engine = SqlAlchemyStore(to, SERVED + "/").engine
         return engine
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise EnvironmentFault(
             f"cannot be used: {reason}",
             where=shown,
-            remedy="check host, name, user and PGPASSWORD; pip install -c constraints.txt -e '.[server]' brings the driver",
+            remedy=(
+                "check host, name, user and PGPASSWORD; "
+                "pip install -c constraints.txt -e '.[server]' brings the driver"
+            ),
         ) from None
 
 
 def _tables() -> list[Table]:
-    """MLflow's tables, those first to which others refer."""
+    """Return MLflow's tables, first those to which others refer."""
     import mlflow.store.model_registry.dbmodels.models
     import mlflow.store.tracking.dbmodels.models  # noqa: F401 (each brings its tables)
     from mlflow.store.db.base_sql_model import Base
@@ -180,32 +199,34 @@ def _copy(source: Connection, target: Connection, places: tuple[str, str]) -> No
 def _rows(
     connection: Connection, table: Table, places: tuple[str, str] | None
 ) -> Iterator[dict[str, Any]]:
-    """All rows by primary key, their files' places translated."""
+    """Yield all rows by primary key, with the locations of their files translated.
+
+    Args:
+        connection: to the database.
+        table: to read.
+        places: the old and the new location of the artifacts; None: nothing is translated.
+    """
     from sqlalchemy import select
 
     order = list(table.primary_key.columns) or list(table.columns)
     columns = [column for name, column in tracking_store.LOCATIONS if name == table.name]
-    for row in (
-        connection.execution_options(yield_per=_ROWS)
-        .execute(select(table).order_by(*order))
-        .mappings()
-    ):
+    query = select(table).order_by(*order)
+    for row in connection.execution_options(yield_per=_ROWS).execute(query).mappings():
         values = dict(row)
-        for column in columns if places else ():
-            values[column] = _translated(values[column], *places)  # type: ignore[misc]
+        if places:
+            for column in columns:
+                values[column] = _translated(values[column], *places)
         yield values
 
 
 def _translated(value: str | None, old: str, new: str) -> str | None:
-    return (
-        new + (value[len(old) :] or "/")
-        if value is not None and (value == old or value.startswith(old + "/"))
-        else value
-    )
+    if value is None or not (value == old or value.startswith(old + "/")):
+        return value
+    return new + (value[len(old) :] or "/")
 
 
 def _count_on(target: Connection, tables: list[Table]) -> None:
-    """PostgreSQL counts ids by sequences, which know nothing of rows that brought theirs."""
+    """Set PostgreSQL's sequences of ids behind the rows, which brought their own ids."""
     from sqlalchemy import func, select, text
 
     if target.dialect.name != "postgresql":
@@ -216,7 +237,9 @@ def _count_on(target: Connection, tables: list[Table]) -> None:
                 text("SELECT pg_get_serial_sequence(:table, :column)"),
                 {"table": table.name, "column": column.name},
             ).scalar()
-            highest = target.execute(select(func.max(column))).scalar() if sequence else None
+            if not sequence:
+                continue
+            highest = target.execute(select(func.max(column))).scalar()
             if highest is not None and int(highest) > 0:
                 target.execute(
                     text("SELECT setval(:sequence, :highest)"),
@@ -227,23 +250,31 @@ def _count_on(target: Connection, tables: list[Table]) -> None:
 def _check(
     source: Connection, target: Connection, places: tuple[str, str], otherwise: str
 ) -> dict[str, int]:
-    """Rows by table, if each is the same on both sides.
+    """Return the rows by table, if each row is the same on both sides.
+
+    Args:
+        source: the embedded store.
+        target: the production store.
+        places: the old and the new location of the artifacts.
+        otherwise: the end of the message if rows differ.
 
     Raises:
-        EnvironmentFault: one is not.
+        EnvironmentFault: a row differs.
     """
     counts = {}
     for table in _tables():
-        mine, theirs = (
-            Counter(_digest(row) for row in _rows(side, table, translated))
-            for side, translated in ((source, places), (target, None))
-        )
+        mine = Counter(_digest(row) for row in _rows(source, table, places))
+        theirs = Counter(_digest(row) for row in _rows(target, table, None))
         if mine != theirs:
-            example = next(
-                (row for row in _rows(source, table, places) if _digest(row) in mine - theirs), {}
+            absent = mine - theirs
+            others = theirs - mine
+            differing = (row for row in _rows(source, table, places) if _digest(row) in absent)
+            example = next(differing, {})
+            key = {column.name: example.get(column.name) for column in table.primary_key.columns}
+            what = (
+                f"{absent.total()} of {mine.total()} rows of table {table.name} are not there, "
+                f"such as {key}, and {others.total()} others are; {otherwise}"
             )
-            named = {column.name: example.get(column.name) for column in table.primary_key.columns}
-            what = f"{(mine - theirs).total()} of {mine.total()} rows of table {table.name} are not there, such as {named}, and {(theirs - mine).total()} others are; {otherwise}"
             raise EnvironmentFault(
                 what, where="--to", remedy="run the same command again with an empty database"
             )
@@ -253,6 +284,5 @@ def _check(
 
 
 def _digest(row: Mapping[str, Any]) -> bytes:
-    return hashlib.blake2b(
-        repr(sorted(row.items())).encode("utf-8", "surrogatepass"), digest_size=16
-    ).digest()
+    text = repr(sorted(row.items())).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()

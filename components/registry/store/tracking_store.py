@@ -1,4 +1,4 @@
-"""The tracking store: where it is, how it is opened, and how a moved repository still finds its artifacts."""
+"""The tracking store: its location, how it is opened, and how it follows a moved repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features of language models, that outlive a SIGTERM
+    # eight more processes, for features of language models, that outlive a SIGTERM
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -41,7 +42,10 @@ _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_A
 
 
 def home(root: Path) -> Path:
-    """The workspace that keeps the store: an experiment of DVC and a retrain run in copies below `.dvc/tmp`, which are thrown away."""
+    """Return the workspace that keeps the store.
+
+    An experiment of DVC and a retrain run in copies below `.dvc/tmp`, which are thrown away.
+    """
     parts = root.parts
     for end in range(len(parts) - 2):
         if parts[end : end + 2] == (".dvc", "tmp") and parts[end + 2] in ("exps", "retrain"):
@@ -50,7 +54,7 @@ def home(root: Path) -> Path:
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI if set, else the embedded SQLite database below `root`."""
+    """Return MLFLOW_TRACKING_URI if set, else the embedded SQLite database below `root`."""
     path = home(root).resolve() / "mlflow" / "mlflow.db"
     return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(path)
 
@@ -61,17 +65,18 @@ def _sqlite(path: Path) -> str:
 
 
 def database(root: Path) -> Path | None:
-    """The file of a SQLite store, absolute; None when tracking is elsewhere."""
+    """Return the file of a SQLite store, absolute; None when tracking is elsewhere."""
     uri = tracking_uri(root)
-    return (
-        (home(root) / unquote(uri.removeprefix("sqlite:///"))).resolve()
-        if uri.startswith("sqlite:///")
-        else None
-    )
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (home(root) / unquote(uri.removeprefix("sqlite:///"))).resolve()
 
 
 def artifacts(root: Path) -> str | None:
-    """Where new experiments keep their files: beside a SQLite database; a server decides for itself (None)."""
+    """Return where new experiments keep their files: beside a SQLite database.
+
+    It is None for a server, which decides for itself.
+    """
     path = database(root)
     return str(path.parent / "artifacts") if path else None
 
@@ -97,7 +102,7 @@ def client(root: Path) -> MlflowClient:
 
 
 def quiet() -> None:
-    """Keep MLflow from telling consoles of its own work, and anybody else of anything."""
+    """Keep MLflow from printing about its own work, and from sending telemetry."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for logger, level in (
@@ -109,7 +114,10 @@ def quiet() -> None:
 
 
 def _make(path: Path) -> None:
-    """Make the database beside its place and put it there whole: a second process, or a kill, would leave MLflow's fifty migrations half done for ever."""
+    """Make the database under another name, and rename it once it is complete.
+
+    Otherwise a second process, or a kill, would leave MLflow's fifty migrations half done for ever.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,9 +131,10 @@ def _make(path: Path) -> None:
 
 
 def settle(root: Path) -> None:
-    """Make the artifact URIs of a SQLite store true again after its folder was moved or copied.
+    """Correct the artifact URIs of a SQLite store after its folder was moved or copied.
 
-    MLflow writes absolute URIs; the folder they were written for stands in a table of ours in the same database, so that rewriting is one transaction.
+    MLflow writes absolute URIs. The folder that they were written for is in a table of ours in the
+    same database, so that rewriting is one transaction.
     """
     path = database(root)
     if path is None or not path.is_file():
@@ -138,46 +147,55 @@ def settle(root: Path) -> None:
 
 
 def settled_at(connection: sqlite3.Connection) -> str:
-    """The folder for which the URIs in a database were written; "" where nobody has said."""
-    if not connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'"
-    ).fetchone():
+    """Return the folder for which the URIs in a database were written; "" where it is unknown."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'"
+    if not connection.execute(query).fetchone():
         return ""
     return str(connection.execute("SELECT folder FROM gristmill_home").fetchone()[0])
 
 
 def settle_at(connection: sqlite3.Connection, folder: str) -> None:
-    """Write down the folder for which the URIs are true now."""
+    """Record the folder for which the URIs are true now."""
     connection.execute("CREATE TABLE IF NOT EXISTS gristmill_home (folder TEXT NOT NULL)")
     connection.execute("DELETE FROM gristmill_home")
     connection.execute("INSERT INTO gristmill_home VALUES (?)", (folder,))
 
 
 def readdress(connection: sqlite3.Connection, old: str, new: str) -> None:
-    """Rewrite all URIs within a folder."""
+    """Rewrite all URIs within a folder.
+
+    Args:
+        connection: to the database.
+        old: the folder.
+        new: the folder that takes its place.
+    """
     for table, column in LOCATIONS:
         within = f"{column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'"
+        rewritten = f":new || substr({column}, length(:old) + 1)"
         connection.execute(
-            f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) WHERE {within}",  # noqa: S608
+            f"UPDATE {table} SET {column} = {rewritten} WHERE {within}",  # noqa: S608
             {"old": old, "new": new},
         )
 
 
 def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
-    if (
-        old == new
-        or not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
-        ).fetchone()
-    ):
-        return  # another process was quicker, or is just making the tables
+    # another process was quicker
+    if old == new:
+        return
+    # another process is just making the tables
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+    if not connection.execute(query).fetchone():
+        return
     if old:
         readdress(connection, old, new)
     settle_at(connection, new)
 
 
 def unavailable(error: Exception) -> bool:
-    """Whether the store did not answer (try again later), rather than refuse what was asked (a mistake of ours)."""
+    """Return whether an error means that the store did not answer, so that another try may help.
+
+    It is false where the store refused a call, which is a mistake of ours.
+    """
     if isinstance(error, (EnvironmentFault, sqlite3.Error, OSError)):
         return True
     library = type(error).__module__.split(".")[0]
@@ -189,7 +207,11 @@ def unavailable(error: Exception) -> bool:
 
 @contextmanager
 def reached(root: Path) -> Iterator[None]:
-    """Turn "the store does not answer" into an EnvironmentFault with the remedy."""
+    """Turn "the store does not answer" into an EnvironmentFault with the remedy.
+
+    Raises:
+        EnvironmentFault: the store does not answer.
+    """
     try:
         yield
     except GristmillError:
@@ -198,9 +220,8 @@ def reached(root: Path) -> Iterator[None]:
         if not unavailable(error):
             raise
         path = database(root)
-        reason = (
-            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        )
+        text = str(error).strip()
+        reason = text.splitlines()[0][:200] if text else type(error).__name__
         if path is None:
             raise EnvironmentFault(
                 f"MLflow does not answer: {reason}",
@@ -215,7 +236,15 @@ def reached(root: Path) -> Iterator[None]:
 
 
 def experiment(opened: MlflowClient, root: Path, name: str) -> str:
-    """The id of the experiment of that name: made once, whoever comes first; brought back if it was deleted."""
+    """Return the id of the experiment of a name.
+
+    It is made once, by the first process that needs it. It is restored if it was deleted.
+
+    Args:
+        opened: the client.
+        root: the project.
+        name: of the experiment.
+    """
     from mlflow.exceptions import MlflowException
 
     found = opened.get_experiment_by_name(name)
@@ -232,12 +261,19 @@ def experiment(opened: MlflowClient, root: Path, name: str) -> str:
 
 
 def ui_command(root: Path, port: int) -> list[str]:
-    """The command that shows the store on loopback; start it with `ENVIRONMENT` added to the environment.
+    """Return the command that shows the store on loopback.
+
+    Start it with `ENVIRONMENT` added to the environment.
+
+    Args:
+        root: the project.
+        port: of the page.
 
     Raises:
         EnvironmentFault: tracking is at a server, which has a page of its own.
     """
-    path, uri = database(root), tracking_uri(root)
+    path = database(root)
+    uri = tracking_uri(root)
     if path is None:
         raise EnvironmentFault(
             "tracking is at a server of its own", where=uri, remedy=f"open {uri} in a browser"
@@ -245,25 +281,11 @@ def ui_command(root: Path, port: int) -> list[str]:
     with reached(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         settle(root)
-    where = [
-        "--backend-store-uri",
-        uri,
-        "--default-artifact-root",
-        str(path.parent / "artifacts"),
-        "--no-serve-artifacts",
-    ]
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        *where,
-        "--host",
-        "127.0.0.1",
-        "--allowed-hosts",
-        ",".join(f"{name}:{port}" for name in _PAGE_HOSTS),
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    hosts = ",".join(f"{name}:{port}" for name in _PAGE_HOSTS)
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--backend-store-uri", uri]
+    command += ["--default-artifact-root", str(path.parent / "artifacts")]
+    command += ["--no-serve-artifacts"]
+    command += ["--host", "127.0.0.1", "--allowed-hosts", hosts]
+    command += ["--port", str(port), "--workers", "1"]
+    return command

@@ -1,4 +1,7 @@
-"""The mirror: copies a stage's journal into MLflow runs, each point once, however often it is killed."""
+"""The mirror: copies a stage's journal into MLflow runs.
+
+Each point is copied once, however often the process is killed.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,20 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT = "mlflow.parentRunId"
-RUN = "gristmill.run"  # on a parent: the token of the pipeline run
-CLAIM = "gristmill.claim"  # on a stage's run: written down before the run is made, so that a kill in between makes no second one
+# on a parent: the token of the pipeline run
+RUN = "gristmill.run"
+# on a stage's run: written to the state file before the run is made, so that a kill in between
+# makes no second run
+CLAIM = "gristmill.claim"
 CHILD = "gristmill.child"
-_METRICS_PER_CALL, _PARAMS_PER_CALL, _BYTES_PER_READ = 1000, 100, 1 << 22
+_METRICS_PER_CALL = 1000
+_PARAMS_PER_CALL = 100
+_BYTES_PER_READ = 1 << 22
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose run it is."""
+    """The stage whose run is mirrored."""
 
     root: Path
     pipeline: str
@@ -45,7 +53,7 @@ def _milliseconds() -> int:
 
 @dataclass
 class Progress:
-    """How far the journal was copied; survives a kill in the stage's state folder."""
+    """How far the journal was copied. It survives a kill in the stage's state folder."""
 
     claim: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: int = field(default_factory=_milliseconds)
@@ -54,7 +62,14 @@ class Progress:
 
 
 def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a journal from a byte offset on, and the offset behind them. A damaged line is passed over."""
+    """Return the whole lines of a journal from an offset on, and the offset behind them.
+
+    Damaged lines are skipped.
+
+    Args:
+        path: of the journal.
+        offset: in bytes.
+    """
     if not path.is_file():
         return [], offset
     with path.open("rb") as stream:
@@ -73,17 +88,27 @@ def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 
 class Mirror:
-    """One stage's run in MLflow: below the pipeline run's, above those of its trials and candidates.
+    """The run of one stage in MLflow.
 
-    Every method may be called again after it failed: what is there is found, and what was logged is not logged twice.
+    It is a child of the pipeline run's, and the parent of those of its trials and candidates. Every
+    method may be called again after it failed: what exists is found, and nothing is logged twice.
+
+    Args:
+        subject: the stage.
+        journal: of the stage.
+        state_file: how far the journal was copied.
     """
 
     def __init__(self, subject: Subject, journal: Path, state_file: Path) -> None:
-        self.subject, self.journal, self.state_file = subject, journal, state_file
+        self.subject = subject
+        self.journal = journal
+        self.state_file = state_file
         self.progress = _read_progress(state_file)
-        self.run = self.parent = ""
+        self.run = ""
+        self.parent = ""
         self.children: dict[str, str] = {}
-        self.abandoned = False  # the state folder is no longer ours to write to
+        # the state folder is no longer ours to write to
+        self.abandoned = False
 
     def open(self, run_started: int | None = None) -> None:
         """Find or make the parent and the stage's run, and mark both as running.
@@ -95,25 +120,16 @@ class Mirror:
         self.client: MlflowClient = client(subject.root)
         self.experiment = experiment(self.client, subject.root, subject.pipeline)
         self._save()
-        joined, mine = self._find(RUN, subject.token), self._find(CLAIM, self.progress.claim)
+        joined = self._find(RUN, subject.token)
+        mine = self._find(CLAIM, self.progress.claim)
         if mine:
-            self.run, self.parent = mine.info.run_id, mine.data.tags[PARENT]
-            if joined is None:  # so that the stages that follow a resumed one join its parent
+            self.run = mine.info.run_id
+            self.parent = mine.data.tags[PARENT]
+            # so that the stages that follow a resumed one join its parent
+            if joined is None:
                 self.client.set_tag(self.parent, RUN, subject.token)
         else:
-            self.progress.offset, self.progress.steps = 0, {}
-            self.parent = (
-                joined.info.run_id
-                if joined
-                else self._create(
-                    subject.pipeline, {RUN: subject.token}, run_started or self.progress.started
-                )
-            )
-            self.run = self._create(
-                subject.stage,
-                {CLAIM: self.progress.claim, PARENT: self.parent},
-                self.progress.started,
-            )
+            self._create_runs(joined, run_started)
         self.children = {
             run.data.tags[CHILD]: run.info.run_id
             for run in self._search(PARENT, self.run)
@@ -121,13 +137,28 @@ class Mirror:
         }
         for run in (self.parent, self.run):
             self.client.update_run(run, status="RUNNING")
-        known = mine.data.params if mine else {}
-        self._log_params(
-            self.run, {key: value for key, value in subject.params.items() if key not in known}
-        )
+        logged = mine.data.params if mine else {}
+        new = {key: value for key, value in subject.params.items() if key not in logged}
+        self._log_params(self.run, new)
+
+    def _create_runs(self, joined: Run | None, run_started: int | None) -> None:
+        """Make the stage's run, and its parent if the pipeline run has none yet."""
+        subject = self.subject
+        self.progress.offset = 0
+        self.progress.steps = {}
+        if joined:
+            self.parent = joined.info.run_id
+        else:
+            started = run_started or self.progress.started
+            self.parent = self._create(subject.pipeline, {RUN: subject.token}, started)
+        tags = {CLAIM: self.progress.claim, PARENT: self.parent}
+        self.run = self._create(subject.stage, tags, self.progress.started)
 
     def absorb(self) -> bool:
-        """Log what the journal has gained. A point at or below the highest logged step of its curve is a repetition by a resumed stage, and dropped.
+        """Log the new events of the journal.
+
+        A point at or below the highest logged step of its curve is a repetition by a resumed stage.
+        It is dropped.
 
         Returns:
             Whether there may be more.
@@ -155,7 +186,7 @@ class Mirror:
         return moved
 
     def _log_result(self, event: Mapping[str, Any]) -> None:
-        """Put what came of the whole pipeline into its run: the one that a person sees first in the list of runs."""
+        """Log the result of the pipeline to its run, which people see first in the list of runs."""
         from mlflow.entities import Metric, RunTag
 
         tags = [
@@ -170,7 +201,12 @@ class Mirror:
         self.client.log_batch(self.parent, metrics=metrics, tags=tags)
 
     def attach(self, path: Path, folder: str = "reports") -> None:
-        """Keep a small file with the stage's run."""
+        """Attach a small file to the stage's run.
+
+        Args:
+            path: of the file.
+            folder: of the artifacts.
+        """
         self.client.log_artifact(self.run, str(path), folder)
 
     def go_on(self) -> None:
@@ -192,14 +228,15 @@ class Mirror:
             write_atomic(self.state_file, to_json(asdict(self.progress)))
 
     def _search(self, tag: str, value: str) -> list[Run]:
-        found: list[Run] = []
+        runs: list[Run] = []
         token: str | None = None
         while token is None or token:
             page = self.client.search_runs(
                 [self.experiment], f"tags.`{tag}` = '{value}'", page_token=token
             )
-            found, token = [*found, *page], page.token or ""
-        return found
+            runs += page
+            token = page.token or ""
+        return runs
 
     def _find(self, tag: str, value: str) -> Run | None:
         return next(iter(self._search(tag, value)), None)
@@ -212,10 +249,10 @@ class Mirror:
             **stage,
             **tags,
         }
-        made = self.client.create_run(
+        run = self.client.create_run(
             self.experiment, start_time=started, run_name=name, tags=all_tags
         )
-        return str(made.info.run_id)
+        return str(run.info.run_id)
 
     def _run_of(self, child: str) -> str:
         if not child:
@@ -228,13 +265,9 @@ class Mirror:
         from mlflow.entities import Metric
 
         for start in range(0, len(points), _METRICS_PER_CALL):
-            self.client.log_batch(
-                run,
-                metrics=[
-                    Metric(key, value, time, step)
-                    for key, value, time, step in points[start : start + _METRICS_PER_CALL]
-                ],
-            )
+            chunk = points[start : start + _METRICS_PER_CALL]
+            metrics = [Metric(key, value, time, step) for key, value, time, step in chunk]
+            self.client.log_batch(run, metrics=metrics)
 
     def _log_params(self, run: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -243,14 +276,16 @@ class Mirror:
         for start in range(0, len(items), _PARAMS_PER_CALL):
             chunk = items[start : start + _PARAMS_PER_CALL]
             try:
-                self.client.log_batch(
-                    run, params=[Param(logged_name(key), str(value)[:6000]) for key, value in chunk]
-                )
-            except Exception as error:  # a resumed stage that reports another value: the first one stays, and takes no other param with it
+                params = [Param(logged_name(key), str(value)[:6000]) for key, value in chunk]
+                self.client.log_batch(run, params=params)
+            except Exception as error:
                 if unavailable(error):
                     raise
-                for key, value in chunk if len(chunk) > 1 else ():
-                    self._log_params(run, {key: value})
+                # A resumed stage reports another value. The first value stays, and no other param
+                # of the call is lost.
+                if len(chunk) > 1:
+                    for key, value in chunk:
+                        self._log_params(run, {key: value})
 
 
 def _read_progress(path: Path) -> Progress:
@@ -263,18 +298,26 @@ def _read_progress(path: Path) -> Progress:
 def _fresh_points(
     event: Mapping[str, Any], highest: dict[str, int]
 ) -> list[tuple[str, float, int, int]]:
+    """Return the points of an event that were not logged: (name, value, milliseconds, step).
+
+    Args:
+        event: of kind "metrics".
+        highest: curve -> highest step that was logged; brought up to date.
+    """
     points = []
     try:
-        step, milliseconds = int(event["step"]), int(event.get("time", time.time()) * 1000)
+        step = int(event["step"])
+        milliseconds = int(event.get("time", time.time()) * 1000)
         for key, value in event["values"].items():
             if step > highest.get(key, -1):
                 points.append((logged_name(key), float(value), milliseconds, step))
                 highest[key] = step
     except (AttributeError, KeyError, TypeError, ValueError):
-        return points  # not an event of ours: curves are worth no failed stage
+        # not an event of ours: no stage may fail because of a curve
+        return points
     return points
 
 
 def logged_name(key: str) -> str:
-    """MLflow takes letters of any script, digits and _ - . space : / in names."""
+    """Return a name as MLflow accepts it: letters of any script, digits and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", str(key))[:250]

@@ -1,4 +1,4 @@
-"""Runs: what the stage's process does with the journal while the stage works. It shows it, and mirrors it into MLflow."""
+"""Runs: the stage's process shows the journal and mirrors it into MLflow while the stage works."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 class Tracker:
-    """Follows a journal in two threads: one shows events at once, the other logs, and may be as slow as the store is.
+    """Follows a journal in two threads.
 
-    A stage that ends well before `defer` seconds have passed never opens the store, which takes longer than such a stage. The outbox takes its journal.
+    One thread shows events at once. The other logs, and may be as slow as the store is. A stage
+    that ends well before `defer` seconds have passed never opens the store, which takes longer than
+    such a stage. The outbox takes its journal.
     """
 
     def __init__(
@@ -32,25 +34,34 @@ class Tracker:
         defer: float = 0.0,
     ) -> None:
         self._mirror = Mirror(subject, journal, state_file)
-        self._journal, self._show, self._patience = journal, show, patience
-        self._shown = (
-            journal.stat().st_size if journal.is_file() else 0
-        )  # what an earlier life of the stage wrote was shown then
-        self._opened, self._ending, self._showing = (
-            threading.Event(),
-            threading.Event(),
-            threading.Lock(),
-        )
-        self._status, self._warned, self._files = "FAILED", False, list[Path]()
-        self._written = self._refused = False
-        self._defer, self._asked, self._needed = defer, False, threading.Event()
-        self._shower, self._logger = (
-            threading.Thread(target=work, daemon=True)
-            for work in (self._keep_showing, self._keep_logging)
-        )
+        self._journal = journal
+        self._show = show
+        self._patience = patience
+        self._defer = defer
+        # what an earlier life of the stage wrote was shown then
+        self._shown = journal.stat().st_size if journal.is_file() else 0
+        self._opened = threading.Event()
+        self._ending = threading.Event()
+        self._needed = threading.Event()
+        self._showing = threading.Lock()
+        self._status = "FAILED"
+        self._files = list[Path]()
+        self._asked = False
+        self._warned = False
+        self._written = False
+        self._refused = False
+        self._shower = threading.Thread(target=self._keep_showing, daemon=True)
+        self._logger = threading.Thread(target=self._keep_logging, daemon=True)
 
     def run_id(self, timeout: float = 30.0) -> str | None:
-        """The id of the stage's MLflow run; None if the store does not answer in time (seconds)."""
+        """Return the id of the stage's MLflow run.
+
+        Args:
+            timeout: how long to wait, in seconds.
+
+        Returns:
+            None if the store does not answer in time.
+        """
         self._asked = True
         self._needed.set()
         deadline = time.monotonic() + timeout
@@ -60,7 +71,10 @@ class Tracker:
         return self._mirror.run
 
     def log_files(self, *paths: Path) -> None:
-        """Attach small files, which must still be there when the context ends, to the stage's run."""
+        """Attach small files to the stage's run.
+
+        They must still be there when the context ends.
+        """
         self._files += paths
 
     def start(self) -> None:
@@ -69,7 +83,13 @@ class Tracker:
         self._logger.start()
 
     def finish(self, status: str) -> None:
-        """Show and log the rest and set the status, in `patience` seconds at most; what a store that is away was not told waits for it."""
+        """Show and log the rest, and set the status, in `patience` seconds at most.
+
+        What the store did not receive goes to the outbox.
+
+        Args:
+            status: of the stage's run.
+        """
         self._status = status
         self._ending.set()
         self._needed.set()
@@ -78,13 +98,12 @@ class Tracker:
         if self._logger.is_alive():
             self._mirror.abandoned = True
             self._warn("it did not answer in time")
-        if (
-            status == "FINISHED" and not self._written and not self._refused
-        ):  # a failed stage keeps its folder, and goes on with it
+        # a failed stage keeps its folder, and goes on with it
+        if status == "FINISHED" and not self._written and not self._refused:
             try:
                 keep(self._mirror, status, self._files)
             except OSError as error:
-                self._tell({"kind": "say", "text": f"curves are lost: {error.strerror}"})
+                self._notify({"kind": "say", "text": f"curves are lost: {error.strerror}"})
 
     def _keep_showing(self) -> None:
         ending = False
@@ -93,13 +112,18 @@ class Tracker:
             more = True
             while more:
                 events, end = read_events(self._journal, self._shown)
-                more, self._shown = end > self._shown, end
+                more = end > self._shown
+                self._shown = end
                 for event in events:
                     if event.get("kind") in ("progress", "say"):
-                        self._tell(event)
+                        self._notify(event)
 
     def _keep_logging(self) -> None:
-        """Results never depend on MLflow: what it refuses is answered by a warning and, if that may help, by another try, of which one comes after the end."""
+        """Log until the stage ends.
+
+        Results never depend on MLflow: what it refuses is answered by a warning and, if that may
+        help, by another try. One try comes after the end.
+        """
         self._needed.wait(self._defer)
         if self._defer and self._ending.is_set() and self._status == "FINISHED" and not self._asked:
             return
@@ -118,33 +142,31 @@ class Tracker:
             self._ending.wait(pause)
 
     def _log(self, last: bool) -> None:
+        subject = self._mirror.subject
         if not self._opened.is_set():
-            self._mirror.open(oldest(self._mirror.subject.root, self._mirror.subject.token))
+            self._mirror.open(oldest(subject.root, subject.token))
             self._opened.set()
         while self._mirror.absorb():
             pass
-        if self._defer and catch_up(self._mirror.subject.root):
+        if self._defer and catch_up(subject.root):
             self._mirror.go_on()
         if last:
             for path in self._files:
                 self._mirror.attach(path)
-            catch_up(
-                self._mirror.subject.root
-            )  # before the pipeline's run gets this stage's status
+            # before the pipeline's run gets this stage's status
+            catch_up(subject.root)
             self._mirror.close(self._status)
             self._written = True
 
     def _warn(self, reason: str) -> None:
-        if not self._warned:
-            self._warned = True
-            self._tell(
-                {
-                    "kind": "warning",
-                    "text": f"MLflow: {reason.splitlines()[0][:300]}. The stage goes on; what is missing there is written later.",
-                }
-            )
+        if self._warned:
+            return
+        self._warned = True
+        first_line = reason.splitlines()[0][:300]
+        text = f"MLflow: {first_line}. The stage goes on; what is missing there is written later."
+        self._notify({"kind": "warning", "text": text})
 
-    def _tell(self, event: Mapping[str, Any]) -> None:
+    def _notify(self, event: Mapping[str, Any]) -> None:
         with self._showing:
             self._show(event)
 
@@ -164,22 +186,27 @@ def track(
     patience: float = 30.0,
     defer: float = 0.0,
 ) -> Iterator[Tracker]:
-    """Mirror a stage's journal into MLflow while the body runs. No failure of MLflow reaches the body.
+    """Mirror a stage's journal into MLflow while the body runs.
 
-    The stage's run is a child of the pipeline run with this token; a killed stage that is begun again goes on with its run and keeps its parent, which the new token then names too.
+    No failure of MLflow reaches the body. The stage's run is a child of the pipeline run with this
+    token. A killed stage that is begun again continues its run and keeps its parent, which the new
+    token then names too.
 
     Args:
         root: the project.
         pipeline: names the experiment.
         stage: names the run.
         run_token: the same for all stages of one pipeline run.
-        journal_path: what the stage writes.
-        state_file: beside the journal in the stage's state folder, deleted with it when the stage is done.
+        journal_path: of the journal that the stage writes.
+        state_file: beside the journal in the stage's state folder, deleted with it when the stage
+            is done.
         tags: for the run (git commit, hashes of DVC).
-        params: what the run was made with.
-        show: called from a thread with the journal's events of kind "progress" and "say", and with {"kind": "warning", "text"} at most once.
+        params: that the run was made with.
+        show: called from a thread with the journal's events of kind "progress" and "say", and with
+            {"kind": "warning", "text"} at most once.
         patience: seconds to wait at the end for a store that does not answer.
-        defer: seconds in which a stage that ends well leaves its journal to the outbox instead; whoever asks for this calls `catch_up` in the end.
+        defer: seconds in which a stage that ends well leaves its journal to the outbox instead. A
+            caller that sets it calls `catch_up` in the end.
     """
     tracker = Tracker(
         Subject(root, pipeline, stage, run_token, tags, params),

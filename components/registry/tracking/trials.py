@@ -1,4 +1,4 @@
-"""Trials of earlier searches, read back from MLflow: what a new search may begin with."""
+"""Trials of earlier searches, read back from MLflow. A new search may begin with them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from components.registry.store.tracking_store import (
 )
 from components.registry.tracking.mirror import CHILD, PARENT, logged_name
 
-_MOST = 1000  # the best of however many there are
+# the number of trials at most, the best ones
+_MOST = 1000
 
 
 @dataclass(frozen=True)
 class Told:
-    """A trial as MLflow knows it."""
+    """A trial as MLflow has it."""
 
     search: str  # the run of the stage that it was a trial of
     params: Mapping[str, str]  # values as text
@@ -31,12 +32,16 @@ class Told:
 def best_trials(
     root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str, patience: float = 30.0
 ) -> list[Told]:
-    """The trials of a task that have a figure, the best first, 1000 at most. Nothing is made or changed in the store.
+    """Return the trials of a task that have the metric, the best first, 1000 at most.
 
-    MLflow orders runs by the last figure of a curve, so a trial stands where it ended and not where it was best: one call, however many trials there are.
+    Nothing is made or changed in the store. MLflow orders runs by the last value of a curve, so a
+    trial is ranked by where it ended, and not by its best value. One call is enough for any number
+    of trials.
 
     Args:
+        root: the project.
         pipeline: names the experiment.
+        task: id.
         stage: whose trials.
         metric: the name of the curve, as the stage reports it.
         goal: min or max.
@@ -45,13 +50,13 @@ def best_trials(
     Raises:
         EnvironmentFault: the store did not answer, or not in time.
     """
-    found: list[Told] = []
+    trials: list[Told] = []
     faults: list[Exception] = []
 
     def look() -> None:
         try:
             with reached(root):
-                found.extend(_look(root, pipeline, task, stage, logged_name(metric), goal))
+                trials.extend(_look(root, pipeline, task, stage, logged_name(metric), goal))
         except Exception as error:
             faults.append(error)
 
@@ -66,27 +71,37 @@ def best_trials(
         )
     if faults and isinstance(faults[0], EnvironmentFault):
         raise faults[0]
-    if faults:  # refused: no search fails for it
+    # refused: no search fails for it
+    if faults:
         reason = (str(faults[0]).strip().splitlines() or [""])[0][:200]
         raise EnvironmentFault(
             f"MLflow refused: {type(faults[0]).__name__}: {reason}",
             where=tracking_uri(root),
             remedy="gristmill doctor",
         ) from faults[0]
-    return found
+    return trials
 
 
 def _look(root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str) -> list[Told]:
     path = database(root)
+    # the first run of all: the mirror is just making the database
     if path and not path.is_file():
-        return []  # the first run of all: the mirror is just making it
+        return []
     opened = client(root)
     experiment = opened.get_experiment_by_name(pipeline)
     if experiment is None or experiment.lifecycle_stage == "deleted":
         return []
-    wanted = f"tags.task = '{task}' and tags.`gristmill.stage` = '{stage}' and tags.`{CHILD}` LIKE 'trial-%'"
-    order = [f"metrics.`{metric}` {'DESC' if goal == 'max' else 'ASC'}"]
-    runs = opened.search_runs([experiment.experiment_id], wanted, max_results=_MOST, order_by=order)
+    query = (
+        f"tags.task = '{task}' and tags.`gristmill.stage` = '{stage}' "
+        f"and tags.`{CHILD}` LIKE 'trial-%'"
+    )
+    direction = "DESC" if goal == "max" else "ASC"
+    runs = opened.search_runs(
+        [experiment.experiment_id],
+        query,
+        max_results=_MOST,
+        order_by=[f"metrics.`{metric}` {direction}"],
+    )
     return [
         Told(run.data.tags.get(PARENT, ""), run.data.params)
         for run in runs

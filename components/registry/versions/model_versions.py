@@ -1,10 +1,13 @@
-"""Versions: bundles in MLflow's model registry, as plain files. Nothing is loaded through a flavor, nothing unpickled."""
+"""Versions: bundles in MLflow's model registry, as plain files.
+
+Nothing is loaded through a flavor, and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -51,16 +54,18 @@ def register(
     tags: Mapping[str, str],
     description: str = "",
 ) -> Version:
-    """Keep a bundle as a version of the pipeline's model, and call it challenger (unless it is the champion).
+    """Register a bundle as a version of the pipeline's model.
 
-    The same bundle is registered once: a second time brings the tags of its version up to date.
+    It gets the alias challenger, unless it is the champion. The same bundle is registered once: a
+    second time updates the tags of its version.
 
     Args:
         root: the project.
         pipeline: names the registered model.
         bundle: a folder with bundle.json.
-        run_id: the run that keeps the files; None for a run of their own.
-        tags: the card: data_hash, params_hash, git commit, dvc hashes, figures with intervals, gates.
+        run_id: the run that keeps the files; None for a new run.
+        tags: the card: data_hash, params_hash, git commit, dvc hashes, metrics with intervals,
+            gates.
         description: markdown for the reviewer.
 
     Raises:
@@ -71,71 +76,97 @@ def register(
     opened = client(root)
     with reached(root):
         open_log(opened, root, pipeline)
-        found = next(
-            iter(
-                opened.search_model_versions(f"name = '{pipeline}' and tags.{BUNDLE} = '{digest}'")
-            ),
-            None,
-        )
-        if found is None:
-            source, run = _keep(opened, root, pipeline, bundle, run_id, digest)
-            found = opened.create_model_version(
+        query = f"name = '{pipeline}' and tags.{BUNDLE} = '{digest}'"
+        registered = next(iter(opened.search_model_versions(query)), None)
+        if registered is None:
+            source, run = _store_bundle(opened, root, pipeline, bundle, run_id, digest)
+            registered = opened.create_model_version(
                 pipeline, source=source, run_id=run, tags=card, description=description
             )
         else:
-            for key, value in card.items():
-                if found.tags.get(key) != value:
-                    opened.set_model_version_tag(pipeline, found.version, key, value)
-            if description:
-                opened.update_model_version(pipeline, found.version, description)
+            _update(opened, pipeline, registered, card, description)
         leading = _by_alias(opened, pipeline, "champion")
-        if leading is None or str(leading.version) != str(found.version):
-            opened.set_registered_model_alias(pipeline, "challenger", found.version)
-        return _version(opened.get_model_version(pipeline, found.version))
+        if leading is None or str(leading.version) != str(registered.version):
+            opened.set_registered_model_alias(pipeline, "challenger", registered.version)
+        return _version(opened.get_model_version(pipeline, registered.version))
+
+
+def _update(
+    opened: MlflowClient,
+    pipeline: str,
+    registered: Any,
+    card: Mapping[str, str],
+    description: str,
+) -> None:
+    for key, value in card.items():
+        if registered.tags.get(key) != value:
+            opened.set_model_version_tag(pipeline, registered.version, key, value)
+    if description:
+        opened.update_model_version(pipeline, registered.version, description)
 
 
 def keep_cases(root: Path, version: Version, cases: Cases) -> None:
-    """Keep what a version answered to a test split beside its bundle.
+    """Store a version's answers to a test split beside its bundle.
+
+    Args:
+        root: the project.
+        version: that answered.
+        cases: its answers.
 
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    opened, place = client(root), PurePosixPath(_place_of(version, cases.test))
+    opened = client(root)
+    target = PurePosixPath(_path_of_cases(version, cases.test))
     with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-        path = Path(scratch) / place.name
+        path = Path(scratch) / target.name
         path.write_text(cases.to_json(), encoding="utf-8")
-        opened.log_artifact(version.run_id, str(path), str(place.parent))
+        opened.log_artifact(version.run_id, str(path), str(target.parent))
 
 
 def cases_of(root: Path, version: Version, test: str) -> Cases:
-    """What a version answered to a test split; no cases if it was never asked that one.
+    """Return a version's answers to a test split; no cases if it was never evaluated on it.
+
+    Args:
+        root: the project.
+        version: that answered.
+        test: the name of the test split.
 
     Raises:
         EnvironmentFault: the store does not answer.
     """
     if not test or not version.source:
         return Cases((), ())
-    base, place, kept = _artifacts_of(version), _place_of(version, test), ""
+    base = _artifacts_of(version)
+    name = _path_of_cases(version, test)
     if Path(base).is_absolute():
-        path = Path(base) / place
-        kept = path.read_text(encoding="utf-8") if path.is_file() else ""
+        path = Path(base) / name
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     else:
-        from mlflow.artifacts import download_artifacts
+        text = _download_text(root, version, base, name)
+    return Cases.from_json(text) if text else Cases((), ())
 
-        opened = client(root)
-        with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
-            if any(
-                each.path == place
-                for each in opened.list_artifacts(version.run_id, str(PurePosixPath(place).parent))
-            ):
-                kept = Path(
-                    download_artifacts(
-                        artifact_uri=f"{base}/{place}",
-                        dst_path=scratch,
-                        tracking_uri=tracking_uri(root),
-                    )
-                ).read_text(encoding="utf-8")
-    return Cases.from_json(kept) if kept else Cases((), ())
+
+def _download_text(root: Path, version: Version, base: str, name: str) -> str:
+    """Return a text file of the version's run; "" if there is none.
+
+    Args:
+        root: the project.
+        version: whose run.
+        base: the URI of the run's artifacts.
+        name: of the file, below it.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    opened = client(root)
+    with reached(root), tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:
+        files = opened.list_artifacts(version.run_id, str(PurePosixPath(name).parent))
+        if not any(file.path == name for file in files):
+            return ""
+        copy = download_artifacts(
+            artifact_uri=f"{base}/{name}", dst_path=scratch, tracking_uri=tracking_uri(root)
+        )
+        return Path(copy).read_text(encoding="utf-8")
 
 
 def _artifacts_of(version: Version) -> str:
@@ -153,7 +184,11 @@ def _name(version: Version) -> str:
 
 
 def verify(root: Path, version: Version) -> None:
-    """Make sure that the bundle in the store is the one that was registered, byte for byte.
+    """Check that the bundle in the store is the one that was registered, byte for byte.
+
+    Args:
+        root: the project.
+        version: to check.
 
     Raises:
         GateError: it is not.
@@ -164,47 +199,37 @@ def verify(root: Path, version: Version) -> None:
             folder = fetch(root, version.pipeline, version.number, Path(scratch))
             read_bundle(folder, version.tags.get(BUNDLE, ""))
         except InputError as error:
-            remedy = f"register it again from its data (gristmill run), or release another: gristmill review list{argument(version.pipeline)}"
+            remedy = (
+                "register it again from its data (gristmill run), or release another: "
+                f"gristmill review list{argument(version.pipeline)}"
+            )
             raise GateError(
-                f"version {version.number} of {version.pipeline!r} is refused by bundle: {error.what}",
+                f"{_name(version)} is refused by bundle: {error.what}",
                 where=error.where,
                 remedy=remedy,
             ) from None
 
 
-def _place_of(version: Version, test: str) -> str:
-    """Below the artifacts of the version's run."""
+def _path_of_cases(version: Version, test: str) -> str:
+    """Return the path of a version's cases below the artifacts of its run."""
     split = validation.sha256_digest(test, f"{_name(version)}, tag test_hash")
     return f"cases/{_digest_of(version)[:12]}/{split[:12]}.json"
 
 
 def champion(root: Path, pipeline: str) -> Version | None:
-    """The version that is released, if any.
+    """Return the version that is released, if any.
 
     Raises:
         EnvironmentFault: the store does not answer.
     """
-    shelf = read_snapshot(root, pipeline)
-    return (
-        shelf.version(shelf.aliases["champion"]) if shelf and "champion" in shelf.aliases else None
-    )
+    snapshot = read_snapshot(root, pipeline)
+    if snapshot is None or "champion" not in snapshot.aliases:
+        return None
+    return snapshot.version(snapshot.aliases["champion"])
 
 
 def fetch(root: Path, pipeline: str, which: str | int, into: Path) -> Path:
-    """Return the folder of a version's bundle, see `fetch_registered`. Raises `GristmillError`."""
-    return fetch_registered(root, pipeline, which, into).folder
-
-
-@dataclass(frozen=True)
-class RegisteredBundle:
-    """A version's files at hand, not verified yet: `read_bundle` takes both and does that."""
-
-    folder: Path
-    digest: str  # SHA-256 of the card that was registered; empty where the registry lost it
-
-
-def fetch_registered(root: Path, pipeline: str, which: str | int, into: Path) -> RegisteredBundle:
-    """Return a version's bundle: where it lies if that is on this machine, else a copy in `into`.
+    """Return the folder of a version's bundle, see `fetch_registered`.
 
     Args:
         root: the project.
@@ -213,27 +238,59 @@ def fetch_registered(root: Path, pipeline: str, which: str | int, into: Path) ->
         into: made if needed.
 
     Raises:
+        GristmillError: as `fetch_registered`.
+    """
+    return fetch_registered(root, pipeline, which, into).folder
+
+
+@dataclass(frozen=True)
+class RegisteredBundle:
+    """A version's files on this machine. They are not verified yet: `read_bundle` does that.
+
+    Attributes:
+        folder: of the files.
+        digest: SHA-256 of the card that was registered; empty where the registry lost it.
+    """
+
+    folder: Path
+    digest: str
+
+
+def fetch_registered(root: Path, pipeline: str, which: str | int, into: Path) -> RegisteredBundle:
+    """Return a version's bundle: its own folder if that is on this machine, else a copy.
+
+    Args:
+        root: the project.
+        pipeline: the registered model.
+        which: an alias or a number.
+        into: the folder for a copy, made if needed.
+
+    Raises:
         InputError: there is no such version, or its files are gone.
         EnvironmentFault: the store does not answer.
     """
     opened = client(root)
     with reached(root):
-        found = (
-            _by_number(opened, pipeline, which)
-            if str(which).isdigit()
-            else _by_alias(opened, pipeline, str(which))
-        )
-        if found is None:
+        if str(which).isdigit():
+            registered = _by_number(opened, pipeline, which)
+        else:
+            registered = _by_alias(opened, pipeline, str(which))
+        if registered is None:
             raise InputError(
                 f"the registry has no {which!r} of {pipeline!r}",
                 remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
             )
-        version = _version(found)
+        version = _version(registered)
     return RegisteredBundle(download(root, version, into), version.tags.get(BUNDLE, ""))
 
 
 def download(root: Path, version: Version, into: Path) -> Path:
-    """Return the folder of a version's bundle, as `fetch` does, without asking who it is.
+    """Return the folder of a version's bundle, as `fetch` does, without looking the version up.
+
+    Args:
+        root: the project.
+        version: whose bundle.
+        into: the folder for a copy, made if needed.
 
     Raises:
         InputError: its source is not one that registering makes, or its files are gone.
@@ -259,15 +316,23 @@ def download(root: Path, version: Version, into: Path) -> Path:
     return Path(copy)
 
 
-def _keep(
+def _store_bundle(
     opened: MlflowClient, root: Path, pipeline: str, bundle: Path, run_id: str | None, digest: str
 ) -> tuple[str, str]:
-    """Copy the bundle to a run's artifacts, in a folder of its own so that no later one overwrites it: (source, run id)."""
-    run = (
-        opened.get_run(run_id)
-        if run_id
-        else opened.create_run(experiment(opened, root, pipeline), run_name="bundle")
-    )
+    """Copy the bundle to a run's artifacts.
+
+    It gets a folder of its own, so that no later bundle overwrites it.
+
+    Returns:
+        The source of the version, and the id of the run.
+
+    Raises:
+        EnvironmentFault: the bundle did not arrive.
+    """
+    if run_id:
+        run = opened.get_run(run_id)
+    else:
+        run = opened.create_run(experiment(opened, root, pipeline), run_name="bundle")
     folder = f"bundles/{digest[:12]}"
     opened.log_artifacts(run.info.run_id, str(bundle), folder)
     if not run_id:
@@ -290,23 +355,23 @@ def _by_number(opened: MlflowClient, pipeline: str, number: str | int) -> Any:
     return _or_none(lambda: opened.get_model_version(pipeline, str(number)))
 
 
-def _or_none(ask: Any) -> Any:
+def _or_none(call: Callable[[], Any]) -> Any:
     try:
-        return ask()
+        return call()
     except Exception as error:
         if unavailable(error) or not hasattr(error, "error_code"):
             raise
         return None
 
 
-def _version(found: Any) -> Version:
-    aliases: Iterable[str] = found.aliases
+def _version(registered: Any) -> Version:
+    aliases: Iterable[str] = registered.aliases
     return Version(
-        found.name,
-        int(found.version),
-        dict(found.tags),
-        found.source,
-        found.run_id or "",
-        tuple(sorted(aliases)),
-        int(found.creation_timestamp),
+        pipeline=registered.name,
+        number=int(registered.version),
+        tags=dict(registered.tags),
+        source=registered.source,
+        run_id=registered.run_id or "",
+        aliases=tuple(sorted(aliases)),
+        created=int(registered.creation_timestamp),
     )

@@ -1,10 +1,13 @@
-"""The registry read in milliseconds: straight from SQLite or over REST, without MLflow's client, whose import alone takes two seconds."""
+"""A fast reader of the registry: straight from SQLite or over REST, in milliseconds.
+
+It does without MLflow's client, whose import alone takes two seconds.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,8 @@ from components.core.errors import InputError
 from components.registry.store import tracking_store
 from components.registry.store.tracking_store import client, database, reached, settle, tracking_uri
 
-LOG = "gristmill.releases"  # tag of a registered model: the run whose params are its releases
+# tag of a registered model: the run whose params are its releases
+LOG = "gristmill.releases"
 PLACE = "release."
 _PAGE = 1000
 _DIRTY = {
@@ -25,53 +29,75 @@ _DIRTY = {
 
 @dataclass(frozen=True)
 class Version:
-    """One registered model. Its card is in `tags`."""
+    """One version of a registered model.
+
+    Attributes:
+        pipeline: the name of the registered model.
+        number: of the version.
+        tags: its card.
+        source: the bundle's folder or URI.
+        run_id: the run that keeps its files.
+        aliases: that name it.
+        created: milliseconds since 1970.
+    """
 
     pipeline: str
     number: int
     tags: Mapping[str, str]
-    source: str  # the bundle's folder or URI
+    source: str
     run_id: str
     aliases: tuple[str, ...]
-    created: int = 0  # milliseconds since 1970
+    created: int = 0
 
 
 @dataclass(frozen=True)
 class RegistrySnapshot:
-    """All that the registry says of a pipeline, at one moment."""
+    """The records of a pipeline in the registry at one moment.
+
+    Attributes:
+        pipeline: the name of the registered model.
+        tags: of the registered model.
+        aliases: alias -> number of a version.
+        versions: oldest first.
+        params: of the run of releases.
+    """
 
     pipeline: str
     tags: Mapping[str, str]
     aliases: Mapping[str, int]
-    versions: Sequence[Version]  # oldest first
-    params: Mapping[str, str]  # of the run of releases
+    versions: Sequence[Version]
+    params: Mapping[str, str]
 
     def version(self, number: int) -> Version:
-        """One of them.
+        """Return the version of a number.
 
         Raises:
             InputError: there is none of that number.
         """
-        found = next((each for each in self.versions if each.number == number), None)
-        if found is None:
-            there = (
-                f"there are 1 to {self.versions[-1].number}" if self.versions else "there is none"
-            )
-            raise InputError(
-                f"{self.pipeline!r} has no version {number}; {there}",
-                where="registry",
-                remedy=f"gristmill review list{argument(self.pipeline)}",
-            )
-        return found
+        for version in self.versions:
+            if version.number == number:
+                return version
+        there = "there is none"
+        if self.versions:
+            there = f"there are 1 to {self.versions[-1].number}"
+        raise InputError(
+            f"{self.pipeline!r} has no version {number}; {there}",
+            where="registry",
+            remedy=f"gristmill review list{argument(self.pipeline)}",
+        )
 
 
 def argument(pipeline: str) -> str:
-    """Return what stands behind the name of a command that means this pipeline."""
+    """Return the argument of a command that names this pipeline, with a leading space."""
     return "" if pipeline == "default" else f" {pipeline}"
 
 
 def read_snapshot(root: Path, pipeline: str) -> RegistrySnapshot | None:
-    """Read the shelf of a pipeline; None where nothing was ever registered.
+    """Read the records of a pipeline; None where nothing was ever registered.
+
+    Args:
+        root: the project.
+        pipeline: the registered model.
 
     Raises:
         EnvironmentFault: the store does not answer.
@@ -79,50 +105,43 @@ def read_snapshot(root: Path, pipeline: str) -> RegistrySnapshot | None:
     with reached(root):
         path = database(root)
         if path is None:
-            return (
-                _over_http(tracking_uri(root), pipeline)
-                if tracking_uri(root).startswith("http")
-                else _by_client(root, pipeline)
-            )
+            uri = tracking_uri(root)
+            if uri.startswith("http"):
+                return _over_http(uri, pipeline)
+            return _by_client(root, pipeline)
+        # do not spend three seconds to make an empty database
         if not path.is_file():
-            return None  # do not take three seconds to make a database that says so
+            return None
         settle(root)
         return _from_sqlite(path, pipeline)
 
 
-def _shelf(
+def _snapshot(
     pipeline: str,
     tags: Mapping[str, str],
     aliases: Mapping[str, int],
     rows: Iterable[tuple[int, Mapping[str, str], str, str, int]],
     params: Mapping[str, str],
 ) -> RegistrySnapshot:
-    """Rows: number, tags, source, run, created."""
-    known = [
-        Version(
-            pipeline,
-            number,
-            its,
-            source,
-            run,
-            tuple(sorted(alias for alias, other in aliases.items() if other == number)),
-            made,
-        )
-        for number, its, source, run, made in sorted(rows)
-    ]
-    return RegistrySnapshot(pipeline, tags, aliases, known, params)
+    """Return the snapshot of rows (number, tags, source, run, created)."""
+    versions = []
+    for number, version_tags, source, run, created in sorted(rows):
+        names = sorted(alias for alias, other in aliases.items() if other == number)
+        version = Version(pipeline, number, version_tags, source, run, tuple(names), created)
+        versions.append(version)
+    return RegistrySnapshot(pipeline, tags, aliases, versions, params)
 
 
 def _from_sqlite(path: Path, pipeline: str) -> RegistrySnapshot | None:
-    with closing(
-        sqlite3.connect(
-            f"{path.as_uri()}?mode=ro",
-            uri=True,
-            timeout=tracking_store.LOCK_SECONDS,
-            isolation_level=None,
-        )
-    ) as connection:
-        connection.execute("BEGIN")  # so that all is of one moment
+    opened = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro",
+        uri=True,
+        timeout=tracking_store.LOCK_SECONDS,
+        isolation_level=None,
+    )
+    with closing(opened) as connection:
+        # so that all rows are of one moment
+        connection.execute("BEGIN")
 
         def ask(sql: str, *values: str) -> list[Any]:
             return connection.execute(sql, values).fetchall()
@@ -134,7 +153,8 @@ def _from_sqlite(path: Path, pipeline: str) -> RegistrySnapshot | None:
             ask("SELECT alias, version FROM registered_model_aliases WHERE name = ?", pipeline)
         )
         versions = ask(
-            "SELECT version, source, run_id, creation_time FROM model_versions WHERE name = ? AND current_stage != 'Deleted_Internal'",
+            "SELECT version, source, run_id, creation_time FROM model_versions "
+            "WHERE name = ? AND current_stage != 'Deleted_Internal'",
             pipeline,
         )
         cards: dict[int, dict[str, str]] = {}
@@ -143,41 +163,18 @@ def _from_sqlite(path: Path, pipeline: str) -> RegistrySnapshot | None:
         ):
             cards.setdefault(number, {})[key] = value
         params = dict(ask("SELECT key, value FROM params WHERE run_uuid = ?", tags.get(LOG, "")))
-    return _shelf(
-        pipeline,
-        tags,
-        aliases,
-        (
-            (number, cards.get(number, {}), source, run or "", made)
-            for number, source, run, made in versions
-        ),
-        params,
-    )
+    rows = [
+        (number, cards.get(number, {}), source, run or "", created)
+        for number, source, run, created in versions
+    ]
+    return _snapshot(pipeline, tags, aliases, rows, params)
 
 
 def _over_http(uri: str, pipeline: str) -> RegistrySnapshot | None:
-    import httpx
-
-    user, token = (
-        os.environ.get("MLFLOW_TRACKING_USERNAME"),
-        os.environ.get("MLFLOW_TRACKING_TOKEN"),
-    )
-    headers = {"Authorization": f"Bearer {token}"} if token and not user else {}
-    login = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
-    verify: Any = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get(
-        "MLFLOW_TRACKING_INSECURE_TLS", ""
-    ).lower() not in ("true", "1")
-    base = f"{uri.rstrip('/')}/api/2.0/mlflow/"
-    with httpx.Client(
-        base_url=base,
-        auth=login,
-        headers=headers,
-        verify=verify,
-        timeout=float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")),
-    ) as asked:
+    with _http_client(uri) as http:
 
         def ask(path: str, **query: Any) -> dict[str, Any]:
-            response = asked.get(path, params=query)
+            response = http.get(path, params=query)
             if response.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in response.text:
                 return {}
             return dict(response.raise_for_status().json())
@@ -185,33 +182,59 @@ def _over_http(uri: str, pipeline: str) -> RegistrySnapshot | None:
         model = ask("registered-models/get", name=pipeline).get("registered_model")
         if model is None:
             return None
-        tags, versions, page = _pairs(model), list[Any](), None
-        while page != "":
-            found = ask(
-                "model-versions/search",
-                filter=f"name='{pipeline}'",
-                max_results=_PAGE,
-                **({"page_token": page} if page else {}),
-            )
-            versions += found.get("model_versions", [])
-            page = found.get("next_page_token", "")
+        tags = _pairs(model)
+        versions = _all_versions(ask, pipeline)
         run = ask("runs/get", run_id=tags[LOG]).get("run", {}) if LOG in tags else {}
-    aliases = {each["alias"]: int(each["version"]) for each in model.get("aliases", [])}
-    rows = (
+    aliases = {row["alias"]: int(row["version"]) for row in model.get("aliases", [])}
+    rows = [
         (
-            int(each["version"]),
-            _pairs(each),
-            each.get("source", ""),
-            each.get("run_id", ""),
-            int(each["creation_timestamp"]),
+            int(row["version"]),
+            _pairs(row),
+            row.get("source", ""),
+            row.get("run_id", ""),
+            int(row["creation_timestamp"]),
         )
-        for each in versions
+        for row in versions
+    ]
+    return _snapshot(pipeline, tags, aliases, rows, _pairs(run.get("data", {}), "params"))
+
+
+def _http_client(uri: str) -> Any:
+    """Return a client of an MLflow server, set up by MLflow's environment variables."""
+    import httpx
+
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    verify: Any = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure
+    return httpx.Client(
+        base_url=f"{uri.rstrip('/')}/api/2.0/mlflow/",
+        auth=(user, password) if user else None,
+        headers={"Authorization": f"Bearer {token}"} if token and not user else {},
+        verify=verify,
+        timeout=float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")),
     )
-    return _shelf(pipeline, tags, aliases, rows, _pairs(run.get("data", {}), "params"))
+
+
+def _all_versions(ask: Callable[..., dict[str, Any]], pipeline: str) -> list[Any]:
+    versions = list[Any]()
+    page = None
+    while page != "":
+        token: dict[str, Any] = {"page_token": page} if page else {}
+        answer = ask(
+            "model-versions/search",
+            filter=f"name='{pipeline}'",
+            max_results=_PAGE,
+            **token,
+        )
+        versions += answer.get("model_versions", [])
+        page = answer.get("next_page_token", "")
+    return versions
 
 
 def _pairs(entity: Mapping[str, Any], of: str = "tags") -> dict[str, str]:
-    return {each["key"]: each.get("value", "") for each in entity.get(of, [])}
+    return {row["key"]: row.get("value", "") for row in entity.get(of, [])}
 
 
 def _by_client(root: Path, pipeline: str) -> RegistrySnapshot | None:
@@ -219,24 +242,21 @@ def _by_client(root: Path, pipeline: str) -> RegistrySnapshot | None:
     model = next(iter(opened.search_registered_models(f"name = '{pipeline}'")), None)
     if model is None:
         return None
-    rows, page = list[Any](), None
+    versions = list[Any]()
+    page = None
     while page != "":
-        found = opened.search_model_versions(
+        block = opened.search_model_versions(
             f"name = '{pipeline}'", max_results=_PAGE, page_token=page
         )
-        rows, page = [*rows, *found], found.token or ""
+        versions += block
+        page = block.token or ""
     params = opened.get_run(model.tags[LOG]).data.params if LOG in model.tags else {}
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
-    return _shelf(
-        pipeline,
-        model.tags,
-        aliases,
-        (
-            (int(each.version), each.tags, each.source, each.run_id or "", each.creation_timestamp)
-            for each in rows
-        ),
-        params,
-    )
+    rows = [
+        (int(row.version), row.tags, row.source, row.run_id or "", row.creation_timestamp)
+        for row in versions
+    ]
+    return _snapshot(pipeline, model.tags, aliases, rows, params)
 
 
 def code_state(tags: Mapping[str, str], length: int = 40) -> str:

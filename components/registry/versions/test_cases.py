@@ -1,4 +1,7 @@
-"""What a version answered to the test cases: kept beside its bundle, so that any two versions can be compared later, without the data."""
+"""A version's answers to the test cases.
+
+They are stored beside its bundle, so that any two versions can be compared later without the data.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class Cases:
         ids: (n,) of the cases.
         right: (n,) whether each was answered rightly.
         confidence: (n,) the probability stated for the answer; empty where answers state none.
-        slices: slice ("length: over 100") -> the places of its cases.
-        test: tells one test split from another.
+        slices: slice ("length: over 100") -> the positions of its cases.
+        test: the name of the test split.
     """
 
     ids: Sequence[str]
@@ -31,17 +34,17 @@ class Cases:
 
     @cached_property
     def known(self) -> dict[str, bool]:
-        """Case id -> answered rightly."""
+        """Return case id -> answered rightly."""
         return dict(zip(self.ids, self.right, strict=True))
 
     def pairs(self, other: Cases) -> bool:
-        """Whether both were asked the same."""
-        return (
-            bool(self.ids) and self.test == other.test and self.known.keys() == other.known.keys()
-        )
+        """Return whether both are answers to the same cases."""
+        if not self.ids or self.test != other.test:
+            return False
+        return self.known.keys() == other.known.keys()
 
     def to_json(self) -> str:
-        """One line."""
+        """Return the answers as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @staticmethod
@@ -62,7 +65,11 @@ class Cases:
 
 
 def name_of(ids: Sequence[str], truths: Sequence[str]) -> str:
-    """What a test split is called: another case, or another truth, gives another name."""
-    return hashlib.sha256(
-        "\n".join(f"{each}\t{truth}" for each, truth in zip(ids, truths, strict=True)).encode()
-    ).hexdigest()
+    """Return the name of a test split: another case, or another truth, gives another name.
+
+    Args:
+        ids: (n,) of the cases.
+        truths: (n,) of the cases.
+    """
+    lines = [f"{case}\t{truth}" for case, truth in zip(ids, truths, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
