@@ -190,20 +190,20 @@ def _turn(state: State, version: int) -> State:
     """
     earlier = [entry for entry in state.get("before", []) if entry["version"] != state["version"]]
     if state:
-        position = {name: state[name] for name in _POSITION}
-        earlier.append({"version": state["version"], **position})
-    own: State = {}
+        values = {name: state[name] for name in _POSITION}
+        earlier.append({"version": state["version"], **values})
+    position: State = {}
     # The champion of the last check stays the last one.
     others = []
     for entry in earlier:
         if entry["version"] != version:
             others.append(entry)
-        elif not own:
-            own = entry
+        elif not position:
+            position = entry
     return {
         "version": version,
         **_POSITION,
-        **own,
+        **position,
         "history": [],
         "waiting": {},
         "before": others[-_VERSIONS:],
