@@ -274,7 +274,7 @@ def _job(
         inputs=inputs,
         outputs={},
         state=state,
-        memo=cache,
+        cache=cache,
     )
 
 

@@ -67,7 +67,7 @@ def run(job: Job) -> None:
     params: CleanParams = job.params
     schema = base.schema(job.task)
     fields = schema.fields(params)
-    memo = Cache(job.memo, job.journal.log)
+    memo = Cache(job.cache, job.journal.log)
     raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
     unique_rows = gather(job, raw, memo)
     rows = usable_rows(raw, unique_rows, schema)
