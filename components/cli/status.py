@@ -27,7 +27,7 @@ def show_status(root: Path) -> None:
         else "none runs; stages start one when they need it"
     )
     console.print(f"ray       {f'{address} (RAY_ADDRESS)' if address else own}")
-    for params in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
+    for params in [root / "params.yaml", *sorted(root.glob("pipelines/[!.]*/params.yaml"))]:
         name = "default" if params.parent == root else params.parent.name
         leading = champion(root, name)
         data = root / "data" if name == "default" else root / "data" / name

@@ -34,7 +34,7 @@ class Owned:
 
 def pipeline_names(root: Path) -> list[str]:
     """Return the names of all pipelines of a project, also of those whose files cannot be read."""
-    files = [*root.glob("pipelines/*/dvc.yaml"), *root.glob("pipelines/*/params.yaml")]
+    files = [*root.glob("pipelines/[!.]*/dvc.yaml"), *root.glob("pipelines/[!.]*/params.yaml")]
     names = {file.parent.name for file in files} - {"default"}
     return ["default", *sorted(names)]
 

@@ -49,7 +49,10 @@ def files_of(root: Path, name: str) -> tuple[Path, Path]:
     """
     folder = root if name == "default" else root / "pipelines" / name
     if not (folder / "params.yaml").is_file() or not (folder / "dvc.yaml").is_file():
-        known = ["default", *sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))]
+        known = [
+            "default",
+            *sorted(path.parent.name for path in root.glob("pipelines/[!.]*/dvc.yaml")),
+        ]
         raise ParamsError(
             f"there is no pipeline {name!r}; there are {', '.join(known)}",
             remedy="gristmill new NAME --task T --data FILE makes one",
