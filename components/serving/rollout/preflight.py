@@ -74,7 +74,7 @@ def examined(edition: ServedVersion) -> float:
         InputError: they are not, or the bundle is not whole.
     """
     from components.inference.predictor import load
-    from components.monitoring.profile import profiler_of
+    from components.monitoring.profile_schema import profiler_of
     from components.tasks.base import evaluator
 
     predictor = load(edition.bundle)
