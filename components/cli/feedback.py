@@ -36,6 +36,7 @@ Which = Annotated[
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
+NONE_WAITS = "no label waits for review"
 _SHORT = 12
 # Columns of a text in the list; a client may send a long one.
 _LONGEST_CELL = 200
@@ -54,7 +55,7 @@ def list_(
     with _reviewing(params, box):
         waiting = box.waiting()
     if not waiting:
-        print_line("no label waits for review")
+        print_line(NONE_WAITS)
         return
     table = Table(box=None, pad_edge=False)
     for name in ("answer", "came (UTC)", "version", "answered", "label", "text"):
@@ -89,7 +90,10 @@ def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
     name, ids = _named(which or [], pipeline)
     params, box = _open(name)
     with _reviewing(params, box):
-        labels = _chosen(box.waiting(), ids, all_)
+        labels = _chosen(box, ids, all_)
+        if not labels:
+            print_line(NONE_WAITS)
+            return
         lost = [each for each in labels if each.input is None]
         if lost:
             raise InputError(
@@ -113,7 +117,10 @@ def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
     name, ids = _named(which or [], pipeline)
     params, box = _open(name)
     with _reviewing(params, box):
-        labels = _chosen(box.waiting(), ids, all_)
+        labels = _chosen(box, ids, all_)
+        if not labels:
+            print_line(NONE_WAITS)
+            return
         box.decide([each.key for each in labels], "rejected", by)
     print_line(f"{len(labels)} rejected by {by}")
 
@@ -156,6 +163,9 @@ def _home(params: Params) -> Path:
 
 def _finish(params: Params, box: FeedbackStore) -> None:
     """Show to retrains what has been accepted of the files that lie hidden; the rest of them was begun by a command that was killed, and waits as before."""
+    for part in _home(params).glob(".*.part"):
+        # Of a command that was killed while it wrote: one reviewer at a time has the lock.
+        part.unlink()
     for hidden in sorted(_home(params).glob(".accepted-*.jsonl")):
         accepted = {_id(key) for key, decision in box.decided().items() if decision == "accepted"}
         rows = [json.loads(line) for line in hidden.read_text(encoding="utf-8").splitlines()]
@@ -174,8 +184,8 @@ def _name(label: Label) -> str:
     return f"{label.id[:_SHORT]}:{label.item}"
 
 
-def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[Label]:
-    """The labels that are meant.
+def _chosen(box: FeedbackStore, which: Sequence[str], all_: bool) -> list[Label]:
+    """Return the labels that are meant, of those that wait.
 
     Raises:
         InputError: none, or a name that means no label or several.
@@ -186,8 +196,9 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
             where="feedback",
             remedy="gristmill feedback list shows their names",
         )
+    waiting = box.waiting()
     if all_:
-        return list(waiting)
+        return waiting
     chosen: dict[tuple[str, int], Label] = {}
     for name in which:
         id_, _, item = name.partition(":")
@@ -197,8 +208,16 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
             if each.id.startswith(id_) and (not item or str(each.item) == item)
         ]
         if len(found) != 1:
+            decisions = [
+                decision
+                for key, decision in box.decided().items()
+                if key[0].startswith(id_) and (not item or str(key[1]) == item)
+            ]
+            what = f"{name!r} means {len(found)} of the labels that wait"
+            if not found and len(decisions) == 1:
+                what = f"{name!r} was {decisions[0]} already"
             raise InputError(
-                f"{name!r} means {len(found)} of the labels that wait",
+                what,
                 where="feedback",
                 remedy="gristmill feedback list shows their names",
             )
