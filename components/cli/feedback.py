@@ -61,7 +61,7 @@ def list_(
     with _reviewing(params, store):
         waiting = store.waiting()
     if not waiting:
-        print_line("no label waits for review")
+        print_line(NONE_WAITS)
         return
     console.print(_table(waiting[:limit]))
     different = sum(label.label != label.prediction for label in waiting)
@@ -237,6 +237,7 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
             where="feedback",
             remedy="gristmill feedback list shows their names",
         )
+    waiting = box.waiting()
     if all_:
         return list(waiting)
     chosen: dict[Key, Label] = {}

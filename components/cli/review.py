@@ -124,6 +124,29 @@ HISTORY_HELP = (
 )
 
 
+def _refuse_same_rollback(shelf: RegistrySnapshot, who: str, why: str) -> None:
+    """Refuse to go back twice where a command was killed after its record and is given again.
+
+    Raises:
+        InputError: the latest decision is a rollback by the same person with the same note.
+    """
+    from components.core.errors import InputError
+    from components.registry.release.release_log import records
+
+    decided = records(shelf)
+    if not decided:
+        return
+    latest = decided[-1]
+    if (latest.decision, latest.who, latest.why) == ("rolled back", who, why):
+        when = latest.when[:16].replace("T", " ")
+        raise InputError(
+            f"version {latest.version} of {shelf.pipeline!r} is champion already: "
+            f"rolled back by {who} at {when} UTC ({why})",
+            where="registry",
+            remedy="to go further back, say --to N or another --note",
+        )
+
+
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Print every release, rejection, rollback and retrain of a pipeline."""
     from components.cli.review_tables import show_history

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.cards import CARD, REMEDY
-from components.core.errors import BundleError
-from components.core.escaping import brief
 from components.fields.base import Field, Reject
 from components.monitoring import embedding, word_rarity
 from components.monitoring.embedding import Space, cloud
@@ -251,18 +248,18 @@ class Profiler:
             features[f"{column}.embedding"] = self._spaces[column].at(vector)
         return features
 
-
-def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
-    """Return the profiler of a bundle's card.
-
-    Raises:
-        BundleError: the profile is not one that `profile_of` makes.
-    """
-    try:
-        return Profiler(task, profile)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"holds a profile of the training rows that cannot be read: {brief(error)}"
-        raise BundleError(what, where=CARD, remedy=REMEDY) from None
+    def check(self) -> None:
+        """Raise a LookupError or a ValueError if facts of some query could not be made."""
+        for name in self._told:
+            if name.rpartition(".")[0] not in self._fields:
+                raise ValueError(f"{name[:60]!r} is no fact of a column")
+        last = np.array([(1 << _BITS) - 1])
+        for column, known in self._known.items():
+            _ = known[last]
+            if column in self._rarity:
+                self._rarity[column].of(np.arange(1 << _BITS))
+            if column in self._spaces:
+                self._spaces[column].at(embedding.words(last))
 
 
 def _hashes(pieces: Iterable[str]) -> NDArray[np.int64]:

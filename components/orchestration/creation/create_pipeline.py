@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import psutil
 from components.core import escaping
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
-from components.core.files import remove_tree
+from components.core.files import remove_tree, sync_tree
 from components.core.params import validate
 from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
@@ -720,9 +721,27 @@ def _publish(draft: _Draft, params: str) -> None:
         shutil.copyfile(dvc, part / "dvc.yaml")
         (root / "pipelines").mkdir(exist_ok=True)
         ignore_outputs(root, f"data/{name}")
-        part.rename(root / "pipelines" / name)
+        _move(part, root / "pipelines" / name)
     finally:
         remove_tree(part, within=root / ".gristmill")
+
+
+def _move(part: Path, target: Path) -> None:
+    """Give a folder its name, by a rename; by a copy beside it where another disk is mounted."""
+    try:
+        part.rename(target)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    # DVC does not look into it: see .dvcignore.
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copytree(part, beside)
+        sync_tree(beside)
+        beside.rename(target)
+    finally:
+        remove_tree(beside, within=target.parent)
 
 
 def _check(params: Path, name: str) -> None:

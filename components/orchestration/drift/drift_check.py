@@ -165,7 +165,7 @@ def _champion(root: Path, params: Params) -> tuple[int, Mapping[str, Any]]:
 @cache
 def _profile(root: Path, pipeline: str, number: int) -> Mapping[str, Any]:
     from components.core.bundles import read_bundle
-    from components.monitoring.profile import profiler_of
+    from components.monitoring.profile_schema import profiler_of
     from components.registry.versions.model_versions import fetch_registered
 
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch:

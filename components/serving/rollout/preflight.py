@@ -81,7 +81,7 @@ def examined(version: ServedVersion) -> float:
         InputError: the answers differ, or the bundle is damaged.
     """
     from components.inference.predictor import load
-    from components.monitoring.profile import profiler_of
+    from components.monitoring.profile_schema import profiler_of
     from components.tasks.base import evaluator
 
     predictor = load(version.bundle)

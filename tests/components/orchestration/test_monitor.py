@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from components.monitoring.feedback_store import FeedbackStore, Key, Label
 from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check
-from components.orchestration.drift.drift_check import DRIFT, look, monitoring
+from components.orchestration.drift.drift_check import DRIFT, Watchman, look, monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.registry.store.tracking_store import client
 from components.registry.versions.model_versions import register
@@ -439,3 +440,29 @@ def test_a_label_without_a_text_cannot_be_accepted(project: Project) -> None:
     assert refused.returncode == 2
     assert "monitor.keep_text" in refused.stderr
     assert not (project.root / "data" / "feedback").exists()
+
+
+def test_a_profile_that_cannot_be_compared_is_refused_and_hurts_no_service(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a champion from outside, whose profile has the right names and a wrong count
+    bundle = shutil.copytree(project.root / "bundle", tmp_path / "outside")
+    card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    card["profile"]["fields"]["text.length"]["rows"] = -1
+    (bundle / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
+    outside = register(project.root, "default", bundle, None, {})
+    client(project.root).set_registered_model_alias("default", "champion", str(outside.number))
+    # when a person looks, then the file and the reason are printed
+    shown = project.command("monitor")
+    assert shown.returncode == 2, shown.stderr
+    assert "bundle.json: holds a profile of the training rows" in shown.stderr
+    assert "fields.text.length" in shown.stderr and "rows" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    # and a service that looks again and again prints it once
+    naps = iter([None] * 3)
+    clock = SimpleNamespace(time=time.time, sleep=lambda _: next(naps))
+    monkeypatch.setattr(drift_check, "time", clock)
+    with pytest.raises(StopIteration):
+        Watchman(project.root, project.params, project.said.append).run()
+    assert len(project.said) == 1
+    assert project.said[0].startswith("monitoring: holds a profile of the training rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
+from components.orchestration.creation import create_pipeline
 from components.orchestration.creation.create_pipeline import NewOptions, create
 from components.orchestration.creation.creation_options import label_map
 from components.orchestration.creation.wizard import Wizard
@@ -658,3 +660,45 @@ def test_labels_that_join_others_are_shown(root: Path, tmp_path: Path) -> None:
         "x|y (20) ", "x|y (20)"
     )
     assert '--labels "x|y="' in lines
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_pipelines_may_lie_on_another_disk(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    # given a folder pipelines/ that is a mount of its own
+    data = table(tmp_path / "reviews.csv", ["review", "stars"], reviews())
+    rename = Path.rename
+    killed = False
+
+    def across(source: Path, target: Path) -> Path:
+        if source.parent != target.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
+        if killed:
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", across)
+    # and a command before that was killed when it had copied
+    if is_killed:
+        killed = True
+        with monkeypatch.context() as patch:
+            patch.setattr(create_pipeline, "remove_tree", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                create(root, "mine", TEXT, data)
+        killed = False
+        (left,) = (root / "pipelines").glob(".mine.*.part")
+        left.rename(left.with_name(".mine.999999999.part"))
+        (part,) = (root / ".gristmill").glob("*.new")
+        part.rename(part.with_name("mine.999999999.new"))
+    # when a pipeline is made
+    create(root, "mine", TEXT, data)
+    # then it is whole, and nothing lies beside it
+    folder = root / "pipelines" / "mine"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "dvc.yaml",
+        "params.yaml",
+    ]
+    assert list((root / "pipelines").glob(".*")) == []
+    load(folder / "params.yaml", shown="pipelines/mine/params.yaml")

@@ -1,4 +1,7 @@
-"""Good bundles open in a child process: of all runtimes, wherever they lie, however old."""
+"""Good bundles open in a child process: of all runtimes and recipes, wherever they lie, however old.
+
+Fifteen bundles, and ten places of each.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,40 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from mill import IMAGE, TINY, png
+from mill import IMAGE, TINY, Mill, png
 from small_bundles import CLASSES, QUERY, numpy_bundle, onnx_bundle, torch_bundle, weights_of
 
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256, to_json
 from components.core.sandbox import Confined
 from components.inference.predictor import ARRAYS, WEIGHTS, first_answers
+from components.registry.store.backup import backup, restore
+from components.registry.versions.model_versions import fetch, register
+from components.stages.compress import recipes
+from components.stages.compress.params import CompressParams
 from components.tasks import base
+from components.training.bundle_writer import save_torch
+from components.training.loop import fit
 
 TEXT_NETS = ("ngrams", "textcnn", "counted", "recurrent", "transformer")
 PIXELS = np.random.default_rng(7).integers(0, 255, (8, 8)).astype(np.uint8)
 PICTURE = json.dumps({"image": base64.b64encode(png(PIXELS)).decode()})
-NAMES = [*TEXT_NETS, "onnx", "classical", "trivial", "convnet", "pictures", "pictures trivial"]
+RECIPES = ("pruned", "int8", "distilled")
+PICTURES = ("convnet", "pictures", "pictures trivial")
+NAMES = [*TEXT_NETS, "onnx", "classical", "trivial", *PICTURES, *RECIPES, "pretrained"]
+COMPRESS = {
+    "prune": {"epochs": 1},
+    "quantize": {"calibration_rows": 16},
+    "distill": {"architecture": "textcnn", "nets": {"textcnn": TINY["textcnn"]}, "epochs": 1},
+}
+TRAIN = {"architecture": "textcnn", "workers": 1, "batch_size": 32, "nets": {}}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +53,9 @@ def child() -> Iterator[Confined]:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def bundles(
+    reviews: Mill, network: Path, borrowed: Mill, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
     root = tmp_path_factory.mktemp("good")
     made = {name: torch_bundle(root / name, name, TINY[name]) for name in TEXT_NETS}
     made["onnx"] = onnx_bundle(root / "onnx")
@@ -43,7 +63,59 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     made["convnet"] = convnet(root / "convnet")
     made["pictures"] = picture_baseline(root / "pictures", "classical")
     made["pictures trivial"] = picture_baseline(root / "pictures trivial", "trivial")
+    made |= compressed(reviews, network, root)
+    spec = borrowed.spec(root / "fit", "pretrained")
+    weights = fit(spec).weights.read_bytes()
+    save_torch(root / "pretrained", spec, weights, "0" * 64, ["train"])
+    made["pretrained"] = root / "pretrained"
     return made
+
+
+def compressed(reviews: Mill, network: Path, root: Path) -> Mapping[str, Path]:
+    """A network as each recipe leaves it, after as little work as there can be."""
+    train = type(reviews.sections["train"]).model_validate(TRAIN)
+    mill = replace(reviews, sections={**reviews.sections, "train": train})
+    job = mill.job("compress", ["tokens"], [], CompressParams.model_validate(COMPRESS))
+    job = replace(job, state=root / "compress")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "fit_distributed", fit)
+        for name in RECIPES:
+            recipes.make(name, job, network, root / name)
+    return {name: root / name for name in RECIPES}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A store with two versions of each bundle, and the one that its backup became."""
+
+    root: Path
+    restored: Path
+
+
+@pytest.fixture(scope="module")
+def registered(
+    bundles: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registered]:
+    root = tmp_path_factory.mktemp("registered")
+    (root / "a").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name, folder in bundles.items():
+            other = shutil.copytree(folder, root / "other" / name)
+            facts = json.loads((other / CARD).read_text(encoding="utf-8"))
+            (other / CARD).write_text(to_json(facts | {"params_hash": "ef" * 32}), encoding="utf-8")
+            versions = [
+                register(root / "a", pipeline(name), each, None, {}) for each in (folder, other)
+            ]
+            assert [version.number for version in versions] == [1, 2]
+        backup(root / "a", root / "backup.zip")
+        restore(root / "b", root / "backup.zip")
+        yield Registered(root / "a", root / "b")
+
+
+def pipeline(name: str) -> str:
+    """The name of the registered model."""
+    return name.replace(" ", "-")
 
 
 def pictures() -> pa.Table:
@@ -84,7 +156,7 @@ def convnet(folder: Path) -> Path:
 
 
 def answer(child: Confined, folder: Path, name: str) -> Any:
-    query = PICTURE if name in ("convnet", "pictures", "pictures trivial") else QUERY
+    query = PICTURE if name in PICTURES else QUERY
     return child.call(folder, str(folder), sha256(folder / CARD), None, [query])
 
 
@@ -124,3 +196,24 @@ def test_it_answers_wherever_it_lies_and_whenever_it_was_written(
     del facts["sizes"]
     (old / CARD).write_text(to_json(facts), encoding="utf-8")
     assert answer(child, old, name) == told
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_answers_after_a_way_through_the_registry(
+    bundles: Mapping[str, Path],
+    registered: Registered,
+    child: Confined,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    told = answer(child, bundles[name], name)
+    # registered and fetched
+    fetched = fetch(registered.root, pipeline(name), 1, tmp_path / "first")
+    assert answer(child, fetched, name) == told
+    # registered as another version, with a card that says something else of its params
+    again = fetch(registered.root, pipeline(name), 2, tmp_path / "second")
+    assert sha256(again / CARD) != sha256(fetched / CARD)
+    assert answer(child, again, name) == told
+    # restored from an archive in another project
+    back = fetch(registered.restored, pipeline(name), 1, tmp_path / "third")
+    assert answer(child, back, name) == told
