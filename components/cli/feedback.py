@@ -44,6 +44,7 @@ Which = Annotated[
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
+NONE_WAITS = "no label waits for review"
 # Characters of an id in the list.
 _SHORT = 12
 # Columns of a text in the list. A client may send a long one.
@@ -110,7 +111,10 @@ def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
     name, ids = _named(which or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
-        labels = _chosen(store.waiting(), ids, all_)
+        labels = _chosen(store, ids, all_)
+        if not labels:
+            print_line(NONE_WAITS)
+            return
         _check_texts(labels)
         path = _folder(params) / _new_file_name()
         hidden = path.with_name(f".{path.name}")
@@ -149,7 +153,10 @@ def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = 
     name, ids = _named(which or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
-        labels = _chosen(store.waiting(), ids, all_)
+        labels = _chosen(store, ids, all_)
+        if not labels:
+            print_line(NONE_WAITS)
+            return
         store.decide([label.key for label in labels], "rejected", by)
     print_line(f"{len(labels)} rejected by {by}")
 
@@ -198,6 +205,9 @@ def _finish(params: Params, store: FeedbackStore) -> None:
 
     A killed command leaves a hidden file. Its labels without a decision still wait for review.
     """
+    for part in _folder(params).glob(".*.part"):
+        # Of a command that was killed while it wrote: one reviewer at a time has the lock.
+        part.unlink()
     for hidden in sorted(_folder(params).glob(".accepted-*.jsonl")):
         decisions = store.decided()
         accepted = {_id(key) for key, decision in decisions.items() if decision == "accepted"}
@@ -220,11 +230,11 @@ def _name(label: Label) -> str:
     return f"{label.id[:_SHORT]}:{label.item}"
 
 
-def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[Label]:
-    """Return the labels that a command line names.
+def _chosen(store: FeedbackStore, which: Sequence[str], all_: bool) -> list[Label]:
+    """Return the labels that a command line names, of those that wait.
 
     Args:
-        waiting: all labels without a decision.
+        store: of labels and decisions.
         which: the beginnings of ids, each with an item or without.
         all_: whether all labels are meant.
 
@@ -237,15 +247,15 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
             where="feedback",
             remedy="gristmill feedback list shows their names",
         )
-    waiting = box.waiting()
+    waiting = store.waiting()
     if all_:
-        return list(waiting)
+        return waiting
     chosen: dict[Key, Label] = {}
     for name in which:
-        matches = [label for label in waiting if _matches(label, name)]
+        matches = [label for label in waiting if _matches(label.key, name)]
         if len(matches) != 1:
             raise InputError(
-                f"{name!r} means {len(matches)} of the labels that wait",
+                _mismatch(store, name, len(matches)),
                 where="feedback",
                 remedy="gristmill feedback list shows their names",
             )
@@ -253,9 +263,17 @@ def _chosen(waiting: Sequence[Label], which: Sequence[str], all_: bool) -> list[
     return list(chosen.values())
 
 
-def _matches(label: Label, name: str) -> bool:
+def _mismatch(store: FeedbackStore, name: str, count: int) -> str:
+    """Return why a name does not mean one label that waits."""
+    decisions = [decision for key, decision in store.decided().items() if _matches(key, name)]
+    if count == 0 and len(decisions) == 1:
+        return f"{name!r} was {decisions[0]} already"
+    return f"{name!r} means {count} of the labels that wait"
+
+
+def _matches(key: Key, name: str) -> bool:
     id_, _, item = name.partition(":")
-    return label.id.startswith(id_) and (not item or str(label.item) == item)
+    return key[0].startswith(id_) and (not item or str(key[1]) == item)
 
 
 def _record(params: Params, label: Label) -> Mapping[str, str]:

@@ -114,7 +114,9 @@ def rollback(
     from components.registry.release import promotion
 
     name = choose_pipeline(root(), name, pipeline)
-    _open(name)
+    shelf, _ = _open(name)
+    if to is None:
+        _refuse_same_rollback(shelf, by, note)
     _report(promotion.rollback(root(), name, to, who=by, why=note), name)
 
 

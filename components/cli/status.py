@@ -27,7 +27,7 @@ def show_status(root: Path) -> None:
     from components.registry.tracking.outbox import waiting
 
     console.print(f"ray       {_ray(root)}")
-    for params in [root / "params.yaml", *sorted(root.glob("pipelines/*/params.yaml"))]:
+    for params in [root / "params.yaml", *sorted(root.glob("pipelines/[!.]*/params.yaml"))]:
         if params.parent == root:
             _show_pipeline(root, "default", root / "data")
         else:

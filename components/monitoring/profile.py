@@ -250,7 +250,7 @@ class Profiler:
 
     def check(self) -> None:
         """Raise a LookupError or a ValueError if facts of some query could not be made."""
-        for name in self._told:
+        for name in self._distributions:
             if name.rpartition(".")[0] not in self._fields:
                 raise ValueError(f"{name[:60]!r} is no fact of a column")
         last = np.array([(1 << _BITS) - 1])

@@ -40,7 +40,7 @@ def pipeline_names(root: Path) -> list[str]:
     Args:
         root: of the project.
     """
-    files = [*root.glob("pipelines/*/dvc.yaml"), *root.glob("pipelines/*/params.yaml")]
+    files = [*root.glob("pipelines/[!.]*/dvc.yaml"), *root.glob("pipelines/[!.]*/params.yaml")]
     names = {file.parent.name for file in files} - {"default"}
     return ["default", *sorted(names)]
 

@@ -238,7 +238,7 @@ def test_a_picture_is_asked_by_its_bytes(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from pipelines import batch_input
+from components.orchestration.batch import batch_input
 from components.orchestration.batch.batch_predict import predict_file
 batch_input._ROWS = 100
 predict_file(Path(sys.argv[1]), "scored", Path(sys.argv[2]), Path(sys.argv[3]))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from components.monitoring.feedback_store import FeedbackStore, Label
 
-from components.monitoring.feedback import FeedbackStore, Label
 from components.registry.release.aliases import aliases_are_synced, expected_aliases
 from components.registry.release.gates import Gate, GateParams
 from components.registry.release.promotion import approve
@@ -49,7 +49,7 @@ MOVED = [
     f"{MLFLOW}:set_registered_model_alias:return:1",
     f"{MLFLOW}:set_registered_model_alias:return:2",
 ]
-FEEDBACK = "components.monitoring.feedback"
+FEEDBACK = "components.monitoring.feedback_store"
 FEEDBACK_CLI = "components.cli.feedback"
 ACCEPTED = [
     f"{FEEDBACK_CLI}:_open:return:1",

@@ -27,6 +27,7 @@ from components.orchestration.project import FRESH
 from components.orchestration.runner.dvc_lock import restore_lock
 from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
 from components.orchestration.runner.pull import pull_first
+from components.orchestration.runner.stage_commands import check_stage_commands
 from components.orchestration.runner.stage_failure import last_failure
 from components.orchestration.runner.stage_results import drop_results
 from components.orchestration.runner.summary import show_summary
@@ -57,7 +58,7 @@ def files_of(root: Path, name: str) -> tuple[Path, Path]:
     params_file = folder / "params.yaml"
     dvc_file = folder / "dvc.yaml"
     if not params_file.is_file() or not dvc_file.is_file():
-        others = sorted(path.parent.name for path in root.glob("pipelines/*/dvc.yaml"))
+        others = sorted(path.parent.name for path in root.glob("pipelines/[!.]*/dvc.yaml"))
         names = ["default", *others]
         raise ParamsError(
             f"there is no pipeline {name!r}; there are {', '.join(names)}",
@@ -81,6 +82,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     """
     params_file, dvc_file = files_of(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
+    check_stage_commands(root, dvc_file)
     command = "gristmill run" if name == "default" else f"gristmill run {name}"
     token = f"run-{uuid.uuid4().hex[:12]}"
     started = time.monotonic()

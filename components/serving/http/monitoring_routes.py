@@ -23,7 +23,7 @@ from components.core.errors import EnvironmentFault
 from components.core.params import Strict
 from components.monitoring.feedback_store import FeedbackStore, Label
 from components.monitoring.params import MonitorParams
-from components.monitoring.profile import profiler_of
+from components.monitoring.profile_schema import profiler_of
 from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
 from components.serving.http import request_ids
 from components.serving.http.auth import BUCKET

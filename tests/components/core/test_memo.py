@@ -120,11 +120,11 @@ def test_a_key_covers_every_fact() -> None:
 WRITER = f"""
 import sys, pathlib, pyarrow as pa
 sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})
-from components.core.cache import Memo
+from components.core.cache import Cache
 folder = pathlib.Path(sys.argv[1])
 number = 0
 while True:
-    memo = Memo(folder, print)
+    memo = Cache(folder, print)
     memo.put("k", [pa.table({{"number": pa.array([number] * 300_000, pa.int64())}})])
     print("writes", flush=True)
     memo.close()

@@ -30,7 +30,9 @@ from components.serving.rollout.plan import ServedVersion
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(registry_watch, "try_out", lambda edition, latency_ms: untouched(edition))
+    monkeypatch.setattr(
+        registry_watch, "run_preflight", lambda edition, latency_ms: untouched(edition)
+    )
     (tmp_path / "project" / "data" / "raw").mkdir(parents=True)
     (tmp_path / "project" / "data" / "raw" / "precious.csv").write_text("a,b\n")
     return Scene(tmp_path / "project")
@@ -295,7 +297,7 @@ def test_a_trial_that_fails_leaves_the_version_in_service(
     scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error, reason, state = TRIALS[name]
-    monkeypatch.setattr(registry_watch, "try_out", raising(error))
+    monkeypatch.setattr(registry_watch, "run_preflight", raising(error))
     version = register(scene.root, 2)
     scene.offer(version)
     (note,) = scene.notes()

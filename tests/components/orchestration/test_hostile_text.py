@@ -326,12 +326,12 @@ def test_webhooks_get_a_line_of_plain_words(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(webhooks, "post", lambda _, message: sent.append(message) or "")
     text = TEXTS[name]
     made = RetrainRecord("id", "t", "failed", text, "", "", {}, "", "", "", "", 0)
-    assert webhooks.tell("http://localhost", "default", made)
+    assert webhooks.notify("http://localhost", "default", made)
     (message,) = sent
     assert not raw_in(message["text"]) and "\n" not in message["text"]
     assert not {"<", ">"} & set(message["text"])
     assert message["detail"] == text
-    assert drift_alerts.escapes is webhooks.escapes
+    assert drift_alerts.escaping is webhooks.escaping
 
 
 @pytest.mark.parametrize("name", TEXTS)

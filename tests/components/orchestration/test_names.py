@@ -84,7 +84,7 @@ def test_a_registry_that_is_away_is_no_matter_here(
     def away(*_: Any) -> None:
         raise EnvironmentFault("away")
 
-    monkeypatch.setattr(pipeline_argument, "look", away)
+    monkeypatch.setattr(pipeline_argument, "read_snapshot", away)
     assert choose_pipeline(root, None, None) == "default"
 
 

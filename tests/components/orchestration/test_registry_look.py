@@ -31,7 +31,7 @@ class Client:
         self.tags.append((version, value))
 
 
-class DriftCheck:
+class FakeRegistry:
     """A registry that answers as it is told."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,8 +39,8 @@ class DriftCheck:
         self.decided: list[str] = []
         self.asks: Callable[[], list[object]] = list
         self.champion: Callable[[], Version | None] = lambda: Version("default", 1, {}, "", "", ())
-        monkeypatch.setattr(registry_watch, "pick_up", lambda *_: self.asks())
-        monkeypatch.setattr(registry_watch, "look", lambda *_: self.shelf())
+        monkeypatch.setattr(registry_watch, "apply_mlflow_requests", lambda *_: self.asks())
+        monkeypatch.setattr(registry_watch, "read_snapshot", lambda *_: self.shelf())
         monkeypatch.setattr(registry_watch, "client", lambda _: self.client)
         monkeypatch.setattr("threading.Thread.start", lambda _: None)
         self.home = Home(root, "default", ServeParams())
@@ -56,8 +56,8 @@ class DriftCheck:
 
 
 @pytest.fixture
-def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DriftCheck:
-    return DriftCheck(tmp_path, monkeypatch)
+def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    return FakeRegistry(tmp_path, monkeypatch)
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -74,7 +74,7 @@ FAULTS = [ValueError("no JSON"), KeyError("gates"), RecursionError("deep"), Inpu
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
-    looking: DriftCheck, fault: Exception
+    looking: FakeRegistry, fault: Exception
 ) -> None:
     looking.asks = raising(fault)  # type: ignore[assignment]
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_request_that_cannot_be_read_does_not_hide_the_champion(
     "fault", [*FAULTS, EnvironmentFault("away")], ids=lambda f: type(f).__name__
 )
 def test_a_champion_that_cannot_be_read_leaves_the_last_one(
-    looking: DriftCheck, fault: Exception
+    looking: FakeRegistry, fault: Exception
 ) -> None:
     looking.registry.read_snapshot()
     looking.champion = raising(fault)  # type: ignore[assignment]
@@ -100,7 +100,7 @@ def test_a_champion_that_cannot_be_read_leaves_the_last_one(
     assert len(looking.said) == 1 and "what is served goes on" in looking.said[0]
 
 
-def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: DriftCheck) -> None:
+def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: FakeRegistry) -> None:
     def decision(kind: str) -> str:
         facts = {"version": 1, "before": None, "gates": [], "mode": "auto"}
         return json.dumps({**facts, "decision": kind, "who": "w", "why": "w", "when": "2026"})
@@ -116,7 +116,7 @@ def test_releases_and_rollbacks_are_counted_and_nothing_else(looking: DriftCheck
 
 
 def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(
-    looking: DriftCheck,
+    looking: FakeRegistry,
 ) -> None:
     away = raising(EnvironmentFault("MLflow does not answer"))
     looking.asks = looking.champion = away  # type: ignore[assignment]
@@ -126,7 +126,7 @@ def test_a_registry_that_is_away_is_said_once_though_every_step_meets_it(
     ]
 
 
-def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: DriftCheck) -> None:
+def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: FakeRegistry) -> None:
     looking.client.faults = [ValueError("no such version")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     looking.home.record("2", "serving", "well")
@@ -135,7 +135,7 @@ def test_a_note_that_is_refused_does_not_hold_up_the_others(looking: DriftCheck)
     assert [version for version, _ in looking.client.tags] == ["2"]
 
 
-def test_a_note_waits_for_a_registry_that_is_away(looking: DriftCheck) -> None:
+def test_a_note_waits_for_a_registry_that_is_away(looking: FakeRegistry) -> None:
     looking.client.faults = [EnvironmentFault("away"), EnvironmentFault("away")]
     looking.home.record("1", "refused", "a\0b\ud800" + "x" * 100_000)
     for _ in range(3):
@@ -145,9 +145,9 @@ def test_a_note_waits_for_a_registry_that_is_away(looking: DriftCheck) -> None:
     assert version == "1" and "\0" not in text and len(json.loads(text)["why"]) <= 1000
 
 
-def test_an_error_in_following_is_no_end(looking: DriftCheck) -> None:
+def test_an_error_in_following_is_no_end(looking: FakeRegistry) -> None:
     class Broken:
-        def tick(self, wanted: Version | None, releases: int | None) -> None:
+        def step(self, wanted: Version | None, releases: int | None) -> None:
             raise RuntimeError("of a kind that nobody thought of")
 
     told = registry_watch._step(Broken(), looking.registry)  # type: ignore[arg-type]

@@ -23,7 +23,9 @@ from components.serving.rollout.plan import ServedVersion
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(registry_watch, "try_out", lambda edition, latency_ms: untouched(edition))
+    monkeypatch.setattr(
+        registry_watch, "run_preflight", lambda edition, latency_ms: untouched(edition)
+    )
     return Scene(tmp_path / "project")
 
 
@@ -61,7 +63,9 @@ def test_another_champion_is_tried_out_and_served(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    monkeypatch.setattr(registry_watch, "try_out", lambda edition, _: tried.append(edition.version))
+    monkeypatch.setattr(
+        registry_watch, "run_preflight", lambda edition, _: tried.append(edition.version)
+    )
     assert again(scene, register(scene.root, 2)) == ("2", "")
     assert tried == ["2"]
     assert scene.home.last() is not None and scene.home.last().version == "2"

@@ -275,7 +275,7 @@ def test_a_second_scheduler_is_refused(tmp_path: Path) -> None:
 WATCH = """
 import sys, threading
 from pathlib import Path
-from pipelines import schedule
+from components.orchestration.retraining import scheduler as schedule
 from components.orchestration.retraining.cron import parse
 
 class Always:
@@ -306,7 +306,7 @@ if sys.argv[2] == "full":
     schedule.fresh, schedule.run, schedule.pulled = once, full, lambda *_: False
     schedule.run_scheduler(Path(sys.argv[1]), "default", 0.1, None, False)
     sys.exit()
-schedule.At = Always
+schedule.OnCron = Always
 if sys.argv[2] == "busy": schedule.run = run
 else: Always.look = lambda self: None
 schedule.run_scheduler(Path(sys.argv[1]), "default", 0.1, parse("0 3 * * *"), False)

@@ -355,7 +355,7 @@ def test_a_bundle_altered_between_approval_and_loading_is_not_served(
         verify(root, version)
         source.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
-    monkeypatch.setattr("components.registry.release.verify", verified_and_altered)
+    monkeypatch.setattr("components.registry.release.promotion.verify", verified_and_altered)
     try:
         with Load(served.url, 1) as load:
             served.release(3)
@@ -404,7 +404,7 @@ def test_a_champion_that_cannot_be_prepared_costs_no_request(
         verify(root, version)
         back.append(spoil(served, version))
 
-    monkeypatch.setattr("components.registry.release.verify", verified_and_spoiled)
+    monkeypatch.setattr("components.registry.release.promotion.verify", verified_and_spoiled)
     try:
         with Load(served.url, 1) as load:
             served.release(3)
@@ -488,7 +488,7 @@ def test_a_restart_with_a_champion_that_is_no_good_serves_the_last_copy(served: 
     assert served.process.wait(90) == 0
     back = climbing_hash(served, served.versions[0])
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr("components.registry.release.verify", lambda root, version: None)
+    monkeypatch.setattr("components.registry.release.promotion.verify", lambda root, version: None)
     served.release(1)
     try:
         served.lines.clear()

@@ -16,8 +16,8 @@ import pytest
 
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.promotion import history, release
-from components.registry.store import backup, tracking_store
-from components.registry.store.backup import restore
+from components.registry.store import tracking_store
+from components.registry.store.backup import backup, restore
 from components.registry.versions.model_versions import fetch, register
 
 

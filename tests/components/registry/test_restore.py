@@ -25,8 +25,8 @@ from components.cli import doctor
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.promotion import history, release
 from components.registry.store import archive as archives
-from components.registry.store import backup, tracking_store
-from components.registry.store.backup import remains, restore
+from components.registry.store import tracking_store
+from components.registry.store.backup import backup, remains, restore
 from components.registry.versions.model_versions import champion, fetch, register
 
 MANIFEST, DATABASE = "manifest.json", "mlflow.db"
@@ -375,7 +375,7 @@ def test_what_is_no_file_is_refused_at_once(root: Path, tmp_path: Path) -> None:
 KILLED = """
 import importlib, os, shutil, signal, sys
 from pathlib import Path
-from components.registry import archive, backup, store
+from components.registry.store import archive, backup, tracking_store as store
 root, path, module, name, when, times = sys.argv[1:]
 owner = {"archive": archive, "backup": backup, "store": store, "shutil": shutil, "os": os}[module]
 real, left = getattr(owner, name), int(times)

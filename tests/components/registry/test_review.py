@@ -397,7 +397,7 @@ def test_a_move_that_was_cut_off_is_made_even_if_what_is_asked_next_is_refused(
         raise EnvironmentFault("the database is locked", where="mlflow.db")
 
     with monkeypatch.context() as cut, pytest.raises(EnvironmentFault):
-        cut.setattr(release_module, "settle", away)
+        cut.setattr(release_module, "sync_aliases", away)
         approve(three, "default", 2, LIMITS, who="ann", why="better")
     assert aliases(three)["champion"] == 1
     with pytest.raises(InputError, match="champion already"):

@@ -333,7 +333,7 @@ def test_catching_up_goes_on_after_a_kill_and_writes_nothing_twice(
         with pytest.raises(EnvironmentFault):
             outbox.catch_up(root)
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom components.registry import mirror, outbox\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom components.registry.tracking import mirror, outbox\n"
         "mirror.Mirror.close = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\noutbox.catch_up(Path(sys.argv[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(root)]).returncode == -signal.SIGKILL

@@ -71,7 +71,7 @@ class World:
             edition(stable), self.paper, params, self.said.append, lambda: self.now
         )
 
-    def tick(
+    def step(
         self, champion: int | None, seconds: float = 1.0, **tallies: tuple[int, int]
     ) -> tuple[str, str | None, float]:
         """One step; `v2=(requests, errors)`. Returns stable, challenger and the share as the replicas know them."""

@@ -305,7 +305,7 @@ KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(module.__file__).parents[3])!r})
 from pathlib import Path
-from components.stages.ingest import pull, shards
+from components.stages.ingest import database_pull as pull, table_source as shards
 from components.stages.ingest.params import Sql
 pull.BATCH = 2
 at = sys.argv[2]
