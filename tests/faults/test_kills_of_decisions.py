@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from components.monitoring.feedback_store import FeedbackStore, Label
 
+from components.monitoring.feedback_store import FeedbackStore, Label
 from components.registry.release.aliases import aliases_are_synced, expected_aliases
 from components.registry.release.gates import Gate, GateParams
 from components.registry.release.promotion import approve

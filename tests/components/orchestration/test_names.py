@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:
     monkeypatch.setattr(
         pipeline_argument,
-        "look",
+        "read_snapshot",
         lambda root, name: SimpleNamespace(aliases={"champion": 1} if name in released else {}),
     )
 
