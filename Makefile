@@ -1,31 +1,42 @@
-# make run   sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
-# make test  sets up .venv and runs the tests
-# make chaos the long form of the fault tests: 200 workers killed at random moments
-# make fuzz  the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
+# make run          sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
+# make test         sets up .venv and runs the tests
+# make test-faults  sets up .venv and runs the long tests of kills, lost nodes, broken disks
+# make chaos        the long form of the fault tests: 200 workers killed at random moments
+# make fuzz         the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
 PYTHON ?= python3
 PIPELINE ?= default
 FUZZ_FACTOR ?= 2000
+TESTS ?= not faults
+PYTEST = .venv/bin/python -m pytest
+ORCHESTRATION = tests/components/orchestration
 
-.PHONY: run test test-most test-orchestration chaos fuzz setup
+.PHONY: run test test-faults test-both test-most test-orchestration chaos fuzz setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
 
 test: setup
+	@$(MAKE) --no-print-directory test-both
+
+test-faults: setup
+	@$(MAKE) --no-print-directory test-both TESTS=faults
+
+test-both:
 	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-orchestration
 
 test-most:
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/components/orchestration
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "$(TESTS)" --ignore $(ORCHESTRATION)
 
-# A process of its own, for these change the token with which a process reaches Ray, and Ray keeps what it saw first; beside the others, for it waits more than it computes.
+# A process of its own: these tests change the token with which a process reaches Ray, and Ray keeps
+# the first one. They run beside the others because they wait more than they compute.
 test-orchestration:
-	@.venv/bin/python -m pytest tests/components/orchestration > .venv/tests-orchestration.log 2>&1; code=$$?; cat .venv/tests-orchestration.log; exit $$code
+	@log=.venv/tests-orchestration.log; $(PYTEST) -m "$(TESTS)" $(ORCHESTRATION) > $$log 2>&1; code=$$?; cat $$log; exit $$code
 
 chaos: setup
-	KILLS=200 .venv/bin/python -m pytest tests/components/training/test_random_kills.py
+	KILLS=200 $(PYTEST) tests/components/training/test_random_kills.py
 
 fuzz: setup
-	FUZZ_FACTOR=$(FUZZ_FACTOR) .venv/bin/python -m pytest --timeout 0 tests/fuzz
+	FUZZ_FACTOR=$(FUZZ_FACTOR) $(PYTEST) --timeout 0 tests/fuzz
 
 setup: .venv/installed
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 LOCK_SECONDS = 10.0
+# The age in seconds at which a half-made database has no maker any more.
+_PART_S = 3600.0
 # names of the page of `gristmill mlflow up`: a page of another site cannot take one of them
 _PAGE_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
@@ -121,6 +124,7 @@ def _make(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_parts(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         SqlAlchemyStore(_sqlite(part), str(path.parent / "artifacts")).engine.dispose()
@@ -128,6 +132,14 @@ def _make(path: Path) -> None:
             os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove what processes left that were killed while they made the database."""
+    for part in path.parent.glob(f"{path.name}.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _PART_S:
+                part.unlink()
 
 
 def settle(root: Path) -> None:

@@ -49,8 +49,20 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     model = program.model_proto
     # Shapes of before the export make the quantizer refuse the model.
     del model.graph.value_info[:]
+    _clear_metadata(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _clear_metadata(model: Any) -> None:
+    """Remove what the export notes about its source: file paths and line numbers of this machine.
+
+    They would change the bytes of a bundle with the folder of the project.
+    """
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 16) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_an_experiment_is_made_once_and_comes_back_after_it_was_deleted(root: Pa
     opened.delete_experiment(first)
     assert tracking_store.experiment(opened, root, "default") == first
     assert opened.get_experiment(first).lifecycle_stage == "active"
+
+
+def test_what_a_killed_maker_of_the_database_left_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    old, new = folder / "mlflow.db.1.part", folder / "mlflow.db.2.part"
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    tracking_store.client(tmp_path)
+    assert not old.exists() and new.exists()
 
 
 @pytest.mark.parametrize("moved", ["elsewhere/数据", "repo2", "repo/within"])
