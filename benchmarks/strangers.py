@@ -193,7 +193,9 @@ def wrong_columns(options: Sequence[str], columns: Mapping[str, str]) -> list[st
 
 def decoded(value: str | bytes) -> str:
     """Return a raw text as text."""
-    return value if isinstance(value, str) else value.decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        return value
+    return value.decode("utf-8", errors="replace")
 
 
 def pictures(values: Sequence[bytes]) -> NDArray[np.uint8]:
@@ -465,7 +467,9 @@ def selected(names: Sequence[str]) -> list[Stranger]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"there is no set {unknown[0]!r}; there are {', '.join(known)}")
-    return [known[name] for name in names] if names else list(STRANGERS)
+    if not names:
+        return list(STRANGERS)
+    return [known[name] for name in names]
 
 
 def main() -> None:

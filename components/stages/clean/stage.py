@@ -201,7 +201,10 @@ def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) 
     }
     columns = {}
     for name in schema.names:
-        columns[name] = added[name] if name in added else rows[name]
+        if name in added:
+            columns[name] = added[name]
+        else:
+            columns[name] = rows[name]
     return pa.table(columns, schema=schema)
 
 
@@ -227,9 +230,16 @@ def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
     for field in raw.schema:
         kind = field.type
         if field.name in inputs:
-            kind = pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+            kind = _large(kind)
         columns.append((field.name, kind))
     return raw.cast(pa.schema(columns))
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    """Return the type with 64-bit offsets for a type of bytes or of texts."""
+    if pa.types.is_binary(kind):
+        return pa.large_binary()
+    return pa.large_string()
 
 
 def _write(
@@ -274,8 +284,9 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
     claimed = frozen.claim(rows.keys(), rows.ids())
     for row, frozen_row in claimed.items():
         rows.splits[row] = OWN_SPLITS.index(frozen.splits[frozen_row])
-    tests = sum(split == "test" for split in frozen.splits)
-    present = sum(frozen.splits[frozen_row] == "test" for frozen_row in claimed.values())
+    tests = frozen.splits.count("test")
+    claimed_splits = [frozen.splits[frozen_row] for frozen_row in claimed.values()]
+    present = claimed_splits.count("test")
     unknown = len(rows.labels) - len(claimed)
     job.journal.log(
         f"the split is kept: {present:,} of its {tests:,} test rows are in the source, "

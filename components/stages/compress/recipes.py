@@ -43,7 +43,9 @@ def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
     """Return a fit of the parent's architecture with the params of train, some changed."""
     train: Any = job.sections["train"]
     augment: Any = job.sections["augment"]
-    params = {name: getattr(train, name) for name in FitParams.model_fields}
+    params = {}
+    for name in FitParams.model_fields:
+        params[name] = getattr(train, name)
     params.update(changes)
     return FitConfig(
         card.task,
@@ -69,7 +71,8 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
         )
         return
     parent_config = architecture.Config.model_validate(dict(card.config))
-    config, weights = cut(module, parent_config, architecture.pruning_spec(), params.share)
+    pruning_spec = architecture.pruning_spec()
+    config, weights = cut(module, parent_config, pruning_spec, params.share)
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
     spec = _spec(job, card, "prune", epochs=params.epochs, learning_rate=params.learning_rate)
@@ -81,12 +84,16 @@ def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize."""
     params: Quantize = job.params.quantize
     tokens = job.inputs["tokens"]
-    rows = EncodedRows(tokens, "train", load_encoder(tokens, card.task))
+    encoder = load_encoder(tokens, card.task)
+    rows = EncodedRows(tokens, "train", encoder)
     architecture = base.models(card.task).architectures[card.architecture]
-    graph = architecture.graphs(load_module(parent))["forward"]
+    graphs = architecture.graphs(load_module(parent))
+    graph = graphs["forward"]
     # The longest and the shortest row: an example with padding in it, so that no axis looks
     # constant.
-    example = rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())])
+    longest = int(rows.lengths.argmax())
+    shortest = int(rows.lengths.argmin())
+    example = rows.batch([longest, shortest])
     fp32 = export(graph, dict(example))
     content = int8(fp32, rows, params.calibration_rows, job.seed)
     spec = _spec(job, card, "quantize")
@@ -97,7 +104,8 @@ def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Fit a smaller network to the outputs of the parent."""
     params: Distill = job.params.distill
     architecture = base.models(card.task).architectures[params.architecture]
-    config = architecture.Config.model_validate(params.nets.get(params.architecture, {}))
+    config_params = params.nets.get(params.architecture, {})
+    config = architecture.Config.model_validate(config_params)
     spec = _spec(job, card, "distil", epochs=params.epochs, learning_rate=params.learning_rate)
     spec = replace(
         spec,
@@ -112,5 +120,6 @@ def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
 
 def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> None:
     """Fit a network and write its bundle."""
-    weights = fit_distributed(spec, job.journal).weights.read_bytes()
+    result = fit_distributed(spec, job.journal)
+    weights = result.weights.read_bytes()
     save_torch(out, spec, weights, job.tags["params_hash"], origin)

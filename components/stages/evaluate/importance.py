@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,10 @@ def importance(trials: Sequence[Mapping[str, Any]], seed: int = 0) -> Importance
     paths = varied([trial["params"] for trial in trials])
     if len(trials) < ENOUGH or not paths:
         return None
-    columns = [_ranks([trial["params"].get(path) for trial in trials]) for path in paths]
+    columns = []
+    for path in paths:
+        values = [trial["params"].get(path) for trial in trials]
+        columns.append(_ranks(values))
     table = np.column_stack(columns)
     order = np.argsort([trial["watch"] for trial in trials], kind="stable")
     target = np.argsort(order) / len(trials)
@@ -85,12 +88,14 @@ def _permutation_loss(table: Array, target: Array, seed: int) -> tuple[Array, Ar
     for train, test in folds.split(table):
         forest = RandomForestRegressor(_TREES, random_state=seed)
         forest.fit(table[train], target[train])
-        errors[test] = (forest.predict(table[test]) - target[test]) ** 2
+        differences = forest.predict(table[test]) - target[test]
+        errors[test] = differences**2
         repeated = np.tile(target[test], _SHUFFLES)
         for column in range(table.shape[1]):
             copies = [_shuffled(table[test], column, rng) for _ in range(_SHUFFLES)]
             predicted = forest.predict(np.concatenate(copies))
-            shuffled_error = ((predicted - repeated) ** 2).sum() / _SHUFFLES
+            shuffled_errors = (predicted - repeated) ** 2
+            shuffled_error = shuffled_errors.sum() / _SHUFFLES
             loss[column] += float(shuffled_error - errors[test].sum())
     return loss, errors
 
@@ -115,11 +120,29 @@ def _ranks(values: Sequence[Any]) -> Array:
     """Return (trials,) the rank of each value, of numbers and of names."""
     present = [value for value in values if value is not None]
     if not all(isinstance(value, int | float) for value in present):
-        values = [None if value is None else str(value) for value in values]
-        present = [str(value) for value in present]
-    order = sorted(set(present))
-    ranks = [_ABSENT if value is None else order.index(value) for value in values]
-    return np.array(ranks, dtype=np.float64)
+        # Names have no order of their own: they are ranked by the alphabet.
+        return _ranks_by(values, present, str)
+    return _ranks_by(values, present, lambda value: value)
+
+
+def _ranks_by(
+    values: Sequence[Any],
+    present: Sequence[Any],
+    key: Callable[[Any], Any],
+) -> Array:
+    """Return (trials,) the rank of each value's key, `_ABSENT` for a missing value.
+
+    Args:
+        values: (trials,) values, None where a trial does not have the parameter.
+        present: the values that are not None.
+        key: from a value to what is ordered.
+    """
+    order = sorted({key(value) for value in present})
+    ranks = np.full(len(values), _ABSENT, dtype=np.float64)
+    for trial, value in enumerate(values):
+        if value is not None:
+            ranks[trial] = order.index(key(value))
+    return ranks
 
 
 def _shuffled(table: Array, column: int, rng: np.random.Generator) -> Array:

@@ -58,10 +58,9 @@ def naive_claim(
     evaluator = base.evaluator(job.task)
     cases = list(evaluator.cases(test))
     answers = evaluation.answer(predictor, cases)
-    correct = sum(
-        evaluator.is_correct(answer, case.truth)
-        for answer, case in zip(answers, cases, strict=True)
-    )
+    correct = 0
+    for answer, case in zip(answers, cases, strict=True):
+        correct += evaluator.is_correct(answer, case.truth)
     return {
         "honest": honest,
         "naive": correct / len(cases),
@@ -86,10 +85,13 @@ def _random_split(job: Job, rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Tabl
     """Return test, validation and train rows of a random split."""
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
     shares: Any = job.sections["clean"]
-    test_rows = max(1, int(rows.num_rows * shares.test_share))
-    validation_rows = max(1, int(rows.num_rows * shares.validation_share))
-    cuts = [test_rows, test_rows + validation_rows]
-    test, validation, train = (rows.take(part) for part in np.split(order, cuts))
+    test_rows = int(rows.num_rows * shares.test_share)
+    test_end = max(1, test_rows)
+    validation_rows = int(rows.num_rows * shares.validation_share)
+    validation_end = test_end + max(1, validation_rows)
+    test = rows.take(order[:test_end])
+    validation = rows.take(order[test_end:validation_end])
+    train = rows.take(order[validation_end:])
     return test, validation, train
 
 
@@ -126,4 +128,6 @@ def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:
 
 
 def _input_names(task: str) -> list[str]:
-    return [role.name for role in base.schema(task).roles if role.role == "input"]
+    """Return the names of the input columns of a task."""
+    roles = base.schema(task).roles
+    return [role.name for role in roles if role.role == "input"]

@@ -96,8 +96,12 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
     paths = varied(params)
     if len(shown) < 2 or not paths:
         return None
-    axes = [_axis([trial.get(path) for trial in params]) for path in paths]
-    axes.append(_axis([row["watch"] for row in shown]))
+    axes = []
+    for path in paths:
+        values = [trial.get(path) for trial in params]
+        axes.append(_axis(values))
+    metrics = [row["watch"] for row in shown]
+    axes.append(_axis(metrics))
     names = [label(_short(path, paths), 22) for path in paths]
     names.append(label(watch, 22))
     missing = any(None in positions for positions, _ in axes)

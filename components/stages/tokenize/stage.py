@@ -40,8 +40,11 @@ def run(job: Job) -> None:
     classes = clean["classes"]
     roles = base.schema(job.task).roles
     inputs = [role.name for role in roles if role.role == "input"]
-    columns = ["id", *(role.name for role in roles if role.role in ("input", "target"))]
-    rows = {split: read_table(job.inputs["clean"], split, columns) for split in _splits(clean)}
+    columns = ["id"]
+    columns += [role.name for role in roles if role.role in ("input", "target")]
+    rows = {}
+    for split in _splits(clean):
+        rows[split] = read_table(job.inputs["clean"], split, columns)
     train = rows["train"]
     augmented = read_table(job.inputs["augmented"], "train", columns)
     rows["train"] = pa.concat_tables([train, augmented])
@@ -202,14 +205,22 @@ def _shortened(
     """
     if not isinstance(encoder, base.Shortens):
         return []
-    lost = np.concatenate([losses[split][: part.num_rows] for split, part in parts.items()])
-    lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    losses_of_source = []
+    lengths_of_source = []
+    for split, part in parts.items():
+        losses_of_source.append(losses[split][: part.num_rows])
+        lengths_of_source.append(encoder.lengths(part))
+    lost = np.concatenate(losses_of_source)
+    lengths = np.concatenate(lengths_of_source)
     is_cut = lost > 0
     if not is_cut.any():
         return []
     total_lost = int(lost.sum())
-    whole = int((lost + lengths)[is_cut].sum())
-    summary = Summary(int(is_cut.sum()), len(lost), total_lost, whole, {})
+    # Tokens of the rows that were cut, before they were.
+    whole_lengths = lost + lengths
+    whole = int(whole_lengths[is_cut].sum())
+    cut_rows = int(is_cut.sum())
+    summary = Summary(cut_rows, len(lost), total_lost, whole, {})
     return [
         {
             "what": "tokens_cut",

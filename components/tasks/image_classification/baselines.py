@@ -104,7 +104,8 @@ class PatchLinear:
         The pixels are flat and in [0, 1] for bundles of plain pixels.
         """
         plain = _PIXEL_FACTS in files
-        facts = json.loads(files[_PIXEL_FACTS if plain else _FACTS])
+        name = _PIXEL_FACTS if plain else _FACTS
+        facts = json.loads(files[name])
         field = Image(facts["channels"], facts["size"], facts.get("fit", "squeeze"))
         shape = _flat if plain else _pixels
 
@@ -181,8 +182,10 @@ def _bounded(pixels: NDArray[np.uint8]) -> Floats:
     if side <= LARGEST_SIDE:
         return pixels.astype(np.float32)
     target = (LARGEST_SIDE, LARGEST_SIDE)
-    picture = Pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    shrunk = np.asarray(picture.resize(target, Pillow.Resampling.BOX), dtype=np.float32)
+    is_gray = pixels.shape[2] == 1
+    picture = Pillow.fromarray(pixels[:, :, 0] if is_gray else pixels)
+    smaller = picture.resize(target, Pillow.Resampling.BOX)
+    shrunk = np.asarray(smaller, dtype=np.float32)
     return shrunk.reshape(LARGEST_SIDE, LARGEST_SIDE, -1)
 
 

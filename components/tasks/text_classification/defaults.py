@@ -252,21 +252,34 @@ def _network(measured: TextMeasurements) -> list[Setting]:
     epochs = min(max(round(_STEPS * _BATCH / max(rows, 1)), _LEAST_EPOCHS), _MOST_EPOCHS)
     table = min(_TABLE, max(_LEAST_TABLE, _WEIGHTS // classes))
     spaced = measured.unspaced <= _MIXED
-    vocabulary = 16_000 if spaced and rows >= 5_000 else 8_000
-    script = "words have spaces between them" if spaced else "characters are tokens"
+    vocabulary = 8_000
+    if spaced:
+        script = "words have spaces between them"
+        longest_ngram = 3
+        if rows >= 5_000:
+            vocabulary = 16_000
+    else:
+        script = "characters are tokens"
+        longest_ngram = 4
+    if few:
+        learning_rate = 3.0e-3
+        trials = 0
+    else:
+        learning_rate = 1.0e-3
+        trials = 4
     workers = 1 if rows < _PARALLEL_ROWS else 2
     return [
         Setting("tokenize.vocabulary_size", vocabulary, f"{rows:,} rows; {script}"),
         Setting("train.architecture", "counted", "the best network on the shipped reviews"),
         Setting("train.workers", workers, f"{rows:,} rows"),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {_BATCH} rows, at least"),
-        Setting("train.learning_rate", 3.0e-3 if few else 1.0e-3, f"{rows:,} rows"),
+        Setting("train.learning_rate", learning_rate, f"{rows:,} rows"),
         Setting("train.patience", 6, "weights of n-grams are best late"),
         Setting("train.label_smoothing", 0.0, "it cost counted accuracy on the shipped reviews"),
-        Setting("train.nets.counted.n", 3 if spaced else 4, "tokens of the longest n-gram"),
+        Setting("train.nets.counted.n", longest_ngram, "tokens of the longest n-gram"),
         Setting("train.nets.counted.rows", table, f"n-grams with weights for {classes:,} classes"),
         Setting("tune.epochs", min(epochs, 8), "so many of a fit are enough to compare networks"),
-        Setting("tune.trials", 0 if few else 4, f"{rows:,} rows"),
+        Setting("tune.trials", trials, f"{rows:,} rows"),
         Setting("tune.space", dict(_SPACE), "counted, its knobs, and its rivals"),
         Setting("compress.prune", None, "counted has nothing to prune"),
         Setting(
