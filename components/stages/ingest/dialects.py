@@ -197,28 +197,37 @@ def is_title(line: str) -> bool:
 
 
 def title_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many rows with one filled cell stand above a table of several columns: a title, a date, a note.
+    """Return how many rows with one filled cell are above a table: a title, a date, a note.
 
     A name of a column alone is no title: it is the header of a table of one column.
     """
-    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
-    start = next((place for place, count in enumerate(filled) if count > 1), 0)
+    filled = [_filled_cells(row) for row in rows]
+    start = next((position for position, count in enumerate(filled) if count > 1), 0)
     if not 0 < start <= _MOST_TITLES or len(rows) - start < 2:
         return 0
-    if any(_plain(cell).casefold() in NAMES for row in rows[:start] for cell in row):
+    cells = chain.from_iterable(rows[:start])
+    if any(_plain(cell).casefold() in NAMES for cell in cells):
         return 0
     wide = sum(count > 1 for count in filled[start:])
     return start if wide >= _CONSISTENT * (len(rows) - start) else 0
 
 
+def _filled_cells(row: Sequence[str]) -> int:
+    """Return how many cells of a row are not blank."""
+    return sum(bool(cell.strip()) for cell in row)
+
+
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
-    """Return whether the first line has several filled fields, and nearly all lines as many fields."""
+    """Return whether the first line has several filled fields, and most lines as many."""
     filled = [cell for cell in (lines[0] if lines else "").split(delimiter) if cell.strip()]
     return len(filled) > 1 and _consistency(lines, delimiter) >= _CONSISTENT
 
 
 def _title_lines(lines: Sequence[str], delimiters: str) -> int:
-    """Return how many lines of a title or of comments come before a table, blank lines behind them included."""
+    """Return how many lines of a title or of comments come before a table.
+
+    Blank lines after them are included.
+    """
     first = lines[:_TITLE_SAMPLE]
     # Texts with &amp; inside have a ; too: a first line that fits the rest is no title.
     if any(_fits(first, delimiter) for delimiter in delimiters):
@@ -351,7 +360,10 @@ def _is_name(cell: str) -> bool:
 
 
 def _is_one_of_a_series(cell: str, values: Sequence[str]) -> bool:
-    """Return whether the values of a column are the cell with other numbers: user1, user2 below user0."""
+    """Return whether the values of a column are the cell with other numbers.
+
+    An example is user1 and user2 below user0.
+    """
     word = _DIGITS.sub("", cell)
     return word != cell and any(_DIGITS.sub("", value) == word for value in values)
 

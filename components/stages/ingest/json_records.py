@@ -127,7 +127,7 @@ def _numbered(values: Iterable[Any]) -> Iterator[Record | Bad]:
 def _record(row: int, value: Any, text: str | None) -> Record | Bad:
     if isinstance(value, dict):
         answer = value.get("answer")
-        # Prodigy keeps what an annotator refused beside what was accepted: its label is not the row's.
+        # Prodigy stores refused annotations beside accepted ones: their label is not the row's.
         if answer in ("reject", "ignore") and not _PRODIGY.isdisjoint(value):
             return Bad(row, f"annotator_{answer}", json.dumps(value, ensure_ascii=False)[:150])
         return Record(row, value)

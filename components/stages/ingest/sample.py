@@ -96,7 +96,7 @@ class ColumnSample:
         data = value.get("bytes") if isinstance(value, dict) and "bytes" in value else value
         if isinstance(data, (list, tuple)):
             self.lists += 1
-            data = data[0] if len(data) == 1 else (None if not data else str(data))
+            data = _only_item(data)
         if data is None or (isinstance(data, str) and is_nothing(data)):
             return
         if isinstance(data, float) and math.isnan(data):
@@ -122,7 +122,7 @@ class ColumnSample:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the column holds pictures, or names those beside the table."""
+        """Return whether the column holds pictures, or names those beside the table."""
         # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
         return self.kind == pa.binary() or (
             self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures
@@ -147,12 +147,19 @@ class ColumnSample:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all values are numbers."""
+        """Return whether all values are numbers."""
         return (
             bool(self.values)
             and not self.long
             and all(number_of(value) is not None for value in self.values)
         )
+
+
+def _only_item(items: Sequence[Any]) -> Any:
+    """Return the item of a list of one, None of an empty list, and others as text."""
+    if not items:
+        return None
+    return items[0] if len(items) == 1 else str(items)
 
 
 @dataclass
@@ -170,7 +177,7 @@ class SourceColumns:
 
     @property
     def is_table(self) -> bool:
-        """Whether the source names its columns (else a file or folder is a class)."""
+        """Return whether the source names its columns (else a file or folder is a class)."""
         return self.units[0].format in TABLES
 
     @property
