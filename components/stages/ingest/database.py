@@ -229,9 +229,8 @@ def _hidden(error: Exception, secrets: Sequence[str]) -> str:
         forms |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "…")
-    lines = text.strip().splitlines()
-    first = lines[0] if lines else type(error).__name__
-    return first[:300]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
 
 
 # -- values of a cursor as text, and back

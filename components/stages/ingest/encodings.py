@@ -41,7 +41,7 @@ _FEW = 100  # non-ASCII bytes below which statistics of a language say nothing
 
 
 def detect(path: Path, wanted: str, where: str) -> str:
-    """The encoding in which all of a file can be read.
+    """Return the encoding in which all of a file can be read.
 
     Args:
         path: the file.
@@ -105,8 +105,11 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
     # Few such bytes, or few among English, are detected as accents. But accents do not come in the
     # pairs of gb2312.
     doubtful = sum(byte > 127 for byte in sample) < _FEW or (ranked and ranked[0] in _SINGLE)
-    first = ["gb18030"] if doubtful and _decodes(_whole_lines(sample), "gb2312") else []
-    return list(dict.fromkeys(first + ranked)) if ranked else []
+    if not ranked:
+        return []
+    if doubtful and _decodes(_whole_lines(sample), "gb2312"):
+        ranked.insert(0, "gb18030")
+    return list(dict.fromkeys(ranked))
 
 
 def _utf_16(head: bytes) -> str | None:
@@ -127,6 +130,7 @@ def _utf_16(head: bytes) -> str | None:
 
 
 def _is_strange(character: str) -> bool:
+    """Return whether a character is rare in texts."""
     return unicodedata.category(character) in _STRANGE and not character.isspace()
 
 
@@ -142,7 +146,10 @@ def _check_is_text(head: bytes, where: str) -> None:
 
 
 def _damaged(sample: bytes) -> bool:
-    """UTF-8 with a broken byte here and there, which other encodings would read as garbage."""
+    """Return whether bytes are UTF-8 with a few broken bytes.
+
+    Other encodings would read them without an error, as wrong characters.
+    """
     text = sample.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     whole = sum(char > "\x7f" for char in text) - broken
@@ -150,11 +157,14 @@ def _damaged(sample: bytes) -> bool:
 
 
 def _whole_lines(sample: bytes) -> bytes:
-    """Without the lines at both ends, whose characters a sample may have cut."""
-    return sample if len(sample) < _SAMPLE else sample[sample.find(b"\n") + 1 : sample.rfind(b"\n")]
+    """Return a sample without its first and last line, whose characters may be cut."""
+    if len(sample) < _SAMPLE:
+        return sample
+    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n")]
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
+    """Return whether bytes can be decoded."""
     try:
         data.decode(encoding)
     except UnicodeDecodeError:
@@ -177,7 +187,7 @@ def _piece(path: Path, start: int, where: str) -> bytes:
 
 
 def _first_failure(path: Path, encoding: str, where: str) -> int | None:
-    """The offset of the first byte that cannot be read, None if all can."""
+    """Return the offset of the first byte that cannot be read; None if all can."""
     decoder = codecs.getincrementaldecoder(encoding)()
     read = 0
     with open_bytes(path, where) as stream:

@@ -13,7 +13,7 @@ from components.stages.ingest.source_rows import Unit
 
 
 def units(source: Package, root: Path) -> list[Unit]:
-    """One unit a class.
+    """Return one unit a class.
 
     Raises:
         InputError: the package is not installed, or a file is not in it.
@@ -35,6 +35,7 @@ def units(source: Package, root: Path) -> list[Unit]:
 
 def _home(package: str) -> Path:
     # A top-level name is not imported by it.
+    """Return the folder of an installed package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -47,6 +48,7 @@ def _home(package: str) -> Path:
 
 
 def _inside(home: Path, name: str, package: str) -> Path:
+    """Return the path of a file inside a package."""
     path = (home / name).resolve()
     if not path.is_relative_to(home) or not path.is_file():
         there = sorted(each.relative_to(home).as_posix() for each in home.rglob("*.txt"))

@@ -93,22 +93,26 @@ class RefusedRow:
     excerpt: str = ""
 
     def __str__(self) -> str:
-        excerpt = f": {self.excerpt}" if self.excerpt else ""
-        return f"{self.origin}: {self.reason}{excerpt}"
+        text = f"{self.origin}: {self.reason}"
+        if self.excerpt:
+            text += f": {self.excerpt}"
+        return text
 
 
 def origin_of(unit: Unit, item: Record | Bad) -> str:
     """Return where a record comes from: file and line, or the file of a folder."""
     if not item.file:
-        picture = f" ({item.picture})" if isinstance(item, Record) and item.picture else ""
-        return f"{unit.name}:{item.row}{picture}"
+        origin = f"{unit.name}:{item.row}"
+        if isinstance(item, Record) and item.picture:
+            origin += f" ({item.picture})"
+        return origin
     return item.file if unit.name == "." else f"{unit.name}/{item.file}"
 
 
 def shaped(
     found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
 ) -> tuple[pa.Table, pa.Table]:
-    """Records to raw rows and quarantined ones.
+    """Return records as raw rows, and those that are refused.
 
     Args:
         found: in the source's order.
@@ -127,9 +131,9 @@ def shaped(
                     raise Reject(item.reason, item.excerpt)
                 row = wanted.row(item.values)
             except Reject as reject:
-                excerpt = (
-                    reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
-                )
+                excerpt = reject.detail
+                if not excerpt and not isinstance(item, Bad):
+                    excerpt = show(item.values)
                 rejected.append(
                     {"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)}
                 )
@@ -223,4 +227,5 @@ def show(values: Mapping[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
+    """Return the start of a text, as valid UTF-8."""
     return text[:_EXCERPT].encode("utf-8", "replace").decode("utf-8")
