@@ -36,7 +36,7 @@ def read(content: bytes, suffix: str) -> None:
         try:
             wanted = layout(roles, params.columns, 200_000, stage.label_rules(params))
             for unit in stage.list_units(params, Path(scratch)).units:
-                parsed = stage.parse(stage.Piece(unit, wanted, "key"))
+                parsed = stage.parse(stage.ParseInput(unit, wanted, "key"))
                 assert parsed.rows.num_rows + parsed.quarantine.num_rows >= 0
         except InputError as error:
             assert error.what

@@ -1,4 +1,4 @@
-"""The columns that a task wants, where a source has them, and how a source's values become theirs."""
+"""The columns that a task wants, and the conversion of a source's values into them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from components.fields.base import Reject
 from components.stages.ingest.splits import CANONICAL
 from components.tasks.base import Role
 
-# Where a record has the bytes of the picture that a column names; no column of a file has such a name.
+# Key of a record for the bytes of the picture that a column names.
+# No column of a file has such a name.
 PICTURE = "\0picture"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
 _NOTHING = frozenset({"", "nan", "<na>", "null"})
 _JOINERS = "\u200c\u200d"
-# Not of the categories of invisible characters: a grapheme joiner, fillers of Hangul, variation selectors.
+# Invisible, but of other categories: a grapheme joiner, fillers of Hangul, variation selectors.
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f")
 # A list of labels as text, as a CSV holds it: ['a', 'b'].
 _ITEM = re.compile(r"""'[^']*'|"[^"]*\"""")
@@ -34,38 +35,45 @@ _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing."""
-    folded = {each.casefold(): each for each in names}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
-    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+    """Return the text " (did you mean 'x'?)"; empty where no name is similar."""
+    by_folded = {candidate.casefold(): candidate for candidate in names}
+    matches = difflib.get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.5)
+    if not matches:
+        return ""
+    return f" (did you mean {by_folded[matches[0]]!r}?)"
 
 
 @dataclass(frozen=True)
 class LabelRules:
-    """What becomes of a label: `ingest.labels` and `ingest.label_case`."""
+    """Apply `ingest.labels` and `ingest.label_case` to labels.
 
-    renames: Mapping[str, str | None]  # as in params.yaml
-    fold: bool  # capital letters are small ones
+    Args:
+        renames: label -> new label, as in params.yaml.
+        fold: whether capital letters become small ones.
+    """
+
+    renames: Mapping[str, str | None]
+    fold: bool
 
     def apply(self, label: str) -> str | None:
         """Return the label of a plain label; None where the map says that it is none."""
         renames = self._plain
-        known = label if label in renames else self._cased(label)
-        if known in renames:
-            renamed = renames[known]
-            return None if renamed is None else self._cased(renamed)
-        return self._cased(label)
+        key = label if label in renames else self._cased(label)
+        if key not in renames:
+            return self._cased(label)
+        renamed = renames[key]
+        return None if renamed is None else self._cased(renamed)
 
     def _cased(self, label: str) -> str:
+        """Return a label in the case that the params want."""
         return label.casefold() if self.fold else label
 
     @cached_property
     def _plain(self) -> Mapping[str, str | None]:
-        """The map between plain labels; an exact name comes before one in another case."""
-        plain = {
-            _whole(plain_label(old)): plain_label(new or "") or None
-            for old, new in self.renames.items()
-        }
+        """Return the map between plain labels; exact names precede those in another case."""
+        plain: dict[str, str | None] = {}
+        for old, new in self.renames.items():
+            plain[_whole(plain_label(old))] = plain_label(new or "") or None
         if not self.fold:
             return plain
         return {old.casefold(): new for old, new in plain.items()} | plain
@@ -73,27 +81,37 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the raw table."""
+    """One column of the raw table.
+
+    Args:
+        name: of the column.
+        source: its name in the source.
+        type: of its values.
+        role: what the task uses it for.
+        must: whether the source must have it.
+        labels: rules for the labels, of the target only.
+    """
 
     name: str
-    source: str  # its name in the source
+    source: str
     type: pa.DataType
     role: Literal["id", "input", "target", "group", "time", "meta", "split"]
-    must: bool  # absent in the source: an error
-    labels: LabelRules | None = None  # of the target
+    must: bool
+    labels: LabelRules | None = None
 
     def convert(self, value: Any, limit: int) -> Any:
-        """A source's value as this column's; None when there is none.
+        """Return a source's value as a value of this column; None when there is none.
 
         Raises:
-            Reject: the value cannot be this column's, or is longer than `limit` bytes.
+            Reject: the value cannot be converted, or is longer than `limit` bytes.
         """
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
-        if self.role == "target" and isinstance(value, str) and _LISTED.fullmatch(value):
-            value = [item[1:-1] for item in _ITEM.findall(value)]
-        if self.role == "target" and isinstance(value, (list, tuple)):
-            return self.convert(_only_label(value), limit)
+        if self.role == "target":
+            if isinstance(value, str) and _LISTED.fullmatch(value):
+                value = [item[1:-1] for item in _ITEM.findall(value)]
+            if isinstance(value, (list, tuple)):
+                return self.convert(_only_label(value), limit)
         if pa.types.is_string(self.type):
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
@@ -106,6 +124,7 @@ class Column:
             raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
 
     def _word(self, text: str) -> str | None:
+        """Return a text as a value of this column: a label and a split are normalized."""
         if is_nothing(text):
             return None
         if self.role in ("input", "meta"):
@@ -125,34 +144,41 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """All columns of the raw table but `origin`, which every source has."""
+    """All columns of the raw table but `origin`, which every source has.
+
+    Args:
+        columns: in the order of the table.
+        limit: bytes of one value.
+    """
 
     columns: Sequence[Column]
-    limit: int  # bytes of one value
+    limit: int
 
     @property
     def input(self) -> Column:
-        """The task's first input."""
+        """Return the first input of the task."""
         return next(column for column in self.columns if column.role == "input")
 
     @property
     def target(self) -> Column | None:
-        """What is to be learned."""
+        """Return the column to predict; None for a task without one."""
         return next((column for column in self.columns if column.role == "target"), None)
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the raw table."""
-        return pa.schema(
-            [(column.name, column.type) for column in self.columns] + [("origin", pa.string())]
-        )
+        """Return the schema of the raw table."""
+        fields = [(column.name, column.type) for column in self.columns]
+        return pa.schema([*fields, ("origin", pa.string())])
 
     def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
-        """A record of a source that has one input and its class, and no column names."""
-        return {self.input.source: value, **({self.target.source: label} if self.target else {})}
+        """Return the record of a source that has one input and its class, and no column names."""
+        values = {self.input.source: value}
+        if self.target:
+            values[self.target.source] = label
+        return values
 
     def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The raw row of a record.
+        """Return the raw row of a record.
 
         Raises:
             Reject: an input is missing, or a value cannot be used.
@@ -167,44 +193,57 @@ class Layout:
         return row
 
     def _value(self, column: Column, values: Mapping[str, Any]) -> Any:
-        """Return a column's value; of one that names pictures, the picture, while others may read the name."""
+        """Return the value of a column in a record.
+
+        An input that names a picture gets the picture. Other columns may read the name.
+        """
         if column.role == "input" and PICTURE in values:
             return values[PICTURE]
         return values.get(column.source)
 
-    def check(self, found: Iterable[str], where: str) -> None:
+    def check(self, source_columns: Iterable[str], where: str) -> None:
         """Compare with the columns that a source has.
 
         Raises:
-            InputError: one is absent or ambiguous; says which exist, the nearest, and which setting names it.
+            InputError: one is absent or ambiguous; the message lists the columns, the most similar
+                one, and the setting that names it.
         """
-        names = list(found)
+        names = list(source_columns)
         for column in self.columns:
             if column.must and column.source not in names:
-                known = ", ".join(map(repr, names[:30])) or "none"
-                what = f"has no column {column.source!r}{nearest(column.source, names)}; its columns: {known}"
+                raise _absent(column, names, where)
+            count = names.count(column.source)
+            if count > 1:
                 raise InputError(
-                    what,
-                    where=where,
-                    remedy=f"set ingest.columns.{column.name} to the column that holds the {column.name}",
-                )
-            if names.count(column.source) > 1:
-                raise InputError(
-                    f"has {names.count(column.source)} columns named {column.source!r}",
+                    f"has {count} columns named {column.source!r}",
                     where=where,
                     remedy="rename all but one",
                 )
 
 
+def _absent(column: Column, names: Sequence[str], where: str) -> InputError:
+    """Return the error for a column that a source lacks."""
+    listed = ", ".join(map(repr, names[:30])) or "none"
+    suggestion = nearest(column.source, names)
+    return InputError(
+        f"has no column {column.source!r}{suggestion}; its columns: {listed}",
+        where=where,
+        remedy=f"set ingest.columns.{column.name} to the column that holds the {column.name}",
+    )
+
+
 def _whole(word: str) -> str:
     """Return a whole number without the .0 that pandas writes where a column has a NaN."""
-    whole = _WHOLE.fullmatch(word)
-    return whole[1] if whole else word
+    match = _WHOLE.fullmatch(word)
+    return match[1] if match else word
 
 
 @lru_cache(maxsize=4096)
 def plain_label(text: str) -> str:
-    """Return a label in Unicode's compatibility form, without invisible characters and with single spaces."""
+    """Return a label in Unicode's compatibility form.
+
+    Invisible characters are removed, and spaces are single.
+    """
     folded = unicodedata.normalize("NFKC", text)
     visible = "".join(character for character in folded if not _is_invisible(character))
     # Joiners shape letters and emoji; at the ends of a label they do nothing.
@@ -212,6 +251,7 @@ def plain_label(text: str) -> str:
 
 
 def _is_invisible(character: str) -> bool:
+    """Return whether a character of a label shows nothing."""
     if character in _JOINERS or character.isspace():
         return False
     return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
@@ -223,63 +263,91 @@ def layout(
     limit: int | None,
     labels: LabelRules | None = None,
 ) -> Layout:
-    """The raw table of a task.
+    """Return the columns of the raw table of a task.
 
     Args:
         roles: of the task's schema.
-        names: role -> column of the source; a role that is not named is looked for under its own name.
+        names: role -> column of the source; other roles are read from the column of their name.
         limit: bytes of one value; None: what suits the kind of input.
-        labels: what becomes of the target's labels.
+        labels: rules for the target's labels.
 
     Raises:
         ParamsError: `names` has something that is no role.
     """
-
-    def optional(name: Literal["id", "group", "split"]) -> Column:
-        return Column(name, names.get(name, name), pa.string(), name, name in names)
-
     rules = labels or LabelRules({}, fold=False)
-    own = [
-        Column(
-            name=role.name,
-            source=names.get(role.name, role.name),
-            type=role.field.arrow,
-            role=role.role,
-            must=role.required or role.name in names,
-            labels=rules if role.role == "target" else None,
-        )
+    role_columns = [
+        _role_column(role, names, rules)
         for role in roles
         if role.name not in ("id", "group", "split")
     ]
-    columns = [optional("id"), *own, optional("group"), optional("split")]
-    known = [column.name for column in columns]
+    columns = [
+        _optional_column("id", names),
+        *role_columns,
+        _optional_column("group", names),
+        _optional_column("split", names),
+    ]
+    column_names = [column.name for column in columns]
     for name in names:
-        if name not in known:
-            what = f"{name!r} is not one of {', '.join(known)}{nearest(name, known)}"
+        if name not in column_names:
+            listed = ", ".join(column_names)
             raise ParamsError(
-                what,
+                f"{name!r} is not one of {listed}{nearest(name, column_names)}",
                 where=f"params.yaml: ingest.columns.{name}",
                 remedy="columns maps what the task wants to the name that the source gives it",
             )
     if limit is None:
-        binary = any(column.role == "input" and pa.types.is_binary(column.type) for column in own)
-        limit = _LARGEST_BINARY if binary else _LONGEST_TEXT
+        inputs = [column for column in role_columns if column.role == "input"]
+        is_binary = any(pa.types.is_binary(column.type) for column in inputs)
+        limit = _LARGEST_BINARY if is_binary else _LONGEST_TEXT
     return Layout(columns, limit)
 
 
+def _role_column(role: Role, names: Mapping[str, str], rules: LabelRules) -> Column:
+    """Return the column of a role of the task's schema."""
+    return Column(
+        name=role.name,
+        source=names.get(role.name, role.name),
+        type=role.field.arrow,
+        role=role.role,
+        must=role.required or role.name in names,
+        labels=rules if role.role == "target" else None,
+    )
+
+
+def _optional_column(name: Literal["id", "group", "split"], names: Mapping[str, str]) -> Column:
+    """Return a column that each raw table has, and that a source may lack."""
+    return Column(
+        name=name,
+        source=names.get(name, name),
+        type=pa.string(),
+        role=name,
+        must=name in names,
+    )
+
+
 def merged(one: str, other: str) -> str | None:
-    """The type of a column that is of these types in two tables: an empty one takes any, and whole numbers may become others. None: they do not go together."""
+    """Return the type of a column that is of these types in two tables; None: they do not fit.
+
+    An empty column fits any type. Whole numbers fit floats.
+    """
     if one == other or other == "null":
         return one
-    return other if one == "null" else "double" if {one, other} == {"int64", "double"} else None
+    if one == "null":
+        return other
+    return "double" if {one, other} == {"int64", "double"} else None
 
 
 def is_nothing(text: str) -> bool:
-    """Whether a text stands for a missing value: blank, NaN, null."""
+    """Return whether a text stands for a missing value: blank, NaN, null."""
     return not text or text.isspace() or (len(text) < 8 and text.strip().casefold() in _NOTHING)
 
 
 def _text(value: Any) -> str:
+    """Return a value as text.
+
+    Raises:
+        Reject: it is no text.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -297,15 +365,27 @@ def _text(value: Any) -> str:
 
 
 def _only_label(labels: Sequence[Any]) -> Any:
-    """Return the label of a list of one, as annotation tools write it; None of an empty list."""
+    """Return the label of a list of one, as annotation tools write it; None of an empty list.
+
+    Raises:
+        Reject: there are several.
+    """
     present = [label for label in labels if label is not None]
+    if not present:
+        return None
     if len(present) > 1:
         raise Reject("several_labels", ", ".join(str(label) for label in present)[:200])
-    return present[0] if present else None
+    return present[0]
 
 
 def _bytes(value: Any) -> bytes:
-    if isinstance(value, dict):  # the way Hugging Face's tables hold an image
+    """Return a value as bytes.
+
+    Raises:
+        Reject: it is no binary value.
+    """
+    # Hugging Face's tables hold an image as a dict.
+    if isinstance(value, dict):
         value = value.get("bytes")
     if not isinstance(value, bytes):
         raise Reject("not_bytes")
@@ -313,16 +393,21 @@ def _bytes(value: Any) -> bytes:
 
 
 def _bounded(value: Any, limit: int) -> Any:
-    try:
-        size = (
-            len(value)
-            if isinstance(value, bytes) or value.isascii()
-            else len(value.encode("utf-8"))
-        )
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON's \uXXXX lets through
-        raise Reject("broken_unicode") from None
-    if size > limit:
-        raise Reject(
-            "too_large", f"{size} bytes{'' if isinstance(value, bytes) else ': ' + value[:200]}"
-        )
-    return value
+    """Return a text or bytes unchanged.
+
+    Raises:
+        Reject: it is longer than `limit` bytes, or no valid Unicode.
+    """
+    size = len(value)
+    if not isinstance(value, bytes) and not value.isascii():
+        try:
+            size = len(value.encode("utf-8"))
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, which JSON's \uXXXX lets through.
+            raise Reject("broken_unicode") from None
+    if size <= limit:
+        return value
+    excerpt = f"{size} bytes"
+    if not isinstance(value, bytes):
+        excerpt += f": {value[:200]}"
+    raise Reject("too_large", excerpt)

@@ -24,6 +24,7 @@ _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, Val
 
 
 def _zstd(path: Path) -> IO[bytes]:
+    """Open a file that is compressed with zstd."""
     stream: IO[bytes] = pa.input_stream(str(path), compression="zstd")
     return stream
 
@@ -117,6 +118,7 @@ class _Bounded(io.RawIOBase):
         super().close()
 
     def _damaged(self, error: Exception) -> InputError:
+        """Return the error for a file that cannot be decompressed."""
         what = f"is not a whole {Path(self._where).suffix} file: {error}"
         return InputError(
             what, where=self._where, remedy="copy or download it again, or decompress it yourself"

@@ -1,7 +1,11 @@
-"""Bring new rows of a database into the folder of source `sql`: shards first, then the watermark, which alone says what the source is.
+"""Write new rows of a database into the folder of source `sql`.
 
-New rows are those from the watermark on, without the ones that were had at its very value: rows of one instant are neither lost nor doubled. A row that was
-committed late, below the watermark, shows in the count of what lies there; then all rows are read and compared. A kill leaves shards that nobody names.
+Shards are written first, then the watermark. Only shards that the watermark names belong to the
+source, so a pull that is killed leaves files that the next one removes.
+
+New rows are those from the watermark on, without the rows of its value that were pulled before. So
+rows with the same value of the cursor are neither lost nor doubled. The count of rows below the
+watermark shows a row that was committed late. Then all rows are read and compared.
 """
 
 from __future__ import annotations
@@ -27,51 +31,59 @@ from components.stages.ingest.database import Database, kind_of, opened, parsed,
 from components.stages.ingest.params import Sql
 from components.stages.ingest.table_source import Shard, Watermark
 
-BATCH = 50_000  # rows of a shard, and in memory
+# Rows of a shard, and in memory.
+BATCH = 50_000
 _ANEW = "if that is right: gristmill pull --from-scratch"
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull has brought."""
+    """Result of a pull.
+
+    Args:
+        new: number of rows that were added.
+        mark: the watermark afterwards.
+    """
 
     new: int
     mark: Watermark
 
 
 def pull(source: Sql, root: Path, from_scratch: bool = False) -> Pulled:
-    """Append what is new. The caller sees to it that nobody else does.
+    """Append the new rows of a database. The caller makes sure that no other pull runs.
 
     Args:
-        source: what to ask.
+        source: the database, and what is asked of it.
         root: of the project.
         from_scratch: take all rows in place of those that were pulled before.
 
     Raises:
         EnvironmentFault: the database does not answer, or the disk is full.
-        InputError: table or column missing, a cursor that is empty or no cursor, other columns than before, rows that are gone or were changed.
+        InputError: table or column missing, a cursor that is empty or no cursor, other columns than
+            before, rows that are gone or were changed.
     """
     folder = root / source.path
     asked = {"table": source.table, "query": source.query, "cursor": source.cursor}
-    had = None if from_scratch else table_source.read(folder)
-    if had and had.asked != asked:
+    previous = None if from_scratch else table_source.read(folder)
+    if previous and previous.asked != asked:
         raise InputError(
             "was pulled with another table, query or cursor",
             where=source.path,
             remedy=f"set another ingest.source.path; {_ANEW}",
         )
-    if had:
+    if previous:
         table_source.units(source, root)
-    standing = _still(folder) if from_scratch else had
-    _sweep(folder, standing)
+    current = _current(folder) if from_scratch else previous
+    _sweep(folder, current)
     try:
         with opened(source, root) as database:
-            mark = _append(database, folder, had or Watermark(asked))
+            mark = _append(database, folder, previous or Watermark(asked))
     except BaseException:
-        _sweep(folder, standing)
+        _sweep(folder, current)
         raise
-    if had and mark.rows == had.rows:
-        return Pulled(0, had)
+    previous_rows = previous.rows if previous else 0
+    if previous and mark.rows == previous_rows:
+        return Pulled(0, previous)
     if not mark.rows:
         raise InputError(
             "holds no rows",
@@ -80,103 +92,147 @@ def pull(source: Sql, root: Path, from_scratch: bool = False) -> Pulled:
         )
     mark.write(folder)
     _sweep(folder, mark)
-    return Pulled(mark.rows - (had.rows if had else 0), mark)
+    return Pulled(mark.rows - previous_rows, mark)
 
 
 def _append(database: Database, folder: Path, mark: Watermark) -> Watermark:
-    """Write what is new as shards; the watermark that goes with them."""
-    if count := database.count(empty=True):
+    """Write new rows as shards, and return the watermark that goes with them.
+
+    Raises:
+        InputError: the cursor is empty in a row, or rows are gone or were changed.
+    """
+    cursor = database.source.cursor
+    count = database.count(empty=True)
+    if count:
         raise _refused(
-            f"the cursor {database.source.cursor!r} is empty in {count:,} rows, which would never be pulled",
+            f"the cursor {cursor!r} is empty in {count:,} rows, which would never be pulled",
             "take another column, or leave those rows out by a query",
         )
-    least, known = _known(database, folder, mark)
-    number = 1 + max(
-        (int(path.stem.rpartition("-")[2]) for path in folder.glob("rows-*.parquet")), default=0
-    )
+    least, pulled = _pulled(database, folder, mark)
+    number = _next_number(folder)
     for names, rows in database.rows(least, BATCH):
-        mark = _checked(mark, database.source.cursor, names, rows)
+        mark = _checked(mark, cursor, names, rows)
         table = _table(names, rows)
+        types = {field.name: str(field.type) for field in table.schema}
+        cursor_position = names.index(cursor)
         mark = replace(
             mark,
-            columns=_same_columns(
-                mark.columns, {field.name: str(field.type) for field in table.schema}
-            ),
-            value=written(rows[-1][names.index(database.source.cursor)]),
+            columns=_same_columns(mark.columns, types),
+            value=written(rows[-1][cursor_position]),
         )
-        new = [place for place, digest in enumerate(_digests(table)) if not _take(known, digest)]
+        digests = _digests(table)
+        new = [row for row, digest in enumerate(digests) if not _discard(pulled, digest)]
         if not new:
             continue
-        path = folder / f"rows-{number:06d}.parquet"
-        with atomic(path) as stream:
-            pq.write_table(table.take(pa.array(new)), stream, compression="zstd")
-        shard = Shard(
-            path.name,
-            len(new),
-            sha256(path),
-            written(rows[new[-1]][names.index(database.source.cursor)]),
-        )
-        mark, number = (
-            replace(mark, rows=mark.rows + len(new), shards=(*mark.shards, shard)),
-            number + 1,
-        )
-    if gone := known.total():
+        last = written(rows[new[-1]][cursor_position])
+        shard = _write_shard(folder / f"rows-{number:06d}.parquet", table, new, last)
+        mark = replace(mark, rows=mark.rows + len(new), shards=(*mark.shards, shard))
+        number += 1
+    gone = pulled.total()
+    if gone:
         raise _refused(
-            f"{gone:,} rows that were pulled are not there as they were: they were deleted or changed",
+            f"{gone:,} rows that were pulled are not there as they were: "
+            "they were deleted or changed",
             _ANEW,
         )
     return mark
 
 
-def _known(database: Database, folder: Path, mark: Watermark) -> tuple[Any, Counter[bytes]]:
-    """From where to read, and the digests of rows from there on that were had."""
+def _next_number(folder: Path) -> int:
+    """Return the number of the next shard; the first is 1."""
+    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.glob("rows-*.parquet")]
+    return 1 + max(numbers, default=0)
+
+
+def _write_shard(path: Path, table: pa.Table, rows: Sequence[int], last: str) -> Shard:
+    """Write rows of a table as a shard.
+
+    Args:
+        path: of the shard.
+        table: the table.
+        rows: positions of the rows.
+        last: value of the cursor in the last of them, as text.
+    """
+    with atomic(path) as stream:
+        pq.write_table(table.take(pa.array(rows)), stream, compression="zstd")
+    return Shard(path.name, len(rows), sha256(path), last)
+
+
+def _pulled(database: Database, folder: Path, mark: Watermark) -> tuple[Any, Counter[bytes]]:
+    """Return where to read from, and the digests of pulled rows from there on.
+
+    Raises:
+        InputError: rows below the watermark are gone.
+    """
     if not mark.rows:
         return None, Counter()
+    cursor = database.source.cursor
     least = parsed(mark.kind, mark.value)
-    ties = Counter(_had(folder, mark, database.source.cursor, mark.value))
-    below, had = database.count(below=least), mark.rows - ties.total()
-    if below < had:
+    ties = Counter(_shard_digests(folder, mark, cursor, mark.value))
+    below = database.count(below=least)
+    expected = mark.rows - ties.total()
+    if below < expected:
         raise _refused(
-            f"{below:,} rows lie below {mark.value}, of which {had:,} were pulled: rows were deleted or changed",
+            f"{below:,} rows lie below {mark.value}, of which {expected:,} were pulled: "
+            "rows were deleted or changed",
             _ANEW,
         )
-    return (
-        (least, ties)
-        if below == had
-        else (None, Counter(_had(folder, mark, database.source.cursor)))
-    )
+    if below == expected:
+        return least, ties
+    # A row was committed late, below the watermark: all rows are compared.
+    return None, Counter(_shard_digests(folder, mark, cursor))
 
 
-def _had(folder: Path, mark: Watermark, cursor: str, value: str | None = None) -> Iterator[bytes]:
-    """Digests of rows in the shards; with one value of the cursor, or all."""
+def _shard_digests(
+    folder: Path, mark: Watermark, cursor: str, value: str | None = None
+) -> Iterator[bytes]:
+    """Yield the digests of rows in the shards.
+
+    Args:
+        folder: of the shards.
+        mark: the watermark that names them.
+        cursor: column of the cursor.
+        value: only rows with this value of the cursor; None: all.
+    """
     for shard in mark.shards:
-        if value is None or shard.last == value:
-            for batch in pq.ParquetFile(folder / shard.file).iter_batches(BATCH):
-                table = pa.Table.from_batches([batch])
-                same = (
-                    value is None or written(each) == value for each in table[cursor].to_pylist()
-                )
-                yield from (
-                    digest for digest, wanted in zip(_digests(table), same, strict=True) if wanted
-                )
+        if value is not None and shard.last != value:
+            continue
+        for batch in pq.ParquetFile(folder / shard.file).iter_batches(BATCH):
+            table = pa.Table.from_batches([batch])
+            values = table[cursor].to_pylist()
+            for row_value, digest in zip(values, _digests(table), strict=True):
+                if value is None or written(row_value) == value:
+                    yield digest
 
 
-def _take(known: Counter[bytes], digest: bytes) -> bool:
-    """Whether a row was had; each of several equal ones counts once."""
-    if not known[digest]:
-        del known[digest]  # which a look has made
+def _discard(pulled: Counter[bytes], digest: bytes) -> bool:
+    """Return whether a row was pulled, and remove it once from the rows that were."""
+    if not pulled[digest]:
+        # Reading a Counter adds no key, but a count of zero may be left.
+        del pulled[digest]
         return False
-    known[digest] -= 1
+    pulled[digest] -= 1
     return True
 
 
 def _checked(
     mark: Watermark, cursor: str, names: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> Watermark:
-    """With the kind of the cursor's values, which is one."""
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    """Return the watermark with the kind of the cursor's values, which is one.
+
+    Args:
+        mark: the watermark.
+        cursor: column of the cursor.
+        names: of the columns.
+        rows: a batch.
+
+    Raises:
+        InputError: a column comes twice, the cursor is absent, or its values cannot be compared.
+    """
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
         raise _refused(
-            f"the column {twice[0]!r} stands more than once",
+            f"the column {repeated[0]!r} stands more than once",
             "give the columns of the query names of their own",
         )
     if cursor not in names:
@@ -184,107 +240,118 @@ def _checked(
             f"the columns {', '.join(names)} have no {cursor!r}",
             "set ingest.source.cursor to one of them, as the database spells it",
         )
-    kinds = {kind_of(row[names.index(cursor)]) for row in rows} | (
-        {mark.kind} if mark.kind else set()
-    )
+    position = names.index(cursor)
+    values = [row[position] for row in rows]
+    kinds = {kind_of(value) for value in values}
+    if mark.kind:
+        kinds.add(mark.kind)
     if kinds - {"integer", "text", "time", "day"} or len(kinds) > 1:
-        found = type(
-            next(
-                row[names.index(cursor)]
-                for row in rows
-                if kind_of(row[names.index(cursor)]) != mark.kind
-            )
-        ).__name__
+        wrong = next(value for value in values if kind_of(value) != mark.kind)
+        description = type(wrong).__name__
+        if mark.kind:
+            description += f", before {mark.kind}"
         raise _refused(
-            f"the cursor {cursor!r} holds what cannot be compared ({found}{f', before {mark.kind}' if mark.kind else ''})",
+            f"the cursor {cursor!r} holds what cannot be compared ({description})",
             "take a column of times, whole numbers or texts, of one kind",
         )
     return replace(mark, kind=kinds.pop())
 
 
 def _same_columns(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The columns and their types.
+    """Return the columns and their types.
+
+    Args:
+        before: column -> type of the rows that were pulled; empty before the first pull.
+        now: column -> type of a batch.
 
     Raises:
         InputError: others than before.
     """
     if not before:
         return dict(now)
-    wrong = [f"the column {name!r} is gone" for name in before if name not in now] + [
-        f"the column {name!r} is new" for name in now if name not in before
-    ]
-    kinds = {name: merged(kind, now[name]) for name, kind in before.items() if name in now}
-    wrong += [
-        f"the column {name!r} is {now[name]} and was {before[name]}"
-        for name, kind in kinds.items()
-        if kind is None
-    ]
+    wrong = [f"the column {name!r} is gone" for name in before if name not in now]
+    wrong += [f"the column {name!r} is new" for name in now if name not in before]
+    kinds: dict[str, str] = {}
+    for name, kind in before.items():
+        if name not in now:
+            continue
+        both = merged(kind, now[name])
+        if both is None:
+            wrong.append(f"the column {name!r} is {now[name]} and was {before[name]}")
+        else:
+            kinds[name] = both
     if wrong:
         raise _refused(
             f"the columns have changed: {'; '.join(wrong)}", f"name the columns in a query; {_ANEW}"
         )
-    return {name: kind for name, kind in kinds.items() if kind is not None}
+    return kinds
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pa.Table:
+    """Return a batch as a table.
+
+    Raises:
+        InputError: the values of a column have several types.
+    """
     columns: dict[str, pa.Array] = {}
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         try:
-            columns[name] = pa.array([_value(row[place]) for row in rows])
+            columns[name] = pa.array([_value(row[position]) for row in rows])
         except (pa.ArrowException, OverflowError) as error:
+            reason = str(error).splitlines()[0][:200]
             raise _refused(
-                f"the column {name!r} cannot be kept: {str(error).splitlines()[0][:200]}",
+                f"the column {name!r} cannot be kept: {reason}",
                 "cast it to one type in a query",
             ) from None
     return pa.table(columns)
 
 
 def _value(value: Any) -> Any:
-    """What Parquet holds as it is, else its text."""
+    """Return a value of a database as Parquet can hold it: others become text."""
     if value is None or isinstance(value, (bool, int, float, str, bytes, date)):
         return plain(value)
     if isinstance(value, (memoryview, bytearray)):
         return bytes(value)
-    return (
-        json.dumps(value, ensure_ascii=False, sort_keys=True)
-        if isinstance(value, (dict, list))
-        else str(value)
-    )
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return str(value)
 
 
 def _digests(table: pa.Table) -> list[bytes]:
-    """SHA-256 of each row's values, whatever the order of the columns; 7 and 7.0 are one, for a column of whole numbers may become one of others."""
+    """Return the SHA-256 of each row's values.
+
+    The order of the columns does not matter. 7 and 7.0 are equal, for a column of whole numbers may
+    become one of floats.
+    """
     names = sorted(table.column_names)
-    return [
-        hashlib.sha256(
-            repr([_whole(row[name]) for name in names]).encode("utf-8", "backslashreplace")
-        ).digest()
-        for row in table.to_pylist()
-    ]
+    digests = []
+    for row in table.to_pylist():
+        values = repr([_whole(row[name]) for name in names])
+        digests.append(hashlib.sha256(values.encode("utf-8", "backslashreplace")).digest())
+    return digests
 
 
 def _whole(value: Any) -> Any:
+    """Return a float without a fraction as an int, and other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _still(folder: Path) -> Watermark | None:
-    """What is named now, though it may be replaced; damage does not matter then."""
+def _current(folder: Path) -> Watermark | None:
+    """Return the watermark of a folder, which may be replaced; None if it is damaged."""
     with suppress(InputError):
         return table_source.read(folder)
     return None
 
 
 def _sweep(folder: Path, mark: Watermark | None) -> None:
-    """Remove shards that no watermark names: of a pull that was killed or refused, or of before."""
+    """Remove shards that no watermark names: they are left by a pull that did not end well."""
     named = {shard.file for shard in mark.shards} if mark else set()
-    for path in (
-        *folder.glob("rows-*.parquet"),
-        *folder.glob(".rows-*.part"),
-        *folder.glob(f".{table_source.WATERMARK}.*.part"),
-    ):
-        if path.name not in named:
-            path.unlink(missing_ok=True)
+    for pattern in ("rows-*.parquet", ".rows-*.part", f".{table_source.WATERMARK}.*.part"):
+        for path in list(folder.glob(pattern)):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
 
-def _refused(what: str, remedy: str) -> InputError:
-    return InputError(what, where="ingest.source", remedy=remedy)
+def _refused(message: str, remedy: str) -> InputError:
+    """Return the error for a database that cannot be pulled."""
+    return InputError(message, where="ingest.source", remedy=remedy)

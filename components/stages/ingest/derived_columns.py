@@ -32,7 +32,12 @@ def added_columns(unit: Unit) -> list[str]:
     """Return the names of the columns that are added to those of a table."""
     if unit.format not in TABLES:
         return []
-    return [*([ONE_HOT] if unit.one_hot else []), *([FILE_LABEL] if unit.is_class else [])]
+    added = []
+    if unit.one_hot:
+        added.append(ONE_HOT)
+    if unit.is_class:
+        added.append(FILE_LABEL)
+    return added
 
 
 def read_layout(unit: Unit, wanted: Layout) -> Layout:
@@ -66,17 +71,27 @@ def with_derived(records: Iterable[Record | Bad], unit: Unit) -> Iterator[Record
                 values[column] = _named(values[column], classes)
         if FILE_LABEL in added:
             values[FILE_LABEL] = unit.label
-        if ONE_HOT not in added:
+        if ONE_HOT in added:
+            yield _with_one_hot(record, values, unit.one_hot)
+        else:
             yield replace(record, values=values)
-            continue
-        flags = {column: flag_of(values.get(column)) for column in unit.one_hot}
-        odd = [column for column, flag in flags.items() if flag is None]
-        if odd:
-            yield Bad(record.row, "neither_0_nor_1", f"{odd[0]}: {values[odd[0]]}"[:150])
-            continue
-        ones = [column for column, flag in flags.items() if flag]
-        values[ONE_HOT] = ones[0] if len(ones) == 1 else ones
-        yield replace(record, values=values)
+
+
+def _with_one_hot(record: Record, values: dict[str, Any], columns: Sequence[str]) -> Record | Bad:
+    """Return a record with the names of the columns that are 1, or its refusal.
+
+    Args:
+        record: the record.
+        values: its values; extended by the names.
+        columns: those that are 1 in the rows of their class and else 0.
+    """
+    flags = {column: flag_of(values.get(column)) for column in columns}
+    for column, flag in flags.items():
+        if flag is None:
+            return Bad(record.row, "neither_0_nor_1", f"{column}: {values[column]}"[:150])
+    ones = [column for column, flag in flags.items() if flag]
+    values[ONE_HOT] = ones[0] if len(ones) == 1 else ones
+    return replace(record, values=values)
 
 
 def flag_of(value: Any) -> bool | None:
@@ -84,20 +99,24 @@ def flag_of(value: Any) -> bool | None:
     word = "" if value is None else str(value).strip().casefold()
     if word in _TRUE:
         return True
-    return False if word in _FALSE else None
+    if word in _FALSE:
+        return False
+    return None
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:
     """Return the name of a class number; -1 is no class, and what is no number stays."""
     if isinstance(value, list):
-        return [_named(each, classes) for each in value]
+        return [_named(item, classes) for item in value]
     try:
         number = int(str(value).removesuffix(".0"))
     except ValueError:
         return value
     if number == -1:
         return None
-    return classes[number] if 0 <= number < len(classes) else value
+    if 0 <= number < len(classes):
+        return classes[number]
+    return value
 
 
 # -- names of classes, as exports of Hugging Face's datasets hold them
@@ -108,36 +127,49 @@ def with_class_names(units: Sequence[Unit], folder: Path | None) -> tuple[list[U
         units: of a source.
         folder: the source, where it is one: it may have a dataset_info.json or a README.md.
     """
-    beside, where = _beside(folder) if folder else ({}, "")
-    named = []
+    folder_names: Mapping[str, tuple[str, ...]] = {}
+    file = ""
+    if folder:
+        folder_names, file = _folder_names(folder)
+    with_names = []
     remarks: dict[str, None] = {}
     for unit in units:
-        own = _parquet_names(unit)
-        names = own or (beside if unit.format in TABLES else {})
-        named.append(replace(unit, class_names=tuple(sorted(names.items()))))
+        names: ClassNames = _parquet_names(unit)
+        source = "the Parquet schema"
+        if not names and unit.format in TABLES:
+            names = folder_names
+            source = file
+        with_names.append(replace(unit, class_names=tuple(sorted(names.items()))))
         for column, classes in names.items():
-            source = "the Parquet schema" if own else where
-            shown = ", ".join(f"{number} is {name!r}" for number, name in enumerate(classes[:3]))
-            more = ", …" if len(classes) > 3 else ""
-            remarks[f"the numbers of {column!r} are named by {source}: {shown}{more}"] = None
-    return named, list(remarks)
+            remarks[_names_remark(column, classes, source)] = None
+    return with_names, list(remarks)
+
+
+def _names_remark(column: str, classes: Sequence[str], source: str) -> str:
+    """Return a remark about the names of a column's class numbers."""
+    shown = ", ".join(f"{number} is {name!r}" for number, name in enumerate(classes[:3]))
+    if len(classes) > 3:
+        shown += ", …"
+    return f"the numbers of {column!r} are named by {source}: {shown}"
 
 
 def _parquet_names(unit: Unit) -> dict[str, tuple[str, ...]]:
-    path = unit.paths[0] if unit.paths else None
-    if unit.format != "parquet" or path is None or is_compressed(path):
+    """Return column -> names of classes, from the schema of a Parquet file."""
+    if unit.format != "parquet" or not unit.paths or is_compressed(unit.paths[0]):
         return {}
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_schema(unit.paths[0]).metadata or {}
         info = json.loads(metadata.get(b"huggingface", b"{}"))
     except (pa.ArrowException, OSError, ValueError):
         # It is refused where it is read.
         return {}
-    return _names_of(info.get("info", {})) if isinstance(info, dict) else {}
+    if not isinstance(info, dict):
+        return {}
+    return _names_of(info.get("info", {}))
 
 
-def _beside(folder: Path) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Return the names that files beside the data say, and which of them says them."""
+def _folder_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Return the names of classes in files beside the data, and the name of the file."""
     for name in _INFO_FILES:
         names = _names_of(_json(folder / name))
         if names:
@@ -150,6 +182,7 @@ def _beside(folder: Path) -> tuple[dict[str, tuple[str, ...]], str]:
 
 
 def _json(path: Path) -> Any:
+    """Return the content of a JSON file; None where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -177,20 +210,25 @@ def _names_of(info: Any) -> dict[str, tuple[str, ...]]:
     """Return column -> names of classes, from a description of a data set.
 
     It is an object with `features`, or one such object for each configuration, in a list or by
-    name. Of several that differ nothing is taken.
+    name. If several differ, none is used.
     """
-    if isinstance(info, Mapping) and "dataset_info" in info:
-        return _names_of(info["dataset_info"])
-    if isinstance(info, Mapping) and "features" in info:
-        return _feature_names(info["features"])
-    inner = list(info.values()) if isinstance(info, Mapping) else info
+    inner = info
+    if isinstance(info, Mapping):
+        if "dataset_info" in info:
+            return _names_of(info["dataset_info"])
+        if "features" in info:
+            return _feature_names(info["features"])
+        inner = list(info.values())
     if not isinstance(inner, list):
         return {}
-    found = [_feature_names(each["features"]) for each in inner if _has_features(each)]
-    return found[0] if found and all(each == found[0] for each in found) else {}
+    names = [_feature_names(entry["features"]) for entry in inner if _has_features(entry)]
+    if not names or any(other != names[0] for other in names):
+        return {}
+    return names[0]
 
 
 def _has_features(info: Any) -> bool:
+    """Return whether a part of a description has features."""
     return isinstance(info, Mapping) and "features" in info
 
 
@@ -199,7 +237,8 @@ def _feature_names(features: Any) -> dict[str, tuple[str, ...]]:
     if isinstance(features, Mapping):
         pairs = list(features.items())
     elif isinstance(features, list):
-        pairs = [(each.get("name"), each) for each in features if isinstance(each, Mapping)]
+        mappings = [feature for feature in features if isinstance(feature, Mapping)]
+        pairs = [(feature.get("name"), feature) for feature in mappings]
     else:
         return {}
     names = {}

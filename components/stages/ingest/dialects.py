@@ -109,8 +109,10 @@ def clean_lines(stream: Iterable[str], *, escaped: bool = False) -> Iterator[str
         escaped: whether quotes are escaped by backslashes; they are doubled then.
     """
     for line in stream:
-        plain = line.lstrip(_MARK) if line.startswith(_MARK) else line
-        yield doubled_quotes(plain) if escaped else plain
+        plain = line.lstrip(_MARK)
+        if escaped:
+            plain = doubled_quotes(plain)
+        yield plain
 
 
 def doubled_quotes(line: str) -> str:
@@ -119,10 +121,13 @@ def doubled_quotes(line: str) -> str:
     Backslashes count in front of a quote alone: two of them are one, and an odd one escapes the
     quote. All others belong to the text.
     """
-    return _ESCAPES.sub(_doubled, line) if "\\" in line else line
+    if "\\" not in line:
+        return line
+    return _ESCAPES.sub(_doubled, line)
 
 
 def _doubled(match: re.Match[str]) -> str:
+    """Return a quote behind backslashes as CSV writes it."""
     count = len(match[1])
     quote = '""' if count % 2 else '"'
     return "\\" * (count // 2) + quote
@@ -197,28 +202,37 @@ def is_title(line: str) -> bool:
 
 
 def title_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many rows with one filled cell stand above a table of several columns: a title, a date, a note.
+    """Return how many rows with one filled cell are above a table: a title, a date, a note.
 
     A name of a column alone is no title: it is the header of a table of one column.
     """
-    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
-    start = next((place for place, count in enumerate(filled) if count > 1), 0)
+    filled = [_filled_cells(row) for row in rows]
+    start = next((position for position, count in enumerate(filled) if count > 1), 0)
     if not 0 < start <= _MOST_TITLES or len(rows) - start < 2:
         return 0
-    if any(_plain(cell).casefold() in NAMES for row in rows[:start] for cell in row):
+    cells = chain.from_iterable(rows[:start])
+    if any(_plain(cell).casefold() in NAMES for cell in cells):
         return 0
     wide = sum(count > 1 for count in filled[start:])
     return start if wide >= _CONSISTENT * (len(rows) - start) else 0
 
 
+def _filled_cells(row: Sequence[str]) -> int:
+    """Return how many cells of a row are not blank."""
+    return sum(bool(cell.strip()) for cell in row)
+
+
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
-    """Return whether the first line has several filled fields, and nearly all lines as many fields."""
+    """Return whether the first line has several filled fields, and most lines as many."""
     filled = [cell for cell in (lines[0] if lines else "").split(delimiter) if cell.strip()]
     return len(filled) > 1 and _consistency(lines, delimiter) >= _CONSISTENT
 
 
 def _title_lines(lines: Sequence[str], delimiters: str) -> int:
-    """Return how many lines of a title or of comments come before a table, blank lines behind them included."""
+    """Return how many lines of a title or of comments come before a table.
+
+    Blank lines after them are included.
+    """
     first = lines[:_TITLE_SAMPLE]
     # Texts with &amp; inside have a ; too: a first line that fits the rest is no title.
     if any(_fits(first, delimiter) for delimiter in delimiters):
@@ -284,6 +298,7 @@ def settle_names(
 def _is_header(
     unit: Unit, plain: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None
 ) -> bool:
+    """Return whether the first line of a table names its columns."""
     if unit.header != "auto":
         return unit.header
     if unit.column_names:
@@ -351,7 +366,10 @@ def _is_name(cell: str) -> bool:
 
 
 def _is_one_of_a_series(cell: str, values: Sequence[str]) -> bool:
-    """Return whether the values of a column are the cell with other numbers: user1, user2 below user0."""
+    """Return whether the values of a column are the cell with other numbers.
+
+    An example is user1 and user2 below user0.
+    """
     word = _DIGITS.sub("", cell)
     return word != cell and any(_DIGITS.sub("", value) == word for value in values)
 
@@ -367,11 +385,14 @@ def is_header_line(line: str) -> bool:
 
 def _is_counted(first: Sequence[str]) -> bool:
     """Return whether the cells count from 0, as pandas names columns that have no names."""
-    named = list(first[1:]) if first and not first[0] else list(first)
+    named = list(first)
+    if named and not named[0]:
+        named.pop(0)
     return len(named) > 1 and named == [str(index) for index in range(len(named))]
 
 
 def _is_number(cell: str) -> bool:
+    """Return whether a cell is a number."""
     try:
         float(cell)
     except ValueError:
@@ -380,7 +401,10 @@ def _is_number(cell: str) -> bool:
 
 
 def _share_of_numbers(values: Sequence[str]) -> float:
-    return sum(map(_is_number, values)) / len(values) if values else 0.0
+    """Return the share of values that are numbers."""
+    if not values:
+        return 0.0
+    return sum(map(_is_number, values)) / len(values)
 
 
 def _is_long(cell: str, values: Sequence[str]) -> bool:
@@ -412,6 +436,7 @@ def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[
 
 
 def _without_tail(names: Sequence[str]) -> list[str]:
+    """Return names without the empty ones at the end."""
     shorter = list(names)
     while shorter and not shorter[-1]:
         shorter.pop()
@@ -433,6 +458,7 @@ def _has_row_names(count: int, rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _plain(cell: str) -> str:
+    """Return a cell without blanks and invisible characters around it."""
     return cell.strip().strip(_INVISIBLE)
 
 
@@ -442,11 +468,15 @@ def _preamble(lines: Sequence[str]) -> tuple[int, str | None]:
     if skip < len(lines):
         separator = _SEPARATOR.fullmatch(lines[skip].strip())
         if separator:
-            return _blank(lines, skip + 1), "\t" if separator[1] == "\\t" else separator[1]
+            delimiter = separator[1]
+            if delimiter == "\\t":
+                delimiter = "\t"
+            return _blank(lines, skip + 1), delimiter
     return skip, None
 
 
 def _blank(lines: Sequence[str], start: int) -> int:
+    """Return the index of the first line from `start` on that is not blank."""
     index = start
     while index < len(lines) and not lines[index].strip(_INVISIBLE + "\r\n" + DELIMITERS):
         index += 1

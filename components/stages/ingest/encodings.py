@@ -1,4 +1,4 @@
-"""Which encoding a text file is in: UTF-8 if it can be, else the one that fits best, else a clear refusal."""
+"""Detection of the encoding of a text file: UTF-8 if it fits, else the best match."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from components.core.errors import InputError
 from components.stages.ingest.compressed import open_bytes
 
-# charset-normalizer knows ninety; with all of them in the running short files are taken for exotic ones.
+# charset-normalizer knows ninety. If all are candidates, rare ones are detected in short files.
 CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251")
-_SINGLE = ("cp1252", "cp1251")  # of these, a byte a character
+# Candidates with one byte a character.
+_SINGLE = ("cp1252", "cp1251")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -40,7 +41,7 @@ _FEW = 100  # non-ASCII bytes below which statistics of a language say nothing
 
 
 def detect(path: Path, wanted: str, where: str) -> str:
-    """The encoding in which all of a file can be read.
+    """Return the encoding in which all of a file can be read.
 
     Args:
         path: the file.
@@ -71,16 +72,25 @@ def detect(path: Path, wanted: str, where: str) -> str:
     raise InputError(
         what,
         where=where,
-        remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), or mend that byte",
+        remedy="set ingest.source.encoding to the file's encoding (gb18030, big5, cp1252, …), "
+        "or mend that byte",
     )
 
 
 def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[str]:
-    """Encodings worth trying, best first; `failed` is where UTF-8 ends, None if it does not."""
+    """Return the encodings to try, best first.
+
+    Args:
+        path: of the file.
+        head: its first bytes.
+        failed: position of the first byte that is not UTF-8; None: there is none.
+        where: name of the file in error messages.
+    """
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return [encoding]
-    if head.count(0) * 4 > len(head):  # every other byte of Latin text in UTF-16 is zero
+    # Every other byte of Latin text in UTF-16 is zero.
+    if head.count(0) * 4 > len(head):
         return ["utf-16-be" if head[:1] == b"\0" else "utf-16-le"]
     if failed is not None and (wide := _utf_16(head)):
         return [wide]
@@ -92,14 +102,18 @@ def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[st
     from charset_normalizer import from_bytes
 
     ranked = [match.encoding for match in from_bytes(sample, cp_isolation=list(CANDIDATES))]
-    # Few such bytes, or few among English, are taken for accents; but accents do not come in the pairs of gb2312.
+    # Few such bytes, or few among English, are detected as accents. But accents do not come in the
+    # pairs of gb2312.
     doubtful = sum(byte > 127 for byte in sample) < _FEW or (ranked and ranked[0] in _SINGLE)
-    first = ["gb18030"] if doubtful and _decodes(_whole_lines(sample), "gb2312") else []
-    return list(dict.fromkeys(first + ranked)) if ranked else []
+    if not ranked:
+        return []
+    if doubtful and _decodes(_whole_lines(sample), "gb2312"):
+        ranked.insert(0, "gb18030")
+    return list(dict.fromkeys(ranked))
 
 
 def _utf_16(head: bytes) -> str | None:
-    """Return the byte order of UTF-16 without a mark, as far as its line ends and characters show it.
+    """Return the byte order of UTF-16 without a mark, where line ends and characters show it.
 
     Of Chinese few bytes are zero, and on both sides: 一 is 4E 00.
     """
@@ -116,6 +130,7 @@ def _utf_16(head: bytes) -> str | None:
 
 
 def _is_strange(character: str) -> bool:
+    """Return whether a character is rare in texts."""
     return unicodedata.category(character) in _STRANGE and not character.isspace()
 
 
@@ -131,7 +146,10 @@ def _check_is_text(head: bytes, where: str) -> None:
 
 
 def _damaged(sample: bytes) -> bool:
-    """UTF-8 with a broken byte here and there, which other encodings would read as garbage."""
+    """Return whether bytes are UTF-8 with a few broken bytes.
+
+    Other encodings would read them without an error, as wrong characters.
+    """
     text = sample.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     whole = sum(char > "\x7f" for char in text) - broken
@@ -139,11 +157,14 @@ def _damaged(sample: bytes) -> bool:
 
 
 def _whole_lines(sample: bytes) -> bytes:
-    """Without the lines at both ends, whose characters a sample may have cut."""
-    return sample if len(sample) < _SAMPLE else sample[sample.find(b"\n") + 1 : sample.rfind(b"\n")]
+    """Return a sample without its first and last line, whose characters may be cut."""
+    if len(sample) < _SAMPLE:
+        return sample
+    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n")]
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
+    """Return whether bytes can be decoded."""
     try:
         data.decode(encoding)
     except UnicodeDecodeError:
@@ -166,7 +187,7 @@ def _piece(path: Path, start: int, where: str) -> bytes:
 
 
 def _first_failure(path: Path, encoding: str, where: str) -> int | None:
-    """The offset of the first byte that cannot be read, None if all can."""
+    """Return the offset of the first byte that cannot be read; None if all can."""
     decoder = codecs.getincrementaldecoder(encoding)()
     read = 0
     with open_bytes(path, where) as stream:

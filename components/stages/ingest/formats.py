@@ -1,4 +1,4 @@
-"""Readers: one file format each, records out. Whatever is not a record is yielded as `Bad`, not raised."""
+"""Readers, one for each file format. They yield records, and `Bad` for what is no record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Found = Iterator[Record | Bad]
 
 
 def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """CSV or TSV; the row is the line on which a record starts."""
+    """Yield the records of a CSV or TSV; the row is the line on which a record starts."""
     _check_not_empty(unit)
     dialect = unit.dialect or dialect_of(unit, wanted)
     used.add(dialect.encoding)
@@ -75,9 +75,18 @@ def _fitted_records(
     records: Iterable[tuple[int, Sequence[Any]] | Bad],
     names: Sequence[str],
     header: bool,
-    joint: str,
+    delimiter: str,
 ) -> Found:
-    """Records by the names of the columns; a header that comes again inside, as in concatenated files, is set aside."""
+    """Yield records by the names of the columns.
+
+    A header that is repeated inside, as in concatenated files, is refused.
+
+    Args:
+        records: line and fields of each record.
+        names: of the columns.
+        header: whether the first record is the header.
+        delimiter: between the fields of a refused record in its excerpt.
+    """
     first = header
     for record in records:
         if isinstance(record, Bad):
@@ -91,20 +100,28 @@ def _fitted_records(
         row = fitted(values, len(names))
         if len(row) != len(names):
             if values:
-                shown = joint.join(map(str, values))[:150]
-                yield Bad(
-                    line,
-                    "wrong_number_of_fields",
-                    f"{len(values)} for {len(names)} columns: {shown}",
-                )
+                yield _wrong_number(line, values, len(names), delimiter)
         elif header and len(names) > 1 and [str(value).strip() for value in row] == list(names):
-            yield Bad(line, "repeated_header", joint.join(names))
+            yield Bad(line, "repeated_header", delimiter.join(names))
         else:
             yield Record(line, dict(zip(names, row, strict=True)))
 
 
+def _wrong_number(line: int, values: Sequence[Any], columns: int, delimiter: str) -> Bad:
+    """Return the refusal of a record that has more or fewer fields than there are columns."""
+    shown = delimiter.join(map(str, values))[:150]
+    excerpt = f"{len(values)} for {columns} columns: {shown}"
+    return Bad(line, "wrong_number_of_fields", excerpt)
+
+
 def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit) -> None:
     """Compare a table's columns with those wanted.
+
+    Args:
+        header: whether the first line names the columns.
+        names: of the columns.
+        wanted: the columns of the raw table.
+        unit: the table.
 
     Raises:
         InputError: one is absent; where the first line is no header, the remedy names the columns.
@@ -114,19 +131,22 @@ def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit
     except InputError as error:
         if header or unit.column_names:
             raise
-        what = f"{error.what}; its first line looks like a row, not like a header"
-        remedy = f"set ingest.source.column_names to the names of its {len(names)} columns, or ingest.source.header: true"
-        raise InputError(what, where=unit.name, remedy=remedy) from None
+        raise InputError(
+            f"{error.what}; its first line looks like a row, not like a header",
+            where=unit.name,
+            remedy=f"set ingest.source.column_names to the names of its {len(names)} columns, "
+            "or ingest.source.header: true",
+        ) from None
 
 
 def header(unit: Unit) -> list[str]:
-    """The names of the columns of a CSV or TSV."""
+    """Return the names of the columns of a CSV or TSV."""
     _check_not_empty(unit)
     return list(dialect_of(unit).names)
 
 
 def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """The sheet of an Excel workbook; the row is that of the sheet."""
+    """Yield the records of a sheet of an Excel workbook; the row is that of the sheet."""
     sheet = sheet_rows(unit, wanted)
     names = sheet.names
     check_columns(sheet.header, names, wanted, unit)
@@ -137,12 +157,13 @@ def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG0
 
 
 def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """Parquet, in batches; the row counts from 1."""
+    """Yield the records of Parquet, read in batches; the row counts from 1."""
     path = unit.paths[0]
     try:
-        with pq.ParquetFile(
-            pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path
-        ) as file:
+        content: Any = path
+        if is_compressed(path):
+            content = pa.BufferReader(read_bytes(path, unit.name))
+        with pq.ParquetFile(content) as file:
             names = file.schema_arrow.names
             wanted.check(_with_nested(names, wanted), unit.name)
             columns = [name for name in names if _is_read(name, wanted)]
@@ -160,7 +181,7 @@ def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG00
 
 
 def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:
-    """The columns of a file, with the paths that lead into one of them."""
+    """Return the columns of a file, with the paths that lead into one of them."""
     with_nested = list(names)
     for column in wanted.columns:
         path = column.source
@@ -175,12 +196,12 @@ def _is_read(name: str, wanted: Layout) -> bool:
 
 
 def _reads(source: str, name: str) -> bool:
-    """Whether a column of the layout is a column of the file, or lies inside it."""
+    """Return whether a column of the layout is a column of the file, or lies inside it."""
     return source == name or source.startswith((f"{name}.", f"{name}["))
 
 
 def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Text of one class, a row a line."""
+    """Yield the lines of a text of one class."""
     path, encoding = _open(unit, used)
     _check_texts(unit, wanted)
     with open_text(path, encoding, unit.name, newline="\n") as stream:
@@ -189,7 +210,10 @@ def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 
 
 def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Lines of fastText: `__label__x text`. Several labels before a text are several labels of a row."""
+    """Yield the lines of fastText: `__label__x text`.
+
+    Several labels before a text are several labels of a row.
+    """
     path, encoding = _open(unit, used)
     _check_texts(unit, wanted)
     with open_text(path, encoding, unit.name, newline="\n") as stream:
@@ -201,18 +225,25 @@ def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 
 
 def _fasttext_labels(text: str) -> tuple[list[str], str]:
-    """The labels of a line of fastText, which may stand before the text or behind it, and the text."""
+    """Return the labels of a line of fastText, before or after the text, and the text."""
     words = text.split()
-    start, stop = 0, len(words)
+    start = 0
+    stop = len(words)
     while start < stop and words[start].startswith(LABEL_MARK):
         start += 1
     while stop > start and words[stop - 1].startswith(LABEL_MARK):
         stop -= 1
-    labels = [word.removeprefix(LABEL_MARK).strip(",") for word in (*words[:start], *words[stop:])]
+    marked = (*words[:start], *words[stop:])
+    labels = [word.removeprefix(LABEL_MARK).strip(",") for word in marked]
     return [label for label in labels if label], " ".join(words[start:stop])
 
 
 def _check_texts(unit: Unit, wanted: Layout) -> None:
+    """Check that the task's input is text.
+
+    Raises:
+        InputError: it is not.
+    """
     if wanted.input.type != pa.string():
         raise InputError(
             f"holds text, but the task's input is {wanted.input.name!r}",
@@ -222,7 +253,10 @@ def _check_texts(unit: Unit, wanted: Layout) -> None:
 
 
 def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Files of one class, or with a label in each name, a row a file; the row is the file's place by name."""
+    """Yield the files of one class, or with a label in each name.
+
+    The row is the position of the file by name.
+    """
     text = wanted.input.type == pa.string()
     for row, path in enumerate(unit.paths, 1):
         size = path.stat().st_size
@@ -242,14 +276,16 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 
 
 def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
-    if path.suffix.lower() in HEIC and not text:
-        return Bad(row, "heic", f"{path.name}: HEIC is not read; convert it to JPEG", path.name)
+    """Return the refusal of a file that is not of the kind that the task reads."""
     if text:
         return Bad(row, "picture_for_a_text", path.name, path.name)
+    if path.suffix.lower() in HEIC:
+        return Bad(row, "heic", f"{path.name}: HEIC is not read; convert it to JPEG", path.name)
     return Bad(row, "not_an_image", path.name, path.name)
 
 
 def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str]) -> Record | Bad:
+    """Return the record of a text file, or its refusal where it cannot be decoded."""
     try:
         encoding = detect(path, unit.encoding, path.name)
         with open_text(path, encoding, path.name) as stream:
@@ -261,6 +297,11 @@ def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str])
 
 
 def _check_not_empty(unit: Unit) -> None:
+    """Check that a file has content.
+
+    Raises:
+        InputError: it has none.
+    """
     if unit.paths[0].stat().st_size == 0:
         raise InputError(
             "is empty",
@@ -270,6 +311,11 @@ def _check_not_empty(unit: Unit) -> None:
 
 
 def _open(unit: Unit, used: set[str]) -> tuple[Path, str]:
+    """Return the path of a text file and its encoding, which is added to `used`.
+
+    Raises:
+        InputError: it is empty, or cannot be decoded.
+    """
     path = unit.paths[0]
     _check_not_empty(unit)
     encoding = detect(path, unit.encoding, unit.name)

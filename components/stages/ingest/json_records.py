@@ -37,7 +37,7 @@ _PRODIGY = frozenset(("_input_hash", "_task_hash", "_session_id", "_view_id"))
 
 
 def objects(unit: Unit, wanted: Layout, used: set[str]) -> Iterator[Record | Bad]:
-    """JSON objects; the row is the line, or the position in an array.
+    """Yield JSON objects; the row is the line, or the position in an array.
 
     Raises:
         InputError: the file is empty or cut, or has none of the columns.
@@ -84,11 +84,13 @@ def _items(stream: IO[str], unit: Unit) -> Iterator[Record | Bad]:
 
 
 def _joined(first: Iterable[Any], rest: Iterable[Any]) -> Iterator[Any]:
+    """Yield the values of two sources in turn."""
     yield from first
     yield from rest
 
 
 def _parses(line: str) -> bool:
+    """Return whether a line is JSON."""
     try:
         json.loads(line.strip(_MARKS).rstrip(","))
     except (ValueError, RecursionError):
@@ -97,6 +99,7 @@ def _parses(line: str) -> bool:
 
 
 def _by_line(lines: Iterable[tuple[int, str]]) -> Iterator[Record | Bad]:
+    """Yield a record for each line that is not blank."""
     for line, text in lines:
         content = text.strip(_MARKS)
         if not content:
@@ -120,14 +123,16 @@ def _loaded(content: str) -> Any:
 
 
 def _numbered(values: Iterable[Any]) -> Iterator[Record | Bad]:
+    """Yield the records of an array; the row is the position, from 1."""
     for row, value in enumerate(values, 1):
         yield _record(row, value, None)
 
 
 def _record(row: int, value: Any, text: str | None) -> Record | Bad:
+    """Return a value as a record, or its refusal where it is no object."""
     if isinstance(value, dict):
         answer = value.get("answer")
-        # Prodigy keeps what an annotator refused beside what was accepted: its label is not the row's.
+        # Prodigy stores refused annotations beside accepted ones: their label is not the row's.
         if answer in ("reject", "ignore") and not _PRODIGY.isdisjoint(value):
             return Bad(row, f"annotator_{answer}", json.dumps(value, ensure_ascii=False)[:150])
         return Record(row, value)
@@ -191,6 +196,7 @@ def _usual_holder(lists: Sequence[_Held]) -> _Held | None:
 
 
 def _with_splits(lists: Iterable[_Held]) -> Iterator[Any]:
+    """Yield the rows of lists that are named after splits, with their split."""
     for held in lists:
         for item in held.values:
             record = _as_object(item)
@@ -331,6 +337,7 @@ class _Values:
                 return value
 
     def _room(self) -> bool:
+        """Return whether the buffer may grow."""
         return len(self._buffer) - self._place < _LARGEST
 
     def _more(self, size: int = _CHUNK) -> bool:
@@ -347,6 +354,7 @@ class _Values:
         return bool(chunk)
 
     def _broken(self, error: Exception) -> InputError:
+        """Return the error for text that is not JSON."""
         line = self._lines + self._buffer.count("\n", 0, getattr(error, "pos", self._place)) + 1
         what = getattr(error, "msg", str(error) or type(error).__name__)
         if not self._room():
@@ -368,4 +376,5 @@ def keys(unit: Unit, most: int) -> list[str]:
 
 
 def _top(record: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a record."""
     return list(record)

@@ -63,7 +63,9 @@ def label_notes(rows: pa.Table, wanted: Layout, classes: Mapping[str, int]) -> l
         )
     for label in joined_labels(classes)[:_MOST_SHOWN]:
         notes.append(
-            f"the label {label!r} ({classes[label]:,} rows) may be several labels, but counts as a class of its own: ingest.labels: {{{label!r}: null}} leaves these rows out"
+            f"the label {label!r} ({classes[label]:,} rows) may be several labels, "
+            "but counts as a class of its own: "
+            f"ingest.labels: {{{label!r}: null}} leaves these rows out"
         )
     if is_scale(classes):
         notes.append(

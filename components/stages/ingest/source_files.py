@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
@@ -61,12 +61,12 @@ _REMEDIES = {
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _JUNK_FOLDERS = frozenset({"__macosx", "__pycache__"})
 # Files beside data that hold no rows.
-_DESCRIPTIONS = """
-    readme read_me license licence copying notice changelog changes authors citation requirements terms
-    dataset_info dataset_infos metadata config package state datapackage
+_DESCRIPTION_WORDS = """
+    readme read_me license licence copying notice changelog changes authors citation requirements
+    terms dataset_info dataset_infos metadata config package state datapackage
 """
-_BESIDE = frozenset(_DESCRIPTIONS.split())
-# Of texts without a known suffix in class folders, as mails and news have them.
+_DESCRIPTIONS = frozenset(_DESCRIPTION_WORDS.split())
+# Suffixes of texts in class folders; mails and news often have none.
 _TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".eml"})
 _PREFERRED: tuple[Format, ...] = ("parquet", "csv", "tsv", "jsonl", "json", "xlsx")
 _LINES = 1000
@@ -83,7 +83,7 @@ _MANY_NUMBERS = 11
 
 @dataclass
 class Listing:
-    """What a source consists of, and what is said of it."""
+    """The units of a source, and remarks about them for a person."""
 
     units: list[Unit]
     notes: list[str] = field(default_factory=list)
@@ -93,24 +93,30 @@ Named = Mapping[PurePosixPath, Path]
 
 
 def locate(path: str, root: Path) -> Path:
-    """The file or folder that a path in the params means.
+    """Return the file or folder that a path in the params means.
+
+    Args:
+        path: absolute, or relative to the root.
+        root: of the project.
 
     Raises:
         InputError: there is none.
     """
-    place = root / path
-    if not place.exists():
-        beside = [each.name for each in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise InputError(
-            f"there is no file or folder {path!r}{nearest(place.name, beside)}",
-            where="ingest.source.path",
-            remedy="set ingest.source.path, relative to the repository's root or absolute",
-        )
-    return place
+    location = root / path
+    if location.exists():
+        return location
+    siblings: list[str] = []
+    if location.parent.is_dir():
+        siblings = [sibling.name for sibling in location.parent.iterdir()]
+    raise InputError(
+        f"there is no file or folder {path!r}{nearest(location.name, siblings)}",
+        where="ingest.source.path",
+        remedy="set ingest.source.path, relative to the repository's root or absolute",
+    )
 
 
 def units(source: Files, root: Path) -> list[Unit]:
-    """What there is to read, sorted by name.
+    """Return what there is to read, sorted by name.
 
     Raises:
         InputError: nothing there, an unknown format, a class that no file has.
@@ -121,62 +127,80 @@ def units(source: Files, root: Path) -> list[Unit]:
 def list_source(source: Files, root: Path) -> Listing:
     """Return what there is to read, sorted by name, with remarks for a person.
 
+    Args:
+        source: the section `ingest.source`.
+        root: of the project.
+
     Raises:
         InputError: nothing there, an unknown format, a class that no file has.
     """
-    place = locate(source.path, root)
-    listing = _in_folder(place, source) if place.is_dir() else Listing([_single(place, source)])
+    path = locate(source.path, root)
+    if path.is_dir():
+        folder: Path | None = path
+        listing = _in_folder(path, source)
+    else:
+        folder = None
+        listing = Listing([_single(path, source)])
     _check_classes(source.classes, listing.units)
-    listing.units = [
-        replace(
-            unit,
-            header=source.header,
-            column_names=tuple(source.column_names),
-            sheet=source.sheet,
-            one_hot=tuple(source.one_hot),
-            is_class=_names(source.classes, unit.name),
-        )
-        for unit in listing.units
-    ]
-    listing.units, remarks = with_class_names(listing.units, place if place.is_dir() else None)
+    configured = [_configured(unit, source) for unit in listing.units]
+    labeled, remarks = with_class_names(configured, folder)
     listing.notes += remarks
-    listing.units = with_shared_headers(listing.units)
+    listing.units = with_shared_headers(labeled)
     return listing
 
 
-def _single(place: Path, source: Files) -> Unit:
-    kind = _nameless_kind(place, source) or _format(place, source.format)
+def _configured(unit: Unit, source: Files) -> Unit:
+    """Return a unit with the settings of the source that concern tables."""
+    return replace(
+        unit,
+        header=source.header,
+        column_names=tuple(source.column_names),
+        sheet=source.sheet,
+        one_hot=tuple(source.one_hot),
+        is_class=_is_named(source.classes, unit.name),
+    )
+
+
+def _single(path: Path, source: Files) -> Unit:
+    """Return the unit of a source that is one file."""
+    kind = _nameless_kind(path, source) or _format(path, source.format)
     if kind == "folders":
         raise InputError(
             "is a file, but format folders wants a folder of class folders",
             where=source.path,
             remedy="set ingest.source.path to the folder, or ingest.source.format to auto",
         )
-    if kind == "text" and source.format == "auto" and not _names(source.classes, place.name):
-        kind = _text_kind(place, source.encoding, place.name)
-    return Unit(place.name, (place,), kind, source.encoding, _label(place.name, source.classes))
+    is_class = _is_named(source.classes, path.name)
+    if kind == "text" and source.format == "auto" and not is_class:
+        kind = _text_kind(path, source.encoding, path.name)
+    return Unit(path.name, (path,), kind, source.encoding, _label(path.name, source.classes))
 
 
-def _nameless_kind(place: Path, source: Files) -> Format | None:
+def _nameless_kind(path: Path, source: Files) -> Format | None:
     """Return the format of a file whose suffix says none, where its lines show it."""
-    suffix = _suffix(place)
+    suffix = _suffix(path)
     if source.format != "auto" or suffix in SUFFIXES or suffix in _REMEDIES:
         return None
-    kind = _text_kind(place, source.encoding, place.name)
+    kind = _text_kind(path, source.encoding, path.name)
     return None if kind == "text" else kind
 
 
 def feedback(path: str, root: Path) -> list[Unit]:
-    """The files of accepted feedback below a folder, sorted by name; none where nothing was accepted yet."""
+    """Return the files of accepted feedback below a folder, sorted by name.
+
+    The list is empty where nothing was accepted yet.
+    """
+    files = sorted((root / path).glob("accepted-*.jsonl"))
     return [
-        Unit(f"feedback/{each.name}", (each,), "jsonl", "utf-8")
-        for each in sorted((root / path).glob("accepted-*.jsonl"))
-        if each.stat().st_size
+        Unit(f"feedback/{file.name}", (file,), "jsonl", "utf-8")
+        for file in files
+        if file.stat().st_size
     ]
 
 
-def _in_folder(place: Path, source: Files) -> Listing:
-    files = _files(place, source.glob)
+def _in_folder(folder: Path, source: Files) -> Listing:
+    """Return the units of a source that is a folder."""
+    files = _files(folder, source.glob)
     if not files:
         raise InputError(
             f"holds no file that matches {source.glob!r}",
@@ -186,31 +210,22 @@ def _in_folder(place: Path, source: Files) -> Listing:
     _check_encoding(files, source)
     if source.format == "folders":
         return _class_folders(files, source)
-    if source.format != "auto":
-        return _with_splits(
-            Listing(
-                [
-                    _unit(name, path, source, _format(path, source.format))
-                    for name, path in files.items()
-                ]
-            )
-        )
-    return _guessed(files, source)
+    if source.format == "auto":
+        return _guessed(files, source)
+    return _with_splits(Listing(_units_of(files, source)))
 
 
-def _files(place: Path, pattern: str) -> dict[PurePosixPath, Path]:
-    """Return the files of a folder by their names in it, in order; links to folders are followed, hidden files are not seen."""
-    paths = (
-        _walk(place)
-        if pattern == "**/*"
-        else (path for path in place.glob(pattern) if path.is_file())
-    )
-    named = {path.relative_to(place).as_posix(): path for path in paths}
-    return {
-        PurePosixPath(name): path
-        for name, path in sorted(named.items())
-        if not _is_junk(PurePosixPath(name))
-    }
+def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
+    """Return the files of a folder by their names in it, in order.
+
+    Links to folders are followed. Hidden files are left out.
+    """
+    paths: Iterable[Path] = _walk(folder)
+    if pattern != "**/*":
+        paths = (path for path in folder.glob(pattern) if path.is_file())
+    by_name = {path.relative_to(folder).as_posix(): path for path in paths}
+    files = {PurePosixPath(name): path for name, path in sorted(by_name.items())}
+    return {name: path for name, path in files.items() if not _is_junk(name)}
 
 
 def _check_encoding(files: Named, source: Files) -> None:
@@ -226,6 +241,7 @@ def _check_encoding(files: Named, source: Files) -> None:
 
 
 def _is_utf8(name: str) -> bool:
+    """Return whether the name of a file can be encoded as UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -233,84 +249,117 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _walk(place: Path) -> Iterator[Path]:
-    """Yield all files below a folder. A link to a folder is followed, unless that folder has been seen."""
-    seen: set[tuple[int, int]] = set()
-    links = [place]
-    # Folders come before links, so that each has its own name.
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield all files below a folder.
+
+    A link to a folder is followed, unless that folder was visited before.
+    """
+    visited: set[tuple[int, int]] = set()
+    links = [root]
+    # Folders come before links, so that a file is listed under its name without a link.
     while links:
         start = links.pop(0)
         for folder, names, files in os.walk(start):
-            told = Path(folder).stat()
-            if (told.st_dev, told.st_ino) in seen:
+            stat = Path(folder).stat()
+            identity = (stat.st_dev, stat.st_ino)
+            if identity in visited:
                 names.clear()
                 continue
-            seen.add((told.st_dev, told.st_ino))
-            links += sorted(path for name in names if (path := Path(folder) / name).is_symlink())
-            yield from (path for name in files if (path := Path(folder) / name).is_file())
+            visited.add(identity)
+            folders = [Path(folder) / name for name in names]
+            links += sorted(path for path in folders if path.is_symlink())
+            paths = [Path(folder) / name for name in files]
+            yield from (path for path in paths if path.is_file())
 
 
 def _is_junk(name: PurePosixPath) -> bool:
+    """Return whether a file is hidden, or was written by a program for itself."""
     hidden = any(part.startswith(".") for part in name.parts)
     folders = any(part.casefold() in _JUNK_FOLDERS for part in name.parts[:-1])
     return hidden or folders or name.name.casefold() in _JUNK or name.name.startswith("~$")
 
 
 def _guessed(files: Named, source: Files) -> Listing:
-    """Return the units of a folder whose format is not said: its tables if it has any, else pictures or texts by class."""
-    tables = {
-        name: path for name, path in files.items() if SUFFIXES.get(_suffix(name), "text") in TABLES
-    }
+    """Return the units of a folder of format `auto`.
+
+    They are its tables if it has any, else pictures or texts by class.
+    """
+    tables: Named = {name: path for name, path in files.items() if _is_table(name)}
     pictures = {name: path for name, path in files.items() if _suffix(name) in IMAGES}
     texts = {name: path for name, path in files.items() if _suffix(name) == ".txt"}
     tables, notes = _useful_tables(tables)
     if tables and pictures:
-        listed = _listed_pictures(tables, pictures, source)
-        if listed:
-            return _with_splits(Listing(listed, notes))
-        folders = {name.parent for name in pictures if name.parent.parts}
-        if len(folders) > 1 and len(pictures) >= _PICTURES_PER_TABLE * len(tables):
-            notes.append(f"left out beside the pictures: {_some(tables)}")
-            listing = _class_folders(pictures, source)
-            return Listing(listing.units, notes + listing.notes)
+        listing = _tables_and_pictures(tables, pictures, source, notes)
+        if listing:
+            return listing
     if tables:
-        return _with_splits(
-            Listing([_unit(name, path, source) for name, path in tables.items()], notes)
-        )
+        return _with_splits(Listing(_units_of(tables, source), notes))
     if pictures:
-        return _class_folders(_without_beside(files), source)
+        return _class_folders(_without_descriptions(files), source)
     if texts:
         return _texts(files, texts, source)
-    nested = {
-        name: path for name, path in files.items() if len(name.parts) > 1 and _is_text_suffix(name)
-    }
+    nested = {name: path for name, path in _nested(files).items() if _is_text_suffix(name)}
     if len({name.parent for name in nested}) > 1:
         return _class_folders(nested, source)
     raise _unknown(files)
 
 
+def _tables_and_pictures(
+    tables: Named, pictures: Named, source: Files, notes: list[str]
+) -> Listing | None:
+    """Return the units of a folder of tables and pictures; None where the tables are the source.
+
+    Args:
+        tables: the tables.
+        pictures: the pictures.
+        source: the section `ingest.source`.
+        notes: remarks about the tables; extended where the pictures are the source.
+    """
+    listed = _listed_pictures(tables, pictures, source)
+    if listed:
+        return _with_splits(Listing(listed, notes))
+    folders = {name.parent for name in pictures if name.parent.parts}
+    if len(folders) <= 1 or len(pictures) < _PICTURES_PER_TABLE * len(tables):
+        return None
+    notes.append(f"left out beside the pictures: {_some(tables)}")
+    listing = _class_folders(pictures, source)
+    return Listing(listing.units, notes + listing.notes)
+
+
+def _is_table(name: PurePosixPath) -> bool:
+    """Return whether the suffix of a file is that of a table."""
+    return SUFFIXES.get(_suffix(name), "text") in TABLES
+
+
+def _nested(files: Named) -> dict[PurePosixPath, Path]:
+    """Return the files that lie in folders of the source."""
+    return {name: path for name, path in files.items() if len(name.parts) > 1}
+
+
 def _unknown(files: Named) -> InputError:
+    """Return the error for a folder whose files have no known format."""
     suffixes = sorted({_suffix(name) for name in files})
-    remedy = next(
-        (_REMEDIES[suffix] for suffix in suffixes if suffix in _REMEDIES),
-        f"set ingest.source.format to one of {', '.join(FORMATS)}",
-    )
+    remedies = [_REMEDIES[suffix] for suffix in suffixes if suffix in _REMEDIES]
+    remedies.append(f"set ingest.source.format to one of {', '.join(FORMATS)}")
     return InputError(
         f"holds files of no known format: {', '.join(suffixes)}",
         where="ingest.source.path",
-        remedy=remedy,
+        remedy=remedies[0],
     )
 
 
 def _is_text_suffix(name: PurePosixPath) -> bool:
+    """Return whether a file in a class folder is a text, by its suffix."""
     return name.suffix.lower() in _TEXT_SUFFIXES or name.suffix[1:].isdecimal()
 
 
 def _suffix(name: PurePosixPath | Path) -> str:
+    """Return the suffix of a file in small letters, without that of its compression."""
     return inner_name(Path(name)).suffix.lower()
 
 
 def _stem(name: PurePosixPath) -> str:
+    """Return the name of a file without its folders, suffix and compression."""
     return inner_name(Path(name)).stem
 
 
@@ -319,12 +368,13 @@ def table_stem(name: PurePosixPath) -> str:
     return _stem(name)
 
 
-def _is_beside(name: PurePosixPath) -> bool:
+def _is_description(name: PurePosixPath) -> bool:
     """Return whether a file explains data and holds none, by its name."""
-    return _stem(name).casefold().replace("-", "_") in _BESIDE
+    return _stem(name).casefold().replace("-", "_") in _DESCRIPTIONS
 
 
-def _without_beside(files: Named) -> Named:
+def _without_descriptions(files: Named) -> Named:
+    """Return the files in folders and the pictures: other files beside them hold no rows."""
     return {
         name: path
         for name, path in files.items()
@@ -332,153 +382,193 @@ def _without_beside(files: Named) -> Named:
     }
 
 
-def _some(
-    names: Iterator[PurePosixPath] | Mapping[PurePosixPath, Path] | Sequence[PurePosixPath],
-) -> str:
-    shown = [str(name) for name in names]
-    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return f"{', '.join(shown[:5])}{more}"
+def _some(names: Iterable[PurePosixPath]) -> str:
+    """Return the first of some names, and how many more there are."""
+    listed = [str(name) for name in names]
+    shown = ", ".join(listed[:5])
+    if len(listed) > 5:
+        return f"{shown} and {len(listed) - 5} more"
+    return shown
 
 
 # -- tables
 def _useful_tables(tables: Named) -> tuple[dict[PurePosixPath, Path], list[str]]:
-    """Return the tables of a folder without those that hold other things: descriptions, copies in another format, examples of answers."""
-    kept = dict(tables)
+    """Return the tables of a folder that hold rows, and remarks about the others.
+
+    Descriptions, copies in another format and examples of answers are left out.
+    """
+    useful = dict(tables)
     notes = []
-    others = [name for name in kept if _is_beside(name)]
-    if others and len(others) < len(kept):
-        kept = {name: path for name, path in kept.items() if name not in others}
-        notes.append(f"left out, for it describes the data: {_some(others)}")
-    if copies := _copies(kept):
-        kept = {name: path for name, path in kept.items() if name not in copies}
+    descriptions = [name for name in useful if _is_description(name)]
+    if descriptions and len(descriptions) < len(useful):
+        useful = _without(useful, descriptions)
+        notes.append(f"left out, for it describes the data: {_some(descriptions)}")
+    copies = _copies(useful)
+    if copies:
+        useful = _without(useful, copies)
         notes.append(f"left out, for the same name is there in another format: {_some(copies)}")
-    split = any(split_of(_stem(name)) == "train" for name in kept)
-    answers = [name for name in kept if split and "submission" in _stem(name).casefold()]
+    has_train = any(split_of(_stem(name)) == "train" for name in useful)
+    answers = [name for name in useful if has_train and "submission" in _stem(name).casefold()]
     if answers:
-        kept = {name: path for name, path in kept.items() if name not in answers}
+        useful = _without(useful, answers)
         notes.append(f"left out, for it is an example of answers: {_some(answers)}")
-    return kept, notes
+    return useful, notes
+
+
+def _without(files: Named, names: Sequence[PurePosixPath]) -> dict[PurePosixPath, Path]:
+    """Return the files but those of some names."""
+    return {name: path for name, path in files.items() if name not in names}
 
 
 def _copies(tables: Named) -> list[PurePosixPath]:
-    """Return JSON files, workbooks and compressed files that lie beside a table of another kind with the same name."""
+    """Return tables that lie beside a table of another kind with the same name.
+
+    Only JSON files, workbooks and compressed files count as copies.
+    """
     by_stem: dict[tuple[PurePosixPath, str], list[PurePosixPath]] = defaultdict(list)
     for name in tables:
         by_stem[name.parent, _stem(name)].append(name)
     copies = []
     for names in by_stem.values():
-        ranked = sorted(
-            names,
-            key=lambda name: (
-                _PREFERRED.index(SUFFIXES[_suffix(name)]),
-                _suffix(name) != name.suffix.lower(),
-            ),
-        )
-        copies += [
-            name
-            for name in ranked[1:]
-            if _suffix(name) in (".json", ".xlsx", ".xlsm") or _suffix(name) != name.suffix.lower()
-        ]
+        for name in sorted(names, key=_preference)[1:]:
+            if _suffix(name) in (".json", ".xlsx", ".xlsm") or _is_compressed(name):
+                copies.append(name)
     return sorted(copies)
 
 
+def _preference(name: PurePosixPath) -> tuple[int, bool]:
+    """Return the sort key of tables of one name: the best format first, then uncompressed ones."""
+    return _PREFERRED.index(SUFFIXES[_suffix(name)]), _is_compressed(name)
+
+
+def _is_compressed(name: PurePosixPath) -> bool:
+    """Return whether the last suffix of a file is that of its compression."""
+    return _suffix(name) != name.suffix.lower()
+
+
+def _units_of(files: Named, source: Files) -> list[Unit]:
+    """Return a unit for each file, in order."""
+    return [_unit(name, path, source) for name, path in files.items()]
+
+
 def _unit(name: PurePosixPath, path: Path, source: Files, kind: Format | None = None) -> Unit:
+    """Return the unit of one file.
+
+    Args:
+        name: of the file in the source.
+        path: of the file.
+        source: the section `ingest.source`.
+        kind: the format; None takes that of the params, or of the suffix.
+    """
     return Unit(
-        str(name),
-        (path,),
-        kind or _format(path, source.format),
-        source.encoding,
-        _label(str(name), source.classes),
+        name=str(name),
+        paths=(path,),
+        format=kind or _format(path, source.format),
+        encoding=source.encoding,
+        label=_label(str(name), source.classes),
     )
 
 
 def _format(path: Path, wanted: str) -> Format:
+    """Return the format of a file: the one of the params, or that of its suffix.
+
+    Raises:
+        InputError: the suffix is unknown.
+    """
     if wanted in FORMATS:
         return wanted  # type: ignore[return-value]
     suffix = _suffix(path)
-    try:
+    if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    except KeyError:
-        remedy = _REMEDIES.get(suffix, f"set ingest.source.format to one of {', '.join(FORMATS)}")
-        raise InputError(
-            f"has the unknown suffix {suffix!r}", where=path.name, remedy=remedy
-        ) from None
+    remedy = _REMEDIES.get(suffix, f"set ingest.source.format to one of {', '.join(FORMATS)}")
+    raise InputError(f"has the unknown suffix {suffix!r}", where=path.name, remedy=remedy)
 
 
 # -- pictures
 def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit]:
-    """Return the tables that name the pictures beside them, each with the pictures; none where no table does."""
+    """Return the tables that name the pictures beside them, with the pictures.
+
+    The list is empty where no table does.
+    """
     index = PictureIndex(pictures.values())
     listed = []
     for name, path in tables.items():
         unit = _unit(name, path, source)
         if unit.format == "parquet":
             continue
-        if names_pictures(
-            _first_records(
-                replace(unit, header=source.header, column_names=tuple(source.column_names))
-            ),
-            index,
-        ):
+        with_header = replace(unit, header=source.header, column_names=tuple(source.column_names))
+        if names_pictures(_first_records(with_header), index):
             listed.append(replace(unit, paths=(path, *pictures.values()), pictures=True))
     return listed
 
 
 def _first_records(unit: Unit) -> list[Record]:
+    """Return the first records of a table; none where it cannot be read."""
     readers = {"csv": formats.tables, "tsv": formats.tables, "xlsx": formats.workbook}
     reader = readers.get(unit.format, formats.objects)
+    everything = Layout([], 1 << 31)
     try:
-        return [
-            item
-            for item in islice(reader(unit, Layout([], 1 << 31), set()), _RECORDS)
-            if isinstance(item, Record)
-        ]
+        items = list(islice(reader(unit, everything, set()), _RECORDS))
     except InputError:
         # Whether it is used at all is not known yet.
         return []
+    return [item for item in items if isinstance(item, Record)]
 
 
 def _class_folders(files: Named, source: Files) -> Listing:
-    """Return a unit a folder, labeled by the folder's name, where that is not the name of a split."""
+    """Return a unit a folder, labeled by the folder's name.
+
+    A folder that is named after a split gives the split in place of the label.
+    """
     folders: dict[PurePosixPath, list[Path]] = defaultdict(list)
     for name, path in files.items():
         folders[name.parent].append(path)
     listing = Listing([])
-    if masks := mask_folders(folders):
+    masks = mask_folders(folders)
+    if masks:
         folders = {folder: paths for folder, paths in folders.items() if folder not in masks}
         listing.notes.append(f"left out, for they lie beside the pictures: {_some(masks)}")
-    places = without_contents(folders)
-    level = _split_level(list(places.values()))
-    # A folder of a split that has class folders is none of them: its own files have no place.
-    parents = set(chain.from_iterable(folder.parents for folder in places.values()))
-    for folder, paths in folders.items():
-        place = places[folder]
-        split, label = _placed(place, level)
-        label = source.classes.get(str(folder), source.classes.get(place.name, label or ""))
-        nameless = label.casefold() in UNLABELLED and not _names(source.classes, place.name)
-        unlabelled = nameless or (level is not None and not label and place not in parents)
-        label = "" if nameless else label
-        listing.units.append(
-            Unit(
-                str(folder),
-                tuple(paths),
-                "folders",
-                source.encoding,
-                label or None,
-                split,
-                unlabelled,
-            )
-        )
+    listing.units = _folder_units(folders, source)
     _label_by_names(listing)
-    if nameless_folders := [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]:
+    nameless_folders = [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]
+    if nameless_folders:
         listing.notes.append(
-            f"taken for rows without a label, for they lie in no folder of a class: the files of {_some(nameless_folders)}"
+            "taken for rows without a label, for they lie in no folder of a class: "
+            f"the files of {_some(nameless_folders)}"
         )
     return listing
 
 
+def _folder_units(folders: Mapping[PurePosixPath, list[Path]], source: Files) -> list[Unit]:
+    """Return a unit for each folder, with its split and its label."""
+    class_paths = without_contents(folders)
+    level = _split_level(list(class_paths.values()))
+    # A folder of a split that has class folders is no class: its files have no label.
+    parents = set(chain.from_iterable(folder.parents for folder in class_paths.values()))
+    folder_units = []
+    for folder, paths in folders.items():
+        class_path = class_paths[folder]
+        split, folder_label = _split_and_label(class_path, level)
+        default = source.classes.get(class_path.name, folder_label or "")
+        label = source.classes.get(str(folder), default)
+        is_named = _is_named(source.classes, class_path.name)
+        nameless = label.casefold() in UNLABELLED and not is_named
+        beside_splits = level is not None and not label and class_path not in parents
+        unit = Unit(
+            name=str(folder),
+            paths=tuple(paths),
+            format="folders",
+            encoding=source.encoding,
+            label=None if nameless else label or None,
+            split=split,
+            unlabelled=nameless or beside_splits,
+        )
+        folder_units.append(unit)
+    return folder_units
+
+
 def _label_by_names(listing: Listing) -> None:
-    """Label files by their own names where no folder is a class: cat.0.jpg, dog.0.jpg."""
+    """Label files by their names where no folder is a class: cat.0.jpg, dog.0.jpg."""
     if any(unit.label for unit in listing.units):
         return
     for number, unit in enumerate(listing.units):
@@ -489,15 +579,17 @@ def _label_by_names(listing: Listing) -> None:
         listing.units[number] = replace(unit, file_labels=file_labels, unlabelled=False)
         first = next(iter(labels))
         listing.notes.append(
-            f"no folder is a class: the labels are those in the file names, {first.name} is {labels[first]!r}"
+            "no folder is a class: the labels are those in the file names, "
+            f"{first.name} is {labels[first]!r}"
         )
 
 
 def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     """Return at which depth of the tree the folders are splits; None where they are not.
 
-    One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where all folders of that
-    depth say a split, or where those that do hold the same class folders.
+    One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where
+    all folders of that depth are named after splits, or where those that are hold the same class
+    folders.
     """
     for depth in range(max(len(folder.parts) for folder in folders)):
         names = {folder.parts[depth] for folder in folders if len(folder.parts) > depth}
@@ -514,6 +606,28 @@ def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     return None
 
 
+def _split_and_label(folder: PurePosixPath, level: int | None) -> tuple[str | None, str | None]:
+    """Return the split and the label that the path of a folder says.
+
+    Args:
+        folder: its path in the source.
+        level: the depth at which folders are splits; None where they are not.
+    """
+    if level is None:
+        return None, folder.name
+    if len(folder.parts) <= level:
+        return None, None
+    split = split_of(folder.parts[level])
+    # Archives often repeat the name of a folder inside it: seg_train/seg_train/forest.
+    after = [part for part in folder.parts[level + 1 :] if part != folder.parts[level]]
+    if after:
+        return split, after[-1]
+    if not level:
+        return split, None
+    # cats/train beside dogs/train: the class comes first.
+    return split, folder.parts[level - 1]
+
+
 def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
     """Return whether all folders of splits at a depth hold folders of the same names."""
     inside: dict[str, set[str]] = defaultdict(set)
@@ -523,87 +637,100 @@ def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
     return len(inside) > 1 and bool(set.intersection(*inside.values()))
 
 
-def _placed(folder: PurePosixPath, level: int | None) -> tuple[str | None, str | None]:
-    """Return the split and the label that a folder's place says."""
-    if level is None or len(folder.parts) <= level:
-        return None, (folder.name if level is None else None)
-    split = split_of(folder.parts[level])
-    # Archives often repeat the name of a folder inside it: seg_train/seg_train/forest.
-    after = [part for part in folder.parts[level + 1 :] if part != folder.parts[level]]
-    if after:
-        return split, after[-1]
-    # cats/train beside dogs/train: the class comes first.
-    return split, (folder.parts[level - 1] if level else None)
-
-
 # -- texts
 def _texts(files: Named, texts: Named, source: Files) -> Listing:
     """Return the units of a folder of .txt: tables, a file per class, or class folders.
 
+    Args:
+        files: all files of the folder.
+        texts: those of suffix .txt.
+        source: the section `ingest.source`.
+
     Raises:
         InputError: the files are named after splits, and nothing says their labels.
     """
-    useful = {
-        name: path
-        for name, path in texts.items()
-        if not _is_beside(name) or _names(source.classes, str(name))
-    } or texts
-    notes = (
-        [f"left out, for it describes the data: {_some(sorted(set(texts) - set(useful)))}"]
-        if len(useful) < len(texts)
-        else []
-    )
+    useful, notes = _useful_texts(texts, source)
     if not source.classes and len(useful) <= _TXT_LOOKED_AT:
-        kinds = {
-            name: _text_kind(path, source.encoding, str(name)) for name, path in useful.items()
-        }
-        tables = {name: kind for name, kind in kinds.items() if kind != "text"}
-        others = sorted(set(useful) - set(tables))
-        if tables and (not others or all(split_of(_stem(name)) for name in tables)):
-            if others:
-                notes.append(f"left out, for its lines are no rows of a table: {_some(others)}")
-            return _with_splits(
-                Listing(
-                    [_unit(name, useful[name], source, kind) for name, kind in tables.items()],
-                    notes,
-                )
-            )
+        listing = _text_tables(useful, source, notes)
+        if listing:
+            return listing
     if _same_files_per_split(list(useful)):
-        return _with_splits(
-            Listing([_unit(name, path, source) for name, path in useful.items()], notes)
-        )
+        return _with_splits(Listing(_units_of(useful, source), notes))
     if not source.classes and _is_flat(useful):
-        if labels := name_labels(list(useful.values())):
-            return _labelled_by_names(useful, labels, source, notes)
+        labels = name_labels(list(useful.values()))
+        if labels:
+            return _labeled_by_names(useful, labels, source, notes)
         _check_not_numbered(useful, source)
     if all(len(name.parts) > 1 for name in useful):
-        listing = _class_folders(
-            {name: path for name, path in files.items() if len(name.parts) > 1}, source
-        )
+        listing = _class_folders(_nested(files), source)
         return Listing(listing.units, notes + listing.notes)
     return _by_file(useful, source, notes)
 
 
-def _labelled_by_names(
+def _useful_texts(texts: Named, source: Files) -> tuple[Named, list[str]]:
+    """Return the texts that do not describe the data, and a remark about the others.
+
+    All are returned where all describe it.
+    """
+    useful = {
+        name: path
+        for name, path in texts.items()
+        if not _is_description(name) or _is_named(source.classes, str(name))
+    }
+    if not useful or len(useful) == len(texts):
+        return useful or texts, []
+    descriptions = sorted(set(texts) - set(useful))
+    return useful, [f"left out, for it describes the data: {_some(descriptions)}"]
+
+
+def _text_tables(texts: Named, source: Files, notes: list[str]) -> Listing | None:
+    """Return the units of texts whose lines are rows of tables; None where they are not.
+
+    Args:
+        texts: the files.
+        source: the section `ingest.source`.
+        notes: remarks about the source; extended where files are left out.
+    """
+    kinds: dict[PurePosixPath, Format] = {}
+    for name, path in texts.items():
+        kinds[name] = _text_kind(path, source.encoding, str(name))
+    tables = {name: kind for name, kind in kinds.items() if kind != "text"}
+    others = sorted(set(texts) - set(tables))
+    if not tables:
+        return None
+    if others and not all(split_of(_stem(name)) for name in tables):
+        return None
+    if others:
+        notes.append(f"left out, for its lines are no rows of a table: {_some(others)}")
+    listed = [_unit(name, texts[name], source, kind) for name, kind in tables.items()]
+    return _with_splits(Listing(listed, notes))
+
+
+def _labeled_by_names(
     texts: Named, labels: Mapping[Path, str], source: Files, notes: list[str]
 ) -> Listing:
-    """Return the units of texts such as pos_1.txt: a row a file, or a row a line where files are large."""
+    """Return the units of texts such as pos_1.txt.
+
+    A file is a row, or a line is a row where files are large.
+    """
     size = sum(path.stat().st_size for path in texts.values())
     if size <= _LARGE_TEXT * len(texts):
         listing = _class_folders(texts, source)
         return Listing(listing.units, notes + listing.notes)
-    units = [
-        replace(_unit(name, path, source), label=labels.get(path)) for name, path in texts.items()
-    ]
-    note = f"the labels are those in the file names, {units[0].name} is {units[0].label!r}"
-    return Listing([unit for unit in units if unit.label], [*notes, note])
+    labeled = []
+    for name, path in texts.items():
+        unit = _unit(name, path, source)
+        labeled.append(replace(unit, label=labels.get(path)))
+    first = labeled[0]
+    note = f"the labels are those in the file names, {first.name} is {first.label!r}"
+    return Listing([unit for unit in labeled if unit.label], [*notes, note])
 
 
 def _check_not_numbered(texts: Named, source: Files) -> None:
-    """Refuse texts whose names are nothing but numbers: they would be a class each.
+    """Check that texts are not named after nothing but numbers: each would be a class.
 
     Raises:
-        InputError: so it is.
+        InputError: they are.
     """
     names = [name.stem for name in texts]
     if len(names) < _MANY_NUMBERS or not all(name.isdecimal() for name in names):
@@ -621,34 +748,43 @@ def _is_flat(names: Named) -> bool:
 
 
 def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:
-    """Return whether each folder of a split holds files of the same few names, which are the classes: train/pos.txt, test/pos.txt."""
-    if (
-        any(len(name.parts) < 2 for name in names)
-        or _split_level([name.parent for name in names]) is None
-    ):
+    """Return whether the folders of all splits hold files of the same few names.
+
+    These names are the classes: train/pos.txt, test/pos.txt.
+    """
+    if any(len(name.parts) < 2 for name in names):
+        return False
+    if _split_level([name.parent for name in names]) is None:
         return False
     files: dict[PurePosixPath, set[str]] = defaultdict(set)
     for name in names:
         files[name.parent].add(name.name)
     first, *others = files.values()
-    return 1 < len(first) <= _LINES and len(others) > 0 and all(other == first for other in others)
+    if not others or not 1 < len(first) <= _LINES:
+        return False
+    return all(other == first for other in others)
 
 
 def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
-    """Return a unit a text file, labeled by what its name says beside a split."""
-    listing = Listing([_unit(name, path, source) for name, path in texts.items()], notes)
+    """Return a unit a text file, labeled by what its name says beside a split.
+
+    Raises:
+        InputError: the files are named after splits, and nothing says their labels.
+    """
+    listing = Listing(_units_of(texts, source), notes)
     splits = {name: split_of(_stem(name)) for name in texts}
     if source.classes or "train" not in splits.values() or len(set(splits.values())) < 2:
         return _with_splits(listing)
-    labels = {name: without_split(_stem(name)) for name in texts}
-    if None not in splits.values() and len({label for label in labels.values() if label}) < 2:
-        raise InputError(
-            f"has files that are named after splits, and their lines have no label: {_some(list(texts))}",
-            where=source.path,
-            remedy="put the label before each text with a tab between them, or a file of each class into the folders train and test",
-        )
     if None in splits.values():
         return listing
+    labels = {name: without_split(_stem(name)) for name in texts}
+    if len({label for label in labels.values() if label}) < 2:
+        raise InputError(
+            f"has files that are named after splits, and their lines have no label: {_some(texts)}",
+            where=source.path,
+            remedy="put the label before each text with a tab between them, "
+            "or a file of each class into the folders train and test",
+        )
     listing.units = [
         replace(unit, label=labels[name], split=splits[name])
         for unit, name in zip(listing.units, texts, strict=True)
@@ -657,34 +793,44 @@ def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
 
 
 def _text_kind(path: Path, encoding: str, where: str) -> Format:
-    """Return what the lines of a .txt are: rows of a table, rows of fastText, or texts."""
-    if not path.stat().st_size:
+    """Return what the lines of a .txt are: rows of a table, rows of fastText, or texts.
+
+    Args:
+        path: of the file.
+        encoding: of the params.
+        where: name of the file in error messages.
+    """
+    lines = _first_lines(path, encoding, where)
+    if not lines:
         return "text"
-    try:
-        found = detect(path, encoding, where)
-    except InputError:
-        # It is refused where it is read.
-        return "text"
-    with open_text(path, found, where) as stream:
-        head = stream.read(_CHARACTERS)
-    lines = head.split("\n")[:_LINES]
-    if len(head) == _CHARACTERS and len(lines) > 1:
-        lines.pop()
-    lines = [line.strip("\ufeff\r") for line in lines if line.strip()]
-    if (
-        lines
-        and all(LABEL_MARK in line for line in lines[:20])
-        and any(line.startswith(LABEL_MARK) for line in lines)
-    ):
+    all_marked = all(LABEL_MARK in line for line in lines[:20])
+    if all_marked and any(line.startswith(LABEL_MARK) for line in lines):
         return "fasttext"
-    if lines and _starts_json(lines[0].strip()):
+    if _starts_json(lines[0].strip()):
         return "json"
     tabs = Counter(line.count("\t") for line in lines)
     if len(lines) > 1 and is_header_line(lines[0]):
         return "csv" if set(tabs) == {0} else "tsv"
-    most, count = tabs.most_common(1)[0] if tabs else (0, 0)
+    most, count = tabs.most_common(1)[0]
     # A line with a tab too many is set aside where it is read.
     return "tsv" if most and count >= _SHARE_OF_TABS * len(lines) else "text"
+
+
+def _first_lines(path: Path, encoding: str, where: str) -> list[str]:
+    """Return the first lines of a text that are not blank; none where it cannot be decoded."""
+    if not path.stat().st_size:
+        return []
+    try:
+        detected = detect(path, encoding, where)
+    except InputError:
+        # It is refused where it is read.
+        return []
+    with open_text(path, detected, where) as stream:
+        head = stream.read(_CHARACTERS)
+    lines = head.split("\n")[:_LINES]
+    if len(head) == _CHARACTERS and len(lines) > 1:
+        lines.pop()
+    return [line.strip("\ufeff\r") for line in lines if line.strip()]
 
 
 def _starts_json(line: str) -> bool:
@@ -698,26 +844,35 @@ def _starts_json(line: str) -> bool:
 
 
 def _label(name: str, classes: Mapping[str, str]) -> str:
+    """Return the class of a file: that of the params, or its name without folders and suffix."""
     path = PurePosixPath(name)
-    return classes.get(name, classes.get(path.name, classes.get(path.stem, path.stem)))
+    for key in (name, path.name, path.stem):
+        if key in classes:
+            return classes[key]
+    return path.stem
 
 
-def _names(classes: Mapping[str, str], name: str) -> bool:
+def _is_named(classes: Mapping[str, str], name: str) -> bool:
+    """Return whether the params name the class of a file or folder."""
     path = PurePosixPath(name)
-    return any(each in classes for each in (name, path.name, path.stem))
+    return any(key in classes for key in (name, path.name, path.stem))
 
 
-def _check_classes(classes: Mapping[str, str], found: Sequence[Unit]) -> None:
-    known = {
-        each
-        for unit in found
-        if unit.format in ("text", "folders", *TABLES)
-        for each in (unit.name, PurePosixPath(unit.name).name, PurePosixPath(unit.name).stem)
-    }
+def _check_classes(classes: Mapping[str, str], listed: Sequence[Unit]) -> None:
+    """Check that the params name classes of files and folders that exist.
+
+    Raises:
+        InputError: they do not.
+    """
+    names: set[str] = set()
+    for unit in listed:
+        if unit.format in ("text", "folders", *TABLES):
+            path = PurePosixPath(unit.name)
+            names |= {unit.name, path.name, path.stem}
     for name in classes:
-        if name not in known:
+        if name not in names:
             raise InputError(
-                f"no file or folder of classes is named {name!r}{nearest(name, known)}",
+                f"no file or folder of classes is named {name!r}{nearest(name, names)}",
                 where="ingest.source.classes",
                 remedy="use the name of a text file or of a class folder",
             )
@@ -725,7 +880,10 @@ def _check_classes(classes: Mapping[str, str], found: Sequence[Unit]) -> None:
 
 # -- splits
 def _with_splits(listing: Listing) -> Listing:
-    """Return units with canonical splits, where their names say at least two and one is train: train.csv beside test.csv, train/pos.txt beside test/pos.txt."""
+    """Return units with canonical splits, where their names say at least two and one is train.
+
+    Examples are train.csv beside test.csv, and train/pos.txt beside test/pos.txt.
+    """
     splits = [_split(unit) for unit in listing.units]
     if "train" not in splits or len(set(splits) - {None}) < 2:
         return listing
@@ -741,8 +899,10 @@ def _with_splits(listing: Listing) -> Listing:
 def _split(unit: Unit) -> str | None:
     """Return the split that a unit's folders say, or else its file name."""
     path = PurePosixPath(unit.name)
-    folders = [split_of(part) for part in path.parts[:-1] if not without_split(part)]
-    found = next((split for split in folders if split), None)
-    if found or unit.format == "text":
-        return found
+    for part in path.parts[:-1]:
+        split = None if without_split(part) else split_of(part)
+        if split:
+            return split
+    if unit.format == "text":
+        return None
     return split_of(_stem(path))

@@ -59,12 +59,19 @@ class Unit:
 
 @dataclass(frozen=True)
 class Record:
-    """One record: its line or place in the unit (1 is the first), and its values by the source's column names."""
+    """One record of a unit.
+
+    Args:
+        row: its line or position in the unit; 1 is the first.
+        values: column of the source -> value.
+        file: name of its file, in a folder.
+        picture: name of its picture, in a table that names pictures.
+    """
 
     row: int
     values: Mapping[str, Any]
-    file: str = ""  # of a folder
-    picture: str = ""  # that a row of a table names
+    file: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,22 +93,26 @@ class RefusedRow:
     excerpt: str = ""
 
     def __str__(self) -> str:
-        excerpt = f": {self.excerpt}" if self.excerpt else ""
-        return f"{self.origin}: {self.reason}{excerpt}"
+        text = f"{self.origin}: {self.reason}"
+        if self.excerpt:
+            text += f": {self.excerpt}"
+        return text
 
 
 def origin_of(unit: Unit, item: Record | Bad) -> str:
     """Return where a record comes from: file and line, or the file of a folder."""
     if not item.file:
-        picture = f" ({item.picture})" if isinstance(item, Record) and item.picture else ""
-        return f"{unit.name}:{item.row}{picture}"
+        origin = f"{unit.name}:{item.row}"
+        if isinstance(item, Record) and item.picture:
+            origin += f" ({item.picture})"
+        return origin
     return item.file if unit.name == "." else f"{unit.name}/{item.file}"
 
 
 def shaped(
     found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
 ) -> tuple[pa.Table, pa.Table]:
-    """Records to raw rows and quarantined ones.
+    """Return records as raw rows, and those that are refused.
 
     Args:
         found: in the source's order.
@@ -120,9 +131,9 @@ def shaped(
                     raise Reject(item.reason, item.excerpt)
                 row = wanted.row(item.values)
             except Reject as reject:
-                excerpt = (
-                    reject.detail if reject.detail or isinstance(item, Bad) else show(item.values)
-                )
+                excerpt = reject.detail
+                if not excerpt and not isinstance(item, Bad):
+                    excerpt = show(item.values)
                 rejected.append(
                     {"origin": origin, "reason": reject.reason, "excerpt": _printable(excerpt)}
                 )
@@ -143,10 +154,16 @@ def shaped(
 def settle_splits(
     rows: pa.Table, target: str | None, units: Sequence[Unit]
 ) -> tuple[pa.Table, str]:
-    """Return rows whose splits can be judged on, and what is said of them.
+    """Return rows with splits that can be evaluated, and a remark about a change.
 
-    Names of files may say a test split that has no labels. Then validation rows with labels are the test rows; where
-    there are none, rows with labels have no split, so that one is made of them. Rows without labels stay in theirs.
+    Names of files may say a test split that has no labels. Then validation rows with labels become
+    the test rows. Where there are none, rows with labels lose their split, so that a later stage
+    splits them. Rows without labels keep theirs.
+
+    Args:
+        rows: raw rows.
+        target: column of the label; None without one.
+        units: of the source.
     """
     if target is None or not any(unit.split for unit in units):
         return rows, ""
@@ -156,7 +173,10 @@ def settle_splits(
         return rows, ""
     if "validation" in present:
         old, new = "validation", "test"
-        note = "no row of a test split has a label: the validation rows are taken for test, and a validation split is made from train"
+        note = (
+            "no row of a test split has a label: the validation rows are taken for test, "
+            "and a validation split is made from train"
+        )
     else:
         old, new = "train", None
         note = "only train rows have labels: validation and test splits are made from them"
@@ -166,7 +186,7 @@ def settle_splits(
 
 
 def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
-    """Where a source's id came before, the row gets an id of its own.
+    """Replace ids that occur more than once.
 
     Args:
         rows: raw rows.
@@ -180,25 +200,25 @@ def unique_ids(rows: pa.Table, keys: Mapping[str, str]) -> tuple[pa.Table, int]:
     ids = rows["id"].to_pylist()
     seen: set[str] = set()
     replaced = 0
-    for place, origin in enumerate(rows["origin"].to_pylist()):
-        if ids[place] in seen:
-            ids[place] = _own_id(origin, place, keys)
+    for position, origin in enumerate(rows["origin"].to_pylist()):
+        if ids[position] in seen:
+            ids[position] = _generated_id(origin, position, keys)
             replaced += 1
-        seen.add(ids[place])
-    return rows.set_column(
-        rows.schema.get_field_index("id"), "id", pa.array(ids, pa.string())
-    ), replaced
+        seen.add(ids[position])
+    column = rows.schema.get_field_index("id")
+    return rows.set_column(column, "id", pa.array(ids, pa.string())), replaced
 
 
-def _own_id(origin: str, place: int, keys: Mapping[str, str]) -> str:
+def _generated_id(origin: str, position: int, keys: Mapping[str, str]) -> str:
+    """Return an id for a row: of its unit and line, or of its origin and position."""
     name, _, row = origin.partition(" (")[0].rpartition(":")
     if name in keys:
         return f"{keys[name]}-{row}"
-    return f"{hashlib.sha256(origin.encode()).hexdigest()[:8]}-{place}"
+    return f"{hashlib.sha256(origin.encode()).hexdigest()[:8]}-{position}"
 
 
 def show(values: Mapping[str, Any]) -> str:
-    """A record in one line."""
+    """Return a record as one line of text."""
     return " | ".join(
         f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)[:_EXCERPT]
         for value in values.values()
@@ -207,4 +227,5 @@ def show(values: Mapping[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
+    """Return the start of a text, as valid UTF-8."""
     return text[:_EXCERPT].encode("utf-8", "replace").decode("utf-8")

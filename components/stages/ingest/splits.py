@@ -63,6 +63,7 @@ def without_split(name: str) -> str:
 
 
 def _plain_word(word: str) -> str:
+    """Return a word in small letters, without an ending such as `set`."""
     folded = word.casefold()
     if folded in CANONICAL:
         return folded

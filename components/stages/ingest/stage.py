@@ -1,4 +1,4 @@
-"""ingest: a source of any kind becomes one raw table in the task's columns."""
+"""Stage ingest: a source of any kind becomes one raw table in the task's columns."""
 
 from __future__ import annotations
 
@@ -54,25 +54,33 @@ READERS: Mapping[Format, formats.Reader] = {
     "folders": formats.folder,
     "digits": sklearn_source.digits,
 }
-_LOOKED_AT = 100_000  # refused rows, for the first of each reason
+# Refused rows among which the first of each reason is searched.
+_LOOKED_AT = 100_000
 _EXCERPT = 80
+# What the cache stores of a unit, beside its rows.
 _FACTS = pa.schema(
     [("sha256", pa.string()), ("encoding", pa.string()), ("columns", pa.list_(pa.string()))]
-)  # of a unit, which its name and its rows do not say
+)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What a worker needs to read one unit."""
+class ParseInput:
+    """What a worker needs to read one unit.
+
+    Args:
+        unit: the unit.
+        layout: the columns of the raw table.
+        key: prefix of the ids of rows without one.
+    """
 
     unit: Unit
     layout: Layout
-    key: str  # starts the ids of rows that bring none
+    key: str
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """One unit, read."""
+    """Rows of one unit."""
 
     rows: pa.Table
     quarantine: pa.Table
@@ -80,61 +88,56 @@ class Parsed:
 
 
 def run(job: Job) -> None:
-    """Read the source and write `raw` (with `quarantine/` in it) and `report`.
+    """Write `raw` (with `quarantine/` in it) and `report`.
 
     Raises:
-        InputError: the source is missing, empty, lacks a column, cannot teach anything, or is written to meanwhile.
+        InputError: the source is missing, empty, lacks a column, has fewer than two classes, or is
+            written to meanwhile.
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     params: IngestParams = job.params
-    rules = label_rules(params)
-    wanted = layout(base.schema(job.task).roles, params.columns, params.max_bytes_per_value, rules)
+    wanted = _layout(job, params.columns)
     listing = list_units(params, job.root)
-    found = listing.units
-    stamps = _stamps(params, job, found)
+    stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
-    told = accepted if params.seen else []  # DVC looks at the params, not at that folder
+    # DVC compares the params, not the folder of feedback.
+    feedback = accepted if params.seen else []
+    keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
+    inputs = [ParseInput(unit, wanted, keys[unit.name]) for unit in listing.units]
     # Feedback has no ids, groups and splits of the source.
-    named = {
-        role: name for role, name in params.columns.items() if role not in ("id", "group", "split")
-    }
-    own = layout(base.schema(job.task).roles, named, params.max_bytes_per_value, rules)
-    keys = unit_keys([unit.name for unit in (*found, *told)])
-    memo = Cache(job.cache, job.journal.log)
-    parsed = _read(
-        [Piece(unit, wanted, keys[unit.name]) for unit in found]
-        + [Piece(unit, own, keys[unit.name]) for unit in told],
-        memo,
-        job.journal,
-    )
-    _say_feedback(job.journal, len(accepted), params.seen)
+    feedback_columns = {}
+    for role, name in params.columns.items():
+        if role not in ("id", "group", "split"):
+            feedback_columns[role] = name
+    feedback_layout = _layout(job, feedback_columns)
+    inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
+    cache = Cache(job.cache, job.journal.log)
+    parsed = _read(inputs, cache, job.journal)
+    _log_feedback(job.journal, len(accepted), params.seen)
     for note in listing.notes:
         job.journal.log(note)
-    rows = _concatenated([each.rows for each in parsed], wanted.schema)
-    quarantine = _concatenated([each.quarantine for each in parsed], QUARANTINE)
+    rows = _concatenated([part.rows for part in parsed], wanted.schema)
+    quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
     _check_rows(rows, quarantine, params.source.path)
     classes = _classes(rows, wanted, params.source.path)
-    rows, note = settle_splits(rows, wanted.target.name if wanted.target else None, found)
+    target = wanted.target.name if wanted.target else None
+    rows, split_note = settle_splits(rows, target, listing.units)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.log(
             f"{replaced} ids occur more than once in the source: those rows got ids of their own"
         )
-    _say(job.journal, parsed, quarantine)
-    for line in [*([note] if note else []), *label_notes(rows, wanted, classes)]:
-        job.journal.log(line)
-    facts = {"files": [dict(each.facts) for each in parsed], "classes": classes}
-    job.journal.params(
-        _watermark(
-            params, job, [each.facts for each in parsed], rows.num_rows + quarantine.num_rows
-        )
-    )
-    write_table(job.outputs["raw"], {"rows": rows}, facts)
-    write_table(
-        job.outputs["raw"] / "quarantine",
-        {"quarantine": quarantine},
-        {"reasons": _reasons(quarantine)},
-    )
+    _log_parsed(job.journal, parsed, quarantine)
+    if split_note:
+        job.journal.log(split_note)
+    for note in label_notes(rows, wanted, classes):
+        job.journal.log(note)
+    files = [dict(part.facts) for part in parsed]
+    job.journal.params(_watermark(params, job, files, rows.num_rows + quarantine.num_rows))
+    raw = job.outputs["raw"]
+    write_table(raw, {"rows": rows}, {"files": files, "classes": classes})
+    reasons = {"reasons": _reasons(quarantine)}
+    write_table(raw / "quarantine", {"quarantine": quarantine}, reasons)
     report = {
         "rows": rows.num_rows,
         "quarantined": quarantine.num_rows,
@@ -142,8 +145,20 @@ def run(job: Job) -> None:
         "files": len(parsed),
     }
     write_atomic(job.outputs["report"], to_json(report))
-    memo.close()
-    _check_unchanged(params, job, found, stamps)
+    cache.close()
+    _check_unchanged(params, job, listing.units, stamps)
+
+
+def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
+    """Return the columns of the raw table.
+
+    Args:
+        job: ingest.
+        columns: role -> column of the source.
+    """
+    params: IngestParams = job.params
+    roles = base.schema(job.task).roles
+    return layout(roles, columns, params.max_bytes_per_value, label_rules(params))
 
 
 def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -151,33 +166,38 @@ def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _say_feedback(journal: Journal, number: int, seen: str | None) -> None:
-    """Print whether the files of feedback were read.
+def _log_feedback(journal: Journal, number: int, seen: str | None) -> None:
+    """Log whether the files of feedback were read.
 
     Args:
-        journal: where the line is printed.
+        journal: where the message is logged.
         number: of the files.
-        seen: the digest under which a retrain found them; none outside of a retrain.
+        seen: digest of the files in a retrain; None outside of one.
     """
     if not number:
         return
-    state = f"read as a retrain found them ({seen[:12]})" if seen else "left to gristmill retrain"
+    state = "left to gristmill retrain"
+    if seen:
+        state = f"read as a retrain found them ({seen[:12]})"
     journal.log(f"{number} files of feedback: {state}")
 
 
 def _check_unchanged(
-    params: IngestParams, job: Job, found: Sequence[Unit], stamps: Sequence[tuple[Any, ...]]
+    params: IngestParams,
+    job: Job,
+    units: Sequence[Unit],
+    stamps: Sequence[tuple[Any, ...]],
 ) -> None:
-    """Refuse a source that was written to since `stamps` were taken.
+    """Check that a source was not written to since `stamps` were taken.
 
-    DVC would take the new source for what was read.
+    DVC would record the new source as the one that was read.
 
     Raises:
         InputError: a file is new, gone or another one.
     """
     if isinstance(params.source, Files):
-        found = source_files.units(params.source, job.root)
-    if _stamps(params, job, found) != stamps:
+        units = source_files.units(params.source, job.root)
+    if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
             where=params.source.path,
@@ -186,53 +206,59 @@ def _check_unchanged(
 
 
 def label_rules(params: IngestParams) -> LabelRules:
-    """Return what becomes of the source's labels."""
+    """Return the rules for the labels of the source."""
     return LabelRules(params.labels, fold=params.label_case == "fold")
 
 
 def list_units(params: IngestParams, root: Path) -> Listing:
-    """Return what the source consists of, and what is said of it."""
+    """Return the units of a source, with remarks for the log."""
     source = params.source
     if isinstance(source, Files):
         return source_files.list_source(source, root)
     if isinstance(source, Sql):
         return Listing(table_source.units(source, root))
-    return Listing(
-        package_source.units(source, root)
-        if isinstance(source, Package)
-        else sklearn_source.units(source, root)
-    )
+    if isinstance(source, Package):
+        return Listing(package_source.units(source, root))
+    return Listing(sklearn_source.units(source, root))
 
 
 def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
-    """Read a unit: its records, and what is none."""
-    found = read_unit(unit, wanted, used)
-    return with_pictures(found, unit, wanted) if unit.pictures else found
+    """Yield the records of a unit, with the pictures that it names.
+
+    Args:
+        unit: the unit.
+        wanted: the columns.
+        used: the encodings, to which those of the unit are added.
+    """
+    items = read_unit(unit, wanted, used)
+    return with_pictures(items, unit, wanted) if unit.pictures else items
 
 
 def read_unit(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
-    """Read a unit, without the pictures that it names."""
-    found = READERS[unit.format](unit, read_layout(unit, wanted), used)
-    return with_derived(found, unit)
+    """Yield the records of a unit, without the pictures that it names."""
+    items = READERS[unit.format](unit, read_layout(unit, wanted), used)
+    return with_derived(items, unit)
 
 
 def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
-    """Return a unit that has been looked at, and the columns that it must have.
+    """Return a unit with its dialect, and the columns that it must have.
 
-    A table whose name says that it is for judging may come without labels: its rows have none.
+    A table of a validation or test split may have no labels.
     """
     if unit.split in ("validation", "test"):
-        columns = [
-            replace(column, must=column.must and column.role != "target")
-            for column in wanted.columns
-        ]
+        columns = []
+        for column in wanted.columns:
+            must = column.must and column.role != "target"
+            columns.append(replace(column, must=must))
         wanted = replace(wanted, columns=columns)
     if unit.paths and unit.paths[0].stat().st_size:
-        return replace(unit, dialect=_dialect(unit, read_layout(unit, wanted))), wanted
+        dialect = _dialect(unit, read_layout(unit, wanted))
+        unit = replace(unit, dialect=dialect)
     return unit, wanted
 
 
 def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
+    """Return how a table is written; None for a unit that is no table of text or cells."""
     if unit.format in ("csv", "tsv"):
         return dialect_of(unit, wanted)
     if unit.format != "xlsx":
@@ -241,41 +267,48 @@ def _dialect(unit: Unit, wanted: Layout) -> Dialect | None:
     return Dialect("binary", "", quoted=False, skip=0, header=sheet.header, names=sheet.names)
 
 
-def _stamps(params: IngestParams, job: Job, found: Sequence[Unit]) -> list[tuple[Any, ...]]:
-    """Name, size and times of each file of a source: others when somebody has written to it."""
-    paths = [path for unit in found for path in unit.paths] + (
-        [job.root / params.source.path / table_source.WATERMARK]
-        if isinstance(params.source, Sql)
-        else []
-    )
-    told = [(path, path.stat()) if path.exists() else (path, None) for path in paths]
-    return [
-        (path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (path,)
-        for path, stat in told
-    ]
+def _stamps(params: IngestParams, job: Job, units: Sequence[Unit]) -> list[tuple[Any, ...]]:
+    """Return name, size, time and inode of each file of a source, which a write changes."""
+    paths: list[Path] = []
+    for unit in units:
+        paths.extend(unit.paths)
+    if isinstance(params.source, Sql):
+        paths.append(job.root / params.source.path / table_source.WATERMARK)
+    stamps: list[tuple[Any, ...]] = []
+    for path in paths:
+        if path.exists():
+            stat = path.stat()
+            stamps.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        else:
+            stamps.append((path,))
+    return stamps
 
 
 def _watermark(
-    params: IngestParams, job: Job, found: Sequence[Mapping[str, Any]], rows: int
+    params: IngestParams,
+    job: Job,
+    files: Sequence[Mapping[str, Any]],
+    rows: int,
 ) -> dict[str, Any]:
-    """What the run is said to have seen of the source: a digest of all its files, their rows, and how far a database was pulled."""
-    mark = (
-        table_source.read(job.root / params.source.path) if isinstance(params.source, Sql) else None
-    )
-    digest = cache_key({"files": [[each["name"], each["sha256"]] for each in found]})
-    return {
-        "source.digest": digest,
-        "source.rows": rows,
-        **({"source.cursor": mark.value} if mark else {}),
-    }
+    """Return what identifies the source, for the record of the run.
+
+    It is a digest of all files, the number of their rows, and how far a database was pulled.
+    """
+    hashes = [[file["name"], file["sha256"]] for file in files]
+    watermark = {"source.digest": cache_key({"files": hashes}), "source.rows": rows}
+    if isinstance(params.source, Sql):
+        mark = table_source.read(job.root / params.source.path)
+        if mark:
+            watermark["source.cursor"] = mark.value
+    return watermark
 
 
-def parse(piece: Piece) -> Parsed:
-    """Read one unit."""
+def parse(piece: ParseInput) -> Parsed:
+    """Read one unit, as a Ray task."""
     used = set[str]()
     unit, wanted = prepared(piece.unit, piece.layout)
     rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
-    digest = _digest(unit) or _of_values(rows, wanted.input.name)
+    digest = _digest(unit) or _values_digest(rows, wanted.input.name)
     facts = {
         "name": unit.name,
         "sha256": digest,
@@ -287,35 +320,42 @@ def parse(piece: Piece) -> Parsed:
     return Parsed(rows, quarantine, facts)
 
 
-def _read(pieces: Sequence[Piece], memo: Cache, journal: Journal) -> list[Parsed]:
-    """All units in their order: those that an earlier run has read, byte for byte the same and in the same way, are not read again."""
-    digests = [_digest(piece.unit) for piece in pieces]
-    keys = [_key(piece, digest) for piece, digest in zip(pieces, digests, strict=True)]
-    parsed = [
-        _remembered(piece, memo.get(key, [piece.layout.schema, QUARANTINE, _FACTS]))
-        for piece, key in zip(pieces, keys, strict=True)
-    ]
-    new = [place for place, each in enumerate(parsed) if each is None]
-    fresh = [pieces[place] for place in new]
-    # One unit is read here: a task of its own would only be started and waited for.
-    for done, (place, each) in enumerate(
-        zip(new, parallel_map(parse, fresh) if len(new) > 1 else map(parse, fresh), strict=True), 1
-    ):
-        parsed[place] = each
-        if (
-            digests[place] == each.facts["sha256"]
-        ):  # else it has no files, or somebody wrote to them meanwhile
-            memo.put(
-                keys[place],
-                [each.rows, each.quarantine, pa.Table.from_pylist([each.facts], schema=_FACTS)],
-            )
-        journal.progress(len(pieces) - len(new) + done, len(pieces), "files")
-    return [each for each in parsed if each is not None]
+def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[Parsed]:
+    """Return the rows of all units, in order.
+
+    A unit that an earlier run has read in the same way, with the same bytes, is taken from the
+    cache.
+    """
+    digests = [_digest(item.unit) for item in inputs]
+    keys = [_key(item, digest) for item, digest in zip(inputs, digests, strict=True)]
+    parsed: list[Parsed | None] = []
+    for item, key in zip(inputs, keys, strict=True):
+        tables = cache.get(key, [item.layout.schema, QUARANTINE, _FACTS])
+        parsed.append(_from_cache(item, tables))
+    new = [position for position, part in enumerate(parsed) if part is None]
+    new_inputs = [inputs[position] for position in new]
+    results: Iterable[Parsed]
+    if len(new) > 1:
+        results = parallel_map(parse, new_inputs)
+    else:
+        # One unit is read here: a task of its own would only be started and waited for.
+        results = map(parse, new_inputs)
+    done = len(inputs) - len(new)
+    for position, part in zip(new, results, strict=True):
+        parsed[position] = part
+        # A unit without files has another digest, and so has one that was written to meanwhile.
+        if digests[position] == part.facts["sha256"]:
+            facts = pa.Table.from_pylist([part.facts], schema=_FACTS)
+            cache.put(keys[position], [part.rows, part.quarantine, facts])
+        done += 1
+        journal.progress(done, len(inputs), "files")
+    return [part for part in parsed if part is not None]
 
 
-def _key(piece: Piece, digest: str) -> str:
-    """Covers all that reading a unit depends on."""
-    unit, wanted = piece.unit, piece.layout
+def _key(piece: ParseInput, digest: str) -> str:
+    """Return the cache key of a unit: a hash of all that reading it depends on."""
+    unit = piece.unit
+    wanted = piece.layout
     columns = [
         [column.name, column.source, str(column.type), column.role, column.must]
         for column in wanted.columns
@@ -348,54 +388,77 @@ def _key(piece: Piece, digest: str) -> str:
 
 
 def _rules_key(wanted: Layout) -> list[Any]:
-    rules = wanted.target.labels if wanted.target else None
-    return [sorted(rules.renames.items()), rules.fold] if rules else []
+    """Return the rules for labels, as a part of the cache key."""
+    if wanted.target is None or not wanted.target.labels:
+        return []
+    rules = wanted.target.labels
+    return [sorted(rules.renames.items()), rules.fold]
 
 
-def _remembered(piece: Piece, found: Sequence[pa.Table] | None) -> Parsed | None:
-    if found is None:
+def _from_cache(piece: ParseInput, tables: Sequence[pa.Table] | None) -> Parsed | None:
+    """Return the rows of a unit from tables of the cache; None if there are none."""
+    if tables is None:
         return None
-    rows, quarantine, facts = found
-    told = {name: value for name, value in facts.to_pylist()[0].items() if value is not None}
-    return Parsed(rows, quarantine, {"name": piece.unit.name, "rows": rows.num_rows, **told})
+    rows, quarantine, stored = tables
+    facts = {"name": piece.unit.name, "rows": rows.num_rows}
+    for name, value in stored.to_pylist()[0].items():
+        if value is not None:
+            facts[name] = value
+    return Parsed(rows, quarantine, facts)
 
 
 def _digest(unit: Unit) -> str:
-    """SHA-256 of the file; of several, over their names and hashes; nothing where there are none."""
+    """Return the SHA-256 of a unit's file; empty if it has none.
+
+    Of several files it is taken over their names and hashes.
+    """
     if len(unit.paths) == 1 and unit.format != "folders":
         return sha256(unit.paths[0])
-    whole = hashlib.sha256()
+    if not unit.paths:
+        return ""
+    digest = hashlib.sha256()
     for path in unit.paths:
-        whole.update(f"{path.name}\0{sha256(path)}\n".encode())
-    return whole.hexdigest() if unit.paths else ""
+        digest.update(f"{path.name}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
-def _of_values(rows: pa.Table, column: str) -> str:
-    whole = hashlib.sha256()
+def _values_digest(rows: pa.Table, column: str) -> str:
+    """Return the SHA-256 of the values of a column."""
+    digest = hashlib.sha256()
     for value in rows[column].to_pylist():
-        whole.update(value)
-    return whole.hexdigest()
+        digest.update(value)
+    return digest.hexdigest()
 
 
 def unit_keys(names: Sequence[str]) -> dict[str, str]:
-    """A short hash of each name; longer ones in the rare case that two are equal."""
+    """Return a short hash of each name; longer ones in the rare case that two are equal."""
     length = 8
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
-    while len({each[:length] for each in hashes.values()}) < len(hashes):
+    while len({digest[:length] for digest in hashes.values()}) < len(hashes):
         length *= 2
-    return {name: each[:length] for name, each in hashes.items()}
+    return {name: digest[:length] for name, digest in hashes.items()}
 
 
 def _reasons(quarantine: pa.Table) -> dict[str, int]:
+    """Return the number of refused rows for each reason."""
     return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
 
 
 _MEND = "mend the file, or set ingest.source.format and ingest.columns to what it holds"
 _NONE_USABLE = {
     "too_large": "raise ingest.max_bytes_per_value",
-    "in_no_class_folder": "put the files into a folder for each class, or put a table beside them that lists file and label",
-    "not_bytes": "set ingest.source.path to the folder that holds both the table and the pictures that it lists",
-    "several_labels": "write one label in each row: rows with several labels, and spans of a text, are not learned yet",
+    "in_no_class_folder": (
+        "put the files into a folder for each class, "
+        "or put a table beside them that lists file and label"
+    ),
+    "not_bytes": (
+        "set ingest.source.path to the folder that holds both the table "
+        "and the pictures that it lists"
+    ),
+    "several_labels": (
+        "write one label in each row: rows with several labels, and spans of a text, "
+        "are not learned yet"
+    ),
     "heic": "convert the pictures to JPEG or PNG",
     "git_lfs_pointer": "fetch the files themselves: git lfs pull",
     "picture_for_a_text": "take a task for pictures (gristmill tasks), or give a folder of texts",
@@ -403,6 +466,11 @@ _NONE_USABLE = {
 
 
 def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
+    """Check that a source has rows.
+
+    Raises:
+        InputError: it has none that can be used.
+    """
     if rows.num_rows:
         return
     if not quarantine.num_rows:
@@ -413,8 +481,13 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
         )
     reasons = _reasons(quarantine)
     first = quarantine.slice(0, 1).to_pylist()[0]
-    what = f"none of its {quarantine.num_rows} rows can be used: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}; the first: {first['excerpt']}"
-    raise InputError(what, where=first["origin"], remedy=remedy_for(reasons))
+    counts = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+    raise InputError(
+        f"none of its {quarantine.num_rows} rows can be used: {counts}; "
+        f"the first: {first['excerpt']}",
+        where=first["origin"],
+        remedy=remedy_for(reasons),
+    )
 
 
 def remedy_for(reasons: Iterable[str]) -> str:
@@ -424,46 +497,49 @@ def remedy_for(reasons: Iterable[str]) -> str:
 
 def known_remedy(reasons: Iterable[str]) -> str | None:
     """Return what to do where all rows are refused for one reason that says it; None for others."""
-    several = set(reasons)
-    return _NONE_USABLE.get(several.pop()) if len(several) == 1 else None
+    distinct = set(reasons)
+    if len(distinct) != 1:
+        return None
+    return _NONE_USABLE.get(distinct.pop())
 
 
 def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
-    """Rows per class, where the target is a class.
+    """Return the number of rows of each class, where the target is a class.
 
     Raises:
         InputError: there are fewer than two.
     """
     if wanted.target is None or wanted.target.type != pa.string():
         return {}
-    counts = {
-        each["values"]: each["counts"]
-        for each in rows[wanted.target.name].drop_null().value_counts().to_pylist()
-    }
+    labels = rows[wanted.target.name].drop_null()
+    counts = {entry["values"]: entry["counts"] for entry in labels.value_counts().to_pylist()}
     if len(counts) < 2:
-        what = (
-            f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; at least two are needed"
-            if counts
-            else f"has no row with a label among {rows.num_rows}"
-        )
+        message = f"has no row with a label among {rows.num_rows}"
+        if counts:
+            message = (
+                f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; "
+                "at least two are needed"
+            )
         raise InputError(
-            what,
+            message,
             where=path,
-            remedy=f"bring rows of another class, or set ingest.columns.{wanted.target.name} to the column that holds the label",
+            remedy="bring rows of another class, or set "
+            f"ingest.columns.{wanted.target.name} to the column that holds the label",
         )
     return dict(sorted(counts.items()))
 
 
-def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> None:
+def _log_parsed(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> None:
+    """Log encodings, tables without a header, and refused rows."""
     by_encoding: dict[str, list[str]] = defaultdict(list)
-    for each in parsed:
-        by_encoding[each.facts["encoding"]].append(each.facts["name"])
+    by_columns: dict[str, list[str]] = defaultdict(list)
+    for part in parsed:
+        name = part.facts["name"]
+        by_encoding[part.facts["encoding"]].append(name)
+        if "columns" in part.facts:
+            by_columns[", ".join(part.facts["columns"])].append(name)
     for encoding, names in sorted(by_encoding.items()):
         journal.log(f"read as {encoding}: {some(names)}")
-    by_columns: dict[str, list[str]] = defaultdict(list)
-    for each in parsed:
-        if "columns" in each.facts:
-            by_columns[", ".join(each.facts["columns"])].append(each.facts["name"])
     for columns, names in sorted(by_columns.items()):
         journal.log(
             f"without a header (ingest.source.header): {some(names)}; its columns: {columns}"
@@ -474,28 +550,31 @@ def _say(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> No
 
 def some(names: Sequence[str]) -> str:
     """Return the first of some names, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}"
+    shown = ", ".join(names[:5])
+    if len(names) > 5:
+        return f"{shown} and {len(names) - 5} more"
+    return shown
 
 
 def refusal_notes(quarantine: pa.Table) -> list[str]:
-    """Return how many rows are refused for which reason, with the first of each reason by file and line."""
+    """Return messages about refused rows: how many for each reason, and the first of each."""
     if not quarantine.num_rows:
         return []
-    counts = _reasons(quarantine)
-    notes = [
-        f"quarantined {quarantine.num_rows}: "
-        + ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    ]
+    counts = [f"{reason} {count}" for reason, count in _reasons(quarantine).items()]
+    notes = [f"quarantined {quarantine.num_rows}: {', '.join(counts)}"]
     shown = set[str]()
     for row in quarantine.slice(0, _LOOKED_AT).to_pylist():
         if row["reason"] not in shown:
             shown.add(row["reason"])
-            excerpt = f": {' '.join(row['excerpt'].split())[:_EXCERPT]}" if row["excerpt"] else ""
-            remedy = (
-                "; a larger ingest.max_bytes_per_value lets it in"
-                if row["reason"] == "too_large"
-                else ""
-            )
-            notes.append(f"the first {row['reason']}: {row['origin']}{excerpt}{remedy}")
+            notes.append(_first_note(row))
     return notes
+
+
+def _first_note(row: Mapping[str, Any]) -> str:
+    """Return a message about the first row that was refused for a reason."""
+    note = f"the first {row['reason']}: {row['origin']}"
+    if row["excerpt"]:
+        note += f": {' '.join(row['excerpt'].split())[:_EXCERPT]}"
+    if row["reason"] == "too_large":
+        note += "; a larger ingest.max_bytes_per_value lets it in"
+    return note

@@ -1,15 +1,16 @@
-"""A quick look at a source, without reading it into a table: is there anything new, and is it still what it was?"""
+"""Survey of a source without reading it into a table: whether it has new rows or other columns."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,101 +33,115 @@ from components.stages.ingest.workbooks import sheet_rows
 
 _CHUNK = 1 << 20
 _WITHOUT_LINES = (".json", ".xlsx", ".xlsm")
-_OBJECTS = 1000  # of JSON lines, whose keys are taken for the columns
-_SETTLED_NS = 2_000_000_000  # a file that was written a moment ago may be written again within the same tick of its clock
-Known = MutableMapping[str, list[int | str]]  # path -> size, mtime_ns, SHA-256, lines
+# Objects of JSON lines whose keys are the columns.
+_OBJECTS = 1000
+# Age in ns above which the metadata of a file is stored. A newer file may be written again within
+# one tick of the clock of its file system.
+_SETTLED_NS = 2_000_000_000
+# Size, modification time in ns, SHA-256, lines.
+FileMetadata = list[int | str]
+# By path.
+Known = MutableMapping[str, FileMetadata]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a source is at one moment."""
+    """State of a source at one moment.
 
-    files: Mapping[str, list[str]]  # of the source: name -> label and hashes
-    feedback: Mapping[str, list[str]]  # that was accepted, which DVC does not see
-    rows: int  # lines, rows of Parquet, files of class folders: comparable only with the same source's
-    columns: Mapping[str, str]  # name -> type, of tables
+    Args:
+        files: name of a unit of the source -> its label and hashes.
+        feedback: name of a file of accepted feedback -> its hash; DVC does not track these files.
+        rows: lines, rows of Parquet or files of class folders; comparable only within a source.
+        columns: name -> type, of tables.
+        bytes: size of all files.
+        cursor: the greatest value that was pulled of a database.
+    """
+
+    files: Mapping[str, list[str]]
+    feedback: Mapping[str, list[str]]
+    rows: int
+    columns: Mapping[str, str]
     bytes: int
-    cursor: str = ""  # the greatest that was pulled of a database
+    cursor: str = ""
 
     @property
     def digest(self) -> str:
-        """Another for another byte anywhere."""
+        """Return a hash that changes with any byte of the source and the feedback."""
         return _digest({**self.files, **self.feedback})
 
     @property
     def pin(self) -> str:
-        """A digest of the feedback alone; "" where there is none."""
+        """Return a digest of the feedback alone; "" where there is none."""
         return _digest(self.feedback) if self.feedback else ""
 
     def only(self, names: Collection[str]) -> Survey:
-        """Without the feedback that lies in other files."""
-        return replace(
-            self, feedback={name: told for name, told in self.feedback.items() if name in names}
-        )
+        """Return the survey without the feedback that lies in other files."""
+        feedback = {name: hashes for name, hashes in self.feedback.items() if name in names}
+        return replace(self, feedback=feedback)
 
 
 def survey(params: IngestParams, root: Path, known: Known) -> Survey:
-    """Look at the source.
+    """Return the state of the source.
 
     Args:
-        params: the section.
+        params: the section `ingest`.
         root: of the project.
-        known: hashes of files as they were seen last; brought up to date.
+        known: metadata of files from the last survey; updated.
 
     Raises:
-        InputError: it is away, or cannot be read.
+        InputError: the source is missing, or cannot be read.
     """
-    found = _units(params, root)
-    seen: dict[str, list[str]] = {}
-    rows, size, columns = 0, 0, dict[str, str]()
-    for unit in found:
-        facts = [_file(path, known) for path in unit.paths]
-        seen[unit.name] = (
-            [unit.label or "", *(str(fact[2]) for fact in facts)]
-            if facts
-            else [metadata.version("scikit-learn")]
-        )
-        size += sum(int(fact[0]) for fact in facts)
-        rows += (
-            len(facts)
-            if unit.format == "folders"
-            else _rows(unit, int(facts[0][3]))
-            if facts
-            else 1
-        )
-        columns |= {
-            name: merged(columns.get(name, kind), kind) or kind
-            for name, kind in _columns(unit).items()
-        }
-    told = (
-        {
-            unit.name: [str(_file(unit.paths[0], known)[2])]
-            for unit in source_files.feedback(params.feedback, root)
-        }
-        if params.feedback
-        else {}
-    )
-    mark = table_source.read(root / params.source.path) if isinstance(params.source, Sql) else None
-    return Survey(seen, told, rows, columns, size, mark.value if mark else "")
+    files: dict[str, list[str]] = {}
+    rows = 0
+    size = 0
+    columns: dict[str, str] = {}
+    for unit in _units(params, root):
+        metadata_of_files = [_file(path, known) for path in unit.paths]
+        files[unit.name] = _hashes(unit, metadata_of_files)
+        size += sum(int(entry[0]) for entry in metadata_of_files)
+        rows += _row_count(unit, metadata_of_files)
+        for name, kind in _columns(unit).items():
+            columns[name] = merged(columns.get(name, kind), kind) or kind
+    feedback: dict[str, list[str]] = {}
+    if params.feedback:
+        for unit in source_files.feedback(params.feedback, root):
+            feedback[unit.name] = [str(_file(unit.paths[0], known)[2])]
+    cursor = ""
+    if isinstance(params.source, Sql):
+        mark = table_source.read(root / params.source.path)
+        cursor = mark.value if mark else ""
+    return Survey(files, feedback, rows, columns, size, cursor)
+
+
+def _hashes(unit: Unit, files: Sequence[FileMetadata]) -> list[str]:
+    """Return the label of a unit and the hashes of its files; of one without files, a version."""
+    if not files:
+        return [metadata.version("scikit-learn")]
+    return [unit.label or "", *(str(entry[2]) for entry in files)]
+
+
+def _row_count(unit: Unit, files: Sequence[FileMetadata]) -> int:
+    """Return the number of rows of a unit; 1 of one without files."""
+    if unit.format == "folders":
+        return len(files)
+    return _rows(unit, int(files[0][3])) if files else 1
 
 
 def _units(params: IngestParams, root: Path) -> list[Unit]:
+    """Return the units of the source."""
     source = params.source
-    if isinstance(source, (Files, Sql)):
-        return (
-            source_files.units(source, root)
-            if isinstance(source, Files)
-            else table_source.units(source, root)
-        )
-    return (
-        package_source.units(source, root)
-        if isinstance(source, Package)
-        else sklearn_source.units(source, root)
-    )
+    if isinstance(source, Files):
+        return source_files.units(source, root)
+    if isinstance(source, Sql):
+        return table_source.units(source, root)
+    if isinstance(source, Package):
+        return package_source.units(source, root)
+    return sklearn_source.units(source, root)
 
 
-def _digest(seen: Mapping[str, list[str]]) -> str:
-    return hashlib.sha256(to_json(seen).encode()).hexdigest()
+def _digest(files: Mapping[str, list[str]]) -> str:
+    """Return the SHA-256 of names and hashes."""
+    return hashlib.sha256(to_json(files).encode()).hexdigest()
 
 
 def changes(
@@ -136,62 +151,79 @@ def changes(
     columns: Mapping[str, str],
     least: float,
 ) -> list[str]:
-    """What is wrong with a source against what it was: fewer rows than a share of them, columns that are gone, empty now or of another type."""
-    found = (
-        [f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}"]
-        if rows < least * before_rows
-        else []
-    )
-    found += [f"the column {name!r} is gone" for name in before_columns if name not in columns]
-    both = {
-        name: (kind, columns[name])
-        for name, kind in before_columns.items()
-        if columns.get(name, kind) != kind
-    }
-    return found + [
-        f"the column {name!r} is {now} and was {kind}"
-        for name, (kind, now) in both.items()
-        if now == "null" or merged(kind, now) is None
-    ]
+    """Return what is wrong with a source, compared with an earlier state.
+
+    Args:
+        before_rows: number of rows before.
+        before_columns: name -> type before.
+        rows: number of rows now.
+        columns: name -> type now.
+        least: share of the rows before that must still be there.
+
+    Returns:
+        A message for too few rows, and for each column that is gone, empty now or of another type.
+    """
+    messages = []
+    if rows < least * before_rows:
+        messages.append(f"{rows:,} rows where there were {before_rows:,}, less than {least:.0%}")
+    messages += [f"the column {name!r} is gone" for name in before_columns if name not in columns]
+    for name, kind in before_columns.items():
+        now = columns.get(name, kind)
+        if now != kind and (now == "null" or merged(kind, now) is None):
+            messages.append(f"the column {name!r} is {now} and was {kind}")
+    return messages
 
 
 def read_known(path: Path) -> Known:
-    """Hashes of files from an earlier look; none where there was no such look."""
+    """Return the metadata of files from an earlier survey; none where there was no such survey."""
     with suppress(OSError, ValueError):
         known: Known = json.loads(path.read_text(encoding="utf-8"))
         return known
     return {}
 
 
-def _file(path: Path, known: Known) -> list[int | str]:
+def _file(path: Path, known: Known) -> FileMetadata:
+    """Return size, modification time in ns, SHA-256 and lines of a file.
+
+    Args:
+        path: of the file.
+        known: metadata of files from the last survey; updated.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
-        told = path.stat()
+        stat = path.stat()
         before = known.get(str(path))
-        if before and before[:2] == [told.st_size, told.st_mtime_ns]:
+        if before and before[:2] == [stat.st_size, stat.st_mtime_ns]:
             return before
-        fact: list[int | str] = [told.st_size, told.st_mtime_ns, *_read(path)]
+        entry: FileMetadata = [stat.st_size, stat.st_mtime_ns, *_read(path)]
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}",
             where=str(path),
             remedy="bring it back, or set ingest.source to what there is",
         ) from None
-    if time.time_ns() - told.st_mtime_ns > _SETTLED_NS:
-        known[str(path)] = fact
-    return fact
+    if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+        known[str(path)] = entry
+    return entry
 
 
 def _read(path: Path) -> tuple[str, int]:
-    """SHA-256 and lines, in one reading; of what has no lines, records."""
+    """Return the SHA-256 and the number of lines of a file; without lines, of its records."""
     if is_compressed(path) or inner_name(path).suffix.lower() in _WITHOUT_LINES:
         return sha256(path), _records(path)
-    whole, lines, last = hashlib.sha256(), 0, b"\n"
+    digest = hashlib.sha256()
+    lines = 0
+    last = b"\n"
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
-            whole.update(chunk)
+            digest.update(chunk)
             lines += chunk.count(b"\n")
             last = chunk[-1:]
-    return whole.hexdigest(), lines + (last != b"\n")
+    if last != b"\n":
+        lines += 1
+    return digest.hexdigest(), lines
 
 
 def _records(path: Path) -> int:
@@ -202,17 +234,24 @@ def _records(path: Path) -> int:
         return sum(1 for _ in objects(unit, Layout([], 1), set()))
     if kind in (".xlsx", ".xlsm"):
         return sum(1 for _ in sheet_rows(unit, Layout([], 1)).rows)
+    lines = 0
     with open_bytes(path, path.name) as stream:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
+        while chunk := stream.read(_CHUNK):
+            lines += chunk.count(b"\n")
+    return lines
 
 
 def _rows(unit: Unit, lines: int) -> int:
+    """Return the number of rows of a file that has so many lines, without its header."""
     if unit.format == "parquet":
         return int(_parquet(unit).num_rows)
-    return max(0, lines - (unit.format in ("csv", "tsv", "xlsx")))
+    if unit.format in ("csv", "tsv", "xlsx"):
+        lines -= 1
+    return max(0, lines)
 
 
 def _columns(unit: Unit) -> dict[str, str]:
+    """Return the columns of a table and their types."""
     if unit.format == "parquet":
         schema = _parquet(unit).schema.to_arrow_schema()
         return {field.name: str(field.type) for field in schema}
@@ -220,15 +259,23 @@ def _columns(unit: Unit) -> dict[str, str]:
         return dict.fromkeys(formats.header(unit), "text")
     if unit.format == "xlsx":
         return dict.fromkeys(sheet_rows(unit, Layout([], 1)).names, "text")
-    return dict.fromkeys(keys(unit, _OBJECTS), "any") if unit.format in ("jsonl", "json") else {}
+    if unit.format in ("jsonl", "json"):
+        return dict.fromkeys(keys(unit, _OBJECTS), "any")
+    return {}
 
 
 def _parquet(unit: Unit) -> pq.FileMetaData:
+    """Return the metadata of a Parquet file.
+
+    Raises:
+        InputError: it is none.
+    """
+    path = unit.paths[0]
     try:
-        path = unit.paths[0]
-        with pq.ParquetFile(
-            pa.BufferReader(read_bytes(path, unit.name)) if is_compressed(path) else path
-        ) as file:
+        content: Any = path
+        if is_compressed(path):
+            content = pa.BufferReader(read_bytes(path, unit.name))
+        with pq.ParquetFile(content) as file:
             return file.metadata
     except (pa.ArrowException, OSError) as error:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Source `sql`: the shards that `gristmill pull` has appended, and the watermark beside them, which says what they are."""
+"""Source `sql`: the shards that `gristmill pull` appends, and the watermark that names them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,21 @@ class Watermark:
     shards: tuple[Shard, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Beside the shards; from then on they are the source."""
+        """Write the watermark beside the shards; from then on they are the source."""
         write_atomic(folder / WATERMARK, to_json(asdict(self)))
 
 
 def read(folder: Path) -> Watermark | None:
-    """The watermark of a folder; None where nothing was pulled.
+    """Return the watermark of a folder; None where nothing was pulled.
 
     Raises:
         InputError: it is none.
     """
     try:
-        told: dict[str, Any] = json.loads((folder / WATERMARK).read_text(encoding="utf-8"))
-        return replace(Watermark(**told), shards=tuple(Shard(**shard) for shard in told["shards"]))
+        stored: dict[str, Any] = json.loads((folder / WATERMARK).read_text(encoding="utf-8"))
+        return replace(
+            Watermark(**stored), shards=tuple(Shard(**shard) for shard in stored["shards"])
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -64,7 +66,9 @@ def read(folder: Path) -> Watermark | None:
 
 
 def units(source: Sql, root: Path) -> list[Unit]:
-    """The shards of the watermark. A shard that it does not name is of a pull that was killed, and no part of the source.
+    """Return the shards of the watermark.
+
+    Other shards were left by a pull that was killed, and are no part of the source.
 
     Raises:
         InputError: nothing was pulled, or a shard is not what it was.

@@ -86,6 +86,7 @@ def _body(sheet: Any) -> tuple[list[Row], list[Row]]:
 
 
 def _shown_row(row: Sequence[Any]) -> list[str]:
+    """Return the cells of a row as texts."""
     return [_shown(cell) for cell in row]
 
 
@@ -157,12 +158,14 @@ def padded(row: list[Any], count: int) -> list[Any]:
 
 
 def _value(cell: Any) -> Any:
+    """Return the value of a cell, with a date or another object as text."""
     if isinstance(cell, datetime) and cell.time() == time(0):
         return cell.date().isoformat()
     return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)
 
 
 def _shown(cell: Any) -> str:
+    """Return a cell as text; empty for an empty cell."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return "" if cell is None else str(cell)
@@ -191,6 +194,7 @@ def _content(unit: Unit) -> bytes:
 
 
 def _unreadable(unit: Unit, why: str) -> InputError:
+    """Return the error for a file that cannot be read as a workbook."""
     return InputError(
         f"is no workbook that can be read: {why}",
         where=unit.name,

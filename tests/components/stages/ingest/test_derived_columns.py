@@ -95,7 +95,7 @@ def test_a_memory_of_other_names_is_not_used() -> None:
         replace(unit, is_class=True),
         replace(unit, sheet="a"),
     ]
-    keys = {stage._key(stage.Piece(each, wanted, "key"), "digest") for each in [unit, *others]}
+    keys = {stage._key(stage.ParseInput(each, wanted, "key"), "digest") for each in [unit, *others]}
     assert len(keys) == len(others) + 1
 
 

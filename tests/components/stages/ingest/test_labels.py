@@ -166,7 +166,7 @@ def test_alike_labels_begin_with_the_most_frequent() -> None:
 def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None:
     from components.stages.ingest.columns import layout
     from components.stages.ingest.source_rows import Unit
-    from components.stages.ingest.stage import Piece, _key
+    from components.stages.ingest.stage import ParseInput, _key
     from tests.components.stages.ingest.conftest import TASKS
 
     roles = TASKS["words"].roles
@@ -177,14 +177,14 @@ def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None
         LabelRules({"a": None}, fold=False),
         LabelRules({"a": "b"}, fold=False),
     ]
-    keys = {_key(Piece(unit, layout(roles, {}, 10, each), "k"), "digest") for each in rules}
+    keys = {_key(ParseInput(unit, layout(roles, {}, 10, each), "k"), "digest") for each in rules}
     units = [
         Unit("a.csv", (), "csv", header=False),
         Unit("a.csv", (), "csv", column_names=("x",)),
         Unit("a.csv", (), "csv", unlabelled=True),
         Unit("a.csv", (), "csv", pictures=True),
     ]
-    keys |= {_key(Piece(each, layout(roles, {}, 10), "k"), "digest") for each in units}
+    keys |= {_key(ParseInput(each, layout(roles, {}, 10), "k"), "digest") for each in units}
     assert len(keys) == len(rules) + len(units)
 
 

@@ -135,7 +135,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of units that were read."""
     names: list[str] = []
 
-    def parse(piece: stage.Piece) -> stage.Parsed:
+    def parse(piece: stage.ParseInput) -> stage.Parsed:
         names.append(piece.unit.name)
         return done(piece)
 
