@@ -95,6 +95,7 @@ def assess(
     row = {
         "name": name,
         "title": predictor.card.title,
+        "origin": list(predictor.card.origin),
         "bundle": shown,
         "bundle_sha256": sha256(bundle / CARD),
         "runtime": predictor.card.runtime,

@@ -240,16 +240,15 @@ def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
 def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the ratios of each compressed candidate to its parent.
 
-    The parent is the network with the title that the candidate's title begins with.
+    The parent is the network that the first step of the candidate's origin made.
     """
     networks = [row for row in rows if row["name"] in ("trained", "tuned")]
     result = []
     for row in rows:
-        steps = row["title"].split("(")[-1].rstrip(")").split(" + ")
-        if len(steps) < 2:
+        first, *further = row["origin"]
+        if not further:
             continue
-        ending = f"({steps[0]})"
-        parent = next((network for network in networks if network["title"].endswith(ending)), None)
+        parent = next((network for network in networks if network["origin"] == [first]), None)
         if parent:
             result.append(
                 {

@@ -34,6 +34,7 @@ from components.stages.ingest.table_source import Shard, Watermark
 # Rows of a shard, and in memory.
 BATCH = 50_000
 _ANEW = "if that is right: gristmill pull --from-scratch"
+_COMPARABLE = {"integer", "text", "time", "day"}
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,12 @@ def _checked(
     kinds = {kind_of(value) for value in values}
     if mark.kind:
         kinds.add(mark.kind)
-    if kinds - {"integer", "text", "time", "day"} or len(kinds) > 1:
-        wrong = next(value for value in values if kind_of(value) != mark.kind)
+    if kinds - _COMPARABLE or len(kinds) > 1:
+        wrong = next(
+            value
+            for value in values
+            if kind_of(value) != mark.kind or kind_of(value) not in _COMPARABLE
+        )
         description = type(wrong).__name__
         if mark.kind:
             description += f", before {mark.kind}"

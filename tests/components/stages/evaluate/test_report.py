@@ -43,6 +43,7 @@ def candidate(
     return {
         "name": name,
         "title": title,
+        "origin": title.partition("(")[2].removesuffix(")").split(" + "),
         "bundle": f"data/models/{name}",
         "validation": {
             "accuracy": validation,

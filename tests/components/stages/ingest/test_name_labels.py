@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
-from conftest import Ingest
 from PIL import Image
 
 from components.core.errors import InputError
 from components.stages.ingest.name_labels import name_labels
+from tests.components.stages.ingest.conftest import Ingest
 
 FOLDER = {"kind": "files", "path": "d"}
 

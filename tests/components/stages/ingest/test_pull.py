@@ -172,6 +172,15 @@ def test_many_rows_are_many_shards(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     assert shop.ids() == [1, 2, 3, *range(10, 33)]
 
 
+def test_a_first_pull_by_a_fraction_is_refused(tmp_path: Path) -> None:
+    query = "SELECT id, text, label, id + 0.5 AS score FROM reviews"
+    shop = Shop(tmp_path, table=None, query=query, cursor="score")
+    shop.add(1, 2)
+    with pytest.raises(InputError, match=r"cannot be compared \(float\)"):
+        shop.pull()
+    assert not shop.state()
+
+
 def test_whole_numbers_are_a_cursor_too(tmp_path: Path) -> None:
     shop = Shop(tmp_path, cursor="id")
     shop.add(5, 7)
