@@ -62,7 +62,8 @@ def only_one(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 
 def this_command() -> str:
     """Return the command line of this process, cut to the length of a message."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:_LONGEST]
+    program = Path(sys.argv[0]).name.replace("__main__.py", "gristmill")
+    return shlex.join([program, *sys.argv[1:]])[:_LONGEST]
 
 
 def _acquire(handle: int, path: Path, what: str, wait: float) -> None:

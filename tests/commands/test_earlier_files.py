@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.registry.release.retrain_log import retrains
+from components.registry.versions.reader import read_snapshot
 from tests.commands.project import Project
 
 ARCHIVE = Path(__file__).parent / "earlier" / "project.tar.xz"
@@ -36,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         (("history", "reviews"), "gristmill serve stage"),
         (("trace", "reviews", "1"), "30c859902284"),
         # the bundle, as registered
-        (("predict", "reviews", "room staff breakfast"), '"label"'),
+        (("predict", "reviews", "room staff breakfast"), "reviews version 1, classical (fit)"),
         (("keys", "list"), "laptop"),
         # the request log and labels of clients
         (("feedback", "list", "reviews"), "3 wait"),
@@ -50,8 +51,10 @@ def test_a_command_reads_them(project: Project, words: tuple[str, ...], expected
 
 
 def test_the_record_of_a_retrain_is_read(project: Project) -> None:
-    (record,) = retrains(project.root, "reviews")
-    assert record.version == 2
+    snapshot = read_snapshot(project.root, "reviews")
+    assert snapshot is not None
+    (record,) = [each for each in retrains(snapshot) if each.version == 2]
+    assert record.outcome == "refused"
 
 
 def test_the_stages_of_an_earlier_copy_are_refused_with_the_remedy(project: Project) -> None:

@@ -80,7 +80,7 @@ def test_a_second_run_meanwhile_says_who_is_running(ran: tuple[Project, Done, Do
     _, _, second = ran
     assert second.code == 4
     assert re.match(
-        r"error: a run of this project is under way already: process \d+ \(cli\.py run reviews\), since \d{4}-",
+        r"error: a run of this project is under way already: process \d+ \(gristmill run reviews\), since \d{4}-",
         second.error,
     ), second.error
     assert "-> wait for it or end it" in second.error
@@ -284,7 +284,7 @@ def test_a_second_service_says_who_is_there(
     done = project.gristmill("serve", "reviews", "--port", str(free_port()))
     assert done.code == 4
     assert (
-        f"a service of pipeline reviews is under way already: process {service[1].pid} (cli.py serve reviews"
+        f"a service of pipeline reviews is under way already: process {service[1].pid} (gristmill serve reviews"
         in done.error
     )
     assert up(service[0])

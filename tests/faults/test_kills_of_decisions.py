@@ -41,7 +41,7 @@ SHARED = [
     f"{MLFLOW}:set_registered_model_tag:call:1",
     f"{MLFLOW}:set_registered_model_tag:return:1",
     f"{MLFLOW}:set_model_version_tag:return:1",
-    "components.cli.review:_tell:call:1",
+    "components.cli.review:_report:call:1",
 ]
 MOVED = [
     "components.registry.versions.model_versions:verify:return:1",

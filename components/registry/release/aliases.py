@@ -70,6 +70,8 @@ def _move(opened: MlflowClient, snapshot: RegistrySnapshot) -> None:
             opened.set_registered_model_alias(snapshot.pipeline, alias, str(number))
         elif number is None and alias in snapshot.aliases:
             opened.delete_registered_model_alias(snapshot.pipeline, alias)
+    # Before the mark: after a kill in between, the next call sets the tags again.
+    _label(opened, snapshot, standing(releases))
     opened.set_registered_model_tag(snapshot.pipeline, SETTLED, str(len(releases)))
 
 

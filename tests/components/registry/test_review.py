@@ -425,7 +425,7 @@ def test_who_finds_the_next_place_taken_looks_again_and_decides_anew(
 
 
 KILLED = (
-    "import os, signal\nimport components.registry.release.promotion as r\nr.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "import os, signal\nimport components.registry.release.promotion as r\nr.sync_aliases = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     + RELEASE
 )
 

@@ -208,13 +208,13 @@ def test_while_a_candidate_is_prepared_the_replicas_are_watched(world: World) ->
 def test_a_version_that_cannot_be_kept_for_the_next_start_keeps_the_old_one_loaded(
     world: World,
 ) -> None:
-    kept, world.paper.keep = world.paper.keep, full_disk  # type: ignore[method-assign]
+    kept, world.paper.persist = world.paper.persist, full_disk  # type: ignore[method-assign]
     world.step(2)
     world.step(2, 600)
     for _ in range(3):
         assert world.step(2, 60) == ("1", "2", 1)
     assert sum("is not kept" in line for line in world.said) == 1
-    world.paper.keep = kept  # type: ignore[method-assign]
+    world.paper.persist = kept  # type: ignore[method-assign]
     assert world.step(2, 1) == ("2", None, 0)
 
 
@@ -243,7 +243,7 @@ def test_a_rollback_is_for_all_requests_at_once() -> None:
 
 def test_reports_on_an_earlier_plan_count_for_nothing(world: World) -> None:
     stale = Report("r", 11, 0, ["1", "2"], {}, {})
-    world.paper.tell = lambda plan: [stale]  # type: ignore[method-assign]
+    world.paper.publish = lambda plan: [stale]  # type: ignore[method-assign]
     world.follower.step(version(2))
     assert world.follower.plan.share == 0
 
