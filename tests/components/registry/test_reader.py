@@ -67,7 +67,12 @@ def test_a_shelf_is_the_same_however_it_is_read(filled: Path) -> None:
 
 def test_reading_takes_no_heavy_library(root: Path) -> None:
     register(root, "default", make_bundle(root.parent / "b", 1), None, {})
-    code = "import sys; from pathlib import Path; from components.registry.versions.reader import read_snapshot; read_snapshot(Path(sys.argv[1]), 'default'); print(*{name.split('.')[0] for name in sys.modules})"
+    code = (
+        "import sys; from pathlib import Path; "
+        "from components.registry.versions.reader import read_snapshot; "
+        "read_snapshot(Path(sys.argv[1]), 'default'); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
     )
