@@ -1,4 +1,8 @@
-"""Order: files that take minutes begin first, or one process would be left alone with them at the end while the others have nothing to do."""
+"""Order and marks of the tests.
+
+Files that take minutes begin first. Otherwise one process would be left alone with them at the end,
+while the others have nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import pytest
 
 LONG = (
     "faults/test_kills.py",
+    "faults/test_kills_of_runs.py",
+    "faults/test_kills_of_decisions.py",
     "commands/test_pipeline.py",
     "training/test_nodes.py",
     "tune/test_search.py",
@@ -14,10 +20,21 @@ LONG = (
     "training/test_random_kills.py",
     "components/orchestration/test_closed_loop.py",
 )
+# Long tests of kills, lost nodes and broken disks: `make test-faults` runs them, `make test` does not.
+FAULTS = (
+    "tests/faults/",
+    "training/test_nodes.py",
+    "training/test_random_kills.py",
+    "tune/test_ranks.py",
+)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of LONG, then the others as they were."""
+    """Mark the long tests of faults, and sort the files of LONG to the front."""
+    for item in items:
+        if any(name in item.path.as_posix() for name in FAULTS):
+            item.add_marker("faults")
     items.sort(
         key=lambda item: next(
             (place for place, name in enumerate(LONG) if item.path.as_posix().endswith(name)),

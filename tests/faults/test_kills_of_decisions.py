@@ -83,8 +83,8 @@ class Kill:
 
 DECISIONS = [
     *(Kill(APPROVE, "promoted", 2, moment) for moment in (*SHARED, *MOVED)),
-    *(Kill(REJECT, "rejected", 2, moment) for moment in SHARED),
-    *(Kill(ROLLBACK, "rolled back", 2, moment) for moment in (*SHARED, *MOVED)),
+    *(Kill(REJECT, "rejected", 2, moment) for moment in SHARED[1::2]),
+    *(Kill(ROLLBACK, "rolled back", 2, moment) for moment in (*SHARED[1::2], *MOVED)),
 ]
 
 
