@@ -96,7 +96,7 @@ def _unread(root: Path, source: Sql) -> Iterator[None]:
     Raises:
         EnvironmentFault: DVC reads the folder.
     """
-    from dvc import rwlock
+    from dvc.rwlock import rwlock
     from dvc.config import Config
     from dvc.fs import localfs
     from dvc.lock import LockError

@@ -209,7 +209,7 @@ def test_ray_address_is_used_and_given_the_code(
     # then it is used, and the code came with the job
     assert address == running.address
     modules = [folder for folder in path if "py_modules" in folder]
-    assert len(modules) == 2 and variables["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
+    assert len(modules) == 1 and variables["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
     assert not record_path(ROOT).exists() or load(ROOT) != running
 
 
