@@ -271,7 +271,7 @@ def test_a_model_that_loses_is_a_record_and_no_failure(
 ) -> None:
     small.put(["WORSE"])
     small.edit("params.yaml", {"retrain": {"webhook": hook}})
-    stage = small.root / "components" / "clean" / "split.py"
+    stage = small.root / "components" / "stages" / "clean" / "split.py"
     stage.write_text(stage.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
     assert again(small) == 0
     assert (
@@ -420,7 +420,7 @@ def test_what_a_run_has_not_seen_is_new(small: Small) -> None:
 
 def test_a_run_of_code_that_is_not_committed_is_not_what_a_retrain_would_do(small: Small) -> None:
     small.edit("params.yaml", {"seed": 9})
-    stage = small.root / "components" / "clean" / "split.py"
+    stage = small.root / "components" / "stages" / "clean" / "split.py"
     committed = stage.read_text(encoding="utf-8")
     stage.write_text(committed + "\n# not committed\n", encoding="utf-8")
     run_by_hand(small)
