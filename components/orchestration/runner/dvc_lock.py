@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 from components.core.files import copy
@@ -9,6 +11,10 @@ from components.orchestration.pipeline_params import Params
 from components.orchestration.project import STATE
 
 _LOCK = "dvc.lock"
+# Where DVC notes which files its processes read and write. It empties the file before it writes.
+_RWLOCK = Path(".dvc", "tmp", "rwlock")
+# Seconds after which a file that DVC is just writing is whole.
+_WRITTEN_S = 0.5
 
 
 def save_lock(root: Path, params: Params) -> None:
@@ -51,6 +57,29 @@ def restore_lock(root: Path, params: Params) -> bool:
     if lock.stat().st_size:
         return False
     lock.unlink()
+    return True
+
+
+def discard_broken_rwlock(root: Path) -> None:
+    """Delete DVC's note of running processes if a kill cut it off: DVC would refuse every command.
+
+    Args:
+        root: of the project.
+    """
+    path = root / _RWLOCK
+    if not path.is_file() or _is_json(path):
+        return
+    # A process of DVC may be writing it.
+    time.sleep(_WRITTEN_S)
+    if path.is_file() and not _is_json(path):
+        path.unlink()
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
     return True
 
 

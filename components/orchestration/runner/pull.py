@@ -96,10 +96,10 @@ def _unread(root: Path, source: Sql) -> Iterator[None]:
     Raises:
         EnvironmentFault: DVC reads the folder.
     """
-    from dvc.rwlock import rwlock
     from dvc.config import Config
     from dvc.fs import localfs
     from dvc.lock import LockError
+    from dvc.rwlock import rwlock
 
     dvc_folder = root.resolve() / ".dvc"
     temp = dvc_folder / "tmp"

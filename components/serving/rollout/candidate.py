@@ -124,11 +124,12 @@ def copy_files(source: Path, target: Path) -> None:
     files = list(regular_files(source))
     size = sum(path.stat().st_size for path in files)
     target.mkdir(parents=True)
-    free = shutil.disk_usage(target).free
-    if size + _FREE_BYTES > free:
+    if size + _FREE_BYTES > shutil.disk_usage(target).free:
+        # Without the free bytes and the name of the part: each attempt has the same message, which
+        # is logged once.
         raise EnvironmentFault(
-            f"the copy takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
-            where=str(target.parent),
+            f"the copy takes {size / 1e6:,.0f} MB, more than are free",
+            where=str(target.parent.parent),
             remedy="free disk space",
         )
     for path in files:

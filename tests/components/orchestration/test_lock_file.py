@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from components.orchestration.pipeline_params import load
-from components.orchestration.runner.dvc_lock import restore_lock, save_lock
+from components.orchestration.runner.dvc_lock import (
+    discard_broken_rwlock,
+    restore_lock,
+    save_lock,
+)
 
 PARAMS = load(Path(__file__).resolve().parents[3] / "params.yaml")
 WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: a\n"
@@ -42,3 +46,17 @@ def test_without_a_copy_only_an_empty_lock_goes(tmp_path: Path) -> None:
     assert not restore_lock(tmp_path, PARAMS) and lock.is_file()
     lock.write_text("")
     assert restore_lock(tmp_path, PARAMS) and not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"), [("", False), ('{"data/raw": {"re', False), ("{}", True)]
+)
+def test_a_note_of_running_processes_that_is_cut_off_goes(
+    tmp_path: Path, text: str, stays: bool
+) -> None:
+    note = tmp_path / ".dvc" / "tmp" / "rwlock"
+    discard_broken_rwlock(tmp_path)
+    note.parent.mkdir(parents=True)
+    note.write_text(text)
+    discard_broken_rwlock(tmp_path)
+    assert note.is_file() == stays

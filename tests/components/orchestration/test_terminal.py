@@ -22,7 +22,7 @@ LOCALES = [
 
 def gristmill(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command in a terminal of another encoding."""
-    code = "from components.cli import main; main()"
+    code = "from components.cli.main import main; main()"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     return subprocess.run([sys.executable, "-c", code, *words], env=kept | env, capture_output=True)
 
