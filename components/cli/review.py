@@ -114,9 +114,9 @@ def rollback(
     from components.registry.release import promotion
 
     name = choose_pipeline(root(), name, pipeline)
-    shelf, _ = _open(name)
+    snapshot, _ = _open(name)
     if to is None:
-        _refuse_same_rollback(shelf, by, note)
+        _refuse_same_rollback(snapshot, by, note)
     _report(promotion.rollback(root(), name, to, who=by, why=note), name)
 
 
@@ -126,7 +126,7 @@ HISTORY_HELP = (
 )
 
 
-def _refuse_same_rollback(shelf: RegistrySnapshot, who: str, why: str) -> None:
+def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> None:
     """Refuse to go back twice where a command was killed after its record and is given again.
 
     Raises:
@@ -135,14 +135,14 @@ def _refuse_same_rollback(shelf: RegistrySnapshot, who: str, why: str) -> None:
     from components.core.errors import InputError
     from components.registry.release.release_log import records
 
-    decided = records(shelf)
+    decided = records(snapshot)
     if not decided:
         return
     latest = decided[-1]
     if (latest.decision, latest.who, latest.why) == ("rolled back", who, why):
         when = latest.when[:16].replace("T", " ")
         raise InputError(
-            f"version {latest.version} of {shelf.pipeline!r} is champion already: "
+            f"version {latest.version} of {snapshot.pipeline!r} is champion already: "
             f"rolled back by {who} at {when} UTC ({why})",
             where="registry",
             remedy="to go further back, say --to N or another --note",

@@ -1,4 +1,4 @@
-"""Check of the commands in the dvc.yaml of a pipeline: an earlier copy calls code that has moved."""
+"""Check of the commands in a pipeline's dvc.yaml: an earlier copy calls code that has moved."""
 
 from __future__ import annotations
 
