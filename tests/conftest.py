@@ -23,6 +23,9 @@ LONG = (
 # Long tests of kills, lost nodes and broken disks: `make test-faults` runs them, `make test` does not.
 FAULTS = (
     "tests/faults/",
+    "orchestration/test_random_candidates.py",
+    "orchestration/test_restart_of_service.py",
+    "orchestration/test_service.py",
     "training/test_nodes.py",
     "training/test_random_kills.py",
     "tune/test_ranks.py",
