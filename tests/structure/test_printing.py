@@ -136,7 +136,7 @@ def test_it_lets_pass_what_is_safe() -> None:
 
 def test_no_console_message_is_written_as_markup() -> None:
     markup = re.compile(
-        r"\[/(?:bold|dim|red|green|yellow|link)?\]|(?<!\w)\[(?:bold|dim|red|green|yellow)"
+        r"\[/(?:bold|dim|red|green|yellow|link)?\]|\[(?:bold|red|green|yellow)|(?<!\w)\[dim"
     )
     assert not [
         path.name

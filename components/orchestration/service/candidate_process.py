@@ -22,7 +22,6 @@ from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import candidate
 from components.serving.rollout.plan import ServedVersion
 
-PART = ".part"
 _CODE = Path(__file__).parents[3]
 
 
@@ -146,7 +145,7 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(
-            prefix=".", suffix=PART, dir=folder, ignore_cleanup_errors=True
+            prefix=".", suffix=candidate.PART, dir=folder, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise EnvironmentFault(

@@ -29,6 +29,8 @@ from components.serving.rollout.plan import ServedVersion
 _MOST_FILES = 10_000
 # bytes that a copy leaves free
 _FREE_BYTES = 64 << 20
+# The end of the name of a folder in which one attempt works.
+PART = ".part"
 _REMEDY = "take another version: gristmill status"
 # errors of the system that may pass
 _PASSING = {
@@ -129,7 +131,7 @@ def copy_files(source: Path, target: Path) -> None:
         # is logged once.
         raise EnvironmentFault(
             f"the copy takes {size / 1e6:,.0f} MB, more than are free",
-            where=str(target.parent.parent),
+            where=_without_part(str(target.parent)),
             remedy="free disk space",
         )
     for path in files:
@@ -168,7 +170,7 @@ def as_fault(error: BaseException) -> GristmillError:
     if isinstance(error, GristmillError):
         return error
     if isinstance(error, OSError):
-        where = str(error.filename or "")
+        where = _without_part(str(error.filename or ""))
         what = f"cannot be read or copied: {error.strerror or type(error).__name__}"
         if error.errno in _PASSING:
             return EnvironmentFault(what, where=where, remedy="free disk space, or mend the disk")
@@ -179,6 +181,15 @@ def as_fault(error: BaseException) -> GristmillError:
         return InputError(f"{place}: {mistake['msg']}", remedy=_REMEDY)
     text = validation.storable(str(error), 200)
     return InputError(f"it fails: {type(error).__name__}: {text}", remedy=_REMEDY)
+
+
+def _without_part(path: str) -> str:
+    """Return a path without the part folder of one attempt.
+
+    Its name is random, and each attempt shall have the same message, which is logged once.
+    """
+    names = [name for name in Path(path).parts if not name.endswith(PART)]
+    return str(Path(*names)) if names else ""
 
 
 def _verified_copy(copy: Path, digest: str) -> Card | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
 from components.registry.versions.model_versions import BUNDLE, Version
+from components.serving.rollout import candidate
+from components.serving.rollout.controller import describe
 from components.serving.rollout.plan import ServedVersion
 
 
@@ -362,3 +365,16 @@ def test_a_folder_registered_by_its_uri_is_read_like_the_folder(scene: Scene) ->
     version = register(scene.root, 2)
     version = replace(version, source=Path(version.source).as_uri())
     assert scene.home.wait_for(version, preflight=False).version == "2"
+
+
+def test_a_disk_that_fills_while_a_copy_is_made_has_one_message() -> None:
+    messages = {
+        describe(
+            candidate.as_fault(
+                OSError(errno.ENOSPC, "No space left on device", f"/s/.{name}.part/bundle/weights")
+            )
+        )
+        for name in ("abc123", "xyz789")
+    }
+    assert len(messages) == 1
+    assert "/s/bundle/weights" in messages.pop()
