@@ -9,7 +9,6 @@ import json
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256 as digest_of
@@ -27,7 +26,13 @@ from components.orchestration.processes import end_with_parent, identify
 from components.orchestration.retraining import frozen_test, worktree
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.pipeline_log import PipelineResult, follow
-from components.orchestration.retraining.retrain_records import RetrainLog, champion, end, now
+from components.orchestration.retraining.retrain_records import (
+    RetrainLog,
+    champion,
+    end,
+    new_record,
+    now,
+)
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
@@ -318,19 +323,9 @@ def _draft(params: Params, trigger: str, snapshot: RegistrySnapshot | None) -> R
     champion_number = None
     if snapshot:
         champion_number = snapshot.aliases.get("champion")
-    return RetrainRecord(
-        id=uuid.uuid4().hex[:12],
-        trigger=trigger,
-        outcome="failed",
-        detail="",
-        began=now(),
-        ended="",
-        seconds={},
-        commit="",
-        code="",
+    return new_record(
+        trigger,
         params=params.digest_up_to("serve"),
-        source="",
-        rows=0,
         before=champion_number,
         after=champion_number,
     )

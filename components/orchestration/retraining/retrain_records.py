@@ -6,6 +6,7 @@ A retrain that was killed leaves a record, too.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -170,6 +171,39 @@ def champion(root: Path, pipeline: str) -> int | None:
         if snapshot:
             return snapshot.aliases.get("champion")
     return None
+
+
+def new_record(
+    trigger: str,
+    *,
+    params: str = "",
+    before: int | None = None,
+    after: int | None = None,
+) -> RetrainRecord:
+    """Return the record of a run that has just begun; "failed" until it says otherwise.
+
+    Args:
+        trigger: why it began.
+        params: digest of the params.
+        before: version of the champion at its begin.
+        after: version of the champion at its end.
+    """
+    return RetrainRecord(
+        id=uuid.uuid4().hex[:12],
+        trigger=trigger,
+        outcome="failed",
+        detail="",
+        began=now(),
+        ended="",
+        seconds={},
+        commit="",
+        code="",
+        params=params,
+        source="",
+        rows=0,
+        before=before,
+        after=after,
+    )
 
 
 def now() -> str:

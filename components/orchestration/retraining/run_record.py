@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import worktree
 from components.orchestration.retraining.pipeline_inputs import made_with
-from components.orchestration.retraining.retrain_records import champion, now
+from components.orchestration.retraining.retrain_records import champion, new_record, now
 from components.registry.release.retrain_log import (
     DONE,
     RetrainRecord,
@@ -107,7 +106,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     """
     if home(root) != root:
         return lambda _: None
-    draft = _draft(root, params)
+    draft = new_record(RUN, before=champion(root, params.name))
     try:
         retrain, survey, _ = made_with(root, params, draft)
         changes = worktree.uncommitted(root)
@@ -122,24 +121,6 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
         reason = error.what
         return lambda _: console.print(_UNKNOWN.format(reason), style="dim")
     return RunRecord(root, params, retrain, survey, _served(root, params)).close
-
-
-def _draft(root: Path, params: Params) -> RetrainRecord:
-    return RetrainRecord(
-        id=uuid.uuid4().hex[:12],
-        trigger=RUN,
-        outcome="failed",
-        detail="",
-        began=now(),
-        ended="",
-        seconds={},
-        commit="",
-        code="",
-        params="",
-        source="",
-        rows=0,
-        before=champion(root, params.name),
-    )
 
 
 def _served(root: Path, params: Params) -> int:
