@@ -72,12 +72,23 @@ class GramBlock:
 
 
 def analyzer_of(keys: Integers) -> Integers:
-    """Return the index of the analyzer of each key."""
+    """Return the index of the analyzer of each key.
+
+    Args:
+        keys: (k,) of n-grams.
+
+    Returns:
+        (k,) indices into `ANALYZERS`.
+    """
     return (keys >> _HASH_BITS) // LONGEST
 
 
 def n_of(keys: Integers) -> Integers:
-    """Return how many characters or words each key has."""
+    """Return how many characters or words each key has.
+
+    Args:
+        keys: (k,) of n-grams.
+    """
     return (keys >> _HASH_BITS) % LONGEST + 1
 
 
@@ -85,7 +96,15 @@ def document_frequencies(
     texts: Iterable[str],
     blocks: Sequence[GramBlock],
 ) -> tuple[Integers, Integers]:
-    """Return the keys that occur, ascending, and the number of texts of each."""
+    """Return the keys that occur, ascending, and the number of texts of each.
+
+    Args:
+        texts: n texts.
+        blocks: kinds of the n-grams.
+
+    Returns:
+        (k,) keys; (k,) numbers of texts.
+    """
     keys = np.zeros(0, np.int64)
     counts = np.zeros(0, np.int64)
     for chunk in _chunks(texts):
@@ -145,7 +164,14 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _runs(values: Integers) -> tuple[Integers, Integers]:
-    """Return the distinct values of a sorted array, and the number of times each occurs."""
+    """Return the distinct values of a sorted array, and the number of times each occurs.
+
+    Args:
+        values: (m,) ascending.
+
+    Returns:
+        (k,) distinct values, ascending; (k,) how often each occurs.
+    """
     if not len(values):
         return values, values
     is_start = np.concatenate([[True], values[1:] != values[:-1]])
@@ -159,7 +185,17 @@ def _merge(
     other_keys: Integers,
     other_counts: Integers,
 ) -> tuple[Integers, Integers]:
-    """Return two sorted tables of counts as one."""
+    """Return two sorted tables of counts as one.
+
+    Args:
+        keys: (k,) of the first table, ascending.
+        counts: (k,) of the first table.
+        other_keys: (m,) of the second table, ascending.
+        other_counts: (m,) of the second table.
+
+    Returns:
+        The distinct keys, ascending; their counts.
+    """
     all_keys = np.concatenate([keys, other_keys])
     all_counts = np.concatenate([counts, other_counts])
     if not len(all_keys):
@@ -172,7 +208,15 @@ def _merge(
 
 
 def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
-    """Return an integer for each n-gram of each text: the number of the text, and the key."""
+    """Return an integer for each n-gram of each text: the number of the text, and the key.
+
+    Args:
+        texts: of one chunk, in lower case.
+        blocks: kinds of the n-grams.
+
+    Returns:
+        (n-grams,) integers, in no order.
+    """
     # With a space at either end of each text, no n-gram of a word reaches into the next text.
     joined = "".join(f" {text} " for text in texts)
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -226,6 +270,12 @@ def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray
     """Return prefix sums (m + 1,) of a polynomial modulo 2^64 over m values, and inverse powers.
 
     The hash of values[i:j] is (sums[j] - sums[i]) * inverse[i]. It does not depend on i.
+
+    Args:
+        values: (m,) code points plus one, or hashes of words.
+
+    Returns:
+        (m + 1,) prefix sums; (m + 1,) powers of the inverse of the base.
     """
     steps = np.full(len(values), _BASE, np.uint64)
     powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
@@ -237,7 +287,13 @@ def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray
 
 
 def _pair(document: Integers, kind: int, hashed: NDArray[np.uint64]) -> Integers:
-    """Return the text's number, the kind and 39 bits of a hash in one integer."""
+    """Return the text's number, the kind and 39 bits of a hash in one integer.
+
+    Args:
+        document: (m,) number of the text of each n-gram.
+        kind: of the n-grams, as `GramBlock.kind` returns it.
+        hashed: (m,) hashes of their characters.
+    """
     bits = (_mixed(hashed) >> np.uint64(64 - _HASH_BITS)).astype(np.int64)
     return (document << _KEY_BITS) | (kind << _HASH_BITS) | bits
 
@@ -256,7 +312,15 @@ def _words(
     sums: NDArray[np.uint64],
     inverse: NDArray[np.uint64],
 ) -> Iterator[Integers]:
-    """Yield the n-grams of words and marks."""
+    """Yield the n-grams of words and marks.
+
+    Args:
+        block: the lengths in words.
+        codes: (characters,) code points of the joined texts.
+        document: (characters,) number of the text of each character.
+        sums: (characters + 1,) prefix sums of the polynomial.
+        inverse: (characters + 1,) inverse powers of its base.
+    """
     distinct, inverse_index = np.unique(codes, return_inverse=True)
     group = np.array([_group(int(code)) for code in distinct])[inverse_index]
     # Adjacent letters form a word. A mark stands alone.
@@ -274,7 +338,11 @@ def _words(
 
 
 def unspaced_share(texts: Iterable[str]) -> float:
-    """Return the share of letters in scripts without spaces between words."""
+    """Return the share of letters in scripts without spaces between words.
+
+    Returns:
+        A fraction 0-1; 0 if the texts have no letter.
+    """
     letters = 0
     unspaced = 0
     for character, count in Counter("".join(texts)).items():
@@ -285,6 +353,7 @@ def unspaced_share(texts: Iterable[str]) -> float:
 
 
 def _is_unspaced(letter: str) -> bool:
+    """Return whether the script of a letter puts no spaces between words, by its Unicode name."""
     return unicodedata.name(letter, "").split(" ")[0].split("-")[0] in _UNSPACED
 
 

@@ -82,7 +82,11 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 
 def unread(name: str) -> str | None:
-    """Return why an image file is not read and how to convert it, or None. The name decides."""
+    """Return why an image file is not read and how to convert it, or None. The name decides.
+
+    Args:
+        name: of the file, with its suffix.
+    """
     suffix = "." + name.lower().rpartition(".")[2]
     if suffix not in UNREAD_SUFFIXES:
         return None
@@ -95,6 +99,9 @@ def declared_size(value: bytes) -> tuple[int, int]:
 
     Raises:
         Reject: the bytes are no picture of a format that is read, or the picture is too large.
+
+    Args:
+        value: bytes of an image file.
     """
     with _opened(value) as picture:
         return picture.size
@@ -109,6 +116,10 @@ def decode(value: bytes, channels: int) -> NDArray[np.uint8]:
 
     Raises:
         Reject: the bytes are no picture of a format that is read, or the picture is too large.
+
+    Args:
+        value: bytes of an image file.
+        channels: 1 (gray) or 3 (RGB).
     """
     pixels = np.asarray(_upright(value, channels, None))
     return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
@@ -221,7 +232,11 @@ def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _by_range(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return levels 0-255. The range of the values decides: 0-1, 8 bits, 16 bits or others."""
+    """Return levels 0-255. The range of the values decides: 0-1, 8 bits, 16 bits or others.
+
+    Args:
+        levels: of any shape and range; may hold NaN and infinities.
+    """
     levels = np.nan_to_num(levels, posinf=0.0, neginf=0.0)
     low = float(levels.min())
     high = float(levels.max())
@@ -248,14 +263,24 @@ def _on_white(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _squeezed(picture: Pillow.Image, size: int) -> Pillow.Image:
-    """Return an image of size x size. Its aspect is lost, and shrinking is antialiased."""
+    """Return an image of size x size. Its aspect is lost, and shrinking is antialiased.
+
+    Args:
+        picture: of any size.
+        size: side length in pixels.
+    """
     if picture.size == (size, size):
         return picture
     return picture.resize((size, size), _library().Resampling.BILINEAR)
 
 
 def _padded(picture: Pillow.Image, size: int) -> Pillow.Image:
-    """Return a whole picture in the middle of size x size, on the median color of its border."""
+    """Return a whole picture in the middle of size x size, on the median color of its border.
+
+    Args:
+        picture: of any size.
+        size: side length in pixels.
+    """
     if picture.width == picture.height:
         return _squeezed(picture, size)
     longer = max(picture.size)
@@ -271,7 +296,12 @@ def _padded(picture: Pillow.Image, size: int) -> Pillow.Image:
 
 
 def _cropped(picture: Pillow.Image, size: int) -> Pillow.Image:
-    """Return the middle square of a picture as size x size."""
+    """Return the middle square of a picture as size x size.
+
+    Args:
+        picture: of any size.
+        size: side length in pixels.
+    """
     side = min(picture.size)
     left = (picture.width - side) // 2
     top = (picture.height - side) // 2
@@ -290,7 +320,15 @@ _FITS: Mapping[Fit, Callable[[Pillow.Image, int], Pillow.Image]] = {
 # Pairs of near-duplicates come in the order of their rows.
 @lru_cache(maxsize=512)
 def _levels(value: bytes, channels: int) -> tuple[NDArray[np.float32], float]:
-    """Return the pixels of a picture and their mean distance from their mean."""
+    """Return the pixels of a picture and their mean distance from their mean.
+
+    Args:
+        value: PNG bytes of a clean image.
+        channels: 1 or 3.
+
+    Returns:
+        (size, size, channels) pixels; their mean absolute deviation, in levels.
+    """
     pixels = decode(value, channels).astype(np.float32)
     return pixels, float(np.abs(pixels - pixels.mean()).mean())
 
@@ -339,7 +377,12 @@ class Image:
         return png
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
-        """Return the changes "shrunk" or "enlarged" (in pixels) and "gray" (in channels)."""
+        """Return the changes "shrunk" or "enlarged" (in pixels) and "gray" (in channels).
+
+        Args:
+            value: the raw bytes.
+            cleaned: the clean bytes.
+        """
         with _opened(value) as picture:
             width, height = picture.size
             is_color = len([band for band in picture.getbands() if band != "A"]) > 1
@@ -369,7 +412,11 @@ class Image:
         return hashlib.sha256(decode(value, self.channels).tobytes()).hexdigest()
 
     def signature(self, value: Any) -> NDArray[np.uint64] | None:
-        """Return bands (4,), one per quarter of the image: its coarse gray levels."""
+        """Return bands (4,), one per quarter of the image: its coarse gray levels.
+
+        Args:
+            value: PNG bytes of a clean image.
+        """
         pixels = decode(value, self.channels).mean(axis=2)
         # A border that does not fill a cell is not part of the coarse view.
         cut = self.size // _GRID * _GRID
@@ -386,6 +433,13 @@ class Image:
         """Return one minus the mean absolute difference, in units of the images' contrast.
 
         So unrelated images are near zero.
+
+        Args:
+            a: PNG bytes of a clean image.
+            b: PNG bytes of another one of the same size.
+
+        Returns:
+            A number 0-1: 1 for equal pixels.
         """
         first, first_contrast = _levels(a, self.channels)
         second, second_contrast = _levels(b, self.channels)

@@ -57,6 +57,9 @@ def draw_filters(pixels: Floats, rng: np.random.Generator) -> FilterBank:
     Args:
         pixels: levels 0-255, (pictures, side, side, channels).
         rng: chooses the patches.
+
+    Returns:
+        At most `_FILTERS` filters of unit length, whitened (Coates and Ng 2011).
     """
     width = _patch_width(pixels.shape[1])
     positions = pixels.shape[1] - width + 1
@@ -93,15 +96,18 @@ def features(pixels: Floats, bank: FilterBank) -> Floats:
 
 
 def _batches(pixels: Floats) -> Iterator[Floats]:
+    """Yield consecutive batches of pictures, which bound the memory of the patches."""
     for start in range(0, len(pixels), _ROWS_AT_A_TIME):
         yield pixels[start : start + _ROWS_AT_A_TIME]
 
 
 def _patch_width(side: int) -> int:
+    """Return the side of a patch in pixels."""
     return 6 if side >= 16 else 5
 
 
 def _cell_width(side: int) -> int:
+    """Return the side of a cell of the gradient histograms in pixels."""
     return 4 if side >= 16 else 2
 
 
@@ -119,7 +125,15 @@ def _normalized(patches: Floats) -> Floats:
 
 
 def _responses(pixels: Floats, bank: FilterBank) -> Floats:
-    """Return the mean responses of each quarter to each filter, of both signs."""
+    """Return the mean responses of each quarter to each filter, of both signs.
+
+    Args:
+        pixels: (pictures, side, side, channels).
+        bank: the filters.
+
+    Returns:
+        (pictures, 2 * quarters * filters).
+    """
     width = _patch_width(pixels.shape[1])
     windows = sliding_window_view(pixels, (width, width), axis=(1, 2))
     # (pictures, positions, positions, channels * width * width)
@@ -136,7 +150,14 @@ def _responses(pixels: Floats, bank: FilterBank) -> Floats:
 
 
 def _gradients(pixels: Floats) -> Floats:
-    """Return histograms of the directions of gradients, normalized over 2 x 2 cells."""
+    """Return histograms of the directions of gradients, normalized over 2 x 2 cells.
+
+    Args:
+        pixels: (pictures, side, side, channels).
+
+    Returns:
+        (pictures, blocks * 4 * bins), clipped at `_CLIP` (Dalal and Triggs 2005).
+    """
     gray = pixels.mean(axis=3)
     down, right = np.gradient(gray, axis=(1, 2))
     strength = np.hypot(right, down)
@@ -158,7 +179,15 @@ def _gradients(pixels: Floats) -> Floats:
 
 
 def _summed_cells(histogram: Floats, width: int) -> Floats:
-    """Return sums over cells. A border that fills no cell is left out."""
+    """Return sums over cells. A border that fills no cell is left out.
+
+    Args:
+        histogram: (pictures, side, side, bins).
+        width: side of a cell in pixels.
+
+    Returns:
+        (pictures, cells, cells, bins).
+    """
     count, side, _, bins = histogram.shape
     cells = side // width
     inner = histogram[:, : cells * width, : cells * width]

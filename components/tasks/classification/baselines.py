@@ -33,7 +33,20 @@ class Prior:
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Return the log-frequencies of the classes, add-one smoothed."""
+        """Return the log-frequencies of the classes, add-one smoothed.
+
+        Args:
+            rows: train rows with a column "label".
+            classes: names of the classes, in the order of their indices.
+            options: not used.
+            clean: not used.
+            seed: not used.
+            validation: not used.
+            chosen: not used.
+
+        Returns:
+            {"logits": (c,)}; no files.
+        """
         counts = Counter(rows["label"].to_pylist())
         smoothed = np.array([counts[name] + 1 for name in classes], dtype=np.float32)
         return {"logits": np.log(smoothed)}, {}
@@ -46,9 +59,14 @@ class Prior:
         return lambda inputs: {"rows": np.zeros(len(next(iter(inputs.values()))))}
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Return a scorer that gives the same logits to all queries."""
+        """Return a scorer that gives the same logits to all queries.
+
+        Args:
+            arrays: {"logits": (c,)}.
+        """
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+            """Return {"logits": (n, c)}, equal in all rows."""
             return {"logits": np.tile(arrays["logits"], (len(batch["rows"]), 1))}
 
         return score
@@ -126,11 +144,19 @@ class Linear:
     intercept: NDArray[np.float64]
 
     def scores(self, features: Features) -> NDArray[np.float64]:
-        """Return the scores (n, c) of rows."""
+        """Return the scores (n, c) of rows.
+
+        Args:
+            features: (n, features).
+        """
         return np.asarray(features @ self.weights.T + self.intercept)
 
     def scaled(self, factor: float) -> Linear:
-        """Return the model with its scores multiplied by a factor."""
+        """Return the model with its scores multiplied by a factor.
+
+        Args:
+            factor: positive. The intercept of a class that is never answered stays.
+        """
         never = self.intercept <= _NEVER
         return Linear(self.weights * factor, np.where(never, _NEVER, self.intercept * factor))
 
@@ -167,19 +193,37 @@ class LinearProblem:
         return np.concatenate([*targets, self.validation_target])
 
     def without(self, rows: NDArray[np.int64]) -> LinearProblem:
-        """Return the problem with fewer train rows."""
+        """Return the problem with fewer train rows.
+
+        Args:
+            rows: (m,) numbers of the train rows that are left out.
+        """
         rest = np.setdiff1d(np.arange(len(self.target)), rows)
         return replace(self, features=self.features[rest], target=self.target[rest], folds=())
 
     def score(self, scores: NDArray[np.float64]) -> float:
-        """Return the mean of accuracy and macro F1 over the rows that choose."""
+        """Return the mean of accuracy and macro F1 over the rows that choose.
+
+        Args:
+            scores: (n, c) of the rows that choose.
+
+        Returns:
+            A number 0-1.
+        """
         pairs = self.judged * self.classes + scores.argmax(1)
         counts = np.bincount(pairs, minlength=self.classes**2).astype(float)
         confusion = counts.reshape(self.classes, self.classes)
         return (classification.accuracy(confusion) + classification.macro_f1(confusion)) / 2
 
     def loss(self, scores: NDArray[np.float64]) -> float:
-        """Return the mean cross-entropy over the rows that choose, each bounded."""
+        """Return the mean cross-entropy over the rows that choose, each bounded.
+
+        Args:
+            scores: (n, c) of the rows that choose.
+
+        Returns:
+            The mean in nats.
+        """
         shifted = scores - scores.max(1, keepdims=True)
         chosen = shifted[np.arange(len(scores)), self.judged]
         losses = np.log(np.exp(shifted).sum(1)) - chosen
@@ -191,7 +235,16 @@ def stratified_folds(
     count: int,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """Return the numbers of the rows of each fold, with like shares of each class."""
+    """Return the numbers of the rows of each fold, with like shares of each class.
+
+    Args:
+        target: (n,) class indices.
+        count: number of folds.
+        seed: of the order within a class.
+
+    Returns:
+        One ascending array a fold.
+    """
     order = np.random.default_rng(seed).permutation(len(target))
     order = order[np.argsort(target[order], kind="stable")]
     return [np.sort(order[start::count]) for start in range(count)]
@@ -210,6 +263,9 @@ def judged_scores(
         kind: of the model.
         strength: of the model.
         model: fitted to all train rows.
+
+    Returns:
+        (n, c) in the order of `LinearProblem.judged`.
     """
     scores = []
     for rows in problem.folds:
@@ -252,6 +308,13 @@ def fit_linear(problem: LinearProblem, kind: Kind, strength: float) -> Linear:
 
 
 def _estimator(problem: LinearProblem, kind: Kind, strength: float) -> Any:
+    """Return an unfitted model of scikit-learn, with the dual solver of LIBLINEAR.
+
+    Args:
+        problem: whose seed and class weights are taken.
+        kind: of loss.
+        strength: C.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 
@@ -266,6 +329,10 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
     """Return how much more frequent each feature is in positive rows than in the rest (features,).
 
     Rows that have a feature are counted, with one more on either side.
+
+    Args:
+        features: (n, features), sparse.
+        positive: (n,) true for rows of the class.
     """
     present = features.copy()
     present.data = np.ones_like(present.data)
@@ -275,7 +342,12 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def sharpness(problem: LinearProblem, scores: NDArray[np.float64]) -> float:
-    """Return the factor of scores that gives the least loss (Guo et al. 2017)."""
+    """Return the factor of scores that gives the least loss (Guo et al. 2017).
+
+    Args:
+        problem: whose rows choose.
+        scores: (n, c) of these rows.
+    """
     return float(min(_SHARPNESS, key=lambda factor: problem.loss(scores * factor)))
 
 
@@ -287,6 +359,13 @@ def best_linear(
 
     Each kind is fitted with each of its strengths. The best of a kind are averaged in all
     combinations: averaged linear scores are linear again. Of equals the larger combination wins.
+
+    Args:
+        problem: train rows, and the rows that choose.
+        strengths: kind -> values of C to try.
+
+    Returns:
+        The averaged model; kind -> chosen C of the models in it.
     """
     best: dict[str, Linear] = {}
     scores: dict[str, NDArray[np.float64]] = {}

@@ -47,7 +47,12 @@ class ClassificationMetric:
         self.of_confusion = of_confusion
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
-        """Return truth and prediction as class indices, and the probabilities (c,)."""
+        """Return truth and prediction as class indices, and the probabilities (c,).
+
+        Args:
+            answer: of one case.
+            truth: name of the true class.
+        """
         classes = list(answer.probabilities)
         return {
             "truth": classes.index(truth),
@@ -56,7 +61,11 @@ class ClassificationMetric:
         }
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
-        """Return the metric over the statistics (n, ...) of n cases."""
+        """Return the metric over the statistics (n, ...) of n cases.
+
+        Args:
+            units: "truth" and "predicted" (n,), "scores" (n, c).
+        """
         if self.of_confusion is None:
             return classification.auc(units["truth"], units["scores"])
         side = units["scores"].shape[1]
@@ -87,7 +96,11 @@ class ClassificationEvaluator:
         return {}
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """Yield one case per row. Where some rows are feedback, the origin is a slice."""
+        """Yield one case per row. Where some rows are feedback, the origin is a slice.
+
+        Args:
+            rows: of the clean table.
+        """
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
         for row in records:
@@ -101,6 +114,11 @@ class ClassificationEvaluator:
         """Return the answers of a batch, by the softmax of the logits (n, c).
 
         It is computed in float64, so that runtimes agree to the last digits shown.
+
+        Args:
+            scorer: of the bundle.
+            batch: n encoded rows.
+            classes: names of the classes, in the order of the logits.
         """
         logits = scorer("forward", batch)["logits"].astype(np.float64)
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -120,7 +138,12 @@ class ClassificationEvaluator:
         return bool(answer.label == truth)
 
     def support(self, answer: Any, label: str) -> float:
-        """Return the log-odds of the label, between -30 and 30."""
+        """Return the log-odds of the label, between -30 and 30.
+
+        Args:
+            answer: with the probabilities of all classes.
+            label: name of a class.
+        """
         probability = answer.probabilities[label]
         # 1 - probability would round to 0 much earlier than this sum.
         rest = sum(value for name, value in answer.probabilities.items() if name != label)
@@ -140,6 +163,13 @@ class ClassificationEvaluator:
 
         Where the labels differ, it is at least half of the difference between the two labels
         in either answer. It is NaN where a probability is.
+
+        Args:
+            one: an answer.
+            other: another answer to the same query, with the same classes.
+
+        Returns:
+            A number 0-1, or NaN.
         """
         distances = []
         for label, probability in other.probabilities.items():

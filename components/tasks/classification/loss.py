@@ -25,6 +25,10 @@ class ClassificationLearning:
         """Return logits (n, c) of a batch, in fp32 or a wider type.
 
         All of the batch but target and weight is input of the network.
+
+        Args:
+            module: the network.
+            batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
         """
         inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
         result: torch.Tensor = module(**inputs)
@@ -35,6 +39,14 @@ class ClassificationLearning:
 
         It is multiplied by (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002)
         and summed over weighted rows.
+
+        Args:
+            module: the network.
+            batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
+            objective: label smoothing and gamma.
+
+        Returns:
+            The weighted sum of the losses; the sum of the weights.
         """
         logits = self.logits(module, batch)
         target = batch["target"]
@@ -88,7 +100,12 @@ class ClassificationLearning:
         return batch
 
     def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Return confusion counts (c * c), the summed loss (1,) and the number of rows (1,)."""
+        """Return confusion counts (c * c), the summed loss (1,) and the number of rows (1,).
+
+        Args:
+            module: the network.
+            batch: inputs of the network and "target" (n,).
+        """
         logits = self.logits(module, batch)
         classes = logits.shape[1]
         target = batch["target"]
@@ -101,7 +118,11 @@ class ClassificationLearning:
         }
 
     def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Return the loss per row, accuracy and macro F1."""
+        """Return the loss per row, accuracy and macro F1.
+
+        Args:
+            tallies: sums over batches of what `accumulate` returns.
+        """
         side = round(len(tallies["confusion"]) ** 0.5)
         confusion = tallies["confusion"].reshape(side, side)
         return {

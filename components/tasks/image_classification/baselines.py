@@ -59,7 +59,20 @@ class PatchLinear:
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Fit multinomial logistic regression on standardized features."""
+        """Fit multinomial logistic regression on standardized features.
+
+        Args:
+            rows: train rows of the clean table.
+            classes: names of the classes, in the order of their indices.
+            options: params of `train`.
+            clean: params of `clean`.
+            seed: of the drawn rows and patches, and of the solver.
+            validation: rows that choose C, unless it is given.
+            chosen: encoder files of an earlier fit, whose C is taken over.
+
+        Returns:
+            The arrays of the bundle; its encoder files by name.
+        """
         assert isinstance(options, ImageClassical)
         assert isinstance(clean, ImageClean)
         rng = np.random.default_rng(seed)
@@ -102,6 +115,9 @@ class PatchLinear:
         """Return a function from images to {"pixels": ...}.
 
         The pixels are flat and in [0, 1] for bundles of plain pixels.
+
+        Args:
+            files: encoder files of a bundle by name.
         """
         plain = _PIXEL_FACTS in files
         name = _PIXEL_FACTS if plain else _FACTS
@@ -110,18 +126,25 @@ class PatchLinear:
         shape = _flat if plain else _pixels
 
         def prepared(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+            """Return {"pixels": ...} of the values of "image"."""
             pictures = [field.normalize(value) for value in inputs["image"]]
             return {"pixels": shape(pictures, facts["channels"])}
 
         return prepared
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Return a scorer of linear scores as logits (n, c)."""
+        """Return a scorer of linear scores as logits (n, c).
+
+        Args:
+            arrays: arrays of the bundle: "coefficients" (c, features), "intercept" (c,), and the
+                filters. A bundle of plain pixels has no filters.
+        """
         weights = arrays["coefficients"].T.astype(np.float64)
         intercept = arrays["intercept"].astype(np.float64)
         bank = FilterBank.of(arrays) if "filter_weights" in arrays else None
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+            """Return {"logits": (n, c)} of pixels."""
             pixels = batch["pixels"]
             table = pixels if bank is None else features(pixels, bank)
             return {"logits": table @ weights + intercept}
@@ -136,10 +159,19 @@ def _fitted(
     held_out: tuple[Floats, NDArray[np.int64]] | None,
     seed: int,
 ) -> Any:
-    """Return logistic regression with the given C, or with the best one on held-out rows."""
+    """Return logistic regression with the given C, or with the best one on held-out rows.
+
+    Args:
+        table: (n, features) standardized features of the train rows.
+        targets: (n,) class indices.
+        strength: C; None: it is chosen.
+        held_out: features and class indices of the rows that choose.
+        seed: of the solver.
+    """
     from sklearn.linear_model import LogisticRegression
 
     def fitted(value: float) -> Any:
+        """Return the model of one value of C."""
         model = LogisticRegression(C=value, max_iter=200, tol=1e-3, random_state=seed)
         return model.fit(table, targets)
 
@@ -160,22 +192,39 @@ def _fitted(
 
 
 def _subsample(rows: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
-    """Return at most `most` rows, drawn at random, in their order."""
+    """Return at most `most` rows, drawn at random, in their order.
+
+    Args:
+        rows: from which rows are drawn.
+        most: number of rows.
+        rng: of the draw.
+    """
     if rows.num_rows <= most:
         return rows
     return rows.take(np.sort(rng.choice(rows.num_rows, most, replace=False)))
 
 
 def _flat(pictures: Sequence[bytes], channels: int) -> NDArray[np.float64]:
+    """Return flat pixels in [0, 1], (n, height * width * channels)."""
     return np.stack([decode(png, channels).ravel() / 255 for png in pictures])
 
 
 def _pixels(pictures: Sequence[bytes], channels: int) -> Floats:
-    """Return levels 0-255 (n, side, side, channels), of at most LARGEST_SIDE."""
+    """Return levels 0-255 (n, side, side, channels), of at most LARGEST_SIDE.
+
+    Args:
+        pictures: n PNG images of one size.
+        channels: 1 or 3.
+    """
     return np.stack([_bounded(decode(png, channels)) for png in pictures])
 
 
 def _bounded(pixels: NDArray[np.uint8]) -> Floats:
+    """Return levels 0-255 as float32, shrunk to LARGEST_SIDE where the picture is larger.
+
+    Args:
+        pixels: (side, side, channels).
+    """
     from PIL import Image as Pillow
 
     side = pixels.shape[0]

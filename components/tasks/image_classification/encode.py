@@ -63,6 +63,9 @@ class ImageEncoder:
         """Return a table with the columns id, pixels (channels * size * size) and target.
 
         The target is the class index, or -1 for a row without a label.
+
+        Args:
+            rows: of the clean table, with "id", "image" and "label".
         """
         index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
         pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
@@ -76,7 +79,11 @@ class ImageEncoder:
         )
 
     def collate(self, rows: Mapping[str, Sequence[NDArray[Any]]]) -> Arrays:
-        """Return "pixels" (n, channels, size, size) float32, normalized."""
+        """Return "pixels" (n, channels, size, size) float32, normalized.
+
+        Args:
+            rows: {"pixels": n arrays (channels * size * size)} of levels 0-255.
+        """
         levels = np.stack([np.asarray(row, dtype=np.float32) for row in rows["pixels"]])
         pixels = levels.reshape(-1, self.channels, self.size, self.size) / 255
         return {"pixels": (pixels - self._mean) / self._deviation}
@@ -90,6 +97,9 @@ class ImageEncoder:
 
         Raises:
             Reject: an image is of no use.
+
+        Args:
+            inputs: {"image": n images as bytes}.
         """
         pixels = []
         for value in inputs["image"]:
@@ -117,7 +127,14 @@ class ImageEncoding:
         options: BaseModel,  # noqa: ARG002
         clean: BaseModel,
     ) -> ImageEncoder:
-        """Return an encoder with the mean and deviation of each channel over all train pixels."""
+        """Return an encoder with the mean and deviation of each channel over all train pixels.
+
+        Args:
+            rows: batches of train rows.
+            classes: names of the classes, in the order of their indices.
+            options: not used.
+            clean: params of `clean`: channels, size and fit.
+        """
         assert isinstance(clean, ImageClean)
         count = 0
         total = np.zeros(clean.channels)
@@ -145,6 +162,9 @@ class ImageEncoding:
 
         Raises:
             ValidationError: encoder.json is invalid.
+
+        Args:
+            files: encoder files by name.
         """
         facts = ImageFacts.model_validate_json(files["encoder.json"])
         return ImageEncoder(facts.model_dump(exclude_unset=True))

@@ -20,6 +20,11 @@ class ImageLearning(ClassificationLearning):
         """Rotate, shift, zoom and mirror each image by a random amount.
 
         Sampling is bilinear, and edges are repeated.
+
+        Args:
+            batch: with "pixels" (n, channels, size, size).
+            rng: source of the random draws.
+            options: the largest amounts.
         """
         assert isinstance(options, OnlineTransforms)
         # (n, channels, size, size)

@@ -127,6 +127,9 @@ class Vocabulary:
         """Return the group of each feature (features,) and the weight of each group (groups,).
 
         A group holds the n-grams of one analyzer in one view.
+
+        Returns:
+            (features,) number of the group; (groups,) weight.
         """
         groups = []
         for view, keys in enumerate(self.keys.values()):
@@ -138,6 +141,12 @@ class Vocabulary:
         """Return the vocabulary of n-grams up to `longest` characters, and which features stay.
 
         Words have no such limit.
+
+        Args:
+            longest: most characters of an n-gram that stays.
+
+        Returns:
+            The smaller vocabulary; (features,) true where a feature stays.
         """
         stays = {}
         for view, keys in self.keys.items():
@@ -205,6 +214,9 @@ def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBl
         analyzer: auto, char, word or mixed.
         texts: train texts, by whose letters auto decides.
         longest: characters of the longest n-gram.
+
+    Returns:
+        One block for a single analyzer, two for `word` and `mixed`.
     """
     if analyzer == "auto":
         unspaced = unspaced_share(texts)
@@ -228,6 +240,9 @@ def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
     Args:
         arrays: "idf" (features,), "view" (features,) the group of each, "weight" (groups,).
         batch: "columns" and "counts" (nnz,), "offsets" (n + 1,).
+
+    Returns:
+        (nnz,) in the order of `batch["columns"]`.
     """
     columns = batch["columns"]
     offsets = batch["offsets"]
@@ -244,7 +259,13 @@ def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
 def _norms(
     index: NDArray[np.int64], values: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
-    """Return the norms (count,) of the values (nnz,) at each index, 1 where it is zero."""
+    """Return the norms (count,) of the values (nnz,) at each index, 1 where it is zero.
+
+    Args:
+        index: (nnz,) the row or the group of each value.
+        values: (nnz,) values of the features.
+        count: number of rows or of groups.
+    """
     squares = np.bincount(index, values**2, count)
     return np.asarray(np.sqrt(np.where(squares > 0, squares, 1.0)))
 
@@ -266,7 +287,20 @@ class TfidfLinear:
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
-        """Fit TF-IDF and linear models of it. Without validation rows logistic regression alone."""
+        """Fit TF-IDF and linear models of it. Without validation rows logistic regression alone.
+
+        Args:
+            rows: train rows of the clean table.
+            classes: names of the classes, in the order of their indices.
+            options: params of `train`.
+            clean: params of `clean`, which bound the characters of a text.
+            seed: of the folds and of the solver.
+            validation: rows that choose the n-grams and the strengths.
+            chosen: encoder files of an earlier fit, whose choices are taken over.
+
+        Returns:
+            The arrays of the bundle; its encoder files by name.
+        """
         assert isinstance(options, TextClassical)
         assert isinstance(clean, TextClean)
         params = options.classical
@@ -282,6 +316,12 @@ class TfidfLinear:
             folds = stratified_folds(targets[0], _FOLDS, seed)
 
         def problem_of(mask: NDArray[np.bool_], part: Vocabulary) -> LinearProblem:
+            """Return the linear problem over the features that stay.
+
+            Args:
+                mask: (features,) true where a feature of the full vocabulary stays.
+                part: the vocabulary of the features that stay.
+            """
             matrices = [_matrix(counts, mask, part) for counts in raw]
             return LinearProblem(
                 features=matrices[0],
@@ -324,6 +364,9 @@ class TfidfLinear:
         """Return a function from texts and titles to ragged columns.
 
         The columns are {"columns": (nnz,), "counts": (nnz,), "offsets": (n + 1,)}.
+
+        Args:
+            files: encoder files of a bundle by name.
         """
         content = json.loads(files[_FILE])
         limit = content["max_characters"]
@@ -335,6 +378,7 @@ class TfidfLinear:
         vocabulary = Vocabulary(blocks, keys, np.zeros(0), {})
 
         def features(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+            """Return the counted n-grams of normalized inputs, ragged."""
             columns = {}
             for view in keys:
                 if view in inputs:
@@ -344,7 +388,12 @@ class TfidfLinear:
         return features
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Return linear scores as logits (n, c)."""
+        """Return linear scores as logits (n, c).
+
+        Args:
+            arrays: arrays of the bundle: "coefficients" (c, features), "intercept" (c,), "idf"
+                (features,), and since there are titles "view" (features,) and "weight" (groups,).
+        """
         from scipy.sparse import csr_array
 
         coefficients = arrays["coefficients"]
@@ -359,6 +408,7 @@ class TfidfLinear:
         }
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
+            """Return {"logits": (n, c)} of counted n-grams."""
             values = row_values(groups, batch).astype(precision)
             shape = (len(batch["offsets"]) - 1, len(weights))
             rows = csr_array((values, batch["columns"], batch["offsets"]), shape)
@@ -374,20 +424,39 @@ def _longest_of(content: Mapping[str, Any]) -> int:
 
 
 def _class_indices(rows: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the class index of each row (n,)."""
+    """Return the class index of each row (n,).
+
+    Args:
+        rows: with a column "label".
+        classes: names of the classes, in the order of their indices.
+    """
     index = {name: position for position, name in enumerate(classes)}
     return np.array([index[label] for label in rows["label"].to_pylist()])
 
 
 def _columns(rows: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:
-    """Return the texts of the views that are features."""
+    """Return the texts of the views that are features.
+
+    Args:
+        rows: of the clean table.
+        vocabulary: whose views are read. A view that the rows lack is empty texts.
+
+    Returns:
+        View -> (n,) texts.
+    """
     empty = [""] * rows.num_rows
     names = rows.column_names
     return {view: rows[view].to_pylist() if view in names else empty for view in vocabulary.keys}
 
 
 def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabulary:
-    """Return the n-grams of train rows that are frequent enough."""
+    """Return the n-grams of train rows that are frequent enough.
+
+    Args:
+        rows: train rows.
+        params: of the linear model.
+        classes: number of classes. Many classes leave room for fewer n-grams.
+    """
     names = rows.column_names
     views = [name for name in _VIEWS if name in names and any(rows[name].to_pylist())]
     step = max(1, rows.num_rows // _SCRIPT_ROWS)
@@ -420,7 +489,13 @@ def _matrix(
     mask: NDArray[np.bool_],
     vocabulary: Vocabulary,
 ) -> Any:
-    """Return the values of the features that stay as a sparse matrix (n, features)."""
+    """Return the values of the features that stay as a sparse matrix (n, features).
+
+    Args:
+        counts: "columns" and "counts" (nnz,), "offsets" (n + 1,), over the full vocabulary.
+        mask: (all features,) true where a feature stays.
+        vocabulary: of the features that stay.
+    """
     from scipy.sparse import csr_array
 
     shape = (len(counts["offsets"]) - 1, len(mask))
@@ -439,7 +514,12 @@ def _best_length(
     candidates: Sequence[tuple[LinearProblem, Vocabulary]],
     params: Classical,
 ) -> tuple[LinearProblem, Vocabulary]:
-    """Return the problem with the n-grams that serve a linear SVM of middle strength best."""
+    """Return the problem with the n-grams that serve a linear SVM of middle strength best.
+
+    Args:
+        candidates: problems with their vocabularies, from the shortest n-grams to the longest.
+        params: of the linear model.
+    """
     if len(candidates) == 1:
         return candidates[0]
     strength = params.C or _middle(STRENGTHS["svm"])
@@ -453,7 +533,15 @@ def _best_length(
 
 
 def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence[float]]:
-    """Return the kinds of models and strengths to try: fewer of a large problem."""
+    """Return the kinds of models and strengths to try: fewer of a large problem.
+
+    Args:
+        problem: whose size decides.
+        params: of the linear model. A given C is the only strength.
+
+    Returns:
+        Kind -> values of C.
+    """
     cost = _cost(problem.features.nnz, problem.classes)
     kinds = list(dict.fromkeys(params.models))
     if cost > _VERY_COSTLY:
@@ -471,7 +559,12 @@ def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence
 
 
 def _cost(entries: int, classes: int) -> int:
-    """Return the entries that a fit reads in one pass. Each score has its own fit."""
+    """Return the entries that a fit reads in one pass. Each score has its own fit.
+
+    Args:
+        entries: stored entries of the train matrix.
+        classes: number of classes.
+    """
     return entries * (classes if classes > 2 else 1)
 
 
@@ -481,7 +574,12 @@ def _middle(strengths: Sequence[float]) -> float:
 
 
 def _arrays(model: Linear, vocabulary: Vocabulary) -> Arrays:
-    """Return the arrays for arrays.safetensors."""
+    """Return the arrays for arrays.safetensors.
+
+    Args:
+        model: of all classes.
+        vocabulary: of the features.
+    """
     view, weight = vocabulary.groups()
     precision = np.float32 if model.weights.size <= _WIDE_WEIGHTS else np.float16
     return {
@@ -497,7 +595,12 @@ def _string_features(
     content: Mapping[str, Any],
     fields: Mapping[str, Text],
 ) -> Callable[[Mapping[str, Sequence[Any]]], Arrays]:
-    """Return the featurizer of an old bundle, which holds n-grams as strings instead of keys."""
+    """Return the featurizer of an old bundle, which holds n-grams as strings instead of keys.
+
+    Args:
+        content: of the encoder file.
+        fields: view -> the field that normalizes its texts.
+    """
     column: dict[tuple[str, str], int] = {}
     # Bundles from before titles have one vocabulary.
     vocabularies = content.get("vocabularies") or {"text": content["vocabulary"]}
@@ -506,6 +609,7 @@ def _string_features(
             column[name, gram] = len(column)
 
     def features(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
+        """Return the counted n-grams of texts, ragged."""
         columns: list[int] = []
         counts: list[int] = []
         offsets = [0]
@@ -528,7 +632,12 @@ def _string_features(
 
 
 def _spelled_grams(text: str, longest: int) -> Counter[str]:
-    """Return the counts of the character n-grams of 1 to `longest` characters."""
+    """Return the counts of the character n-grams of 1 to `longest` characters.
+
+    Args:
+        text: normalized.
+        longest: most characters of an n-gram.
+    """
     folded = text.lower()
     counts: Counter[str] = Counter()
     for n in range(1, min(longest, len(folded)) + 1):

@@ -20,6 +20,11 @@ _PIECE = re.compile(rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*")
 
 
 def _encodable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -45,7 +50,14 @@ class TextEvaluator(ClassificationEvaluator):
         return Query(text=row["text"], title=row["title"])
 
     def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the slices of a row by length and script."""
+        """Return the slices of a row by length and script.
+
+        Args:
+            row: of the clean table.
+
+        Returns:
+            {"length": range of characters, "script": name}.
+        """
         profile = Text().profile(row["text"])
         length = float(profile["length"])
         if length <= 30:
@@ -72,13 +84,23 @@ class TextEvaluator(ClassificationEvaluator):
 
         Pieces are characters of scripts without spaces and words of other scripts, each with
         the spaces and marks after it. Neighbors are joined where there are too many.
+
+        Args:
+            query: with a text.
+            limit: most pieces.
         """
         pieces = _PIECE.findall(query.text)
         size = -(-len(pieces) // limit)
         return ["".join(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
     def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
-        """Return the query without the piece at an index."""
+        """Return the query without the piece at an index.
+
+        Args:
+            query: with a text.
+            parts: all pieces of the text.
+            place: index of the piece that is left out.
+        """
         text = "".join([*parts[:place], *parts[place + 1 :]])
         return cast(BaseModel, query.model_copy(update={"text": text}))
 

@@ -38,6 +38,7 @@ class MaskedTokens:
         self._spared = torch.tensor(text.special)
 
     def _masked(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """Return the batch with random tokens masked, and the hidden ones beside them."""
         return hide(batch, self._share, self._mask, self._spared, self._tokens, rng)
 
     def _logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -52,7 +53,16 @@ class MaskedTokens:
         batch: Batch,
         objective: Objective,  # noqa: ARG002
     ) -> Loss:
-        """Return the cross-entropy summed over the masked tokens."""
+        """Return the cross-entropy summed over the masked tokens.
+
+        Args:
+            module: the network.
+            batch: masked, with "hidden" the true tokens and "chosen" the mask.
+            objective: not used.
+
+        Returns:
+            The sum of the losses; the number of masked tokens.
+        """
         targets = batch["hidden"][batch["chosen"]]
         total = F.cross_entropy(self._logits(module, batch), targets, reduction="sum")
         # A worker without rows of its own computes one row of weight 0.
@@ -76,13 +86,23 @@ class MaskedTokens:
         rng: torch.Generator,
         options: BaseModel,  # noqa: ARG002
     ) -> Batch:
-        """Mask random tokens of a batch."""
+        """Mask random tokens of a batch.
+
+        Args:
+            batch: "ids" and "mask" (n, length), among others.
+            rng: source of the random draws.
+            options: not used.
+        """
         return self._masked(batch, rng)
 
     def accumulate(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Return the summed loss, hits and masked tokens, each (1,).
 
         The same tokens of a batch are masked at each epoch.
+
+        Args:
+            module: the network.
+            batch: not masked yet.
         """
         generator = torch.Generator().manual_seed(int(batch["ids"].sum()))
         batch = self._masked(batch, generator)
@@ -96,7 +116,11 @@ class MaskedTokens:
         return {name: value.double().cpu().reshape(1) for name, value in sums.items()}
 
     def compute(self, tallies: Mapping[str, NDArray[np.float64]]) -> Mapping[str, float]:
-        """Return the loss per masked token, and the share that was predicted."""
+        """Return the loss per masked token, and the share that was predicted.
+
+        Args:
+            tallies: sums over batches of what `accumulate` returns.
+        """
         tokens = max(1.0, float(tallies["tokens"][0]))
         return {
             "loss": float(tallies["loss"][0]) / tokens,
