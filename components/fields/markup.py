@@ -85,6 +85,7 @@ def without_tags(text: str) -> tuple[str, int]:
     count = 0
 
     def replace(match: re.Match[str]) -> str:
+        """Return a space in place of a tag, and count it. A match that is text stays."""
         nonlocal count
         if _is_text(match):
             return match.group()

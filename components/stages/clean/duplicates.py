@@ -48,7 +48,12 @@ class UnionFind:
         return row
 
     def join(self, a: int, b: int) -> None:
-        """Put two rows into one cluster."""
+        """Put two rows into one cluster.
+
+        Args:
+            a: number of a row.
+            b: number of another row.
+        """
         root_a = self.find(a)
         root_b = self.find(b)
         self.parent[max(root_a, root_b)] = min(root_a, root_b)
@@ -99,7 +104,13 @@ def _run_starts(values: NDArray[Any]) -> Rows:
 
 
 def _resolve_key(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
-    """Return the status of the rows of one key, in their order."""
+    """Return the status of the rows of one key, in their order.
+
+    Args:
+        labels: (rows of the key,) numbers of classes.
+        splits: (rows of the key,) numbers of OWN_SPLITS.
+        conflicts: 'drop' or 'majority'.
+    """
     best = splits.max()
     if best >= _VALIDATION:
         return np.where(splits == best, STAYS, DUPLICATE).astype(np.int8)
@@ -172,6 +183,11 @@ def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:
     """Return (later, earlier) rows: by the later one, its most promising partners first.
 
     Each row has at most `_MAX_PARTNERS`.
+
+    Args:
+        pairs: (pairs,) `earlier * count + later`.
+        shared: (pairs,) number of bands that each pair shares.
+        count: number of all rows.
     """
     earlier, later = np.divmod(pairs, count)
     order = np.lexsort((earlier, -shared, later))
@@ -192,7 +208,14 @@ def _confirm(
     similar: Callable[[str, int, int], bool],
     clusters: UnionFind,
 ) -> int:
-    """Join the pairs that are similar and not yet joined, and return their number."""
+    """Join the pairs that are similar and not yet joined, and return their number.
+
+    Args:
+        name: of the input column.
+        pairs: (later, earlier) rows, in the order of `_ranked`.
+        similar: returns whether two rows are similar by a column.
+        clusters: of the rows.
+    """
     confirmed = 0
     current = -1
     failures = 0
@@ -214,6 +237,9 @@ def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
     """Yield pairs of positions with equal values, as two arrays (pairs,).
 
     They are all pairs of a value, or if it has too many, neighbors.
+
+    Args:
+        band: (n,) values of one band.
     """
     ordered = np.sort(band)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]

@@ -63,7 +63,15 @@ class _Division:
 
 
 def run(job: Job) -> None:
-    """Clean, deduplicate and split `raw` into `clean`; write the naive view to `audit`."""
+    """Clean, deduplicate and split `raw` into `clean`; write the naive view to `audit`.
+
+    Args:
+        job: clean.
+
+    Raises:
+        InputError: no row can be used, an id is repeated, or a class has too few rows.
+        AssertionError: the numbers of rows do not add up.
+    """
     params: CleanParams = job.params
     schema = base.schema(job.task)
     fields = schema.fields(params)
@@ -134,7 +142,16 @@ def _divide(
     grouped: Groups,
     labels: Sequence[str],
 ) -> _Division:
-    """Return the split of the rows that stay: the frozen one if there is one, else a new one."""
+    """Return the split of the rows that stay: the frozen one if there is one, else a new one.
+
+    Args:
+        job: clean.
+        frozen: the frozen split, if there is one.
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        grouped: groups of the rows that stay.
+        labels: (positions,) their classes.
+    """
     positions = list(range(len(kept)))
     if frozen is None:
         splits, leaking = split_rows(rows, kept, grouped, labels, job.params)
@@ -162,6 +179,13 @@ def _as_frozen(
 
     Returns:
         Position -> row of the frozen split; groups; splits; positions of leaking rows.
+
+    Args:
+        job: clean.
+        frozen: the frozen split.
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        groups: (positions,) names of their groups.
     """
     held = frozen.held(rows.keys(kept))
     ids = rows.ids()
@@ -183,7 +207,14 @@ def _parts(
     division: _Division,
     schema: pa.Schema,
 ) -> dict[str, pa.Table]:
-    """Return the table of each split."""
+    """Return the table of each split.
+
+    Args:
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        division: their splits and groups.
+        schema: of the clean table.
+    """
     splits = np.array(division.splits)
     parts = {}
     for split in _SPLITS:
@@ -248,7 +279,14 @@ def _write(
     manifest: Mapping[str, Any],
     rejected: Sequence[Mapping[str, str]],
 ) -> None:
-    """Write table, quarantine and report."""
+    """Write table, quarantine and report.
+
+    Args:
+        job: clean.
+        parts: split -> table.
+        manifest: of the clean table.
+        rejected: entries of the quarantine.
+    """
     write_table(job.outputs["clean"], parts, manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
     quarantine = pa.Table.from_pylist(entries, schema=_QUARANTINE)

@@ -54,11 +54,21 @@ class UniqueRows:
     content_of: Rows
 
     def column(self, name: str, rows: Rows) -> pa.Array:
-        """Return a column for some raw rows."""
+        """Return a column for some raw rows.
+
+        Args:
+            name: of the column of `contents`.
+            rows: raw rows.
+        """
         return _whole(self.contents[name]).take(pa.array(self.content_of[rows]))
 
     def where(self, name: str, value: str) -> Rows:
-        """Return the raw rows that have a value in a column."""
+        """Return the raw rows that have a value in a column.
+
+        Args:
+            name: of the column of `contents`.
+            value: of the column.
+        """
         equal = pc.equal(_whole(self.contents[name]), value)
         return np.flatnonzero(equal.to_numpy(zero_copy_only=False)[self.content_of])
 
@@ -66,6 +76,13 @@ class UniqueRows:
         """Return a column for some raw rows as whole numbers, and the values by number.
 
         Equal values have equal numbers. A missing value is -1.
+
+        Args:
+            name: of the column of `contents`.
+            rows: raw rows.
+
+        Returns:
+            (rows,) numbers; the values.
         """
         encoded = _whole(self.contents[name]).dictionary_encode()
         numbers = encoded.indices.fill_null(-1).to_numpy()
@@ -156,7 +173,13 @@ def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
 
 
 def _cached(memo: Cache, key: str, schema: pa.Schema) -> pa.Table:
-    """Return the table of a key of the cache; an empty one if there is none."""
+    """Return the table of a key of the cache; an empty one if there is none.
+
+    Args:
+        memo: the cache.
+        key: of the table.
+        schema: of an empty table.
+    """
     tables = memo.get(key, [schema]) or [schema.empty_table()]
     return tables[0]
 
@@ -247,6 +270,12 @@ def _distinct(rows: pa.Table) -> tuple[Rows, pa.Array]:
     """Return the number of each row's content, and the SHA-256 of the contents by number.
 
     Contents are numbered in the order of their first rows.
+
+    Args:
+        rows: the columns of the raw table that cleaning reads.
+
+    Returns:
+        (rows,) numbers of contents; (contents,) SHA-256 as 32 bytes.
     """
     step = _rows_per_digest(rows)
     parts = [_digests(rows.slice(start, step)) for start in range(0, rows.num_rows, step)]

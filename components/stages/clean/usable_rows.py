@@ -48,7 +48,11 @@ class Usable:
     splits: Rows
 
     def keys(self, rows: Rows | None = None) -> list[str]:
-        """Return the SHA-256 of the keys of some rows, or of all."""
+        """Return the SHA-256 of the keys of some rows, or of all.
+
+        Args:
+            rows: row numbers; None: all.
+        """
         raw_rows = self.raw_rows
         if rows is not None:
             raw_rows = raw_rows[rows]
@@ -68,7 +72,12 @@ class Usable:
         return list(_take(self.raw, "id", self.raw_rows).to_pylist())
 
     def values(self, name: str, rows: Rows) -> pa.ChunkedArray:
-        """Return cleaned values of an input column."""
+        """Return cleaned values of an input column.
+
+        Args:
+            name: of the column.
+            rows: row numbers.
+        """
         return self.unique_rows.values(name, self.raw_rows[rows], self.schema_type(name))
 
     def changes(self) -> Iterator[tuple[str, int]]:
@@ -84,14 +93,25 @@ class Usable:
         return self.unique_rows.bands(name, self.raw_rows[rows])
 
     def groups(self, rows: Rows) -> Iterator[tuple[int, str]]:
-        """Yield positions among `rows` with a group key of the source, and the key."""
+        """Yield positions among `rows` with a group key of the source, and the key.
+
+        Args:
+            rows: row numbers.
+        """
         keys = _take(self.raw, "group", self.raw_rows[rows])
         present = keys.is_valid().to_numpy(zero_copy_only=False)
         for position in np.flatnonzero(present).tolist():
             yield position, keys[position].as_py()
 
     def table(self, rows: Rows) -> pa.Table:
-        """Return id, inputs and label of some rows."""
+        """Return id, inputs and label of some rows.
+
+        Args:
+            rows: row numbers.
+
+        Returns:
+            A table in the order of the roles of the task.
+        """
         columns = {name: self.values(name, rows) for name in inputs_of(self.schema)}
         label_names = pa.array(self.names, pa.string())
         columns[target_of(self.schema)] = label_names.take(pa.array(self.labels[rows]))
@@ -116,7 +136,11 @@ class Usable:
         return set(self.unique_rows.column("key", self.raw_rows).to_pylist())
 
     def rename(self, merged: Mapping[str, str]) -> None:
-        """Give classes another name, which several may share."""
+        """Give classes another name, which several may share.
+
+        Args:
+            merged: class -> its new name; the others stay.
+        """
         new_names = [merged.get(name, name) for name in self.names]
         names = sorted(set(new_names))
         numbers = np.array([names.index(name) for name in new_names])

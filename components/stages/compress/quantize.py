@@ -91,6 +91,7 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
             self._batches = _calibration_batches(rows, count, seed, batch)
 
         def get_next(self) -> dict[str, Any] | None:
+            """Return the next calibration batch; None after the last."""
             return next(self._batches, None)
 
     with tempfile.TemporaryDirectory() as folder, one_thread_sessions():
@@ -140,6 +141,7 @@ def one_thread_sessions() -> Iterator[None]:
     original = onnxruntime.SessionOptions
 
     def limited() -> Any:
+        """Return session options with one thread within an operator and one between operators."""
         options = original()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

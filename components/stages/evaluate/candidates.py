@@ -146,6 +146,7 @@ def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any
         sign = -1
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
+        """Return the sort key of a row: its metric, then the lower latency."""
         return sign * row["validation"][metric.name], -row["latency_ms"]["p50"]
 
     return max(rows, key=rank)

@@ -21,6 +21,9 @@ def leaked_rows(job: Job) -> int:
     """Return the number of rows of validation and test that are in an earlier split too.
 
     They are counted anew from the output of clean.
+
+    Args:
+        job: evaluate.
     """
     fields = base.schema(job.task).fields(job.sections["clean"])
     inputs = _input_names(job.task)
@@ -82,7 +85,12 @@ def _naive_rows(job: Job, classes: list[str]) -> pa.Table:
 
 
 def _random_split(job: Job, rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Return test, validation and train rows of a random split."""
+    """Return test, validation and train rows of a random split.
+
+    Args:
+        job: evaluate, whose seed draws the order.
+        rows: to split.
+    """
     order = np.random.default_rng(job.seed).permutation(rows.num_rows)
     shares: Any = job.sections["clean"]
     test_rows = int(rows.num_rows * shares.test_share)

@@ -45,6 +45,7 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
     baselines = sorted(_accuracy(row) for row in shown if row.get("baseline"))
 
     def paint(ax: Any) -> None:
+        """Paint the candidates from top to bottom, and the line of the best baseline."""
         for y, row in enumerate(shown):
             _paint_candidate(ax, y, row, floor)
         for value in baselines[-1:]:
@@ -61,7 +62,14 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
 
 
 def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
-    """Paint the interval, the mark and the value of one candidate."""
+    """Paint the interval, the mark and the value of one candidate.
+
+    Args:
+        ax: the axes.
+        y: position from the top, from 0.
+        row: of the leaderboard.
+        floor: accuracy at which the axis starts.
+    """
     value = _accuracy(row)
     color = HEX[_color(row)]
     interval = (row.get("test_interval") or {}).get("accuracy")
@@ -119,6 +127,7 @@ def tradeoff(rows: Sequence[Row], cost: Callable[[Row], Any], unit: str) -> Plot
     height = max(200.0, _NAME_GAP * len(shown))
 
     def paint(ax: Any) -> None:
+        """Paint the candidates, with their names spread over the height of the right margin."""
         ax.set_xscale("log")
         margin = max(0.08 * (values[0] - values[-1]), 0.002)
         low = values[-1] - margin
@@ -138,7 +147,12 @@ def tradeoff(rows: Sequence[Row], cost: Callable[[Row], Any], unit: str) -> Plot
 
 
 def _comparable(rows: Sequence[Row], cost: Callable[[Row], Any]) -> list[Row]:
-    """Return the rows with an accuracy near the best and a positive cost, best first."""
+    """Return the rows with an accuracy near the best and a positive cost, best first.
+
+    Args:
+        rows: of the leaderboard.
+        cost: returns the cost of a row.
+    """
     measured = [row for row in rows if is_finite(_accuracy(row))]
     floor = _floor([_accuracy(row) for row in measured])
     shown = []
@@ -205,6 +219,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
     center = (WIDTH - left - 8 - cell * size) / 2
 
     def paint(ax: Any) -> None:
+        """Paint a tinted square for each cell, with the class names around them."""
         background = Rectangle(
             (0, 0),
             size,
@@ -332,6 +347,7 @@ def curves(rows: Sequence[Row], metrics: Mapping[str, str], title: str) -> Plot 
         return None
 
     def paint(ax: Any) -> None:
+        """Paint one line for each arm and metric."""
         for points, style, color in lines:
             solid = style == "-"
             ax.plot(
@@ -353,7 +369,14 @@ def curves(rows: Sequence[Row], metrics: Mapping[str, str], title: str) -> Plot 
 def _curve_points(
     rows: Sequence[Row], arm: str, step: str, metric: str
 ) -> list[tuple[float, float]]:
-    """Return (step, value) of a metric in the rows of an arm."""
+    """Return (step, value) of a metric in the rows of an arm.
+
+    Args:
+        rows: of `Facts.curves`.
+        arm: name of the arm.
+        step: key of the step: "epoch" or "step".
+        metric: key of the metric.
+    """
     points = []
     for row in rows:
         if str(row.get("arm", "")) != arm:
@@ -382,6 +405,7 @@ def trials(rows: Sequence[Row], goal: str) -> Plot | None:
     best = best_so_far([row["watch"] for row in shown], goal)
 
     def paint(ax: Any) -> None:
+        """Paint one mark for each trial, and the best value so far as steps."""
         ax.step(
             range(1, len(best) + 1),
             best,
@@ -449,6 +473,7 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
     widths = [0.92 * (right - left) for left, right in itertools.pairwise(edges)]
 
     def paint(ax: Any) -> None:
+        """Paint the bars of the histogram, and the percentiles above them."""
         ax.bar(
             edges[:-1],
             counts,
@@ -470,7 +495,14 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
 def _paint_percentiles(
     ax: Any, percentiles: Mapping[str, float], first: float, last: float
 ) -> None:
-    """Paint a dotted line and a label for each percentile between the outer edges."""
+    """Paint a dotted line and a label for each percentile between the outer edges.
+
+    Args:
+        ax: the axes.
+        percentiles: name -> length.
+        first: the lower edge of the first bar.
+        last: the upper edge of the last bar.
+    """
     marks: list[tuple[float, str]] = []
     for name, length in percentiles.items():
         if is_finite(length) and first <= length <= last:
@@ -515,6 +547,7 @@ def coverage(rows: Sequence[Row]) -> Plot | None:
         return None
 
     def paint(ax: Any) -> None:
+        """Paint accuracy against coverage as one line."""
         ax.plot(
             [row["coverage"] for row in shown],
             [row["accuracy"] for row in shown],
@@ -544,10 +577,12 @@ def architecture(trial: Row) -> str:
 
 
 def _accuracy(row: Row) -> Any:
+    """Return the test accuracy of a candidate; None if there is none."""
     return (row.get("test") or {}).get("accuracy")
 
 
 def _color(row: Row) -> str:
+    """Return the name of a candidate's color."""
     if row.get("winner"):
         return "accent"
     if row.get("baseline"):
@@ -556,12 +591,14 @@ def _color(row: Row) -> str:
 
 
 def _marker(row: Row) -> str:
+    """Return the marker of a candidate, as matplotlib names it."""
     if row.get("baseline"):
         return "d"
     return "o"
 
 
 def _weight(row: Row) -> str:
+    """Return the font weight of a candidate's name."""
     if row.get("winner"):
         return "bold"
     return "normal"
@@ -582,6 +619,11 @@ def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
     """Return ascending positions at least `gap` apart and at most `room`.
 
     They are as near to the wanted positions as one pass in each direction brings them.
+
+    Args:
+        wanted: ascending positions in px.
+        gap: in px.
+        room: in px.
     """
     positions = list(wanted)
     for index in range(1, len(positions)):
@@ -602,7 +644,12 @@ def _percent(axis: Any) -> None:
 
 
 def _log_ticks(ax: Any, values: Sequence[float]) -> None:
-    """Set ticks at 1, 2 and 5 of each power of ten, or at the powers alone if these are many."""
+    """Set ticks at 1, 2 and 5 of each power of ten, or at the powers alone if these are many.
+
+    Args:
+        ax: the axes, whose horizontal axis is logarithmic.
+        values: that are shown, all positive.
+    """
     low = min(values) / 1.6
     high = max(values) * 1.6
     first = math.floor(math.log10(low))

@@ -114,6 +114,11 @@ def confusion(
 
     Returns:
         (classes, classes) counts; rows are the truth.
+
+    Args:
+        answers: to the cases.
+        cases: with the true classes.
+        classes: names of the classes.
     """
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)
@@ -138,6 +143,9 @@ def slices(
         answers: to the test cases.
         cases: the test cases.
         seed: of the bootstrap.
+
+    Returns:
+        "kind: value" -> {"n", "accuracy", "interval": [low, high] or None}.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for position, case in enumerate(cases):
@@ -170,7 +178,13 @@ def _mistakes(
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
 ) -> list[dict[str, Any]]:
-    """Return the wrong answers of which the winner was most certain."""
+    """Return the wrong answers of which the winner was most certain.
+
+    Args:
+        evaluator: of the task.
+        answers: of the winner.
+        cases: of test.
+    """
     wrong = [
         (answer, case)
         for answer, case in zip(answers, cases, strict=True)
@@ -198,7 +212,11 @@ def _quarantine(folder: Path) -> dict[str, list[str]]:
 
 
 def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the histogram and the percentiles of the encoded lengths."""
+    """Return the histogram and the percentiles of the encoded lengths.
+
+    Args:
+        tokens: manifest of tokenize.
+    """
     sizes = np.array([int(length) for length in tokens["histogram"]])
     weights = np.array(list(tokens["histogram"].values()))
     bins = min(40, max(1, len(sizes)))
@@ -210,7 +228,12 @@ def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _curve(path: Path, metric: str) -> list[dict[str, Any]]:
-    """Return the learning curve of train, a row for each epoch."""
+    """Return the learning curve of train, a row for each epoch.
+
+    Args:
+        path: of the CSV that train wrote.
+        metric: name of the column of the monitored metric.
+    """
     return [
         {
             "arm": "trained",
@@ -263,5 +286,6 @@ def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV by the names of its columns."""
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

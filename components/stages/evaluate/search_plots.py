@@ -46,6 +46,7 @@ def progress(rows: Sequence[Row], goal: str) -> Plot | None:
     best = best_so_far(values, goal)
 
     def paint(ax: Any) -> None:
+        """Paint the curves one after the other, and the best value so far as steps."""
         start = 1
         for curve in curves:
             ax.plot(
@@ -107,6 +108,7 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
     missing = any(None in positions for positions, _ in axes)
 
     def paint(ax: Any) -> None:
+        """Paint the lines of the trials, the axes and their names."""
         for number in range(len(shown)):
             _paint_trial(ax, axes, number, len(shown))
         for y, (_, ticks) in enumerate(axes):
@@ -133,7 +135,14 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
 
 
 def _paint_trial(ax: Any, axes: Sequence[Axis], number: int, count: int) -> None:
-    """Paint the line of one trial across all axes; the last trial is the best."""
+    """Paint the line of one trial across all axes; the last trial is the best.
+
+    Args:
+        ax: the axes of the plot.
+        axes: of the parameters and the metric.
+        number: of the trial, the worst first.
+        count: number of trials.
+    """
     line = []
     for positions, _ in axes:
         position = positions[number]
@@ -149,7 +158,14 @@ def _paint_trial(ax: Any, axes: Sequence[Axis], number: int, count: int) -> None
 
 
 def _paint_axis(ax: Any, y: int, ticks: Ticks, end: float) -> None:
-    """Paint one axis of parallel coordinates and its ticks."""
+    """Paint one axis of parallel coordinates and its ticks.
+
+    Args:
+        ax: the axes of the plot.
+        y: position from the top, from 0.
+        ticks: of the axis.
+        end: where the axis ends, as a fraction of the width.
+    """
     ax.axhline(
         y,
         xmax=end,
@@ -197,6 +213,7 @@ def importance(shares: Mapping[str, float]) -> Plot | None:
     values = list(shares.values())
 
     def paint(ax: Any) -> None:
+        """Paint one bar for each parameter, with its share."""
         ax.barh(
             range(len(names)),
             values,
@@ -236,7 +253,12 @@ def _axis(values: Sequence[Any]) -> Axis:
 
 
 def _numeric_axis(values: Sequence[Any], present: Sequence[Any]) -> Axis:
-    """Return the axis of numbers; a wide range is logarithmic."""
+    """Return the axis of numbers; a wide range is logarithmic.
+
+    Args:
+        values: of the trials; None where a trial has no value.
+        present: the values that are not None.
+    """
     wide = min(present) > 0 and max(present) >= 8 * min(present)
     if wide:
         scale: Callable[[float], float] = math.log
@@ -246,6 +268,7 @@ def _numeric_axis(values: Sequence[Any], present: Sequence[Any]) -> Axis:
     span = (scale(max(present)) - low) or 1
 
     def position(value: float) -> float:
+        """Return where a value is on the axis, from 0 to 1."""
         return (scale(value) - low) / span
 
     positions = [None if value is None else position(value) for value in values]
@@ -258,7 +281,12 @@ def _numeric_axis(values: Sequence[Any], present: Sequence[Any]) -> Axis:
 
 
 def _category_axis(values: Sequence[Any], present: Sequence[Any]) -> Axis:
-    """Return the axis of names, which are equally far apart."""
+    """Return the axis of names, which are equally far apart.
+
+    Args:
+        values: of the trials; None where a trial has no value.
+        present: the values that are not None.
+    """
     names = sorted({str(value) for value in present})
     last = max(1, len(names) - 1)
     position_of = {name: number / last for number, name in enumerate(names)}

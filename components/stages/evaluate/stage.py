@@ -30,7 +30,11 @@ from components.training import evaluation
 
 
 def run(job: Job) -> None:
-    """Write the leaderboard, the winner, its metrics and answers, and the report."""
+    """Write the leaderboard, the winner, its metrics and answers, and the report.
+
+    Args:
+        job: evaluate.
+    """
     import torch
 
     # A replica that serves has one thread too.
@@ -83,7 +87,14 @@ def _results(
     validation: Sequence[base.Case[Any]],
     test: Sequence[base.Case[Any]],
 ) -> dict[str, CandidateResult]:
-    """Return the results of each candidate by its name, and log its validation metrics."""
+    """Return the results of each candidate by its name, and log its validation metrics.
+
+    Args:
+        job: evaluate.
+        bundles: name -> folder of each candidate.
+        validation: cases of validation.
+        test: cases of test.
+    """
     results = {}
     for number, (name, bundle) in enumerate(bundles.items()):
         job.journal.progress(number, len(bundles), f"candidates ({name})")
@@ -127,6 +138,7 @@ def _ranked_rows(
     winner["over_baseline"] = list(over_baseline)
 
     def rank(row: dict[str, Any]) -> tuple[bool, float]:
+        """Return the sort key of a row: the winner first, then the best on validation."""
         return row["name"] != winner["name"], -row["validation"][metric.name]
 
     return sorted(rows, key=rank)
@@ -143,7 +155,15 @@ def _confusion_csv(answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> s
 def _log_winner(
     job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
 ) -> None:
-    """Log the winner, and what a naive split would have claimed."""
+    """Log the winner, and what a naive split would have claimed.
+
+    Args:
+        job: evaluate.
+        metric: name of the deciding one.
+        winner: its row of the leaderboard.
+        leaked: number of leaked rows.
+        leak: of `naive_claim`.
+    """
     low, high = winner["test_interval"][metric]
     interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"
     job.journal.log(
@@ -164,6 +184,11 @@ def _prediction_profile(
     """Return the profile of the winner's answers to the validation cases.
 
     The service compares its own answers with it.
+
+    Args:
+        evaluator: of the task.
+        answers: of the winner.
+        cases: of validation.
     """
     return predictions_of(
         [str(answer.label) for answer in answers],
@@ -180,6 +205,11 @@ def _abstention(
     """Return the abstention table of the winner on validation.
 
     It is empty for a task whose answers state no confidence.
+
+    Args:
+        evaluator: of the task.
+        answers: of the winner.
+        cases: of validation.
     """
     confidence = [evaluator.confidence(answer) for answer in answers]
     stated = [value for value in confidence if value is not None]
@@ -194,7 +224,14 @@ def _coverage(
     answers: Sequence[Any],
     cases: Sequence[base.Case[Any]],
 ) -> dict[str, Any]:
-    """Return coverage against accuracy on test, for the report."""
+    """Return coverage against accuracy on test, for the report.
+
+    Args:
+        evaluator: of the task.
+        table: of abstention; empty for a task without one.
+        answers: of the winner.
+        cases: of test.
+    """
     if not table:
         return {}
     confidence = [float(evaluator.confidence(answer) or 0.0) for answer in answers]
@@ -221,6 +258,11 @@ def _answers(
     """Return the table of the winner's answers to the test cases.
 
     Serve compares its answers with it, and the gates read it. Query, answer and slices are JSON.
+
+    Args:
+        evaluator: of the task.
+        answers: of the winner.
+        cases: of test.
     """
     confidence = [evaluator.confidence(answer) for answer in answers]
     return pa.table(
@@ -241,7 +283,13 @@ def _metrics(
     leaked: int,
     leak: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the metrics of the winner: test under plain names, validation prefixed."""
+    """Return the metrics of the winner: test under plain names, validation prefixed.
+
+    Args:
+        winner: its row of the leaderboard.
+        leaked: number of leaked rows.
+        leak: of `naive_claim`.
+    """
     low, high = winner["test_interval"]["accuracy"]
     validation = winner["validation"]
     return {

@@ -212,6 +212,7 @@ def _filled(url: str) -> tuple[str, list[str]]:
     address_end = address.end()
 
     def value(match: re.Match[str]) -> str:
+        """Return the value of a variable, quoted where the URL needs it."""
         text = os.environ[match[1]]
         in_login = login_start <= match.start() < login_end
         if in_login or match.start() >= address_end:

@@ -29,7 +29,11 @@ ClassNames = Mapping[str, tuple[str, ...]]
 
 
 def added_columns(unit: Unit) -> list[str]:
-    """Return the names of the columns that are added to those of a table."""
+    """Return the names of the columns that are added to those of a table.
+
+    Args:
+        unit: the table.
+    """
     if unit.format not in TABLES:
         return []
     added = []
@@ -41,7 +45,12 @@ def added_columns(unit: Unit) -> list[str]:
 
 
 def read_layout(unit: Unit, wanted: Layout) -> Layout:
-    """Return the columns that a reader must find, with those from which others are made."""
+    """Return the columns that a reader must find, with those from which others are made.
+
+    Args:
+        unit: the table.
+        wanted: the columns of the raw table.
+    """
     added = added_columns(unit)
     if not added:
         return wanted
@@ -55,7 +64,12 @@ def read_layout(unit: Unit, wanted: Layout) -> Layout:
 
 
 def with_derived(records: Iterable[Record | Bad], unit: Unit) -> Iterator[Record | Bad]:
-    """Yield the records of a table with the columns that are made of others."""
+    """Yield the records of a table with the columns that are made of others.
+
+    Args:
+        records: of the table.
+        unit: the table.
+    """
     names = dict(unit.class_names)
     added = added_columns(unit)
     if not names and not added:
@@ -95,7 +109,11 @@ def _with_one_hot(record: Record, values: dict[str, Any], columns: Sequence[str]
 
 
 def flag_of(value: Any) -> bool | None:
-    """Return whether a value of a column for one class says yes; None for what says neither."""
+    """Return whether a value of a column for one class says yes; None for what says neither.
+
+    Args:
+        value: of one cell.
+    """
     word = "" if value is None else str(value).strip().casefold()
     if word in _TRUE:
         return True
@@ -126,6 +144,9 @@ def with_class_names(units: Sequence[Unit], folder: Path | None) -> tuple[list[U
     Args:
         units: of a source.
         folder: the source, where it is one: it may have a dataset_info.json or a README.md.
+
+    Returns:
+        The units in the same order; one remark for each column of numbers.
     """
     folder_names: Mapping[str, tuple[str, ...]] = {}
     file = ""
@@ -211,6 +232,9 @@ def _names_of(info: Any) -> dict[str, tuple[str, ...]]:
 
     It is an object with `features`, or one such object for each configuration, in a list or by
     name. If several differ, none is used.
+
+    Args:
+        info: the parsed description.
     """
     inner = info
     if isinstance(info, Mapping):

@@ -134,7 +134,13 @@ def _doubled(match: re.Match[str]) -> str:
 
 
 def _is_escaped(unit: Unit, lines: Sequence[str], separator: str | None) -> bool:
-    """Return whether a table can be read only if its quotes are escaped by backslashes."""
+    """Return whether a table can be read only if its quotes are escaped by backslashes.
+
+    Args:
+        unit: the table.
+        lines: its first lines.
+        separator: the delimiter that the file names itself; None: it is guessed.
+    """
     if not any(_ESCAPES.search(line) for line in lines):
         return False
     doubled = [doubled_quotes(line) for line in lines]
@@ -146,6 +152,10 @@ def _quoting_errors(lines: Sequence[str], delimiter: str) -> int:
     """Return how many records are quoted wrongly, or have more or fewer fields than the first.
 
     The last record is not looked at: a sample may have cut it.
+
+    Args:
+        lines: of the table.
+        delimiter: between the fields.
     """
     errors = 0
     width = 0
@@ -169,6 +179,10 @@ def with_shared_headers(units: Sequence[Unit]) -> list[Unit]:
 
     Args:
         units: of one source.
+
+    Returns:
+        The units in the same order. A table gets the names only where all headers are equal and
+        it has as many columns.
     """
     looked_at = [unit for unit in units if _may_share(unit)]
     if not 2 <= len(looked_at) <= _MOST_SHARED:
@@ -195,7 +209,11 @@ def _may_share(unit: Unit) -> bool:
 
 
 def is_title(line: str) -> bool:
-    """Return whether a line that was skipped before a table says something."""
+    """Return whether a line that was skipped before a table says something.
+
+    Args:
+        line: without a record; a blank line and `sep=;` say nothing.
+    """
     return bool(line.strip(_INVISIBLE + "\r\n" + DELIMITERS)) and not _SEPARATOR.fullmatch(
         line.strip(_INVISIBLE + "\r\n")
     )
@@ -205,6 +223,12 @@ def title_rows(rows: Sequence[Sequence[str]]) -> int:
     """Return how many rows with one filled cell are above a table: a title, a date, a note.
 
     A name of a column alone is no title: it is the header of a table of one column.
+
+    Args:
+        rows: the first rows of a table.
+
+    Returns:
+        At most `_MOST_TITLES`; 0 where the table begins at once.
     """
     filled = [_filled_cells(row) for row in rows]
     start = next((position for position, count in enumerate(filled) if count > 1), 0)
@@ -232,6 +256,10 @@ def _title_lines(lines: Sequence[str], delimiters: str) -> int:
     """Return how many lines of a title or of comments come before a table.
 
     Blank lines after them are included.
+
+    Args:
+        lines: of the table, from the first that is not blank.
+        delimiters: that are possible.
     """
     first = lines[:_TITLE_SAMPLE]
     # Texts with &amp; inside have a ; too: a first line that fits the rest is no title.
@@ -259,7 +287,12 @@ def _title_lines(lines: Sequence[str], delimiters: str) -> int:
 
 
 def fitted(values: Sequence[str], count: int) -> Sequence[str]:
-    """Return a row without the blank fields that delimiters at its end make."""
+    """Return a row without the blank fields that delimiters at its end make.
+
+    Args:
+        values: fields of a record.
+        count: number of columns.
+    """
     if len(values) > count and not any(value.strip() for value in values[count:]):
         return values[:count]
     return values
@@ -278,6 +311,9 @@ def settle_names(
 
     Raises:
         InputError: params name another number of columns than there are.
+
+    Returns:
+        Whether the first record is a header; one name a column.
     """
     plain = [_plain(cell) for cell in first]
     header = _is_header(unit, plain, rows, wanted)
@@ -298,7 +334,14 @@ def settle_names(
 def _is_header(
     unit: Unit, plain: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None
 ) -> bool:
-    """Return whether the first line of a table names its columns."""
+    """Return whether the first line of a table names its columns.
+
+    Args:
+        unit: the table.
+        plain: fields of its first record.
+        rows: fields of some records after it.
+        wanted: columns of the layout, if it is known.
+    """
     if unit.header != "auto":
         return unit.header
     if unit.column_names:
@@ -314,6 +357,13 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
 
     A name of a column is none of the column's own values, no number above numbers, and no long
     text.
+
+    Args:
+        first: fields of the record.
+        rows: fields of some records after it.
+
+    Returns:
+        "header", "row", or "unclear" where nothing tells.
     """
     others = [row for row in rows if list(row) != list(first)]
     columns = [_column(others, index) for index in range(len(first))]
@@ -375,7 +425,11 @@ def _is_one_of_a_series(cell: str, values: Sequence[str]) -> bool:
 
 
 def is_header_line(line: str) -> bool:
-    """Return whether a line holds several names of columns and nothing else."""
+    """Return whether a line holds several names of columns and nothing else.
+
+    Args:
+        line: of a text, with any of the usual delimiters.
+    """
     for mark in DELIMITERS:
         cells = [_plain(cell.strip(' "')) for cell in line.split(mark)]
         if len(cells) > 1 and all(map(_is_name, cells)):
@@ -425,7 +479,12 @@ def _width(text: str) -> int:
 
 
 def _header_names(plain: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the names of a header, with one for each column that has none."""
+    """Return the names of a header, with one for each column that has none.
+
+    Args:
+        plain: fields of the header.
+        rows: fields of some records after it.
+    """
     names = _without_tail(plain)
     behind = chain.from_iterable(row[len(names) : len(plain)] for row in rows)
     if any(cell.strip() for cell in behind):
@@ -484,7 +543,12 @@ def _blank(lines: Sequence[str], start: int) -> int:
 
 
 def _delimiter(unit: Unit, lines: Sequence[str]) -> str:
-    """Return the delimiter that cuts the first lines into the same number of fields."""
+    """Return the delimiter that cuts the first lines into the same number of fields.
+
+    Args:
+        unit: the table.
+        lines: its first lines.
+    """
     head = lines[0] if lines else ""
     if unit.format == "tsv" and "\t" in head:
         return "\t"
@@ -527,6 +591,12 @@ def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> Iterator[lis
 def _is_quoted(unit: Unit, encoding: str, delimiter: str, *, escaped: bool) -> bool:
     """Return whether the quotes of a TSV are quotes: many are written without any, and theirs
     belong to the text.
+
+    Args:
+        unit: the table.
+        encoding: of the file.
+        delimiter: between the fields.
+        escaped: whether quotes are escaped by backslashes.
     """
     with open_text(unit.paths[0], encoding, unit.name, newline="") as stream:
         try:

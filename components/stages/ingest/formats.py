@@ -32,7 +32,17 @@ Found = Iterator[Record | Bad]
 
 
 def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Yield the records of a CSV or TSV; the row is the line on which a record starts."""
+    """Yield the records of a CSV or TSV; the row is the line on which a record starts.
+
+    Args:
+        unit: the table.
+        wanted: the columns of the raw table.
+        used: the encodings, to which that of the file is added.
+
+    Raises:
+        InputError: the file is empty, has none of the columns, or opens a quote that nothing
+            closes.
+    """
     _check_not_empty(unit)
     dialect = unit.dialect or dialect_of(unit, wanted)
     used.add(dialect.encoding)
@@ -50,7 +60,16 @@ def tables(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 def _numbered(
     lines: Iterator[str], dialect: Dialect, unit: Unit
 ) -> Iterator[tuple[int, list[str]] | Bad]:
-    """Yield the fields of each record with the line on which it starts."""
+    """Yield the fields of each record with the line on which it starts.
+
+    Args:
+        lines: of the table, without those before the first record.
+        dialect: how the table is written.
+        unit: the table.
+
+    Raises:
+        InputError: a quote is opened that nothing closes.
+    """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     records = csv.reader(lines, delimiter=dialect.delimiter, quoting=quoting, strict=True)
     while True:
@@ -140,13 +159,29 @@ def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit
 
 
 def header(unit: Unit) -> list[str]:
-    """Return the names of the columns of a CSV or TSV."""
+    """Return the names of the columns of a CSV or TSV.
+
+    Args:
+        unit: the table.
+
+    Raises:
+        InputError: the file is empty.
+    """
     _check_not_empty(unit)
     return list(dialect_of(unit).names)
 
 
 def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """Yield the records of a sheet of an Excel workbook; the row is that of the sheet."""
+    """Yield the records of a sheet of an Excel workbook; the row is that of the sheet.
+
+    Args:
+        unit: the workbook.
+        wanted: the columns of the raw table.
+        used: not used, because a workbook has no encoding.
+
+    Raises:
+        InputError: the sheet has none of the columns.
+    """
     sheet = sheet_rows(unit, wanted)
     names = sheet.names
     check_columns(sheet.header, names, wanted, unit)
@@ -157,7 +192,16 @@ def workbook(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG0
 
 
 def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
-    """Yield the records of Parquet, read in batches; the row counts from 1."""
+    """Yield the records of Parquet, read in batches; the row counts from 1.
+
+    Args:
+        unit: the file.
+        wanted: the columns of the raw table.
+        used: not used, because Parquet has no encoding.
+
+    Raises:
+        InputError: the file cannot be read, or has none of the columns.
+    """
     path = unit.paths[0]
     try:
         content: Any = path
@@ -201,7 +245,16 @@ def _reads(source: str, name: str) -> bool:
 
 
 def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Yield the lines of a text of one class."""
+    """Yield the lines of a text of one class.
+
+    Args:
+        unit: the file, with its label.
+        wanted: the columns of the raw table.
+        used: the encodings, to which that of the file is added.
+
+    Raises:
+        InputError: the file is empty or cannot be decoded, or the input of the task is no text.
+    """
     path, encoding = _open(unit, used)
     _check_texts(unit, wanted)
     with open_text(path, encoding, unit.name, newline="\n") as stream:
@@ -213,6 +266,14 @@ def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     """Yield the lines of fastText: `__label__x text`.
 
     Several labels before a text are several labels of a row.
+
+    Args:
+        unit: the file.
+        wanted: the columns of the raw table.
+        used: the encodings, to which that of the file is added.
+
+    Raises:
+        InputError: the file is empty or cannot be decoded, or the input of the task is no text.
     """
     path, encoding = _open(unit, used)
     _check_texts(unit, wanted)
@@ -225,7 +286,11 @@ def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
 
 
 def _fasttext_labels(text: str) -> tuple[list[str], str]:
-    """Return the labels of a line of fastText, before or after the text, and the text."""
+    """Return the labels of a line of fastText, before or after the text, and the text.
+
+    Args:
+        text: one line.
+    """
     words = text.split()
     start = 0
     stop = len(words)
@@ -256,6 +321,11 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     """Yield the files of one class, or with a label in each name.
 
     The row is the position of the file by name.
+
+    Args:
+        unit: the files, with their label or labels.
+        wanted: the columns of the raw table.
+        used: the encodings, to which those of the files are added.
     """
     text = wanted.input.type == pa.string()
     for row, path in enumerate(unit.paths, 1):

@@ -41,6 +41,11 @@ def objects(unit: Unit, wanted: Layout, used: set[str]) -> Iterator[Record | Bad
 
     Raises:
         InputError: the file is empty or cut, or has none of the columns.
+
+    Args:
+        unit: the file.
+        wanted: the columns of the raw table.
+        used: the encodings, to which that of the file is added.
     """
     path = unit.paths[0]
     if path.stat().st_size == 0:
@@ -70,6 +75,12 @@ def objects(unit: Unit, wanted: Layout, used: set[str]) -> Iterator[Record | Bad
 
 
 def _items(stream: IO[str], unit: Unit) -> Iterator[Record | Bad]:
+    """Yield the records of a stream in the way in which its beginning is written.
+
+    Args:
+        stream: of decoded text.
+        unit: the file.
+    """
     reader = _Values(stream, unit.name)
     first = reader.peek()
     line = reader.first_line()
@@ -129,7 +140,13 @@ def _numbered(values: Iterable[Any]) -> Iterator[Record | Bad]:
 
 
 def _record(row: int, value: Any, text: str | None) -> Record | Bad:
-    """Return a value as a record, or its refusal where it is no object."""
+    """Return a value as a record, or its refusal where it is no object.
+
+    Args:
+        row: the line, or the position in an array.
+        value: that was parsed.
+        text: of the line; None in an array.
+    """
     if isinstance(value, dict):
         answer = value.get("answer")
         # Prodigy stores refused annotations beside accepted ones: their label is not the row's.
@@ -153,6 +170,10 @@ def _held(value: dict[str, Any], where: str) -> Iterator[Any]:
 
     Raises:
         InputError: several lists could be meant.
+
+    Args:
+        value: the object.
+        where: name of the file, for messages.
     """
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return (
@@ -324,6 +345,11 @@ class _Values:
             yield self._value()
 
     def _value(self) -> Any:
+        """Return the JSON value that comes next, and move behind it.
+
+        Raises:
+            InputError: there is no whole value.
+        """
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._place)
@@ -341,7 +367,14 @@ class _Values:
         return len(self._buffer) - self._place < _LARGEST
 
     def _more(self, size: int = _CHUNK) -> bool:
-        """Read on; what is done with is dropped."""
+        """Read on; what is done with is dropped.
+
+        Args:
+            size: number of characters to read at least.
+
+        Returns:
+            Whether there were more.
+        """
         if self._ended:
             return False
         chunk = self._stream.read(max(size, _CHUNK))
@@ -367,7 +400,12 @@ class _Values:
 
 
 def keys(unit: Unit, most: int) -> list[str]:
-    """Return the names of the columns of the first records."""
+    """Return the names of the columns of the first records.
+
+    Args:
+        unit: the file.
+        most: number of records that are read.
+    """
     names: dict[str, None] = {}
     for item in islice(objects(unit, Layout([], 1), set()), most):
         if isinstance(item, Record):

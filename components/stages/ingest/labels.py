@@ -103,6 +103,7 @@ def is_scale(labels: Mapping[str, int]) -> bool:
 
 
 def number_of(text: str) -> float | None:
+    """Return the number that a label is; None for other texts, NaN and infinities."""
     try:
         number = float(text)
     except ValueError:

@@ -24,6 +24,11 @@ def lookup(record: Any, path: str, *, is_target: bool = False) -> Any:
 
     A key that contains dots comes before a path. The path of a target that ends in `[0]` gives the
     whole list where that has more than one element, so that several labels are not taken for one.
+
+    Args:
+        record: the parsed record.
+        path: keys joined by dots, and indices in brackets.
+        is_target: whether the path is that of the label.
     """
     steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(path)]
     if is_target and len(steps) > 1 and steps[-1] == 0:
@@ -63,7 +68,12 @@ def _longest_key(value: Mapping[str, Any], steps: Sequence[str | int]) -> int:
 
 
 def with_paths(record: Mapping[str, Any], wanted: Layout) -> Mapping[str, Any]:
-    """Return a record with the values of those wanted columns that are paths."""
+    """Return a record with the values of those wanted columns that are paths.
+
+    Args:
+        record: the parsed record.
+        wanted: the columns of the raw table.
+    """
     nested = [
         column
         for column in wanted.columns
@@ -79,7 +89,14 @@ def with_paths(record: Mapping[str, Any], wanted: Layout) -> Mapping[str, Any]:
 
 
 def flattened(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a nested record by path, as `lookup` takes them."""
+    """Return the values of a nested record by path, as `lookup` takes them.
+
+    Args:
+        record: the parsed record.
+
+    Returns:
+        Path -> value, at most `_MOST` of them.
+    """
     leaves: dict[str, Any] = {}
     for path, value in _leaves(record, "", 0):
         leaves[path] = value
@@ -89,7 +106,13 @@ def flattened(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of each part that has no parts."""
+    """Yield the path and the value of each part that has no parts.
+
+    Args:
+        value: a part of the record.
+        path: of the part; empty for the record.
+        depth: of the part, from 0.
+    """
     if depth < _DEEPEST and isinstance(value, Mapping) and value and not _is_picture(value):
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else key, depth + 1)

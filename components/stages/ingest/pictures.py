@@ -50,7 +50,12 @@ class PictureIndex:
 
 
 def names_pictures(records: Sequence[Record], index: PictureIndex) -> bool:
-    """Return whether a column of some records names pictures."""
+    """Return whether a column of some records names pictures.
+
+    Args:
+        records: the first ones of a table.
+        index: of the pictures beside the table.
+    """
     columns: dict[str, list[Any]] = defaultdict(list)
     for record in records:
         for name, value in record.values.items():
@@ -76,7 +81,13 @@ def _share(values: Sequence[Any], index: PictureIndex) -> float:
 def with_pictures(
     records: Iterable[Record | Bad], unit: Unit, wanted: Layout
 ) -> Iterator[Record | Bad]:
-    """Yield records with the bytes of the pictures that they name."""
+    """Yield records with the bytes of the pictures that they name.
+
+    Args:
+        records: of the table.
+        unit: the table, followed by the pictures.
+        wanted: the columns of the raw table.
+    """
     if wanted.input.type != pa.binary():
         yield from records
         return
@@ -91,7 +102,17 @@ def with_pictures(
 
 
 def _read(record: Record, value: Any, index: PictureIndex, limit: int) -> Record | Bad:
-    """Return a record with its picture, or its refusal."""
+    """Return a record with its picture, or its refusal.
+
+    Args:
+        record: of the table.
+        value: that names the picture.
+        index: of the pictures.
+        limit: most bytes of a picture.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
     matches = index.matches(value)
     if not matches:
         return Bad(record.row, "no_such_picture", str(value))

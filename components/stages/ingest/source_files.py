@@ -120,6 +120,10 @@ def units(source: Files, root: Path) -> list[Unit]:
 
     Raises:
         InputError: nothing there, an unknown format, a class that no file has.
+
+    Args:
+        source: the section `ingest.source`.
+        root: of the project.
     """
     return list_source(source, root).units
 
@@ -162,7 +166,15 @@ def _configured(unit: Unit, source: Files) -> Unit:
 
 
 def _single(path: Path, source: Files) -> Unit:
-    """Return the unit of a source that is one file."""
+    """Return the unit of a source that is one file.
+
+    Args:
+        path: of the file.
+        source: the section `ingest.source`.
+
+    Raises:
+        InputError: the format is unknown, or is that of a folder.
+    """
     kind = _nameless_kind(path, source) or _format(path, source.format)
     if kind == "folders":
         raise InputError(
@@ -189,6 +201,10 @@ def feedback(path: str, root: Path) -> list[Unit]:
     """Return the files of accepted feedback below a folder, sorted by name.
 
     The list is empty where nothing was accepted yet.
+
+    Args:
+        path: of the folder, relative to the root.
+        root: of the project.
     """
     files = sorted((root / path).glob("accepted-*.jsonl"))
     return [
@@ -199,7 +215,15 @@ def feedback(path: str, root: Path) -> list[Unit]:
 
 
 def _in_folder(folder: Path, source: Files) -> Listing:
-    """Return the units of a source that is a folder."""
+    """Return the units of a source that is a folder.
+
+    Args:
+        folder: the source.
+        source: the section `ingest.source`.
+
+    Raises:
+        InputError: no file matches, names are not UTF-8, or the format is unknown.
+    """
     files = _files(folder, source.glob)
     if not files:
         raise InputError(
@@ -219,6 +243,10 @@ def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
     """Return the files of a folder by their names in it, in order.
 
     Links to folders are followed. Hidden files are left out.
+
+    Args:
+        folder: the source.
+        pattern: of `Path.glob`, relative to the folder.
     """
     paths: Iterable[Path] = _walk(folder)
     if pattern != "**/*":
@@ -229,7 +257,15 @@ def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
 
 
 def _check_encoding(files: Named, source: Files) -> None:
-    """Refuse names in another encoding than UTF-8: Parquet, JSON and DVC cannot hold them."""
+    """Refuse names in another encoding than UTF-8: Parquet, JSON and DVC cannot hold them.
+
+    Args:
+        files: of the source.
+        source: the section `ingest.source`.
+
+    Raises:
+        InputError: a name is not UTF-8.
+    """
     wrong = [str(name) for name in files if not _is_utf8(str(name))]
     if wrong:
         raise InputError(
@@ -283,6 +319,13 @@ def _guessed(files: Named, source: Files) -> Listing:
     """Return the units of a folder of format `auto`.
 
     They are its tables if it has any, else pictures or texts by class.
+
+    Args:
+        files: of the source.
+        source: the section `ingest.source`.
+
+    Raises:
+        InputError: no file has a known format.
     """
     tables: Named = {name: path for name, path in files.items() if _is_table(name)}
     pictures = {name: path for name, path in files.items() if _suffix(name) in IMAGES}
@@ -396,6 +439,9 @@ def _useful_tables(tables: Named) -> tuple[dict[PurePosixPath, Path], list[str]]
     """Return the tables of a folder that hold rows, and remarks about the others.
 
     Descriptions, copies in another format and examples of answers are left out.
+
+    Args:
+        tables: name -> path of the tables.
     """
     useful = dict(tables)
     notes = []
@@ -424,6 +470,12 @@ def _copies(tables: Named) -> list[PurePosixPath]:
     """Return tables that lie beside a table of another kind with the same name.
 
     Only JSON files, workbooks and compressed files count as copies.
+
+    Args:
+        tables: name -> path of the tables.
+
+    Returns:
+        The names of the copies, sorted.
     """
     by_stem: dict[tuple[PurePosixPath, str], list[PurePosixPath]] = defaultdict(list)
     for name in tables:
@@ -489,6 +541,11 @@ def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit
     """Return the tables that name the pictures beside them, with the pictures.
 
     The list is empty where no table does.
+
+    Args:
+        tables: name -> path of the tables.
+        pictures: name -> path of the pictures.
+        source: the section `ingest.source`.
     """
     index = PictureIndex(pictures.values())
     listed = []
@@ -519,6 +576,10 @@ def _class_folders(files: Named, source: Files) -> Listing:
     """Return a unit a folder, labeled by the folder's name.
 
     A folder that is named after a split gives the split in place of the label.
+
+    Args:
+        files: of the source.
+        source: the section `ingest.source`.
     """
     folders: dict[PurePosixPath, list[Path]] = defaultdict(list)
     for name, path in files.items():
@@ -540,7 +601,12 @@ def _class_folders(files: Named, source: Files) -> Listing:
 
 
 def _folder_units(folders: Mapping[PurePosixPath, list[Path]], source: Files) -> list[Unit]:
-    """Return a unit for each folder, with its split and its label."""
+    """Return a unit for each folder, with its split and its label.
+
+    Args:
+        folders: folder -> its files.
+        source: the section `ingest.source`, whose classes rename the folders.
+    """
     class_paths = without_contents(folders)
     level = _split_level(list(class_paths.values()))
     # A folder of a split that has class folders is no class: its files have no label.
@@ -568,7 +634,11 @@ def _folder_units(folders: Mapping[PurePosixPath, list[Path]], source: Files) ->
 
 
 def _label_by_names(listing: Listing) -> None:
-    """Label files by their names where no folder is a class: cat.0.jpg, dog.0.jpg."""
+    """Label files by their names where no folder is a class: cat.0.jpg, dog.0.jpg.
+
+    Args:
+        listing: whose units are replaced, and whose notes are extended.
+    """
     if any(unit.label for unit in listing.units):
         return
     for number, unit in enumerate(listing.units):
@@ -590,6 +660,12 @@ def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where
     all folders of that depth are named after splits, or where those that are hold the same class
     folders.
+
+    Args:
+        folders: their paths in the source.
+
+    Returns:
+        A depth from 0, or None.
     """
     for depth in range(max(len(folder.parts) for folder in folders)):
         names = {folder.parts[depth] for folder in folders if len(folder.parts) > depth}
@@ -629,7 +705,12 @@ def _split_and_label(folder: PurePosixPath, level: int | None) -> tuple[str | No
 
 
 def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
-    """Return whether all folders of splits at a depth hold folders of the same names."""
+    """Return whether all folders of splits at a depth hold folders of the same names.
+
+    Args:
+        folders: their paths in the source.
+        depth: of the folders of splits, from 0.
+    """
     inside: dict[str, set[str]] = defaultdict(set)
     for folder in folders:
         if len(folder.parts) > depth + 1 and split_of(folder.parts[depth]):
@@ -671,6 +752,10 @@ def _useful_texts(texts: Named, source: Files) -> tuple[Named, list[str]]:
     """Return the texts that do not describe the data, and a remark about the others.
 
     All are returned where all describe it.
+
+    Args:
+        texts: the files of suffix .txt.
+        source: the section `ingest.source`. A file that it names as a class is no description.
     """
     useful = {
         name: path
@@ -712,6 +797,12 @@ def _labeled_by_names(
     """Return the units of texts such as pos_1.txt.
 
     A file is a row, or a line is a row where files are large.
+
+    Args:
+        texts: the files of suffix .txt.
+        labels: file -> the label in its name.
+        source: the section `ingest.source`.
+        notes: remarks about the source.
     """
     size = sum(path.stat().st_size for path in texts.values())
     if size <= _LARGE_TEXT * len(texts):
@@ -731,6 +822,10 @@ def _check_not_numbered(texts: Named, source: Files) -> None:
 
     Raises:
         InputError: they are.
+
+    Args:
+        texts: the files of suffix .txt.
+        source: the section `ingest.source`.
     """
     names = [name.stem for name in texts]
     if len(names) < _MANY_NUMBERS or not all(name.isdecimal() for name in names):

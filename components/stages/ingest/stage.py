@@ -211,7 +211,15 @@ def label_rules(params: IngestParams) -> LabelRules:
 
 
 def list_units(params: IngestParams, root: Path) -> Listing:
-    """Return the units of a source, with remarks for the log."""
+    """Return the units of a source, with remarks for the log.
+
+    Args:
+        params: of ingest.
+        root: of the project.
+
+    Raises:
+        InputError: the source is missing or has no known format.
+    """
     source = params.source
     if isinstance(source, Files):
         return source_files.list_source(source, root)
@@ -235,7 +243,13 @@ def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
 
 
 def read_unit(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
-    """Yield the records of a unit, without the pictures that it names."""
+    """Yield the records of a unit, without the pictures that it names.
+
+    Args:
+        unit: the unit.
+        wanted: the columns of the raw table.
+        used: the encodings, to which those of the unit are added.
+    """
     items = READERS[unit.format](unit, read_layout(unit, wanted), used)
     return with_derived(items, unit)
 
@@ -244,6 +258,10 @@ def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
     """Return a unit with its dialect, and the columns that it must have.
 
     A table of a validation or test split may have no labels.
+
+    Args:
+        unit: the unit.
+        wanted: the columns of the raw table.
     """
     if unit.split in ("validation", "test"):
         columns = []
@@ -293,6 +311,12 @@ def _watermark(
     """Return what identifies the source, for the record of the run.
 
     It is a digest of all files, the number of their rows, and how far a database was pulled.
+
+    Args:
+        params: of ingest.
+        job: ingest.
+        files: name and SHA-256 of each file.
+        rows: number of raw rows, refused ones included.
     """
     hashes = [[file["name"], file["sha256"]] for file in files]
     watermark = {"source.digest": cache_key({"files": hashes}), "source.rows": rows}
@@ -304,7 +328,11 @@ def _watermark(
 
 
 def parse(piece: ParseInput) -> Parsed:
-    """Read one unit, as a Ray task."""
+    """Read one unit, as a Ray task.
+
+    Args:
+        piece: the unit, and the columns of the raw table.
+    """
     used = set[str]()
     unit, wanted = prepared(piece.unit, piece.layout)
     rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
@@ -325,6 +353,11 @@ def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[
 
     A unit that an earlier run has read in the same way, with the same bytes, is taken from the
     cache.
+
+    Args:
+        inputs: of the units.
+        cache: of earlier runs.
+        journal: where the progress is shown.
     """
     digests = [_digest(item.unit) for item in inputs]
     keys = [_key(item, digest) for item, digest in zip(inputs, digests, strict=True)]
@@ -431,7 +464,14 @@ def _values_digest(rows: pa.Table, column: str) -> str:
 
 
 def unit_keys(names: Sequence[str]) -> dict[str, str]:
-    """Return a short hash of each name; longer ones in the rare case that two are equal."""
+    """Return a short hash of each name; longer ones in the rare case that two are equal.
+
+    Args:
+        names: of the units.
+
+    Returns:
+        Name -> prefix of its SHA-256 in hexadecimal, at least 8 digits.
+    """
     length = 8
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     while len({digest[:length] for digest in hashes.values()}) < len(hashes):
@@ -491,7 +531,11 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
 
 
 def remedy_for(reasons: Iterable[str]) -> str:
-    """Return what to do where all rows are refused for these reasons."""
+    """Return what to do where all rows are refused for these reasons.
+
+    Args:
+        reasons: of the refused rows.
+    """
     return known_remedy(reasons) or _MEND
 
 
@@ -508,6 +552,14 @@ def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
 
     Raises:
         InputError: there are fewer than two.
+
+    Args:
+        rows: the raw table.
+        wanted: its columns.
+        path: of the source, for messages.
+
+    Returns:
+        Class -> number of rows, sorted by name.
     """
     if wanted.target is None or wanted.target.type != pa.string():
         return {}
@@ -549,7 +601,11 @@ def _log_parsed(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
+    """Return the first of some names, and how many more there are.
+
+    Args:
+        names: of files.
+    """
     shown = ", ".join(names[:5])
     if len(names) > 5:
         return f"{shown} and {len(names) - 5} more"
@@ -557,7 +613,11 @@ def some(names: Sequence[str]) -> str:
 
 
 def refusal_notes(quarantine: pa.Table) -> list[str]:
-    """Return messages about refused rows: how many for each reason, and the first of each."""
+    """Return messages about refused rows: how many for each reason, and the first of each.
+
+    Args:
+        quarantine: the refused rows.
+    """
     if not quarantine.num_rows:
         return []
     counts = [f"{reason} {count}" for reason, count in _reasons(quarantine).items()]

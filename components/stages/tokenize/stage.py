@@ -35,7 +35,11 @@ class EncodeInput:
 
 
 def run(job: Job) -> None:
-    """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
+    """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`.
+
+    Args:
+        job: tokenize.
+    """
     clean = read_manifest(job.inputs["clean"])
     classes = clean["classes"]
     roles = base.schema(job.task).roles
@@ -157,7 +161,12 @@ def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Return the profile of the inputs of train, with the params of clean that shape them."""
+    """Return the profile of the inputs of train, with the params of clean that shape them.
+
+    Args:
+        job: tokenize.
+        values: input column -> values of the train rows.
+    """
     schema = base.schema(job.task)
     clean = job.sections["clean"]
     shaping = schema.options["clean"].model_fields
@@ -174,7 +183,14 @@ def _report(
     lengths: Mapping[str, float],
     shortened: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write the report, and log what was encoded and what was cut."""
+    """Write the report, and log what was encoded and what was cut.
+
+    Args:
+        job: tokenize.
+        rows: number of encoded rows.
+        lengths: of `_length_summary`.
+        shortened: of `_shortened`.
+    """
     report: dict[str, Any] = {"rows": rows}
     if shortened:
         report["cut_rows"] = sum(entry["rows"] for entry in shortened)
@@ -237,6 +253,9 @@ def encode(piece: EncodeInput) -> tuple[pa.Table, NDArray[np.int64]]:
 
     Returns:
         The encoded rows; (rows,) tokens that each row lost.
+
+    Args:
+        piece: rows of one split, and the files of the encoder.
     """
     encoder = base.encoding(piece.task).load(piece.encoder)
     encoded = encoder.encode(piece.rows)

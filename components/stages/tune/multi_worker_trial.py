@@ -45,6 +45,7 @@ def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None])
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
     def report_and_agree(row: Mapping[str, float]) -> None:
+        """Report a row, and let all workers go on or end together."""
         try:
             # Raises when the scheduler stops the trial.
             report(row)

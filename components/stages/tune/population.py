@@ -54,7 +54,11 @@ class Population:
     watched: Watched
 
     def generation(self, number: int) -> int:
-        """Return the generation of a trial, from 0."""
+        """Return the generation of a trial, from 0.
+
+        Args:
+            number: of the trial.
+        """
         return number // self.params.trials
 
     def until(self, number: int) -> int:
@@ -67,7 +71,12 @@ class Population:
         return self.generation(number) * self.params.perturb_epochs
 
     def ready(self, number: int, trials: Trials) -> bool:
-        """Return whether the generation before a trial has ended."""
+        """Return whether the generation before a trial has ended.
+
+        Args:
+            number: of the trial.
+            trials: all trials by number.
+        """
         before = self._members(self.generation(number) - 1)
         return all(member in trials and trials[member].outcome for member in before)
 
@@ -100,6 +109,7 @@ class Population:
         return any(self._all_failed(generation, trials) for generation in generations)
 
     def _all_failed(self, generation: int, trials: Trials) -> bool:
+        """Return whether a generation is complete and none of its trials can go on."""
         members = [trials.get(number) for number in self._members(generation)]
         return all(trial and trial.outcome == "failed" for trial in members)
 
@@ -195,12 +205,18 @@ class Population:
         finished = [trial for trial in trials if trial.outcome == "finished"]
 
         def rank(trial: Trial) -> tuple[float, int]:
+            """Return the sort key of a trial; of equal ones the first trial comes first."""
             return -self.watched.score(trial.rows[-1]), trial.number
 
         return sorted(finished, key=rank)
 
     def _changed(self, values: Values, rng: np.random.Generator) -> Values:
-        """Return values near the given ones, or the same where `train` refuses the new ones."""
+        """Return values near the given ones, or the same where `train` refuses the new ones.
+
+        Args:
+            values: of the parent, by path.
+            rng: of the trial.
+        """
         changed = dict(values)
         for path in mutable(self.params.space):
             if path in values:
@@ -212,6 +228,11 @@ def _near(value: Any, dimension: Dimension, rng: np.random.Generator) -> Any:
     """Return a value of the space: drawn anew, or a neighbor, or 0.8 or 1.2 times as much.
 
     Zero means off. Nothing is switched on or off during training.
+
+    Args:
+        value: of the parent.
+        dimension: of the search space.
+        rng: of the trial.
     """
     up = int(rng.integers(2))
     steps = dimension.values()

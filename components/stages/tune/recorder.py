@@ -30,6 +30,7 @@ def _guarded(method: F) -> F:
 
     @wraps(method)
     def run(self: Recorder, *args: Any, **info: Any) -> None:
+        """Call the method, and keep its first error instead of raising it."""
         try:
             method(self, *args, **info)
         except GristmillError as error:

@@ -297,6 +297,11 @@ def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
     inherited = config["inherited"]
 
     def report(row: Mapping[str, float]) -> None:
+        """Report the row of an epoch to Tune, unless the trial has inherited the epoch.
+
+        Raises:
+            SystemExit: Tune has stopped the trial.
+        """
         nonlocal is_stopped
         if row["epoch"] <= inherited:
             return

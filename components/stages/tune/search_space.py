@@ -171,6 +171,15 @@ def ordered(space: Space) -> list[str]:
     done: list[str] = []
 
     def visit(path: str, parents: tuple[str, ...]) -> None:
+        """Append a path after all paths that its conditions name.
+
+        Args:
+            path: of a dimension.
+            parents: paths whose conditions led here.
+
+        Raises:
+            ValueError: the conditions go in a circle.
+        """
         chain = (*parents, path)
         if path in parents:
             raise ValueError(f"the conditions of {' -> '.join(chain)} go in a circle")

@@ -67,6 +67,7 @@ def draw(space: Space, train: BaseModel, seed: int, trial: int) -> Values:
     rng = np.random.default_rng([seed, trial])
 
     def attempt(_: int) -> Values:
+        """Return the next values of the trial's random stream."""
         drawn = {path: dimension.sample(rng) for path, dimension in sorted(space.items())}
         return assemble(space, train, lambda path, _: drawn[path])
 
@@ -77,6 +78,12 @@ def combinations(space: Space, train: BaseModel) -> Iterator[Values]:
     """Yield all allowed combinations once; paths in order, the last one changing fastest."""
 
     def extend(values: Values, paths: Sequence[str]) -> Iterator[Values]:
+        """Yield all values that begin with some values.
+
+        Args:
+            values: of the paths before.
+            paths: that have no value yet, in the order of their conditions.
+        """
         if not paths:
             yield values
             return
@@ -123,6 +130,7 @@ def suggest(
         direction = "maximize"
 
     def attempt(number: int) -> Values:
+        """Return the suggestion of a sampler with a seed for this attempt."""
         rng = np.random.default_rng([seed, trial, number])
         sampler_seed = int(rng.integers(2**31))
         sampler = optuna.samplers.TPESampler(seed=sampler_seed, multivariate=False)

@@ -216,6 +216,7 @@ def winner(trials: list[Trial], watched: Watched) -> Trial:
     if measured:
 
         def rank(trial: Trial) -> tuple[float, int]:
+            """Return the sort key of a trial: its best score, then the lower number."""
             return max(map(watched.score, trial.rows)), -trial.number
 
         return max(measured, key=rank)

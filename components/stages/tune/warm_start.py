@@ -55,6 +55,7 @@ def before(first: list[Values], ask: Ask, train: BaseModel) -> Ask:
     """
 
     def ask_first(number: int, trials: Iterable[Trial]) -> Values | None:
+        """Return the next values of earlier searches, or ask the searcher after the last."""
         if number < len(first) and allowed(train, first[number]):
             return first[number]
         return ask(number, trials)

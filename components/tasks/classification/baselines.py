@@ -38,11 +38,7 @@ class Prior:
         Args:
             rows: train rows with a column "label".
             classes: names of the classes, in the order of their indices.
-            options: not used.
-            clean: not used.
-            seed: not used.
-            validation: not used.
-            chosen: not used.
+            options, clean, seed, validation, chosen: not used.
 
         Returns:
             {"logits": (c,)}; no files.

@@ -102,6 +102,12 @@ def _editor(edit: Edit, strength: float, least: int) -> Augmenter:
     """
 
     def augment(row: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Any] | None:
+        """Return an edited row; None where it would not change, or has too few units.
+
+        Args:
+            row: of the clean table.
+            rng: source of the random draws.
+        """
         units = _UNIT.findall(row["text"])
         # Indices of the units that are not spaces or marks.
         words = [i for i, unit in enumerate(units) if unit.strip() and unit[0].isalnum()]
