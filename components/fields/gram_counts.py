@@ -136,16 +136,21 @@ def gram_counts(
     for chunk in _chunks(texts):
         pairs, occurrences = _runs(np.sort(_pairs(chunk, blocks)))
         keys = pairs & _KEY_MASK
-        position = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
+        # A key above the whole vocabulary would be one position behind it.
+        last = max(len(vocabulary) - 1, 0)
+        position = np.minimum(np.searchsorted(vocabulary, keys), last)
         is_known = np.zeros(len(keys), bool)
         if len(vocabulary):
             is_known = vocabulary[position] == keys
         columns.append(position[is_known])
         counts.append(occurrences[is_known])
-        lengths.append(np.bincount(pairs[is_known] >> _KEY_BITS, minlength=len(chunk)))
+        document = pairs[is_known] >> _KEY_BITS
+        lengths.append(np.bincount(document, minlength=len(chunk)))
+    offsets = np.cumsum(np.concatenate(lengths))
     if not columns:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
-    return np.concatenate(columns), np.concatenate(counts), np.cumsum(np.concatenate(lengths))
+        empty = np.zeros(0, np.int64)
+        return empty, empty.copy(), offsets
+    return np.concatenate(columns), np.concatenate(counts), offsets
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -176,7 +181,8 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
         return values, values
     is_start = np.concatenate([[True], values[1:] != values[:-1]])
     starts = np.flatnonzero(is_start)
-    return values[starts], np.diff(np.append(starts, len(values)))
+    edges = np.append(starts, len(values))
+    return values[starts], np.diff(edges)
 
 
 def _merge(
@@ -204,7 +210,8 @@ def _merge(
     all_keys = all_keys[order]
     is_start = np.concatenate([[True], all_keys[1:] != all_keys[:-1]])
     starts = np.flatnonzero(is_start)
-    return all_keys[starts], np.add.reduceat(all_counts[order], starts)
+    sums = np.add.reduceat(all_counts[order], starts)
+    return all_keys[starts], sums
 
 
 def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
@@ -234,15 +241,19 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
         if block.analyzer == "word":
             pairs += _words(block, codes, document, sums, inverse)
             continue
-        for n in range(block.shortest, min(block.longest, len(codes)) + 1):
+        longest = min(block.longest, len(codes))
+        for n in range(block.shortest, longest + 1):
             start = np.arange(len(codes) - n + 1)
             if block.analyzer == "char":
-                start = start[added_before[start + n] == added_before[start]]
+                stays = added_before[start + n] == added_before[start]
             else:
-                start = start[_within_words(start, n, spaces_before, document)]
+                stays = _within_words(start, n, spaces_before, document)
+            start = start[stays]
             hashed = (sums[start + n] - sums[start]) * inverse[start]
             pairs.append(_pair(document[start], block.kind(n), hashed))
-    return np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
+    if not pairs:
+        return np.zeros(0, np.int64)
+    return np.concatenate(pairs)
 
 
 def _within_words(
@@ -277,11 +288,13 @@ def _polynomial(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray
     Returns:
         (m + 1,) prefix sums; (m + 1,) powers of the inverse of the base.
     """
+    one = np.ones(1, np.uint64)
     steps = np.full(len(values), _BASE, np.uint64)
-    powers = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
+    powers = np.concatenate([one, np.multiply.accumulate(steps)])
     steps[:] = _INVERSE
-    inverse = np.concatenate([np.ones(1, np.uint64), np.multiply.accumulate(steps)])
-    cumulated = np.cumsum(values * powers[:-1], dtype=np.uint64)
+    inverse = np.concatenate([one, np.multiply.accumulate(steps)])
+    terms = values * powers[:-1]
+    cumulated = np.cumsum(terms, dtype=np.uint64)
     sums = np.concatenate([np.zeros(1, np.uint64), cumulated])
     return sums, inverse
 
@@ -325,14 +338,20 @@ def _words(
     group = np.array([_group(int(code)) for code in distinct])[inverse_index]
     # Adjacent letters form a word. A mark stands alone.
     continues = (group[1:] == 2) & (group[:-1] == 2)
-    starts = np.flatnonzero((group > 0) & np.concatenate([[True], ~continues]))
-    ends = np.flatnonzero((group > 0) & np.concatenate([~continues, [True]])) + 1
+    begins_here = np.concatenate([[True], ~continues])
+    ends_here = np.concatenate([~continues, [True]])
+    is_text = group > 0
+    starts = np.flatnonzero(is_text & begins_here)
+    ends = np.flatnonzero(is_text & ends_here) + 1
     words = _mixed((sums[ends] - sums[starts]) * inverse[starts])
     word_document = document[starts]
     sums, inverse = _polynomial(words)
-    for n in range(block.shortest, min(block.longest, len(words)) + 1):
+    longest = min(block.longest, len(words))
+    for n in range(block.shortest, longest + 1):
         start = np.arange(len(words) - n + 1)
-        start = start[word_document[start] == word_document[start + n - 1]]
+        # All words of an n-gram are of one text.
+        is_inside = word_document[start] == word_document[start + n - 1]
+        start = start[is_inside]
         hashed = (sums[start + n] - sums[start]) * inverse[start]
         yield _pair(word_document[start], block.kind(n), hashed)
 
@@ -354,7 +373,10 @@ def unspaced_share(texts: Iterable[str]) -> float:
 
 def _is_unspaced(letter: str) -> bool:
     """Return whether the script of a letter puts no spaces between words, by its Unicode name."""
-    return unicodedata.name(letter, "").split(" ")[0].split("-")[0] in _UNSPACED
+    first_word = unicodedata.name(letter, "").split(" ")[0]
+    # An example is CJK in "CJK UNIFIED IDEOGRAPH-4E00".
+    script = first_word.split("-")[0]
+    return script in _UNSPACED
 
 
 @lru_cache(maxsize=1 << 16)

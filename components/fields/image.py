@@ -138,10 +138,13 @@ def _upright(value: bytes, channels: int, size: int | None) -> Pillow.Image:
             if size and picture.width * picture.height > _DRAFT_PIXELS:
                 picture.draft(None, (_DRAFT_FACTOR * size, _DRAFT_FACTOR * size))
             picture.load()
-            opaque = _on_white(_eight_bits(_turned(picture)))
+            upright = _eight_bits(_turned(picture))
+            opaque = _on_white(upright)
             mode = "L" if channels == 1 else "RGB"
             # `convert` copies even if the mode is the same: 400 MB for 100 megapixels.
-            return opaque if opaque.mode == mode else opaque.convert(mode)
+            if opaque.mode != mode:
+                opaque = opaque.convert(mode)
+            return opaque
         except (*_BROKEN, _library().DecompressionBombError) as error:
             raise Reject("not_an_image", type(error).__name__) from None
 
@@ -288,10 +291,14 @@ def _padded(picture: Pillow.Image, size: int) -> Pillow.Image:
     height = max(1, round(picture.height * size / longer))
     inner = picture.resize((width, height), _library().Resampling.BILINEAR)
     pixels = np.asarray(inner).reshape(height, width, -1)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    rows = [pixels[0], pixels[-1]]
+    columns = [pixels[:, 0], pixels[:, -1]]
+    border = np.concatenate([*rows, *columns])
     color = tuple(int(level) for level in np.median(border, axis=0))
     canvas: Pillow.Image = _library().new(picture.mode, (size, size), color)
-    canvas.paste(inner, ((size - width) // 2, (size - height) // 2))
+    left = (size - width) // 2
+    top = (size - height) // 2
+    canvas.paste(inner, (left, top))
     return canvas
 
 
@@ -330,7 +337,8 @@ def _levels(value: bytes, channels: int) -> tuple[NDArray[np.float32], float]:
         (size, size, channels) pixels; their mean absolute deviation, in levels.
     """
     pixels = decode(value, channels).astype(np.float32)
-    return pixels, float(np.abs(pixels - pixels.mean()).mean())
+    deviations = np.abs(pixels - pixels.mean())
+    return pixels, float(deviations.mean())
 
 
 class Image:
@@ -421,7 +429,8 @@ class Image:
         # A border that does not fill a cell is not part of the coarse view.
         cut = self.size // _GRID * _GRID
         width = cut // _GRID
-        cells = pixels[:cut, :cut].reshape(_GRID, width, _GRID, width).mean(axis=(1, 3))
+        inner = pixels[:cut, :cut]
+        cells = inner.reshape(_GRID, width, _GRID, width).mean(axis=(1, 3))
         levels = (cells / 32).astype(np.uint64)
         quarters = levels.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
         weights = np.array([1, 16, 256, 4096], dtype=np.uint64)
@@ -444,7 +453,8 @@ class Image:
         first, first_contrast = _levels(a, self.channels)
         second, second_contrast = _levels(b, self.channels)
         scale = max((first_contrast + second_contrast) / 2, 1.0)
-        return max(0.0, 1.0 - float(np.abs(first - second).mean()) / scale)
+        difference = float(np.abs(first - second).mean())
+        return max(0.0, 1.0 - difference / scale)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the mean brightness and the contrast, 0-255."""

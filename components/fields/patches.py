@@ -67,19 +67,28 @@ def draw_filters(pixels: Floats, rng: np.random.Generator) -> FilterBank:
     rows = rng.integers(0, positions, _DRAWN)
     columns = rng.integers(0, positions, _DRAWN)
     corners = zip(pictures, rows, columns, strict=True)
-    drawn = np.stack(
-        [_flat_patch(pixels[number], row, column, width) for number, row, column in corners]
-    )
+    flat_patches = []
+    for number, row, column in corners:
+        patch = _flat_patch(pixels[number], row, column, width)
+        flat_patches.append(patch)
+    drawn = np.stack(flat_patches)
     textured = drawn[drawn.std(axis=1) > _FLAT]
-    patches = _normalized(textured if len(textured) > 1 else drawn).astype(np.float64)
+    # A covariance needs two patches.
+    if len(textured) > 1:
+        drawn = textured
+    patches = _normalized(drawn).astype(np.float64)
     mean = patches.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+    covariance = np.cov(patches - mean, rowvar=False)
+    values, vectors = np.linalg.eigh(covariance)
     scales = np.sqrt(np.maximum(values, 0) + _WHITENING)
     whitening = (vectors / scales) @ vectors.T
-    chosen = ((patches[:_FILTERS] - mean) @ whitening).T
-    filters = chosen / np.maximum(np.linalg.norm(chosen, axis=0), 1e-9)
+    centered = patches[:_FILTERS] - mean
+    chosen = (centered @ whitening).T
+    norms = np.linalg.norm(chosen, axis=0)
+    filters = chosen / np.maximum(norms, 1e-9)
     weights = whitening @ filters
-    return FilterBank(weights.astype(np.float32), (mean @ weights).astype(np.float32))
+    bias = mean @ weights
+    return FilterBank(weights.astype(np.float32), bias.astype(np.float32))
 
 
 def features(pixels: Floats, bank: FilterBank) -> Floats:
@@ -91,7 +100,8 @@ def features(pixels: Floats, bank: FilterBank) -> Floats:
     """
     parts = []
     for batch in _batches(pixels):
-        parts.append(np.concatenate([_gradients(batch), _responses(batch, bank)], axis=1))
+        both = [_gradients(batch), _responses(batch, bank)]
+        parts.append(np.concatenate(both, axis=1))
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -113,7 +123,8 @@ def _cell_width(side: int) -> int:
 
 def _flat_patch(picture: Floats, row: int, column: int, width: int) -> Floats:
     """Return a patch in the layout of `_responses`: channels first."""
-    return picture[row : row + width, column : column + width].transpose(2, 0, 1).ravel()
+    patch = picture[row : row + width, column : column + width]
+    return patch.transpose(2, 0, 1).ravel()
 
 
 def _normalized(patches: Floats) -> Floats:
@@ -145,7 +156,9 @@ def _responses(pixels: Floats, bank: FilterBank) -> Floats:
         strong = np.maximum(signed - _THRESHOLD, 0)
         for top, bottom in pairwise(edges):
             band = strong[:, top:bottom]
-            pooled += [band[:, :, left:right].mean(axis=(1, 2)) for left, right in pairwise(edges)]
+            for left, right in pairwise(edges):
+                quarter = band[:, :, left:right]
+                pooled.append(quarter.mean(axis=(1, 2)))
     return np.concatenate(pooled, axis=1)
 
 
@@ -168,8 +181,10 @@ def _gradients(pixels: Floats) -> Floats:
     histogram = np.zeros((*gray.shape, _BINS), np.float32)
     index = np.indices(gray.shape)
     below = lower.astype(int) % _BINS
+    above = (below + 1) % _BINS
+    # A gradient counts in the two bins next to its angle, in proportion to its nearness.
     histogram[(*index, below)] += strength * (1 - share)
-    histogram[(*index, (below + 1) % _BINS)] += strength * share
+    histogram[(*index, above)] += strength * share
     cells = _summed_cells(histogram, _cell_width(gray.shape[1]))
     blocks = sliding_window_view(cells, (2, 2), axis=(1, 2))
     blocks = blocks.reshape(*blocks.shape[:3], -1)

@@ -209,7 +209,9 @@ class LinearProblem:
         pairs = self.judged * self.classes + scores.argmax(1)
         counts = np.bincount(pairs, minlength=self.classes**2).astype(float)
         confusion = counts.reshape(self.classes, self.classes)
-        return (classification.accuracy(confusion) + classification.macro_f1(confusion)) / 2
+        accuracy = classification.accuracy(confusion)
+        macro_f1 = classification.macro_f1(confusion)
+        return (accuracy + macro_f1) / 2
 
     def loss(self, scores: NDArray[np.float64]) -> float:
         """Return the mean cross-entropy over the rows that choose, each bounded.
@@ -334,7 +336,9 @@ def log_count_ratio(features: Any, positive: NDArray[np.bool_]) -> NDArray[np.fl
     present.data = np.ones_like(present.data)
     inside = 1.0 + positive.astype(float) @ present
     outside = 1.0 + (~positive).astype(float) @ present
-    return np.asarray(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
+    log_inside = np.log(inside / inside.sum())
+    log_outside = np.log(outside / outside.sum())
+    return np.asarray(log_inside - log_outside)
 
 
 def sharpness(problem: LinearProblem, scores: NDArray[np.float64]) -> float:
@@ -403,7 +407,9 @@ def mean_linear(problem: LinearProblem, strengths: Mapping[Kind, float]) -> Line
     models = []
     for kind, strength in strengths.items():
         model = fit_linear(problem, kind, strength)
-        models.append(model.scaled(sharpness(problem, model.scores(problem.validation))))
+        scores = model.scores(problem.validation)
+        factor = sharpness(problem, scores)
+        models.append(model.scaled(factor))
     weights = np.mean([model.weights for model in models], axis=0)
     intercept = np.mean([model.intercept for model in models], axis=0)
     return Linear(weights, intercept)

@@ -69,8 +69,10 @@ class ClassificationMetric:
         if self.of_confusion is None:
             return classification.auc(units["truth"], units["scores"])
         side = units["scores"].shape[1]
-        counts = np.bincount(units["truth"] * side + units["predicted"], minlength=side * side)
-        return self.of_confusion(counts.reshape(side, side).astype(float))
+        pairs = units["truth"] * side + units["predicted"]
+        counts = np.bincount(pairs, minlength=side * side)
+        confusion = counts.reshape(side, side).astype(float)
+        return self.of_confusion(confusion)
 
 
 class ClassificationEvaluator:

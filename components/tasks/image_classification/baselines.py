@@ -201,7 +201,8 @@ def _subsample(rows: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
     """
     if rows.num_rows <= most:
         return rows
-    return rows.take(np.sort(rng.choice(rows.num_rows, most, replace=False)))
+    drawn = rng.choice(rows.num_rows, most, replace=False)
+    return rows.take(np.sort(drawn))
 
 
 def _flat(pictures: Sequence[bytes], channels: int) -> NDArray[np.float64]:

@@ -78,7 +78,9 @@ class ConvNetShape:
     @property
     def blocks(self) -> int:
         """Return the number of blocks, so that the last one sees about 7 x 7 positions."""
-        return min(max(1 + round(math.log2(self.size / _LAST_SIDE)), 2), max(_BLOCKS))
+        halvings = round(math.log2(self.size / _LAST_SIDE))
+        wanted = max(1 + halvings, 2)
+        return min(wanted, max(_BLOCKS))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -115,7 +117,8 @@ class ConvNetShape:
 def epochs_for(network: ConvNetShape, rows: int) -> int:
     """Return the epochs that a number of train rows needs, or as many as the budget allows."""
     wanted = next(epochs for limit, epochs in _EPOCHS if rows <= limit)
-    allowed = int(FIT_SECONDS / max(network.seconds(rows, 1), 1e-9))
+    epoch_seconds = max(network.seconds(rows, 1), 1e-9)
+    allowed = int(FIT_SECONDS / epoch_seconds)
     return max(_LEAST_EPOCHS, min(wanted, allowed))
 
 
@@ -286,8 +289,12 @@ class ImageMeasurements:
 
     def side(self, percentile: float) -> int:
         """Return a percentile of the longer sides, in pixels."""
-        sides = np.repeat([max(size) for size in self.sizes], list(self.sizes.values()))
-        return int(np.percentile(sides, percentile)) if len(sides) else 0
+        longer_sides = [max(size) for size in self.sizes]
+        counts = list(self.sizes.values())
+        sides = np.repeat(longer_sides, counts)
+        if not len(sides):
+            return 0
+        return int(np.percentile(sides, percentile))
 
 
 class ImageDefaults:

@@ -184,7 +184,8 @@ class Vocabulary:
         total = len(next(iter(columns.values())))
         row = np.concatenate(rows)
         order = np.argsort(row, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=total))])
+        lengths = np.bincount(row, minlength=total)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
         return {
             "columns": np.concatenate(features)[order],
             "counts": np.concatenate(counts)[order].astype(np.float64),
@@ -228,7 +229,12 @@ def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBl
     anywhere = GramBlock("char", 1, longest)
     words = GramBlock("word", 1, 2)
     within = GramBlock("char_wb", min(2, longest), longest)
-    return {"char": [anywhere], "word": [within, words], "mixed": [anywhere, words]}[analyzer]
+    blocks = {
+        "char": [anywhere],
+        "word": [within, words],
+        "mixed": [anywhere, words],
+    }
+    return blocks[analyzer]
 
 
 def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
@@ -249,11 +255,15 @@ def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:
     weight = arrays["weight"]
     rows = len(offsets) - 1
     row = np.repeat(np.arange(rows), np.diff(offsets))
-    values = (1 + np.log(batch["counts"])) * arrays["idf"][columns]
+    frequency = 1 + np.log(batch["counts"])
+    values = frequency * arrays["idf"][columns]
+    # A group of a row has a number of its own.
     group = row * len(weight) + arrays["view"][columns]
-    scales = np.tile(weight, rows) / _norms(group, values, rows * len(weight))
+    group_norms = _norms(group, values, rows * len(weight))
+    scales = np.tile(weight, rows) / group_norms
     values = values * scales[group]
-    return np.asarray(values / _norms(row, values, rows)[row])
+    row_norms = _norms(row, values, rows)
+    return np.asarray(values / row_norms[row])
 
 
 def _norms(
@@ -267,7 +277,8 @@ def _norms(
         count: number of rows or of groups.
     """
     squares = np.bincount(index, values**2, count)
-    return np.asarray(np.sqrt(np.where(squares > 0, squares, 1.0)))
+    positive = np.where(squares > 0, squares, 1.0)
+    return np.asarray(np.sqrt(positive))
 
 
 class TfidfLinear:
@@ -460,10 +471,13 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
     names = rows.column_names
     views = [name for name in _VIEWS if name in names and any(rows[name].to_pylist())]
     step = max(1, rows.num_rows // _SCRIPT_ROWS)
+    sample = rows["text"].to_pylist()[::step]
     longest = params.ngrams or max(_LONGEST)
-    blocks = blocks_for(params.analyzer, rows["text"].to_pylist()[::step], longest)
-    least = params.min_documents or (2 if rows.num_rows >= _FEW_ROWS else 1)
-    most = min(params.max_features, max(1, _MOST_WEIGHTS // classes))
+    blocks = blocks_for(params.analyzer, sample, longest)
+    default_least = 2 if rows.num_rows >= _FEW_ROWS else 1
+    least = params.min_documents or default_least
+    affordable = max(1, _MOST_WEIGHTS // classes)
+    most = min(params.max_features, affordable)
     keys = {}
     documents = {}
     for view in views:
@@ -473,8 +487,10 @@ def _fit_vocabulary(rows: pa.Table, params: Classical, classes: int) -> Vocabula
         documents[view] = frequency[often]
     counts = np.concatenate(list(documents.values()))
     if len(counts) > most:
+        # Of equally frequent n-grams the first stay.
+        by_frequency = np.argsort(-counts, kind="stable")
         stays = np.zeros(len(counts), bool)
-        stays[np.argsort(-counts, kind="stable")[:most]] = True
+        stays[by_frequency[:most]] = True
         counts = counts[stays]
         sizes = [len(view_keys) for view_keys in keys.values()]
         parts = np.split(stays, np.cumsum(sizes)[:-1])
@@ -526,7 +542,8 @@ def _best_length(
     scores = []
     for problem, _ in candidates:
         model = fit_linear(problem, "svm", strength)
-        scores.append(problem.score(judged_scores(problem, "svm", strength, model)))
+        model_scores = judged_scores(problem, "svm", strength, model)
+        scores.append(problem.score(model_scores))
     # Of equal scores the longest n-grams win.
     best = max(range(len(candidates)), key=lambda number: (scores[number], number))
     return candidates[best]
@@ -548,11 +565,13 @@ def _strengths(problem: LinearProblem, params: Classical) -> dict[Kind, Sequence
         kinds = [kind for kind in kinds if kind == "svm"] or kinds[:1]
     result: dict[Kind, Sequence[float]] = {}
     for kind in kinds:
-        result[kind] = STRENGTHS[kind]
+        strengths = STRENGTHS[kind]
+        first = 1 if kind == "svm" else 2
+        result[kind] = strengths
         if cost > _COSTLY:
-            result[kind] = STRENGTHS[kind][1:3] if kind == "svm" else STRENGTHS[kind][2:3]
+            result[kind] = strengths[first:3]
         if cost > _VERY_COSTLY:
-            result[kind] = (_middle(STRENGTHS[kind]),)
+            result[kind] = (_middle(strengths),)
         if params.C is not None:
             result[kind] = (params.C,)
     return result
@@ -565,7 +584,9 @@ def _cost(entries: int, classes: int) -> int:
         entries: stored entries of the train matrix.
         classes: number of classes.
     """
-    return entries * (classes if classes > 2 else 1)
+    # Two classes need one score.
+    scores = classes if classes > 2 else 1
+    return entries * scores
 
 
 def _middle(strengths: Sequence[float]) -> float:
