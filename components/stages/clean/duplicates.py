@@ -251,7 +251,8 @@ def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:
     positions = positions[np.argsort(band[positions], kind="stable")]
     values = band[positions]
     edges = np.append(_run_starts(values), len(values))
-    sizes = np.repeat(np.diff(edges), np.diff(edges))
+    run_sizes = np.diff(edges)
+    sizes = np.repeat(run_sizes, run_sizes)
     for distance in range(1, min(_MAX_PAIRWISE, len(values))):
         same = values[distance:] == values[:-distance]
         if distance > 1:

@@ -70,7 +70,8 @@ class UniqueRows:
             value: of the column.
         """
         equal = pc.equal(_whole(self.contents[name]), value)
-        return np.flatnonzero(equal.to_numpy(zero_copy_only=False)[self.content_of])
+        matches = equal.to_numpy(zero_copy_only=False)
+        return np.flatnonzero(matches[self.content_of])
 
     def coded(self, name: str, rows: Rows) -> tuple[Rows, list[str]]:
         """Return a column for some raw rows as whole numbers, and the values by number.
@@ -87,7 +88,8 @@ class UniqueRows:
         encoded = _whole(self.contents[name]).dictionary_encode()
         numbers = encoded.indices.fill_null(-1).to_numpy()
         values: list[str] = encoded.dictionary.to_pylist()
-        return numbers[self.content_of[rows]].astype(np.int64), values
+        raw_numbers = numbers[self.content_of[rows]]
+        return raw_numbers.astype(np.int64), values
 
     def values(self, name: str, rows: Rows, kind: pa.DataType) -> pa.ChunkedArray:
         """Return the cleaned values of some raw rows.
@@ -115,7 +117,8 @@ class UniqueRows:
         """
         counts = np.bincount(self.content_of[rows], minlength=self.contents.num_rows)
         column = _whole(self.contents["changes"])
-        changed = column.is_valid().to_numpy(zero_copy_only=False) & (counts > 0)
+        is_changed = column.is_valid().to_numpy(zero_copy_only=False)
+        changed = is_changed & (counts > 0)
         for position in np.flatnonzero(changed).tolist():
             yield column[position].as_py(), int(counts[position])
 

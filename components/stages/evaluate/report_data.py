@@ -221,9 +221,11 @@ def _lengths(tokens: Mapping[str, Any]) -> dict[str, Any]:
     weights = np.array(list(tokens["histogram"].values()))
     bins = min(40, max(1, len(sizes)))
     counts, edges = np.histogram(sizes, bins=bins, weights=weights)
+    percentiles = dict(tokens["lengths"])
+    percentiles.pop("mean", None)
     return {
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
-        "percentiles": {name: value for name, value in tokens["lengths"].items() if name != "mean"},
+        "percentiles": percentiles,
     }
 
 

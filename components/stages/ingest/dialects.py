@@ -96,7 +96,8 @@ def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
     records = list(_records(body, delimiter, quoted))
     if not records:
         return Dialect(encoding, delimiter, quoted, skip, header=True, names=())
-    first, rows = records[0], records[1:]
+    first = records[0]
+    rows = records[1:]
     header, names = settle_names(unit, first, rows, wanted)
     return Dialect(encoding, delimiter, quoted, skip, header, names, escaped and quoted)
 
@@ -144,8 +145,11 @@ def _is_escaped(unit: Unit, lines: Sequence[str], separator: str | None) -> bool
     if not any(_ESCAPES.search(line) for line in lines):
         return False
     doubled = [doubled_quotes(line) for line in lines]
-    plain = _quoting_errors(lines, separator or _delimiter(unit, lines))
-    return _quoting_errors(doubled, separator or _delimiter(unit, doubled)) < plain
+    plain_delimiter = separator or _delimiter(unit, lines)
+    doubled_delimiter = separator or _delimiter(unit, doubled)
+    plain_errors = _quoting_errors(lines, plain_delimiter)
+    doubled_errors = _quoting_errors(doubled, doubled_delimiter)
+    return doubled_errors < plain_errors
 
 
 def _quoting_errors(lines: Sequence[str], delimiter: str) -> int:
@@ -214,9 +218,10 @@ def is_title(line: str) -> bool:
     Args:
         line: without a record; a blank line and `sep=;` say nothing.
     """
-    return bool(line.strip(_INVISIBLE + "\r\n" + DELIMITERS)) and not _SEPARATOR.fullmatch(
-        line.strip(_INVISIBLE + "\r\n")
-    )
+    if not line.strip(_INVISIBLE + "\r\n" + DELIMITERS):
+        return False
+    content = line.strip(_INVISIBLE + "\r\n")
+    return not _SEPARATOR.fullmatch(content)
 
 
 def title_rows(rows: Sequence[Sequence[str]]) -> int:
@@ -248,8 +253,11 @@ def _filled_cells(row: Sequence[str]) -> int:
 
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
     """Return whether the first line has several filled fields, and most lines as many."""
-    filled = [cell for cell in (lines[0] if lines else "").split(delimiter) if cell.strip()]
-    return len(filled) > 1 and _consistency(lines, delimiter) >= _CONSISTENT
+    first = lines[0] if lines else ""
+    filled = [cell for cell in first.split(delimiter) if cell.strip()]
+    if len(filled) <= 1:
+        return False
+    return _consistency(lines, delimiter) >= _CONSISTENT
 
 
 def _title_lines(lines: Sequence[str], delimiters: str) -> int:
@@ -568,8 +576,12 @@ def _consistency(lines: Sequence[str], delimiter: str) -> float:
     records = list(_records(lines, delimiter, quoted=True))
     if not records:
         return 0.0
-    full, width = len(records[0]), len(_without_tail(records[0]))
-    alike = sum(len(record) == full or len(_without_tail(record)) == width for record in records)
+    full = len(records[0])
+    width = len(_without_tail(records[0]))
+    alike = 0
+    for record in records:
+        if len(record) == full or len(_without_tail(record)) == width:
+            alike += 1
     return alike / len(records)
 
 

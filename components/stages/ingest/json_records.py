@@ -259,10 +259,12 @@ class _Values:
     """The JSON values of a stream, read in pieces."""
 
     def __init__(self, stream: IO[str], where: str) -> None:
-        self._stream, self._where = stream, where
+        self._stream = stream
+        self._where = where
         self._buffer = ""
         self._place = 0
-        self._lines = 0  # before the buffer
+        # Lines before the buffer.
+        self._lines = 0
         self._ended = False
         self._decoder = json.JSONDecoder()
 
@@ -299,7 +301,8 @@ class _Values:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield all lines with their numbers."""
-        line, pending = 0, self._buffer
+        line = 0
+        pending = self._buffer
         while True:
             *whole, pending = pending.split("\n")
             for text in whole:
@@ -388,7 +391,8 @@ class _Values:
 
     def _broken(self, error: Exception) -> InputError:
         """Return the error for text that is not JSON."""
-        line = self._lines + self._buffer.count("\n", 0, getattr(error, "pos", self._place)) + 1
+        position = getattr(error, "pos", self._place)
+        line = self._lines + self._buffer.count("\n", 0, position) + 1
         what = getattr(error, "msg", str(error) or type(error).__name__)
         if not self._room():
             what = "one value is larger than fits into memory"

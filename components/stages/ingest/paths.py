@@ -45,11 +45,14 @@ def _follow(value: Any, steps: Sequence[str | int]) -> Any:
             count = _longest_key(value, steps)
             if not count:
                 return ABSENT
-            value, steps = value[".".join(map(str, steps[:count]))], steps[count:]
+            key = ".".join(map(str, steps[:count]))
+            value = value[key]
+            steps = steps[count:]
         elif isinstance(value, list) and isinstance(steps[0], int):
             if steps[0] >= len(value):
                 return None
-            value, steps = value[steps[0]], steps[1:]
+            value = value[steps[0]]
+            steps = steps[1:]
         else:
             is_empty = value is None or value == []
             return None if is_empty else ABSENT
@@ -85,7 +88,8 @@ def with_paths(record: Mapping[str, Any], wanted: Layout) -> Mapping[str, Any]:
         column.source: lookup(record, column.source, is_target=column.role == "target")
         for column in nested
     }
-    return {**record, **{name: value for name, value in values.items() if value is not ABSENT}}
+    present = {name: value for name, value in values.items() if value is not ABSENT}
+    return {**record, **present}
 
 
 def flattened(record: Mapping[str, Any]) -> dict[str, Any]:

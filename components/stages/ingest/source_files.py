@@ -310,9 +310,12 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _is_junk(name: PurePosixPath) -> bool:
     """Return whether a file is hidden, or was written by a program for itself."""
-    hidden = any(part.startswith(".") for part in name.parts)
-    folders = any(part.casefold() in _JUNK_FOLDERS for part in name.parts[:-1])
-    return hidden or folders or name.name.casefold() in _JUNK or name.name.startswith("~$")
+    is_hidden = any(part.startswith(".") for part in name.parts)
+    in_junk_folder = any(part.casefold() in _JUNK_FOLDERS for part in name.parts[:-1])
+    is_junk_file = name.name.casefold() in _JUNK
+    # Office writes such a file while a document is open.
+    is_lock_file = name.name.startswith("~$")
+    return is_hidden or in_junk_folder or is_junk_file or is_lock_file
 
 
 def _guessed(files: Named, source: Files) -> Listing:
