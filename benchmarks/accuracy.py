@@ -40,7 +40,12 @@ SPLITS = ("validation", "test")
 RESAMPLES = 2000
 # The n-grams' weights are best when the learning rate has come down.
 LATE = {"label_smoothing": 0.0, "patience": 6}
-FILTERS = {"width": 64, "channels": 64, "kernels": [1, 2, 3], "dropout": 0.5}
+FILTERS = {
+    "width": 64,
+    "channels": 64,
+    "kernels": [1, 2, 3],
+    "dropout": 0.5,
+}
 # Arm -> architecture, changes of its config, changes of the fit; all against params.yaml.
 ARMS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "textcnn": ("textcnn", {}, {}),
@@ -197,7 +202,10 @@ def main(data: Path, arms: Sequence[str], seeds: int) -> None:
 
 
 def combine(
-    names: Sequence[str], scores: Mapping[str, Sequence[Scores]], seed: int, split: str
+    names: Sequence[str],
+    scores: Mapping[str, Sequence[Scores]],
+    seed: int,
+    split: str,
 ) -> NDArray[np.float64]:
     """Return the sum of the log-probabilities (n, c) of some arms."""
     return np.asarray(sum(scores[name][seed][split] for name in names))
@@ -231,7 +239,12 @@ def show_combination(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "data")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        choices=ARMS,
+        default=list(ARMS),
+    )
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -54,7 +54,12 @@ class Round:
     p99: float
 
 
-def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
+def serve(
+    bundle: Path,
+    port: int,
+    core: int,
+    changes: dict[str, Any],
+) -> None:
     """Run the service on one core. This is the main function of a child process."""
     os.sched_setaffinity(0, {core})
     import torch
@@ -75,7 +80,12 @@ def serve(bundle: Path, port: int, core: int, changes: dict[str, Any]) -> None:
     )
     params = ServeParams.model_validate({**changes, "limits": {"queued_items": 4096}})
     app = build_app(predictor, info, params)
-    uvicorn.run(app, port=port, log_level="error", access_log=False)
+    uvicorn.run(
+        app,
+        port=port,
+        log_level="error",
+        access_log=False,
+    )
 
 
 class Served:
@@ -86,7 +96,9 @@ class Served:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(bundle, self.port, core, changes), daemon=True
+            target=serve,
+            args=(bundle, self.port, core, changes),
+            daemon=True,
         )
         self.process.start()
         for _ in range(600):
@@ -122,7 +134,10 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: 
 
 
 async def load_for(
-    port: int, bodies: list[bytes], clients: int, seconds: float
+    port: int,
+    bodies: list[bytes],
+    clients: int,
+    seconds: float,
 ) -> tuple[int, float, float]:
     """Return the number of requests, the seconds that they took, and their p99 in milliseconds."""
     times: list[float] = []
@@ -196,7 +211,11 @@ def transformer(data: Path, folder: Path) -> Path:
 
 
 def measure(
-    name: str, bundle: Path, bodies: list[bytes], options: argparse.Namespace, cores: list[int]
+    name: str,
+    bundle: Path,
+    bodies: list[bytes],
+    options: argparse.Namespace,
+    cores: list[int],
 ) -> None:
     """Measure all rounds of one model and print its row."""
     services = {arm: Served(bundle, cores[0], changes) for arm, changes in ARMS.items()}

@@ -50,8 +50,18 @@ BEFORE = 400
 DURING = 1000
 HELD = 1000
 SEED = 7
-NET = {"width": 64, "channels": 64, "kernels": [1, 2, 3], "dropout": 0.5}
-STUDENT = {"width": 32, "channels": 32, "kernels": [1, 2, 3], "dropout": 0.3}
+NET = {
+    "width": 64,
+    "channels": 64,
+    "kernels": [1, 2, 3],
+    "dropout": 0.5,
+}
+STUDENT = {
+    "width": 32,
+    "channels": 32,
+    "kernels": [1, 2, 3],
+    "dropout": 0.3,
+}
 SECTIONS: dict[str, dict[str, Any]] = {
     "clean": {"test_share": 0.2},
     "train": {"workers": 1, "epochs": 4, "nets": {"textcnn": NET}},
@@ -186,7 +196,9 @@ def main() -> None:
         ),
     )
     parser.add_argument(
-        "--folder", type=Path, help="for the project and its logs; a temporary one, unless given"
+        "--folder",
+        type=Path,
+        help="for the project and its logs; a temporary one, unless given",
     )
     options = parser.parse_args()
     rng = random.Random(SEED)
@@ -205,7 +217,10 @@ def main() -> None:
 
 
 def run_loop(
-    options: argparse.Namespace, folder: Path, books: list[Text], others: list[Text]
+    options: argparse.Namespace,
+    folder: Path,
+    books: list[Text],
+    others: list[Text],
 ) -> None:
     """Run the loop in a folder and print the table."""
     source = books[BEFORE:]

@@ -34,7 +34,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TOKENS = Path(os.environ.get("TOKENS", ROOT / "data/tokens"))
 TASK = "text_classification"
 # The same as in params.yaml.
-CONFIG = {"width": 128, "channels": 128, "kernels": [1, 2, 3, 4], "dropout": 0.5}
+CONFIG = {
+    "width": 128,
+    "channels": 128,
+    "kernels": [1, 2, 3, 4],
+    "dropout": 0.5,
+}
 BLOCK_S = 2.0
 WORKERS = 2
 # When a step began and when it ended, in seconds since 1970.
@@ -46,7 +51,12 @@ def make_spec(state: Path, epochs: int) -> Any:
     from components.training.fit_config import FitConfig
     from components.training.params import FitParams
 
-    params = FitParams(workers=WORKERS, epochs=epochs, patience=epochs, checkpoint_steps=10_000)
+    params = FitParams(
+        workers=WORKERS,
+        epochs=epochs,
+        patience=epochs,
+        checkpoint_steps=10_000,
+    )
     return FitConfig(TASK, TOKENS, "textcnn", CONFIG, params, {}, 7, state)
 
 
@@ -87,7 +97,11 @@ def under_ray(address: str, state: Path, epochs: int) -> None:
     """Run a driver whose task does what a stage's task does."""
     import ray
 
-    ray.init(address=address, logging_level="WARNING", log_to_driver=False)
+    ray.init(
+        address=address,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
 
     def stage() -> None:
         from components.core.job import Journal
@@ -113,7 +127,12 @@ def read_steps(state: Path) -> list[Step]:
     return steps
 
 
-def launch(arm: str, address: str, state: Path, epochs: int) -> subprocess.Popen[bytes]:
+def launch(
+    arm: str,
+    address: str,
+    state: Path,
+    epochs: int,
+) -> subprocess.Popen[bytes]:
     """Start an arm in another session."""
     state.mkdir(parents=True)
     port = str(random.randint(20_000, 30_000))
@@ -125,7 +144,12 @@ def launch(arm: str, address: str, state: Path, epochs: int) -> subprocess.Popen
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (state / "output").open("wb") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
         )
 
 

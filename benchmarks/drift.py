@@ -76,7 +76,9 @@ def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Facts]:
 
 
 def window(
-    profiler: Callable[[str], Facts], texts: Sequence[str], answers: Sequence[Any] = ()
+    profiler: Callable[[str], Facts],
+    texts: Sequence[str],
+    answers: Sequence[Any] = (),
 ) -> dict[str, list[Any]]:
     """Return the columns of a window as the log has them."""
     rows = [profiler(text) for text in texts]
@@ -89,7 +91,11 @@ def window(
 
 
 def false_alarms(
-    texts: Sequence[str], answers: Sequence[Any], right: Sequence[bool], rounds: int, seed: int
+    texts: Sequence[str],
+    answers: Sequence[Any],
+    right: Sequence[bool],
+    rounds: int,
+    seed: int,
 ) -> None:
     """Print how many windows of undrifted traffic raise an alarm, and by which field."""
     rng = np.random.default_rng(seed)
@@ -122,7 +128,9 @@ def false_alarms(
 
 
 def predictions_at(
-    answers: Sequence[Any], right: Sequence[bool], positions: Sequence[int]
+    answers: Sequence[Any],
+    right: Sequence[bool],
+    positions: Sequence[int],
 ) -> Mapping[str, Any]:
     """Return the profile of the predictions at some positions."""
     return predictions_of(
@@ -132,7 +140,12 @@ def predictions_at(
     )
 
 
-def power(name: str, trained: Mapping[str, Any], draw: Draw, windows: int) -> None:
+def power(
+    name: str,
+    trained: Mapping[str, Any],
+    draw: Draw,
+    windows: int,
+) -> None:
     """Print how many windows of drifted traffic raise an alarm, and by which fields.
 
     The second figure is without the embedding in the profile.
@@ -163,7 +176,12 @@ def power(name: str, trained: Mapping[str, Any], draw: Draw, windows: int) -> No
     )
 
 
-def mixed(usual: Sequence[str], other: Sequence[str], share: float, size: int = WINDOW) -> Draw:
+def mixed(
+    usual: Sequence[str],
+    other: Sequence[str],
+    share: float,
+    size: int = WINDOW,
+) -> Draw:
     """Return a draw of traffic in which a share of the texts are others."""
 
     def draw(rng: np.random.Generator) -> Sequence[str]:
@@ -198,7 +216,13 @@ def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]
     return answers, [evaluator.is_correct(answer, case.truth) for answer, case in pairs]
 
 
-def accuracy(known: Mapping[str, Any], rows: int, before: float, now: float, windows: int) -> None:
+def accuracy(
+    known: Mapping[str, Any],
+    rows: int,
+    before: float,
+    now: float,
+    windows: int,
+) -> None:
     """Print how often a loss of accuracy is found when labels arrive."""
     rng = np.random.default_rng(5)
     trained = {"predictions": known}
@@ -283,7 +307,12 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="whose predictions; the winner, unless given")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--windows", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=7, help="of the divisions")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=7,
+        help="of the divisions",
+    )
     options = parser.parse_args()
     train = [row["text"] for row in rows_of(options.data, "train")]
     unseen = [*rows_of(options.data, "validation"), *rows_of(options.data, "test")]

@@ -212,7 +212,12 @@ def epochs_to(
     return reached + [epochs] * (len(targets) - len(reached))
 
 
-def _stops(bracket: Any, number: int, epoch: int, metric: float) -> bool:
+def _stops(
+    bracket: Any,
+    number: int,
+    epoch: int,
+    metric: float,
+) -> bool:
     """Return whether a bracket of ASHA stops a trial."""
     trial = SimpleNamespace(trial_id=str(number))
     return bool(bracket.on_result(trial, epoch, metric) == "STOP")

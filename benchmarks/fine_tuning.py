@@ -45,7 +45,13 @@ TASK = "text_classification"
 LONGEST = 256
 BATCH = 64
 RATE = 5e-4
-CONFIG = {"width": 256, "layers": 4, "heads": 4, "feedforward": 688, "dropout": 0.1}
+CONFIG = {
+    "width": 256,
+    "layers": 4,
+    "heads": 4,
+    "feedforward": 688,
+    "dropout": 0.1,
+}
 # Token ids of each row, and the classes (n,).
 Split = tuple[list[Any], Any]
 
@@ -82,7 +88,11 @@ class InMemory(EncodedRows):
 
 
 def train_gristmill(
-    train: Split, validation: Split, encoder: TextEncoder, epochs: int, seed: int
+    train: Split,
+    validation: Split,
+    encoder: TextEncoder,
+    epochs: int,
+    seed: int,
 ) -> tuple[float, float]:
     """Train with the engine. Return samples per second and the accuracy on validation (0 to 1)."""
     # `fit` does the same.
@@ -90,7 +100,11 @@ def train_gristmill(
     torch.manual_seed(seed)
     architecture = base.models(TASK).architectures["transformer"]
     module = architecture.build(architecture.Config.model_validate(CONFIG), encoder).train()
-    params = FitParams(workers=1, batch_size=BATCH, learning_rate=RATE)
+    params = FitParams(
+        workers=1,
+        batch_size=BATCH,
+        learning_rate=RATE,
+    )
     learner = TrainStep(module, base.learning(TASK), params)
     rows = InMemory(train, encoder)
     step = 0
@@ -239,7 +253,10 @@ def run_arm(name: str, rows: int, seed: int) -> float:
     """Return the samples per second of one arm, measured in another process."""
     words = ["arm", "--name", name, "--rows", str(rows), "--seeds", str(seed)]
     process = subprocess.run(
-        [sys.executable, __file__, *words], check=True, capture_output=True, text=True
+        [sys.executable, __file__, *words],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return float(process.stdout.splitlines()[-1])
 

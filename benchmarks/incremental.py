@@ -215,7 +215,10 @@ def main(options: argparse.Namespace) -> None:
 
 
 def measure(
-    arm: Alone | Commands, folder: Path, wanted: Hashes, options: argparse.Namespace
+    arm: Alone | Commands,
+    folder: Path,
+    wanted: Hashes,
+    options: argparse.Namespace,
 ) -> dict[str, list[Times]]:
     """Return the times of all rounds of all arms. The arms take turns in going first."""
     arms: dict[str, Callable[[], tuple[Times, Hashes]]] = {
@@ -234,7 +237,12 @@ def measure(
     return seconds
 
 
-def show(title: str, seconds: Mapping[str, list[Times]], files: int, size: int) -> None:
+def show(
+    title: str,
+    seconds: Mapping[str, list[Times]],
+    files: int,
+    size: int,
+) -> None:
     """Print a table of medians and ranges."""
     print(
         f"\n{title}; {files} output files, all equal in all arms; "

@@ -105,7 +105,10 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
 
 
 def for_seconds(
-    url: str, questions: Sequence[bytes], connections: int, seconds: float
+    url: str,
+    questions: Sequence[bytes],
+    connections: int,
+    seconds: float,
 ) -> list[Answer]:
     """Ask for some seconds. Return the answers."""
     end = time.perf_counter() + seconds

@@ -101,7 +101,10 @@ def columns_of(table: pa.Table, titled: bool) -> dict[str, list[str]]:
 
 
 def logits(
-    rows: dict[str, pa.Table], classes: list[str], params: dict[str, Any], titled: bool
+    rows: dict[str, pa.Table],
+    classes: list[str],
+    params: dict[str, Any],
+    titled: bool,
 ) -> dict[str, NDArray[Any]]:
     """Return the logits (n, c) of validation and test, by the baseline fitted on train."""
     baseline = base.baselines(TASK).baselines["classical"]

@@ -95,7 +95,12 @@ def time_noop(pipeline: str) -> list[float]:
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
         seconds.append(time.perf_counter() - start)
     return seconds
 

@@ -41,7 +41,13 @@ from components.training.params import FitParams
 TASK = "text_classification"
 SPLITS = ("train", "validation", "test")
 ARMS = ("from random weights", "pretrained")
-NET = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128, "dropout": 0.1}
+NET = {
+    "width": 64,
+    "layers": 2,
+    "heads": 4,
+    "feedforward": 128,
+    "dropout": 0.1,
+}
 PARAMS: dict[str, Any] = {
     "workers": 1,
     "batch_size": 32,
@@ -81,7 +87,13 @@ def cut(table: pa.Table, longest: int) -> pa.Table:
 
 
 def prepare(
-    root: Path, tokens: Path, clean: Path, source: Path, labels: int, longest: int, seed: int
+    root: Path,
+    tokens: Path,
+    clean: Path,
+    source: Path,
+    labels: int,
+    longest: int,
+    seed: int,
 ) -> dict[str, int]:
     """Write tokens with split `unlabelled` below a folder. Return the number of rows by split."""
     encoder = load_encoder(tokens, TASK)
@@ -134,15 +146,26 @@ def test_accuracy(spec: FitConfig, weights: Path) -> float:
 def main() -> None:
     """Print a line for each fit, then the rows."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--news", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, default=root / "data/tokens")
     parser.add_argument("--clean", type=Path, default=root / "data/clean")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+    )
     parser.add_argument("--labels", type=int, default=4000)
-    parser.add_argument("--longest", type=int, default=64, help="tokens of a row")
+    parser.add_argument(
+        "--longest",
+        type=int,
+        default=64,
+        help="tokens of a row",
+    )
     parser.add_argument("--pretrain-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
@@ -180,11 +203,20 @@ def show(accuracies: Mapping[str, Sequence[float]]) -> None:
 
 
 def run_fit(
-    root: Path, name: str, epochs: int, seed: int, initial: Path | None = None, masked: float = 0.0
+    root: Path,
+    name: str,
+    epochs: int,
+    seed: int,
+    initial: Path | None = None,
+    masked: float = 0.0,
 ) -> tuple[Path, float]:
     """Return the weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
     start = time.process_time()
-    params = FitParams(**PARAMS, epochs=epochs, patience=epochs)
+    params = FitParams(
+        **PARAMS,
+        epochs=epochs,
+        patience=epochs,
+    )
     spec = FitConfig(
         TASK,
         root / "tokens",

@@ -74,7 +74,12 @@ async def ask(app: Any, body: bytes) -> None:
     assert status == [200], status
 
 
-async def load_for(app: Any, bodies: list[bytes], clients: int, seconds: float) -> float:
+async def load_for(
+    app: Any,
+    bodies: list[bytes],
+    clients: int,
+    seconds: float,
+) -> float:
     """Return the requests per CPU-second of the process, with the log's thread."""
     done = 0
     began = time.perf_counter()
@@ -93,7 +98,9 @@ async def load_for(app: Any, bodies: list[bytes], clients: int, seconds: float) 
 
 
 async def measure(
-    apps: dict[str, Any], bodies: list[bytes], options: argparse.Namespace
+    apps: dict[str, Any],
+    bodies: list[bytes],
+    options: argparse.Namespace,
 ) -> dict[str, list[float]]:
     """Return the rates of all rounds of all arms. The arms take turns in going first."""
     rates: dict[str, list[float]] = {arm: [] for arm in apps}
@@ -129,7 +136,11 @@ def main() -> None:
     options = parser.parse_args()
     bodies = read_bodies(options.data)
     predictor = load(options.bundle or options.data / "models" / "winner")
-    model = ModelInfo(name="bench", version="1", data_hash=predictor.card.data_hash)
+    model = ModelInfo(
+        name="bench",
+        version="1",
+        data_hash=predictor.card.data_hash,
+    )
     params = ServeParams(max_batch_tokens=4096, limits=LimitParams(queued_items=4096))
     with tempfile.TemporaryDirectory() as scratch:
         watches = {}

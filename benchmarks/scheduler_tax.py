@@ -73,7 +73,13 @@ def main(trials: int) -> None:
     )
     space = {"learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": {"choice": [64, 128]}}
     params = TuneParams.model_validate(
-        {"space": space, "trials": trials, "epochs": 1, "searcher": "random", "scheduler": "none"}
+        {
+            "space": space,
+            "trials": trials,
+            "epochs": 1,
+            "searcher": "random",
+            "scheduler": "none",
+        }
     )
     train = section_model("train", TASK).model_validate({"architecture": "textcnn"})
     with tempfile.TemporaryDirectory() as folder:

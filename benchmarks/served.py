@@ -58,7 +58,13 @@ def transformer(project: Path, folder: Path) -> Path:
     rows = EncodedRows(tokens, "train", load_encoder(tokens, TASK))
     architecture = base.models(TASK).architectures["transformer"]
     config = architecture.Config.model_validate(
-        {"width": 256, "layers": 4, "heads": 4, "feedforward": 1024, "dropout": 0.1}
+        {
+            "width": 256,
+            "layers": 4,
+            "heads": 4,
+            "feedforward": 1024,
+            "dropout": 0.1,
+        }
     )
     torch.manual_seed(7)
     module = architecture.build(config, rows.encoder).eval()
@@ -115,7 +121,13 @@ class Service:
     def release(self, version: int) -> None:
         """Promote a version for the first time."""
         made = release(
-            self.root, "default", version, [], mode="auto", who="benchmark", why="a release"
+            self.root,
+            "default",
+            version,
+            [],
+            mode="auto",
+            who="benchmark",
+            why="a release",
         )
         assert made.decision == "promoted", made
 
@@ -201,7 +213,11 @@ def main(bundle: Path, port: int) -> None:
     from components.serving.http.app import build_app
     from components.serving.http.messages import ModelInfo
 
-    model = ModelInfo(name="default", version="1", data_hash="ab" * 32)
+    model = ModelInfo(
+        name="default",
+        version="1",
+        data_hash="ab" * 32,
+    )
     uvicorn.run(
         build_app(load(bundle), model),
         host="127.0.0.1",

@@ -49,7 +49,10 @@ def command(*words: str) -> list[str]:
 def ask(service: Service, items: list[dict[str, Any]]) -> httpx.Response:
     """Send some items to the service."""
     return httpx.post(
-        f"{service.url}/v1/predict", json={"inputs": items}, trust_env=False, timeout=30
+        f"{service.url}/v1/predict",
+        json={"inputs": items},
+        trust_env=False,
+        timeout=30,
     )
 
 
@@ -63,7 +66,12 @@ def main(project: Path, runs: int) -> None:
         {},
     )
     service.command = command  # type: ignore[method-assign]
-    subprocess.run(command("up"), cwd=service.root, env=service.environment, check=True)
+    subprocess.run(
+        command("up"),
+        cwd=service.root,
+        env=service.environment,
+        check=True,
+    )
     times = []
     memory = []
     try:
@@ -78,7 +86,12 @@ def main(project: Path, runs: int) -> None:
                 memory.append(replica_mib(service.root))
             print(f"{times[-1]:.2f} s, {memory[-1]:.0f} MiB", flush=True)
     finally:
-        subprocess.run(command("down"), cwd=service.root, env=service.environment, check=True)
+        subprocess.run(
+            command("down"),
+            cwd=service.root,
+            env=service.environment,
+            check=True,
+        )
     print(
         f"| {runs} starts | first answer, s: median (range) | memory of a replica, MiB |\n"
         "| --- | --- | --- |"

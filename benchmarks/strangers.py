@@ -477,8 +477,19 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("command", choices=("fetch", "run", "table"))
-    parser.add_argument("--folder", type=Path, required=True, help="for data sets and results")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="sets, all if absent")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        required=True,
+        help="for data sets and results",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="sets, all if absent",
+    )
     parser.add_argument("--again", action="store_true", help="run sets that have a result too")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()

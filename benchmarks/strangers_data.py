@@ -132,7 +132,10 @@ def sampled(rows: list[Any], limit: int) -> list[Any]:
 
 
 def write_csv(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    delimiter: str = ",",
 ) -> None:
     """Write a table with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,10 +249,22 @@ def spam_mails(archive: Path, target: Path) -> None:
 
 
 BROWN_GENRES = {
-    "a": "reportage", "b": "editorial", "c": "reviews", "d": "religion", "e": "hobbies",
-    "f": "popular lore", "g": "biography", "h": "government", "j": "learned", "k": "fiction",
-    "l": "mystery", "m": "science fiction", "n": "adventure", "p": "romance", "r": "humor",
-}  # fmt: skip
+    "a": "reportage",
+    "b": "editorial",
+    "c": "reviews",
+    "d": "religion",
+    "e": "hobbies",
+    "f": "popular lore",
+    "g": "biography",
+    "h": "government",
+    "j": "learned",
+    "k": "fiction",
+    "l": "mystery",
+    "m": "science fiction",
+    "n": "adventure",
+    "p": "romance",
+    "r": "humor",
+}
 
 
 def brown(archive: Path, target: Path) -> None:

@@ -85,10 +85,22 @@ def text_features(rows: int, chinese: bool) -> FeatureUnion:
         "dtype": np.float32,
     }
     if chinese:
-        character = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), **options)
+        character = TfidfVectorizer(
+            analyzer="char",
+            ngram_range=(1, 4),
+            **options,
+        )
         return FeatureUnion([("character", character)])
-    word = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **options)
-    character = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **options)
+    word = TfidfVectorizer(
+        ngram_range=(1, 2),
+        token_pattern=r"(?u)\b\w+\b",
+        **options,
+    )
+    character = TfidfVectorizer(
+        analyzer="char_wb",
+        ngram_range=(2, 5),
+        **options,
+    )
     return FeatureUnion([("word", word), ("character", character)])
 
 
@@ -96,11 +108,20 @@ def _linear_models() -> Iterator[tuple[str, Any]]:
     for strength in LINEAR_SVC_C:
         yield f"linear SVC, C {strength:g}", LinearSVC(C=strength, random_state=SEED)
     for strength in LOGISTIC_C:
-        model = LogisticRegression(C=strength, solver="liblinear", random_state=SEED)
+        model = LogisticRegression(
+            C=strength,
+            solver="liblinear",
+            random_state=SEED,
+        )
         yield f"logistic regression, C {strength:g}", OneVsRestClassifier(model)
 
 
-def _text_attempts(train: Part, validation: Part, test: Part, chinese: bool) -> Iterator[Attempt]:
+def _text_attempts(
+    train: Part,
+    validation: Part,
+    test: Part,
+    chinese: bool,
+) -> Iterator[Attempt]:
     features = text_features(len(train.labels), chinese)
     fitted = features.fit_transform(train.inputs)
     validation_features = features.transform(validation.inputs)
@@ -110,7 +131,12 @@ def _text_attempts(train: Part, validation: Part, test: Part, chinese: bool) -> 
         yield Attempt(name, model.predict(validation_features), model.predict(test_features))
 
 
-def text_yardstick(train: Part, validation: Part, test: Part, chinese: bool) -> Yardstick:
+def text_yardstick(
+    train: Part,
+    validation: Part,
+    test: Part,
+    chinese: bool,
+) -> Yardstick:
     """Fit TF-IDF with linear SVC and logistic regression, and choose kind and C on validation."""
     attempts = _text_attempts(train, validation, test, chinese)
     return best_on_validation(attempts, validation.labels)
@@ -119,7 +145,12 @@ def text_yardstick(train: Part, validation: Part, test: Part, chinese: bool) -> 
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def plain_cnn(channels: int, height: int, width: int, classes: int) -> nn.Module:
+def plain_cnn(
+    channels: int,
+    height: int,
+    width: int,
+    classes: int,
+) -> nn.Module:
     """Return two convolutions of 32 and 64 filters with pooling and a dense layer of 128."""
     flat = 64 * (height // 4) * (width // 4)
     return nn.Sequential(
@@ -151,7 +182,12 @@ def _predict(net: nn.Module, inputs: NDArray[np.uint8]) -> Labels:
     return np.asarray(torch.cat(parts).numpy(), dtype=np.int64)
 
 
-def cnn_attempt(train: Part, validation: Part, test: Part, epochs: int = EPOCHS) -> Attempt:
+def cnn_attempt(
+    train: Part,
+    validation: Part,
+    test: Part,
+    epochs: int = EPOCHS,
+) -> Attempt:
     """Train a plain CNN with Adam for ten epochs."""
     torch.manual_seed(SEED)
     _, height, width, channels = train.inputs.shape
@@ -197,7 +233,11 @@ def svc_attempts(train: Part, validation: Part, test: Part) -> Iterator[Attempt]
     validation_features = flat(validation)
     test_features = flat(test)
     for strength in RBF_C:
-        model = SVC(C=strength, gamma="scale", cache_size=1000)
+        model = SVC(
+            C=strength,
+            gamma="scale",
+            cache_size=1000,
+        )
         model.fit(fitted, train.labels[chosen])
         predictions = (model.predict(features) for features in (validation_features, test_features))
         yield Attempt(f"SVC with RBF, C {strength:g}", *predictions)

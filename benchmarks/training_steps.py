@@ -28,15 +28,32 @@ TASK = "text_classification"
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "textcnn of 128 (the default)": (
         "textcnn",
-        {"width": 128, "channels": 128, "kernels": [1, 2, 3, 4], "dropout": 0.5},
+        {
+            "width": 128,
+            "channels": 128,
+            "kernels": [1, 2, 3, 4],
+            "dropout": 0.5,
+        },
     ),
     "transformer, 4 layers of 256": (
         "transformer",
-        {"width": 256, "layers": 4, "heads": 4, "feedforward": 680, "dropout": 0.1},
+        {
+            "width": 256,
+            "layers": 4,
+            "heads": 4,
+            "feedforward": 680,
+            "dropout": 0.1,
+        },
     ),
     "transformer, 4 layers of 768": (
         "transformer",
-        {"width": 768, "layers": 4, "heads": 12, "feedforward": 2048, "dropout": 0.1},
+        {
+            "width": 768,
+            "layers": 4,
+            "heads": 12,
+            "feedforward": 2048,
+            "dropout": 0.1,
+        },
     ),
 }
 
@@ -51,7 +68,12 @@ def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Trai
     return TrainStep(module, base.learning(TASK), params), architecture.packs
 
 
-def take_step(learner: TrainStep, rows: EncodedRows, batch: Any, packed: bool) -> None:
+def take_step(
+    learner: TrainStep,
+    rows: EncodedRows,
+    batch: Any,
+    packed: bool,
+) -> None:
     """Take one training step."""
     learner.step([learner.put(rows.batch(batch, packed))], len(batch), 1e-3)
 

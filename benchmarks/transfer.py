@@ -156,7 +156,12 @@ def unit_length(values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
-def fit_arm(root: Path, arm: str, rate: float, seed: int) -> tuple[dict[str, float], Path]:
+def fit_arm(
+    root: Path,
+    arm: str,
+    rate: float,
+    seed: int,
+) -> tuple[dict[str, float], Path]:
     """Return the row and the weights of the best epoch of the engine's fit."""
     params = FitParams(
         workers=1,
@@ -188,7 +193,8 @@ def choose_rate(root: Path, arm: str) -> float:
 def main() -> None:
     """Print a line for each fit, then the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True)

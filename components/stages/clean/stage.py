@@ -65,9 +65,6 @@ class _Division:
 def run(job: Job) -> None:
     """Clean, deduplicate and split `raw` into `clean`; write the naive view to `audit`.
 
-    Args:
-        job: clean.
-
     Raises:
         InputError: no row can be used, an id is repeated, or a class has too few rows.
         AssertionError: the numbers of rows do not add up.
@@ -143,14 +140,11 @@ def _divide(
     labels: Sequence[str],
 ) -> _Division:
     """Return the split of the rows that stay: the frozen one if there is one, else a new one.
-
-    Args:
-        job: clean.
-        frozen: the frozen split, if there is one.
-        rows: all usable rows.
-        kept: (positions,) rows that stay.
-        grouped: groups of the rows that stay.
-        labels: (positions,) their classes.
+    frozen: the frozen split, if there is one.
+    rows: all usable rows.
+    kept: (positions,) rows that stay.
+    grouped: groups of the rows that stay.
+    labels: (positions,) their classes.
     """
     positions = list(range(len(kept)))
     if frozen is None:
@@ -179,9 +173,6 @@ def _as_frozen(
 
     Returns:
         Position -> row of the frozen split; groups; splits; positions of leaking rows.
-
-    Args:
-        job: clean.
         frozen: the frozen split.
         rows: all usable rows.
         kept: (positions,) rows that stay.
@@ -280,12 +271,9 @@ def _write(
     rejected: Sequence[Mapping[str, str]],
 ) -> None:
     """Write table, quarantine and report.
-
-    Args:
-        job: clean.
-        parts: split -> table.
-        manifest: of the clean table.
-        rejected: entries of the quarantine.
+    parts: split -> table.
+    manifest: of the clean table.
+    rejected: entries of the quarantine.
     """
     write_table(job.outputs["clean"], parts, manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))

@@ -21,9 +21,6 @@ def leaked_rows(job: Job) -> int:
     """Return the number of rows of validation and test that are in an earlier split too.
 
     They are counted anew from the output of clean.
-
-    Args:
-        job: evaluate.
     """
     fields = base.schema(job.task).fields(job.sections["clean"])
     inputs = _input_names(job.task)
@@ -44,9 +41,6 @@ def naive_claim(
     fitted: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Return what the classical baseline scores on a random split of the rows before deduplication.
-
-    Args:
-        job: evaluate.
         classes: of the winner.
         honest: accuracy of the classical baseline.
         fitted: its files. What it chose on validation is taken here too: both claims are of the

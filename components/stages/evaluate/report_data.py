@@ -34,14 +34,11 @@ def gather(
     coverage: Mapping[str, Any],
 ) -> Facts:
     """Return the data of the report.
-
-    Args:
-        job: evaluate.
-        rows: the leaderboard.
-        answers: the winner's, to the test cases.
-        cases: the test cases.
-        leak: see `Facts`.
-        coverage: see `Facts`.
+    rows: the leaderboard.
+    answers: the winner's, to the test cases.
+    cases: the test cases.
+    leak: see `Facts`.
+    coverage: see `Facts`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])

@@ -30,11 +30,7 @@ from components.training import evaluation
 
 
 def run(job: Job) -> None:
-    """Write the leaderboard, the winner, its metrics and answers, and the report.
-
-    Args:
-        job: evaluate.
-    """
+    """Write the leaderboard, the winner, its metrics and answers, and the report."""
     import torch
 
     # A replica that serves has one thread too.
@@ -88,12 +84,9 @@ def _results(
     test: Sequence[base.Case[Any]],
 ) -> dict[str, CandidateResult]:
     """Return the results of each candidate by its name, and log its validation metrics.
-
-    Args:
-        job: evaluate.
-        bundles: name -> folder of each candidate.
-        validation: cases of validation.
-        test: cases of test.
+    bundles: name -> folder of each candidate.
+    validation: cases of validation.
+    test: cases of test.
     """
     results = {}
     for number, (name, bundle) in enumerate(bundles.items()):
@@ -156,13 +149,10 @@ def _log_winner(
     job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
 ) -> None:
     """Log the winner, and what a naive split would have claimed.
-
-    Args:
-        job: evaluate.
-        metric: name of the deciding one.
-        winner: its row of the leaderboard.
-        leaked: number of leaked rows.
-        leak: of `naive_claim`.
+    metric: name of the deciding one.
+    winner: its row of the leaderboard.
+    leaked: number of leaked rows.
+    leak: of `naive_claim`.
     """
     low, high = winner["test_interval"][metric]
     interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"

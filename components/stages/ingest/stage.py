@@ -151,10 +151,7 @@ def run(job: Job) -> None:
 
 def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     """Return the columns of the raw table.
-
-    Args:
-        job: ingest.
-        columns: role -> column of the source.
+    columns: role -> column of the source.
     """
     params: IngestParams = job.params
     roles = base.schema(job.task).roles

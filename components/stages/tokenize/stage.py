@@ -35,11 +35,7 @@ class EncodeInput:
 
 
 def run(job: Job) -> None:
-    """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`.
-
-    Args:
-        job: tokenize.
-    """
+    """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
     clean = read_manifest(job.inputs["clean"])
     classes = clean["classes"]
     roles = base.schema(job.task).roles
@@ -102,9 +98,6 @@ def _encoder(
     classes: list[str],
 ) -> tuple[base.Encoder, Mapping[str, Path]]:
     """Return the encoder: with a pretrained vocabulary, or fitted to the train rows.
-
-    Args:
-        job: tokenize.
         train: train rows, augmented ones included.
         classes: of the task.
 
@@ -162,10 +155,7 @@ def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
 
 def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Return the profile of the inputs of train, with the params of clean that shape them.
-
-    Args:
-        job: tokenize.
-        values: input column -> values of the train rows.
+    values: input column -> values of the train rows.
     """
     schema = base.schema(job.task)
     clean = job.sections["clean"]
@@ -184,12 +174,9 @@ def _report(
     shortened: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write the report, and log what was encoded and what was cut.
-
-    Args:
-        job: tokenize.
-        rows: number of encoded rows.
-        lengths: of `_length_summary`.
-        shortened: of `_shortened`.
+    rows: number of encoded rows.
+    lengths: of `_length_summary`.
+    shortened: of `_shortened`.
     """
     report: dict[str, Any] = {"rows": rows}
     if shortened:
