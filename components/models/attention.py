@@ -17,7 +17,16 @@ from components.models.packing import PackedLayout
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return pairs of elements (..., e) rotated by cos and sin (..., e / 2)."""
+    """Return a tensor whose pairs of elements are rotated by an angle each.
+
+    Args:
+        x: (..., e). Element i and element i + e / 2 are a pair.
+        cos: (..., e / 2) cosines of the angles.
+        sin: (..., e / 2) sines of the angles.
+
+    Returns:
+        (..., e).
+    """
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
@@ -73,7 +82,10 @@ def packed(
 def _flash(
     qkv: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, layout: PackedLayout
 ) -> torch.Tensor:
-    """Return attention as `packed` does, by the GPU's variable-length kernel."""
+    """Return attention as `packed` does, by the GPU's variable-length kernel.
+
+    The arguments and the result have the shapes of `packed`.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
     parts = qkv.view(len(qkv), 3, heads, -1)  # (t, 3, heads, e)
@@ -108,6 +120,16 @@ class _RunAttention(torch.autograd.Function):
         sin: torch.Tensor,
         runs: list[tuple[int, int, int]],
     ) -> torch.Tensor:
+        """Return attention (t, heads * e), and save what the backward pass needs.
+
+        Args:
+            ctx: of autograd.
+            qkv: (t, 3 * heads * e): queries, keys, values.
+            heads: number of heads.
+            cos: (longest row, e / 2).
+            sin: (longest row, e / 2).
+            runs: (first token, rows, length of a row) of each run.
+        """
         out = qkv.new_empty(qkv.shape[0], qkv.shape[1] // 3)
         saved: list[torch.Tensor] = []
         scale = (out.shape[1] // heads) ** -0.5
@@ -134,6 +156,7 @@ class _RunAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        """Return the gradient of qkv (t, 3 * heads * e), and None for the other arguments."""
         (gradient,) = gradients
         cos, sin, *saved = ctx.saved_tensors
         heads = ctx.heads
@@ -159,7 +182,15 @@ class _RunAttention(torch.autograd.Function):
 def _split_heads(
     qkv: torch.Tensor, heads: int, start: int, rows: int, length: int
 ) -> tuple[torch.Tensor, ...]:
-    """Return queries, keys and values of a run, as views (rows, heads, length, e)."""
+    """Return queries, keys and values of a run, as views (rows, heads, length, e).
+
+    Args:
+        qkv: (t, 3 * heads * e).
+        heads: number of heads.
+        start: first token of the run.
+        rows: rows of the run.
+        length: tokens of each of its rows.
+    """
     run = qkv[start : start + rows * length].view(rows, length, 3, heads, -1)
     return run.permute(2, 0, 3, 1, 4).unbind(0)
 
@@ -167,7 +198,14 @@ def _split_heads(
 def _rotate_into(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor
 ) -> torch.Tensor:
-    """Write `rotate` of x (..., e) into `out` (..., e) and return it."""
+    """Write the result of `rotate` into a tensor and return it.
+
+    Args:
+        x: (..., e).
+        cos: (..., e / 2).
+        sin: (..., e / 2).
+        out: (..., e), which may be a view.
+    """
     a, b = x.chunk(2, dim=-1)
     c, d = out.chunk(2, dim=-1)
     torch.mul(a, cos, out=c).addcmul_(b, sin, value=-1)

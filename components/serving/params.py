@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from components.core.params import Strict
 from components.serving.http.hosts import HostPattern
-from components.serving.rollout.canary import CanaryParams
+from components.serving.rollout.canary_check import CanaryParams
 
 
 class Scale(Strict):

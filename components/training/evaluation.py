@@ -1,4 +1,4 @@
-"""Measure candidates: metrics on any subset of cases, intervals, latency, throughput."""
+"""Measure candidates: answers, metrics on any subset of cases, latency, throughput."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from components.inference.predictor import Predictor
+from components.metrics.bootstrap import PerExampleStats, percentile_interval
 from components.tasks import base
 from components.tasks.base import Case, Metric
-
-# Name of a statistic -> (cases, ...).
-PerExampleStats = Mapping[str, NDArray[Any]]
 
 
 def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) -> list[Any]:
@@ -62,77 +59,6 @@ def compute_metrics(
     return {metric.name: _finite(metric.value(stats[metric.name])) for metric in metrics}
 
 
-def intervals(
-    metrics: Sequence[Metric],
-    stats: Mapping[str, PerExampleStats],
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> dict[str, tuple[float, float] | None]:
-    """Return percentile bootstrap intervals over cases (Efron 1979).
-
-    All metrics use the same resamples.
-
-    Args:
-        metrics: the metrics.
-        stats: name of a metric -> its statistics.
-        resamples: number of bootstrap resamples.
-        confidence: of the intervals, e.g. 0.95.
-        seed: of the resamples.
-    """
-    count = len(next(iter(stats[metrics[0].name].values())))
-    rng = np.random.default_rng(seed)
-    values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
-    for _ in range(resamples):
-        rows = rng.integers(0, count, count)
-        for metric in metrics:
-            values[metric.name].append(_value_of(metric, stats[metric.name], rows))
-    tail = (1 - confidence) / 2 * 100
-    result: dict[str, tuple[float, float] | None] = {}
-    for name, sampled in values.items():
-        finite = [value for value in sampled if np.isfinite(value)]
-        result[name] = None
-        if finite:
-            low = float(np.percentile(finite, tail))
-            high = float(np.percentile(finite, 100 - tail))
-            result[name] = (low, high)
-    return result
-
-
-def _value_of(metric: Metric, stats: PerExampleStats, rows: NDArray[np.int64]) -> float:
-    """Return a metric over some rows of its statistics."""
-    return metric.value({name: column[rows] for name, column in stats.items()})
-
-
-def paired_interval(
-    metric: Metric,
-    first: PerExampleStats,
-    second: PerExampleStats,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> tuple[float, float]:
-    """Return the bootstrap interval of a metric's difference between two models.
-
-    Args:
-        metric: the metric.
-        first: statistics of the first model.
-        second: statistics of the second model on the same cases. It is subtracted.
-        resamples: number of bootstrap resamples.
-        confidence: of the interval, e.g. 0.95.
-        seed: of the resamples.
-    """
-    count = len(next(iter(first.values())))
-    rng = np.random.default_rng(seed)
-    differences = []
-    for _ in range(resamples):
-        rows = rng.integers(0, count, count)
-        differences.append(_value_of(metric, first, rows) - _value_of(metric, second, rows))
-    tail = (1 - confidence) / 2 * 100
-    low, high = np.nanpercentile(differences, [tail, 100 - tail])
-    return float(low), float(high)
-
-
 def latency(
     predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95
 ) -> dict[str, Any]:
@@ -152,29 +78,6 @@ def latency(
         "p95": float(np.percentile(times, 95)),
         "p95_interval": list(percentile_interval(times, 95, confidence)),
     }
-
-
-def percentile_interval(
-    values: Sequence[float], percentile: float, confidence: float
-) -> tuple[float, float]:
-    """Return the interval of a percentile, from the ranks that a binomial count allows.
-
-    Where there are too few values for a bound, it is the smallest or the largest value.
-
-    Args:
-        values: the sample.
-        percentile: from 0 to 100.
-        confidence: of the interval, e.g. 0.95.
-    """
-    from scipy.special import bdtr
-
-    ordered = sorted(values)
-    count = len(ordered)
-    tail = (1 - confidence) / 2
-    below = np.array([float(bdtr(rank, count, percentile / 100)) for rank in range(count)])
-    low = int((below < tail).sum()) - 1
-    high = int((below < 1 - tail).sum())
-    return ordered[max(low, 0)], ordered[min(high, count - 1)]
 
 
 def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> float:

@@ -42,7 +42,11 @@ class Optimizers:
             self.parts = {"all": _build(self.parameters, factors, params)}
 
     def step(self, learning_rate: float) -> None:
-        """Update the weights from averaged and clipped gradients."""
+        """Update the weights from averaged and clipped gradients.
+
+        Args:
+            learning_rate: of this step. Groups multiply it by their factors.
+        """
         for part in self.parts.values():
             for group in part.param_groups:
                 group["lr"] = learning_rate * group["factor"]
@@ -87,7 +91,16 @@ class Optimizers:
 def _groups(
     parameters: Sequence[nn.Parameter], factors: Factors, decay: float
 ) -> list[dict[str, Any]]:
-    """Return parameter groups: weights before the others, divided by learning rate factor."""
+    """Return parameter groups: weights before the others, divided by learning rate factor.
+
+    Args:
+        parameters: to update.
+        factors: of their learning rates.
+        decay: of the weights. Parameters of fewer than two axes have none.
+
+    Returns:
+        Groups as torch's optimizers take them, each with its "factor".
+    """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in sorted(parameters, key=lambda p: p.ndim < 2):
         factor = factors.get(id(parameter), 1.0)
@@ -101,7 +114,13 @@ def _groups(
 def _build(
     parameters: Sequence[nn.Parameter], factors: Factors, params: FitParams
 ) -> torch.optim.Optimizer:
-    """Return one optimizer of all parameters."""
+    """Return one optimizer of all parameters.
+
+    Args:
+        parameters: to update.
+        factors: of their learning rates.
+        params: the fit's params, which name the optimizer.
+    """
     groups = _groups(parameters, factors, params.weight_decay)
     lr = params.learning_rate
     momentum = params.momentum

@@ -89,7 +89,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
                 node
                 for path in (
                     "serving/rollout/controller.py",
-                    "serving/rollout/canary.py",
+                    "serving/rollout/canary_check.py",
                     "orchestration/service/registry_watch.py",
                 )
                 for node in ast.walk(

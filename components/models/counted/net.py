@@ -64,15 +64,26 @@ class Counted(nn.Module):
         self.textcnn = TextCNN(config.textcnn, vocabulary, outputs) if config.textcnn else None
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
+        """Return the logits of padded rows.
+
+        Args:
+            ids: (n, t).
+            mask: (n, t), 1 where there is a token.
+
+        Returns:
+            (n, c).
+        """
         position = torch.arange(ids.shape[1], device=ids.device)
         grams = self.grams(ids, position, mask.sum(1, keepdim=True) - 1 - position)
-        keys = torch.where(mask.unsqueeze(-1) > 0, grams, _NONE).flatten(1).sort(1).values  # (n, g)
+        is_token = mask.unsqueeze(-1) > 0
+        # (n, g): all n-grams of a row, in ascending order.
+        keys = torch.where(is_token, grams, _NONE).flatten(1).sort(1).values
         # The count of an n-gram in a row says less than its presence (Wang and Manning 2012).
         is_first = keys != F.pad(keys[:, :-1], (1, 0), value=-1)
         rows = self.find(keys)
         # The key `_NONE` may match an unused row, whose rarity is 0.
-        values = _at(self.rarity, rows) * (is_first & (_at(self.keys, rows) == keys))
+        in_table = _at(self.keys, rows) == keys
+        values = _at(self.rarity, rows) * (is_first & in_table)
         scaled = values * _GAIN
         norm = values.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
         values = self.dropout(scaled / norm)
@@ -109,6 +120,12 @@ class Counted(nn.Module):
 
         A key that is not in the table gets the row of another key. ONNX has no search
         operator.
+
+        Args:
+            keys: of n-grams, any shape.
+
+        Returns:
+            Row numbers in the shape of the keys.
         """
         low = torch.zeros_like(keys)
         span = len(self.keys)
@@ -163,7 +180,11 @@ class CountedPruningSpec:
     """
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return one dimension per kernel size, none without a TextCNN."""
+        """Return one dimension per kernel size, none without a TextCNN.
+
+        Args:
+            module: a `Counted`.
+        """
         assert isinstance(module, Counted)
         if module.textcnn is None:
             return []
@@ -177,7 +198,12 @@ class CountedPruningSpec:
         return result
 
     def resize(self, config: CountedConfig, widths: Mapping[str, int]) -> CountedConfig:
-        """Return the config with a number of filters per kernel."""
+        """Return the config with other numbers of filters.
+
+        Args:
+            config: of the network that was pruned.
+            widths: name of a dimension -> its filters.
+        """
         assert config.textcnn is not None
         filters = {name.removeprefix("textcnn."): width for name, width in widths.items()}
         textcnn = TextCNNPruningSpec().resize(config.textcnn, filters)

@@ -28,7 +28,15 @@ _DIRECTIONS = ("forth", "back")
 
 
 def states(cell: nn.LSTM | nn.GRU, x: torch.Tensor) -> torch.Tensor:
-    """Return the states (n, t, hidden) of a cell over x (n, t, inputs)."""
+    """Return the states of a cell after each token.
+
+    Args:
+        cell: one layer in one direction, batch first.
+        x: (n, t, inputs).
+
+    Returns:
+        (n, t, hidden).
+    """
     if torch.onnx.is_in_onnx_export():
         return _onnx_states(cell, x)
     out: torch.Tensor = cell(x)[0]
@@ -39,6 +47,13 @@ def _onnx_states(cell: nn.LSTM | nn.GRU, x: torch.Tensor) -> torch.Tensor:
     """Return the states by ONNX's own operator.
 
     torch.export would unroll the cell to the number of steps of the example.
+
+    Args:
+        cell: one layer in one direction, batch first.
+        x: (n, t, inputs).
+
+    Returns:
+        (n, t, hidden).
     """
     from torch.onnx import ops
 
@@ -60,7 +75,14 @@ def _onnx_states(cell: nn.LSTM | nn.GRU, x: torch.Tensor) -> torch.Tensor:
 
 
 class RecurrentLayer(nn.Module):
-    """Two cells, one for each direction, side by side."""
+    """Two cells, one for each direction, side by side.
+
+    Args:
+        cell: "lstm" or "gru".
+        inputs: width of the layer's input.
+        forth: units of the cell that reads forwards.
+        back: units of the cell that reads backwards.
+    """
 
     def __init__(self, cell: str, inputs: int, forth: int, back: int) -> None:
         super().__init__()
@@ -84,9 +106,9 @@ class Recurrent(nn.Module):
     """Network from token ids to logits.
 
     Args:
-        config: widths.
+        config: the cell, its widths, and the dropout.
         vocabulary: number of token ids. Id 0 is padding.
-        outputs: classes.
+        outputs: number of logits.
     """
 
     def __init__(self, config: RecurrentConfig, vocabulary: int, outputs: int) -> None:
@@ -105,7 +127,15 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(sizes[-1], outputs)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, c) from ids (n, t) and mask (n, t), 1 where there is a token."""
+        """Return the logits of padded rows.
+
+        Args:
+            ids: (n, t).
+            mask: (n, t), 1 where there is a token.
+
+        Returns:
+            (n, c).
+        """
         position = torch.arange(ids.shape[1], device=ids.device)  # (t,)
         lengths = mask.long().sum(1, keepdim=True)  # (n, 1)
         # (n, t, 1). Padding stays at the end, so that no state depends on it.
@@ -124,7 +154,11 @@ class RecurrentPruningSpec:
     """Pruning of the units of each direction and layer, and of the attention's hidden units."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return two dimensions per layer and one for the attention."""
+        """Return two dimensions per layer and one for the attention.
+
+        Args:
+            module: a `Recurrent`.
+        """
         assert isinstance(module, Recurrent)
         result = []
         for i, layer in enumerate(module.layers):
@@ -137,11 +171,20 @@ class RecurrentPruningSpec:
             first_back = layer.forth.hidden_size
             result.append(_direction_dim(f"layers.{i}.forth", layer.forth, readers, 0))
             result.append(_direction_dim(f"layers.{i}.back", layer.back, readers, first_back))
-        score = [("attend.weight", 0, 0, 1), ("attend.bias", 0, 0, 1), ("query.weight", 1, 0, 1)]
+        score = [
+            ("attend.weight", 0, 0, 1),
+            ("attend.bias", 0, 0, 1),
+            ("query.weight", 1, 0, 1),
+        ]
         return [*result, PrunableDim("attention", module.attend.out_features, score, minimum=4)]
 
     def resize(self, config: RecurrentConfig, widths: Mapping[str, int]) -> RecurrentConfig:
-        """Return the config with a number of units per direction and layer."""
+        """Return the config with other numbers of units.
+
+        Args:
+            config: of the network that was pruned.
+            widths: name of a dimension -> its units. A dimension that is missing stays.
+        """
         hidden = []
         for i, sizes in enumerate(config.hidden_of):
             for way, size in zip(_DIRECTIONS, sizes, strict=True):

@@ -24,7 +24,15 @@ Attend = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each after a norm and added to the residual stream."""
+    """Attention and feed-forward, each after a norm and added to the residual stream.
+
+    Args:
+        width: of the residual stream.
+        heads: number of heads.
+        per_head: width of a head.
+        feedforward: hidden units of the feed-forward.
+        dropout: probability that an element is dropped.
+    """
 
     def __init__(
         self, width: int, heads: int, per_head: int, feedforward: int, dropout: float
@@ -155,7 +163,11 @@ class TransformerPruningSpec:
     """Pruning of heads and hidden units, layer by layer. The residual width stays."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return two dimensions per layer."""
+        """Return two dimensions per layer.
+
+        Args:
+            module: a `Transformer`.
+        """
         assert isinstance(module, Transformer)
         result = []
         for i, layer in enumerate(module.layers):
@@ -177,7 +189,12 @@ class TransformerPruningSpec:
         return result
 
     def resize(self, config: TransformerConfig, widths: Mapping[str, int]) -> TransformerConfig:
-        """Return the config with a number of heads and hidden units per layer."""
+        """Return the config with other numbers of heads and hidden units.
+
+        Args:
+            config: of the network that was pruned.
+            widths: name of a dimension -> its size. A dimension that is missing stays.
+        """
         heads = [widths.get(f"layers.{i}.heads", size) for i, size in enumerate(config.heads_of)]
         feedforward = [
             widths.get(f"layers.{i}.feedforward", size)

@@ -22,7 +22,7 @@ from components.stages.clean.cleaning import (
 )
 from components.stages.clean.duplicates import STAYS
 from components.stages.clean.params import CleanParams
-from components.stages.clean.partition import (
+from components.stages.clean.row_decisions import (
     check_classes,
     check_train,
     group_rows,

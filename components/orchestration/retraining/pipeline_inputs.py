@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.core.files import to_json, write_atomic
 from components.orchestration.pipeline_params import Params
-from components.orchestration.retraining import worktree
+from components.orchestration.retraining import project_copy
 from components.orchestration.retraining.retrain_records import RetrainLog
 from components.registry.release.retrain_log import RetrainRecord
 from components.stages.ingest.params import IngestParams
@@ -42,7 +42,7 @@ def made_with(
     after = to_json(hashes)
     if after != before:
         write_atomic(cache, after)
-    code = worktree.code_of(root)
+    code = project_copy.code_of(root)
     record = replace(
         retrain,
         commit=code.commit,

@@ -23,7 +23,7 @@ from components.orchestration import webhooks
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
-from components.orchestration.retraining import frozen_test, worktree
+from components.orchestration.retraining import frozen_test, project_copy
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.pipeline_log import PipelineResult, follow
 from components.orchestration.retraining.retrain_records import (
@@ -230,7 +230,7 @@ class _Attempt:
                 f"pipeline {self.params.name} has no model yet: this retrain trains from nothing, "
                 "and there is no champion to compare with"
             )
-        worktree.check_disk(self.root, self.params, survey.bytes)
+        project_copy.check_disk(self.root, self.params, survey.bytes)
         split = frozen_test.find_split(self.root, self.params, self.log.folder, self.snapshot)
         self.record = replace(self.record, split=split.stem if split else "")
         self.log.begin(self.record)
@@ -279,7 +279,7 @@ class _Attempt:
             report = keep_report(self.root, copy, self.params, record)
         self.log.close(record)
         if is_done:
-            worktree.remove(copy)
+            project_copy.remove(copy)
         self._report(record, report)
         if is_done:
             return 0
@@ -288,7 +288,7 @@ class _Attempt:
     def _make_copy(self, split: Path | None, feedback: str) -> Path:
         inputs = (self.record.commit, self.record.split, *self.record.inputs)
         plan = digest_of("\n".join(inputs).encode()).hexdigest()
-        copy, resumes = worktree.make(
+        copy, resumes = project_copy.make(
             self.root, self.params, self.record.commit, plan, split, feedback
         )
         verb = "goes on" if resumes else "runs"
@@ -390,7 +390,7 @@ def _start_pipeline(copy: Path, name: str, log: RetrainLog) -> subprocess.Popen[
         return subprocess.Popen(
             [sys.executable, "-m", "components.cli", "run", name],
             cwd=copy,
-            env=worktree.environment(copy),
+            env=project_copy.environment(copy),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

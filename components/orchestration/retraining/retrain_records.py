@@ -19,7 +19,7 @@ from components.core.files import to_json, write_atomic
 from components.core.terminal import print_line
 from components.orchestration.cluster import local_cluster
 from components.orchestration.processes import Identity, alive, family, send, wait_until
-from components.orchestration.retraining.worktree import place
+from components.orchestration.retraining.project_copy import copy_folder
 from components.registry.release.retrain_log import RetrainRecord, record
 from components.registry.versions.reader import read_snapshot
 
@@ -154,7 +154,7 @@ def end(root: Path, pipeline: str, child: Identity | None) -> None:
         for process in family(child):
             send(process, SIGKILL)
         wait_until(lambda: not any(alive(process) for process in family(child)), _GRACE_S)
-    copy = place(root, pipeline)
+    copy = copy_folder(root, pipeline)
     if (copy / "data").is_dir():
         local_cluster.stop(copy)
 

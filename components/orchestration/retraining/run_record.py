@@ -17,7 +17,7 @@ from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
-from components.orchestration.retraining import worktree
+from components.orchestration.retraining import project_copy
 from components.orchestration.retraining.pipeline_inputs import made_with
 from components.orchestration.retraining.retrain_records import champion, new_record, now
 from components.registry.release.retrain_log import (
@@ -109,7 +109,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
     draft = new_record(RUN, before=champion(root, params.name))
     try:
         retrain, survey, _ = made_with(root, params, draft)
-        changes = worktree.uncommitted(root)
+        changes = project_copy.uncommitted(root)
         # A retrain would run the code of HEAD, which differs from the code of this run.
         if changes:
             retrain = replace(

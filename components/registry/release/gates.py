@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from components.core.params import Strict
-from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
+from components.metrics.calibration import calibration_error
+from components.metrics.exact_tests import lower_bound, mcnemar, upper_share
 from components.registry.release.gate_results import (
     OVERRIDABLE,
     Gate,

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from components.core.errors import EnvironmentFault, GristmillError
 from components.registry.validation import storable
 from components.registry.versions.model_versions import Version
-from components.serving.rollout.canary import CanaryParams, Tally, total, worse
+from components.serving.rollout.canary_check import CanaryParams, Tally, total, worse
 from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 
 _LOAD_S = 180.0

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from components.core.params import Strict
 from components.serving.http.messages import ModelInfo
-from components.serving.rollout.canary import Tally
+from components.serving.rollout.canary_check import Tally
 
 
 class ServedVersion(Strict):

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.core.files import write_atomic
-from components.serving.rollout.canary import Tally
+from components.serving.rollout.canary_check import Tally
 from components.serving.rollout.plan import Report, RolloutPlan
 
 _PLAN = "plan.json"

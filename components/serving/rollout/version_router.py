@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from components.core.errors import GristmillError
-from components.serving.rollout.canary import Tally
+from components.serving.rollout.canary_check import Tally
 from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 from components.serving.rollout.plan_files import PlanFiles
 

@@ -19,7 +19,7 @@ from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams
-from components.stages.clean.partition import SettledRows
+from components.stages.clean.row_decisions import SettledRows
 from components.stages.clean.usable_rows import Usable
 
 _EXAMPLES = 3

@@ -26,7 +26,7 @@ from components.stages.clean.duplicates import (
 )
 from components.stages.clean.frozen_split import FrozenSplit, divide, read
 from components.stages.clean.params import CleanParams
-from components.stages.clean.partition import (
+from components.stages.clean.row_decisions import (
     Groups,
     check_classes,
     check_train,

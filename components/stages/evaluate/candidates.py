@@ -10,6 +10,7 @@ from typing import Any
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
 from components.inference.predictor import load
+from components.metrics import bootstrap
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 from components.tasks.base import Case
@@ -31,7 +32,7 @@ class CandidateResult:
 
     row: dict[str, Any]
     answers: Sequence[Any]
-    decisive: evaluation.PerExampleStats
+    decisive: bootstrap.PerExampleStats
     before: Sequence[Any]
 
 
@@ -84,7 +85,7 @@ def assess(
     validation_stats = _statistics(metrics, validation_answers, validation)
     test_answers = evaluation.answer(predictor, test)
     test_stats = _statistics(metrics, test_answers, test)
-    intervals = evaluation.intervals(
+    intervals = bootstrap.intervals(
         metrics,
         test_stats,
         params.resamples,
@@ -125,7 +126,7 @@ def _statistics(
     metrics: Sequence[base.Metric],
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
-) -> Mapping[str, evaluation.PerExampleStats]:
+) -> Mapping[str, bootstrap.PerExampleStats]:
     """Return the statistics of each case by metric."""
     return {metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in metrics}
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
+from components.metrics import bootstrap
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import Facts
 from components.tasks import base
@@ -154,7 +155,7 @@ def slices(
         slice_answers = [answers[i] for i in positions]
         slice_cases = [cases[i] for i in positions]
         stats = evaluation.per_example_stats(metric, slice_answers, slice_cases)
-        intervals = evaluation.intervals(
+        intervals = bootstrap.intervals(
             [metric],
             {metric.name: stats},
             params.resamples,

@@ -19,6 +19,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY, abstention_table, coverage_report
+from components.metrics import bootstrap
 from components.monitoring.profile import predictions_of
 from components.stages.evaluate.candidates import BASELINE, CandidateResult, assess, choose, find
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
@@ -26,7 +27,6 @@ from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
 from components.tasks import base
-from components.training import evaluation
 
 
 def run(job: Job) -> None:
@@ -120,7 +120,7 @@ def _ranked_rows(
     winner = choose(rows, metric)
     for row in rows:
         row["winner"] = row is winner
-    over_baseline = evaluation.paired_interval(
+    over_baseline = bootstrap.paired_interval(
         metric,
         results[winner["name"]].decisive,
         results[BASELINE].decisive,

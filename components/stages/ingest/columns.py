@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Reject
-from components.stages.ingest.splits import CANONICAL
+from components.stages.ingest.split_names import CANONICAL
 from components.tasks.base import Role
 
 # Key of a record for the bytes of the picture that a column names.

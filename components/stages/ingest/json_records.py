@@ -14,7 +14,7 @@ from components.stages.ingest.compressed import open_text
 from components.stages.ingest.encodings import detect
 from components.stages.ingest.paths import flattened, with_paths
 from components.stages.ingest.source_rows import Bad, Record, Unit
-from components.stages.ingest.splits import split_of
+from components.stages.ingest.split_names import split_of
 
 _CHUNK = 1 << 16
 _MARKS = "\ufeff \t\r\n"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from components.stages.ingest.splits import split_of
+from components.stages.ingest.split_names import split_of
 
 # A word, then a number behind a separator or directly.
 _NUMBERED = re.compile(r"(.*?[^\W\d_].*?)[\s._\-(#]*\d+\)?")

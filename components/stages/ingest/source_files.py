@@ -23,7 +23,7 @@ from components.stages.ingest.name_labels import mask_folders, name_labels, with
 from components.stages.ingest.params import FORMATS, Files
 from components.stages.ingest.pictures import PictureIndex, names_pictures
 from components.stages.ingest.source_rows import TABLES, Format, Record, Unit
-from components.stages.ingest.splits import UNLABELLED, split_of, without_split
+from components.stages.ingest.split_names import UNLABELLED, split_of, without_split
 
 SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",

@@ -19,7 +19,7 @@ from typing import IO, Any
 import httpx
 
 from components.inference.predictor import load
-from components.metrics.bounds import mcnemar
+from components.metrics.exact_tests import mcnemar
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.orchestration.retraining.worktree import _snapshot
+from components.orchestration.retraining.project_copy import _snapshot
 
 
 def test_a_source_replaces_what_the_commit_had(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.locks import only_one
 from components.orchestration.processes import wait_until
-from components.orchestration.retraining import run_record, worktree
+from components.orchestration.retraining import project_copy, run_record
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
 from components.orchestration.retraining.retrain_records import RetrainLog
 from components.orchestration.runner.run import run_pipeline
@@ -79,14 +79,14 @@ def test_new_data_run_in_a_copy_and_leave_a_record(
         "pipeline default has no model yet: this retrain trains from nothing"
         in capsys.readouterr().out
     )
-    assert tree(small) == before and not worktree.place(small.root, "default").exists()
+    assert tree(small) == before and not project_copy.copy_folder(small.root, "default").exists()
     (made,) = small.records()
     assert (made.trigger, made.outcome, made.version, made.rows) == ("test", "promoted", 1, 40)
     assert set(made.seconds) == {"ingest", "train", "serve"} and made.columns == {
         "text": "text",
         "label": "text",
     }
-    assert made.commit == worktree.git(small.root, "rev-parse", "HEAD")
+    assert made.commit == project_copy.git(small.root, "rev-parse", "HEAD")
     assert Hook.taken[-1]["outcome"] == "promoted" and Hook.taken[-1]["id"] == made.id
 
 
@@ -94,7 +94,9 @@ def test_nothing_new_is_nothing_done(small: Small, capsys: pytest.CaptureFixture
     before = small.records()
     assert again(small) == 0
     assert "nothing new since the retrain of" in capsys.readouterr().out
-    assert small.records() == before and not worktree.place(small.root, "default").exists()
+    assert (
+        small.records() == before and not project_copy.copy_folder(small.root, "default").exists()
+    )
 
 
 def test_a_run_that_made_a_model_is_known_once(
@@ -167,7 +169,7 @@ def test_a_source_that_is_not_what_it_was_is_refused_and_recorded_once(
             again(small)
     made = small.records()[before:]
     assert [each.outcome for each in made] == ["source refused"] and told in made[0].detail
-    assert not worktree.place(small.root, "default").exists()
+    assert not project_copy.copy_folder(small.root, "default").exists()
 
 
 def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_from(
@@ -177,7 +179,7 @@ def test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_f
     before, open_record, copy = (
         len(small.records()),
         small.root / "data/.state/retrain/default/running.json",
-        worktree.place(small.root, "default"),
+        project_copy.copy_folder(small.root, "default"),
     )
 
     def begun(slept: int) -> subprocess.Popen[str]:
@@ -231,7 +233,7 @@ def test_killed_in_its_first_stage_and_in_its_last_it_goes_on_and_releases_once(
     before, open_record, copy = (
         len(small.records()),
         small.root / "data/.state/retrain/default/running.json",
-        worktree.place(small.root, "default"),
+        project_copy.copy_folder(small.root, "default"),
     )
     for stage in ("ingest", "serve"):
         process = small.start("retrain")
@@ -301,7 +303,9 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
 ) -> None:
     small.put(["x" * 300_000])
     with monkeypatch.context() as patched:
-        patched.setattr(worktree.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6}))
+        patched.setattr(
+            project_copy.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6})
+        )
         with pytest.raises(EnvironmentFault, match="has 1 MB free, and a retrain wants"):
             again(small)
     before, handler = (
@@ -311,13 +315,13 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="the copy cannot be made"):
-            worktree.make(
-                small.root, load(small), worktree.code_of(small.root).commit, "plan", None
+            project_copy.make(
+                small.root, load(small), project_copy.code_of(small.root).commit, "plan", None
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert not worktree.place(small.root, "default").exists()
+    assert not project_copy.copy_folder(small.root, "default").exists()
     assert small.records()[-1].outcome == "failed" and "has 1 MB free" in small.records()[-1].detail
 
 
@@ -443,7 +447,7 @@ def test_a_path_out_of_the_project_is_refused(small: Small) -> None:
 def test_git_that_fails_says_why(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     with pytest.raises(EnvironmentFault, match="git rev-parse"):
-        worktree.code_of(tmp_path)
+        project_copy.code_of(tmp_path)
     (tmp_path / "inner").mkdir()
     with pytest.raises(InputError, match="a folder of a larger git repository"):
-        worktree.code_of(tmp_path / "inner")
+        project_copy.code_of(tmp_path / "inner")

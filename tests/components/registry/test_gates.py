@@ -9,7 +9,8 @@ from scipy.stats import binomtest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.metrics.bounds import calibration_error, lower_bound, mcnemar, upper_share
+from components.metrics.calibration import calibration_error
+from components.metrics.exact_tests import lower_bound, mcnemar, upper_share
 from components.registry.release.gates import (
     ChampionResults,
     Gate,

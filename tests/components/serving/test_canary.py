@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from components.serving.rollout.canary import (
+from components.serving.rollout.canary_check import (
     CanaryParams,
     Tally,
     bucket,

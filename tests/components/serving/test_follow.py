@@ -11,7 +11,7 @@ import pytest
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.versions.model_versions import Version
 from components.serving.http.messages import ModelInfo
-from components.serving.rollout.canary import CanaryParams, Tally
+from components.serving.rollout.canary_check import CanaryParams, Tally
 from components.serving.rollout.controller import Backoff, RolloutController
 from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 

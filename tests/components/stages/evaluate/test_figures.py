@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from components.metrics import bootstrap
 from components.tasks.base import Case
 from components.tasks.classification.evaluator import Answer, ClassificationEvaluator
 from components.training import evaluation
@@ -90,7 +91,7 @@ def test_an_area_that_is_not_defined_is_none() -> None:
         for metric in METRICS
     }
     assert evaluation.compute_metrics(METRICS, stats)["auc"] is None
-    assert evaluation.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
+    assert bootstrap.intervals(METRICS, stats, 100, 0.95, 0)["auc"] is None
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -100,7 +101,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     for seed in range(150):
         truth = rng.integers(0, 2, 100)
         predicted = np.where(rng.random(100) < 0.8, truth, 1 - truth)
-        interval = evaluation.intervals(
+        interval = bootstrap.intervals(
             [metric],
             {"accuracy": {"truth": truth, "predicted": predicted, "scores": np.eye(2)[predicted]}},
             200,
@@ -119,9 +120,9 @@ def test_intervals_are_a_function_of_the_seed() -> None:
     stats = {
         metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in METRICS
     }
-    first = evaluation.intervals(METRICS, stats, 100, 0.95, 1)
-    assert first == evaluation.intervals(METRICS, stats, 100, 0.95, 1)
-    assert first != evaluation.intervals(METRICS, stats, 100, 0.95, 2)
+    first = bootstrap.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first == bootstrap.intervals(METRICS, stats, 100, 0.95, 1)
+    assert first != bootstrap.intervals(METRICS, stats, 100, 0.95, 2)
 
 
 def test_answers_come_in_the_order_of_the_cases_however_they_are_batched() -> None:
@@ -153,7 +154,7 @@ def test_a_paired_interval_is_narrower_than_the_two_apart_and_holds_the_truth_as
             }
             for share in (0.8, 0.75)
         )
-        low, high = evaluation.paired_interval(metric, first, second, 200, 0.9, seed)
+        low, high = bootstrap.paired_interval(metric, first, second, 200, 0.9, seed)
         covered += low <= 0.05 <= high
         widths.append(high - low)
     assert 0.82 <= covered / 150 <= 0.97
@@ -165,10 +166,10 @@ def test_the_interval_of_a_percentile_holds_it_as_often_as_it_says() -> None:
     truth, found = (
         float(np.quantile(rng.exponential(size=1_000_000), 0.95)),
         [
-            evaluation.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9)
+            bootstrap.percentile_interval(rng.exponential(size=200).tolist(), 95, 0.9)
             for _ in range(300)
         ],
     )
     assert np.mean([low <= truth <= high for low, high in found]) >= 0.88
     # too few for a bound: the extremes stand in
-    assert evaluation.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)
+    assert bootstrap.percentile_interval([3.0, 1.0, 2.0], 95, 0.95) == (2.0, 3.0)

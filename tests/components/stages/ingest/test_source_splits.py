@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.stages.ingest.splits import split_of, without_split
+from components.stages.ingest.split_names import split_of, without_split
 from tests.components.stages.ingest.conftest import Ingest
 
 

@@ -116,7 +116,7 @@ def git(folder: Path, *words: str) -> str:
     return answer.out
 
 
-def place(root: Path, name: str) -> Path:
+def copy_folder(root: Path, name: str) -> Path:
     """Return the path of a pipeline's copy.
 
     Processes in the copy use the project's MLflow, see `registry.store.home`.
@@ -191,7 +191,7 @@ def make(
     Raises:
         EnvironmentFault: the disk is full, or git refuses.
     """
-    copy = place(root, params.name)
+    copy = copy_folder(root, params.name)
     marker = copy / "data" / ".state" / "plan.json"
     content = {"plan": plan, "root": str(copy)}
     with suppress(OSError, ValueError):

@@ -1,7 +1,4 @@
-"""Compute bounds of metrics from finitely many test cases.
-
-There are bounds for paired answers, for a share, and for calibration.
-"""
+"""Compute the calibration error of stated probabilities, with bounds."""
 
 from __future__ import annotations
 
@@ -12,54 +9,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BINS = 10
-
-
-def mcnemar(wins: int, losses: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test (1947) for paired answers.
-
-    Args:
-        wins: cases that only the first answers correctly.
-        losses: cases that only the second answers correctly.
-    """
-    from scipy.special import bdtr
-
-    if wins + losses == 0:
-        return 1.0
-    one_sided = float(bdtr(min(wins, losses), wins + losses, 0.5))
-    return min(1.0, 2 * one_sided)
-
-
-def lower_bound(wins: int, losses: int, cases: int, alpha: float) -> float:
-    """Return the lower bound of the difference of two paired accuracies.
-
-    It is McNemar's exact test as a bound: that of Clopper and Pearson (1934) for the share of
-    wins among the cases that differ. It is above zero exactly where the one-sided test rejects.
-
-    Args:
-        wins: cases that only the first answers correctly.
-        losses: cases that only the second answers correctly.
-        cases: number of all cases.
-        alpha: 1 - confidence.
-    """
-    from scipy.special import betaincinv
-
-    share = float(betaincinv(wins, losses + 1, alpha)) if wins else 0.0
-    return (wins + losses) * (2 * share - 1) / cases
-
-
-def upper_share(right: int, cases: int, alpha: float) -> float:
-    """Return the upper bound of an accuracy (Clopper and Pearson 1934).
-
-    Args:
-        right: cases that are answered correctly.
-        cases: number of all cases.
-        alpha: 1 - confidence.
-    """
-    from scipy.special import betaincinv
-
-    if right >= cases:
-        return 1.0
-    return float(betaincinv(right + 1, cases - right, 1 - alpha))
 
 
 def calibration_error(
