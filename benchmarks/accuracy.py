@@ -92,7 +92,7 @@ def fit_linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]
     classes = read_manifest(data / "tokens")["classes"]
     arrays, files = baseline.fit(table, classes, options, clean, 7)
     spent = time.process_time() - began
-    features = baseline.featuriser(files)
+    features = baseline.featurizer(files)
     score = baseline.scorer(arrays)
     scores: Scores = {}
     for split in SPLITS:

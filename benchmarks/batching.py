@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "without": {"max_batch_size": 1, "batch_wait_ms": 0.0},
     "with": {"max_batch_size": 32, "max_batch_tokens": 4096},
 }

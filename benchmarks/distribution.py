@@ -76,7 +76,7 @@ def run_logged(log: Path, work: Callable[[], Any]) -> None:
                 stream.write(f"{began} {time.time()}\n")
         return loss
 
-    TrainStep.step = step  # type: ignore[method-assign]
+    TrainStep.step = step  # type: ignore[assignment]
     torch.set_num_threads(1)
     work()
 

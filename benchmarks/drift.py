@@ -106,7 +106,7 @@ def false_alarms(
         order = rng.permutation(len(texts))
         asked = rng.permutation(len(answers))
         half = len(asked) // 2
-        known = predictions_at(answers, right, asked[:half])
+        known = predictions_at(answers, right, asked[:half].tolist())
         trained = profile([texts[i] for i in order[10 * WINDOW :]], known)
         profiler = profiler_of(trained)
         for start in range(0, 10 * WINDOW, WINDOW):

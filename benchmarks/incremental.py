@@ -91,7 +91,8 @@ class Alone:
         clean.run(clean_job)
         return between - began, time.perf_counter() - between, time.process_time() - cpu
 
-    def _memo(self, stage: str, memo: bool) -> Path | None:
+    def _cache(self, stage: str, memo: bool) -> Path | None:
+        """Return the folder of a stage's cache, or None."""
         return self.memo / stage / "code" if memo else None
 
     def _ingest_job(self, memo: bool) -> Job:
@@ -107,7 +108,7 @@ class Alone:
             {},
             {"raw": root / "raw", "report": root / "ingest.json"},
             root / "state",
-            memo=self._memo("ingest", memo),
+            cache=self._cache("ingest", memo),
         )
 
     def _clean_job(self, memo: bool) -> Job:
@@ -122,7 +123,7 @@ class Alone:
             {"raw": root / "raw"},
             {"clean": root / "clean", "audit": root / "audit", "report": root / "clean.json"},
             root / "state",
-            memo=self._memo("clean", memo),
+            cache=self._cache("clean", memo),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ class Answer:
     ended: float
 
 
-def post(url: str, items: Sequence[dict[str, object]]) -> bytes:
+def post(url: str, items: Sequence[Mapping[str, object]]) -> bytes:
     """Return a whole request to /v1/predict."""
     parts = urlsplit(url)
     body = json.dumps({"inputs": list(items)}, ensure_ascii=False).encode()

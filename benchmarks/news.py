@@ -113,7 +113,7 @@ def logits(
     columns = columns_of(rows["train"], titled)
     train = pa.table({**columns, "label": rows["train"]["label"]})
     arrays, files = baseline.fit(train, classes, options, clean_params, 7)
-    features = baseline.featuriser(files)
+    features = baseline.featurizer(files)
     score = baseline.scorer(arrays)
     outputs = {}
     for split in ("validation", "test"):

@@ -48,7 +48,7 @@ def sleep(spec: FitConfig, report: Callable[[Mapping[str, float]], None]) -> Non
             "epoch": 1.0,
             "train_loss": 0.5,
             "validation_loss": 0.6,
-            WATCHED.name: spec.knobs.learning_rate,
+            WATCHED.name: spec.params.learning_rate,
         }
     )
 

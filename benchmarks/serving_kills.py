@@ -19,10 +19,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import load
 import psutil
-from served import Service
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import load
+from benchmarks.served import Service
 from components.orchestration.cluster.supervisor import load as cluster_of
 from components.orchestration.processes import family, wait_until
 

@@ -22,8 +22,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import load
-from served import CLIENT, Bare, Service, reviews, transformer
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import load
+from benchmarks.served import CLIENT, Bare, Service, reviews, transformer
 
 LEVELS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Connections of the rate that is always printed.
@@ -83,7 +85,7 @@ def main(project: Path, which: str, rounds: int) -> None:
     results: dict[str, list[list[Level]]] = {DEFAULT: [], OURS: [], BARE: []}
     without_proxy = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
     for number in range(rounds):
-        arms = {
+        arms: dict[str, Service | Bare] = {
             DEFAULT: Service(scratch / f"default-{number}", [bundle], examples[:3], without_proxy),
             OURS: Service(scratch / f"ours-{number}", [bundle], examples[:3], {}),
             BARE: Bare(bundle),

@@ -21,9 +21,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import load
-from served import Service, reviews
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import load
+from benchmarks.served import Service, reviews
 from components.inference.predictor import load as load_bundle
 
 WANTED = 10_000
@@ -111,7 +112,7 @@ def is_mixed(answer: dict[str, Any], group: list[int], expected: Expected) -> bo
     for prediction, index in zip(answer["predictions"], group, strict=True):
         for name, value in expected[version][index].items():
             differences.append(abs(prediction["probabilities"][name] - value))
-    return max(differences) > TOLERANCE
+    return bool(max(differences) > TOLERANCE)
 
 
 def show(

@@ -20,8 +20,10 @@ from typing import Any
 
 import httpx
 import psutil
-from served import Service, reviews
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.served import Service, reviews
 from components.orchestration.cluster.supervisor import load as cluster_of
 from components.orchestration.processes import family
 

@@ -65,7 +65,7 @@ def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Trai
     torch.manual_seed(7)
     module = architecture.build(architecture.Config.model_validate(config), encoder).train()
     params = FitParams(workers=1, precision=precision)  # type: ignore[arg-type]
-    return TrainStep(module, base.learning(TASK), params), architecture.packs
+    return TrainStep(module, base.learning(TASK), params), architecture.supports_packing
 
 
 def take_step(

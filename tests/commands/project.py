@@ -112,7 +112,7 @@ class Project:
         return subprocess.Popen(
             words,
             cwd=self.root,
-            env=self.env | env,
+            env={**self.env, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

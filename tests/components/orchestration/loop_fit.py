@@ -111,9 +111,9 @@ def main(root: Path) -> None:
         "models/winner",
         validation,
         test,
-        params.sections["evaluate"],
+        params.sections["evaluate"],  # type: ignore[arg-type]
         params.seed,
-    )  # type: ignore[arg-type]
+    )
     add_to_profile(
         winner, {"predictions": _prediction_profile(evaluator, found.before, validation)}
     )
