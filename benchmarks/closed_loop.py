@@ -39,9 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.fields.text import Text as Field
 from components.stages.clean.duplicates import UnionFind, lsh_pairs
-from tests.components.orchestration.loop_fit import DVC, first_champion
-from tests.components.orchestration.loop_play import play
-from tests.components.orchestration.loop_scene import Diary, Scene, Text
+from tests.components.orchestration.loop_baseline import DVC, first_champion
+from tests.components.orchestration.loop_scenario import Diary, Scene, Text
+from tests.components.orchestration.loop_steps import play
 
 # The same expressions as in drift.py.
 HOTEL = re.compile("酒店|宾馆|房间|前台|早餐")

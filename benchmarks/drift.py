@@ -72,7 +72,7 @@ def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Facts]:
     """Return the profiler of a service. It stores the result for each text."""
     profiler = Profiler(TASK, trained)
     profiler._fields = {"text": FIELD}
-    return cache(lambda text: profiler.facts({"text": text}))
+    return cache(lambda text: profiler.features({"text": text}))
 
 
 def window(

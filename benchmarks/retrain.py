@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from components.orchestration.pipeline_params import load
-from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.retrain_records import now
 from components.registry.release.retrain_log import RetrainRecord, record
 
@@ -31,7 +31,7 @@ def main(times: int) -> None:
         draft = RetrainRecord(
             "benchmark", "by hand", "refused", "", now(), now(), {}, "", "", "", "", 0
         )
-        last, source, _ = made_with(project.root, params, draft)
+        last, source, _ = read_inputs(project.root, params, draft)
         record(project.root, "default", last)
         seconds = []
         for _ in range(times):

@@ -62,14 +62,14 @@ def show_list(snapshot: RegistrySnapshot) -> None:
 
 def _version_state(version: Version, is_champion: bool, last: Release | None) -> str:
     """Return the text of the column `state`: the decision, what MLflow asks for, the aliases."""
-    from components.registry.release.mlflow_requests import asked
+    from components.registry.release.mlflow_requests import requested_decision
 
     state = "not judged"
     if is_champion:
         state = "champion"
     elif last:
         state = last.decision
-    request = asked(version)
+    request = requested_decision(version)
     if request:
         state += f"; asked in MLflow to {request}, wants the tag review.by"
     other_aliases = [alias for alias in version.aliases if alias != "champion"]

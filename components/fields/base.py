@@ -119,7 +119,7 @@ class Field(Protocol):
         It is empty where `clean` removed nothing of meaning.
         """
 
-    def tell(self, change: str, summary: Summary) -> str:
+    def describe_change(self, change: str, summary: Summary) -> str:
         """Return a line for people about one kind of change over many rows.
 
         It names the param that changes it.

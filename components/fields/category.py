@@ -40,7 +40,7 @@ class Category:
         """Return no changes: a name is used whole."""
         return {}
 
-    def tell(self, change: str, summary: Summary) -> str:
+    def describe_change(self, change: str, summary: Summary) -> str:
         """Return the kind of change and its rows."""
         return f"{summary.rows_of_all('names')}: {change}"
 

@@ -404,7 +404,7 @@ class Image:
             result["gray"] = Change(2, 3)
         return result
 
-    def tell(self, change: str, summary: Summary) -> str:
+    def describe_change(self, change: str, summary: Summary) -> str:
         """Return the line of one kind of change."""
         pictures = summary.rows_of_all("pictures")
         if change == "gray":

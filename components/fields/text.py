@@ -268,7 +268,7 @@ class Text:
             result["tags"] = Change(tags, tags)
         return result
 
-    def tell(self, change: str, summary: Summary) -> str:
+    def describe_change(self, change: str, summary: Summary) -> str:
         """Return the line of one kind of change."""
         if change == "cut":
             lost = f"{summary.share_lost} of their characters lost"

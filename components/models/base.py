@@ -61,5 +61,5 @@ class AdapterModel(Protocol):
     def rates(self) -> Mapping[str, float]:
         """Return parameter name -> factor of the learning rate."""
 
-    def kept(self) -> Mapping[str, torch.Tensor]:
+    def saved_weights(self) -> Mapping[str, torch.Tensor]:
         """Return the state that is saved. A newly built network loads it."""

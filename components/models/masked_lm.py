@@ -67,7 +67,7 @@ class Masked(nn.Module):
         """Return the factor 1 for all parameters."""
         return dict.fromkeys((name for name, _ in self.named_parameters()), 1.0)
 
-    def kept(self) -> dict[str, torch.Tensor]:
+    def saved_weights(self) -> dict[str, torch.Tensor]:
         """Return the network's own weights under its own names."""
         return {
             name.removeprefix("net."): value

@@ -214,7 +214,7 @@ class Profiler:
         }
         self._spaces = {column: Space(axes) for column, axes in profile.get("spaces", {}).items()}
 
-    def facts(self, row: Mapping[str, Any]) -> Facts:
+    def features(self, row: Mapping[str, Any]) -> Facts:
         """Return the features of the input columns of one query.
 
         A column that cannot be used has none.

@@ -273,7 +273,7 @@ def _row(entry: LogEntry, keep_text: bool) -> dict[str, Any]:
         for name in ("id", "item", "time", "version", "prediction", "probability")
     }
     row["input"] = json.dumps(texts, ensure_ascii=False) if texts else None
-    return row | entry.profiler.facts(columns)
+    return row | entry.profiler.features(columns)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -150,7 +150,7 @@ class Shortens(Protocol):
     def losses(self, rows: pa.Table, encoded: pa.Table) -> NDArray[np.int64]:
         """Return (n,) how much of each row was cut, in the unit of `lengths`."""
 
-    def tell(self, summary: Summary) -> str:
+    def describe_cuts(self, summary: Summary) -> str:
         """Return a line for people about the cut rows, with the param that changes it."""
 
 

@@ -43,7 +43,7 @@ class _ProcessGroupBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: Network) -> None:
         """Join all workers at the address of the first."""
-        address = worker_group.execute_single(0, place)
+        address = worker_group.execute_single(0, free_address)
         world = len(worker_group)
         joining = []
         for rank in range(world):
@@ -60,7 +60,7 @@ class _ProcessGroupBackend(Backend):
             ray.get(worker_group.execute_async(_leave), timeout=_LEAVE_TIMEOUT_S)
 
 
-def place() -> str:
+def free_address() -> str:
     """Return a URL with a free port, at which other processes can join this one."""
     address = ray.util.get_node_ip_address()
     is_ipv6 = ":" in address

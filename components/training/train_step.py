@@ -190,7 +190,7 @@ class TrainStep:
         """Return the weights that were validated. Sharded workers call it together."""
         with self._averaged_weights():
             if isinstance(self.module, AdapterModel):
-                state = gather_full(self.module.kept())
+                state = gather_full(self.module.saved_weights())
             else:
                 state = gather_full(self.module.state_dict())
             return {

@@ -227,7 +227,9 @@ def test_what_cannot_be_read_is_told_and_leaves_nothing(
 
 
 def test_a_picture_is_asked_by_its_bytes(tmp_path: Path) -> None:
-    column = batch_input.asked(base.schema("image_classification").roles, None, {}, 1000).input
+    column = batch_input.requested_columns(
+        base.schema("image_classification").roles, None, {}, 1000
+    ).input
     rows = batch_input.Rows(pa.table({"image": pa.array([b"\x89PNG", None])}), [None, None])
     assert (
         batch_input.raw_values(rows, column) == [b"\x89PNG", None]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mill import IMAGE, Mill, lend, pictures, sentences
+from stage_runner import IMAGE, StageRunner, lend, pictures, sentences
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> StageRunner:
     """240 reviews as tokens."""
-    return Mill.make(
+    return StageRunner.make(
         tmp_path_factory.mktemp("reviews"),
         sentences(240),
         augment={"rate": 0.3},
@@ -32,13 +32,13 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Mill:
 
 
 @pytest.fixture(scope="session")
-def bars(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+def bars(tmp_path_factory: pytest.TempPathFactory) -> StageRunner:
     """120 pictures as tokens."""
-    return Mill.make(tmp_path_factory.mktemp("bars"), pictures(120), IMAGE).all()
+    return StageRunner.make(tmp_path_factory.mktemp("bars"), pictures(120), IMAGE).all()
 
 
 @pytest.fixture(scope="session")
-def network(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(reviews: StageRunner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted TextCNN as a bundle: the network of `trained` in the folders of `reviews`."""
     from components.training.bundle_writer import save_torch
     from components.training.loop import fit
@@ -50,8 +50,8 @@ def network(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def borrowed(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+def borrowed(tmp_path_factory: pytest.TempPathFactory) -> StageRunner:
     """240 reviews as tokens of a tiny BERT, which lies in the folder bert/."""
     root = tmp_path_factory.mktemp("borrowed")
     told = {"max_length": 48, "pretrained": "bert", "pretrained_sha256": lend(root / "bert")}
-    return Mill.make(root, sentences(240), augment={"rate": 0.3}, tokenize=told).all()
+    return StageRunner.make(root, sentences(240), augment={"rate": 0.3}, tokenize=told).all()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 PAGES = ("docs/SECURITY.md", "docs/SECURITY.zh-CN.md")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import TEXTS, as_bytes, changed_bytes, changed_tree
+from strategies import TEXTS, as_bytes, changed_bytes, changed_tree
 
 from components.core.errors import InputError
 from components.registry.store import tracking_store
@@ -41,7 +41,7 @@ def small_database() -> bytes:
         for table, names in columns.items():
             connection.execute(f"CREATE TABLE {table} ({', '.join(names)})")
         connection.execute("INSERT INTO model_versions VALUES ('default', '/old/artifacts/x', '')")
-        tracking_store.settle_at(connection, "/old")
+        tracking_store.record_folder(connection, "/old")
         connection.commit()
         return connection.serialize()
 

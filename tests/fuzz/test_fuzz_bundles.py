@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import VALUES, as_bytes, changed_bytes, changed_tree
+from strategies import VALUES, as_bytes, changed_bytes, changed_tree
 
 from components.core.bundles import CARD, Card, read_bundle, write_bundle
 from components.core.errors import InputError

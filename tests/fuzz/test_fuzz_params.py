@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strange import TEXTS, as_bytes, changed_bytes, changed_tree
+from strategies import TEXTS, as_bytes, changed_bytes, changed_tree
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
 from components.orchestration.pipeline_params import Params, load
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 # Reading YAML costs more than most of what is tested here.
 FEWER = settings(max_examples=max(1, settings().max_examples // 4))

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_asgi import RawAnswer, exchange
-from strange import TEXTS, changed_json
+from strategies import TEXTS, changed_json
 from stub import MODEL, Stub
 
 from components.serving.http.app import build_app

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import TEXTS, changed_bytes
+from strategies import TEXTS, changed_bytes
 
 from components.core.errors import InputError
 from components.stages.ingest import stage

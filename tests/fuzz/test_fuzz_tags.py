@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import TEXTS, VALUES, as_bytes, changed_tree
+from strategies import TEXTS, VALUES, as_bytes, changed_tree
 
 from components.core.errors import GristmillError
 from components.registry.release.gate_results import Gate, as_rows, from_tag
-from components.registry.release.mlflow_requests import asked
+from components.registry.release.mlflow_requests import requested_decision
 from components.registry.release.release_log import Release, records, standing
 from components.registry.validation import bundle_source, sha256_digest
 from components.registry.versions.reader import LOG, PLACE, RegistrySnapshot, read_snapshot
@@ -91,7 +91,7 @@ def test_an_edited_registry(tags: dict[str, str], source: str, kept: list[str]) 
     assert all(isinstance(each, Release) for each in decided)
     assert standing(decided).champion in {None, *(each.version for each in decided)}
     version = shelf.version(1)
-    assert asked(version) in ("", "approve", "reject")
+    assert requested_decision(version) in ("", "approve", "reject")
     with suppress(GristmillError):
         assert all(isinstance(gate, Gate) for gate in from_tag(tags.get("gates", "[]"), "gates"))
     with suppress(GristmillError):

@@ -14,7 +14,7 @@ import typer.main
 from ruamel.yaml import YAML
 
 from components.cli.main import app
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 DEPLOY = ROOT / "deploy"
 KUBE = [DEPLOY / "ray-cluster.yaml", DEPLOY / "ray-service.yaml"]

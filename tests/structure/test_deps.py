@@ -10,7 +10,7 @@ from components.core.params import read_yaml
 from components.orchestration.runner.resumable_state import cache_code
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.reach import BASE, ROOT, file_of, files, has_code
+from tests.structure.import_graph import BASE, ROOT, file_of, files, has_code
 
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).

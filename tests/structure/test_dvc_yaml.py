@@ -12,7 +12,7 @@ import pytest
 from components.core.params import read_yaml
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.reach import ROOT, reached
+from tests.structure.import_graph import ROOT, reached
 
 DVC: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")
 DATA = "${pipeline.data}/"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
-ROOMS = ["components", "tests", "benchmarks"]
+PACKAGES = ["components", "tests", "benchmarks"]
 
 
 def run(*words: str) -> None:
@@ -17,11 +17,11 @@ def run(*words: str) -> None:
 
 
 def test_style() -> None:
-    run("ruff", "check", *ROOMS)
+    run("ruff", "check", *PACKAGES)
 
 
 def test_layout() -> None:
-    run("ruff", "format", "--check", *ROOMS)
+    run("ruff", "format", "--check", *PACKAGES)
 
 
 def test_types() -> None:

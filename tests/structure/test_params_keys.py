@@ -26,7 +26,7 @@ from components.orchestration.pipeline_params import (
 )
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.reach import ROOT, Walk, reached
+from tests.structure.import_graph import ROOT, Walk, reached
 
 FILES = [
     "params.yaml",

@@ -10,7 +10,7 @@ import pytest
 
 from components.core.errors import ParamsError
 from components.orchestration.pipeline_params import Params, load
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 Try = Callable[..., Params]
 

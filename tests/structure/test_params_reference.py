@@ -17,7 +17,7 @@ from components.orchestration.params_reference.yaml_comments import (
     with_comments,
 )
 from components.tasks import base
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 FILES = ["docs/PARAMS.md", "docs/PARAMS.zh-CN.md", *SHIPPED]
 COMMAND = "python -m components.orchestration.params_reference"

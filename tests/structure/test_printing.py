@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 # Where the rules are kept by the code itself.
 PRINTERS = {

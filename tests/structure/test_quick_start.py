@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 HEAVY = {"torch", "ray", "mlflow", "sklearn", "matplotlib", "pandas", "scipy", "onnxruntime", "dvc"}
 

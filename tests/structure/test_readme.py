@@ -15,7 +15,7 @@ import typer.main
 from components.cli.main import app
 from components.core.params import read_yaml
 from components.orchestration.pipeline_params import load
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 READMES = ["README.md", "README.zh-CN.md"]
 PAGES = [*READMES, "docs/DATA.md", "docs/DATA.zh-CN.md"]

@@ -14,7 +14,7 @@ from components.core.params import read_yaml
 from components.orchestration.pipeline_params import load
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 FOLDERS = [ROOT, *sorted(path.parent for path in ROOT.glob("pipelines/*/params.yaml"))]
 NAMES = [folder.relative_to(ROOT).as_posix() for folder in FOLDERS]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 PYTHON = sorted(path for path in (ROOT / "components").rglob("*.py"))
 # What anybody who reaches the registry can edit: attributes of versions, models and runs.

@@ -121,7 +121,7 @@ class Pretrained(nn.Module):
             factors[name] = float(self.config.layer_decay**layers_below_top)
         return factors
 
-    def kept(self) -> dict[str, torch.Tensor]:
+    def saved_weights(self) -> dict[str, torch.Tensor]:
         """Return the weights with the adapters merged, under the names without adapters."""
         state = {name: value for name, value in self.state_dict().items() if ".lora_" not in name}
         for name, layer in self.named_modules():

@@ -50,7 +50,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Asked(Layout):
+class RequestedColumns(Layout):
     """Describes the input columns of a task. A file may have other columns, too."""
 
     def check(self, found: Iterable[str], where: str) -> None:
@@ -83,9 +83,9 @@ class Asked(Layout):
             )
 
 
-def asked(
+def requested_columns(
     roles: Sequence[Role], column: str | None, named: Mapping[str, str], limit: int | None
-) -> Asked:
+) -> RequestedColumns:
     """Return the input columns of a task.
 
     Args:
@@ -99,7 +99,7 @@ def asked(
     if column:
         names[inputs[0].name] = column
     full = layout(inputs, names, limit)
-    return Asked([entry for entry in full.columns if entry.role == "input"], full.limit)
+    return RequestedColumns([entry for entry in full.columns if entry.role == "input"], full.limit)
 
 
 def kind_of(path: Path, option: str) -> Format:
@@ -138,7 +138,7 @@ def count_rows(path: Path) -> int | None:
         return int(file.metadata.num_rows)
 
 
-def read_chunks(path: Path, wanted: Asked) -> Iterator[Rows]:
+def read_chunks(path: Path, wanted: RequestedColumns) -> Iterator[Rows]:
     """Yield the rows of a file in chunks, from its beginning to its end.
 
     Args:
@@ -176,7 +176,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def _parquet_chunks(path: Path, wanted: Asked) -> Iterator[Rows]:
+def _parquet_chunks(path: Path, wanted: RequestedColumns) -> Iterator[Rows]:
     with _parquet(path) as file:
         wanted.check(file.schema_arrow.names, path.name)
         batches: list[pa.RecordBatch] = []

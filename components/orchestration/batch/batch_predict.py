@@ -25,11 +25,11 @@ from components.core.errors import InputError
 from components.core.files import atomic, remove_tree, sha256, to_json
 from components.core.parallel_map import parallel_map
 from components.orchestration.batch.batch_input import (
-    Asked,
-    asked,
+    RequestedColumns,
     count_rows,
     kind_of,
     read_chunks,
+    requested_columns,
 )
 from components.orchestration.batch.batch_output import check_holds, column_names, join
 from components.orchestration.batch.batch_worker import ANSWER, Model, Piece, first_queries, score
@@ -64,7 +64,7 @@ class Batch:
 
     source: Path
     out: Path
-    wanted: Asked
+    wanted: RequestedColumns
     model: Model
     state: Path
 
@@ -166,7 +166,7 @@ def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool
         )
 
 
-def _key(digest: str, wanted: Asked, model: Model) -> str:
+def _key(digest: str, wanted: RequestedColumns, model: Model) -> str:
     """Return a name for the parts of the same rows, columns and model."""
     columns = [column.source for column in wanted.columns]
     content = [_FORMAT, digest, model.digest, model.name, model.abstain, columns, wanted.limit]
@@ -209,7 +209,7 @@ class _Progress:
 
 def _columns_and_model(
     root: Path, name: str, source: Path, column: str | None, version: int | None
-) -> tuple[Asked, Model]:
+) -> tuple[RequestedColumns, Model]:
     """Return the input columns, and the model with its verified files.
 
     The model has answered a first row of the source in a child process, where it could neither
@@ -231,7 +231,7 @@ def _columns_and_model(
         number = version or released(root, name)[1].number
         ingest = params.sections["ingest"]
         serve: ServeParams = params.sections["serve"]  # type: ignore[assignment]
-        wanted = asked(
+        wanted = requested_columns(
             base.schema(params.task).roles,
             column,
             ingest.columns,  # type: ignore[attr-defined]

@@ -25,13 +25,13 @@ from components.stages.clean.params import CleanParams
 from components.stages.clean.row_decisions import (
     check_classes,
     check_train,
+    decide_rows,
     group_rows,
-    settle_rows,
     split_rows,
 )
 from components.stages.clean.unique_rows import UniqueRows
 from components.stages.clean.usable_rows import Usable, usable_rows
-from components.stages.ingest.source_rows import RefusedRow, Unit, settle_splits
+from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits
 from components.tasks import base
 from components.tasks.base import Setting
 
@@ -147,7 +147,7 @@ def assign_splits(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
     labels = pa.array([row[target] for row in first.rows], pa.string())
     splits_read = pa.array([row["split"] for row in first.rows], pa.string())
     table = pa.table({target: labels, "split": splits_read})
-    result, _ = settle_splits(table, target, units)
+    result, _ = usable_splits(table, target, units)
     splits = result["split"].to_pylist()
     first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
 
@@ -284,7 +284,7 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
     if not dry.compared:
         params = params.model_copy(update={"near_duplicates": 1.0})
     rows = _usable(dry, task)
-    dedup_status = settle_rows(rows, params).dedup_status
+    dedup_status = decide_rows(rows, params).dedup_status
     staying = np.flatnonzero(dedup_status == STAYS)
     labels = [rows.names[label] for label in rows.labels[staying].tolist()]
     groups = group_rows(task, params, seed, rows, staying, Cache(None, print))

@@ -82,7 +82,7 @@ def monitoring(root: Path, params: Params) -> Monitoring:
     return Monitoring(_state_folder(root, params) / "monitor", params.monitor)
 
 
-def look(root: Path, params: Params, log: Log) -> State:
+def check_drift(root: Path, params: Params, log: Log) -> State:
     """Check the windows that have become full since the last check, and send alerts.
 
     Args:
@@ -283,7 +283,7 @@ class Watchman(threading.Thread):
     def _check(self) -> str:
         """Check once. Return what went wrong, or an empty text."""
         try:
-            look(self._root, self._params, self._log)
+            check_drift(self._root, self._params, self._log)
         except GristmillError as error:
             return error.what
         # A bug in the check must not end the service.
@@ -308,7 +308,7 @@ def show(root: Path, params: Params) -> int:
     """
     from components.core.console import console
 
-    state = look(root, params, lambda text: console.print(text, soft_wrap=True))
+    state = check_drift(root, params, lambda text: console.print(text, soft_wrap=True))
     drifted: list[str] = []
     for kind in _TITLES:
         _show_kind(kind, state)

@@ -15,7 +15,7 @@ from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 
 
-def made_with(
+def read_inputs(
     root: Path, params: Params, retrain: RetrainRecord
 ) -> tuple[RetrainRecord, Survey, list[str]]:
     """Return a record with the inputs that a retrain would have now.

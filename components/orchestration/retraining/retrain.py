@@ -24,7 +24,7 @@ from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
 from components.orchestration.retraining import frozen_test, project_copy
-from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.pipeline_log import PipelineResult, follow
 from components.orchestration.retraining.retrain_records import (
     RetrainLog,
@@ -36,7 +36,7 @@ from components.orchestration.retraining.retrain_records import (
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
-from components.orchestration.runner.summary import kept_report, review_command
+from components.orchestration.runner.summary import report_path, review_command
 from components.orchestration.stage_files import REPORT
 from components.registry.release.retrain_log import (
     DONE,
@@ -44,7 +44,7 @@ from components.registry.release.retrain_log import (
     cut,
     last_done,
     retrains,
-    settled,
+    same_inputs,
 )
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.stages.ingest.params import IngestParams, Sql
@@ -109,9 +109,9 @@ def fresh(root: Path, name: str) -> str | None:
     params = load(file, shown=file.relative_to(root).as_posix())
     pull_first(root, params)
     draft = _draft(params, trigger="", snapshot=None)
-    record, _, _ = made_with(root, params, draft)
+    record, _, _ = read_inputs(root, params, draft)
     snapshot = read_snapshot(root, name)
-    if snapshot and settled(retrains(snapshot), record.inputs):
+    if snapshot and same_inputs(retrains(snapshot), record.inputs):
         return None
     return digest_of("\n".join(record.inputs).encode()).hexdigest()
 
@@ -147,7 +147,7 @@ def keep_report(root: Path, copy: Path, params: Params, record: RetrainRecord) -
     report = copy / params.pipeline.data / REPORT
     if not record.version or not report.is_file():
         return None
-    relative = kept_report(params.name, record.version)
+    relative = report_path(params.name, record.version)
     try:
         content = report.read_bytes()
         target = root / relative
@@ -212,8 +212,8 @@ class _Attempt:
             accept_source: use the source even if it has shrunk or its columns have changed.
         """
         pull_first(self.root, self.params)
-        self.record, survey, left_out = made_with(self.root, self.params, self.record)
-        previous = settled(self.past, self.record.inputs)
+        self.record, survey, left_out = read_inputs(self.root, self.params, self.record)
+        previous = same_inputs(self.past, self.record.inputs)
         if previous:
             print_line(
                 _NOTHING.format(
@@ -309,7 +309,7 @@ class _Attempt:
 
 def _report_killed(params: Params, log: RetrainLog) -> None:
     """Complete the record of a retrain that was killed, and report it."""
-    killed = log.settle()
+    killed = log.complete_killed()
     if not killed:
         return
     print_line(

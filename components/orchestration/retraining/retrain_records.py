@@ -107,7 +107,7 @@ class RetrainLog:
                 continue
             path.unlink()
 
-    def settle(self) -> RetrainRecord | None:
+    def complete_killed(self) -> RetrainRecord | None:
         """End what a killed retrain left running, and complete its record.
 
         Returns:

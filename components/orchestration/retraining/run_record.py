@@ -18,14 +18,14 @@ from components.core.files import sha256
 from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import project_copy
-from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.retrain_records import champion, new_record, now
 from components.registry.release.retrain_log import (
     DONE,
     RetrainRecord,
     record,
     retrains,
-    settled,
+    same_inputs,
 )
 from components.registry.store.tracking_store import home
 from components.registry.versions.reader import read_snapshot
@@ -64,7 +64,7 @@ class RunRecord:
             retrain = self._ended(seconds)
             snapshot = read_snapshot(self.root, self.params.name)
             past = retrains(snapshot) if snapshot else []
-            if retrain.outcome in DONE and not settled(past, retrain.inputs):
+            if retrain.outcome in DONE and not same_inputs(past, retrain.inputs):
                 record(self.root, self.params.name, retrain)
         except GristmillError as error:
             console.print(_UNKNOWN.format(error.what), style="dim")
@@ -108,7 +108,7 @@ def begin(root: Path, params: Params) -> Callable[[float], None]:
         return lambda _: None
     draft = new_record(RUN, before=champion(root, params.name))
     try:
-        retrain, survey, _ = made_with(root, params, draft)
+        retrain, survey, _ = read_inputs(root, params, draft)
         changes = project_copy.uncommitted(root)
         # A retrain would run the code of HEAD, which differs from the code of this run.
         if changes:

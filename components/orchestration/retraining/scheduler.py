@@ -51,31 +51,31 @@ class Memory:
     """
 
     path: Path
-    facts: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
     waits: bool = False
 
     def __post_init__(self) -> None:
-        self.facts = read(self.path)
+        self.values = read(self.path)
 
-    def keep(self, **facts: str) -> None:
+    def update(self, **values: str) -> None:
         """Change the state and write the file. With a full disk the file is written later.
 
         Args:
-            facts: name -> new value.
+            values: name -> new value.
         """
-        self.facts |= facts
+        self.values |= values
         try:
-            write_atomic(self.path, to_json(self.facts))
+            write_atomic(self.path, to_json(self.values))
             self.waits = False
         except EnvironmentFault as fault:
             if not self.waits:
                 log(f"{fault.where}: {fault.what}; what it holds is known until this ends")
             self.waits = True
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write the state that the disk has not stored yet."""
         if self.waits:
-            self.keep()
+            self.update()
 
 
 @dataclass
@@ -94,14 +94,14 @@ class OnCron:
     clock: Callable[[], datetime] = local_now
     due: datetime | None = None
 
-    def look(self) -> str | None:
+    def due_reason(self) -> str | None:
         """Return why a retrain is due, or None."""
         now = self.clock()
-        stored = self.memory.facts.get("cron_seen")
+        stored = self.memory.values.get("cron_seen")
         seen = datetime.fromisoformat(stored) if stored else None
         # This is the first check ever, or the clock was set back.
         if seen is None or seen.astimezone(UTC) > now.astimezone(UTC):
-            self.memory.keep(cron_seen=now.isoformat())
+            self.memory.update(cron_seen=now.isoformat())
             return None
         due = self.cron.after(seen.astimezone(now.tzinfo))
         # Within one zone Python compares the wall clock alone, and an hour of it may stand twice.
@@ -110,10 +110,10 @@ class OnCron:
         self.due = now
         return f"cron {self.cron.line}"
 
-    def taken(self) -> None:
+    def mark_ended(self) -> None:
         """Record that the retrain has ended. Times that came meanwhile are still due."""
         moment = self.due or self.clock()
-        self.memory.keep(cron_seen=moment.isoformat())
+        self.memory.update(cron_seen=moment.isoformat())
 
 
 def _never() -> bool:
@@ -140,13 +140,13 @@ class OnNewData:
     before: str | None = None
     restless: int = 0
 
-    def look(self) -> str | None:
+    def due_reason(self) -> str | None:
         """Return why a retrain is due, or None."""
-        if self.settled():
+        if self.is_due():
             return "new data"
         return None
 
-    def settled(self) -> bool:
+    def is_due(self) -> bool:
         """Return whether there is something new that was not tried and is no longer written."""
         digest = self.digest()
         is_same = digest == self.before
@@ -155,14 +155,14 @@ class OnNewData:
             self.restless = 0
         else:
             self.restless += 1
-        if digest in (None, self.memory.facts.get("tried")):
+        if digest in (None, self.memory.values.get("tried")):
             return False
         return is_same or self.restless >= _RESTLESS or self.atomic()
 
-    def taken(self) -> None:
+    def mark_ended(self) -> None:
         """Record that the retrain has ended, with any outcome."""
         self.restless = 0
-        self.memory.keep(tried=self.before or "")
+        self.memory.update(tried=self.before or "")
 
 
 @dataclass
@@ -186,7 +186,7 @@ class OnDrift:
     advice: Callable[[], str]
     seen: str | None = None
 
-    def look(self) -> str | None:
+    def due_reason(self) -> str | None:
         """Return why a retrain is due, or None.
 
         If there is nothing new, print it once, and once again after each attempt.
@@ -196,22 +196,22 @@ class OnDrift:
         self.seen = str(alert.get("when"))
         if not alert or alert.get("version") != self.champion():
             return None
-        if self.seen == memory.facts.get("drift") and not self._lasts(alert):
+        if self.seen == memory.values.get("drift") and not self._lasts(alert):
             return None
-        is_new = self.news.settled()
+        is_new = self.news.is_due()
         fields = ", ".join(map(str, alert.get("fields", []))) or "the data"
-        about = f"version {alert.get('version')} after {memory.facts.get('tried') or 'nothing'}"
-        if self.news.before is None and memory.facts.get("told") != about:
+        about = f"version {alert.get('version')} after {memory.values.get('tried') or 'nothing'}"
+        if self.news.before is None and memory.values.get("told") != about:
             log(f"drift of {fields}, and nothing new to learn from: {self.advice()}")
-            memory.keep(told=about)
+            memory.update(told=about)
         if not is_new:
             return None
         return f"drift of {fields}, and new data"
 
-    def taken(self) -> None:
+    def mark_ended(self) -> None:
         """Record that the retrain has ended, with any outcome."""
-        self.news.taken()
-        self.news.memory.keep(drift=self.seen or "")
+        self.news.mark_ended()
+        self.news.memory.update(drift=self.seen or "")
 
     def _lasts(self, alert: Mapping[str, Any]) -> bool:
         """Return whether the latest window has drifted, as the exit code of `gristmill monitor`."""
@@ -261,7 +261,7 @@ def run_scheduler(root: Path, name: str, every: float, cron: Cron | None, on_dri
         print_line(f"watching {name}{until}; Ctrl-C ends it")
         pause = 0.0
         while not stop.wait(pause):
-            memory.settle()
+            memory.flush()
             code = _check(root, name, rule, stop)
             pause = every
             # The next time of a cron line is far enough.
@@ -282,7 +282,7 @@ def _rule(root: Path, name: str, memory: Memory, cron: Cron | None, on_drift: bo
 def _check(root: Path, name: str, rule: Rule, stop: threading.Event) -> int:
     """Retrain if it is due. Return the exit code of the retrain, or 0."""
     try:
-        why = rule.look()
+        why = rule.due_reason()
     # The source may be away. When a retrain is due, it records itself what is wrong.
     except GristmillError as error:
         log(f"cannot look: {error.where}: {error.what}")
@@ -295,7 +295,7 @@ def _check(root: Path, name: str, rule: Rule, stop: threading.Event) -> int:
     # With a fault of the machine the data were not tried.
     was_tried = isinstance(rule, OnCron) or code != EnvironmentFault.exit_code
     if was_tried and not stop.is_set():
-        rule.taken()
+        rule.mark_ended()
     return code
 
 

@@ -57,11 +57,11 @@ def _report(root: Path, params: Params, version: int) -> str | None:
     if not report.is_file():
         return None
     if home(root) != root:
-        return kept_report(params.name, version)
+        return report_path(params.name, version)
     return report.relative_to(root).as_posix()
 
 
-def kept_report(name: str, version: int) -> str:
+def report_path(name: str, version: int) -> str:
     """Return the path at which the report of a retrain stays, relative to the project.
 
     It lies in no output of a pipeline.

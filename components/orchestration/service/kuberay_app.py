@@ -48,7 +48,7 @@ def application(args: Mapping[str, Any]) -> Application:
             remedy="release it first: gristmill review approve, or gristmill rollback",
         )
     keys = Keyring.from_environment(keys_file(root()))
-    if not keys.wanted:
+    if not keys.required:
         raise EnvironmentFault(
             "no API key is set, and other machines reach this service",
             where="env",

@@ -62,7 +62,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
         leading = _champion(root, params, name, spare=home.proven.is_file())
         if not os.environ.get("RAY_ADDRESS") and (apart or describe(root) is None):
             # A start of Ray would be in vain if the address cannot be used.
-            check_address(host, port, keys.wanted)
+            check_address(host, port, keys.required)
         with attached(root, psutil.Process(), apart=apart):
             # Ray sets its own handlers when it starts.
             _on_signal(_interrupt)

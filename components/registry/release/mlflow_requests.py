@@ -63,7 +63,7 @@ def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list
     elif differing_aliases(snapshot):
         releases.append(manual_alias_change(root, snapshot, limits))
     for version in snapshot.versions:
-        request = asked(version)
+        request = requested_decision(version)
         if request and version.tags.get("review.by", "").strip():
             releases.append(_answer(root, version, request, limits))
     return [release for release in releases if release is not None]
@@ -75,7 +75,7 @@ def _sync(root: Path, pipeline: str) -> None:
         sync_aliases(opened, root, pipeline)
 
 
-def asked(version: Version) -> str:
+def requested_decision(version: Version) -> str:
     """Return the request for a version in MLflow: "approve", "reject" or ""."""
     tag = version.tags.get("review", "").strip().lower()
     if tag in ASKS:

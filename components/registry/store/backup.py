@@ -80,7 +80,7 @@ def backup(root: Path, archive: Path) -> Contents:
             remedy="gristmill run fills it",
         )
     with tempfile.TemporaryDirectory(prefix="gristmill-") as scratch, tracking_store.reached(root):
-        tracking_store.settle(root)
+        tracking_store.correct_artifact_uris(root)
         copied = snapshot(root, Path(scratch) / DATABASE)
         with (
             atomic(archive) as stream,
@@ -302,9 +302,9 @@ def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, arch
                 raise sqlite3.DatabaseError("its rows are not those of the manifest")
             connection.execute("BEGIN IMMEDIATE")
             tracking_store.readdress(
-                connection, f"{tracking_store.settled_at(connection)}/artifacts", str(arrived)
+                connection, f"{tracking_store.recorded_folder(connection)}/artifacts", str(arrived)
             )
-            tracking_store.settle_at(connection, str(home))
+            tracking_store.record_folder(connection, str(home))
             connection.execute("COMMIT")
     except (sqlite3.Error, TypeError, ValueError) as error:
         raise InputError(

@@ -79,7 +79,7 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
         tracking_store.reached(root),
         closing(sqlite3.connect(source, timeout=tracking_store.LOCK_SECONDS)) as watched,
     ):
-        tracking_store.settle(root)
+        tracking_store.correct_artifact_uris(root)
         before = watched.execute("PRAGMA data_version").fetchone()
         old = _snapshot(snapshot(root, Path(scratch) / "mlflow.db"))
         count, size = ship(source.parent / "artifacts", artifacts)

@@ -100,7 +100,7 @@ def client(root: Path) -> MlflowClient:
         elif path and path.stat().st_size == 0:
             # SQLite takes it for a new database; this store is made whole, so it was cut off
             raise sqlite3.DatabaseError("it is empty")
-        settle(root)
+        correct_artifact_uris(root)
         return MlflowClient(tracking_uri(root), registry_uri=tracking_uri(root))
 
 
@@ -142,7 +142,7 @@ def _remove_parts(path: Path) -> None:
                 part.unlink()
 
 
-def settle(root: Path) -> None:
+def correct_artifact_uris(root: Path) -> None:
     """Correct the artifact URIs of a SQLite store after its folder was moved or copied.
 
     MLflow writes absolute URIs. The folder that they were written for is in a table of ours in the
@@ -152,13 +152,13 @@ def settle(root: Path) -> None:
     if path is None or not path.is_file():
         return
     with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
-        if settled_at(connection) != str(path.parent):
+        if recorded_folder(connection) != str(path.parent):
             connection.execute("BEGIN IMMEDIATE")
-            _rewrite(connection, settled_at(connection), str(path.parent))
+            _rewrite(connection, recorded_folder(connection), str(path.parent))
             connection.execute("COMMIT")
 
 
-def settled_at(connection: sqlite3.Connection) -> str:
+def recorded_folder(connection: sqlite3.Connection) -> str:
     """Return the folder for which the URIs in a database were written; "" where it is unknown."""
     query = "SELECT 1 FROM sqlite_master WHERE name = 'gristmill_home'"
     if not connection.execute(query).fetchone():
@@ -166,7 +166,7 @@ def settled_at(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT folder FROM gristmill_home").fetchone()[0])
 
 
-def settle_at(connection: sqlite3.Connection, folder: str) -> None:
+def record_folder(connection: sqlite3.Connection, folder: str) -> None:
     """Record the folder for which the URIs are true now."""
     connection.execute("CREATE TABLE IF NOT EXISTS gristmill_home (folder TEXT NOT NULL)")
     connection.execute("DELETE FROM gristmill_home")
@@ -200,7 +200,7 @@ def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
         return
     if old:
         readdress(connection, old, new)
-    settle_at(connection, new)
+    record_folder(connection, new)
 
 
 def unavailable(error: Exception) -> bool:
@@ -292,7 +292,7 @@ def ui_command(root: Path, port: int) -> list[str]:
         )
     with reached(root):
         path.parent.mkdir(parents=True, exist_ok=True)
-        settle(root)
+        correct_artifact_uris(root)
     hosts = ",".join(f"{name}:{port}" for name in _PAGE_HOSTS)
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--backend-store-uri", uri]

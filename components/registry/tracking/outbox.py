@@ -52,7 +52,7 @@ def oldest(root: Path, token: str) -> int | None:
     return None
 
 
-def keep(mirror: Mirror, status: str, files: Sequence[Path]) -> Path:
+def store_journal(mirror: Mirror, status: str, files: Sequence[Path]) -> Path:
     """Store a stage's journal, how far it was copied, and its small files.
 
     The stage's own folders are about to be deleted or changed.

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.registry.store.tracking_store import unavailable
 from components.registry.tracking.mirror import Mirror, Subject, read_events
-from components.registry.tracking.outbox import catch_up, keep, oldest
+from components.registry.tracking.outbox import catch_up, oldest, store_journal
 
 Show = Callable[[Mapping[str, Any]], None]
 
@@ -101,7 +101,7 @@ class Tracker:
         # a failed stage keeps its folder, and goes on with it
         if status == "FINISHED" and not self._written and not self._refused:
             try:
-                keep(self._mirror, status, self._files)
+                store_journal(self._mirror, status, self._files)
             except OSError as error:
                 self._notify({"kind": "say", "text": f"curves are lost: {error.strerror}"})
 

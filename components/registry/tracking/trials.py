@@ -22,7 +22,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True)
-class Told:
+class LoggedTrial:
     """A trial as MLflow has it."""
 
     search: str  # the run of the stage that it was a trial of
@@ -31,7 +31,7 @@ class Told:
 
 def best_trials(
     root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str, patience: float = 30.0
-) -> list[Told]:
+) -> list[LoggedTrial]:
     """Return the trials of a task that have the metric, the best first, 1000 at most.
 
     Nothing is made or changed in the store. MLflow orders runs by the last value of a curve, so a
@@ -50,17 +50,17 @@ def best_trials(
     Raises:
         EnvironmentFault: the store did not answer, or not in time.
     """
-    trials: list[Told] = []
+    trials: list[LoggedTrial] = []
     faults: list[Exception] = []
 
-    def look() -> None:
+    def read_all() -> None:
         try:
             with reached(root):
-                trials.extend(_look(root, pipeline, task, stage, logged_name(metric), goal))
+                trials.extend(_read_trials(root, pipeline, task, stage, logged_name(metric), goal))
         except Exception as error:
             faults.append(error)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=read_all, daemon=True)
     thread.start()
     thread.join(patience)
     if thread.is_alive():
@@ -82,7 +82,9 @@ def best_trials(
     return trials
 
 
-def _look(root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str) -> list[Told]:
+def _read_trials(
+    root: Path, pipeline: str, task: str, stage: str, metric: str, goal: str
+) -> list[LoggedTrial]:
     path = database(root)
     # the first run of all: the mirror is just making the database
     if path and not path.is_file():
@@ -103,7 +105,7 @@ def _look(root: Path, pipeline: str, task: str, stage: str, metric: str, goal: s
         order_by=[f"metrics.`{metric}` {direction}"],
     )
     return [
-        Told(run.data.tags.get(PARENT, ""), run.data.params)
+        LoggedTrial(run.data.tags.get(PARENT, ""), run.data.params)
         for run in runs
         if math.isfinite(run.data.metrics.get(metric, math.nan))
     ]

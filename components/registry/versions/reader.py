@@ -15,7 +15,13 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.registry.store import tracking_store
-from components.registry.store.tracking_store import client, database, reached, settle, tracking_uri
+from components.registry.store.tracking_store import (
+    client,
+    correct_artifact_uris,
+    database,
+    reached,
+    tracking_uri,
+)
 
 # tag of a registered model: the run whose params are its releases
 LOG = "gristmill.releases"
@@ -112,7 +118,7 @@ def read_snapshot(root: Path, pipeline: str) -> RegistrySnapshot | None:
         # do not spend three seconds to make an empty database
         if not path.is_file():
             return None
-        settle(root)
+        correct_artifact_uris(root)
         return _from_sqlite(path, pipeline)
 
 

@@ -91,7 +91,7 @@ class Keyring:
         return cls(keys, path)
 
     @property
-    def wanted(self) -> bool:
+    def required(self) -> bool:
         """Return whether a key is needed.
 
         Once there was a key, the service never becomes open again because keys are lost.

@@ -65,9 +65,9 @@ def build_app(
     app.add_exception_handler(Exception, _broken)
     app.include_router(open_routes(context))
     more = monitored.metrics if monitored else bytes
-    guarded = [guarded_routes(context, keys.wanted, more)]
+    guarded = [guarded_routes(context, keys.required, more)]
     if monitored:
-        guarded.append(monitor_routes(context, monitored, keys.wanted))
+        guarded.append(monitor_routes(context, monitored, keys.required))
     for router in guarded:
         app.router.routes.extend(posts(router, params.limits))
         app.include_router(router)

@@ -167,7 +167,7 @@ class Guard:
             await self.app(scope, receive, send)
 
     def _owner(self, scope: Scope) -> str | None:
-        if not self.keys.wanted:
+        if not self.keys.required:
             return _ANYBODY
         values = (value for name, value in scope["headers"] if name == b"authorization")
         header = next(values, b"").decode("latin-1")

@@ -44,7 +44,7 @@ class _Ask:
     outcomes: list[Any]
     left: int
 
-    def settle(self, position: int, outcome: Any) -> None:
+    def set_outcome(self, position: int, outcome: Any) -> None:
         self.outcomes[position] = outcome
         self.left -= 1
         if not self.left and not self.done.done():
@@ -143,7 +143,7 @@ class Batcher:
                 self._pool = []
             self.waiting -= len(result.settled)
             for item, outcome in result.settled:
-                item.ask.settle(item.position, outcome)
+                item.ask.set_outcome(item.position, outcome)
             if result.scored:
                 self._measured(result.scored, result.seconds)
                 self._latest_s = result.seconds
@@ -169,7 +169,7 @@ class Batcher:
         self._prepare([item for item in new if self._alive(item, result)], result)
         group = [item for item in self._choose(result) if self._alive(item, result)]
         began = time.perf_counter()
-        outcomes = settle(self._model.score, [item.row for item in group])
+        outcomes = outcomes_of(self._model.score, [item.row for item in group])
         result.settled += zip(group, outcomes, strict=True)
         result.scored = len(group)
         result.seconds = time.perf_counter() - began
@@ -187,7 +187,7 @@ class Batcher:
         return True
 
     def _prepare(self, items: list[_Item], result: _Round) -> None:
-        outcomes = settle(self._model.prepare, [item.query for item in items])
+        outcomes = outcomes_of(self._model.prepare, [item.query for item in items])
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 result.settled.append((item, outcome))
@@ -256,7 +256,9 @@ def window(
     return low, high
 
 
-def settle(call: Callable[[Sequence[Any]], Sequence[Any]], queries: Sequence[Any]) -> list[Any]:
+def outcomes_of(
+    call: Callable[[Sequence[Any]], Sequence[Any]], queries: Sequence[Any]
+) -> list[Any]:
     """Return the answers, and for each query that cannot be answered its exception.
 
     One bad query must not fail its neighbors.
@@ -275,5 +277,5 @@ def settle(call: Callable[[Sequence[Any]], Sequence[Any]], queries: Sequence[Any
         if len(queries) == 1:
             return [error]
         half = len(queries) // 2
-        return settle(call, queries[:half]) + settle(call, queries[half:])
+        return outcomes_of(call, queries[:half]) + outcomes_of(call, queries[half:])
     return answers

@@ -72,7 +72,7 @@ def deploy(
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     keys = Keyring.from_environment() if keys is None else keys
-    host, address = _start(host, port, params, keys.wanted)
+    host, address = _start(host, port, params, keys.required)
     url = address + route_prefix.rstrip("/")
     is_swap = app_name in serve.status().applications
     first = ServedVersion(bundle=bundle.resolve(), model=model)

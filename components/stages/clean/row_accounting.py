@@ -19,7 +19,7 @@ from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams
-from components.stages.clean.row_decisions import SettledRows
+from components.stages.clean.row_decisions import RowDecisions
 from components.stages.clean.usable_rows import Usable
 
 _EXAMPLES = 3
@@ -134,7 +134,7 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
                 what=f"{column}_{kind}",
                 rows=change.rows,
                 of=total,
-                message=fields[column].tell(kind, summary),
+                message=fields[column].describe_change(kind, summary),
                 share_lost=change.lost / change.whole,
             )
         )
@@ -260,9 +260,9 @@ def _most_frequent(rows: Usable, frequent: Rows) -> str:
     return ", ".join(examples)
 
 
-def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
+def merged(decisions: RowDecisions, params: CleanParams) -> list[Entry]:
     """Return which classes were merged because they have few rows."""
-    classes = settled.merged
+    classes = decisions.merged
     if not classes:
         return []
     names = ", ".join(escaping.terminal(name) for name in sorted(classes)[:10])
@@ -273,7 +273,7 @@ def merged(settled: SettledRows, params: CleanParams) -> list[Entry]:
         f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
         f"fewer than {params.min_rows_per_class} rows: clean.small_classes"
     )
-    return [Entry("merged_classes", settled.small, settled.stayed, message)]
+    return [Entry("merged_classes", decisions.small, decisions.stayed, message)]
 
 
 def grouped(pairs: int, rows: int) -> list[Entry]:

@@ -29,7 +29,7 @@ from components.tasks import base
 
 
 @dataclass(frozen=True)
-class SettledRows:
+class RowDecisions:
     """Which rows stay, and the classes that were merged because they have too few.
 
     Args:
@@ -60,18 +60,18 @@ class Groups:
     pairs: int
 
 
-def settle_rows(rows: Usable, params: CleanParams) -> SettledRows:
+def decide_rows(rows: Usable, params: CleanParams) -> RowDecisions:
     """Return which rows stay; small classes are merged in place where params say so."""
     dedup_status = _dedup_status(rows, params)
     stays = dedup_status == STAYS
     stayed = int(stays.sum())
     merged = _small_classes(rows, dedup_status, params)
     if not merged:
-        return SettledRows(dedup_status, {}, 0, stayed)
+        return RowDecisions(dedup_status, {}, 0, stayed)
     merged_labels = [rows.names.index(name) for name in merged]
     small = np.isin(rows.labels, merged_labels) & stays
     rows.rename(merged)
-    return SettledRows(_dedup_status(rows, params), merged, int(small.sum()), stayed)
+    return RowDecisions(_dedup_status(rows, params), merged, int(small.sum()), stayed)
 
 
 def _dedup_status(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
@@ -135,7 +135,7 @@ def group_rows(
 
         bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
-        cache.keep()
+        cache.save()
     first: dict[str, int] = {}
     for position, group in rows.groups(kept):
         first_position = first.setdefault(group, position)

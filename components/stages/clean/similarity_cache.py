@@ -73,7 +73,7 @@ class SimilarityCache:
         """Return the cleaned value at a position."""
         return self._rows.values(column, self._kept[[position]])[0].as_py()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the similarities that were used, for the next run."""
         pairs = [
             {"column": column, "one": one, "other": other, "similarity": value}

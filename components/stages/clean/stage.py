@@ -30,12 +30,12 @@ from components.stages.clean.row_decisions import (
     Groups,
     check_classes,
     check_train,
+    decide_rows,
     group_rows,
-    settle_rows,
     split_rows,
 )
 from components.stages.clean.unique_rows import gather
-from components.stages.clean.unlabeled import settle
+from components.stages.clean.unlabeled import split_unlabeled
 from components.stages.clean.usable_rows import Usable, rejected_rows, usable_rows
 from components.tasks import base
 
@@ -85,9 +85,9 @@ def run(job: Job) -> None:
     accounting.add(row_accounting.quarantined(rejected, raw.num_rows, fields))
     accounting.add(row_accounting.changed(rows, fields))
     frozen = _frozen(job, rows)
-    settled = settle_rows(rows, params)
-    dedup_status = settled.dedup_status
-    accounting.add(row_accounting.merged(settled, params))
+    decisions = decide_rows(rows, params)
+    dedup_status = decisions.dedup_status
+    accounting.add(row_accounting.merged(decisions, params))
     kept = np.flatnonzero(dedup_status == STAYS)
     equality = fields[inputs_of(schema)[0]].equality
     accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
@@ -103,7 +103,7 @@ def run(job: Job) -> None:
     columns = _schema(schema)
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
-    unlabeled, repeated = settle(*rows.unlabelled(), rows.all_keys(), target, columns)
+    unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
     accounting.add(row_accounting.leaking(division.leaking, len(kept)))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reasons = Counter(entry["reason"] for entry in rejected)
@@ -123,7 +123,7 @@ def run(job: Job) -> None:
         "reasons": dict(sorted(reasons.items())),
         "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
-        "merged_classes": dict(settled.merged),
+        "merged_classes": dict(decisions.merged),
         "account": [entry.as_dict() for entry in accounting.entries],
         **_class_counts(parts, sorted(set(labels)), target),
     }

@@ -14,7 +14,7 @@ def is_for_training(split: str | None) -> bool:
     return (split or SPLIT).strip().lower() in (SPLIT, "train", "training")
 
 
-def settle(
+def split_unlabeled(
     rows: pa.Table,
     keys: pa.Array,
     labeled: Set[bytes],

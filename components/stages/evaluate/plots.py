@@ -323,7 +323,7 @@ def curves(rows: Sequence[Row], metrics: Mapping[str, str], title: str) -> Plot 
     """Draw metrics over training, with one color for each arm.
 
     Args:
-        rows: rows of `Facts.curves`.
+        rows: rows of `ReportData.curves`.
         metrics: key of a row -> line style ("-" or "--").
         title: title of the plot.
 
@@ -372,7 +372,7 @@ def _curve_points(
     """Return (step, value) of a metric in the rows of an arm.
 
     Args:
-        rows: of `Facts.curves`.
+        rows: of `ReportData.curves`.
         arm: name of the arm.
         step: key of the step: "epoch" or "step".
         metric: key of the metric.
@@ -390,7 +390,7 @@ def trials(rows: Sequence[Row], goal: str) -> Plot | None:
     """Draw the monitored metric of each trial by architecture, and the best so far.
 
     Args:
-        rows: rows of `Facts.trials`, in the order that they were run.
+        rows: rows of `ReportData.trials`, in the order that they were run.
         goal: "max" or "min".
 
     Returns:

@@ -24,7 +24,7 @@ _MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportData:
     """Data of the report.
 
     A section is left out if its data are None, empty or lack a key. All quality metrics are
@@ -95,7 +95,7 @@ class Facts:
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_report(path: Path, facts: Facts) -> None:
+def write_report(path: Path, facts: ReportData) -> None:
     """Write the report; equal data give equal bytes.
 
     Args:
@@ -155,7 +155,7 @@ def _environment() -> Environment:
 
 
 def _plots(
-    facts: Facts,
+    facts: ReportData,
     rows: Sequence[Row],
     param_importance: Importance | None,
 ) -> dict[str, Plot | None]:
@@ -203,7 +203,7 @@ def _metric(row: Row, split: str, metric: str) -> float:
     return float("-inf")
 
 
-def _test_cases(facts: Facts) -> int:
+def _test_cases(facts: ReportData) -> int:
     """Return the number of test cases."""
     if facts.confusion:
         return sum(map(sum, facts.confusion))
@@ -243,7 +243,7 @@ def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return steps
 
 
-def _per_class(facts: Facts) -> list[dict[str, Any]]:
+def _per_class(facts: ReportData) -> list[dict[str, Any]]:
     """Return precision, recall and F1 of each class; None where there is nothing to count."""
     matrix = facts.confusion
     if not matrix:
@@ -271,7 +271,7 @@ def _quotient(part: int, whole: int) -> float | None:
     return None
 
 
-def _confused(facts: Facts, limit: int = 5) -> list[dict[str, Any]]:
+def _confused(facts: ReportData, limit: int = 5) -> list[dict[str, Any]]:
     """Return the pairs of classes that are confused most often.
 
     With two classes there are none: the matrix shows them already.

@@ -15,7 +15,7 @@ from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
 from components.stages.evaluate.params import EvaluateParams
-from components.stages.evaluate.report import Facts
+from components.stages.evaluate.report import ReportData
 from components.tasks import base
 from components.tasks.base import Case
 from components.training import evaluation
@@ -33,20 +33,20 @@ def gather(
     cases: Sequence[Case[Any]],
     leak: Mapping[str, Any],
     coverage: Mapping[str, Any],
-) -> Facts:
+) -> ReportData:
     """Return the data of the report.
     rows: the leaderboard.
     answers: the winner's, to the test cases.
     cases: the test cases.
-    leak: see `Facts`.
-    coverage: see `Facts`.
+    leak: see `ReportData`.
+    coverage: see `ReportData`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
     search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
     learning = base.learning(job.task)
-    return Facts(
+    return ReportData(
         pipeline=job.tags["pipeline"],
         task=job.task,
         data_hash=tokens["data_hash"],

@@ -28,7 +28,7 @@ def progress(rows: Sequence[Row], goal: str) -> Plot | None:
     The horizontal axis counts the epochs of all trials together.
 
     Args:
-        rows: rows of `Facts.trials` with "curve", in the order that they were begun.
+        rows: rows of `ReportData.trials` with "curve", in the order that they were begun.
         goal: "max" or "min".
 
     Returns:
@@ -80,7 +80,7 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
     The better the metric of a trial, the stronger its line.
 
     Args:
-        rows: rows of `Facts.trials`.
+        rows: rows of `ReportData.trials`.
         goal: "max" or "min".
         watch: name of the monitored metric.
 

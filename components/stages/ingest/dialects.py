@@ -98,7 +98,7 @@ def dialect_of(unit: Unit, wanted: Layout | None = None) -> Dialect:
         return Dialect(encoding, delimiter, quoted, skip, header=True, names=())
     first = records[0]
     rows = records[1:]
-    header, names = settle_names(unit, first, rows, wanted)
+    header, names = column_names(unit, first, rows, wanted)
     return Dialect(encoding, delimiter, quoted, skip, header, names, escaped and quoted)
 
 
@@ -306,7 +306,7 @@ def fitted(values: Sequence[str], count: int) -> Sequence[str]:
     return values
 
 
-def settle_names(
+def column_names(
     unit: Unit, first: Sequence[str], rows: Sequence[Sequence[str]], wanted: Layout | None
 ) -> tuple[bool, tuple[str, ...]]:
     """Return whether the first record is a header, and the names of the columns.

@@ -35,8 +35,8 @@ from components.stages.ingest.source_rows import (
     RefusedRow,
     Unit,
     origin_of,
-    settle_splits,
     shaped,
+    usable_splits,
 )
 from components.stages.ingest.stage import (
     label_rules,
@@ -334,7 +334,7 @@ def read_sample(
             _unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows)
         )
     target = wanted.target.name if wanted.target else None
-    table, note = settle_splits(pa.concat_tables(tables), target, units)
+    table, note = usable_splits(pa.concat_tables(tables), target, units)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
     sample.notes = list(listing.notes)
     if note:

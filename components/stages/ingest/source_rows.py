@@ -151,7 +151,7 @@ def shaped(
     return pa.concat_tables(tables), pa.concat_tables(bad)
 
 
-def settle_splits(
+def usable_splits(
     rows: pa.Table, target: str | None, units: Sequence[Unit]
 ) -> tuple[pa.Table, str]:
     """Return rows with splits that can be evaluated, and a remark about a change.

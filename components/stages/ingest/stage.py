@@ -35,9 +35,9 @@ from components.stages.ingest.source_rows import (
     QUARANTINE,
     Format,
     Unit,
-    settle_splits,
     shaped,
     unique_ids,
+    usable_splits,
 )
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks import base
@@ -58,7 +58,7 @@ READERS: Mapping[Format, formats.Reader] = {
 _LOOKED_AT = 100_000
 _EXCERPT = 80
 # What the cache stores of a unit, beside its rows.
-_FACTS = pa.schema(
+_METADATA = pa.schema(
     [("sha256", pa.string()), ("encoding", pa.string()), ("columns", pa.list_(pa.string()))]
 )
 
@@ -84,7 +84,7 @@ class Parsed:
 
     rows: pa.Table
     quarantine: pa.Table
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
 
 def run(job: Job) -> None:
@@ -121,7 +121,7 @@ def run(job: Job) -> None:
     _check_rows(rows, quarantine, params.source.path)
     classes = _classes(rows, wanted, params.source.path)
     target = wanted.target.name if wanted.target else None
-    rows, split_note = settle_splits(rows, target, listing.units)
+    rows, split_note = usable_splits(rows, target, listing.units)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.log(
@@ -132,7 +132,7 @@ def run(job: Job) -> None:
         job.journal.log(split_note)
     for note in label_notes(rows, wanted, classes):
         job.journal.log(note)
-    files = [dict(part.facts) for part in parsed]
+    files = [dict(part.metadata) for part in parsed]
     job.journal.params(_watermark(params, job, files, rows.num_rows + quarantine.num_rows))
     raw = job.outputs["raw"]
     write_table(raw, {"rows": rows}, {"files": files, "classes": classes})
@@ -334,15 +334,15 @@ def parse(piece: ParseInput) -> Parsed:
     unit, wanted = prepared(piece.unit, piece.layout)
     rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
     digest = _digest(unit) or _values_digest(rows, wanted.input.name)
-    facts = {
+    metadata = {
         "name": unit.name,
         "sha256": digest,
         "encoding": ", ".join(sorted(used)) or "binary",
         "rows": rows.num_rows,
     }
     if unit.dialect and not unit.dialect.header:
-        facts["columns"] = list(unit.dialect.names)
-    return Parsed(rows, quarantine, facts)
+        metadata["columns"] = list(unit.dialect.names)
+    return Parsed(rows, quarantine, metadata)
 
 
 def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[Parsed]:
@@ -360,7 +360,7 @@ def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[
     keys = [_key(item, digest) for item, digest in zip(inputs, digests, strict=True)]
     parsed: list[Parsed | None] = []
     for item, key in zip(inputs, keys, strict=True):
-        tables = cache.get(key, [item.layout.schema, QUARANTINE, _FACTS])
+        tables = cache.get(key, [item.layout.schema, QUARANTINE, _METADATA])
         parsed.append(_from_cache(item, tables))
     new = [position for position, part in enumerate(parsed) if part is None]
     new_inputs = [inputs[position] for position in new]
@@ -374,9 +374,9 @@ def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[
     for position, part in zip(new, results, strict=True):
         parsed[position] = part
         # A unit without files has another digest, and so has one that was written to meanwhile.
-        if digests[position] == part.facts["sha256"]:
-            facts = pa.Table.from_pylist([part.facts], schema=_FACTS)
-            cache.put(keys[position], [part.rows, part.quarantine, facts])
+        if digests[position] == part.metadata["sha256"]:
+            metadata = pa.Table.from_pylist([part.metadata], schema=_METADATA)
+            cache.put(keys[position], [part.rows, part.quarantine, metadata])
         done += 1
         journal.progress(done, len(inputs), "files")
     return [part for part in parsed if part is not None]
@@ -430,11 +430,11 @@ def _from_cache(piece: ParseInput, tables: Sequence[pa.Table] | None) -> Parsed 
     if tables is None:
         return None
     rows, quarantine, stored = tables
-    facts = {"name": piece.unit.name, "rows": rows.num_rows}
+    metadata = {"name": piece.unit.name, "rows": rows.num_rows}
     for name, value in stored.to_pylist()[0].items():
         if value is not None:
-            facts[name] = value
-    return Parsed(rows, quarantine, facts)
+            metadata[name] = value
+    return Parsed(rows, quarantine, metadata)
 
 
 def _digest(unit: Unit) -> str:
@@ -583,10 +583,10 @@ def _log_parsed(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table
     by_encoding: dict[str, list[str]] = defaultdict(list)
     by_columns: dict[str, list[str]] = defaultdict(list)
     for part in parsed:
-        name = part.facts["name"]
-        by_encoding[part.facts["encoding"]].append(name)
-        if "columns" in part.facts:
-            by_columns[", ".join(part.facts["columns"])].append(name)
+        name = part.metadata["name"]
+        by_encoding[part.metadata["encoding"]].append(name)
+        if "columns" in part.metadata:
+            by_columns[", ".join(part.metadata["columns"])].append(name)
     for encoding, names in sorted(by_encoding.items()):
         journal.log(f"read as {encoding}: {some(names)}")
     for columns, names in sorted(by_columns.items()):

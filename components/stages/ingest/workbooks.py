@@ -14,7 +14,7 @@ from typing import Any
 from components.core.errors import InputError
 from components.stages.ingest.columns import Layout, nearest
 from components.stages.ingest.compressed import FREE_BYTES, MOST_TIMES, read_bytes
-from components.stages.ingest.dialects import settle_names, title_rows
+from components.stages.ingest.dialects import column_names, title_rows
 from components.stages.ingest.source_rows import Unit
 
 _SAMPLE_ROWS = 2000
@@ -74,7 +74,7 @@ def sheet_rows(unit: Unit, wanted: Layout) -> Sheet:
     name = _chosen(unit, firsts, wanted)
     titles, rows = tables[name]
     first, *sample = [_shown_row(row) for _, row in rows]
-    header, names = settle_names(unit, first, sample, wanted)
+    header, names = column_names(unit, first, sample, wanted)
     return Sheet(header, names, titles, islice(_rows(sheets[name]), len(titles), None))
 
 

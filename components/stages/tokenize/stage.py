@@ -229,7 +229,7 @@ def _shortened(
             "what": "tokens_cut",
             "rows": summary.changed,
             "of": summary.rows,
-            "message": encoder.tell(summary),
+            "message": encoder.describe_cuts(summary),
             "share_lost": round(total_lost / whole, 6),
         }
     ]

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from components.core import escaping
 from components.training.fit_config import FitConfig
-from components.training.process_group import meet, place
+from components.training.process_group import free_address, meet
 
 # Seconds in which the other workers must end a fit after the first has ended it.
 _FAREWELL = 20.0
@@ -41,7 +41,7 @@ def fit_together(spec: FitConfig, report: Callable[[Mapping[str, float]], None])
     """
     global _peers
     _peers = _peers or _start_peers(spec.params.workers)
-    meeting = place()
+    meeting = free_address()
     fits = [peer.fit.remote(spec, rank, meeting) for rank, peer in enumerate(_peers, 1)]
 
     def report_and_agree(row: Mapping[str, float]) -> None:

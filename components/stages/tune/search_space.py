@@ -233,7 +233,7 @@ def lookup(tree: Any, path: str) -> Any:
     return tree
 
 
-def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
+def with_values(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
     """Return `train` with some values put at their paths, validated anew.
 
     Raises:
@@ -252,7 +252,7 @@ def settled(train: BaseModel, values: Mapping[str, Any]) -> BaseModel:
 def allowed(train: BaseModel, values: Mapping[str, Any]) -> bool:
     """Return whether `train` accepts some values together."""
     try:
-        settled(train, values)
+        with_values(train, values)
     except ValidationError:
         return False
     return True
@@ -288,7 +288,7 @@ def _misplaced(path: str, values: list[Any], shown: str, train: BaseModel) -> It
         node = node[part]
     for value in values:
         try:
-            settled(train, {path: value})
+            with_values(train, {path: value})
         except ValidationError as error:
             yield f"{shown}: {value!r}: {error.errors()[0]['msg']}"
 

@@ -18,7 +18,7 @@ from components.core.job import Job
 from components.core.skipped import report_skipped
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
-from components.stages.tune.search_space import Values, settled
+from components.stages.tune.search_space import Values, with_values
 from components.stages.tune.searchers import Ask, asker
 from components.stages.tune.study import Study, Trial, Watched
 from components.stages.tune.warm_start import before, first_tried
@@ -246,7 +246,7 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
         state: state folder of the fit.
     """
     params: TuneParams = job.params
-    train: Any = settled(job.sections["train"], values)
+    train: Any = with_values(job.sections["train"], values)
     fit = {name: getattr(train, name) for name in FitParams.model_fields}
     if trial:
         fit["workers"] = params.workers_per_trial

@@ -89,7 +89,7 @@ class Study:
     def __init__(self, job: Job) -> None:
         self.state = job.state
         self.journal = job.journal
-        self.facts = _inputs(job)
+        self.inputs = _inputs(job)
         self.trials: dict[int, Trial] = {}
         # Values of the first trials, by a warm start; None if none was asked for.
         self.first_tried: list[Values] | None = None
@@ -137,8 +137,8 @@ class Study:
 
     def _changes(self, other: Mapping[str, Any]) -> list[str]:
         """Return the names of what differs from another study."""
-        names = {*other, *self.facts}
-        changed = sorted(name for name in names if other.get(name) != self.facts.get(name))
+        names = {*other, *self.inputs}
+        changed = sorted(name for name in names if other.get(name) != self.inputs.get(name))
         return changed or ["the code of net, loss or encoder"]
 
     def first(self, wanted: int) -> list[Trial]:
@@ -158,7 +158,7 @@ class Study:
         """Write the values of a trial before it runs, and return the trial."""
         self.folder(number).mkdir(parents=True, exist_ok=True)
         if not (self.state / _FACTS).exists():
-            write_atomic(self.state / _FACTS, to_json({"facts": self.facts}))
+            write_atomic(self.state / _FACTS, to_json({"facts": self.inputs}))
         self._write(self.folder(number) / _VALUES, values)
         self.trials[number] = Trial(number, values)
         self.journal.params(values, child=_name(number))
@@ -220,7 +220,7 @@ class Study:
         """
         folder = self.state.parent / STUDIES
         ended = [vars(trial) for _, trial in sorted(self.trials.items()) if trial.outcome]
-        record = {"facts": self.facts, "trials": ended, "first_tried": self.first_tried}
+        record = {"facts": self.inputs, "trials": ended, "first_tried": self.first_tried}
         write_atomic(folder / f"{self.state.name}.json", to_json(record))
         newest_first = sorted(
             folder.glob("*.json"),

@@ -142,7 +142,7 @@ class TextEncoder:
                 lost[row] += len(part.ids) - sum(part.special_tokens_mask)
         return lost
 
-    def tell(self, summary: Summary) -> str:
+    def describe_cuts(self, summary: Summary) -> str:
         """Return the line about cut texts."""
         return (
             f"{summary.rows_of_all('texts')} cut at {self.max_length:,} tokens "

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import pictures, png
 from PIL import Image as Pillow
+from stage_runner import pictures, png
 
 from components.fields import image
 from components.fields.base import Reject

@@ -417,14 +417,14 @@ def test_what_is_lost_is_measured() -> None:
 
 
 def test_the_line_names_rows_share_and_knob() -> None:
-    line = Text(max_characters=2000).tell("cut", Summary(3228, 4640, 58.0, 100.0, {}))
+    line = Text(max_characters=2000).describe_change("cut", Summary(3228, 4640, 58.0, 100.0, {}))
     assert (
         line
         == "3,228 of 4,640 texts cut at 2,000 characters (58% of their characters lost): clean.max_characters"
     )
     assert (
         Title()
-        .tell("cut", Summary(3, 3, 1e-6, 1.0, {}))
+        .describe_change("cut", Summary(3, 3, 1e-6, 1.0, {}))
         .startswith("all 3 titles cut at 100,000 characters (less than 1%")
     )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mill import Mill
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.inference.predictor import onnx_scorer, torch_scorer
 from components.models.counted.config import CountedConfig
@@ -109,7 +109,7 @@ def test_n_grams_near_either_end_count_apart() -> None:
     assert not near & keys(5, 9, 5, 5)  # there 9 is at neither end
 
 
-def test_a_fit_counts_train_rows_alone(reviews: Mill, tmp_path: Path) -> None:
+def test_a_fit_counts_train_rows_alone(reviews: StageRunner, tmp_path: Path) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     module = make_learner(
         reviews.spec(tmp_path, "counted", {"min_documents": 1, "rows": 30_000}), encoder
@@ -127,7 +127,7 @@ def test_a_fit_counts_train_rows_alone(reviews: Mill, tmp_path: Path) -> None:
     assert not module.keys.requires_grad and not module.rarity.requires_grad
 
 
-def test_int8_answers_close_to_the_network(reviews: Mill, tmp_path: Path) -> None:
+def test_int8_answers_close_to_the_network(reviews: StageRunner, tmp_path: Path) -> None:
     spec = reviews.spec(tmp_path, "counted", epochs=4)
     weights = load_file(fit(spec).weights)
     encoder, kind = (

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mill import Mill, lend, sentences
 from safetensors.torch import load_file
+from stage_runner import StageRunner, lend, sentences
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
 from components.core.files import sha256
@@ -33,12 +33,12 @@ LORA = {"way": "lora", "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1}}
 
 
 @pytest.fixture
-def bert(borrowed: Mill, tmp_path: Path) -> Path:
+def bert(borrowed: StageRunner, tmp_path: Path) -> Path:
     """A copy of the folder, to be spoilt."""
     return Path(shutil.copytree(borrowed.root / "bert", tmp_path / "bert"))
 
 
-def test_tokens_are_what_the_encoder_expects(borrowed: Mill) -> None:
+def test_tokens_are_what_the_encoder_expects(borrowed: StageRunner) -> None:
     from transformers import PreTrainedTokenizerFast
 
     theirs = PreTrainedTokenizerFast(tokenizer_file=str(borrowed.root / "bert" / "tokenizer.json"))
@@ -65,7 +65,7 @@ def test_rows_are_padded_with_the_encoders_own_id() -> None:
 
 
 def test_it_starts_from_the_weights_and_computes_what_transformers_computes(
-    borrowed: Mill, tmp_path: Path
+    borrowed: StageRunner, tmp_path: Path
 ) -> None:
     from transformers import AutoModel
 
@@ -92,11 +92,11 @@ def test_it_starts_from_the_weights_and_computes_what_transformers_computes(
     "config", [{"way": "full"}, {"way": "head"}, LORA], ids=["full", "head", "lora"]
 )
 def test_it_learns_and_its_bundle_is_complete_in_itself(
-    config: dict[str, Any], borrowed: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], borrowed: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = Path(shutil.copytree(borrowed.root / "tokens", tmp_path / "tokens"))
-    mill = Mill(tmp_path, borrowed.task, borrowed.sections)
-    spec = mill.spec(
+    runner = StageRunner(tmp_path, borrowed.task, borrowed.sections)
+    spec = runner.spec(
         tmp_path / "fit",
         "pretrained",
         config,
@@ -142,7 +142,7 @@ def test_it_learns_and_its_bundle_is_complete_in_itself(
 
 @pytest.mark.parametrize("config", [{"way": "head"}, LORA], ids=["head", "lora"])
 def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint(
-    config: dict[str, Any], borrowed: Mill, tmp_path: Path
+    config: dict[str, Any], borrowed: StageRunner, tmp_path: Path
 ) -> None:
     learner = make_learner(
         borrowed.spec(tmp_path, "pretrained", config),
@@ -168,7 +168,7 @@ def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint
 
 
 def test_a_killed_fit_of_adapters_ends_as_the_undisturbed_one(
-    borrowed: Mill, tmp_path: Path
+    borrowed: StageRunner, tmp_path: Path
 ) -> None:
     class Killed(BaseException):
         pass
@@ -187,7 +187,9 @@ def test_a_killed_fit_of_adapters_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
-def test_lower_layers_learn_more_slowly(optimizer: str, borrowed: Mill, tmp_path: Path) -> None:
+def test_lower_layers_learn_more_slowly(
+    optimizer: str, borrowed: StageRunner, tmp_path: Path
+) -> None:
     learner = make_learner(
         borrowed.spec(tmp_path, "pretrained", {"layer_decay": 0.5}, optimizer=optimizer),
         load_encoder(borrowed.root / "tokens", borrowed.task),
@@ -222,7 +224,7 @@ def weight_bytes(content: bytes) -> int:
     return sum(onnx.numpy_helper.to_array(weight).nbytes for weight in weights)
 
 
-def test_onnx_says_the_same_and_int8_nearly(borrowed: Mill, tmp_path: Path) -> None:
+def test_onnx_says_the_same_and_int8_nearly(borrowed: StageRunner, tmp_path: Path) -> None:
     spec = borrowed.spec(tmp_path / "fit", "pretrained")
     save_torch(tmp_path / "bundle", spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
     module, rows = (
@@ -323,23 +325,23 @@ def test_the_hub_gives_a_folder_and_nothing_else_is_asked_for(
 
 
 def test_another_encoder_than_the_params_tell_is_refused_and_the_message_tells_what_to_write(
-    borrowed: Mill, tmp_path: Path
+    borrowed: StageRunner, tmp_path: Path
 ) -> None:
     other, told = lend(tmp_path / "bert"), {"max_length": 48, "pretrained": "bert"}
     for sha in (None, "0" * 64):
-        mill = (
-            Mill.make(tmp_path, sentences(40), tokenize={**told, "pretrained_sha256": sha})
+        runner = (
+            StageRunner.make(tmp_path, sentences(40), tokenize={**told, "pretrained_sha256": sha})
             .clean()
             .augment()
         )
         with pytest.raises(ParamsError, match="pretrained_sha256") as caught:
-            mill.tokenize()
+            runner.tokenize()
         assert other in caught.value.remedy
         shutil.rmtree(tmp_path / "clean")
         shutil.rmtree(tmp_path / "augmented")
 
 
-def test_longer_rows_than_the_encoder_has_places_for_are_refused(borrowed: Mill) -> None:
+def test_longer_rows_than_the_encoder_has_places_for_are_refused(borrowed: StageRunner) -> None:
     section = borrowed.sections["tokenize"].model_copy(update={"max_length": 65})
     encoding = base.encoding(borrowed.task)
     assert isinstance(encoding, base.BorrowsVocabulary)
@@ -352,7 +354,7 @@ def test_longer_rows_than_the_encoder_has_places_for_are_refused(borrowed: Mill)
         )
 
 
-def test_tokens_of_another_vocabulary_are_refused(reviews: Mill, tmp_path: Path) -> None:
+def test_tokens_of_another_vocabulary_are_refused(reviews: StageRunner, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="takes the tokens of its own encoder") as caught:
         check(reviews.spec(tmp_path, "pretrained"))
     assert "tokenize.pretrained" in caught.value.remedy
@@ -362,7 +364,7 @@ def test_tokens_of_another_vocabulary_are_refused(reviews: Mill, tmp_path: Path)
 def test_a_missing_library_is_named_before_anything_begins(
     library: str,
     config: dict[str, Any],
-    borrowed: Mill,
+    borrowed: StageRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -377,14 +379,14 @@ def test_a_missing_library_is_named_before_anything_begins(
 
 
 def test_weights_that_were_altered_or_are_another_nets_are_refused(
-    borrowed: Mill, tmp_path: Path
+    borrowed: StageRunner, tmp_path: Path
 ) -> None:
     tokens = Path(shutil.copytree(borrowed.root / "tokens", tmp_path / "tokens"))
     path = tokens / "pretrained" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    mill = Mill(tmp_path, borrowed.task, borrowed.sections)
+    runner = StageRunner(tmp_path, borrowed.task, borrowed.sections)
     with pytest.raises(InputError, match="missing or was altered"):
-        fit(mill.spec(tmp_path / "fit", "pretrained"))
+        fit(runner.spec(tmp_path / "fit", "pretrained"))
     config = json.loads((borrowed.root / "bert" / "config.json").read_text())
     deeper = Path(shutil.copytree(borrowed.root / "bert", tmp_path / "deeper"))
     (deeper / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mill import TEXT, sentences
+from stage_runner import TEXT, sentences
 
 from components.fields.text import Text
 from components.monitoring.params import MonitorParams

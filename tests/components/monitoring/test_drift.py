@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import TEXT, sentences
 from scipy import stats
+from stage_runner import TEXT, sentences
 
 from components.fields.text import Text
 from components.monitoring.drift import compare, holm
@@ -17,7 +17,7 @@ CHANCE = 0.05
 
 
 def columns(profile: dict[str, Any], texts: list[str]) -> dict[str, list[Any]]:
-    facts = [Profiler(TEXT, profile).facts({"text": text, "title": ""}) for text in texts]
+    facts = [Profiler(TEXT, profile).features({"text": text, "title": ""}) for text in texts]
     return {name: [each[name] for each in facts] for name in facts[0]}
 
 

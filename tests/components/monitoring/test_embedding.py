@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import IMAGE, TEXT, png, sentences
+from stage_runner import IMAGE, TEXT, png, sentences
 
 from components.fields.text import Text
 from components.monitoring.drift import compare
@@ -46,7 +46,7 @@ print(json.dumps(profile_of(rows, {"text": Text(), "image": Image()}, {})))
 
 def columns(task: str, profile: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     profiler = Profiler(task, profile)
-    facts = [profiler.facts(row) for row in rows]
+    facts = [profiler.features(row) for row in rows]
     return {name: [each[name] for each in facts] for name in facts[0]}
 
 
@@ -234,7 +234,7 @@ def test_a_bundle_from_before_says_what_it_said(profile: dict[str, Any]) -> None
         },
     }
     del old["spaces"], old["rarity"]
-    assert set(Profiler(TEXT, old).facts({"text": "房间很干净"})) == {
+    assert set(Profiler(TEXT, old).features({"text": "房间很干净"})) == {
         "text.length",
         "text.script",
         "text.unknown",
@@ -253,5 +253,5 @@ def test_the_log_keeps_the_place_of_a_picture(traffic) -> None:
     log.flush()
     (row,) = read_log(traffic.folder, "1").to_pylist()
     assert row["image.embedding"] == pytest.approx(
-        Profiler(IMAGE, told).facts({"image": png(shining(1)[0])})["image.embedding"]
+        Profiler(IMAGE, told).features({"image": png(shining(1)[0])})["image.embedding"]
     )

@@ -43,7 +43,7 @@ def test_it_is_refused(profile: dict[str, Any]) -> None:
 
 
 def test_none_at_all_gives_no_facts() -> None:
-    assert profiler_of(TASK, {}).facts({"text": "酒店很好"}) == {}
+    assert profiler_of(TASK, {}).features({"text": "酒店很好"}) == {}
 
 
 LABELS = ["neg", "pos"]
@@ -94,7 +94,7 @@ def window() -> dict[str, list[Any]]:
 def look(profile: dict[str, Any]) -> None:
     """Do what a service and `gristmill monitor` do with a profile."""
     profiler = profiler_of(TASK, profile)
-    rows = [profiler.facts({"text": text, "title": ""}) for text in TEXTS[:50]]
+    rows = [profiler.features({"text": text, "title": ""}) for text in TEXTS[:50]]
     names = {name for row in rows for name in row}
     columns = {name: [row[name] for row in rows if name in row] for name in names}
     compare(profile, window() | columns, 0.01, (30, 50))

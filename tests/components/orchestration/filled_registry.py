@@ -11,7 +11,7 @@ from components.registry.release.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion import approve, release
 from components.registry.versions.model_versions import keep_cases, register
 from components.registry.versions.test_cases import Cases, name_of
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 LABELS = ["好评", "非常差的评价"]
 

@@ -6,7 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 WORDS = [
     "river",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from candidate_scene import (
+from candidate_scenario import (
     WEIGHTS,
     Scene,
     card_with,

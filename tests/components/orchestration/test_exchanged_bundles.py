@@ -35,7 +35,7 @@ from tests.components.training.small_bundles import (
     graph,
     onnx_bundle,
 )
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 ENCODER = "encoder/encoder.json"
 

@@ -32,7 +32,7 @@ from components.stages.ingest.params import Files
 from components.stages.ingest.source_files import list_source
 from components.stages.serve.run_report import with_gates
 from tests.hostile import HOSTILE, READABLE, raw_in
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 TEXTS = HOSTILE | READABLE
 # What SQLite and JSON files can hold, in a length that MLflow takes.

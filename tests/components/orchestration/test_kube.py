@@ -52,7 +52,7 @@ def test_it_serves_the_champion_and_only_it(root: Path, monkeypatch: pytest.Monk
             first.version == "1"
             and first.bundle.is_relative_to(root / "data")
             and board is monitoring is None
-            and keys.wanted
+            and keys.required
         )
         assert "0.0.0.0" in params.allowed_hosts  # probes name a pod by its address
     with pytest.raises(InputError, match="version 2 is not the champion, which is 1"):

@@ -26,7 +26,7 @@ from components.monitoring.feedback_store import FeedbackStore, Key, Label
 from components.monitoring.profile import Profiler, predictions_of, profile_of
 from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check
-from components.orchestration.drift.drift_check import DRIFT, Watchman, look, monitoring
+from components.orchestration.drift.drift_check import DRIFT, Watchman, check_drift, monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.registry.store.tracking_store import client
 from components.registry.versions.model_versions import register
@@ -174,7 +174,7 @@ class Project:
     def look(self, **params: Any) -> dict[str, Any]:
         """One look."""
         told = replace(self.params, monitor=self.params.monitor.model_copy(update=params))
-        return look(self.root, told, self.said.append)
+        return check_drift(self.root, told, self.said.append)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As a person types it."""

@@ -25,7 +25,7 @@ from components.orchestration.creation.creation_options import label_map
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.creation.yaml_scalars import scalar
 from components.orchestration.pipeline_params import load
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 TEXT, PICTURES = "text_classification", "image_classification"
 WORDS = ["the", "room", "was", "clean", "and", "quiet", "with", "a", "view", "of", "harbor"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from candidate_scene import WEIGHTS, Scene, card_with, register, tree, with_card
+from candidate_scenario import WEIGHTS, Scene, card_with, register, tree, with_card
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

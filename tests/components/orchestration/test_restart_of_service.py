@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from candidate_scene import WEIGHTS, Scene, register, untouched
+from candidate_scenario import WEIGHTS, Scene, register, untouched
 
 from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, GristmillError, InputError

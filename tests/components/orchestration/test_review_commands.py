@@ -25,7 +25,7 @@ from components.monitoring.feedback_store import FeedbackStore, Label
 from components.monitoring.request_log import BASE
 from components.registry.store.tracking_store import client
 from tests.components.orchestration.filled_registry import fill
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 WHO = ("--by", "李雷", "--note", "看过了,可以")
 

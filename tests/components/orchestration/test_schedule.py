@@ -50,61 +50,61 @@ def at(folder: Path, clock: Clock) -> OnCron:
 
 def test_a_time_that_has_come_is_due_once(tmp_path: Path, clock: Clock) -> None:
     rule = at(tmp_path, clock)
-    assert rule.look() is None
+    assert rule.due_reason() is None
     clock.now += timedelta(hours=14, minutes=59)
-    assert rule.look() is None
+    assert rule.due_reason() is None
     clock.now += timedelta(minutes=2)
-    assert rule.look() == "cron 0 3 * * *"
-    rule.taken()
-    assert rule.look() is None
+    assert rule.due_reason() == "cron 0 3 * * *"
+    rule.mark_ended()
+    assert rule.due_reason() is None
 
 
 def test_a_time_that_comes_during_a_long_retrain_is_due_after_it(
     tmp_path: Path, clock: Clock
 ) -> None:
     rule = at(tmp_path, clock)
-    rule.look()
+    rule.due_reason()
     clock.now += timedelta(days=1)
-    assert rule.look()
+    assert rule.due_reason()
     clock.now += timedelta(days=1)
-    rule.taken()
-    assert rule.look()
-    rule.taken()
-    assert rule.look() is None
+    rule.mark_ended()
+    assert rule.due_reason()
+    rule.mark_ended()
+    assert rule.due_reason() is None
 
 
 def test_times_that_were_missed_are_caught_up_once_after_a_restart(
     tmp_path: Path, clock: Clock
 ) -> None:
-    assert at(tmp_path, clock).look() is None
+    assert at(tmp_path, clock).due_reason() is None
     clock.now += timedelta(days=5)
     rule = at(tmp_path, clock)
-    assert rule.look()
-    rule.taken()
-    assert rule.look() is None and at(tmp_path, clock).look() is None
+    assert rule.due_reason()
+    rule.mark_ended()
+    assert rule.due_reason() is None and at(tmp_path, clock).due_reason() is None
 
 
 def test_a_clock_that_goes_back_neither_repeats_nor_stops_anything(
     tmp_path: Path, clock: Clock
 ) -> None:
     rule = at(tmp_path, clock)
-    rule.look()
+    rule.due_reason()
     clock.now += timedelta(days=365)
-    assert rule.look()
-    rule.taken()
+    assert rule.due_reason()
+    rule.mark_ended()
     clock.now -= timedelta(days=365)
-    assert rule.look() is None and rule.look() is None
+    assert rule.due_reason() is None and rule.due_reason() is None
     clock.now += timedelta(days=1)
-    assert rule.look()
+    assert rule.due_reason()
 
 
 def test_new_data_are_due_when_nobody_writes_them_any_more_and_once(tmp_path: Path) -> None:
     seen: list[str | None] = [None, "a", "b", "b", "b", None, "c", "c"]
     looks = iter(seen)
     rule = OnNewData(Memory(tmp_path / "schedule.json"), lambda: next(looks))
-    assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
-    rule.taken()  # and say it failed: the same data are not tried again and again
-    assert [rule.look() for _ in range(4)] == [None, None, None, "new data"]
+    assert [rule.due_reason() for _ in range(4)] == [None, None, None, "new data"]
+    rule.mark_ended()  # and say it failed: the same data are not tried again and again
+    assert [rule.due_reason() for _ in range(4)] == [None, None, None, "new data"]
 
 
 def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(
@@ -114,15 +114,15 @@ def test_files_that_never_rest_are_due_after_ten_looks_and_a_database_at_once(
     files = OnNewData(Memory(tmp_path / "files.json"), lambda: str(next(looks)))
     due = list[int]()
     for number in range(30):
-        if files.look():
+        if files.due_reason():
             due.append(number)
-            files.taken()
+            files.mark_ended()
     assert due == [9, 19, 29]
     found = iter(["a", "a", "b", None])
     pulled = OnNewData(Memory(tmp_path / "pulled.json"), lambda: next(found), lambda: True)
-    assert pulled.look() == "new data"
-    pulled.taken()
-    assert [pulled.look() for _ in range(3)] == [None, "new data", None], (
+    assert pulled.due_reason() == "new data"
+    pulled.mark_ended()
+    assert [pulled.due_reason() for _ in range(3)] == [None, "new data", None], (
         "each pull is whole; what was tried is not new"
     )
 
@@ -144,17 +144,17 @@ def test_what_a_full_disk_does_not_take_is_known_and_written_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     memory = Memory(tmp_path / "schedule.json")
-    memory.keep(tried="a")
+    memory.update(tried="a")
     request.getfixturevalue("full_disk")
-    memory.keep(tried="b")
-    memory.keep(drift="noon")
-    assert memory.facts == {"tried": "b", "drift": "noon"} and Memory(memory.path).facts == {
+    memory.update(tried="b")
+    memory.update(drift="noon")
+    assert memory.values == {"tried": "b", "drift": "noon"} and Memory(memory.path).values == {
         "tried": "a"
     }
     assert capsys.readouterr().out.count("cannot be written") == 1
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
-    memory.settle()
-    assert Memory(memory.path).facts == memory.facts
+    memory.flush()
+    assert Memory(memory.path).values == memory.values
 
 
 class Drifting:
@@ -202,17 +202,17 @@ def test_drift_waits_for_an_alarm_and_an_alarm_counts_once_when_it_has_passed(
     drifting: Drifting,
 ) -> None:
     rule = drifting.rule()
-    assert rule.look() is None and rule.look() is None
+    assert rule.due_reason() is None and rule.due_reason() is None
     drifting.alarm()
-    assert [rule.look(), rule.look()] == [None, DUE]
-    rule.taken()
+    assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
+    rule.mark_ended()
     drifting.found = "b"
     drifting.window([])
-    assert rule.look() is None and rule.look() is None
+    assert rule.due_reason() is None and rule.due_reason() is None
     drifting.alarm("later")
-    assert [rule.look(), rule.look()] == [None, DUE]
+    assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
     (drifting.folder / "drift.json").write_text("half a {", encoding="utf-8")
-    assert rule.look() is None
+    assert rule.due_reason() is None
 
 
 def test_while_the_drift_stands_each_new_set_of_labels_is_tried_once(drifting: Drifting) -> None:
@@ -220,22 +220,28 @@ def test_while_the_drift_stands_each_new_set_of_labels_is_tried_once(drifting: D
     drifting.alarm()
     for found in ("a", "b", "c"):
         drifting.found = found
-        assert [rule.look(), rule.look()] == [None, DUE]
-        rule.taken()  # refused, or failed
-        assert [drifting.rule().look(), rule.look(), rule.look()] == [None, None, None]
+        assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
+        rule.mark_ended()  # refused, or failed
+        assert [drifting.rule().due_reason(), rule.due_reason(), rule.due_reason()] == [
+            None,
+            None,
+            None,
+        ]
     drifting.found, drifting.champion = "d", 2
-    assert [rule.look(), rule.look()] == [None, None], "the alarm is about another version"
+    assert [rule.due_reason(), rule.due_reason()] == [None, None], (
+        "the alarm is about another version"
+    )
 
 
 def test_an_alarm_during_a_retrain_is_not_used_up_by_it(drifting: Drifting) -> None:
     rule = drifting.rule()
     drifting.alarm()
-    assert [rule.look(), rule.look()] == [None, DUE]
+    assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
     drifting.alarm("while it works")
     drifting.window([])
-    rule.taken()
+    rule.mark_ended()
     drifting.found = "b"
-    assert [rule.look(), rule.look()] == [None, DUE]
+    assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
 
 
 def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(
@@ -243,7 +249,7 @@ def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(
 ) -> None:
     drifting.found = None
     drifting.alarm()
-    assert [drifting.rule().look() for _ in range(3)] == [None, None, None]
+    assert [drifting.rule().due_reason() for _ in range(3)] == [None, None, None]
     assert (
         drifting.asked == 1
         and "drift of length, script, and nothing new to learn from: send labels"
@@ -251,11 +257,11 @@ def test_an_alarm_with_nothing_to_learn_from_is_told_once_with_what_to_do(
     )
     drifting.found = "a"
     rule = drifting.rule()
-    assert [rule.look(), rule.look()] == [None, DUE]
-    rule.taken()
+    assert [rule.due_reason(), rule.due_reason()] == [None, DUE]
+    rule.mark_ended()
     drifting.found = None
-    rule.look()
-    rule.look()
+    rule.due_reason()
+    rule.due_reason()
     assert drifting.asked == 2, "the attempt did not help: it is told again, once"
 
 
@@ -280,8 +286,8 @@ from components.orchestration.retraining.cron import parse
 
 class Always:
     def __init__(self, *_): pass
-    def look(self): return "test"
-    def taken(self): print("taken", flush=True)
+    def due_reason(self): return "test"
+    def mark_ended(self): print("taken", flush=True)
 
 def run(root, name, why, stop):
     print("running", flush=True)

@@ -11,7 +11,7 @@ import pytest
 
 from components.orchestration.retraining.retrain import keep_report
 from components.orchestration.runner import summary
-from components.orchestration.runner.summary import kept_report, show_summary
+from components.orchestration.runner.summary import report_path, show_summary
 from components.registry.release.retrain_log import RetrainRecord
 
 
@@ -121,13 +121,13 @@ def test_the_report_of_a_retrain_is_kept_and_writes_over_nothing(tmp_path: Path)
     made = RetrainRecord(
         "a1b2", "by hand", "promoted", "", "", "", "", {}, "", "", "", "", 0, version=3
     )
-    assert keep_report(root, copy, params("mine"), made) == kept_report("mine", 3)
-    assert (root / kept_report("mine", 3)).read_text() == "<p>report</p>"
+    assert keep_report(root, copy, params("mine"), made) == report_path("mine", 3)
+    assert (root / report_path("mine", 3)).read_text() == "<p>report</p>"
     # The same again is the same file; another report does not replace one that a person may have
     # edited.
-    assert keep_report(root, copy, params("mine"), made) == kept_report("mine", 3)
-    (root / kept_report("mine", 3)).write_text("<p>report</p> with my notes")
+    assert keep_report(root, copy, params("mine"), made) == report_path("mine", 3)
+    (root / report_path("mine", 3)).write_text("<p>report</p> with my notes")
     assert keep_report(root, copy, params("mine"), made) == "data/retrains/mine/version-3-a1b2.html"
-    assert "my notes" in (root / kept_report("mine", 3)).read_text()
+    assert "my notes" in (root / report_path("mine", 3)).read_text()
     (folder / "report.html").unlink()
     assert keep_report(root, copy, params("mine"), made) is None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made import make_bundle
+from sample_versions import make_bundle
 
 from components.registry.store import tracking_store
 

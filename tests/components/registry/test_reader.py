@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made import make_bundle
+from sample_versions import make_bundle
 
 from components.core.errors import InputError
 from components.registry.release.gates import Gate, GateParams

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import make_bundle
+from sample_versions import make_bundle
 
 from components.cli import doctor
 from components.core.errors import EnvironmentFault, InputError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import make_bundle
+from sample_versions import make_bundle
 
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.registry.release import promotion as release_module

@@ -47,7 +47,7 @@ def searched(
                 journal.metrics({METRIC: figure, "epoch": step}, step, child)
 
 
-def found(root: Path, goal: str = "max", **more: Any) -> list[trials.Told]:
+def found(root: Path, goal: str = "max", **more: Any) -> list[trials.LoggedTrial]:
     return best_trials(root, "default", "any", "tune", METRIC, goal, **more)
 
 
@@ -111,7 +111,7 @@ def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(
             found(root)
         holder.close()
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "_look", lambda *_: time.sleep(3))
+        patch.setattr(trials, "_read_trials", lambda *_: time.sleep(3))
         with pytest.raises(EnvironmentFault, match=r"MLflow did not answer in 0\.1 s"):
             found(root, patience=0.1)
     with monkeypatch.context() as patch:
@@ -119,6 +119,6 @@ def test_a_store_that_is_locked_slow_or_away_is_one_kind_of_error(
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(EnvironmentFault, match="MLflow does not answer"):
             found(root)
-    monkeypatch.setattr(trials, "_look", lambda *_: {}["a mistake of ours"])
+    monkeypatch.setattr(trials, "_read_trials", lambda *_: {}["a mistake of ours"])
     with pytest.raises(EnvironmentFault, match="MLflow refused: KeyError"):
         found(root)

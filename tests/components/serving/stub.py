@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from scene import STUCK
+from scenario import STUCK
 
 from components.core.bundles import Card
 from components.fields.base import Reject

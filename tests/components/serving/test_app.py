@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from mill import IMAGE, pictures, png
-from scene import STUCK, wait_for
+from scenario import STUCK, wait_for
+from stage_runner import IMAGE, pictures, png
 
 from components.inference.predictor import Prepared
 from components.monitoring.profile import profile_of

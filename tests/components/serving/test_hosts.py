@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from raw_asgi import send_raw
-from scene import metric
+from scenario import metric
 
 from components.serving.http.hosts import AllowedHosts
 from components.serving.params import ServeParams

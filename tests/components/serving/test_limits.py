@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from scene import STUCK, metric, wait_for
+from scenario import STUCK, metric, wait_for
 
 from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app

@@ -7,7 +7,7 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
-from scene import metric
+from scenario import metric
 
 from components.monitoring.params import MonitorParams
 from components.monitoring.request_log import read_log

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from browser import CHROMIUM, tab
 from fastapi import FastAPI
-from mill import Mill, sentences
+from stage_runner import StageRunner, sentences
 
 from components.core.bundles import Card
 from components.core.tables import read_table
@@ -34,13 +34,13 @@ TEXTS = [row["text"] for row in sentences(60, seed=9)]
 @pytest.fixture(scope="module")
 def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """A linear model that answers the surer half of its questions."""
-    mill = Mill.make(tmp_path_factory.mktemp("mill"), sentences(200)).clean()
-    classes = mill.manifest()["classes"]
-    baseline = base.baselines(mill.task).baselines["classical"]
-    sections = (mill.sections["train"], mill.sections["clean"])
-    parts = [read_table(mill.root / "clean", name) for name in ("train", "validation")]
+    runner = StageRunner.make(tmp_path_factory.mktemp("runner"), sentences(200)).clean()
+    classes = runner.manifest()["classes"]
+    baseline = base.baselines(runner.task).baselines["classical"]
+    sections = (runner.sections["train"], runner.sections["clean"])
+    parts = [read_table(runner.root / "clean", name) for name in ("train", "validation")]
     arrays, files = baseline.fit(parts[0], classes, *sections, 7, parts[1])
-    card = Card(mill.task, "numpy", "classical", {}, classes, 7, "", "", ["train"])
+    card = Card(runner.task, "numpy", "classical", {}, classes, 7, "", "", ["train"])
     predictor = Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
     texts = parts[1]["text"].to_pylist()
     answers = predictor.predict([predictor.evaluator.Query(text=text) for text in texts])

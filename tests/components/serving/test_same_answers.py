@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from mill import TINY, Mill
+from stage_runner import TINY, StageRunner
 
 from components.inference.predictor import Predictor, load, onnx_scorer, torch_scorer
 from components.serving.http.batching import Batcher
@@ -16,11 +16,11 @@ KINDS = ["classical", "textcnn", "ngrams", "counted", "transformer", "recurrent"
 
 
 @pytest.fixture(scope="module")
-def card(reviews: Mill, network: Path):
+def card(reviews: StageRunner, network: Path):
     return load(network).card
 
 
-def drawn(reviews: Mill, card, name: str) -> Predictor:
+def drawn(reviews: StageRunner, card, name: str) -> Predictor:
     """A network with weights as they are drawn."""
     import torch
 
@@ -45,7 +45,7 @@ def drawn(reviews: Mill, card, name: str) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def exported(reviews: Mill, network: Path) -> bytes:
+def exported(reviews: StageRunner, network: Path) -> bytes:
     """The fitted TextCNN as ONNX."""
     import numpy as np
 
@@ -63,7 +63,7 @@ def exported(reviews: Mill, network: Path) -> bytes:
     )
 
 
-def predictor(kind: str, reviews: Mill, card, network: Path, exported: bytes) -> Predictor:
+def predictor(kind: str, reviews: StageRunner, card, network: Path, exported: bytes) -> Predictor:
     """One of each kind."""
     from components.core.tables import read_table
     from components.stages.compress.quantize import int8

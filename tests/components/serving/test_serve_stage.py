@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from mill import Mill, sentences
+from stage_runner import StageRunner, sentences
 
 from components.core.bundles import CARD, Card, add_to_profile
 from components.core.errors import InputError
@@ -49,7 +49,9 @@ FAST = EvaluateParams(resamples=100, latency_queries=20)
 
 
 @pytest.fixture(scope="module")
-def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def candidates(
+    reviews: StageRunner, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
     """Bundles: the baseline, and one that learned from 20 rows only."""
     folder, train = (
         tmp_path_factory.mktemp("candidates"),
@@ -61,16 +63,16 @@ def candidates(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Mappi
     }
 
 
-def baseline(mill: Mill, folder: Path, rows: pa.Table) -> Path:
+def baseline(runner: StageRunner, folder: Path, rows: pa.Table) -> Path:
     """A bundle that has learned from these rows."""
-    classes = mill.manifest()["classes"]
+    classes = runner.manifest()["classes"]
     arrays, files = (
-        base.baselines(mill.task)
+        base.baselines(runner.task)
         .baselines["classical"]
-        .fit(rows, classes, mill.sections["train"], mill.sections["clean"], 7)
+        .fit(rows, classes, runner.sections["train"], runner.sections["clean"], 7)
     )
     card = Card(
-        task=mill.task,
+        task=runner.task,
         runtime="numpy",
         architecture="classical",
         config={},
@@ -100,7 +102,7 @@ def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def job_of(
-    root: Path, reviews: Mill, bundle: Path, rules: RegistryParams | None = None, **tags: str
+    root: Path, reviews: StageRunner, bundle: Path, rules: RegistryParams | None = None, **tags: str
 ) -> Job:
     """A job of serve: what evaluate would have left for this winner."""
     evaluator = base.evaluator(reviews.task)
@@ -162,7 +164,7 @@ def said(job: Job) -> str:
 
 
 def test_a_version_carries_its_card(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+    root: Path, reviews: StageRunner, candidates: Mapping[str, Path]
 ) -> None:
     stage.run(job_of(root, reviews, candidates["good"]))
     assert report(root)["decision"] == "promoted" and set(report(root)["gates"]) == {
@@ -215,7 +217,7 @@ def test_a_version_carries_its_card(
 
 
 def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+    root: Path, reviews: StageRunner, candidates: Mapping[str, Path]
 ) -> None:
     stage.run(job_of(root, reviews, candidates["good"]))
     job = job_of(root, reviews, candidates["poor"])
@@ -239,7 +241,7 @@ def test_the_champion_is_asked_the_same_cases_and_a_worse_one_is_refused(
 
 
 def test_a_champion_of_another_test_split_is_measured_again_on_this_one(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+    root: Path, reviews: StageRunner, candidates: Mapping[str, Path]
 ) -> None:
     # given a champion that was measured on another split
     stage.run(job_of(root, reviews, candidates["poor"]))
@@ -272,7 +274,7 @@ def exchanged(folder: Path) -> None:
 @pytest.mark.parametrize("change", [rotten, exchanged])
 def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(
     root: Path,
-    reviews: Mill,
+    reviews: StageRunner,
     candidates: Mapping[str, Path],
     change: Callable[[Path], None],
 ) -> None:
@@ -286,7 +288,7 @@ def test_a_champion_that_cannot_be_asked_is_not_replaced_unseen(
 
 @pytest.mark.parametrize("count", [240, 480])
 def test_feedback_whose_labels_are_turned_round_replaces_no_champion(
-    count: int, root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path
+    count: int, root: Path, reviews: StageRunner, candidates: Mapping[str, Path], tmp_path: Path
 ) -> None:
     # given a champion, and feedback, as many rows as it has learned from or more, that calls good what is bad
     stage.run(job_of(root, reviews, candidates["good"]))
@@ -296,15 +298,15 @@ def test_feedback_whose_labels_are_turned_round_replaces_no_champion(
         for number, row in enumerate(sentences(count, seed=9))
     ]
     split = freeze(reviews.root / "clean", reviews.task, reviews.sections["clean"], tmp_path)  # type: ignore[arg-type]
-    mill = Mill.make(
-        tmp_path / "mill", [*sentences(240), *poison], clean={"frozen_split": str(split)}
+    runner = StageRunner.make(
+        tmp_path / "runner", [*sentences(240), *poison], clean={"frozen_split": str(split)}
     ).clean()
     # when a retrain learns from both
     stage.run(
         job_of(
             root,
-            mill,
-            baseline(mill, tmp_path / "poisoned", read_table(mill.root / "clean", "train")),
+            runner,
+            baseline(runner, tmp_path / "poisoned", read_table(runner.root / "clean", "train")),
         )
     )
     # then a gate refuses it, whatever was drawn from the feedback to be tested on
@@ -318,7 +320,7 @@ def test_feedback_whose_labels_are_turned_round_replaces_no_champion(
 
 
 def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path]
+    root: Path, reviews: StageRunner, candidates: Mapping[str, Path]
 ) -> None:
     job = job_of(root, reviews, candidates["good"], RegistryParams(mode="review", gates=PATIENT))
     stage.run(job)
@@ -340,7 +342,7 @@ def test_in_review_a_winner_waits_and_an_answer_given_in_mlflow_is_picked_up(
 
 
 def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(
-    root: Path, reviews: Mill, candidates: Mapping[str, Path], tmp_path: Path
+    root: Path, reviews: StageRunner, candidates: Mapping[str, Path], tmp_path: Path
 ) -> None:
     job = replace(job_of(root, reviews, candidates["good"]), params=ServeParams(abstain=0.25))
     with pytest.raises(InputError, match=r"serve.abstain: 0.25: tells nothing of how sure"):

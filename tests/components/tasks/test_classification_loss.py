@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mill import IMAGE
+from stage_runner import IMAGE
 
 from components.tasks import base
 from components.tasks.classification.loss import ClassificationLearning

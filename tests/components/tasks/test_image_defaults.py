@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import IMAGE, pictures, png
+from stage_runner import IMAGE, pictures, png
 
 from components.tasks import base
 from components.tasks.image_classification.defaults import ConvNetShape, epochs_for, largest_side

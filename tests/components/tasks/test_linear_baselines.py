@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from mill import IMAGE, TEXT, pictures, sentences
 from scipy.sparse import hstack
 from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -16,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import Normalizer, normalize
+from stage_runner import IMAGE, TEXT, pictures, sentences
 
 from components.fields.image import decode
 from components.fields.patches import FilterBank, draw_filters, features

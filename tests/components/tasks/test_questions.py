@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mill import IMAGE, TEXT, pictures, png
 from pydantic import ValidationError
+from stage_runner import IMAGE, TEXT, pictures, png
 
 from components.fields.base import Reject
 from components.tasks import base

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from mill import Mill
+from stage_runner import StageRunner
 
 from components.core.errors import EnvironmentFault
 from components.training.checkpoints import Checkpoints
@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_with_the_next_checkpoint_and_loses_nothing(tmp_path
 
 
 def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(
-    reviews: Mill, tmp_path: Path
+    reviews: StageRunner, tmp_path: Path
 ) -> None:
     spec = reviews.spec(tmp_path, "transformer", epochs=2)
     with small_files(), pytest.raises(EnvironmentFault, match="cannot be written"):
@@ -106,7 +106,7 @@ def test_a_fit_on_a_full_disk_ends_with_what_to_do_and_goes_on_later(
     assert len(fit(spec).curve) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_named(reviews: Mill, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(reviews: StageRunner, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the state should be")
     with pytest.raises(EnvironmentFault, match="cannot be written") as caught:
         fit(reviews.spec(tmp_path / "state" / "fit", epochs=1))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from mill import Mill
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.core.errors import InputError
 from components.core.files import sha256
@@ -45,8 +45,8 @@ def newest(spec: FitConfig) -> list[Path]:
 def test_it_learns_and_keeps_the_best_epoch(
     line: str, architecture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    mill: Mill = request.getfixturevalue(line)
-    spec = mill.spec(tmp_path, architecture, epochs=6, patience=6)
+    runner: StageRunner = request.getfixturevalue(line)
+    spec = runner.spec(tmp_path, architecture, epochs=6, patience=6)
     fitted = fit(spec, Journal(tmp_path / "journal.jsonl"))
     assert fitted.curve[-1]["train_loss"] < fitted.curve[0]["train_loss"] * 0.8
     assert (
@@ -72,7 +72,7 @@ def test_it_learns_and_keeps_the_best_epoch(
 
 
 def test_a_finished_fit_is_not_run_again(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = reviews.spec(tmp_path)
     assert finished(spec) is None
@@ -81,14 +81,14 @@ def test_a_finished_fit_is_not_run_again(
     assert fit(spec) == first == finished(spec)
 
 
-def test_it_stops_when_nothing_is_gained(reviews: Mill, tmp_path: Path) -> None:
+def test_it_stops_when_nothing_is_gained(reviews: StageRunner, tmp_path: Path) -> None:
     fitted = fit(reviews.spec(tmp_path, epochs=9, patience=2, learning_rate=1e-9))
     assert len(fitted.curve) == 3
     assert fitted.best["epoch"] == 1  # of equal ones the first
 
 
 def test_a_loss_that_is_no_number_names_the_knob(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = ClassificationLearning.loss
 
@@ -106,7 +106,9 @@ def test_a_loss_that_is_no_number_names_the_knob(
     assert finished(reviews.spec(tmp_path)) is None
 
 
-def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path: Path) -> None:
+def test_a_learning_rate_that_explodes_is_an_input_error(
+    reviews: StageRunner, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"norm of its gradient (nan|inf) at step \d+"):
         fit(
             reviews.spec(
@@ -122,7 +124,7 @@ def test_a_learning_rate_that_explodes_is_an_input_error(reviews: Mill, tmp_path
 
 
 def test_more_workers_than_rows_are_refused_and_do_not_wait_for_each_other(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.training import loop
 
@@ -181,10 +183,10 @@ def test_a_killed_fit_ends_as_the_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dropout, AdamW's moments, running statistics, transforms on the fly, the sum of losses: all of it must come back."""
-    mill: Mill = request.getfixturevalue(line)
-    undisturbed = fit(mill.spec(tmp_path / "undisturbed", architecture, **KNOBS))
+    runner: StageRunner = request.getfixturevalue(line)
+    undisturbed = fit(runner.spec(tmp_path / "undisturbed", architecture, **KNOBS))
     for how in ("report", "first", "middle", "late", "truncated", "both"):
-        spec = mill.spec(tmp_path / how, architecture, **KNOBS)
+        spec = runner.spec(tmp_path / how, architecture, **KNOBS)
         interrupted(spec, how, monkeypatch)
         assert finished(spec) is None
         resumed = fit(spec)
@@ -193,7 +195,7 @@ def test_a_killed_fit_ends_as_the_undisturbed_one(
 
 
 def test_it_goes_on_and_does_not_begin_anew(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = reviews.spec(tmp_path, **KNOBS)
     interrupted(spec, "middle", monkeypatch)
@@ -207,7 +209,7 @@ def test_it_goes_on_and_does_not_begin_anew(
 
 
 def test_every_epoch_is_told_though_the_listener_died_before_it_wrote_one_down(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = reviews.spec(tmp_path, **KNOBS)
     interrupted(spec, "report", monkeypatch)  # epoch 2 is in the checkpoint, but nobody heard of it

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from mill import IMAGE, TINY, Mill, png
 from small_bundles import CLASSES, QUERY, numpy_bundle, onnx_bundle, torch_bundle, weights_of
+from stage_runner import IMAGE, TINY, StageRunner, png
 
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256, to_json
@@ -54,7 +54,10 @@ def child() -> Iterator[Confined]:
 
 @pytest.fixture(scope="module")
 def bundles(
-    reviews: Mill, network: Path, borrowed: Mill, tmp_path_factory: pytest.TempPathFactory
+    reviews: StageRunner,
+    network: Path,
+    borrowed: StageRunner,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, Path]:
     root = tmp_path_factory.mktemp("good")
     made = {name: torch_bundle(root / name, name, TINY[name]) for name in TEXT_NETS}
@@ -71,11 +74,11 @@ def bundles(
     return made
 
 
-def compressed(reviews: Mill, network: Path, root: Path) -> Mapping[str, Path]:
+def compressed(reviews: StageRunner, network: Path, root: Path) -> Mapping[str, Path]:
     """A network as each recipe leaves it, after as little work as there can be."""
     train = type(reviews.sections["train"]).model_validate(TRAIN)
-    mill = replace(reviews, sections={**reviews.sections, "train": train})
-    job = mill.job("compress", ["tokens"], [], CompressParams.model_validate(COMPRESS))
+    runner = replace(reviews, sections={**reviews.sections, "train": train})
+    job = runner.job("compress", ["tokens"], [], CompressParams.model_validate(COMPRESS))
     job = replace(job, state=root / "compress")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "fit_distributed", fit)

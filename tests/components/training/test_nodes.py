@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mill import Mill
 from nodes import Nodes
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 from test_random_kills import work
 
 from components.core.files import sha256
@@ -70,7 +70,7 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def calm(nodes: Nodes, reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> FitConfig:
+def calm(nodes: Nodes, reviews: StageRunner, tmp_path_factory: pytest.TempPathFactory) -> FitConfig:
     """A fit of two workers whom nobody disturbs."""
     folder = tmp_path_factory.mktemp("calm")
     spec = reviews.spec(

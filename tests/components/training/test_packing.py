@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mill import TINY, Mill
+from stage_runner import TINY, StageRunner
 
 from components.core.errors import InputError
 from components.models.packing import PackedLayout, mean
@@ -33,7 +33,7 @@ PLAIN = {
 
 
 def learner(
-    reviews: Mill, architecture: str = "transformer", **knobs: object
+    reviews: StageRunner, architecture: str = "transformer", **knobs: object
 ) -> tuple[TrainStep, EncodedRows]:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     torch.manual_seed(3)
@@ -49,7 +49,7 @@ def gradients(one: TrainStep) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in one.module.named_parameters() if p.grad is not None}
 
 
-def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(reviews: Mill) -> None:
+def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(reviews: StageRunner) -> None:
     seen = []
     for packed in (False, True):
         one, rows = learner(reviews)
@@ -65,7 +65,7 @@ def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(reviews: Mil
     )  # or the tolerance would hold for anything
 
 
-def test_no_row_sees_its_neighbours(reviews: Mill) -> None:
+def test_no_row_sees_its_neighbours(reviews: StageRunner) -> None:
     one, rows = learner(reviews)
     batch = rows.batch([4, 9, 17], packed=True)
     changed = dict(batch)
@@ -80,7 +80,7 @@ def test_no_row_sees_its_neighbours(reviews: Mill) -> None:
     assert not torch.allclose(before[0], after[0])
 
 
-def test_packing_computes_useful_tokens_only(reviews: Mill) -> None:
+def test_packing_computes_useful_tokens_only(reviews: StageRunner) -> None:
     _, rows = learner(reviews)
     shares = {}
     for packed in (False, True):
@@ -102,7 +102,7 @@ def test_a_layout_knows_rows_and_places() -> None:
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_accumulated_parts_equal_the_large_batch(reviews: Mill, weights: str) -> None:
+def test_accumulated_parts_equal_the_large_batch(reviews: StageRunner, weights: str) -> None:
     """Parts of unlike size and weight: a mean of their means would differ."""
     seen = []
     for tokens in (100_000, 90):
@@ -218,7 +218,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
 
 
 def test_a_student_that_packs_learns_from_a_teacher_that_does_not(
-    reviews: Mill, network: Path, tmp_path: Path
+    reviews: StageRunner, network: Path, tmp_path: Path
 ) -> None:
     spec = replace(
         reviews.spec(tmp_path, "transformer", epochs=2),

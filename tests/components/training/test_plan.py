@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mill import Mill
+from stage_runner import StageRunner
 
 from components.training.batches import EncodedRows, in_order, load_encoder, plan
 
@@ -55,7 +55,7 @@ def test_validation_takes_every_row_once() -> None:
     assert [len(batch) for batch in batches] == [30, 30, 30, 10]
 
 
-def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: Mill) -> None:
+def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: StageRunner) -> None:
     rows = EncodedRows(
         reviews.root / "tokens", "train", load_encoder(reviews.root / "tokens", reviews.task)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mill import Mill
+from stage_runner import StageRunner
 
 from components.core.bundles import Card, add_to_profile
 from components.core.errors import InputError
@@ -31,7 +31,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def bundles(
-    reviews: Mill, network: Path, tmp_path_factory: pytest.TempPathFactory
+    reviews: StageRunner, network: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """A network and the baselines. (A network in ONNX: tests of compress.)"""
     root, classes = tmp_path_factory.mktemp("bundles"), ["好评", "差评"]
@@ -121,7 +121,9 @@ def test_an_altered_bundle_does_not_answer(bundles: dict[str, Path], name: str, 
     load(bundles[name])
 
 
-def test_the_watched_figure_is_that_of_the_validation_answers(reviews: Mill, network: Path) -> None:
+def test_the_watched_figure_is_that_of_the_validation_answers(
+    reviews: StageRunner, network: Path
+) -> None:
     from sklearn.metrics import f1_score
 
     rows, predictor = reviews.rows("clean", "validation"), load(network)

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from mill import Mill
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.core.errors import InputError
 from components.core.files import sha256
@@ -28,7 +28,7 @@ ARCHITECTURES = ["transformer", "pretrained"]
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def line(request: pytest.FixtureRequest) -> tuple[Mill, str]:
+def line(request: pytest.FixtureRequest) -> tuple[StageRunner, str]:
     """Tokens that the architecture takes."""
     return request.getfixturevalue(
         "reviews" if request.param == "transformer" else "borrowed"
@@ -68,7 +68,7 @@ def test_what_is_hidden() -> None:
     assert alone["chosen"].all()  # a loss over nothing is none
 
 
-def test_padded_and_packed_rows_have_the_same_loss(reviews: Mill, tmp_path: Path) -> None:
+def test_padded_and_packed_rows_have_the_same_loss(reviews: StageRunner, tmp_path: Path) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     learner = make_learner(
         replace(reviews.spec(tmp_path, "transformer", {"dropout": 0.0}), masked=0.3), encoder
@@ -91,11 +91,11 @@ def test_padded_and_packed_rows_have_the_same_loss(reviews: Mill, tmp_path: Path
 
 
 def test_it_learns_to_guess_and_the_fit_starts_there(
-    line: tuple[Mill, str], tmp_path: Path
+    line: tuple[StageRunner, str], tmp_path: Path
 ) -> None:
-    mill, architecture = line
+    runner, architecture = line
     before = replace(
-        mill.spec(tmp_path / "pretrain", architecture, epochs=3, patience=3, checkpoint_steps=50),
+        runner.spec(tmp_path / "pretrain", architecture, epochs=3, patience=3, checkpoint_steps=50),
         masked=0.15,
     )
     fitted = fit(before)
@@ -103,15 +103,17 @@ def test_it_learns_to_guess_and_the_fit_starts_there(
     assert losses[-1] < losses[0] - 0.05
     assert fitted.best["validation_loss"] == min(losses)
     learner = make_learner(
-        replace(mill.spec(tmp_path / "fit", architecture), initial=fitted.weights),
-        load_encoder(mill.root / "tokens", mill.task),
+        replace(runner.spec(tmp_path / "fit", architecture), initial=fitted.weights),
+        load_encoder(runner.root / "tokens", runner.task),
     )
     state, kept = learner.module.state_dict(), load_file(fitted.weights)
     assert {name for name in state if name not in kept} == {"head.weight", "head.bias"}
     assert all(torch.equal(state[name], value) for name, value in kept.items())
 
 
-def test_a_killed_pretraining_ends_as_the_undisturbed_one(reviews: Mill, tmp_path: Path) -> None:
+def test_a_killed_pretraining_ends_as_the_undisturbed_one(
+    reviews: StageRunner, tmp_path: Path
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -132,7 +134,9 @@ def test_a_killed_pretraining_ends_as_the_undisturbed_one(reviews: Mill, tmp_pat
     assert resumed.curve == undisturbed.curve
 
 
-def test_rows_without_labels_are_read_too_and_only_here(reviews: Mill, tmp_path: Path) -> None:
+def test_rows_without_labels_are_read_too_and_only_here(
+    reviews: StageRunner, tmp_path: Path
+) -> None:
     tokens = reviews.root / "tokens"
     facts = {
         name: value
@@ -159,7 +163,7 @@ def test_rows_without_labels_are_read_too_and_only_here(reviews: Mill, tmp_path:
     assert fit(masked).curve[0]["step"] == -(-len(rows) // 32)
 
 
-def test_weights_of_another_net_are_refused(reviews: Mill, tmp_path: Path) -> None:
+def test_weights_of_another_net_are_refused(reviews: StageRunner, tmp_path: Path) -> None:
     fitted = fit(replace(reviews.spec(tmp_path / "pretrain", "transformer"), masked=0.15))
     with pytest.raises(InputError, match="weights of another network"):
         fit(replace(reviews.spec(tmp_path / "fit", "textcnn"), initial=fitted.weights))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mill import Mill, sentences
+from stage_runner import StageRunner, sentences
 
 from components.core.files import sha256
 from components.tasks.classification.loss import ClassificationLearning
@@ -54,7 +54,7 @@ def start(spec: FitConfig, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
     context = get_context("forkserver")  # its server imports torch once, not every worker
     context.set_forkserver_preload(
-        ["components.training.loop", "components.tasks.classification.loss", "mill"]
+        ["components.training.loop", "components.tasks.classification.loss", "runner"]
     )
     group = [
         context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True)
@@ -81,10 +81,10 @@ def newest(spec: FitConfig) -> str:
 @pytest.mark.timeout(120 + 60 * KILLS)
 def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("SEED", "11")))
-    mill = Mill.make(
-        tmp_path / "mill", sentences(240), tokenize={"vocabulary_size": 600, "max_length": 48}
+    runner = StageRunner.make(
+        tmp_path / "runner", sentences(240), tokenize={"vocabulary_size": 600, "max_length": 48}
     ).all()
-    spec = mill.spec(
+    spec = runner.spec(
         tmp_path / "calm",
         "transformer",
         workers=WORLD,

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from mill import Mill
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.core.files import sha256
 from components.training import loop
@@ -98,7 +98,7 @@ def group(
 
 
 @pytest.mark.timeout(300)
-def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> None:
+def test_sharded_workers_learn_what_others_do(reviews: StageRunner, tmp_path: Path) -> None:
     def spec(name: str, **knobs: Any) -> FitConfig:
         return reviews.spec(tmp_path / name, "transformer", {"dropout": 0.0}, **KNOBS, **knobs)
 
@@ -132,7 +132,7 @@ def test_sharded_workers_learn_what_others_do(reviews: Mill, tmp_path: Path) -> 
 
 @pytest.mark.timeout(300)
 def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(
-    borrowed: Mill, reviews: Mill, tmp_path: Path
+    borrowed: StageRunner, reviews: StageRunner, tmp_path: Path
 ) -> None:
     # given adapters and all weights of a pretrained encoder, copied and sharded, and masked pretraining of ours
     knobs: dict[str, Any] = {

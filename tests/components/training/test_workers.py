@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from mill import Mill
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.tasks.classification.loss import ClassificationLearning
 from components.training.fit_config import FitConfig, FitResult
@@ -43,7 +43,7 @@ def work(rank: int, spec: FitConfig, meeting: str) -> FitResult:
 
 @pytest.mark.timeout(150)
 def test_two_workers_equal_one_on_the_same_batches(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shares of a batch are padded apart and may differ in size, the loss is a mean over all of it, gradients are clipped after they are added up."""
     no_dropout = {"dropout": 0.0}

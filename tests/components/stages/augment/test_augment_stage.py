@@ -9,26 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import Mill, sentences
+from stage_runner import StageRunner, sentences
 
 from components.fields.text import comparable
 from components.tasks.text_classification.schema import _UNIT, MASK, SCHEMA
 
 
-def mill(root: Path, rows: list[dict[str, Any]] | None = None, **augment: Any) -> Mill:
+def runner(root: Path, rows: list[dict[str, Any]] | None = None, **augment: Any) -> StageRunner:
     """The reviews after augment."""
     return (
-        Mill.make(root, sentences(120) if rows is None else rows, augment=augment).clean().augment()
+        StageRunner.make(root, sentences(120) if rows is None else rows, augment=augment)
+        .clean()
+        .augment()
     )
 
 
 def test_rate_zero_adds_nothing_and_the_line_goes_on(tmp_path: Path) -> None:
-    made = mill(tmp_path, rate=0.0).tokenize()
+    made = runner(tmp_path, rate=0.0).tokenize()
     assert made.rows("augmented") == []
     assert len(made.rows("tokens", "train")) == len(made.rows("clean", "train"))
 
 
-def test_pictures_are_not_added_to(bars: Mill) -> None:
+def test_pictures_are_not_added_to(bars: StageRunner) -> None:
     assert bars.rows("augmented") == []
 
 
@@ -36,7 +38,7 @@ def test_pictures_are_not_added_to(bars: Mill) -> None:
 def test_added_rows_are_variants_of_train_rows_and_equal_no_row_of_clean(
     tmp_path: Path, rate: float
 ) -> None:
-    made = mill(tmp_path, rate=rate)
+    made = runner(tmp_path, rate=rate)
     clean, train, added = (
         made.rows("clean"),
         {row["id"]: row for row in made.rows("clean", "train")},
@@ -73,7 +75,7 @@ def test_a_variant_that_equals_a_test_row_is_never_added(tmp_path: Path) -> None
         {"text": text, "label": "好评", "split": "test"} for text in swaps
     ]
     made = (
-        Mill.make(
+        StageRunner.make(
             tmp_path,
             rows,
             augment={"rate": 10.0, "methods": ["swap"]},
@@ -87,7 +89,7 @@ def test_a_variant_that_equals_a_test_row_is_never_added(tmp_path: Path) -> None
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_other_rows(tmp_path: Path) -> None:
-    one, two = mill(tmp_path / "1", rate=0.5), mill(tmp_path / "2", rate=0.5)
+    one, two = runner(tmp_path / "1", rate=0.5), runner(tmp_path / "2", rate=0.5)
     assert (one.root / "augmented" / "manifest.json").read_bytes() == (
         two.root / "augmented" / "manifest.json"
     ).read_bytes()

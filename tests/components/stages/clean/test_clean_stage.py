@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import IMAGE, Mill, pictures, png, sentences
+from stage_runner import IMAGE, StageRunner, pictures, png, sentences
 
 from components.core.errors import InputError
 from components.fields.image import decode
@@ -39,12 +39,12 @@ def dirty() -> Rows:
 
 
 @pytest.fixture(scope="module")
-def cleaned(tmp_path_factory: pytest.TempPathFactory) -> Mill:
+def cleaned(tmp_path_factory: pytest.TempPathFactory) -> StageRunner:
     """The dirty rows after clean."""
-    return Mill.make(tmp_path_factory.mktemp("dirty"), dirty()).clean()
+    return StageRunner.make(tmp_path_factory.mktemp("dirty"), dirty()).clean()
 
 
-def test_the_books_balance_and_say_why(cleaned: Mill) -> None:
+def test_the_books_balance_and_say_why(cleaned: StageRunner) -> None:
     books, reasons = cleaned.manifest()["books"], cleaned.manifest()["reasons"]
     assert reasons == {
         "boilerplate": 10,
@@ -66,7 +66,7 @@ def test_the_books_balance_and_say_why(cleaned: Mill) -> None:
     )
 
 
-def test_quarantine_names_each_row_with_its_reason(cleaned: Mill) -> None:
+def test_quarantine_names_each_row_with_its_reason(cleaned: StageRunner) -> None:
     rows = cleaned.rows("clean/quarantine")
     assert Counter(row["reason"] for row in rows) == cleaned.manifest()["reasons"]
     assert {row["excerpt"] for row in rows if row["reason"] == "boilerplate"} == {
@@ -76,7 +76,7 @@ def test_quarantine_names_each_row_with_its_reason(cleaned: Mill) -> None:
     assert last["origin"] == f"made.csv:{int(last['id'][1:]) + 2}"
 
 
-def test_equal_texts_stand_once_and_in_one_split(cleaned: Mill) -> None:
+def test_equal_texts_stand_once_and_in_one_split(cleaned: StageRunner) -> None:
     keys = [comparable(row["text"]) for row in cleaned.rows("clean")]
     assert len(set(keys)) == len(keys)
     assert not {comparable(row["text"]) for row in dirty()[20:25]} & set(
@@ -84,7 +84,7 @@ def test_equal_texts_stand_once_and_in_one_split(cleaned: Mill) -> None:
     )  # the label is not known: neither stays
 
 
-def test_near_duplicates_share_a_group_and_a_split(cleaned: Mill) -> None:
+def test_near_duplicates_share_a_group_and_a_split(cleaned: StageRunner) -> None:
     by_text = {row["text"]: row for row in cleaned.rows("clean")}
     pairs = [(by_text[text], by_text[text + "x"]) for text in by_text if text + "x" in by_text]
     assert len(pairs) == 15 == cleaned.manifest()["near_duplicate_pairs"]
@@ -94,7 +94,7 @@ def test_near_duplicates_share_a_group_and_a_split(cleaned: Mill) -> None:
     assert len({row["group"] for row in cleaned.rows("clean")}) == len(by_text) - 15
 
 
-def test_each_shard_holds_its_split_and_every_class(cleaned: Mill) -> None:
+def test_each_shard_holds_its_split_and_every_class(cleaned: StageRunner) -> None:
     for split, counts in cleaned.manifest()["splits"].items():
         rows = cleaned.rows("clean", split)
         assert {row["split"] for row in rows} == {split}
@@ -103,17 +103,17 @@ def test_each_shard_holds_its_split_and_every_class(cleaned: Mill) -> None:
         assert list(rows[0]) == ["id", "text", "title", "label", "split", "group"]
 
 
-def test_the_naive_view_keeps_duplicates_for_the_comparison(cleaned: Mill) -> None:
+def test_the_naive_view_keeps_duplicates_for_the_comparison(cleaned: StageRunner) -> None:
     keys = [comparable(row["text"]) for row in cleaned.rows("audit", "naive")]
     assert len(keys) == len(dirty()) - 7
     assert len(set(keys)) < len(keys)
 
 
 def test_the_same_rows_give_the_same_bytes_in_pieces_of_any_size(
-    cleaned: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cleaned: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unique_rows, "ROWS_PER_TASK", 7)
-    again = Mill.make(tmp_path, dirty()).clean()
+    again = StageRunner.make(tmp_path, dirty()).clean()
     assert (again.root / "clean" / "manifest.json").read_bytes() == (
         cleaned.root / "clean" / "manifest.json"
     ).read_bytes()
@@ -124,7 +124,7 @@ def test_majority_keeps_the_label_that_most_have(tmp_path: Path) -> None:
     votes = [{"text": "服务 一般 房间 还行", "label": label} for label in ("好评", "差评", "好评")]
     kept = {
         comparable(row["text"]): row["label"]
-        for row in Mill.make(tmp_path, rows + votes, clean={"conflicts": "majority"})
+        for row in StageRunner.make(tmp_path, rows + votes, clean={"conflicts": "majority"})
         .clean()
         .rows("clean")
     }
@@ -133,14 +133,14 @@ def test_majority_keeps_the_label_that_most_have(tmp_path: Path) -> None:
 
 def test_boilerplate_can_be_kept(tmp_path: Path) -> None:
     rows = sentences(60) + [{"text": "此用户没有填写评论内容", "label": "好评"}] * 12
-    kept = Mill.make(tmp_path, rows, clean={"boilerplate": 0}).clean()
+    kept = StageRunner.make(tmp_path, rows, clean={"boilerplate": 0}).clean()
     assert kept.manifest()["books"]["filtered"] == 0
     assert "此用户没有填写评论内容" in {row["text"] for row in kept.rows("clean")}
 
 
 def test_the_sources_own_group_stays_together(tmp_path: Path) -> None:
     rows = [{**row, "group": f"user{i % 25}"} for i, row in enumerate(sentences(200))]
-    cleaned = Mill.make(tmp_path, rows).clean().rows("clean")
+    cleaned = StageRunner.make(tmp_path, rows).clean().rows("clean")
     splits: dict[int, str] = {}
     groups: dict[int, str] = {}
     for row in cleaned:
@@ -176,14 +176,14 @@ def canonical(validation: bool) -> Rows:
 
 
 def ids(rows: Rows, *splits: str) -> set[str]:
-    """Ids that `Mill.make` gives to rows of a split."""
+    """Ids that `StageRunner.make` gives to rows of a split."""
     return {f"r{i:05d}" for i, row in enumerate(rows) if row["split"] in splits}
 
 
 @pytest.mark.parametrize("validation", [True, False])
 def test_canonical_evaluation_splits_never_change(tmp_path: Path, validation: bool) -> None:
     rows = canonical(validation)
-    cleaned = Mill.make(tmp_path, rows).clean()
+    cleaned = StageRunner.make(tmp_path, rows).clean()
     assert {row["id"] for row in cleaned.rows("clean", "test")} == ids(rows, "test")
     if validation:
         assert {row["id"] for row in cleaned.rows("clean", "validation")} == ids(rows, "dev")
@@ -203,7 +203,7 @@ def test_canonical_evaluation_splits_never_change(tmp_path: Path, validation: bo
 def test_a_validation_row_that_equals_a_test_row_goes(tmp_path: Path) -> None:
     rows = canonical(True)
     rows.append({"text": rows[2]["text"], "label": rows[2]["label"], "split": "dev"})
-    cleaned = Mill.make(tmp_path, rows).clean()
+    cleaned = StageRunner.make(tmp_path, rows).clean()
     assert f"r{len(rows) - 1:05d}" not in {row["id"] for row in cleaned.rows("clean")}
     assert {row["id"] for row in cleaned.rows("clean", "test")} == ids(rows, "test")
 
@@ -213,7 +213,7 @@ def test_canonical_rows_are_not_boilerplate(tmp_path: Path) -> None:
         {"text": "default review text", "label": "好评", "split": split}
         for split in ["test"] + ["train"] * 12
     ]
-    cleaned = Mill.make(tmp_path, rows).clean()
+    cleaned = StageRunner.make(tmp_path, rows).clean()
     assert [
         row["split"] for row in cleaned.rows("clean") if row["text"] == "default review text"
     ] == ["test"]
@@ -233,7 +233,7 @@ def test_canonical_rows_are_not_boilerplate(tmp_path: Path) -> None:
 def test_splits_that_cannot_be_used_are_refused(tmp_path: Path, splits: Any, message: str) -> None:
     rows = [{**row, "split": splits(row, i)} for i, row in enumerate(sentences(60))]
     with pytest.raises(InputError, match=message) as caught:
-        Mill.make(tmp_path, rows).clean()
+        StageRunner.make(tmp_path, rows).clean()
     assert "split" in caught.value.where
 
 
@@ -242,7 +242,7 @@ def test_an_unknown_split_is_quarantined(tmp_path: Path) -> None:
         *canonical(True),
         {"text": "a row of nowhere at all", "label": "好评", "split": "holdout"},
     ]
-    assert Mill.make(tmp_path, rows).clean().manifest()["reasons"] == {"unknown_split": 1}
+    assert StageRunner.make(tmp_path, rows).clean().manifest()["reasons"] == {"unknown_split": 1}
 
 
 def with_small_classes() -> Rows:
@@ -258,17 +258,17 @@ def test_small_classes_are_refused_with_their_counts(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"fewer than 10 usable rows: \{'neutral': 8, '中评': 4\}"
     ) as caught:
-        Mill.make(tmp_path, with_small_classes(), clean={"near_duplicates": 1.0}).clean()
+        StageRunner.make(tmp_path, with_small_classes(), clean={"near_duplicates": 1.0}).clean()
     assert "merge" in caught.value.remedy
 
 
 def test_small_classes_are_merged_by_rule_and_said_so(tmp_path: Path) -> None:
-    mill = Mill.make(
+    runner = StageRunner.make(
         tmp_path, with_small_classes(), clean={"small_classes": "merge", "near_duplicates": 1.0}
     ).clean()
-    assert mill.manifest()["merged_classes"] == {"中评": "other", "neutral": "other"}
-    assert mill.manifest()["classes"] == ["other", "好评", "差评"]
-    assert sum(counts["other"] for counts in mill.manifest()["splits"].values()) == 12
+    assert runner.manifest()["merged_classes"] == {"中评": "other", "neutral": "other"}
+    assert runner.manifest()["classes"] == ["other", "好评", "差评"]
+    assert sum(counts["other"] for counts in runner.manifest()["splits"].values()) == 12
     assert (
         "2 small classes are merged"
         in (tmp_path / ".state" / "clean" / "journal.jsonl").read_text()
@@ -282,10 +282,10 @@ def test_a_class_that_is_small_only_without_its_duplicates_is_merged_too(tmp_pat
         for row in rows
         if row["label"] == "neutral"
     ]  # 16 rows, 8 texts
-    mill = Mill.make(
+    runner = StageRunner.make(
         tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0}
     ).clean()
-    assert mill.manifest()["classes"] == ["other", "好评", "差评"]
+    assert runner.manifest()["classes"] == ["other", "好评", "差评"]
 
 
 def test_merging_that_does_not_suffice_does_not_advise_to_merge(tmp_path: Path) -> None:
@@ -293,7 +293,9 @@ def test_merging_that_does_not_suffice_does_not_advise_to_merge(tmp_path: Path) 
         {"text": f"nothing like the rest {i}", "label": "odd"} for i in range(4)
     ]
     with pytest.raises(InputError, match="'other': 4") as caught:
-        Mill.make(tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0}).clean()
+        StageRunner.make(
+            tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0}
+        ).clean()
     assert "merge" not in caught.value.remedy
 
 
@@ -320,7 +322,7 @@ def test_what_no_classifier_can_learn_from_is_an_input_error(
     tmp_path: Path, rows: Rows, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        Mill.make(tmp_path, rows).clean()
+        StageRunner.make(tmp_path, rows).clean()
     assert not (tmp_path / "clean").exists()
 
 
@@ -349,23 +351,25 @@ def test_pictures_equal_by_pixels_stand_once_and_noise_stays_with_its_picture(
         {"image": b"no picture", "label": "lies"},
         {"image": png(np.full((8, 8), 9, np.uint8)), "label": "lies"},
     ]
-    mill = Mill.make(tmp_path, rows + noisy + repeated + bad, IMAGE).clean()
-    assert mill.manifest()["books"] == {
+    runner = StageRunner.make(tmp_path, rows + noisy + repeated + bad, IMAGE).clean()
+    assert runner.manifest()["books"] == {
         "rows_in": 152,
         "rows_out": 140,
         "deduplicated": 10,
         "filtered": 0,
         "quarantined": 2,
     }
-    assert mill.manifest()["reasons"] == {"blank": 1, "not_an_image": 1}
-    by_id = {row["id"]: row for row in mill.rows("clean")}
+    assert runner.manifest()["reasons"] == {"blank": 1, "not_an_image": 1}
+    by_id = {row["id"]: row for row in runner.rows("clean")}
     assert (
         sum(by_id[f"r{i:05d}"]["group"] == by_id[f"r{100 + i:05d}"]["group"] for i in range(40))
         >= 39
     )
 
 
-def test_clean_holds_its_shards_a_manifest_the_quarantine_and_nothing_else(cleaned: Mill) -> None:
+def test_clean_holds_its_shards_a_manifest_the_quarantine_and_nothing_else(
+    cleaned: StageRunner,
+) -> None:
     assert {path.name for path in (cleaned.root / "clean").iterdir()} == {
         "manifest.json",
         "quarantine",
@@ -381,27 +385,27 @@ def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Pa
         {"text": "to be judged", "label": None, "split": "test"},
         {"text": "!", "label": None},
     ]
-    mill = Mill.make(
+    runner = StageRunner.make(
         tmp_path, rows, clean={"unlabelled": "keep"}, tokenize={"vocabulary_size": 600}
     ).clean()
-    kept = mill.rows("clean", "unlabelled")
+    kept = runner.rows("clean", "unlabelled")
     assert [row["text"] for row in kept] == [
         "没有标签的一行 here",
         "another without one",
     ]  # once each, none that has a label elsewhere
     assert {(row["label"], row["split"]) for row in kept} == {(None, "unlabelled")}
-    books, plain = mill.manifest()["books"], Mill.make(tmp_path / "plain", dirty()).clean()
+    books, plain = runner.manifest()["books"], StageRunner.make(tmp_path / "plain", dirty()).clean()
     assert books["rows_in"] == sum(
         books[name] for name in ("rows_out", "deduplicated", "filtered", "quarantined")
     )
-    assert mill.manifest()["reasons"]["no_label"] == 1  # the row that was to be judged
+    assert runner.manifest()["reasons"]["no_label"] == 1  # the row that was to be judged
     assert all(
-        mill.rows("clean", split) == plain.rows("clean", split)
+        runner.rows("clean", split) == plain.rows("clean", split)
         for split in ("train", "validation", "test")
     )
-    mill.augment().tokenize()
-    assert [row["target"] for row in mill.rows("tokens", "unlabelled")] == [-1, -1]
-    assert min(row["target"] for row in mill.rows("tokens", "train")) == 0
+    runner.augment().tokenize()
+    assert [row["target"] for row in runner.rows("tokens", "unlabelled")] == [-1, -1]
+    assert min(row["target"] for row in runner.rows("tokens", "train")) == 0
 
 
 def test_texts_that_differ_in_an_emoji_or_a_question_mark_are_different_rows(
@@ -416,11 +420,11 @@ def test_texts_that_differ_in_an_emoji_or_a_question_mark_are_different_rows(
         alone += [(mark * count, label) for count in range(1, 6)]
     asked = [("好吗", "负面"), ("好吗？", "正面"), ("好吗！", "正面")]
     rows = [{"text": text, "label": label} for text, label in pairs + alone + asked]
-    mill = Mill.make(tmp_path, rows).clean()
-    assert {row["text"] for row in mill.rows("clean")} == {
+    runner = StageRunner.make(tmp_path, rows).clean()
+    assert {row["text"] for row in runner.rows("clean")} == {
         row["text"].replace("？", "?").replace("！", "!") for row in rows
     }
-    assert mill.manifest()["reasons"] == {}
+    assert runner.manifest()["reasons"] == {}
 
 
 def test_every_change_is_printed_and_stands_in_the_manifest(tmp_path: Path) -> None:
@@ -436,8 +440,8 @@ def test_every_change_is_printed_and_stands_in_the_manifest(tmp_path: Path) -> N
         {"text": rows[number]["text"] + " and other things too", "label": "good"}
         for number in range(75, 87)
     ]
-    mill = Mill.make(tmp_path, rows, clean={"max_characters": 100}).clean()
-    account = {entry["what"]: entry for entry in mill.manifest()["account"]}
+    runner = StageRunner.make(tmp_path, rows, clean={"max_characters": 100}).clean()
+    account = {entry["what"]: entry for entry in runner.manifest()["account"]}
     said = (tmp_path / ".state" / "clean" / "journal.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line).get("text", "") for line in said.splitlines()]
     assert all(entry["message"] in lines for entry in account.values())
@@ -474,7 +478,7 @@ def test_every_change_is_printed_and_stands_in_the_manifest(tmp_path: Path) -> N
     )
     assert "好评 and 差评: 5; for example" in account["conflicting_labels"]["message"]
     assert "'此用户没有填写评论内容': 10 times" in account["boilerplate"]["message"]
-    assert account["near_duplicates"]["rows"] == mill.manifest()["near_duplicate_pairs"]
+    assert account["near_duplicates"]["rows"] == runner.manifest()["near_duplicate_pairs"]
     assert any("('Good' 12, 'good' 12): ingest.label_case: fold" in line for line in lines)
 
 
@@ -485,7 +489,7 @@ def test_pictures_made_smaller_are_counted(tmp_path: Path) -> None:
     ]
     account = {
         entry["what"]: entry
-        for entry in Mill.make(tmp_path, rows, IMAGE).clean().manifest()["account"]
+        for entry in StageRunner.make(tmp_path, rows, IMAGE).clean().manifest()["account"]
     }
     assert (
         account["image_shrunk"]["message"]

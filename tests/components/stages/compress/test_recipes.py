@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import TINY, Mill
+from stage_runner import TINY, StageRunner
 
 from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import InputError
@@ -34,7 +34,7 @@ class Compressed:
 
 
 @pytest.fixture(scope="module")
-def compressed(reviews: Mill, network: Path) -> Compressed:
+def compressed(reviews: StageRunner, network: Path) -> Compressed:
     """The network of `reviews`, pruned, quantized and distilled on one worker without Ray; `tuned` holds a worse one."""
     from components.training.bundle_writer import save_torch
 
@@ -98,7 +98,7 @@ def probabilities(predictor: Predictor, texts: list[str]) -> np.ndarray:
     )
 
 
-def accuracy(bundle: Path, reviews: Mill) -> float:
+def accuracy(bundle: Path, reviews: StageRunner) -> float:
     """On validation and test together."""
     rows, predictor = (
         reviews.rows("clean", "validation") + reviews.rows("clean", "test"),
@@ -140,7 +140,7 @@ def test_it_is_smaller_and_the_report_says_how_much(
 
 @each
 def test_it_answers_about_as_well_as_its_parent(
-    compressed: Compressed, reviews: Mill, name: str
+    compressed: Compressed, reviews: StageRunner, name: str
 ) -> None:
     assert accuracy(compressed.parent, reviews) > 0.85
     assert accuracy(compressed.folder / name, reviews) > accuracy(compressed.parent, reviews) - 0.11
@@ -177,7 +177,7 @@ def test_a_graph_names_no_file_of_this_machine(compressed: Compressed) -> None:
 
 
 def test_the_exported_graph_computes_what_the_network_does(
-    compressed: Compressed, reviews: Mill
+    compressed: Compressed, reviews: StageRunner
 ) -> None:
     network = load(compressed.parent)
     graph = Predictor(
@@ -200,7 +200,7 @@ def test_an_altered_graph_does_not_answer(compressed: Compressed, tmp_path: Path
         load(tmp_path / "int8")
 
 
-def test_int8_answers_close_to_its_parent(compressed: Compressed, reviews: Mill) -> None:
+def test_int8_answers_close_to_its_parent(compressed: Compressed, reviews: StageRunner) -> None:
     texts = [row["text"] for row in reviews.rows("clean", "test")]
     np.testing.assert_allclose(
         probabilities(load(compressed.folder / "int8"), texts),
@@ -209,7 +209,9 @@ def test_int8_answers_close_to_its_parent(compressed: Compressed, reviews: Mill)
     )
 
 
-def test_int8_answers_do_not_depend_on_company(compressed: Compressed, reviews: Mill) -> None:
+def test_int8_answers_do_not_depend_on_company(
+    compressed: Compressed, reviews: StageRunner
+) -> None:
     """Ranges that were taken from the batch would let a neighbor change an answer."""
     predictor = load(compressed.folder / "int8")
     texts = [row["text"] for row in reviews.rows("clean", "test")] + [
@@ -235,7 +237,7 @@ def test_int8_weights_take_a_byte_each(compressed: Compressed) -> None:
 
 
 def test_the_better_of_the_two_on_validation_is_the_parent(
-    compressed: Compressed, reviews: Mill
+    compressed: Compressed, reviews: StageRunner
 ) -> None:
     journal = (reviews.root / ".state" / "compress" / "journal.jsonl").read_text()
     assert "compressing textcnn (train)" in journal
@@ -246,7 +248,7 @@ def test_the_student_is_what_the_params_say(compressed: Compressed) -> None:
 
 
 def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(
-    reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.models.textcnn.net import TextCNNPruningSpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mill import Mill
+from stage_runner import StageRunner
 
 from components.core.job import Job
 from components.core.skipped import NOTE
@@ -61,7 +61,7 @@ def test_two_runs_leave_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_only_the_recipes_that_are_left_run_and_trained_is_their_parent(
-    reviews: Mill, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[str, Path]] = []
 

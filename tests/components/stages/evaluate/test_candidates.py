@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import TEXT, Mill
+from stage_runner import TEXT, StageRunner
 
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
@@ -75,7 +75,7 @@ def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) ->
     }
 
 
-def test_a_candidate_is_measured_on_its_own_answers(reviews: Mill, network: Path) -> None:
+def test_a_candidate_is_measured_on_its_own_answers(reviews: StageRunner, network: Path) -> None:
     evaluator, predictor = base.evaluator(TEXT), load(network)
     validation, test = (
         list(evaluator.cases(read_table(reviews.root / "clean", split)))

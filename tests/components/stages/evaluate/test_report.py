@@ -16,7 +16,7 @@ import pytest
 from components.fields.text import Text
 from components.stages.evaluate import plots, svg
 from components.stages.evaluate.report import (
-    Facts,
+    ReportData,
     count,
     number,
     percent,
@@ -66,7 +66,7 @@ def candidate(
     }
 
 
-def reviews() -> Facts:
+def reviews() -> ReportData:
     """What the default pipeline could have found."""
     rows = [
         candidate("classical", "classical (train)", 0.852, 0.8483, 3_104_000, 0.61, baseline=True),
@@ -117,7 +117,7 @@ def reviews() -> Facts:
             ]
         )
     ]
-    return Facts(
+    return ReportData(
         pipeline="reviews",
         task="some_task",
         data_hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -220,12 +220,12 @@ def reviews() -> Facts:
     )
 
 
-def lean() -> Facts:
+def lean() -> ReportData:
     """The reviews with little to draw: for tests of words."""
     return replace(reviews(), confusion=None, curves=(), trials=(), lengths=None)
 
 
-def digits() -> Facts:
+def digits() -> ReportData:
     """What a pipeline with ten classes and pictures could have found."""
     rng = np.random.default_rng(1)
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -244,7 +244,7 @@ def digits() -> Facts:
         split: dict.fromkeys(classes, n)
         for split, n in (("train", 142), ("validation", 18), ("test", 18))
     }
-    return Facts(
+    return ReportData(
         "digits",
         "other_task",
         "ab" * 32,
@@ -258,7 +258,7 @@ def digits() -> Facts:
     )
 
 
-def render(folder: Path, facts: Facts) -> str:
+def render(folder: Path, facts: ReportData) -> str:
     write_report(folder / "report.html", facts)
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -452,7 +452,7 @@ def test_the_page_shows_what_nobody_sees(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", hostile.READABLE)
 def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> None:
     text = hostile.READABLE[name]
-    facts = Facts("bare", text, "", 0, [], "accuracy", [])
+    facts = ReportData("bare", text, "", 0, [], "accuracy", [])
     assert text in render(tmp_path, facts)
 
 
@@ -461,7 +461,7 @@ def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Pa
 
 
 def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
-    bare = Facts("bare", "some_task", "", 0, [], "accuracy", [])
+    bare = ReportData("bare", "some_task", "", 0, [], "accuracy", [])
     page = render(tmp_path, bare)
     assert (
         "No winner was named." in page

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from mill import IMAGE, Mill, pictures, sentences
+from stage_runner import IMAGE, StageRunner, pictures, sentences
 
 from components.core.files import sha256
 from components.core.tables import MANIFEST, read_table
@@ -51,16 +51,18 @@ def tokens(encoder: TextEncoder, text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["reviews", "bars"])
 def test_one_row_in_one_row_out(name: str, request: pytest.FixtureRequest) -> None:
-    mill: Mill = request.getfixturevalue(name)
-    classes = mill.manifest()["classes"]
+    runner: StageRunner = request.getfixturevalue(name)
+    classes = runner.manifest()["classes"]
     for split in ("train", "validation", "test"):
-        before = mill.rows("clean", split) + (mill.rows("augmented") if split == "train" else [])
-        after = mill.rows("tokens", split)
+        before = runner.rows("clean", split) + (
+            runner.rows("augmented") if split == "train" else []
+        )
+        after = runner.rows("tokens", split)
         assert [row["id"] for row in after] == [row["id"] for row in before]
         assert [classes[row["target"]] for row in after] == [row["label"] for row in before]
 
 
-def test_the_manifest_says_what_later_stages_rely_on(reviews: Mill) -> None:
+def test_the_manifest_says_what_later_stages_rely_on(reviews: StageRunner) -> None:
     facts = reviews.manifest("tokens")
     assert facts["data_hash"] == sha256(reviews.root / "clean" / MANIFEST)
     assert facts["encoder"] == {
@@ -81,7 +83,7 @@ def test_the_manifest_says_what_later_stages_rely_on(reviews: Mill) -> None:
     )
 
 
-def test_lengths_are_those_of_the_rows(reviews: Mill) -> None:
+def test_lengths_are_those_of_the_rows(reviews: StageRunner) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     sizes = [
         len(row["ids"])
@@ -103,7 +105,7 @@ def test_a_title_is_read_before_its_text_and_a_query_as_its_row(tmp_path: Path) 
         {**row, "title": "  好消息&amp;Good " if i % 2 else None}
         for i, row in enumerate(sentences(120))
     ]
-    made = Mill.make(tmp_path, rows).all()
+    made = StageRunner.make(tmp_path, rows).all()
     assert {row["title"] for row in made.rows("clean", "train")} == {"", "好消息&Good"}
     encoder, evaluator = load_encoder(tmp_path / "tokens", made.task), base.evaluator(made.task)
     assert isinstance(encoder, TextEncoder)
@@ -123,14 +125,14 @@ def test_a_title_is_read_before_its_text_and_a_query_as_its_row(tmp_path: Path) 
 def test_what_stands_only_in_test_is_unknown(tmp_path: Path) -> None:
     rows = [{**row, "split": "test" if i < 20 else "train"} for i, row in enumerate(sentences(120))]
     rows[0]["text"] += "饕餮"
-    made = Mill.make(tmp_path, rows).all()
+    made = StageRunner.make(tmp_path, rows).all()
     encoder = load_encoder(tmp_path / "tokens", made.task)
     assert isinstance(encoder, TextEncoder)
     assert tokens(encoder, rows[0]["text"])[-2:] == ["[UNK]", "[UNK]"]
     assert "[UNK]" not in tokens(encoder, rows[40]["text"])
 
 
-def test_pictures_are_scaled_by_train_alone(bars: Mill) -> None:
+def test_pictures_are_scaled_by_train_alone(bars: StageRunner) -> None:
     def pixels(split: str) -> np.ndarray:
         return np.array([decode(row["image"], 1) for row in bars.rows("clean", split)]) / 255
 
@@ -215,7 +217,7 @@ def line_with_rare_characters(root: Path) -> None:
         }
         for i in range(80)
     ]
-    Mill.make(root, rows, augment={"rate": 0.5}, tokenize={"vocabulary_size": 150}).all()
+    StageRunner.make(root, rows, augment={"rate": 0.5}, tokenize={"vocabulary_size": 150}).all()
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
     assert first == digests(tmp_path / "2")
 
 
-def test_pictures_of_another_size_are_asked_like_those_of_train(bars: Mill) -> None:
+def test_pictures_of_another_size_are_asked_like_those_of_train(bars: StageRunner) -> None:
     encoder = load_encoder(bars.root / "tokens", IMAGE)
     image = pictures(1)[0]["image"]
     batch = ask(encoder, {"image": [image, image]})
@@ -252,13 +254,13 @@ def test_pictures_of_another_size_are_asked_like_those_of_train(bars: Mill) -> N
 
 
 def test_what_is_cut_is_counted_and_printed(tmp_path: Path) -> None:
-    mill = Mill.make(
+    runner = StageRunner.make(
         tmp_path, sentences(80), tokenize={"max_length": 6, "vocabulary_size": 800}
     ).all()
-    long = Mill.make(
+    long = StageRunner.make(
         tmp_path / "whole", sentences(80), tokenize={"max_length": 500, "vocabulary_size": 800}
     ).all()
-    (entry,) = mill.manifest("tokens")["account"]
+    (entry,) = runner.manifest("tokens")["account"]
     assert long.manifest("tokens")["account"] == []
     rows = []
     for split in ("train", "validation", "test"):

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from mill import TINY, Mill, sentences
 from safetensors.torch import load_file
+from stage_runner import TINY, StageRunner, sentences
 
 from components.stages.train import stage as train
 from components.training.loop import fit
 
 
-def line(root: Path, epochs: int, spare: int) -> Mill:
+def line(root: Path, epochs: int, spare: int) -> StageRunner:
     """The stages before train over rows of which some have no label."""
     rows = [
         *sentences(200),
@@ -29,7 +29,7 @@ def line(root: Path, epochs: int, spare: int) -> Mill:
         "pretrain": {"epochs": epochs},
         "nets": {"transformer": TINY["transformer"]},
     }
-    return Mill.make(
+    return StageRunner.make(
         root,
         rows,
         clean={"unlabelled": "keep"},
@@ -53,8 +53,8 @@ def test_pretraining_comes_first_and_the_fit_starts_from_it(
         train, "fit_distributed", lambda spec, journal: specs.append(spec) or fit(spec, journal)
     )
     torch.set_num_threads(1)
-    mill = line(tmp_path, 2, spare)
-    job = mill.job("train", ["clean", "tokens"], ["trained", "curve", "report"])
+    runner = line(tmp_path, 2, spare)
+    job = runner.job("train", ["clean", "tokens"], ["trained", "curve", "report"])
     train.run(job)
     first, second = specs
     assert (first.masked, first.params.epochs, first.state.name) == (0.15, 2, "pretrain")

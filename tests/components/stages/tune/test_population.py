@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import TEXT, Mill
 from pydantic import ValidationError
+from stage_runner import TEXT, StageRunner
 
 from components.core.job import Job
 from components.orchestration.pipeline_params import section_model
@@ -260,7 +260,7 @@ def test_a_population_is_another_study_and_a_trial_more_of_the_rest_is_not() -> 
 
 
 def test_a_fit_goes_on_from_anothers_end_with_values_of_its_own(
-    reviews: Mill, tmp_path: Path
+    reviews: StageRunner, tmp_path: Path
 ) -> None:
     from dataclasses import replace
 

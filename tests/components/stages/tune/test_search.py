@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from mill import TEXT
+from stage_runner import TEXT
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from mill import TEXT
 from pydantic import BaseModel, ValidationError
+from stage_runner import TEXT
 
 from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams

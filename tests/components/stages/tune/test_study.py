@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mill import TEXT
+from stage_runner import TEXT
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job

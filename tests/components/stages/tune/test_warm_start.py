@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mill import TEXT
 from pydantic import BaseModel, ValidationError
+from stage_runner import TEXT
 
 from components.core.errors import EnvironmentFault
 from components.core.job import Job
 from components.orchestration.pipeline_params import section_model
-from components.registry.tracking.trials import Told
+from components.registry.tracking.trials import LoggedTrial
 from components.stages.tune import warm_start
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search_space import Values
@@ -95,12 +95,12 @@ class Store:
     """Earlier trials, the best first, and a stage that asks for them."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.root, self.found, self.asked = root, list[Told](), 0
+        self.root, self.found, self.asked = root, list[LoggedTrial](), 0
         (root / "tokens").mkdir()
         (root / "tokens" / "manifest.json").write_text("a")
         monkeypatch.setattr(warm_start, "best_trials", self.best_trials)
 
-    def best_trials(self, *_: Any) -> list[Told]:
+    def best_trials(self, *_: Any) -> list[LoggedTrial]:
         self.asked += 1
         return self.found
 
@@ -143,7 +143,7 @@ def test_the_best_that_fit_are_tried_first_and_stay_the_same(earlier: Store) -> 
         ("s3", third),
         ("s3", third | {"compile": True}),
     ]
-    earlier.found = [Told(search, texts(values)) for search, values in rows]
+    earlier.found = [LoggedTrial(search, texts(values)) for search, values in rows]
     # when a study is new
     study, first = earlier.open()
     assert first == [CONVOLUTION, ATTENTION, third]
@@ -185,7 +185,7 @@ def test_a_study_that_goes_on_is_not_altered(earlier: Store) -> None:
 def test_without_anything_that_fits_a_search_begins_cold_and_says_so(
     earlier: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any) -> list[Told]:
+    def away(*_: Any) -> list[LoggedTrial]:
         raise EnvironmentFault("the MLflow database cannot be used: database is locked", where="db")
 
     def cold() -> str:
@@ -200,7 +200,7 @@ def test_without_anything_that_fits_a_search_begins_cold_and_says_so(
     assert (
         "warm start: MLflow knows no earlier search of this task; the search begins cold" in cold()
     )
-    earlier.found = [Told("s", {"width": "1"})]
+    earlier.found = [LoggedTrial("s", {"width": "1"})]
     assert (
         "warm start: none of the 1 best configurations of an earlier search fits this space; the search begins cold"
         in cold()

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import TEXT
 from pydantic import BaseModel, ValidationError
+from stage_runner import TEXT
 
 from components.core.errors import ParamsError
 from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
-from components.stages.tune.search_space import check_space, settled
+from components.stages.tune.search_space import check_space, with_values
 from components.stages.tune.searchers import draw
 
 TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
@@ -52,7 +52,7 @@ def test_draws_stay_in_the_space_and_leave_out_the_other_net() -> None:
         assert 1e-4 <= values["learning_rate"] <= 1e-2
         assert 0 <= values["label_smoothing"] <= 0.2
         assert values["batch_size"] in (32, 64)
-        settled(TRAIN, values)
+        with_values(TRAIN, values)
     assert {values.get("nets.transformer.layers") for values in drawn} == {
         None,
         1,
@@ -80,7 +80,7 @@ def test_what_train_refuses_is_drawn_again_and_given_up_in_the_end() -> None:
 
 
 def test_settled_puts_values_at_their_paths_and_leaves_the_rest() -> None:
-    made: Any = settled(TRAIN, {"nets.transformer.layers": 3, "epochs": 2})
+    made: Any = with_values(TRAIN, {"nets.transformer.layers": 3, "epochs": 2})
     assert (made.nets.transformer.layers, made.epochs) == (3, 2)
     assert made.nets.textcnn == TRAIN.nets.textcnn  # type: ignore[attr-defined]
     assert TRAIN.epochs == 8  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from mill import sentences
+from stage_runner import sentences
 
 from components.monitoring import request_log as module
 from components.monitoring.request_log import PART, Index, LogEntry, read_log

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.inference.predictor import Prepared
 from components.serving.http.batch_size import Pace
-from components.serving.http.batching import Batcher, settle, window
+from components.serving.http.batching import Batcher, outcomes_of, window
 
 
 def double(rows):
@@ -84,7 +84,7 @@ def test_settling_finds_the_guilty_and_answers_the_rest():
             raise ValueError("five")
         return [query * 2 for query in queries]
 
-    outcomes = settle(predict, list(range(9)))
+    outcomes = outcomes_of(predict, list(range(9)))
     assert isinstance(outcomes[5], ValueError)
     assert [outcome for outcome in outcomes if not isinstance(outcome, ValueError)] == [
         0,
@@ -100,7 +100,8 @@ def test_settling_finds_the_guilty_and_answers_the_rest():
 
 def test_a_model_that_answers_too_few_is_an_error_and_not_a_shift():
     assert all(
-        isinstance(outcome, RuntimeError) for outcome in settle(lambda queries: queries[1:], [1, 2])
+        isinstance(outcome, RuntimeError)
+        for outcome in outcomes_of(lambda queries: queries[1:], [1, 2])
     )
 
 

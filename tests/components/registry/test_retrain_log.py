@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from components.registry.release.release_log import LONGEST
-from components.registry.release.retrain_log import RetrainRecord, _text, cut, settled
+from components.registry.release.retrain_log import RetrainRecord, _text, cut, same_inputs
 
 
 def made(
@@ -67,7 +67,8 @@ def test_what_went_all_the_way_is_settled_until_the_champion_changes(
     past: list[RetrainRecord], known: str
 ) -> None:
     assert (
-        "".join(source for source in "abcd" if settled(past, ("code", "params", source))) == known
+        "".join(source for source in "abcd" if same_inputs(past, ("code", "params", source)))
+        == known
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from mill import Mill
 from safetensors.torch import load_file
+from stage_runner import StageRunner
 
 from components.core.errors import ParamsError
 from components.training.ema import MovingAverage
@@ -137,7 +137,7 @@ def test_one_cycle_begins_at_a_25th() -> None:
     assert values[:10] == sorted(values[:10])
 
 
-def test_a_plateau_lowers_the_rate_of_what_follows(reviews: Mill, tmp_path: Path) -> None:
+def test_a_plateau_lowers_the_rate_of_what_follows(reviews: StageRunner, tmp_path: Path) -> None:
     assert learning_rate_at(
         50, 100, knobs(schedule="plateau", schedule_factor=0.5), reductions=2
     ) == pytest.approx(0.025)
@@ -179,7 +179,7 @@ def test_an_average_follows_the_weights_and_is_swapped_in_and_out() -> None:
     assert float(module.weight) == 5.0
 
 
-def test_what_is_judged_and_kept_is_the_average(reviews: Mill, tmp_path: Path) -> None:
+def test_what_is_judged_and_kept_is_the_average(reviews: StageRunner, tmp_path: Path) -> None:
     given: dict[str, Any] = {"epochs": 2, "patience": 9, "learning_rate": 0.02}
     plain, averaged = (
         fit(reviews.spec(tmp_path / "plain", **given)),
@@ -238,7 +238,9 @@ def test_the_fp16_scale_shrinks_on_overflow_and_grows_again() -> None:
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_half_precision_learns_what_single_does(reviews: Mill, tmp_path: Path, name: str) -> None:
+def test_half_precision_learns_what_single_does(
+    reviews: StageRunner, tmp_path: Path, name: str
+) -> None:
     given: dict[str, Any] = {"epochs": 4, "patience": 4}
     single, half = (
         fit(reviews.spec(tmp_path / "fp32", "transformer", precision="fp32", **given)),

@@ -34,7 +34,7 @@ def test_a_key_opens_under_its_name_and_no_other_does(file):
     assert [
         ring.owner(each) for each in (one, two, one[:-1], one + "x", NOBODY, "é", "\udce9")
     ] == ["one", "two", None, None, None, None, None]
-    assert ring.wanted and len(one) > 40 and one != two
+    assert ring.required and len(one) > 40 and one != two
 
 
 def test_the_file_holds_hashes_with_salts_and_is_its_owners_alone(file):
@@ -53,13 +53,13 @@ def test_a_running_service_learns_of_new_and_of_removed_keys_and_never_opens_by_
     file, at_once
 ):
     ring = Keyring(path=file)
-    assert not ring.wanted
+    assert not ring.required
     secret = api_keys.add(file, "one")
-    assert ring.wanted and ring.owner(secret) == "one"
+    assert ring.required and ring.owner(secret) == "one"
     api_keys.remove(file, "one")
-    assert ring.wanted and ring.owner(secret) is None
+    assert ring.required and ring.owner(secret) is None
     file.unlink()
-    assert ring.wanted
+    assert ring.required
 
 
 def test_a_replica_without_the_file_goes_by_what_it_was_given(file, at_once):
@@ -108,7 +108,7 @@ def test_a_file_that_is_spoilt_while_the_service_runs_changes_nothing(file, at_o
     secret = api_keys.add(file, "one")
     ring = Keyring(path=file)
     file.write_text('{"keys": [')
-    assert ring.wanted and ring.owner(secret) == "one" and ring.owner("other") is None
+    assert ring.required and ring.owner(secret) == "one" and ring.owner("other") is None
     file.unlink()
     new = api_keys.add(file, "two")
     assert ring.owner(new) == "two" and ring.owner(secret) is None

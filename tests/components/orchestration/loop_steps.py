@@ -12,7 +12,7 @@ from components.registry.release.retrain_log import RetrainRecord
 from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import read_snapshot
 from components.registry.versions.test_cases import Cases
-from tests.components.orchestration.loop_scene import (
+from tests.components.orchestration.loop_scenario import (
     Answer,
     Diary,
     Duel,

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from made import make_bundle
+from sample_versions import make_bundle
 from sqlalchemy import create_engine, text
 
 from components.core.errors import EnvironmentFault, InputError
@@ -277,7 +277,7 @@ def test_a_move_that_is_cut_off_goes_on_and_its_comparison_finds_what_differs(
     from components.registry.store import migration as module
 
     root, files = shutil.copytree(filled, tmp_path / "repo"), tmp_path / "files"
-    tracking_store.settle(root)
+    tracking_store.correct_artifact_uris(root)
     copy = module._copy
 
     def disturbed(*given: Any) -> None:

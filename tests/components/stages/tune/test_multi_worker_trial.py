@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from mill import TEXT, Mill
+from stage_runner import TEXT, StageRunner
 
 from components.core.job import Job
 from components.stages.tune.params import TuneParams
@@ -39,7 +39,7 @@ def cluster() -> Iterator[None]:
 
 
 def run(
-    reviews: Mill,
+    reviews: StageRunner,
     root: Path,
     work: Callable[[FitConfig, Callable[[Mapping[str, float]], None]], None] | None = None,
     **knobs: Any,
@@ -81,7 +81,7 @@ def run(
 
 
 def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
-    reviews: Mill, tmp_path: Path
+    reviews: StageRunner, tmp_path: Path
 ) -> None:
     # given a trial whose second worker dies in the first epoch, once
     log, died, room = tmp_path / "log", tmp_path / "died", tmp_path / "room"

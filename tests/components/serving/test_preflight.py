@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mill import Mill, sentences
+from stage_runner import StageRunner, sentences
 
 from components.core.errors import InputError
 from components.inference import predictor
@@ -24,7 +24,7 @@ WIDE = {"width": 64, "layers": 4, "heads": 4, "feedforward": 128, "dropout": 0.1
 
 
 @pytest.fixture(scope="module")
-def quantized(reviews: Mill, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(reviews: StageRunner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Transformer in int8, its weights as they are drawn."""
     import torch
 

@@ -14,7 +14,7 @@ from components.core.errors import InputError
 from components.core.files import sha256
 from components.stages.clean import stage, unique_rows
 from components.stages.clean.frozen_split import freeze
-from tests.components.mill import IMAGE, TEXT, Mill, pictures, sentences
+from tests.components.stage_runner import IMAGE, TEXT, StageRunner, pictures, sentences
 from tests.components.stages.clean.test_clean_stage import canonical, dirty
 
 Rows = list[dict[str, Any]]
@@ -59,8 +59,8 @@ def clean(
 ) -> tuple[dict[str, str], list[str]]:
     """SHA-256 of every output, and what the memo was told to do without."""
     shutil.rmtree(root, ignore_errors=True)
-    mill = Mill.make(root, rows, task, clean=params)
-    job = replace(mill.job("clean", ["raw"], ["clean", "audit", "report"]), cache=memo)
+    runner = StageRunner.make(root, rows, task, clean=params)
+    job = replace(runner.job("clean", ["raw"], ["clean", "audit", "report"]), cache=memo)
     stage.run(job)
     files = [
         file
@@ -160,8 +160,8 @@ def test_knobs_of_a_row_clean_all_again(
 def test_a_frozen_split_stays_and_the_memo_holds(
     memo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mill = Mill.make(tmp_path / "first", OLD).clean()
-    split = str(freeze(mill.root / "clean", TEXT, mill.sections["clean"], tmp_path))  # type: ignore[arg-type]
+    runner = StageRunner.make(tmp_path / "first", OLD).clean()
+    split = str(freeze(runner.root / "clean", TEXT, runner.sections["clean"], tmp_path))  # type: ignore[arg-type]
     wanted = clean(tmp_path / "scratch", NEW + OLD, None, frozen_split=split)
     calls = counted(monkeypatch)
     assert clean(tmp_path / "grown", NEW + OLD, memo, frozen_split=split) == wanted

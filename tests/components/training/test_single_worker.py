@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import ray
-from mill import Mill
 from ray.exceptions import RayTaskError, WorkerCrashedError
+from stage_runner import StageRunner
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Journal
@@ -53,12 +53,12 @@ class Cluster:
         work(*given)
 
 
-def spec_of(reviews: Mill, state: Path, **knobs: Any) -> FitConfig:
+def spec_of(reviews: StageRunner, state: Path, **knobs: Any) -> FitConfig:
     return reviews.spec(state, workers=1, epochs=2, **knobs)
 
 
 def test_the_bytes_are_those_of_the_loop(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     from components.training.loop import fit
 
@@ -74,7 +74,7 @@ def test_the_bytes_are_those_of_the_loop(
 
 
 def test_a_worker_that_dies_is_begun_again_and_at_last_given_up(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = Cluster(monkeypatch, [WorkerCrashedError()])
     distributed.fit_distributed(
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_begun_again_and_at_last_given_up(
 
 
 def test_what_a_person_must_mend_is_not_tried_again(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = InputError("the loss is nan", where="train.learning_rate")
     cluster = Cluster(monkeypatch, [RayTaskError("fit", "traceback", wrong)])
@@ -102,7 +102,7 @@ def test_what_a_person_must_mend_is_not_tried_again(
 
 
 def test_it_waits_for_a_free_cpu_and_says_so(
-    reviews: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Cluster(monkeypatch, [], free=[0.0, 0.0, 1.0])
     journal = Journal(tmp_path / "journal.jsonl")
@@ -116,7 +116,7 @@ def test_it_waits_for_a_free_cpu_and_says_so(
 
 @pytest.mark.timeout(300)
 def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
-    reviews: Mill, tmp_path: Path, one_thread: None
+    reviews: StageRunner, tmp_path: Path, one_thread: None
 ) -> None:
     """SIGKILL in the second epoch: the weights are those of a fit that nobody disturbed."""
     from components.training.loop import fit

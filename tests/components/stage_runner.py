@@ -130,7 +130,7 @@ def pictures(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Mill:
+class StageRunner:
     """The folders and sections of one line."""
 
     root: Path
@@ -146,7 +146,7 @@ class Mill:
         task: str = TEXT,
         seed: int = 7,
         **params: Mapping[str, Any],
-    ) -> Mill:
+    ) -> StageRunner:
         """Write `rows` as ingest would (id, origin, group and split are filled in) and validate `params`."""
         inputs = (
             [("text", pa.string()), ("title", pa.string())]
@@ -200,22 +200,22 @@ class Mill:
             {"params_hash": "0" * 64, "pipeline": "test"},
         )
 
-    def clean(self) -> Mill:
+    def clean(self) -> StageRunner:
         """Run clean."""
         clean.run(self.job("clean", ["raw"], ["clean", "audit", "report"]))
         return self
 
-    def augment(self) -> Mill:
+    def augment(self) -> StageRunner:
         """Run augment."""
         augment.run(self.job("augment", ["clean"], ["augmented", "report"]))
         return self
 
-    def tokenize(self) -> Mill:
+    def tokenize(self) -> StageRunner:
         """Run tokenize."""
         tokenize.run(self.job("tokenize", ["clean", "augmented"], ["tokens", "report"]))
         return self
 
-    def all(self) -> Mill:
+    def all(self) -> StageRunner:
         """Run the three."""
         return self.clean().augment().tokenize()
 

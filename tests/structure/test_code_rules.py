@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.tasks import base
-from tests.structure.reach import ROOT
+from tests.structure.import_graph import ROOT
 
 TASK_FREE = [
     "cli",

@@ -10,7 +10,7 @@ from components.core.job import Job
 from components.core.tables import MANIFEST, read_manifest, read_table, write_table
 from components.monitoring.profile import profile_of
 from components.orchestration.pipeline_params import Params, load
-from components.orchestration.retraining.pipeline_inputs import made_with
+from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.retrain_records import now
 from components.orchestration.runner.stage_task import execute
 from components.orchestration.stage_files import STAGES
@@ -35,7 +35,7 @@ stages:
     params: [seed, clean]
     outs: [data/clean, data/audit]
   fit:
-    cmd: python -m tests.components.orchestration.loop_fit
+    cmd: python -m tests.components.orchestration.loop_baseline
     deps: [data/clean]
     outs: [data/models/winner, data/reports/answers, data/reports/evaluation.html]
     metrics:
@@ -173,7 +173,7 @@ def first_champion(root: Path) -> str:
         version=made.number,
         after=made.number,
     )
-    record(root, params.name, made_with(root, params, draft)[0])
+    record(root, params.name, read_inputs(root, params, draft)[0])
     return f"version {made.number} is champion"
 
 
