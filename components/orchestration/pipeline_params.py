@@ -75,7 +75,7 @@ class Retrain(Strict):
     )
     webhook: str | None = Field(
         None,
-        pattern=r"^https?://",
+        pattern=r"^https?://\S+$",
         description="URL that receives the end of each retrain as JSON (null: none).",
     )
 

@@ -140,11 +140,13 @@ def _divide(
     labels: Sequence[str],
 ) -> _Division:
     """Return the split of the rows that stay: the frozen one if there is one, else a new one.
-    frozen: the frozen split, if there is one.
-    rows: all usable rows.
-    kept: (positions,) rows that stay.
-    grouped: groups of the rows that stay.
-    labels: (positions,) their classes.
+
+    Args:
+        frozen: the frozen split, if there is one.
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        grouped: groups of the rows that stay.
+        labels: (positions,) their classes.
     """
     positions = list(range(len(kept)))
     if frozen is None:
@@ -171,12 +173,14 @@ def _as_frozen(
 
     A row that is held out keeps the name of its group.
 
-    Returns:
-        Position -> row of the frozen split; groups; splits; positions of leaking rows.
+    Args:
         frozen: the frozen split.
         rows: all usable rows.
         kept: (positions,) rows that stay.
         groups: (positions,) names of their groups.
+
+    Returns:
+        Position -> row of the frozen split; groups; splits; positions of leaking rows.
     """
     held = frozen.held(rows.keys(kept))
     ids = rows.ids()
@@ -271,9 +275,11 @@ def _write(
     rejected: Sequence[Mapping[str, str]],
 ) -> None:
     """Write table, quarantine and report.
-    parts: split -> table.
-    manifest: of the clean table.
-    rejected: entries of the quarantine.
+
+    Args:
+        parts: split -> table.
+        manifest: of the clean table.
+        rejected: entries of the quarantine.
     """
     write_table(job.outputs["clean"], parts, manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))

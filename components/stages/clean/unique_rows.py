@@ -150,8 +150,10 @@ class UniqueRows:
 
 def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
     """Return the cleaned unique contents of the raw table.
-    raw: the raw table.
-    memo: cache of earlier runs.
+
+    Args:
+        raw: the raw table.
+        memo: cache of earlier runs.
     """
     schema = base.schema(job.task)
     columns = unique_rows_schema(schema)
@@ -192,10 +194,12 @@ def _clean_new(
     new: Rows,
 ) -> list[pa.Table]:
     """Return the cleaned contents that the cache has not.
-    rows: the columns of the raw table that cleaning reads.
-    codes: (raw rows,) number of each row's content.
-    digests: (contents,) SHA-256.
-    new: numbers of the contents.
+
+    Args:
+        rows: the columns of the raw table that cleaning reads.
+        codes: (raw rows,) number of each row's content.
+        digests: (contents,) SHA-256.
+        new: numbers of the contents.
     """
     schema = unique_rows_schema(base.schema(job.task))
     # Assigned from the last row to the first: of rows with one content the first remains.

@@ -41,9 +41,11 @@ def make(name: str, job: Job, parent: Path, out: Path) -> None:
 
 def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
     """Return a fit of the parent's architecture with the params of train, some changed.
-    card: of the parent.
-    state: name of the folder of checkpoints.
-    changes: params of train that differ.
+
+    Args:
+        card: of the parent.
+        state: name of the folder of checkpoints.
+        changes: params of train that differ.
     """
     train: Any = job.sections["train"]
     augment: Any = job.sections["augment"]
@@ -65,9 +67,11 @@ def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
 
 def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Cut the units with the lowest scores, then fit for some epochs.
-    parent: bundle of the network.
-    card: of the parent.
-    out: the bundle that is written.
+
+    Args:
+        parent: bundle of the network.
+        card: of the parent.
+        out: the bundle that is written.
     """
     params: Prune = job.params.prune
     architecture = base.models(card.task).architectures[card.architecture]
@@ -90,9 +94,11 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
 
 def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Export to ONNX and quantize.
-    parent: bundle of the network.
-    card: of the parent.
-    out: the bundle that is written.
+
+    Args:
+        parent: bundle of the network.
+        card: of the parent.
+        out: the bundle that is written.
     """
     params: Quantize = job.params.quantize
     tokens = job.inputs["tokens"]
@@ -114,9 +120,11 @@ def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
 
 def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
     """Fit a smaller network to the outputs of the parent.
-    parent: bundle of the teacher.
-    card: of the parent.
-    out: the bundle that is written.
+
+    Args:
+        parent: bundle of the teacher.
+        card: of the parent.
+        out: the bundle that is written.
     """
     params: Distill = job.params.distill
     architecture = base.models(card.task).architectures[params.architecture]

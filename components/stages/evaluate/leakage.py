@@ -41,6 +41,8 @@ def naive_claim(
     fitted: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Return what the classical baseline scores on a random split of the rows before deduplication.
+
+    Args:
         classes: of the winner.
         honest: accuracy of the classical baseline.
         fitted: its files. What it chose on validation is taken here too: both claims are of the

@@ -35,11 +35,13 @@ def gather(
     coverage: Mapping[str, Any],
 ) -> ReportData:
     """Return the data of the report.
-    rows: the leaderboard.
-    answers: the winner's, to the test cases.
-    cases: the test cases.
-    leak: see `ReportData`.
-    coverage: see `ReportData`.
+
+    Args:
+        rows: the leaderboard.
+        answers: the winner's, to the test cases.
+        cases: the test cases.
+        leak: see `ReportData`.
+        coverage: see `ReportData`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -110,13 +112,13 @@ def confusion(
 ) -> list[list[int]]:
     """Return the confusion matrix.
 
-    Returns:
-        (classes, classes) counts; rows are the truth.
-
     Args:
         answers: to the cases.
         cases: with the true classes.
         classes: names of the classes.
+
+    Returns:
+        (classes, classes) counts; rows are the truth.
     """
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)

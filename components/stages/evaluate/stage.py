@@ -84,9 +84,11 @@ def _results(
     test: Sequence[base.Case[Any]],
 ) -> dict[str, CandidateResult]:
     """Return the results of each candidate by its name, and log its validation metrics.
-    bundles: name -> folder of each candidate.
-    validation: cases of validation.
-    test: cases of test.
+
+    Args:
+        bundles: name -> folder of each candidate.
+        validation: cases of validation.
+        test: cases of test.
     """
     results = {}
     for number, (name, bundle) in enumerate(bundles.items()):
@@ -149,10 +151,12 @@ def _log_winner(
     job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
 ) -> None:
     """Log the winner, and what a naive split would have claimed.
-    metric: name of the deciding one.
-    winner: its row of the leaderboard.
-    leaked: number of leaked rows.
-    leak: of `naive_claim`.
+
+    Args:
+        metric: name of the deciding one.
+        winner: its row of the leaderboard.
+        leaked: number of leaked rows.
+        leak: of `naive_claim`.
     """
     low, high = winner["test_interval"][metric]
     interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"

@@ -151,7 +151,9 @@ def run(job: Job) -> None:
 
 def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     """Return the columns of the raw table.
-    columns: role -> column of the source.
+
+    Args:
+        columns: role -> column of the source.
     """
     params: IngestParams = job.params
     roles = base.schema(job.task).roles

@@ -98,6 +98,8 @@ def _encoder(
     classes: list[str],
 ) -> tuple[base.Encoder, Mapping[str, Path]]:
     """Return the encoder: with a pretrained vocabulary, or fitted to the train rows.
+
+    Args:
         train: train rows, augmented ones included.
         classes: of the task.
 
@@ -155,7 +157,9 @@ def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
 
 def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Return the profile of the inputs of train, with the params of clean that shape them.
-    values: input column -> values of the train rows.
+
+    Args:
+        values: input column -> values of the train rows.
     """
     schema = base.schema(job.task)
     clean = job.sections["clean"]
@@ -174,9 +178,11 @@ def _report(
     shortened: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write the report, and log what was encoded and what was cut.
-    rows: number of encoded rows.
-    lengths: of `_length_summary`.
-    shortened: of `_shortened`.
+
+    Args:
+        rows: number of encoded rows.
+        lengths: of `_length_summary`.
+        shortened: of `_shortened`.
     """
     report: dict[str, Any] = {"rows": rows}
     if shortened:
@@ -238,11 +244,11 @@ def _shortened(
 def encode(piece: EncodeInput) -> tuple[pa.Table, NDArray[np.int64]]:
     """Encode rows, as a Ray task.
 
-    Returns:
-        The encoded rows; (rows,) tokens that each row lost.
-
     Args:
         piece: rows of one split, and the files of the encoder.
+
+    Returns:
+        The encoded rows; (rows,) tokens that each row lost.
     """
     encoder = base.encoding(piece.task).load(piece.encoder)
     encoded = encoder.encode(piece.rows)
