@@ -336,9 +336,7 @@ def _show_kind(kind: str, state: State) -> None:
     waiting, size = state["waiting"][kind]
     latest = state.get(kind)
     if latest is None:
-        console.print(
-            f"{title}: {waiting} of the {size} answers of a window; nothing is said of fewer"
-        )
+        console.print(f"{title}: {waiting} of the {size} answers that a check needs")
         return
     window = f", window that ended {latest['when']}, level {latest['level']:g}"
     next_window = f"; {waiting} of {size} answers of the next"

@@ -77,10 +77,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(parent)
     if not architecture.pruning_spec().dims(module):
-        job.journal.log(
-            "pruned: left out, for nothing is known that can be cut out of this "
-            f"{card.architecture}"
-        )
+        job.journal.log(f"pruning skipped: {card.architecture} has no prunable dimensions")
         return
     parent_config = architecture.Config.model_validate(dict(card.config))
     pruning_spec = architecture.pruning_spec()

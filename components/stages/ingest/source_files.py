@@ -451,16 +451,16 @@ def _useful_tables(tables: Named) -> tuple[dict[PurePosixPath, Path], list[str]]
     descriptions = [name for name in useful if _is_description(name)]
     if descriptions and len(descriptions) < len(useful):
         useful = _without(useful, descriptions)
-        notes.append(f"left out, for it describes the data: {_some(descriptions)}")
+        notes.append(f"not read, because it describes the data: {_some(descriptions)}")
     copies = _copies(useful)
     if copies:
         useful = _without(useful, copies)
-        notes.append(f"left out, for the same name is there in another format: {_some(copies)}")
+        notes.append(f"not read, because the same file is there in another format: {_some(copies)}")
     has_train = any(split_of(_stem(name)) == "train" for name in useful)
     answers = [name for name in useful if has_train and "submission" in _stem(name).casefold()]
     if answers:
         useful = _without(useful, answers)
-        notes.append(f"left out, for it is an example of answers: {_some(answers)}")
+        notes.append(f"not read, because it is a sample of answers: {_some(answers)}")
     return useful, notes
 
 
@@ -591,13 +591,15 @@ def _class_folders(files: Named, source: Files) -> Listing:
     masks = mask_folders(folders)
     if masks:
         folders = {folder: paths for folder, paths in folders.items() if folder not in masks}
-        listing.notes.append(f"left out, for they lie beside the pictures: {_some(masks)}")
+        listing.notes.append(
+            f"not read, because they are masks beside the pictures: {_some(masks)}"
+        )
     listing.units = _folder_units(folders, source)
     _label_by_names(listing)
     nameless_folders = [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]
     if nameless_folders:
         listing.notes.append(
-            "taken for rows without a label, for they lie in no folder of a class: "
+            "read as rows without a label, because they are in no folder of a class: "
             f"the files of {_some(nameless_folders)}"
         )
     return listing
@@ -768,7 +770,7 @@ def _useful_texts(texts: Named, source: Files) -> tuple[Named, list[str]]:
     if not useful or len(useful) == len(texts):
         return useful or texts, []
     descriptions = sorted(set(texts) - set(useful))
-    return useful, [f"left out, for it describes the data: {_some(descriptions)}"]
+    return useful, [f"not read, because it describes the data: {_some(descriptions)}"]
 
 
 def _text_tables(texts: Named, source: Files, notes: list[str]) -> Listing | None:
@@ -789,7 +791,7 @@ def _text_tables(texts: Named, source: Files, notes: list[str]) -> Listing | Non
     if others and not all(split_of(_stem(name)) for name in tables):
         return None
     if others:
-        notes.append(f"left out, for its lines are no rows of a table: {_some(others)}")
+        notes.append(f"not read, because its lines are not rows of a table: {_some(others)}")
     listed = [_unit(name, texts[name], source, kind) for name, kind in tables.items()]
     return _with_splits(Listing(listed, notes))
 
@@ -990,7 +992,7 @@ def _with_splits(listing: Listing) -> Listing:
     ]
     if None in splits:
         others = [PurePosixPath(unit.name) for unit in listing.units if unit.split is None]
-        listing.notes.append(f"taken for train, for its name says no split: {_some(others)}")
+        listing.notes.append(f"read as train, because its name contains no split: {_some(others)}")
     return listing
 
 

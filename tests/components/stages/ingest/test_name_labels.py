@@ -72,7 +72,7 @@ def test_masks_beside_pictures_are_left_out(tmp_path: Path, ingest: Ingest) -> N
             picture(tmp_path / "d" / ("a", "b")[number % 2] / kind / f"{number}.png", number)
     result = ingest("pictures", source=FOLDER)
     assert result.classes == {"a": 3, "b": 3}
-    assert "left out, for they lie beside the pictures: a/masks, b/masks" in result.notes
+    assert "not read, because they are masks beside the pictures: a/masks, b/masks" in result.notes
 
 
 def test_names_that_say_nothing_are_refused(tmp_path: Path, ingest: Ingest) -> None:

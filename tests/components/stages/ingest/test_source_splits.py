@@ -100,7 +100,7 @@ def test_a_list_of_names_beside_text_tables_is_no_table(tmp_path: Path, ingest: 
     )
     result = ingest(source=files("thu", column_names=["text", "label"]))
     assert result.classes == {"3": 6, "4": 3}
-    assert "left out, for its lines are no rows of a table: class.txt" in result.notes
+    assert "not read, because its lines are not rows of a table: class.txt" in result.notes
 
 
 def test_plain_text_files_named_after_splits_are_refused(tmp_path: Path, ingest: Ingest) -> None:
