@@ -216,7 +216,7 @@ def test_a_folder_takes_each_table_once(tmp_path: Path, ingest: Ingest) -> None:
     result = ingest(source=files("d"))
     assert pairs(result) == [("a", "x"), ("b", "y")]
     assert (
-        "the same name is there in another format: a.csv.gz, a.json" in result.notes
+        "the same file is there in another format: a.csv.gz, a.json" in result.notes
         and "dataset_info.json" in result.notes
     )
 
