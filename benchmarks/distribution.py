@@ -105,12 +105,12 @@ def under_ray(address: str, state: Path, epochs: int) -> None:
 
     def stage() -> None:
         from components.core.job import Journal
-        from components.training import distributed
+        from components.training import ray_fit
 
-        work = distributed._work
-        distributed._work = lambda config: run_logged(state / "log", lambda: work(config))
+        work = ray_fit._work
+        ray_fit._work = lambda config: run_logged(state / "log", lambda: work(config))
         (state / "called").write_text(str(time.time()))
-        distributed.fit_distributed(make_spec(state, epochs), Journal(state / "journal"))
+        ray_fit.fit_distributed(make_spec(state, epochs), Journal(state / "journal"))
 
     ray.get(ray.remote(num_cpus=0, max_retries=0)(stage).remote())
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from components.fields.text import Text
 from components.inference.predictor import load
 from components.monitoring.drift import compare
-from components.monitoring.profile import Facts, Profiler, predictions_of, profile_of
+from components.monitoring.profile import Features, Profiler, predictions_of, profile_of
 from components.tasks import base
 from components.training import evaluation
 
@@ -68,7 +68,7 @@ def profile(texts: Sequence[str], predictions: Mapping[str, Any] | None = None) 
     return content
 
 
-def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Facts]:
+def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Features]:
     """Return the profiler of a service. It stores the result for each text."""
     profiler = Profiler(TASK, trained)
     profiler._fields = {"text": FIELD}
@@ -76,7 +76,7 @@ def profiler_of(trained: Mapping[str, Any]) -> Callable[[str], Facts]:
 
 
 def window(
-    profiler: Callable[[str], Facts],
+    profiler: Callable[[str], Features],
     texts: Sequence[str],
     answers: Sequence[Any] = (),
 ) -> dict[str, list[Any]]:

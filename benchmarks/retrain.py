@@ -16,8 +16,8 @@ from pathlib import Path
 
 from components.orchestration.pipeline_params import load
 from components.orchestration.retraining.pipeline_inputs import read_inputs
-from components.orchestration.retraining.retrain_records import now
-from components.registry.release.retrain_log import RetrainRecord, record
+from components.orchestration.retraining.retrain_log import now
+from components.registry.release.retrain_record import RetrainRecord, record
 
 
 def main(times: int) -> None:

@@ -152,7 +152,7 @@ def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> Non
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
     """Print every release, rejection, rollback and retrain of a pipeline."""
     from components.cli.review_tables import show_history
-    from components.registry.release.retrain_log import retrains
+    from components.registry.release.retrain_record import retrains
     from components.registry.versions.reader import read_snapshot
 
     name = choose_pipeline(root(), name, pipeline)

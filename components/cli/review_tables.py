@@ -21,7 +21,7 @@ from components.core.escaping import brief
 from components.orchestration.stage_files import STAGES
 from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
-from components.registry.release.retrain_log import RetrainRecord, retrains
+from components.registry.release.retrain_record import RetrainRecord, retrains
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 from components.registry.versions.test_cases import Cases
 

@@ -75,12 +75,12 @@ def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
     write_atomic(folder / CARD, text)
 
 
-def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
+def add_to_profile(folder: Path, entries: Mapping[str, Any]) -> None:
     """Add to the profile of the model's inputs in a bundle's card. Its files stay as they are.
 
     Args:
         folder: of the bundle.
-        facts: entries of the profile.
+        entries: name -> value, added to the profile.
 
     Raises:
         BundleError: the card is not valid, or would not be.
@@ -88,7 +88,7 @@ def add_to_profile(folder: Path, facts: Mapping[str, Any]) -> None:
     card = read_card(folder).model_dump()
     if card["sizes"] is None:
         del card["sizes"]
-    card["profile"] |= facts
+    card["profile"] |= entries
     write_atomic(folder / CARD, _card_text(card, folder / CARD))
 
 

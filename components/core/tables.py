@@ -22,7 +22,7 @@ ROWS_PER_SHARD = 50_000
 def write_table(
     folder: Path,
     parts: Mapping[str, pa.Table],
-    facts: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> dict[str, Any]:
     """Write named parts as `<part>-NNNNN.parquet` shards and a manifest.
@@ -30,7 +30,7 @@ def write_table(
     Args:
         folder: created. It must not hold other shards.
         parts: part name (a split, or "rows") -> rows. An empty part gives no shard.
-        facts: more about the content for the manifest (counts, classes): no times, ids or paths.
+        metadata: more about the content for the manifest (counts, classes): no times, ids or paths.
         rows_per_shard: rows of a shard.
 
     Returns:
@@ -50,7 +50,7 @@ def write_table(
         "parts": {name: table.num_rows for name, table in parts.items()},
         "schema": {field.name: str(field.type) for field in schema},
         "shards": shards,
-        **(facts or {}),
+        **(metadata or {}),
     }
     write_atomic(folder / MANIFEST, to_json(manifest))
     return manifest

@@ -28,7 +28,7 @@ _RULES = [
 ]
 
 
-def scrub(text: str) -> str:
+def mask(text: str) -> str:
     """Return a text in which personal data are masked.
 
     Masked are e-mail addresses, phone numbers, digit runs that may be identities, long tokens,

@@ -22,7 +22,7 @@ from components.tasks.base import schema
 
 # "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"],
 # "image.embedding" -> (0.12, -0.031, …)
-Facts = dict[str, float | str | list[str] | tuple[float, ...]]
+Features = dict[str, float | str | list[str] | tuple[float, ...]]
 # the number of quantiles stored of a number
 _EDGES = 100
 # the number of values stored of a name; the rest are "other"
@@ -214,12 +214,12 @@ class Profiler:
         }
         self._spaces = {column: Space(axes) for column, axes in profile.get("spaces", {}).items()}
 
-    def features(self, row: Mapping[str, Any]) -> Facts:
+    def features(self, row: Mapping[str, Any]) -> Features:
         """Return the features of the input columns of one query.
 
         A column that cannot be used has none.
         """
-        features: Facts = {}
+        features: Features = {}
         for column, value in row.items():
             if column not in self._fields:
                 continue
@@ -230,9 +230,11 @@ class Profiler:
             features |= self._column_features(column, normalized)
         return {name: value for name, value in features.items() if name in self._distributions}
 
-    def _column_features(self, column: str, value: Any) -> Facts:
+    def _column_features(self, column: str, value: Any) -> Features:
         field = self._fields[column]
-        features: Facts = {f"{column}.{key}": fact for key, fact in field.profile(value).items()}
+        features: Features = {
+            f"{column}.{key}": feature for key, feature in field.profile(value).items()
+        }
         pieces = set(field.pieces(value))
         hashes = _hashes(pieces)
         vector: NDArray[np.float32] | None

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.monitoring.masking import scrub
+from components.monitoring.masking import mask
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler
 
@@ -267,7 +267,7 @@ def _row(entry: LogEntry, keep_text: bool) -> dict[str, Any]:
     columns = entry.columns()
     texts: dict[str, str] = {}
     if keep_text:
-        texts = {name: scrub(value) for name, value in columns.items() if isinstance(value, str)}
+        texts = {name: mask(value) for name, value in columns.items() if isinstance(value, str)}
     row: dict[str, Any] = {
         name: getattr(entry, name)
         for name in ("id", "item", "time", "version", "prediction", "probability")

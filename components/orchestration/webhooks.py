@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from components.core import escaping
 from components.core.terminal import print_line
-from components.registry.release.retrain_log import RetrainRecord
+from components.registry.release.retrain_record import RetrainRecord
 
 _TIMEOUT_S = 10.0
 

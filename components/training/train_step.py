@@ -112,7 +112,7 @@ class TrainStep:
                 scaled.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.total.detach().double(), loss.count.double()])
         total, count = sum_over_workers(sums).tolist()
-        self._update(rows / count / self.precision.scale, learning_rate, total / count)
+        self._clip_and_update(rows / count / self.precision.scale, learning_rate, total / count)
         return float(total / count)
 
     def _gradient_sync(self, is_last: bool) -> AbstractContextManager[Any]:
@@ -125,7 +125,7 @@ class TrainStep:
             return self._forward.no_sync()
         return nullcontext()
 
-    def _update(self, factor: float, learning_rate: float, mean: float) -> None:
+    def _clip_and_update(self, factor: float, learning_rate: float, mean: float) -> None:
         """Scale and clip the gradients, then update the weights.
 
         Args:

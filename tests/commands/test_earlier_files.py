@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.registry.release.retrain_log import retrains
+from components.registry.release.retrain_record import retrains
 from components.registry.versions.reader import read_snapshot
 from tests.commands.project import Project
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from components.core.errors import ParamsError
-from components.orchestration.pipeline_params import Params, load
+from components.monitoring.params import MonitorParams
+from components.orchestration.pipeline_params import Params, Retrain, load
 from tests.structure.import_graph import ROOT
 
 Try = Callable[..., Params]
@@ -185,3 +187,17 @@ def test_a_missing_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="there is no such params file") as caught:
         load(tmp_path / "params.yaml")
     assert "gristmill new" in str(caught.value)
+
+
+WEBHOOKS = [Retrain, MonitorParams]
+
+
+@pytest.mark.parametrize("section", WEBHOOKS)
+@pytest.mark.parametrize(
+    "url", ["https://", "http:// a", "https://a\n", "https://a b", "ftp://a", "a", " https://a"]
+)
+def test_a_webhook_is_a_url_without_spaces(section: type[BaseModel], url: str) -> None:
+    """Both webhooks are checked alike."""
+    with pytest.raises(ValidationError, match="webhook"):
+        section.model_validate({"webhook": url})
+    assert section.model_validate({"webhook": "https://a/b?c=d"}).model_dump()["webhook"]

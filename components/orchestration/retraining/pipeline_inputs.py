@@ -9,8 +9,8 @@ from pathlib import Path
 from components.core.files import to_json, write_atomic
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import project_copy
-from components.orchestration.retraining.retrain_records import RetrainLog
-from components.registry.release.retrain_log import RetrainRecord
+from components.orchestration.retraining.retrain_log import RetrainLog
+from components.registry.release.retrain_record import RetrainRecord
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
 

@@ -172,7 +172,7 @@ def _data_bytes(data: Path) -> int:
     return size
 
 
-def make(
+def make_copy(
     root: Path, params: Params, commit: str, plan: str, split: Path | None, feedback: str = ""
 ) -> tuple[Path, bool]:
     """Return the copy for a plan: the one that an earlier retrain left, or a new one.
@@ -197,7 +197,7 @@ def make(
     with suppress(OSError, ValueError):
         if json.loads(marker.read_text(encoding="utf-8")) == content:
             return copy, True
-    remove(copy)
+    remove_copy(copy)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root.resolve()), str(copy))
@@ -207,7 +207,7 @@ def make(
         _share_cache(root, copy)
         write_atomic(marker, to_json(content))
     except (OSError, shutil.Error, EnvironmentFault) as error:
-        remove(copy)
+        remove_copy(copy)
         if isinstance(error, EnvironmentFault):
             raise
         reason = getattr(error, "strerror", None) or "files could not be copied"
@@ -219,7 +219,7 @@ def make(
     return copy, False
 
 
-def remove(copy: Path) -> None:
+def remove_copy(copy: Path) -> None:
     """Delete a copy. Its results are in the DVC cache and in the registry.
 
     Args:

@@ -26,7 +26,7 @@ from components.orchestration.processes import end_with_parent, identify
 from components.orchestration.retraining import frozen_test, project_copy
 from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.pipeline_log import PipelineResult, follow
-from components.orchestration.retraining.retrain_records import (
+from components.orchestration.retraining.retrain_log import (
     RetrainLog,
     champion,
     end,
@@ -38,13 +38,13 @@ from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.run import files_of
 from components.orchestration.runner.summary import report_path, review_command
 from components.orchestration.stage_files import REPORT
-from components.registry.release.retrain_log import (
+from components.registry.release.retrain_record import (
     DONE,
     RetrainRecord,
+    completed_retrain,
     cut,
     last_done,
     retrains,
-    same_inputs,
 )
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.stages.ingest.params import IngestParams, Sql
@@ -111,7 +111,7 @@ def fresh(root: Path, name: str) -> str | None:
     draft = _draft(params, trigger="", snapshot=None)
     record, _, _ = read_inputs(root, params, draft)
     snapshot = read_snapshot(root, name)
-    if snapshot and same_inputs(retrains(snapshot), record.inputs):
+    if snapshot and completed_retrain(retrains(snapshot), record.inputs):
         return None
     return digest_of("\n".join(record.inputs).encode()).hexdigest()
 
@@ -213,7 +213,7 @@ class _Attempt:
         """
         pull_first(self.root, self.params)
         self.record, survey, left_out = read_inputs(self.root, self.params, self.record)
-        previous = same_inputs(self.past, self.record.inputs)
+        previous = completed_retrain(self.past, self.record.inputs)
         if previous:
             print_line(
                 _NOTHING.format(
@@ -279,7 +279,7 @@ class _Attempt:
             report = keep_report(self.root, copy, self.params, record)
         self.log.close(record)
         if is_done:
-            project_copy.remove(copy)
+            project_copy.remove_copy(copy)
         self._report(record, report)
         if is_done:
             return 0
@@ -288,7 +288,7 @@ class _Attempt:
     def _make_copy(self, split: Path | None, feedback: str) -> Path:
         inputs = (self.record.commit, self.record.split, *self.record.inputs)
         plan = digest_of("\n".join(inputs).encode()).hexdigest()
-        copy, resumes = project_copy.make(
+        copy, resumes = project_copy.make_copy(
             self.root, self.params, self.record.commit, plan, split, feedback
         )
         verb = "goes on" if resumes else "runs"

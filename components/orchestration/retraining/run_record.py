@@ -19,13 +19,13 @@ from components.core.tables import MANIFEST
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import project_copy
 from components.orchestration.retraining.pipeline_inputs import read_inputs
-from components.orchestration.retraining.retrain_records import champion, new_record, now
-from components.registry.release.retrain_log import (
+from components.orchestration.retraining.retrain_log import champion, new_record, now
+from components.registry.release.retrain_record import (
     DONE,
     RetrainRecord,
+    completed_retrain,
     record,
     retrains,
-    same_inputs,
 )
 from components.registry.store.tracking_store import home
 from components.registry.versions.reader import read_snapshot
@@ -64,7 +64,7 @@ class RunRecord:
             retrain = self._ended(seconds)
             snapshot = read_snapshot(self.root, self.params.name)
             past = retrains(snapshot) if snapshot else []
-            if retrain.outcome in DONE and not same_inputs(past, retrain.inputs):
+            if retrain.outcome in DONE and not completed_retrain(past, retrain.inputs):
                 record(self.root, self.params.name, retrain)
         except GristmillError as error:
             console.print(_UNKNOWN.format(error.what), style="dim")

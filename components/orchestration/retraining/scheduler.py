@@ -25,7 +25,7 @@ from components.orchestration.locks import only_one
 from components.orchestration.processes import end_with_parent
 from components.orchestration.retraining.cron import Cron, local_zone
 from components.orchestration.retraining.retrain import fresh, pulled
-from components.orchestration.retraining.retrain_records import RetrainLog, champion
+from components.orchestration.retraining.retrain_log import RetrainLog, champion
 
 # Seconds between attempts after a failure. The machine may have recovered by then. A source that
 # grows each minute must not fail each minute.
@@ -46,7 +46,7 @@ class Memory:
 
     Args:
         path: of the file.
-        facts: the state: name -> value.
+        values: the state: name -> value.
         waits: whether the disk has not stored the latest state yet.
     """
 

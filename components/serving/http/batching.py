@@ -66,7 +66,7 @@ class _Item:
 class _Round:
     """The result of one turn of the thread."""
 
-    settled: list[tuple[_Item, Any]] = field(default_factory=list)
+    finished: list[tuple[_Item, Any]] = field(default_factory=list)
     scored: int = 0
     seconds: float = 0.0
 
@@ -141,8 +141,8 @@ class Batcher:
                 # the thread is closed, or a mistake in this class: all callers must hear of it
                 result = _Round([(item, error) for item in (*new, *self._pool)])
                 self._pool = []
-            self.waiting -= len(result.settled)
-            for item, outcome in result.settled:
+            self.waiting -= len(result.finished)
+            for item, outcome in result.finished:
                 item.ask.set_outcome(item.position, outcome)
             if result.scored:
                 self._measured(result.scored, result.seconds)
@@ -170,7 +170,7 @@ class Batcher:
         group = [item for item in self._choose(result) if self._alive(item, result)]
         began = time.perf_counter()
         outcomes = outcomes_of(self._model.score, [item.row for item in group])
-        result.settled += zip(group, outcomes, strict=True)
+        result.finished += zip(group, outcomes, strict=True)
         result.scored = len(group)
         result.seconds = time.perf_counter() - began
         if group:
@@ -182,7 +182,7 @@ class Batcher:
     def _alive(item: _Item, result: _Round) -> bool:
         """Return whether a caller still waits: a request that timed out has canceled its call."""
         if item.ask.done.done():
-            result.settled.append((item, None))
+            result.finished.append((item, None))
             return False
         return True
 
@@ -190,7 +190,7 @@ class Batcher:
         outcomes = outcomes_of(self._model.prepare, [item.query for item in items])
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                result.settled.append((item, outcome))
+                result.finished.append((item, outcome))
             else:
                 item.row = outcome
                 item.cost = outcome.cost

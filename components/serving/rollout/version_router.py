@@ -89,7 +89,7 @@ class VersionRouter:
             await self._run_lifespan(receive, send)
             return
         counted = _is_prediction(scope)
-        loaded = self._choose() if counted else self._loaded[self._leading()]
+        loaded = self._choose_version() if counted else self._loaded[self._leading()]
         began = time.perf_counter()
         status = 500
 
@@ -178,7 +178,7 @@ class VersionRouter:
         finally:
             del self._tasks[number]
 
-    def _choose(self) -> LoadedVersion:
+    def _choose_version(self) -> LoadedVersion:
         challenger = self._plan.challenger
         if challenger is None or challenger.version not in self._loaded:
             return self._loaded[self._stable()]

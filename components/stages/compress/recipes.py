@@ -18,12 +18,12 @@ from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_onnx, save_torch
-from components.training.distributed import fit_distributed
 from components.training.fit_config import FitConfig
 from components.training.params import FitParams
+from components.training.ray_fit import fit_distributed
 
 
-def make(name: str, job: Job, parent: Path, out: Path) -> None:
+def make_compressed(name: str, job: Job, parent: Path, out: Path) -> None:
     """Write the bundle of one recipe.
 
     Where the parent cannot be pruned, nothing is written.

@@ -52,7 +52,7 @@ def _compress(job: Job, names: list[str]) -> dict[str, Any]:
     for done, name in enumerate(names):
         job.journal.progress(done, len(names), f"recipes ({name})")
         out = job.outputs["compressed"] / name
-        recipes.make(name, job, parent, out)
+        recipes.make_compressed(name, job, parent, out)
         if not out.exists():
             continue
         size = bundle_bytes(out)

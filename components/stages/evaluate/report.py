@@ -95,35 +95,35 @@ class ReportData:
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_report(path: Path, facts: ReportData) -> None:
+def write_report(path: Path, data: ReportData) -> None:
     """Write the report; equal data give equal bytes.
 
     Args:
         path: the HTML file; it is replaced atomically.
-        facts: data of the report.
+        data: content of the sections.
     """
-    scored = [trial for trial in facts.trials if is_finite(trial.get("watch"))]
+    scored = [trial for trial in data.trials if is_finite(trial.get("watch"))]
     param_importance = importance(scored)
-    rows = sorted(facts.leaderboard, key=lambda row: -_metric(row, "validation", facts.decided_by))
+    rows = sorted(data.leaderboard, key=lambda row: -_metric(row, "validation", data.decided_by))
     html = (
         _environment()
         .get_template("report.html.j2")
         .render(
-            facts=facts,
+            data=data,
             rows=rows,
             winner=next((row for row in rows if row.get("winner")), None),
             baseline=next((row for row in rows if row.get("baseline")), None),
-            cases=_test_cases(facts),
-            steps=_steps(facts.counts or {}),
-            per_class=_per_class(facts),
-            confused=_confused(facts),
-            slices=sorted(facts.slices.items(), key=lambda item: _slice_rank(item[1])),
-            trials=sorted(facts.trials, key=lambda row: _rank(row, facts.watch_goal)),
-            choices={trial.get("trial"): _choices(trial, facts.trials) for trial in facts.trials},
+            cases=_test_cases(data),
+            steps=_steps(data.counts or {}),
+            per_class=_per_class(data),
+            confused=_confused(data),
+            slices=sorted(data.slices.items(), key=lambda item: _slice_rank(item[1])),
+            trials=sorted(data.trials, key=lambda row: _rank(row, data.watch_goal)),
+            choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
             scored=scored,
             enough=ENOUGH,
             param_importance=param_importance,
-            plots=_plots(facts, rows, param_importance),
+            plots=_plots(data, rows, param_importance),
         )
     )
     write_atomic(path, html.rstrip() + "\n")
@@ -155,15 +155,15 @@ def _environment() -> Environment:
 
 
 def _plots(
-    facts: ReportData,
+    data: ReportData,
     rows: Sequence[Row],
     param_importance: Importance | None,
 ) -> dict[str, Plot | None]:
     """Return the plots of the report by name; None for a plot without data."""
-    lengths = facts.lengths or {}
+    lengths = data.lengths or {}
     confusion = None
-    if facts.confusion and facts.classes:
-        confusion = plots.confusion(facts.confusion, facts.classes)
+    if data.confusion and data.classes:
+        confusion = plots.confusion(data.confusion, data.classes)
     importances = None
     if param_importance and param_importance.explained > 0:
         importances = search_plots.importance(param_importance.shares)
@@ -173,13 +173,13 @@ def _plots(
         "latency": plots.tradeoff(rows, _latency, "latency p50, ms (log scale)"),
         "size": plots.tradeoff(rows, _megabytes, "size, MB (log scale)"),
         "confusion": confusion,
-        "loss": plots.curves(facts.curves, losses, "loss"),
-        "watch": plots.curves(facts.curves, {"watch": "-"}, "watched figure"),
-        "trials": plots.trials(facts.trials, facts.watch_goal),
-        "progress": search_plots.progress(facts.trials, facts.watch_goal),
-        "parallel": search_plots.parallel(facts.trials, facts.watch_goal, facts.watch),
+        "loss": plots.curves(data.curves, losses, "loss"),
+        "watch": plots.curves(data.curves, {"watch": "-"}, "watched figure"),
+        "trials": plots.trials(data.trials, data.watch_goal),
+        "progress": search_plots.progress(data.trials, data.watch_goal),
+        "parallel": search_plots.parallel(data.trials, data.watch_goal, data.watch),
         "importance": importances,
-        "coverage": plots.coverage(facts.coverage.get("curve") or ()),
+        "coverage": plots.coverage(data.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 
@@ -203,11 +203,11 @@ def _metric(row: Row, split: str, metric: str) -> float:
     return float("-inf")
 
 
-def _test_cases(facts: ReportData) -> int:
+def _test_cases(data: ReportData) -> int:
     """Return the number of test cases."""
-    if facts.confusion:
-        return sum(map(sum, facts.confusion))
-    return sum((facts.splits.get("test") or {}).values())
+    if data.confusion:
+        return sum(map(sum, data.confusion))
+    return sum((data.splits.get("test") or {}).values())
 
 
 def _slice_rank(row: Row) -> Any:
@@ -243,13 +243,13 @@ def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return steps
 
 
-def _per_class(facts: ReportData) -> list[dict[str, Any]]:
+def _per_class(data: ReportData) -> list[dict[str, Any]]:
     """Return precision, recall and F1 of each class; None where there is nothing to count."""
-    matrix = facts.confusion
+    matrix = data.confusion
     if not matrix:
         return []
     lines = []
-    for index, name in enumerate(facts.classes):
+    for index, name in enumerate(data.classes):
         correct = matrix[index][index]
         actual = sum(matrix[index])
         predicted = sum(line[index] for line in matrix)
@@ -271,17 +271,17 @@ def _quotient(part: int, whole: int) -> float | None:
     return None
 
 
-def _confused(facts: ReportData, limit: int = 5) -> list[dict[str, Any]]:
+def _confused(data: ReportData, limit: int = 5) -> list[dict[str, Any]]:
     """Return the pairs of classes that are confused most often.
 
     With two classes there are none: the matrix shows them already.
     """
-    if not facts.confusion or len(facts.classes) < 3:
+    if not data.confusion or len(data.classes) < 3:
         return []
     pairs: list[dict[str, Any]] = []
-    for y, truth in enumerate(facts.classes):
-        for x, predicted in enumerate(facts.classes):
-            cases = facts.confusion[y][x]
+    for y, truth in enumerate(data.classes):
+        for x, predicted in enumerate(data.classes):
+            cases = data.confusion[y][x]
             if x != y and cases:
                 pairs.append({"truth": truth, "predicted": predicted, "cases": cases})
     return sorted(pairs, key=lambda pair: -pair["cases"])[:limit]

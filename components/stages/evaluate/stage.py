@@ -53,7 +53,7 @@ def run(job: Job) -> None:
     validation_answers = results[winner["name"]].before
     abstention = _abstention(evaluator, validation_answers, validation)
     coverage = _coverage(evaluator, abstention, answers, test)
-    facts = gather(job, rows, answers, test, leak, coverage)
+    data = gather(job, rows, answers, test, leak, coverage)
     leaked = leaked_rows(job)
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
@@ -72,7 +72,7 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
     write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
     write_atomic(job.outputs["confusion"], _confusion_csv(answers, test))
-    write_report(job.outputs["html"], facts)
+    write_report(job.outputs["html"], data)
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, metric.name, winner, leaked, leak)
 

@@ -16,9 +16,9 @@ from components.core.tables import read_manifest, read_table
 from components.stages.train.params import TrainParams
 from components.tasks import base
 from components.training.bundle_writer import save_numpy, save_torch
-from components.training.distributed import fit_distributed
 from components.training.fit_config import FitConfig, check
 from components.training.params import FitParams
+from components.training.ray_fit import fit_distributed
 
 
 def run(job: Job) -> None:

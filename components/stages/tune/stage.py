@@ -24,9 +24,9 @@ from components.stages.tune.study import Study, Trial, Watched
 from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
 from components.training.bundle_writer import save_torch
-from components.training.distributed import fit_distributed
 from components.training.fit_config import FitConfig, FitResult, check
 from components.training.params import FitParams
+from components.training.ray_fit import fit_distributed
 
 
 def run(job: Job) -> None:

@@ -30,7 +30,7 @@ OUTCOME = "outcome.json"
 FAILURE = "failure.json"
 _VALUES = "values.json"
 _ROWS = "rows.json"
-_FACTS = "study.json"
+_STUDY_FILE = "study.json"
 _SPENT = "spent.json"
 _FIRST = "first.json"
 Row = dict[str, float]
@@ -128,7 +128,7 @@ class Study:
     def _newest_other(self) -> Path | None:
         """Return the newest record of another study, if there is one."""
         closed = self.state.parent.glob(f"{STUDIES}/*.json")
-        open_studies = self.state.parent.glob(f"*/{_FACTS}")
+        open_studies = self.state.parent.glob(f"*/{_STUDY_FILE}")
         others = []
         for path in [*closed, *open_studies]:
             if self.state.name not in (path.stem, path.parent.name):
@@ -157,8 +157,8 @@ class Study:
     def begin(self, number: int, values: Values) -> Trial:
         """Write the values of a trial before it runs, and return the trial."""
         self.folder(number).mkdir(parents=True, exist_ok=True)
-        if not (self.state / _FACTS).exists():
-            write_atomic(self.state / _FACTS, to_json({"facts": self.inputs}))
+        if not (self.state / _STUDY_FILE).exists():
+            write_atomic(self.state / _STUDY_FILE, to_json({"facts": self.inputs}))
         self._write(self.folder(number) / _VALUES, values)
         self.trials[number] = Trial(number, values)
         self.journal.params(values, child=_name(number))

@@ -28,9 +28,9 @@ Floats = NDArray[np.float32]
 # Strengths that are tried on validation rows, from strong to weak penalties.
 _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 _WITHOUT_VALIDATION = 0.003
-_FACTS = "features.json"
+_FEATURES_FILE = "features.json"
 # What bundles had before: plain pixels.
-_PIXEL_FACTS = "pixels.json"
+_PIXELS_FILE = "pixels.json"
 
 
 class PatchLinearParams(Strict):
@@ -87,7 +87,7 @@ class PatchLinear:
         targets = np.array([index[name] for name in train["label"].to_pylist()])
         strength = options.classical.C
         if chosen is not None:
-            strength = json.loads(chosen[_FACTS]).get("C")
+            strength = json.loads(chosen[_FEATURES_FILE]).get("C")
         held_out = None
         if strength is None and validation is not None and validation.num_rows:
             part = _subsample(validation, options.classical.rows, rng)
@@ -100,14 +100,14 @@ class PatchLinear:
         arrays["coefficients"] = (arrays["coefficients"] / scale).astype(np.float32)
         intercept = arrays["intercept"] - arrays["coefficients"] @ center
         arrays["intercept"] = intercept.astype(np.float32)
-        facts = {
+        metadata = {
             "channels": clean.channels,
             "size": clean.size,
             "fit": clean.fit,
             # For information, and for a fit on other rows.
             "C": float(model.C),
         }
-        return {**arrays, **bank.arrays()}, {_FACTS: to_json(facts).encode()}
+        return {**arrays, **bank.arrays()}, {_FEATURES_FILE: to_json(metadata).encode()}
 
     def featurizer(
         self, files: Mapping[str, bytes]
@@ -119,16 +119,16 @@ class PatchLinear:
         Args:
             files: encoder files of a bundle by name.
         """
-        plain = _PIXEL_FACTS in files
-        name = _PIXEL_FACTS if plain else _FACTS
-        facts = json.loads(files[name])
-        field = Image(facts["channels"], facts["size"], facts.get("fit", "squeeze"))
+        plain = _PIXELS_FILE in files
+        name = _PIXELS_FILE if plain else _FEATURES_FILE
+        metadata = json.loads(files[name])
+        field = Image(metadata["channels"], metadata["size"], metadata.get("fit", "squeeze"))
         shape = _flat if plain else _pixels
 
         def prepared(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
             """Return {"pixels": ...} of the values of "image"."""
             pictures = [field.normalize(value) for value in inputs["image"]]
-            return {"pixels": shape(pictures, facts["channels"])}
+            return {"pixels": shape(pictures, metadata["channels"])}
 
         return prepared
 

@@ -24,7 +24,7 @@ class ImageTokenize(Strict):
     """No params."""
 
 
-class ImageFacts(Strict):
+class ImageEncoderMetadata(Strict):
     """Content of encoder.json."""
 
     classes: list[str] = Field(min_length=1)
@@ -41,18 +41,18 @@ class ImageEncoder:
     Rows hold integer levels, which take a quarter of the memory. `collate` normalizes them.
 
     Args:
-        facts: {"classes", "channels", "size", "fit", "mean", "deviation"}. The statistics are of
+        metadata: {"classes", "channels", "size", "fit", "mean", "deviation"}. The statistics are of
             pixels in [0, 1], one per channel. Older encoders have no "fit" and squeeze.
     """
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self._facts = dict(facts)
-        self.classes: Sequence[str] = list(facts["classes"])
-        self.channels = int(facts["channels"])
-        self.size = int(facts["size"])
-        self._field = Image(self.channels, self.size, facts.get("fit", "squeeze"))
-        self._mean = np.asarray(facts["mean"], dtype=np.float32).reshape(-1, 1, 1)
-        self._deviation = np.asarray(facts["deviation"], dtype=np.float32).reshape(-1, 1, 1)
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = dict(metadata)
+        self.classes: Sequence[str] = list(metadata["classes"])
+        self.channels = int(metadata["channels"])
+        self.size = int(metadata["size"])
+        self._field = Image(self.channels, self.size, metadata.get("fit", "squeeze"))
+        self._mean = np.asarray(metadata["mean"], dtype=np.float32).reshape(-1, 1, 1)
+        self._deviation = np.asarray(metadata["deviation"], dtype=np.float32).reshape(-1, 1, 1)
 
     def _pixels(self, png: bytes) -> NDArray[np.uint8]:
         """Return levels 0-255 (channels * size * size)."""
@@ -108,7 +108,7 @@ class ImageEncoder:
 
     def files(self) -> Mapping[str, bytes]:
         """Return encoder.json."""
-        return {"encoder.json": to_json(self._facts).encode()}
+        return {"encoder.json": to_json(self._metadata).encode()}
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """Return (n,) the cost of each row, which is the same for all images."""
@@ -147,7 +147,7 @@ class ImageEncoding:
                 squares = squares + (pixels**2).sum(0)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
-        facts = {
+        metadata = {
             "classes": list(classes),
             "channels": clean.channels,
             "size": clean.size,
@@ -155,7 +155,7 @@ class ImageEncoding:
             "mean": mean.tolist(),
             "deviation": deviation.tolist(),
         }
-        return ImageEncoder(facts)
+        return ImageEncoder(metadata)
 
     def load(self, files: Mapping[str, bytes]) -> ImageEncoder:
         """Return the encoder of a bundle or of tokens/.
@@ -166,8 +166,8 @@ class ImageEncoding:
         Args:
             files: encoder files by name.
         """
-        facts = ImageFacts.model_validate_json(files["encoder.json"])
-        return ImageEncoder(facts.model_dump(exclude_unset=True))
+        metadata = ImageEncoderMetadata.model_validate_json(files["encoder.json"])
+        return ImageEncoder(metadata.model_dump(exclude_unset=True))
 
 
 ENCODING = ImageEncoding()

@@ -49,7 +49,7 @@ class TextTokenize(Strict):
     )
 
 
-class TextFacts(Strict):
+class TextEncoderMetadata(Strict):
     """Content of encoder.json."""
 
     classes: list[str] = Field(min_length=1)
@@ -64,26 +64,26 @@ class TextEncoder:
 
     Args:
         tokenizer: the JSON of a `tokenizers.Tokenizer`.
-        facts: {"classes", "max_length", "max_characters"}. For a pretrained network also
+        metadata: {"classes", "max_length", "max_characters"}. For a pretrained network also
             "network", its config.json, and "pad", its token id of padding.
     """
 
-    def __init__(self, tokenizer: str, facts: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: str, metadata: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
 
         self._json = tokenizer
-        self._facts = dict(facts)
+        self._metadata = dict(metadata)
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(facts["max_length"])
-        self.network: Mapping[str, Any] | None = facts.get("network")
-        self.pad: int = facts.get("pad", 0)
+        self._tokenizer.enable_truncation(metadata["max_length"])
+        self.network: Mapping[str, Any] | None = metadata.get("network")
+        self.pad: int = metadata.get("pad", 0)
         self._fields = {
-            "text": Text(max_characters=facts["max_characters"]),
-            "title": Title(max_characters=facts["max_characters"]),
+            "text": Text(max_characters=metadata["max_characters"]),
+            "title": Title(max_characters=metadata["max_characters"]),
         }
-        self.classes: Sequence[str] = list(facts["classes"])
-        self.max_length: int = facts["max_length"]
+        self.classes: Sequence[str] = list(metadata["classes"])
+        self.max_length: int = metadata["max_length"]
 
     @property
     def vocabulary(self) -> int:
@@ -185,7 +185,7 @@ class TextEncoder:
         """Return tokenizer.json and encoder.json."""
         return {
             "tokenizer.json": self._json.encode(),
-            "encoder.json": to_json(self._facts).encode(),
+            "encoder.json": to_json(self._metadata).encode(),
         }
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
@@ -252,12 +252,12 @@ class TextEncoding:
             show_progress=False,
         )
         tokenizer.train_from_iterator(texts, trainer)
-        facts = {
+        metadata = {
             "classes": list(classes),
             "max_length": options.max_length,
             "max_characters": clean.max_characters,
         }
-        return TextEncoder(tokenizer.to_str(), facts)
+        return TextEncoder(tokenizer.to_str(), metadata)
 
     def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
         """Return the files of `tokenize.pretrained`.
@@ -309,7 +309,7 @@ class TextEncoding:
                 where="tokenize.max_length",
                 remedy=f"set it to {positions} or less",
             )
-        facts = {
+        metadata = {
             "classes": list(classes),
             "max_length": options.max_length,
             "max_characters": clean.max_characters,
@@ -317,7 +317,7 @@ class TextEncoding:
             "pad": pad,
         }
         try:
-            return TextEncoder(files[TOKENIZER].read_text(encoding="utf-8"), facts)
+            return TextEncoder(files[TOKENIZER].read_text(encoding="utf-8"), metadata)
         except Exception as error:
             # The library raises errors of many types for a file that is not a tokenizer.
             raise InputError(
@@ -332,8 +332,10 @@ class TextEncoding:
         Raises:
             ValidationError: encoder.json is invalid.
         """
-        facts = TextFacts.model_validate_json(files["encoder.json"])
-        return TextEncoder(files["tokenizer.json"].decode(), facts.model_dump(exclude_unset=True))
+        metadata = TextEncoderMetadata.model_validate_json(files["encoder.json"])
+        return TextEncoder(
+            files["tokenizer.json"].decode(), metadata.model_dump(exclude_unset=True)
+        )
 
 
 def _alphabet(texts: Sequence[str], normalizer: Any, size: int) -> list[str]:

@@ -11,11 +11,11 @@ from components.core.tables import MANIFEST, read_manifest, read_table, write_ta
 from components.monitoring.profile import profile_of
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.retraining.pipeline_inputs import read_inputs
-from components.orchestration.retraining.retrain_records import now
+from components.orchestration.retraining.retrain_log import now
 from components.orchestration.runner.stage_task import execute
 from components.orchestration.stage_files import STAGES
 from components.registry.release.promotion import release
-from components.registry.release.retrain_log import RetrainRecord, record
+from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.model_versions import register
 from components.stages.evaluate.candidates import BASELINE, assess
 from components.stages.evaluate.stage import _answers, _prediction_profile

@@ -23,7 +23,7 @@ from components.metrics.exact_tests import mcnemar
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
-from components.registry.release.retrain_log import RetrainRecord, retrains
+from components.registry.release.retrain_record import RetrainRecord, retrains
 from components.registry.versions.model_versions import fetch
 from components.registry.versions.reader import read_snapshot
 from components.serving.http.monitoring_routes import LATEST

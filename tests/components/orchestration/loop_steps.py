@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.registry.release.gate_results import from_rows
-from components.registry.release.retrain_log import RetrainRecord
+from components.registry.release.retrain_record import RetrainRecord
 from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import read_snapshot
 from components.registry.versions.test_cases import Cases

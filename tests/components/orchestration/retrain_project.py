@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.registry.release.retrain_log import RetrainRecord, retrains
+from components.registry.release.retrain_record import RetrainRecord, retrains
 from components.registry.versions.reader import read_snapshot
 from tests.commands.project import Project, reviews
 

@@ -25,7 +25,7 @@ from components.orchestration.runner.progress import Watcher
 from components.registry.release.gates import Gate, GateParams, as_rows
 from components.registry.release.promotion import approve, release
 from components.registry.release.release_log import Release
-from components.registry.release.retrain_log import RetrainRecord, record
+from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.model_versions import keep_cases, register
 from components.registry.versions.test_cases import Cases, name_of
 from components.stages.ingest.params import Files

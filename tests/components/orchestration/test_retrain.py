@@ -20,7 +20,7 @@ from components.orchestration.locks import only_one
 from components.orchestration.processes import wait_until
 from components.orchestration.retraining import project_copy, run_record
 from components.orchestration.retraining.retrain import fresh, pulled, retrain
-from components.orchestration.retraining.retrain_records import RetrainLog
+from components.orchestration.retraining.retrain_log import RetrainLog
 from components.orchestration.runner.run import run_pipeline
 from tests.components.orchestration.retrain_project import Small
 
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_early_or_leaves_no_half_copy(
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="the copy cannot be made"):
-            project_copy.make(
+            project_copy.make_copy(
                 small.root, load(small), project_copy.code_of(small.root).commit, "plan", None
             )
     finally:

@@ -19,7 +19,7 @@ import pytest
 from components.core.errors import EnvironmentFault
 from components.orchestration.locks import only_one
 from components.orchestration.retraining.cron import parse
-from components.orchestration.retraining.retrain_records import RetrainLog
+from components.orchestration.retraining.retrain_log import RetrainLog
 from components.orchestration.retraining.scheduler import (
     Memory,
     OnCron,

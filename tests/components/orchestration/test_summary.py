@@ -12,7 +12,7 @@ import pytest
 from components.orchestration.retraining.retrain import keep_report
 from components.orchestration.runner import summary
 from components.orchestration.runner.summary import report_path, show_summary
-from components.registry.release.retrain_log import RetrainRecord
+from components.registry.release.retrain_record import RetrainRecord
 
 
 def params(name: str) -> Any:

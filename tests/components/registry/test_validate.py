@@ -11,7 +11,7 @@ from components.registry import validation
 from components.registry.release.gate_results import from_tag
 from components.registry.release.gates import Gate, as_rows
 from components.registry.release.release_log import Release, records, write
-from components.registry.release.retrain_log import retrains
+from components.registry.release.retrain_record import retrains
 from components.registry.versions.reader import RegistrySnapshot
 from components.registry.versions.test_cases import Cases
 

@@ -83,7 +83,7 @@ def compressed(reviews: StageRunner, network: Path, root: Path) -> Mapping[str, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "fit_distributed", fit)
         for name in RECIPES:
-            recipes.make(name, job, network, root / name)
+            recipes.make_compressed(name, job, network, root / name)
     return {name: root / name for name in RECIPES}
 
 

@@ -28,11 +28,11 @@ import json, os, sys, time
 from pathlib import Path
 import ray
 from components.core.job import Journal
-from components.training import distributed
+from components.training import ray_fit
 from components.training.params import FitParams
 from components.training.fit_config import FitConfig
 
-def slow(config, work=distributed._work):
+def slow(config, work=ray_fit._work):
     from components.training import loop
     right = loop._Loop._step
     def step(self, rows, total):
@@ -51,8 +51,8 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 deadline = time.monotonic() + 150
 while ray.cluster_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
     time.sleep(0.1)
-distributed._work, distributed._WAIT_S, distributed._WAIT_FEWER_S = slow, 100.0, 3.0
-fitted = distributed.fit_distributed(spec, Journal(spec.state / "journal"))
+ray_fit._work, ray_fit._WAIT_S, ray_fit._WAIT_FEWER_S = slow, 100.0, 3.0
+fitted = ray_fit.fit_distributed(spec, Journal(spec.state / "journal"))
 (spec.state / "told").write_text(fitted.workers)  # Ray prints what it likes, when it likes
 """
 

@@ -14,7 +14,7 @@ from ray.train.v2._internal.execution.scaling_policy import NoopDecision
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from components.core.errors import EnvironmentFault, InputError
-from components.training import distributed, ray_train
+from components.training import ray_fit, ray_train
 from components.training.fit_config import FitResult
 
 
@@ -71,17 +71,17 @@ def test_more_are_taken_when_there_is_room_again(free: dict[str, float]) -> None
 
 def test_losses_are_borne_as_long_as_there_are_new_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    restarts = ray_train.Restarts(None, distributed._Patience(tmp_path))
+    restarts = ray_train.Restarts(None, ray_fit._RestartPolicy(tmp_path))
     lost = WorkerGroupError("worker 1 died", {1: RuntimeError("connection closed by peer")})
     for number in range(10):
         (tmp_path / "checkpoints" / f"step-{number}.pt").touch()
         assert restarts.make_decision(lost) == FailureDecision.RETRY
-    decisions = [restarts.make_decision(lost) for _ in range(distributed._RESTARTS + 1)]
-    assert decisions == [FailureDecision.RETRY] * distributed._RESTARTS + [FailureDecision.RAISE]
+    decisions = [restarts.make_decision(lost) for _ in range(ray_fit._RESTARTS + 1)]
+    assert decisions == [FailureDecision.RETRY] * ray_fit._RESTARTS + [FailureDecision.RAISE]
 
 
 def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
-    restarts = ray_train.Restarts(None, distributed._Patience(tmp_path))
+    restarts = ray_train.Restarts(None, ray_fit._RestartPolicy(tmp_path))
     wrong = WorkerGroupError(
         "worker 0 failed",
         {
@@ -98,7 +98,7 @@ def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
         restarts.make_decision(ControllerError(WorkerGroupStartupTimeoutError(2)))
         == FailureDecision.RETRY
     )
-    cause = distributed._cause(full)
+    cause = ray_fit._cause(full)
     assert isinstance(cause, EnvironmentFault)
     assert cause.where == "train.workers"
 

@@ -18,7 +18,7 @@ from stage_runner import StageRunner
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Journal
-from components.training import distributed, single_worker
+from components.training import ray_fit, single_worker
 from components.training.fit_config import FitConfig
 
 
@@ -63,7 +63,7 @@ def test_the_bytes_are_those_of_the_loop(
     from components.training.loop import fit
 
     cluster = Cluster(monkeypatch, [])
-    made = distributed.fit_distributed(
+    made = ray_fit.fit_distributed(
         spec_of(reviews, tmp_path / "task"), Journal(tmp_path / "journal.jsonl")
     )
     plain = fit(spec_of(reviews, tmp_path / "plain"))
@@ -77,13 +77,13 @@ def test_a_worker_that_dies_is_begun_again_and_at_last_given_up(
     reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = Cluster(monkeypatch, [WorkerCrashedError()])
-    distributed.fit_distributed(
+    ray_fit.fit_distributed(
         spec_of(reviews, tmp_path / "once"), Journal(tmp_path / "journal.jsonl")
     )
     assert once.calls == 2
     always = Cluster(monkeypatch, [WorkerCrashedError() for _ in range(9)])
     with pytest.raises(EnvironmentFault, match="failed 3 times"):
-        distributed.fit_distributed(
+        ray_fit.fit_distributed(
             spec_of(reviews, tmp_path / "always"), Journal(tmp_path / "journal.jsonl")
         )
     assert always.calls == 3
@@ -95,7 +95,7 @@ def test_what_a_person_must_mend_is_not_tried_again(
     wrong = InputError("the loss is nan", where="train.learning_rate")
     cluster = Cluster(monkeypatch, [RayTaskError("fit", "traceback", wrong)])
     with pytest.raises(InputError, match="the loss is nan"):
-        distributed.fit_distributed(
+        ray_fit.fit_distributed(
             spec_of(reviews, tmp_path / "fit"), Journal(tmp_path / "journal.jsonl")
         )
     assert cluster.calls == 1
@@ -106,12 +106,12 @@ def test_it_waits_for_a_free_cpu_and_says_so(
 ) -> None:
     Cluster(monkeypatch, [], free=[0.0, 0.0, 1.0])
     journal = Journal(tmp_path / "journal.jsonl")
-    distributed.fit_distributed(spec_of(reviews, tmp_path / "fit"), journal)
+    ray_fit.fit_distributed(spec_of(reviews, tmp_path / "fit"), journal)
     assert journal.path.read_text(encoding="utf-8").count("no free CPU") == 1
     Cluster(monkeypatch, [], free=[0.0])
-    monkeypatch.setattr(distributed, "_WAIT_S", 0.01)
+    monkeypatch.setattr(ray_fit, "_WAIT_S", 0.01)
     with pytest.raises(EnvironmentFault, match="had no free CPU"):
-        distributed.fit_distributed(spec_of(reviews, tmp_path / "never"), journal)
+        ray_fit.fit_distributed(spec_of(reviews, tmp_path / "never"), journal)
 
 
 @pytest.mark.timeout(300)
@@ -135,7 +135,7 @@ def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
         original = single_worker._work
         try:
             single_worker._work = killed_once  # type: ignore[assignment]
-            distributed.fit_distributed(spec, Journal(tmp_path / "journal.jsonl"))
+            ray_fit.fit_distributed(spec, Journal(tmp_path / "journal.jsonl"))
         finally:
             single_worker._work = original
     finally:

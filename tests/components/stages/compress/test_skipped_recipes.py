@@ -70,7 +70,7 @@ def test_only_the_recipes_that_are_left_run_and_trained_is_their_parent(
         out.mkdir(parents=True)
         (out / "weights").write_bytes(b"1234")
 
-    monkeypatch.setattr(recipes, "make", make)
+    monkeypatch.setattr(recipes, "make_compressed", make)
     (tmp_path / "trained").symlink_to(network.parent)
     (tmp_path / "tuned").mkdir()
     folder, report, journal = run(tmp_path, quantize={"calibration_rows": 16})

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from components.registry.release.release_log import LONGEST
-from components.registry.release.retrain_log import RetrainRecord, _text, cut, same_inputs
+from components.registry.release.retrain_record import RetrainRecord, _text, completed_retrain, cut
 
 
 def made(
@@ -67,7 +67,7 @@ def test_what_went_all_the_way_is_settled_until_the_champion_changes(
     past: list[RetrainRecord], known: str
 ) -> None:
     assert (
-        "".join(source for source in "abcd" if same_inputs(past, ("code", "params", source)))
+        "".join(source for source in "abcd" if completed_retrain(past, ("code", "params", source)))
         == known
     )
 

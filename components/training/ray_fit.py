@@ -99,7 +99,7 @@ def _train_alone(spec: FitConfig, journal: Journal, unit: str) -> None:
     from ray.exceptions import RayError
 
     try:
-        fit_alone(spec, journal, unit=unit, go_on=_Patience(spec.state), wait_s=_WAIT_S)
+        fit_alone(spec, journal, unit=unit, go_on=_RestartPolicy(spec.state), wait_s=_WAIT_S)
     except RayError as error:
         raise _cause(error) from None
 
@@ -144,7 +144,7 @@ def _train(
         backend_config=Network(backend="cpu:gloo,cuda:nccl" if unit == "GPU" else "gloo"),
         run_config=RunConfig(name="fit", storage_path=str(spec.state / "ray")),
         prestarted=prestarted,
-        go_on=_Patience(spec.state),
+        go_on=_RestartPolicy(spec.state),
         wait_s=_WAIT_S if least == most else _WAIT_FEWER_S,
         log=journal.log,
     )
@@ -154,7 +154,7 @@ def _train(
         raise _cause(error) from None
 
 
-class _Patience:
+class _RestartPolicy:
     """Decision whether to restart after an error.
 
     After progress the answer is always yes, otherwise a few times. It is no where a person

@@ -112,7 +112,7 @@ def last_done(retrains: Sequence[RetrainRecord]) -> RetrainRecord | None:
     return next((retrain for retrain in reversed(retrains) if retrain.outcome in DONE), None)
 
 
-def same_inputs(
+def completed_retrain(
     retrains: Sequence[RetrainRecord], inputs: tuple[str, str, str]
 ) -> RetrainRecord | None:
     """Return the latest complete retrain with these inputs, or None.

@@ -20,7 +20,7 @@ from components.core.terminal import print_line
 from components.orchestration.cluster import local_cluster
 from components.orchestration.processes import Identity, alive, family, send, wait_until
 from components.orchestration.retraining.project_copy import copy_folder
-from components.registry.release.retrain_log import RetrainRecord, record
+from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.reader import read_snapshot
 
 # Longest wait for the processes of a killed retrain.
