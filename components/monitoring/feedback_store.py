@@ -36,7 +36,7 @@ class Label:
         version: the model version that answered.
         prediction: the answer.
         probability: of the answer, if the model states one.
-        input: JSON of the scrubbed input columns; None where texts are not logged.
+        input: JSON of the masked input columns; None where texts are not logged.
     """
 
     id: str

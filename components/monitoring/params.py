@@ -19,7 +19,7 @@ class MonitorParams(Strict):
     )
     keep_text: bool = Field(
         False,
-        description="Log scrubbed texts too: feedback needs them to become training data.",
+        description="Log masked texts too: feedback needs them to become training data.",
     )
     max_mb: float = Field(
         64.0,

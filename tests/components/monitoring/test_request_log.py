@@ -1,4 +1,4 @@
-"""The request log: bounded, scrubbed, and never in the way."""
+"""The request log: bounded, masked, and never in the way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_row_holds_facts_and_no_text(traffic) -> None:
     assert b"1381" not in b"".join(path.read_bytes() for path in traffic.folder.iterdir())
 
 
-def test_a_text_that_may_be_kept_is_scrubbed_first(traffic) -> None:
+def test_a_text_that_may_be_kept_is_masked_first(traffic) -> None:
     log = traffic.log(keep_text=True)
     traffic.ask(log, "房间很干净，电话13812345678")
     log.flush()
