@@ -29,8 +29,6 @@ FAULTS = (
     "training/test_nodes.py",
     "training/test_random_kills.py",
     "tune/test_multi_worker_trial.py",
-    "test_retrain.py::test_what_is_stopped_or_killed_leaves_one_record_no_process_and_is_gone_on_from",
-    "test_retrain.py::test_killed_in_its_first_stage_and_in_its_last_it_goes_on_and_releases_once",
     "test_cluster.py::test_a_killed_supervisor_is_made_up_for_by_the_next_start",
     "test_runs.py::test_a_killed_stage_goes_on_with_its_run_and_no_point_is_there_twice",
     "test_batch.py::test_a_kill_in_the_middle_costs_no_finished_part",

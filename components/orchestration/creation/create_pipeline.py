@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from components.core import escaping
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
@@ -47,6 +45,7 @@ from components.orchestration.creation.source_preview import Intake, count_rows,
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
 from components.orchestration.pipeline_params import load, section_model
+from components.orchestration.processes import identify
 from components.orchestration.runner.gitignore import ignore_outputs
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
@@ -766,5 +765,5 @@ def clear_parts(root: Path) -> None:
     for part in parts:
         pid = part.name.split(".")[-2]
         with suppress(OSError):
-            if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            if not (pid.isdigit() and identify(int(pid))):
                 remove_tree(part, within=part.parent, ignore_errors=False)

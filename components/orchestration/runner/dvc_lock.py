@@ -1,13 +1,16 @@
-"""Save and restore `dvc.lock`: a kill may cut it off while `dvc repro` writes it."""
+"""Repair what a kill of `dvc repro` leaves: a cut-off dvc.lock, and notes of ended processes."""
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from components.core.files import copy
+from components.core.files import copy, write_atomic
 from components.orchestration.pipeline_params import Params
+from components.orchestration.processes import identify
 from components.orchestration.project import STATE
 
 _LOCK = "dvc.lock"
@@ -60,27 +63,87 @@ def restore_lock(root: Path, params: Params) -> bool:
     return True
 
 
-def discard_broken_rwlock(root: Path) -> None:
-    """Delete DVC's note of running processes if a kill cut it off: DVC would refuse every command.
+def repair_rwlock(root: Path) -> None:
+    """Remove from DVC's note of running processes what a kill left in it.
+
+    DVC refuses every command if the note is cut off. It also refuses if the note names a zombie: a
+    killed process stays one until its parent asks for its exit status, and in a container without
+    an init process nobody does.
+
+    Args:
+        root: of the project.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable.
+    """
+    path = root / _RWLOCK
+    if not path.is_file():
+        return
+    if _read_rwlock(path) is None:
+        # A process of DVC may be writing it.
+        time.sleep(_WRITTEN_S)
+    entries = _read_rwlock(path)
+    if entries is None:
+        path.unlink(missing_ok=True)
+    elif _without_ended(entries) != entries:
+        _remove_ended(root, path)
+
+
+def _read_rwlock(path: Path) -> Any:
+    """Return the entries of the note; None where it is cut off."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        return None
+
+
+def _remove_ended(root: Path, path: Path) -> None:
+    """Remove the entries of ended processes while no process of DVC edits the note."""
+    from dvc.lock import LockError, make_lock
+
+    guard = make_lock(
+        str(path.with_name("rwlock.lock")),
+        tmp_dir=str(path.parent),
+        hardlink_lock=has_hardlink_lock(root),
+    )
+    # If DVC is busy, its next command removes entries of processes that are gone by then.
+    with suppress(LockError), guard:
+        entries = _read_rwlock(path)
+        if entries is not None:
+            write_atomic(path, json.dumps(_without_ended(entries)))
+
+
+def _without_ended(entries: Any) -> Any:
+    """Return the entries without processes that have ended.
+
+    Args:
+        entries: {"write": {path: process}, "read": {path: [process]}}, or parts of it.
+    """
+    if isinstance(entries, list):
+        return [_without_ended(entry) for entry in entries if _runs(entry)]
+    if isinstance(entries, dict):
+        return {name: _without_ended(entry) for name, entry in entries.items() if _runs(entry)}
+    return entries
+
+
+def _runs(process: Any) -> bool:
+    """Return whether a process runs. What is no process stays, so that DVC names the mistake."""
+    if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
+        return True
+    return identify(process["pid"]) is not None
+
+
+def has_hardlink_lock(root: Path) -> bool:
+    """Return whether DVC's configuration wants locks that work on network file systems.
 
     Args:
         root: of the project.
     """
-    path = root / _RWLOCK
-    if not path.is_file() or _is_json(path):
-        return
-    # A process of DVC may be writing it.
-    time.sleep(_WRITTEN_S)
-    if path.is_file() and not _is_json(path):
-        path.unlink()
+    from dvc.config import Config
 
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return True
+    return bool(Config(str(root.resolve() / ".dvc"))["core"].get("hardlink_lock"))
 
 
 def _files(root: Path, params: Params) -> tuple[Path, Path]:

@@ -14,6 +14,7 @@ from components.core.errors import EnvironmentFault, ParamsError
 from components.core.terminal import print_line
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.pipeline_params import Params
+from components.orchestration.runner.dvc_lock import has_hardlink_lock
 from components.registry.store.tracking_store import home
 from components.stages.ingest.database_pull import Pulled, pull
 from components.stages.ingest.params import IngestParams, Sql
@@ -96,24 +97,21 @@ def _unread(root: Path, source: Sql) -> Iterator[None]:
     Raises:
         EnvironmentFault: DVC reads the folder.
     """
-    from dvc.config import Config
     from dvc.fs import localfs
     from dvc.lock import LockError
     from dvc.rwlock import rwlock
 
-    dvc_folder = root.resolve() / ".dvc"
-    temp = dvc_folder / "tmp"
+    temp = root.resolve() / ".dvc" / "tmp"
     temp.mkdir(parents=True, exist_ok=True)
     written = str(root.resolve() / source.path)
     try:
-        has_hardlink_lock = bool(Config(str(dvc_folder))["core"].get("hardlink_lock"))
         with rwlock(
             str(temp),
             localfs,
             this_command(),
             read=[],
             write=[written],
-            hardlink=has_hardlink_lock,
+            hardlink=has_hardlink_lock(root),
         ):
             yield
     except LockError as error:

@@ -24,7 +24,7 @@ from components.orchestration.output_paths import check_input_path
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent
 from components.orchestration.project import FRESH
-from components.orchestration.runner.dvc_lock import discard_broken_rwlock, restore_lock
+from components.orchestration.runner.dvc_lock import repair_rwlock, restore_lock
 from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
 from components.orchestration.runner.pull import pull_first
 from components.orchestration.runner.stage_commands import check_stage_commands
@@ -123,7 +123,7 @@ def _prepare(root: Path, params: Params, dvc_file: Path, command: str) -> None:
         command: the command that goes on after an error.
     """
     data = params.pipeline.data
-    discard_broken_rwlock(root)
+    repair_rwlock(root)
     if restore_lock(root, params):
         print_line("dvc.lock was cut off in the middle: it is as it was before that stage")
     check_untracked(root, params.name, data, dvc_file.with_name("dvc.lock"), again=command)
