@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from components.fields.text import Text
 from components.inference.predictor import load
-from components.monitoring.drift import compare
+from components.monitoring.drift import drift_results
 from components.monitoring.profile import Features, Profiler, predictions_of, profile_of
 from components.tasks import base
 from components.training import evaluation
@@ -114,7 +114,7 @@ def false_alarms(
             chosen = rng.choice(asked[half:], WINDOW, replace=False)
             columns = window(profiler, traffic, [answers[i] for i in chosen])
             labeled = (sum(right[i] for i in chosen), WINDOW)
-            findings = compare(trained, columns, LEVEL, labeled)
+            findings = drift_results(trained, columns, LEVEL, labeled)
             drifted = [finding.field for finding in findings if finding.drifted]
             alarms += bool(drifted)
             checks += 1
@@ -161,10 +161,10 @@ def power(
     counts: dict[str, int] = {}
     for _ in range(windows):
         columns = window(profiler, draw(rng))
-        findings = compare(trained, columns, LEVEL)
+        findings = drift_results(trained, columns, LEVEL)
         drifted = [finding.field for finding in findings if finding.drifted]
         alarms += bool(drifted)
-        findings = compare(without_embedding, columns, LEVEL)
+        findings = drift_results(without_embedding, columns, LEVEL)
         alarms_without += any(finding.drifted for finding in findings)
         for field in drifted:
             counts[field] = counts.get(field, 0) + 1
@@ -229,7 +229,7 @@ def accuracy(
     alarms = []
     for _ in range(windows):
         labeled = (int(rng.binomial(rows, now)), rows)
-        alarms.append(compare(trained, {}, LEVEL, labeled)[0].drifted)
+        alarms.append(drift_results(trained, {}, LEVEL, labeled)[0].drifted)
     print(
         f"| accuracy {before:.0%} -> {now:.0%}, {rows} labels "
         f"| {np.mean(alarms):.0%} | | accuracy |",

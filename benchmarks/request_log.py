@@ -30,7 +30,7 @@ from components.inference.predictor import load
 from components.monitoring.params import MonitorParams
 from components.serving.http.app import build_app
 from components.serving.http.messages import ModelInfo
-from components.serving.http.monitoring_routes import Monitored, Monitoring
+from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
 from components.serving.params import LimitParams, ServeParams
 
 # Arm -> changes of section `monitor`. None: no log.
@@ -147,7 +147,7 @@ def main() -> None:
         for number, (arm, changes) in enumerate(ARMS.items()):
             if changes is not None:
                 folder = Path(scratch) / str(number)
-                watches[arm] = Monitored(Monitoring(folder, MonitorParams(**changes)))
+                watches[arm] = ReplicaMonitor(Monitoring(folder, MonitorParams(**changes)))
         apps = {
             arm: build_app(predictor, model, params, monitored=watches.get(arm)) for arm in ARMS
         }
@@ -157,7 +157,7 @@ def main() -> None:
             watch.log.close()
 
 
-def show(rates: Mapping[str, Sequence[float]], watches: Mapping[str, Monitored]) -> None:
+def show(rates: Mapping[str, Sequence[float]], watches: Mapping[str, ReplicaMonitor]) -> None:
     """Print a row for each arm."""
     print(
         "| arm | requests per CPU-second, median (range) | against without, by round "

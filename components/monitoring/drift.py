@@ -58,7 +58,7 @@ class DriftResult:
         return asdict(self)
 
 
-def compare(
+def drift_results(
     profile: Mapping[str, Any],
     window: Mapping[str, Sequence[Any]],
     level: float,

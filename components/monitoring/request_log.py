@@ -233,7 +233,7 @@ class AnswerLogger:
         self._columns = columns
         self._confidence = confidence
 
-    def note(self, id_: str, queries: Sequence[Any], answers: Sequence[Any]) -> None:
+    def log_sample(self, id_: str, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Log a sample of a request's answers.
 
         Args:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
-from components.monitoring.drift import DriftResult, compare
+from components.monitoring.drift import DriftResult, drift_results
 from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.request_log import read_log
 from components.orchestration.drift.drift_alerts import notify
@@ -224,7 +224,7 @@ def _inputs(
         window["prediction.label"] = window["prediction"]
         window["prediction.probability"] = window["probability"]
         state["until"] = window["time"][-1]
-        findings = compare(profile, window, watch.params.level)
+        findings = drift_results(profile, window, watch.params.level)
         checks.append(WindowCheck("inputs", state["until"], findings))
     state["waiting"]["inputs"] = [rows.num_rows % size, size]
     return checks
@@ -247,7 +247,7 @@ def _accuracy(
         part = labels[start : start + size]
         state["labels_until"] = part[-1].when
         right = sum(label.label == label.prediction for label in part)
-        findings = compare(profile, {}, watch.params.level, (right, size))
+        findings = drift_results(profile, {}, watch.params.level, (right, size))
         checks.append(WindowCheck("accuracy", state["labels_until"], findings))
     state["waiting"]["accuracy"] = [len(labels) % size, size]
     return checks

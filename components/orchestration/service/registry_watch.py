@@ -20,7 +20,7 @@ from typing import Literal
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, write_atomic
-from components.orchestration.service.candidate_process import Preparation
+from components.orchestration.service.version_files_process import Preparation
 from components.registry.release.gates import GateParams
 from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.release_log import MOVES, records
@@ -30,7 +30,7 @@ from components.registry.versions.model_versions import BUNDLE, Version
 from components.registry.versions.reader import read_snapshot
 from components.serving.http.client import healthy
 from components.serving.params import ServeParams
-from components.serving.rollout import candidate
+from components.serving.rollout import version_files
 from components.serving.rollout.controller import RolloutController, describe
 from components.serving.rollout.plan import Report, RolloutPlan, ServedVersion
 from components.serving.rollout.plan_files import PlanFiles
@@ -235,7 +235,7 @@ class Home:
         try:
             return self._read_proven()
         except Exception as error:
-            reason = describe(candidate.as_fault(error))
+            reason = describe(version_files.as_fault(error))
             raise InputError(
                 f"the copy that was served last cannot be used: {reason}",
                 where=str(self.proven),
@@ -252,7 +252,7 @@ class Home:
         if model.name != self.pipeline or not _COPY.fullmatch(name):
             raise InputError(f"it is of {model.name!r}, copy {name!r}")
         copy = self.folder / name
-        card = candidate.verify(copy, model.bundle)
+        card = version_files.verify(copy, model.bundle)
         if not model.bundle or card.data_hash != model.data_hash:
             raise InputError("its data hash is not that of the copy", where=str(copy))
         return served.model_copy(update={"bundle": copy})

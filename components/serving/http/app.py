@@ -13,13 +13,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from components.serving.http.api_keys import Keyring
-from components.serving.http.auth import Bucket, Drain, Guard
+from components.serving.http.auth import Guard
 from components.serving.http.batching import Batcher
+from components.serving.http.body_limit import BodyLimit
+from components.serving.http.drain import Drain
 from components.serving.http.hosts import AllowedHosts, HostCheck
-from components.serving.http.limits import BodyLimit
 from components.serving.http.messages import ModelInfo, PredictorProtocol
-from components.serving.http.monitoring_routes import Monitored, monitor_routes
-from components.serving.http.request_metrics import Meters, Watch
+from components.serving.http.monitoring_routes import ReplicaMonitor, monitor_routes
+from components.serving.http.rate_limit import TokenBucket
+from components.serving.http.request_metrics import Meters, RequestMiddleware
 from components.serving.http.routes import AppContext, guarded_routes, open_routes, posts
 from components.serving.params import ServeParams
 from components.serving.replicas.escaped_logs import escape_logs
@@ -35,7 +37,7 @@ def build_app(
     *,
     keys: Keyring | None = None,
     replica: str = "0",
-    monitored: Monitored | None = None,
+    monitored: ReplicaMonitor | None = None,
 ) -> FastAPI:
     """Return the app that answers for one model.
 
@@ -79,7 +81,7 @@ def _build_context(
     model: ModelInfo,
     params: ServeParams,
     replica: str,
-    monitored: Monitored | None,
+    monitored: ReplicaMonitor | None,
 ) -> AppContext:
     meters = Meters(model.ref, replica, (*_OPEN, *_GUARDED))
     drain = Drain()
@@ -88,9 +90,9 @@ def _build_context(
         params.max_batch_size,
         params.max_batch_tokens,
         params.batch_wait_ms / 1000,
-        meters.scored,
+        meters.count_batch,
     )
-    meters.follow(lambda: batcher.waiting, lambda: drain.inside)
+    meters.set_gauges(lambda: batcher.waiting, lambda: drain.inside)
     recorder = None
     if monitored:
         recorder = monitored.recorder(predictor.card, model.version)
@@ -106,7 +108,7 @@ def _build_context(
 
 
 def _lifespan(
-    context: AppContext, monitored: Monitored | None
+    context: AppContext, monitored: ReplicaMonitor | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -137,11 +139,11 @@ def _add_middleware(app: FastAPI, context: AppContext, keys: Keyring) -> None:
         keys=keys,
         drain=drain,
         full=full,
-        bucket=lambda: Bucket(limits.items_per_s, limits.burst_items),
+        bucket=lambda: TokenBucket(limits.items_per_s, limits.burst_items),
         meters=meters,
     )
     app.add_middleware(HostCheck, allowed=AllowedHosts(context.params.allowed_hosts))
-    app.add_middleware(Watch, meters=meters)
+    app.add_middleware(RequestMiddleware, meters=meters)
 
 
 async def _warm(context: AppContext) -> None:

@@ -6,98 +6,21 @@ Both are decided from the headers alone, before a byte of a body is read.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from components.serving.http.api_keys import Keyring
-from components.serving.http.limits import gather, refuse, soon
-from components.serving.http.request_metrics import Meters, inner_path, note
+from components.serving.http.body_limit import gather, refuse, retry_after
+from components.serving.http.drain import Drain
+from components.serving.http.rate_limit import BUCKET, TokenBucket
+from components.serving.http.request_metrics import Meters, inner_path, set_refusal_reason
 
 # for the body of a request that is refused anyway
 _PATIENCE_S = 1.0
 _ANYBODY = "anybody"
-BUCKET = "gristmill.bucket"
-
-
-class Drain:
-    """Accepts requests from when the model is warm until the service ends, and counts them."""
-
-    def __init__(self) -> None:
-        self.ready = False
-        self.closing = False
-        # requests that are being answered
-        self.inside = 0
-        self._empty = asyncio.Event()
-
-    async def leave(self, timeout_s: float) -> None:
-        """Accept no more requests, and wait until all are answered.
-
-        Args:
-            timeout_s: how long to wait at most, in seconds.
-        """
-        self.ready = False
-        self.closing = True
-        if self.inside:
-            self._empty.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), timeout_s)
-
-    @contextmanager
-    def passed(self) -> Iterator[None]:
-        """Count a request as inside while the block runs."""
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
-            if not self.inside:
-                self._empty.set()
-
-
-class Bucket:
-    """A token bucket that may go into debt: the cost of a request is known after it was let in.
-
-    Args:
-        rate: items a second; None: any number.
-        burst: items that may come at once after a pause.
-        clock: seconds.
-    """
-
-    def __init__(
-        self, rate: float | None, burst: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._level = float(burst)
-        self._filled_at = clock()
-
-    def delay(self) -> float:
-        """Return the seconds until another request may come; 0: now."""
-        if self._rate is None:
-            return 0.0
-        return max(0.0, (1 - self._filled()) / self._rate)
-
-    def charge(self, items: int) -> None:
-        """Subtract the cost of a request.
-
-        Args:
-            items: of the request.
-        """
-        if self._rate is not None:
-            self._level = self._filled() - items
-
-    def _filled(self) -> float:
-        assert self._rate is not None
-        now = self._clock()
-        refill = (now - self._filled_at) * self._rate
-        self._level = min(self._burst, self._level + refill)
-        self._filled_at = now
-        return self._level
 
 
 @dataclass(frozen=True)
@@ -130,7 +53,7 @@ class Guard:
         keys: Keyring,
         drain: Drain,
         full: Callable[[], bool],
-        bucket: Callable[[], Bucket],
+        bucket: Callable[[], TokenBucket],
         meters: Meters,
     ) -> None:
         self.app = app
@@ -140,7 +63,7 @@ class Guard:
         self.full = full
         self.bucket = bucket
         self.meters = meters
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or inner_path(scope) not in self.guarded:
@@ -149,7 +72,7 @@ class Guard:
         owner = self._owner(scope)
         refusal = self._refusal(scope, owner)
         if refusal:
-            note(scope, refusal.reason)
+            set_refusal_reason(scope, refusal.reason)
             # a body within the limit is read: a client that still sends would see a reset, and
             # not the answer
             with suppress(TimeoutError):
@@ -159,7 +82,7 @@ class Guard:
             return
         assert owner is not None
         scope[BUCKET] = self._bucket(owner)
-        self.meters.came(owner)
+        self.meters.count_admitted(owner)
         if scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
@@ -192,15 +115,17 @@ class Guard:
                 503,
                 "draining",
                 "The service ends; another one may answer",
-                soon(1) | {"Connection": "close"},
+                retry_after(1) | {"Connection": "close"},
             )
         if wait := self._bucket(owner).delay():
-            return Refusal(429, "rate", "This key asks more than it may", soon(wait))
+            return Refusal(429, "rate", "This key asks more than it may", retry_after(wait))
         if self.full():
-            return Refusal(503, "overload", "More is waiting than can be answered in time", soon(1))
+            return Refusal(
+                503, "overload", "More is waiting than can be answered in time", retry_after(1)
+            )
         return None
 
-    def _bucket(self, owner: str) -> Bucket:
+    def _bucket(self, owner: str) -> TokenBucket:
         if owner not in self._buckets:
             self._buckets[owner] = self.bucket()
         return self._buckets[owner]

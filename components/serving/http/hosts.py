@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from components.serving.http.limits import refuse
-from components.serving.http.request_metrics import note
+from components.serving.http.body_limit import refuse
+from components.serving.http.request_metrics import set_refusal_reason
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _ANY_NAME = "*"
@@ -105,14 +105,14 @@ class HostCheck:
         hosts = _values(scope, b"host")
         origins = _values(scope, b"origin")
         if len(hosts) != 1:
-            note(scope, "host")
+            set_refusal_reason(scope, "host")
             await refuse(scope, receive, send, 400, "A request has exactly one Host header")
         elif not self.allowed.accept_host(hosts[0]):
-            note(scope, "host")
+            set_refusal_reason(scope, "host")
             message = f"This service has another name than the Host header says: see {_PARAM}"
             await refuse(scope, receive, send, 421, message)
         elif not all(self.allowed.accept_origin(origin, hosts[0]) for origin in origins):
-            note(scope, "origin")
+            set_refusal_reason(scope, "origin")
             message = f"Pages of another origin may not ask this service: see {_PARAM}"
             await refuse(scope, receive, send, 403, message)
         else:

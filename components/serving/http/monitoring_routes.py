@@ -26,9 +26,9 @@ from components.monitoring.params import MonitorParams
 from components.monitoring.profile_schema import profiler_of
 from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
 from components.serving.http import request_ids
-from components.serving.http.auth import BUCKET
-from components.serving.http.limits import soon
+from components.serving.http.body_limit import retry_after
 from components.serving.http.messages import Problem
+from components.serving.http.rate_limit import BUCKET
 from components.serving.http.routes import (
     PROBLEMS,
     AppContext,
@@ -62,7 +62,7 @@ class Feedback(Strict):
     )
 
 
-class Kept(Strict):
+class FeedbackReceipt(Strict):
     """The answer to a label."""
 
     id: str
@@ -70,7 +70,7 @@ class Kept(Strict):
     status: str = "waits for review"
 
 
-class Monitored(Collector):
+class ReplicaMonitor(Collector):
     """The monitoring of one replica.
 
     Args:
@@ -219,15 +219,15 @@ _REFUSED = {
     "elsewhere": (
         503,
         "Another replica gave this answer a moment ago and has not logged it yet",
-        soon(FLUSH_S),
+        retry_after(FLUSH_S),
     ),
     "labelled": (409, "This answer has a label already", None),
-    "full": (503, "As many labels wait for review as may: gristmill feedback", soon(60)),
-    "disk": (503, "The label cannot be kept now", soon(60)),
+    "full": (503, "As many labels wait for review as may: gristmill feedback", retry_after(60)),
+    "disk": (503, "The label cannot be kept now", retry_after(60)),
 }
 
 
-def monitor_routes(context: AppContext, monitored: Monitored, guarded: bool) -> APIRouter:
+def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool) -> APIRouter:
     """Return the routes /v1/feedback and /v1/monitor, and the page /monitor.
 
     Args:
@@ -258,12 +258,12 @@ def monitor_routes(context: AppContext, monitored: Monitored, guarded: bool) -> 
     return router
 
 
-def _add_feedback(router: APIRouter, monitored: Monitored, classes: frozenset[str]) -> None:
+def _add_feedback(router: APIRouter, monitored: ReplicaMonitor, classes: frozenset[str]) -> None:
     @router.post(
         "/v1/feedback",
         summary="Say what an answer should have been",
         status_code=202,
-        response_model=Kept,
+        response_model=FeedbackReceipt,
         responses=_feedback_problems(),
     )
     async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Any:
@@ -275,7 +275,7 @@ def _add_feedback(router: APIRouter, monitored: Monitored, classes: frozenset[st
         outcome = await asyncio.to_thread(monitored.take, body)
         if isinstance(outcome, str):
             raise HTTPException(*_REFUSED[outcome])
-        return json_response(Kept(id=outcome.id, item=outcome.item).model_dump(), 202)
+        return json_response(FeedbackReceipt(id=outcome.id, item=outcome.item).model_dump(), 202)
 
 
 def _feedback_problems() -> dict[int | str, dict[str, Any]]:

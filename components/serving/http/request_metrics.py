@@ -130,11 +130,11 @@ class Meters:
             self._errors.labels(path, self.replica).inc()
             self._rejected.labels(reason or _REASONS.get(status, "other"), self.replica).inc()
 
-    def came(self, key: str) -> None:
+    def count_admitted(self, key: str) -> None:
         """Add one request that was let in."""
         self._keys.labels(key, self.replica).inc()
 
-    def predicted(self, items: int, unsure: int = 0) -> None:
+    def count_predictions(self, items: int, unsure: int = 0) -> None:
         """Add the items of one answered request.
 
         Args:
@@ -154,12 +154,12 @@ class Meters:
             if sample.name.endswith("_total")
         }
 
-    def scored(self, items: int, seconds: float) -> None:
+    def count_batch(self, items: int, seconds: float) -> None:
         """Add one batch."""
         self._batch_items.labels(self.replica).observe(items)
         self._batch_seconds.labels(self.replica).observe(seconds)
 
-    def follow(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
+    def set_gauges(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
         """Set the functions that each reading calls.
 
         Args:
@@ -174,7 +174,7 @@ class Meters:
         return generate_latest(self._registry)
 
 
-class Watch:
+class RequestMiddleware:
     """ASGI middleware that adds an id, metrics and security headers to each request.
 
     Args:
@@ -217,7 +217,7 @@ def inner_path(scope: Scope) -> str:
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
-def note(scope: Scope, reason: str) -> None:
+def set_refusal_reason(scope: Scope, reason: str) -> None:
     """Record why a request is refused, where the status alone does not tell.
 
     Args:

@@ -20,10 +20,10 @@ from starlette.routing import Route
 from components.core.bundles import Card
 from components.fields.base import Reject
 from components.monitoring.request_log import AnswerLogger
-from components.serving.http.auth import BUCKET, Drain
 from components.serving.http.batching import Batcher
+from components.serving.http.body_limit import retry_after
+from components.serving.http.drain import Drain
 from components.serving.http.explain import CHARACTERS, explain, variants
-from components.serving.http.limits import soon
 from components.serving.http.messages import (
     Health,
     Limits,
@@ -39,7 +39,8 @@ from components.serving.http.messages import (
     request_type,
 )
 from components.serving.http.pages import page
-from components.serving.http.request_metrics import ID, Meters, note
+from components.serving.http.rate_limit import BUCKET
+from components.serving.http.request_metrics import ID, Meters, set_refusal_reason
 from components.serving.params import LimitParams, ServeParams
 from components.tasks.base import Explains, TaskEvaluator, evaluator
 
@@ -107,7 +108,7 @@ def open_routes(context: AppContext) -> APIRouter:
         body = Health(status=status, model=ref).model_dump()
         if status == "ok":
             return JSONResponse(body, 200, headers={})
-        return JSONResponse(body, 503, headers=soon(1))
+        return JSONResponse(body, 503, headers=retry_after(1))
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
@@ -174,10 +175,10 @@ def _add_predict(router: APIRouter, context: AppContext) -> None:
         outcomes = await _ask(context, request, queries)
         _refuse(outcomes, several)
         unsure = sum(getattr(outcome, "abstained", False) for outcome in outcomes)
-        context.meters.predicted(len(outcomes), unsure)
+        context.meters.count_predictions(len(outcomes), unsure)
         id_ = request.scope[ID]
         if context.recorder:
-            context.recorder.note(id_, queries, outcomes)
+            context.recorder.log_sample(id_, queries, outcomes)
         return json_response(
             {"predictions": outcomes, "model": context.model.ref, "id": id_},
         )
@@ -224,8 +225,8 @@ async def _ask(context: AppContext, request: Request, queries: Sequence[Any]) ->
     waiting = context.batcher.waiting
     request.scope[BUCKET].charge(len(queries))
     if waiting and waiting + len(queries) > limits.queued_items:
-        note(request.scope, "overload")
-        raise HTTPException(503, "More is waiting than can be answered in time", soon(1))
+        set_refusal_reason(request.scope, "overload")
+        raise HTTPException(503, "More is waiting than can be answered in time", retry_after(1))
     try:
         return await asyncio.wait_for(
             context.batcher.ask(queries), context.params.request_timeout_s

@@ -13,7 +13,7 @@ from ray import serve
 from components.inference.predictor import load
 from components.serving.http.api_keys import Keyring
 from components.serving.http.app import build_app
-from components.serving.http.monitoring_routes import Monitored, Monitoring
+from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
 from components.serving.params import ServeParams
 from components.serving.rollout.plan import ServedVersion
 from components.serving.rollout.plan_files import PlanFiles
@@ -45,7 +45,7 @@ class Replica:
         self._params = params
         self._keys = keys
         self._name = serve.get_replica_context().replica_id.unique_id
-        self._monitored = Monitored(monitoring, self._name) if monitoring else None
+        self._monitored = ReplicaMonitor(monitoring, self._name) if monitoring else None
         plan_files = PlanFiles(board) if board else None
         latest = plan_files.plan() if plan_files else None
         if latest:

@@ -65,7 +65,7 @@ class Traffic:
     def ask(self, log: RequestLog, *texts: str, id_: str = "a" * 32, version: str = "1") -> None:
         """One request."""
         queries = [evaluator(TEXT).Query(text=text) for text in texts]
-        self.recorder(log, version).note(
+        self.recorder(log, version).log_sample(
             id_,
             queries,
             [Answer(label="好评", probability=0.9, probabilities={"差评": 0.1, "好评": 0.9})]

@@ -10,7 +10,7 @@ from scipy import stats
 from stage_runner import TEXT, sentences
 
 from components.fields.text import Text
-from components.monitoring.drift import compare, holm
+from components.monitoring.drift import drift_results, holm
 from components.monitoring.profile import Profiler, names, numbers, predictions_of, profile_of
 
 CHANCE = 0.05
@@ -42,7 +42,7 @@ def test_undrifted_windows_raise_no_more_alarms_than_the_level_says() -> None:
             "b": draw["b"][1500:].tolist(),
             "c": words[1500:],
         }
-        found = compare(
+        found = drift_results(
             {
                 "fields": fields,
                 "predictions": predictions_of(
@@ -59,7 +59,7 @@ def test_undrifted_windows_raise_no_more_alarms_than_the_level_says() -> None:
 
 def test_english_into_a_chinese_model_is_found_and_told(profile: dict[str, Any]) -> None:
     english = [row["text"] for row in sentences(800, 5) if row["text"].isascii()][:200]
-    found = {each.field: each for each in compare(profile, columns(profile, english), 0.01)}
+    found = {each.field: each for each in drift_results(profile, columns(profile, english), 0.01)}
     assert {name for name, each in found.items() if each.drifted} >= {"text.script", "text.words"}
     assert found["text.script"].change.startswith("han 50.0% -> 0.0%")
 
@@ -67,7 +67,7 @@ def test_english_into_a_chinese_model_is_found_and_told(profile: dict[str, Any])
 def test_like_traffic_is_not_drift(profile: dict[str, Any]) -> None:
     assert not [
         each
-        for each in compare(
+        for each in drift_results(
             profile, columns(profile, [row["text"] for row in sentences(200, 9)]), 0.01
         )
         if each.drifted
@@ -86,7 +86,9 @@ def test_new_words_are_drift_though_lengths_and_script_are_the_same(
         for text in usual
     ]
     found = {
-        each.field for each in compare(profile, columns(profile, strange), 0.01) if each.drifted
+        each.field
+        for each in drift_results(profile, columns(profile, strange), 0.01)
+        if each.drifted
     }
     assert "text.unknown" in found
 
@@ -96,7 +98,7 @@ def test_the_model_that_answers_otherwise_is_drift(profile: dict[str, Any]) -> N
         "prediction.label": ["好评"] * 90 + ["差评"] * 110,
         "prediction.probability": [0.8] * 200,
     }
-    found = {each.field: each.drifted for each in compare(profile, window, 0.01)}
+    found = {each.field: each.drifted for each in drift_results(profile, window, 0.01)}
     assert found == {"prediction.label": False, "prediction.probability": True}
 
 
@@ -104,13 +106,13 @@ def test_the_model_that_answers_otherwise_is_drift(profile: dict[str, Any]) -> N
 def test_only_a_fall_of_accuracy_is_drift(
     profile: dict[str, Any], right: int, drifted: bool
 ) -> None:
-    (found,) = compare(profile, {}, 0.01, (right, 100))
+    (found,) = drift_results(profile, {}, 0.01, (right, 100))
     assert (found.field, found.drifted) == ("accuracy", drifted)
     assert found.change == f"90.0% -> {right / 100:.1%}"
 
 
 def test_accuracy_is_fishers_exact_test(profile: dict[str, Any]) -> None:
-    (found,) = compare(profile, {}, 0.01, (80, 100))
+    (found,) = drift_results(profile, {}, 0.01, (80, 100))
     assert found.p == pytest.approx(
         stats.fisher_exact([[80, 20], [360, 40]], alternative="less").pvalue
     )
@@ -119,7 +121,7 @@ def test_accuracy_is_fishers_exact_test(profile: dict[str, Any]) -> None:
 def test_a_shift_is_found_nearly_as_surely_as_by_scipys_test() -> None:
     rng = np.random.default_rng(1)
     before, now = rng.normal(size=2000), rng.normal(0.35, 1, 300)
-    (found,) = compare({"fields": {"a": numbers(before.tolist())}}, {"a": now.tolist()}, 0.01)
+    (found,) = drift_results({"fields": {"a": numbers(before.tolist())}}, {"a": now.tolist()}, 0.01)
     assert found.p <= 10 * stats.ks_2samp(before, now, method="asymp").pvalue < 1e-4
 
 
@@ -129,7 +131,7 @@ def test_a_few_strange_numbers_are_found_where_the_middle_does_not_move() -> Non
         rng.normal(size=4000),
         np.concatenate([rng.normal(size=475), rng.normal(3, 0.3, 25)]),
     )
-    (found,) = compare({"fields": {"a": numbers(before.tolist())}}, {"a": now.tolist()}, 0.01)
+    (found,) = drift_results({"fields": {"a": numbers(before.tolist())}}, {"a": now.tolist()}, 0.01)
     assert found.p < 1e-5 < 1e-3 < stats.ks_2samp(before, now).pvalue
 
 
@@ -137,14 +139,14 @@ def test_the_tests_of_the_ends_keep_the_level() -> None:
     rng, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         drawn = rng.exponential(size=1800).round(2)
-        alarms += compare(
+        alarms += drift_results(
             {"fields": {"a": numbers(drawn[:1500].tolist())}}, {"a": drawn[1500:].tolist()}, CHANCE
         )[0].drifted
     assert stats.binom.sf(alarms - 1, 200, CHANCE) > 0.001
 
 
 def test_a_value_that_training_never_had_is_seen() -> None:
-    (found,) = compare(
+    (found,) = drift_results(
         {"fields": {"a": names(["x"] * 900 + ["y"] * 100)}}, {"a": ["x"] * 80 + ["new"] * 20}, 0.01
     )
     assert found.drifted
@@ -157,7 +159,7 @@ def test_a_value_that_training_never_had_is_seen() -> None:
 )
 def test_a_field_that_says_nothing_says_nothing(known: dict[str, Any]) -> None:
     value = {"names": "x", "numbers": 3.0, "words": []}[known["kind"]]
-    (found,) = compare({"fields": {"a": known}}, {"a": [value] * 50}, 0.01)
+    (found,) = drift_results({"fields": {"a": known}}, {"a": [value] * 50}, 0.01)
     assert (found.p, found.drifted) == (1.0, False)
 
 
@@ -174,5 +176,5 @@ def test_training_looks_no_more_familiar_than_new_rows_of_its_kind(profile: dict
     told = profile_of(
         {"text": made[:700]}, {"text": Text()}, {"min_characters": 2, "max_characters": 2000}
     )
-    found = {each.field: each for each in compare(told, columns(told, made[700:]), 0.01)}
+    found = {each.field: each for each in drift_results(told, columns(told, made[700:]), 0.01)}
     assert found["text.unknown"].p > 0.001

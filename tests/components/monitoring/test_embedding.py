@@ -14,7 +14,7 @@ import pytest
 from stage_runner import IMAGE, TEXT, png, sentences
 
 from components.fields.text import Text
-from components.monitoring.drift import compare
+from components.monitoring.drift import drift_results
 from components.monitoring.embedding import (
     COMPONENTS,
     TOPICS,
@@ -90,8 +90,10 @@ def test_pictures_that_stand_on_their_head_are_found_and_told() -> None:
         [{"image": png(view)} for view in views]
         for views in (made[400:], [np.flipud(each) for each in made[400:]])
     )
-    assert not [each for each in compare(told, columns(IMAGE, told, usual), 0.01) if each.drifted]
-    found = {each.field: each for each in compare(told, columns(IMAGE, told, turned), 0.01)}
+    assert not [
+        each for each in drift_results(told, columns(IMAGE, told, usual), 0.01) if each.drifted
+    ]
+    found = {each.field: each for each in drift_results(told, columns(IMAGE, told, turned), 0.01)}
     assert {name: each.drifted for name, each in found.items()} == {
         "image.brightness": False,
         "image.contrast": False,
@@ -109,7 +111,7 @@ def test_rows_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
         told, points = learn(made[:120])
         axes = np.frombuffer(base64.b64decode(told["axes"]), dtype=np.int8).reshape(64, -1) / 127
         assert len(points) == 60
-        alarms += compare(
+        alarms += drift_results(
             {"fields": {"a": cloud(points)}},
             {"a": [tuple(each @ axes) for each in made[120:]]},
             0.05,
@@ -132,7 +134,7 @@ def test_topics_in_another_mixture_are_found_though_no_word_is_new_or_rare() -> 
     )
     assert len(told["fields"]["text.embedding"]["mean"]) == TOPICS
     for share, drifted in ((0.5, []), (0.65, ["text.embedding"])):
-        found = compare(
+        found = drift_results(
             told, columns(TEXT, told, [{"text": text} for text in talk(rng, share, 300)]), 0.01
         )
         assert [each.field for each in found if each.drifted] == drifted
@@ -143,7 +145,7 @@ def test_texts_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
     for _ in range(40):
         made = [rng.choice(5000, 12, replace=False) for _ in range(400)]
         told, points = learn_words(made[:200])
-        alarms += compare(
+        alarms += drift_results(
             {"fields": {"a": cloud(points)}},
             {"a": [Space(told).at(words(each)) for each in made[200:]]},
             0.05,
@@ -163,7 +165,7 @@ def test_texts_that_tell_nothing_have_no_embedding_or_one_that_holds(rows: list[
     if points:
         assert (
             0
-            <= compare(
+            <= drift_results(
                 {"fields": {"a": cloud(points)}},
                 {
                     "a": [
@@ -181,7 +183,7 @@ def test_hotellings_test_of_one_direction_is_students() -> None:
 
     rng = np.random.default_rng(0)
     before, now = rng.normal(size=(400, 1)), rng.normal(0.2, 1, (80, 1))
-    (found,) = compare(
+    (found,) = drift_results(
         {"fields": {"a": cloud([tuple(row) for row in before])}}, {"a": now.tolist()}, 0.01
     )
     assert found.p == pytest.approx(ttest_ind(before[:, 0], now[:, 0]).pvalue)
@@ -191,7 +193,9 @@ def test_hotellings_test_of_one_direction_is_students() -> None:
 def test_pictures_that_tell_nothing_have_no_embedding(views: list[Any]) -> None:
     told = pictured(views)
     assert set(told["fields"]) == {"image.brightness", "image.contrast"}
-    assert compare(told, columns(IMAGE, told, [{"image": png(view)} for view in shining(60)]), 0.01)
+    assert drift_results(
+        told, columns(IMAGE, told, [{"image": png(view)} for view in shining(60)]), 0.01
+    )
 
 
 def test_rare_words_are_drift_though_all_of_them_are_known() -> None:
@@ -206,7 +210,9 @@ def test_rare_words_are_drift_though_all_of_them_are_known() -> None:
     for texts, drifted in ((usual, False), (strange, True)):
         found = {
             each.field: each.drifted
-            for each in compare(told, columns(TEXT, told, [{"text": text} for text in texts]), 0.01)
+            for each in drift_results(
+                told, columns(TEXT, told, [{"text": text} for text in texts]), 0.01
+            )
         }
         assert found["text.rarity"] is drifted
         assert not found["text.unknown"]
@@ -215,7 +221,7 @@ def test_rare_words_are_drift_though_all_of_them_are_known() -> None:
 def test_training_looks_no_more_usual_than_new_rows_of_its_kind(profile: dict[str, Any]) -> None:
     found = {
         each.field: each
-        for each in compare(
+        for each in drift_results(
             profile,
             columns(TEXT, profile, [{"text": row["text"]} for row in sentences(300, 9)]),
             0.05,
@@ -247,7 +253,7 @@ def test_the_log_keeps_the_place_of_a_picture(traffic) -> None:
     log, rules = traffic.log(), evaluator(IMAGE)
     query = rules.Query(image=base64.b64encode(png(shining(1)[0])).decode())
     answer = rules.Answer(label="x", probability=1.0, probabilities={"x": 1.0})
-    AnswerLogger(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).note(
+    AnswerLogger(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).log_sample(
         "a" * 32, [query], [answer]
     )
     log.flush()

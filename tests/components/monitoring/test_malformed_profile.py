@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import BundleError
-from components.monitoring.drift import compare
+from components.monitoring.drift import drift_results
 from components.monitoring.profile import predictions_of, profile_of
 from components.monitoring.profile_schema import KINDS, profiler_of
 from components.tasks.base import schema
@@ -97,7 +97,7 @@ def look(profile: dict[str, Any]) -> None:
     rows = [profiler.features({"text": text, "title": ""}) for text in TEXTS[:50]]
     names = {name for row in rows for name in row}
     columns = {name: [row[name] for row in rows if name in row] for name in names}
-    compare(profile, window() | columns, 0.01, (30, 50))
+    drift_results(profile, window() | columns, 0.01, (30, 50))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

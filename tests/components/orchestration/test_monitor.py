@@ -148,7 +148,7 @@ class Project:
                 probability=sure,
                 probabilities={"好评": 1 - sure, "差评": sure},
             )
-            recorder.note(id_, [rules.Query(text=text)], [answer])
+            recorder.log_sample(id_, [rules.Query(text=text)], [answer])
         self.log.flush()
         return ids
 

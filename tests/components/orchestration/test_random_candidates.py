@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from components.core.bundles import CARD
 from components.core.errors import GristmillError
-from components.orchestration.service.candidate_process import _scratch
 from components.orchestration.service.registry_watch import Home
+from components.orchestration.service.version_files_process import _scratch
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.serving.rollout import candidate
+from components.serving.rollout import version_files
 from components.serving.rollout.plan import ServedVersion
 
 PIECES = ["..", ".", "/", "\\", "~", "*", "\0", "bundles", "%2e%2e", "a" * 300, "ab" * 6, "[", " "]
@@ -83,9 +83,9 @@ class Direct(Home):
         """Do at once what a preparation does in a thread and a child."""
         try:
             with _scratch(self.folder) as part:
-                return candidate.prepare(self.root, version, self.folder, Path(part))
+                return version_files.prepare(self.root, version, self.folder, Path(part))
         except Exception as error:
-            raise candidate.as_fault(error) from None
+            raise version_files.as_fault(error) from None
 
 
 def spoil(folder: Path, changes: list[Any]) -> None:
@@ -132,6 +132,6 @@ def test_nothing_outside_changes_and_the_follower_goes_on(
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_faults_of_all_kinds_become_one_of_the_family(value: str) -> None:
     for error in (ValueError(value), OSError(28, value), KeyError(value), BaseException(value)):
-        fault = candidate.as_fault(error)
+        fault = version_files.as_fault(error)
         assert isinstance(fault, GristmillError)
         fault.what.encode("utf-8")

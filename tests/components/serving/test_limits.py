@@ -21,7 +21,7 @@ from scenario import STUCK, metric, wait_for
 
 from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
-from components.serving.http.auth import Bucket
+from components.serving.http.rate_limit import TokenBucket
 from components.serving.params import ServeParams
 
 JSON = {"content-type": "application/json"}
@@ -91,7 +91,7 @@ def test_a_key_that_asks_too_much_is_told_when_to_come_again_and_others_are_not(
 
 def test_a_bucket_fills_with_time_and_not_over_its_brim():
     now = [0.0]
-    bucket = Bucket(2.0, 4, lambda: now[0])
+    bucket = TokenBucket(2.0, 4, lambda: now[0])
     bucket.charge(4)
     assert bucket.delay() == 0.5
     now[0] = 0.5
@@ -99,7 +99,7 @@ def test_a_bucket_fills_with_time_and_not_over_its_brim():
     now[0] = 1000.0
     bucket.charge(4)
     assert bucket.delay() == 0.5
-    assert Bucket(None, 1, lambda: now[0]).delay() == 0.0
+    assert TokenBucket(None, 1, lambda: now[0]).delay() == 0.0
 
 
 @pytest.mark.parametrize(("size", "status"), [(200_000, 422), (1_000_000, 422), (1_100_000, 413)])

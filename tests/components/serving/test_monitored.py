@@ -13,7 +13,7 @@ from components.monitoring.params import MonitorParams
 from components.monitoring.request_log import read_log
 from components.serving.http import monitoring_routes, request_ids
 from components.serving.http.api_keys import Key, Keyring
-from components.serving.http.monitoring_routes import LATEST, Monitored, Monitoring
+from components.serving.http.monitoring_routes import LATEST, Monitoring, ReplicaMonitor
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def watch(tmp_path):
     made = []
 
     def make(replica="0", **params):
-        made.append(Monitored(Monitoring(tmp_path, MonitorParams(**params)), replica))
+        made.append(ReplicaMonitor(Monitoring(tmp_path, MonitorParams(**params)), replica))
         return made[-1]
 
     yield make

@@ -25,7 +25,7 @@ from components.core.bundles import CARD
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.serving.rollout import candidate
+from components.serving.rollout import version_files
 from components.serving.rollout.controller import describe
 from components.serving.rollout.plan import ServedVersion
 
@@ -370,7 +370,7 @@ def test_a_folder_registered_by_its_uri_is_read_like_the_folder(scene: Scene) ->
 def test_a_disk_that_fills_while_a_copy_is_made_has_one_message() -> None:
     messages = {
         describe(
-            candidate.as_fault(
+            version_files.as_fault(
                 OSError(errno.ENOSPC, "No space left on device", f"/s/.{name}.part/bundle/weights")
             )
         )

@@ -19,7 +19,7 @@ from typing import Any
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.orchestration.processes import end_with_parent
 from components.registry.versions.model_versions import BUNDLE, Version
-from components.serving.rollout import candidate
+from components.serving.rollout import version_files
 from components.serving.rollout.plan import ServedVersion
 
 _CODE = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ class Preparation:
                 self._preflight(served)
             self._outcome = served
         except Exception as error:
-            self._outcome = candidate.as_fault(error)
+            self._outcome = version_files.as_fault(error)
 
     def _copy(self) -> ServedVersion:
         with _scratch(self._folder) as part:
@@ -117,7 +117,7 @@ class Preparation:
         if inherited:
             python_path.append(inherited)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "components.orchestration.service.candidate_process"],
+            [sys.executable, "-m", "components.orchestration.service.version_files_process"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -145,7 +145,7 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(
-            prefix=".", suffix=candidate.PART, dir=folder, ignore_cleanup_errors=True
+            prefix=".", suffix=version_files.PART, dir=folder, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise EnvironmentFault(
@@ -183,12 +183,12 @@ def main() -> None:
     order = json.loads(sys.stdin.read())
     version = Version(**order["version"])
     try:
-        served = candidate.prepare(
+        served = version_files.prepare(
             Path(order["root"]), version, Path(order["folder"]), Path(order["part"])
         )
         result: dict[str, Any] = {"edition": served.model_dump_json()}
     except BaseException as error:
-        fault = candidate.as_fault(error)
+        fault = version_files.as_fault(error)
         passes = isinstance(fault, EnvironmentFault)
         result = {
             "passes": passes,

@@ -112,6 +112,6 @@ async def refuse(
     await response(scope, receive, send)
 
 
-def soon(seconds: float) -> dict[str, str]:
+def retry_after(seconds: float) -> dict[str, str]:
     """Return the header that says when to try again: whole seconds, at least one."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -2,7 +2,7 @@
 
 Everything about a candidate comes from outside: tags that anybody can edit, and files that
 anybody who reaches the artifact store can exchange.
-`components.orchestration.service.candidate_process` runs this module in a process of its own.
+`components.orchestration.service.version_files_process` runs this module in a process of its own.
 """
 
 from __future__ import annotations
