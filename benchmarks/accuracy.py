@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
 from components.tasks import base
+from components.tasks.classification.params import LossParams
 from components.training.batches import EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
@@ -90,7 +91,7 @@ def fit_linear(data: Path, ngrams: int, strength: float) -> tuple[Scores, float]
     began = time.process_time()
     table = read_table(data / "clean", "train")
     classes = read_manifest(data / "tokens")["classes"]
-    arrays, files = baseline.fit(table, classes, options, clean, 7)
+    arrays, files = baseline.fit(table, {"classes": classes}, options, clean, 7)
     spent = time.process_time() - began
     features = baseline.featurizer(files)
     score = baseline.scorer(arrays)
@@ -108,8 +109,10 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     """
     architecture, config, changes = ARMS[arm]
     train = read_yaml(ROOT / "params.yaml")["train"]
-    values = {name: train[name] for name in FitParams.model_fields if name in train}
-    params = FitParams.model_validate(values | {"workers": 1} | dict(changes))
+    values = train | {"workers": 1} | dict(changes)
+    fit_params = {name: values[name] for name in FitParams.model_fields if name in values}
+    params = FitParams.model_validate(fit_params)
+    objective = {name: values[name] for name in LossParams.model_fields if name in values}
     began = time.process_time()
     with tempfile.TemporaryDirectory() as state:
         spec = FitConfig(
@@ -121,6 +124,7 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
             {},
             seed,
             Path(state),
+            objective=objective,
         )
         result = fit(spec)
         spent = time.process_time() - began
@@ -139,7 +143,7 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
 @torch.no_grad()
 def score_rows(step: TrainStep, rows: EncodedRows) -> NDArray[np.float64]:
     """Return the log-probabilities (n, c) of rows, computed in padded batches."""
-    scores = np.zeros((len(rows), len(rows.encoder.classes)))
+    scores = np.zeros((len(rows), len(rows.encoder.targets["classes"])))
     for part in in_order(rows.lengths, 256):
         batch = dict(step.put(rows.batch(part)))
         batch.pop("target", None)

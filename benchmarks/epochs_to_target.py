@@ -114,11 +114,21 @@ def _fit_curve(tokens: Path, values: Sequence[Any], state: Path) -> list[float]:
         patience=EPOCHS,
         batch_size=batch_size,
         learning_rate=rate,
-        label_smoothing=0.05,
         checkpoint_steps=10**6,
     )
     config = {**NETS[architecture], "dropout": dropout, "width": width}
-    result = fit(FitConfig(TASK, tokens, architecture, config, params, {}, SEED, state))
+    spec = FitConfig(
+        TASK,
+        tokens,
+        architecture,
+        config,
+        params,
+        {},
+        SEED,
+        state,
+        objective={"label_smoothing": 0.05},
+    )
+    result = fit(spec)
     return [round(row["validation_macro_f1"], 5) for row in result.curve]
 
 

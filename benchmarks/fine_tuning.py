@@ -135,7 +135,7 @@ def bert(encoder: TextEncoder) -> Any:
         num_attention_heads=4,
         intermediate_size=1024,
         max_position_embeddings=LONGEST,
-        num_labels=len(encoder.classes),
+        num_labels=len(encoder.targets["classes"]),
     )
     return BertForSequenceClassification(config)
 

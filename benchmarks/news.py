@@ -112,7 +112,7 @@ def logits(
     clean_params = section_model("clean", TASK).model_validate({"max_characters": CUT})
     columns = columns_of(rows["train"], titled)
     train = pa.table({**columns, "label": rows["train"]["label"]})
-    arrays, files = baseline.fit(train, classes, options, clean_params, 7)
+    arrays, files = baseline.fit(train, {"classes": classes}, options, clean_params, 7)
     features = baseline.featurizer(files)
     score = baseline.scorer(arrays)
     outputs = {}

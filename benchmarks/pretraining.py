@@ -52,7 +52,6 @@ PARAMS: dict[str, Any] = {
     "workers": 1,
     "batch_size": 32,
     "learning_rate": 1e-3,
-    "label_smoothing": 0.05,
     "checkpoint_steps": 100_000,
     "checkpoint_keep": 1,
 }
@@ -107,7 +106,7 @@ def prepare(
         {
             "id": [f"news-{i}" for i in range(len(texts))],
             "text": texts,
-            "label": [encoder.classes[0]] * len(texts),
+            "label": [encoder.targets["classes"][0]] * len(texts),
         }
     )
     parts = {split: cut(read_table(tokens, split), longest) for split in SPLITS}
@@ -228,6 +227,7 @@ def run_fit(
         root / name,
         initial=initial,
         masked=masked,
+        objective={"label_smoothing": 0.05},
     )
     result = fit(spec)
     metric = "validation_guessed"

@@ -64,7 +64,9 @@ def write_bundle(folder: Path, card: Card, files: Mapping[str, bytes]) -> None:
     Raises:
         BundleError: the card would be refused when it is read.
     """
-    tree = asdict(card) | {
+    tree = asdict(card)
+    tree |= tree.pop("targets")
+    tree |= {
         "versions": dict(card.versions) or library_versions(),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "sizes": {name: len(content) for name, content in files.items()},
@@ -85,9 +87,7 @@ def add_to_profile(folder: Path, entries: Mapping[str, Any]) -> None:
     Raises:
         BundleError: the card is not valid, or would not be.
     """
-    card = read_card(folder).model_dump()
-    if card["sizes"] is None:
-        del card["sizes"]
+    card = read_card(folder).tree()
     card["profile"] |= entries
     write_atomic(folder / CARD, _card_text(card, folder / CARD))
 
@@ -102,7 +102,7 @@ def _card_text(card: Mapping[str, Any], where: Path) -> bytes:
     text = to_json(card).encode("utf-8")
     if len(text) > MOST_CARD_BYTES:
         what = f"would have {len(text):,} bytes, more than the {MOST_CARD_BYTES:,} that are read"
-        raise BundleError(what, where=str(where), remedy="use fewer or shorter class names")
+        raise BundleError(what, where=str(where), remedy="use fewer or shorter names of targets")
     return text
 
 

@@ -22,7 +22,7 @@ from components.core.params import Strict
 
 FORMAT = 1
 CARD = "bundle.json"
-# Bytes of a card. With 100,000 classes it has about two million.
+# Bytes of a card. With 100,000 names of targets it has about two million.
 MOST_CARD_BYTES = 8 << 20
 # Bytes of all files together. The parts of a network are in memory more than once while it loads.
 MOST_BYTES = 2 << 30
@@ -33,7 +33,8 @@ Runtime = Literal["torch", "onnx", "numpy"]
 _Name = Annotated[str, Field(pattern=r"^[\w.+ -]{1,64}$")]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-z]{0,64}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Class = Annotated[str, Field(min_length=1, max_length=10_000)]
+_Target = Annotated[str, Field(min_length=1, max_length=10_000)] | float
+_Targets = Annotated[list[_Target], Field(min_length=1, max_length=1_000_000)]
 _NAME_OF_FILE = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*")
 
 
@@ -48,7 +49,8 @@ class Card:
         runtime: of the model.
         architecture: of the network, or the baseline's name.
         config: of the network.
-        classes: in the order of the logits.
+        targets: what the model must know of the target column, by the rules of its task. The
+            file has these entries beside its own keys.
         seed: of every random choice.
         data_hash: SHA-256 of clean's manifest.
         params_hash: hash of the params.
@@ -62,7 +64,7 @@ class Card:
     runtime: Runtime
     architecture: str
     config: Mapping[str, Any]
-    classes: Sequence[str]
+    targets: Mapping[str, Any]
     seed: int
     data_hash: str
     params_hash: str
@@ -101,7 +103,8 @@ class CardFile(Strict):
     runtime: Runtime
     architecture: _Name
     config: dict[str, Any]
-    classes: Annotated[list[_Class], Field(min_length=1, max_length=1_000_000)]
+    # The keys that are not of a card: entries of the task, which validates them.
+    targets: Annotated[dict[_Name, _Targets], Field(min_length=1, max_length=8)]
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     data_hash: _Hash
     params_hash: _Hash
@@ -116,10 +119,22 @@ class CardFile(Strict):
     # Bytes by file name. Bundles from before sizes have none.
     sizes: dict[str, Annotated[int, Field(ge=0)]] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_targets(cls, tree: Any) -> Any:
+        """Return the tree with the keys that are not of a card below `targets`."""
+        if not isinstance(tree, Mapping):
+            return tree
+        targets = {name: value for name, value in tree.items() if name not in cls.model_fields}
+        entries = {name: value for name, value in tree.items() if name not in targets}
+        # A file cannot have entries below such a key, only a tree in memory.
+        return {"targets": targets, **entries}
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> CardFile:
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError("a class stands twice in classes")
+        for name, values in self.targets.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f"a value stands twice in {name}")
         if CARD in self.files:
             raise ValueError(f"{CARD} cannot be one of its own files")
         if self.sizes is not None and self.sizes.keys() != self.files.keys():
@@ -132,6 +147,14 @@ class CardFile(Strict):
     def card(self) -> Card:
         """Return the description of the model."""
         return Card(**self.model_dump(exclude={"files", "sizes"}))
+
+    def tree(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        tree = self.model_dump()
+        if tree["sizes"] is None:
+            del tree["sizes"]
+        targets: dict[str, Any] = tree.pop("targets")
+        return targets | tree
 
 
 def parse_card(content: bytes, where: Path) -> CardFile:

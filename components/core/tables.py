@@ -30,7 +30,7 @@ def write_table(
     Args:
         folder: created. It must not hold other shards.
         parts: part name (a split, or "rows") -> rows. An empty part gives no shard.
-        metadata: more about the content for the manifest (counts, classes): no times, ids or paths.
+        metadata: more about the content for the manifest (counts, targets): no times, ids or paths.
         rows_per_shard: rows of a shard.
 
     Returns:

@@ -114,7 +114,7 @@ class Predictor:
         columns = {}
         for name in rows[0].row:
             columns[name] = [prepared.row[name] for prepared in rows]
-        answers = self.evaluator.answers(self._scorer, self._join(columns), self.card.classes)
+        answers = self.evaluator.answers(self._scorer, self._join(columns), self.card.targets)
         if len(answers) != len(rows):
             what = f"gives {len(answers)} answers to {len(rows)} questions"
             raise BundleError(what, remedy=REMEDY)
@@ -238,9 +238,9 @@ def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
 def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     with _reading(folder / "encoder"):
         encoder = base.encoding(card.task).load(bundled_encoder_files(files))
-        if list(encoder.classes) != list(card.classes):
+        if encoder.targets != card.targets:
             raise BundleError(
-                "has other classes than the card", where=str(folder / "encoder"), remedy=REMEDY
+                "has other targets than the card", where=str(folder / "encoder"), remedy=REMEDY
             )
     return encoder
 
@@ -262,6 +262,8 @@ def _check_task(card: Card, folder: Path) -> None:
             where=str(folder / CARD),
             remedy=REMEDY,
         )
+    with _reading(folder / CARD, "is not a valid card"):
+        base.schema(card.task).targets.Info.model_validate(card.targets)
 
 
 def _lookup(architectures: Mapping[str, Entry], card: Card, folder: Path) -> Entry:
@@ -285,16 +287,12 @@ def _check_finite(name: str, finite: bool, path: Path) -> None:
 
 
 def _only_numbers(scorer: Scorer, card: Card, folder: Path) -> Scorer:
-    """Return a scorer that refuses logits that are NaN, infinite, or not one for each class."""
+    """Return a scorer that refuses outputs that cannot be answers of the card's task."""
+    evaluator = base.evaluator(card.task)
 
     def score(graph: str, batch: Arrays) -> Arrays:
         outputs = scorer(graph, batch)
-        logits = outputs["logits"]
-        what = ""
-        if logits.ndim != 2 or logits.shape[1] != len(card.classes):
-            what = f"answers with shape {logits.shape}, not with {len(card.classes)} classes a row"
-        elif np.isnan(logits).any() or np.isposinf(logits).any():
-            what = "answers with NaN or infinity: its weights are no use"
+        what = evaluator.check_outputs(outputs, card.targets)
         if what:
             raise BundleError(what, where=str(folder), remedy=REMEDY)
         return outputs

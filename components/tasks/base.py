@@ -3,7 +3,7 @@
 So a stage depends only on the facets that it uses. A task is a folder `components/tasks/<task>/`
 of modules with one object each:
 
-    schema.py     SCHEMA       the data: roles, split, cleaning, augmenting
+    schema.py     SCHEMA       the data: roles, targets, split, cleaning, augmenting
                                (ingest, clean, augment)
     encode.py     ENCODING     rows to arrays (tokenize, and all stages after it)
     models.py     MODELS       the architectures (train, tune, compress, evaluate, serve)
@@ -12,6 +12,9 @@ of modules with one object each:
                                (encoder, share that is masked -> Learning)
     baselines.py  BASELINES    what a network must beat (train, evaluate, serve)
     evaluator.py  EVALUATOR    query, answer, cases, metrics (evaluate, serve)
+    report.py     REPORT       what the report shows of the answers (evaluate)
+    gates.py      GATES        paired comparisons of two models (serve, registry)
+    feedback.py   FEEDBACK     truths that clients send, drift of answers (serving, monitoring)
     defaults.py   DEFAULTS     measurements of a user's data, and the params that follow
                                (gristmill new; no stage)
 
@@ -23,7 +26,7 @@ second.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
@@ -33,7 +36,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from components.core.errors import ParamsError
+from components.core.errors import InputError, ParamsError
 from components.fields.base import Field, Summary
 
 if TYPE_CHECKING:
@@ -43,12 +46,17 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test", "unlabelled"]
 Options = Mapping[str, type[BaseModel]]
+# What a model must know of the target column, as JSON, such as {"classes": [...]}. Clean writes
+# it into its manifest, and each bundle's card has it.
+TargetInfo = Mapping[str, Any]
+# Statistics of n cases by name, each (n,), from which metrics and comparisons are computed.
+CaseStats = Mapping[str, Sequence[Any]]
 # Each array is (n, ...). Ragged columns are padded with a mask, or packed.
 Arrays = Mapping[str, NDArray[Any]]
 Batch = Mapping[str, "torch.Tensor"]
 Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
-# Prefix of the ids of rows that clients labeled and a person accepted.
+# Prefix of the ids of rows whose target a client sent and a person accepted.
 FEEDBACK = "feedback-"
 
 # Descriptions of params that every task declares for itself.
@@ -83,12 +91,142 @@ class SplitRule:
 Augmenter = Callable[[Mapping[str, Any], np.random.Generator], "Mapping[str, Any] | None"]
 
 
+class ValueMap(Protocol):
+    """Conversion of the target's values as a source writes them, by the params of `ingest`."""
+
+    def apply(self, text: str) -> str | None:
+        """Return the value for a text of the source; None where it stands for no value."""
+
+    def cache_key(self) -> Sequence[Any]:
+        """Return what the conversion depends on, as JSON."""
+
+
+class TargetRules(Protocol):
+    """Rules for the target column, as part of the facet schema.py.
+
+    Attributes:
+        Info: model of the task's `TargetInfo`, which validates cards from outside.
+    """
+
+    Info: type[BaseModel]
+
+    def value_map(self, options: BaseModel) -> ValueMap | None:
+        """Return the conversion of the values of a source; None: they stay as they are.
+
+        Args:
+            options: the params of `ingest`.
+        """
+
+    def describe_source(self, values: pa.ChunkedArray, path: str) -> Mapping[str, Any]:
+        """Return what the values of a source are, for the manifest of the raw table.
+
+        Args:
+            values: (n,) of the target column, with nulls where there is none.
+            path: of the source, for messages.
+
+        Raises:
+            InputError: nothing can be learned from these values.
+        """
+
+    def count_source(self, description: Mapping[str, Any]) -> Mapping[str, int]:
+        """Return what `describe_source` found as numbers, for the report of ingest."""
+
+    def source_notes(self, description: Mapping[str, Any]) -> Sequence[str]:
+        """Return doubts about the values of a source, each with the param that settles it."""
+
+    def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
+        """Return what happens to rows with equal inputs and different targets.
+
+        Args:
+            options: the params of `clean`.
+        """
+
+    def describe_conflicts(self, targets: Sequence[Collection[str]], examples: str) -> str:
+        """Return which targets stand at equal inputs, for the log.
+
+        Args:
+            targets: of each group of equal inputs, the different targets.
+            examples: some of the inputs.
+        """
+
+    def merged(self, counts: Mapping[str, int], options: BaseModel) -> Mapping[str, str]:
+        """Return rare targets that are merged: target -> its new value.
+
+        Args:
+            counts: rows of each target.
+            options: the params of `clean`.
+        """
+
+    def describe_merged(self, merged: Mapping[str, str], options: BaseModel) -> str:
+        """Return a line about the merged targets, with the param that changes it."""
+
+    def doubts(self, counts: Mapping[str, int]) -> Sequence[str]:
+        """Return doubts about clean targets, each with the param that settles it.
+
+        Args:
+            counts: rows of each target.
+        """
+
+    def check(self, targets: Sequence[str], options: BaseModel, causes: Sequence[str]) -> None:
+        """Refuse clean rows that a model of this task cannot learn from.
+
+        Args:
+            targets: of the rows that stay.
+            options: the params of `clean`.
+            causes: a message for each thing that removed rows.
+
+        Raises:
+            InputError: it says what is missing, and a way out.
+        """
+
+    def strata(self, targets: Sequence[str]) -> Sequence[str]:
+        """Return (n,) the stratum of each row. Each split gets rows of each stratum.
+
+        Args:
+            targets: (n,) of the rows.
+        """
+
+    def too_few_groups(self, stratum: str, groups: int) -> InputError:
+        """Return the error of a stratum that cannot be in all splits.
+
+        Args:
+            stratum: its name.
+            groups: the number of independent groups of rows that it has.
+        """
+
+    def describe(self, splits: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
+        """Return the entries of clean's manifest about the targets, `TargetInfo` among them.
+
+        Args:
+            splits: split -> targets of its rows.
+
+        Raises:
+            InputError: the train rows lack something that other rows have.
+        """
+
+    def info(self, manifest: Mapping[str, Any]) -> TargetInfo:
+        """Return the `TargetInfo` in a manifest of clean or of tokens."""
+
+    def count(self, info: TargetInfo) -> Mapping[str, int]:
+        """Return the `TargetInfo` as numbers, for the report of clean."""
+
+    def select(self, rows: pa.Table, manifest: Mapping[str, Any], info: TargetInfo) -> pa.Table:
+        """Return the rows that a model can be judged on, with targets as clean would write them.
+
+        Args:
+            rows: before deduplication.
+            manifest: of clean.
+            info: of the model.
+        """
+
+
 class Schema(Protocol):
     """Facet schema.py."""
 
     options: Options
     roles: Sequence[Role]
     split: SplitRule
+    targets: TargetRules
 
     def fields(self, options: BaseModel) -> Mapping[str, Field]:
         """Return the fields by column name, configured by the params of `clean`."""
@@ -112,7 +250,7 @@ def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str
 class Encoder(Protocol):
     """Encoder of rows, fitted on train rows only."""
 
-    classes: Sequence[str]
+    targets: TargetInfo
 
     def encode(self, rows: pa.Table) -> pa.Table:
         """Return one encoded row per row, with ragged list columns."""
@@ -162,7 +300,7 @@ class Encoding(Protocol):
     def fit(
         self,
         rows: Iterator[pa.RecordBatch],
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
     ) -> Encoder:
@@ -170,7 +308,7 @@ class Encoding(Protocol):
 
         Args:
             rows: of train.
-            classes: class names.
+            targets: of clean.
             options: the task's params of `tokenize`.
             clean: the task's params of `clean`, so that queries are normalized in the same way.
         """
@@ -192,7 +330,7 @@ class BorrowsVocabulary(Protocol):
     def load_vocabulary(
         self,
         files: Mapping[str, Path],
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
     ) -> Encoder:
@@ -271,10 +409,25 @@ class NeedsCorpusPass(Protocol):
 
 
 class Models(Protocol):
-    """Facet models.py."""
+    """Facet models.py.
+
+    Attributes:
+        objective: model of the params of the loss, whose fields are a part of options["train"].
+    """
 
     options: Options
+    objective: type[BaseModel]
     architectures: Mapping[str, Architecture]
+
+
+def objective_of(task: str, train: BaseModel) -> dict[str, Any]:
+    """Return the values of the params of a task's loss.
+
+    Args:
+        task: the task's id.
+        train: the section `train`.
+    """
+    return {name: getattr(train, name) for name in models(task).objective.model_fields}
 
 
 # -- loss: outputs to learning
@@ -290,14 +443,6 @@ class Loss:
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """Modifications of the plain loss."""
-
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-
-
 class Learning(Protocol):
     """Facet loss.py.
 
@@ -310,10 +455,26 @@ class Learning(Protocol):
     monitored_metric: str
     watch_goal: Literal["min", "max"]
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: Mapping[str, Any]) -> Loss:
         """Return the training loss of one micro-batch.
 
         "weight" (n,), where the batch has it, weighs the rows.
+
+        Args:
+            module: the network.
+            batch: its inputs and "target" (n, ...).
+            objective: values of `Models.objective`. Those that it lacks have their defaults.
+        """
+
+    def row_weights(
+        self, target: NDArray[Any], targets: TargetInfo, objective: Mapping[str, Any]
+    ) -> NDArray[np.float32] | None:
+        """Return (n,) weights of the train rows in the loss, with mean 1; None: all are equal.
+
+        Args:
+            target: (n, ...) encoded targets.
+            targets: of the encoder.
+            objective: values of `Models.objective`.
         """
 
     def distillation_loss(
@@ -327,11 +488,11 @@ class Learning(Protocol):
         """Return the distillation loss (Hinton et al. 2015).
 
         Args:
-            student: logits (n, c).
-            teacher: logits (n, c).
+            student: outputs (n, d).
+            teacher: outputs (n, d).
             batch: the batch.
-            temperature: of the softmax.
-            weight: of the teacher against the labels.
+            temperature: of the softmax, for tasks that have one.
+            weight: of the teacher against the true targets.
         """
 
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
@@ -357,7 +518,7 @@ class Baseline(Protocol):
     def fit(
         self,
         rows: pa.Table,
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
         seed: int,
@@ -368,7 +529,7 @@ class Baseline(Protocol):
 
         Args:
             rows: of train.
-            classes: the answers, in the order of the logits.
+            targets: of clean.
             options: the params of `train`.
             clean: the params of `clean`.
             seed: of every random choice.
@@ -389,7 +550,7 @@ class Baseline(Protocol):
         """
 
     def scorer(self, arrays: Arrays) -> Scorer:
-        """Return a scorer whose graph 'forward' gives {'logits': (n, c)}."""
+        """Return a scorer whose graph 'forward' gives {'logits': (n, d)}."""
 
 
 class Baselines(Protocol):
@@ -424,12 +585,18 @@ class Case(Generic[Q]):
 
 
 class TaskEvaluator(Protocol):
-    """Facet evaluator.py. The first of the metrics decides."""
+    """Facet evaluator.py.
+
+    Attributes:
+        metrics: the first one is the primary metric, which decides.
+        report_metric: the one of them that people read: in plots, slices, lists of versions.
+    """
 
     options: Options
     Query: type[BaseModel]
     Answer: type[BaseModel]
     metrics: Sequence[Metric]
+    report_metric: Metric
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """Yield the cases of a split of clean."""
@@ -451,14 +618,35 @@ class TaskEvaluator(Protocol):
             Reject: the content of a query is of no use.
         """
 
-    def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[Any]:
+    def answers(self, scorer: Scorer, batch: Arrays, targets: TargetInfo) -> Sequence[Any]:
         """Score a batch and return one `Answer` per query."""
 
+    def check_outputs(self, outputs: Arrays, targets: TargetInfo) -> str:
+        """Return what is wrong with the outputs of a model, or "" if they can be answers.
+
+        Args:
+            outputs: of graph 'forward', from a bundle that may come from anywhere.
+            targets: of its card.
+        """
+
     def is_correct(self, answer: Any, truth: Any) -> bool:
-        """Return whether an answer is correct, for paired tests and the list of mistakes."""
+        """Return whether an answer is correct."""
+
+    def case_stats(self, answers: Sequence[Any], truths: Sequence[Any]) -> CaseStats:
+        """Return the statistics of cases that gates compare later, without the data.
+
+        They are columns of the table of answers, and are kept with a version in the registry.
+
+        Args:
+            answers: (n,) to the cases.
+            truths: (n,) of the cases.
+        """
 
     def confidence(self, answer: Any) -> float | None:
         """Return the probability that the answer states for being correct, or None."""
+
+    def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
+        """Return an answer as lines for a terminal: a text, and a share 0-1 where it has one."""
 
     def output_distance(self, one: Any, other: Any) -> float:
         """Return the distance between two answers to one query.
@@ -476,10 +664,16 @@ class TaskEvaluator(Protocol):
 
 @runtime_checkable
 class Abstains(Protocol):
-    """A TaskEvaluator whose answers can say "not sure"."""
+    """A TaskEvaluator whose answers can say "not sure".
+
+    Its answers are correct or not, and state how probable it is that they are.
+    """
+
+    def is_correct(self, answer: Any, truth: Any) -> bool:
+        """Return whether an answer is correct."""
 
     def abstain(self, answer: Any) -> Any:
-        """Return the answer marked as not sure. Its label stays."""
+        """Return the answer marked as not sure. What it says stays."""
 
 
 @runtime_checkable
@@ -498,8 +692,214 @@ class Explains(Protocol):
         If nothing of use is left, prediction will reject it.
         """
 
-    def support(self, answer: Any, label: str) -> float:
-        """Return how much an answer supports a label, on a linear scale (log-odds)."""
+    def support(self, answer: Any, claim: Any) -> float:
+        """Return how much an answer supports what another one claims, on a linear scale.
+
+        Args:
+            answer: to a part of the query.
+            claim: the answer to the whole query.
+        """
+
+
+# -- report: what the report shows
+@dataclass(frozen=True)
+class Panel:
+    """A part of the report that only the task can draw.
+
+    Args:
+        title: plain text.
+        note: plain text below the title; may be empty.
+        html: HTML that is safe: texts of the data are escaped in it.
+    """
+
+    title: str
+    note: str
+    html: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A case that was answered badly.
+
+    Args:
+        query: for a person, as HTML that is safe.
+        verdict: what was true and what was answered, as HTML that is safe.
+    """
+
+    query: str
+    verdict: str
+
+
+class TaskReport(Protocol):
+    """Facet report.py."""
+
+    def plot_rows(self, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> Sequence[Any]:
+        """Return (actual, predicted) of each case, for the plots of DVC."""
+
+    def winner_panels(
+        self, answers: Sequence[Any], cases: Sequence[Case[Any]], targets: TargetInfo
+    ) -> Sequence[Panel]:
+        """Return the panels about the winner's answers to the test split.
+
+        Args:
+            answers: (n,) of the winner.
+            cases: (n,) of test.
+            targets: of the winner.
+        """
+
+    def data_panels(self, manifest: Mapping[str, Any]) -> Sequence[Panel]:
+        """Return the panels about the targets of the data.
+
+        Args:
+            manifest: of clean.
+        """
+
+    def mistakes(
+        self, answers: Sequence[Any], cases: Sequence[Case[Any]], count: int
+    ) -> Sequence[Mistake]:
+        """Return the worst answers to the test split, the worst first.
+
+        Args:
+            answers: (n,) of the winner.
+            cases: (n,) of test.
+            count: the most that are returned.
+        """
+
+
+# -- gates: comparisons of models
+@dataclass(frozen=True)
+class Comparison:
+    """A paired comparison of two models on the same cases.
+
+    Args:
+        gain: of the first model over the second: a share of the cases, or of the metric.
+        low: lower bound of the gain, one-sided.
+        high: upper bound of the gain, one-sided.
+        detail: what was counted, for a person.
+        is_tie: whether the models are exactly equal.
+    """
+
+    gain: float
+    low: float
+    high: float
+    detail: str
+    is_tie: bool
+
+
+@dataclass(frozen=True)
+class FeedbackCases:
+    """The test cases that clients gave the truth of.
+
+    Args:
+        stats: (n,) of each statistic.
+        slices: slice ("class: neg") -> positions of its cases.
+    """
+
+    stats: CaseStats
+    slices: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A reason to distrust the feedback.
+
+    Args:
+        value: what was measured.
+        limit: below which it is suspect.
+        detail: for a person.
+    """
+
+    value: float
+    limit: float
+    detail: str
+
+
+class TaskGates(Protocol):
+    """Facet gates.py: judgments on `CaseStats`, without the data."""
+
+    def compare(self, mine: CaseStats, theirs: CaseStats, alpha: float) -> Comparison:
+        """Return the paired comparison of two models.
+
+        Args:
+            mine: (n,) of each statistic.
+            theirs: of the other model on the same cases, in the same order.
+            alpha: chance that a bound does not hold, each.
+        """
+
+    def level(self, stats: CaseStats) -> float:
+        """Return how good the answers are on average. Of two levels the larger is better."""
+
+    def describe_level(self, stats: CaseStats) -> str:
+        """Return the level with its name, such as "accuracy 0.8512"."""
+
+    def highest_level(self, stats: CaseStats, alpha: float) -> float:
+        """Return the level that is exceeded with a chance of at most alpha."""
+
+    def calibration(self, stats: CaseStats, alpha: float) -> tuple[float, float, float] | str:
+        """Return the calibration error with its bounds, or why it cannot be measured."""
+
+    def suspect_feedback(self, cases: FeedbackCases, alpha: float) -> Suspicion | None:
+        """Return why the feedback among the test cases cannot be trusted, or None.
+
+        Args:
+            cases: the champion's answers to the feedback.
+            alpha: chance to suspect feedback that is as good as any.
+        """
+
+
+# -- feedback: truths that clients send
+class TaskFeedback(Protocol):
+    """Facet feedback.py: what monitoring and clients see of answers.
+
+    Attributes:
+        Truth: what a client may send beside the id of an answer: model of JSON fields.
+        outcome: name of the check of answers whose truth is known, such as "accuracy".
+        features: name -> kind of distribution ("names" or "numbers") of what drift compares.
+    """
+
+    Truth: type[BaseModel]
+    outcome: str
+    features: Mapping[str, str]
+
+    def check(self, truth: BaseModel, targets: TargetInfo) -> tuple[str, str] | None:
+        """Return the field of a truth that cannot be true and why, or None.
+
+        Args:
+            truth: of a client.
+            targets: of the model that answered.
+        """
+
+    def text(self, answer: Any) -> str:
+        """Return an answer as the request log keeps it."""
+
+    def truth_text(self, truth: Mapping[str, Any]) -> str:
+        """Return a truth in the form of `text`, and as a value of the target column."""
+
+    def features_of(self, text: str, confidence: float | None) -> Mapping[str, str | float | None]:
+        """Return what drift compares of a logged answer, by the names of `features`."""
+
+    def profile(self, answers: Sequence[Any], truths: Sequence[Any]) -> Mapping[str, Any]:
+        """Return how good the answers to the validation split are, as JSON for the card."""
+
+    def check_profile(self, profile: Mapping[str, Any]) -> None:
+        """Refuse what `profile` cannot have written.
+
+        Raises:
+            ValueError: it says what is wrong.
+        """
+
+    def worse(
+        self, profile: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+    ) -> tuple[float, str]:
+        """Test whether answers are worse than those to the validation split.
+
+        Args:
+            profile: of `profile`.
+            pairs: answers as logged, and their truths as texts.
+
+        Returns:
+            The p value; the change for a person, such as "85.1% -> 70.0%".
+        """
 
 
 # -- defaults: data to params
@@ -609,6 +1009,21 @@ def baselines(task: str) -> Baselines:
 def evaluator(task: str) -> TaskEvaluator:
     """Return the facet evaluator.py of a task."""
     return cast(TaskEvaluator, _facet(task, "evaluator", "EVALUATOR"))
+
+
+def report(task: str) -> TaskReport:
+    """Return the facet report.py of a task."""
+    return cast(TaskReport, _facet(task, "report", "REPORT"))
+
+
+def gates(task: str) -> TaskGates:
+    """Return the facet gates.py of a task."""
+    return cast(TaskGates, _facet(task, "gates", "GATES"))
+
+
+def feedback(task: str) -> TaskFeedback:
+    """Return the facet feedback.py of a task."""
+    return cast(TaskFeedback, _facet(task, "feedback", "FEEDBACK"))
 
 
 def defaults(task: str) -> Defaults[Any]:

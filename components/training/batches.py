@@ -34,20 +34,16 @@ class EncodedRows:
         tokens: the folder of encoded tables.
         split: the name of a split, or several names.
         encoder: the encoder that wrote the folder.
-        balanced: add "weight" (n,) to batches, so that every class has the same total weight.
     """
 
-    def __init__(
-        self, tokens: Path, split: str | Sequence[str], encoder: Encoder, balanced: bool = False
-    ) -> None:
+    def __init__(self, tokens: Path, split: str | Sequence[str], encoder: Encoder) -> None:
         splits = [split] if isinstance(split, str) else split
         table = pa.concat_tables([read_table(tokens, name) for name in splits])
         self.encoder = encoder
         self.lengths = encoder.lengths(table)
         self.target: Numbers = table["target"].to_numpy()
-        self._weights: NDArray[np.float32] | None = None
-        if balanced:
-            self._weights = balance(self.target, len(encoder.classes))
+        # (n,) of the rows, which batches have as "weight" where they are given.
+        self.weights: NDArray[np.float32] | None = None
         self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
@@ -68,9 +64,9 @@ class EncodedRows:
             columns[name] = [flat[offsets[row] : offsets[row + 1]] for row in rows]
         arrays = self.encoder.pack(columns) if packed else self.encoder.collate(columns)
         target = self.target[np.asarray(rows)]
-        if self._weights is None:
+        if self.weights is None:
             return {**arrays, "target": target}
-        return {**arrays, "target": target, "weight": self._weights[target]}
+        return {**arrays, "target": target, "weight": self.weights[np.asarray(rows)]}
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], Numbers]:
@@ -79,20 +75,6 @@ def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], Numbers]:
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0)
     return array.values.to_numpy(), array.offsets.to_numpy().astype(np.int64)
-
-
-def balance(target: Numbers, classes: int) -> NDArray[np.float32]:
-    """Return (classes,) weights inverse to class frequency, with mean 1 over the rows.
-
-    Args:
-        target: (n,) class numbers.
-        classes: number of classes.
-    """
-    counts = np.bincount(target, minlength=classes)
-    occurring = max(1, np.count_nonzero(counts))
-    weights = len(target) / (occurring * np.maximum(counts, 1))
-    result: NDArray[np.float32] = weights.astype(np.float32)
-    return result
 
 
 def plan(

@@ -9,6 +9,7 @@ from typing import Any
 from components.core.bundles import Card, write_bundle
 from components.core.tables import read_manifest
 from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS
+from components.tasks import base
 from components.tasks.base import Arrays
 from components.training.batches import load_encoder
 from components.training.fit_config import FitConfig
@@ -22,7 +23,7 @@ def card_of(spec: FitConfig, runtime: Any, params_hash: str, origin: Sequence[st
         runtime=runtime,
         architecture=spec.architecture,
         config=dict(spec.config),
-        classes=manifest["classes"],
+        targets=base.schema(spec.task).targets.info(manifest),
         seed=spec.seed,
         data_hash=manifest["data_hash"],
         params_hash=params_hash,

@@ -6,7 +6,7 @@ So it can be sent to any worker, and it names the state that can be resumed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ class FitConfig:
         state: folder of checkpoints and results. A fit continues from the checkpoints in it.
         initial: safetensors to start from. They may lack the head.
         masked: share of the tokens that is masked and predicted, in rows with and without
-            labels. 0: the task itself is learned.
+            targets. 0: the task itself is learned.
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
-        imitation: weight of the teacher against the labels.
+        imitation: weight of the teacher against the true targets.
+        objective: values of the params of the task's loss.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
     """
 
@@ -53,6 +54,7 @@ class FitConfig:
     teacher: Path | None = None
     temperature: float = 1.0
     imitation: float = 0.0
+    objective: Mapping[str, Any] = field(default_factory=dict)
     until: int | None = None
 
     @property

@@ -101,8 +101,9 @@ def fit(
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
-    balanced = spec.params.class_weights == "balanced" and not spec.masked
-    train = EncodedRows(spec.tokens, learns_from(spec), encoder, balanced=balanced)
+    train = EncodedRows(spec.tokens, learns_from(spec), encoder)
+    if not spec.masked:
+        train.weights = learner.learning.row_weights(train.target, encoder.targets, spec.objective)
     validation = EncodedRows(spec.tokens, "validation", encoder)
     _check_split_sizes(train, validation)
     log = _log_of(journal)
@@ -170,7 +171,7 @@ def _write_result(spec: FitConfig, learner: TrainStep, state: TrainState) -> Fit
 
 
 def learns_from(spec: FitConfig) -> list[str]:
-    """Return the splits to train on. Rows without labels serve pretraining only."""
+    """Return the splits to train on. Rows without targets serve pretraining only."""
     if spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled"):
         return ["train", "unlabelled"]
     return ["train"]
@@ -198,7 +199,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     else:
         learning = base.learning(spec.task)
     loss = _distillation(spec, learning) if spec.teacher else None
-    return TrainStep(module.train(), learning, spec.params, loss)
+    return TrainStep(module.train(), learning, spec.params, loss, spec.objective)
 
 
 def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:

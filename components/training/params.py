@@ -1,4 +1,4 @@
-"""Params of a fit. Imports without torch."""
+"""Params of a fit that hold for every task. Imports without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.tasks.base import Objective
 
 
 class FitParams(Strict):
@@ -75,21 +74,6 @@ class FitParams(Strict):
     l1: float = Field(0.0, ge=0, description="Penalty on the absolute values of the weights.")
     clip_norm: float = Field(
         1.0, gt=0, description="Largest norm of the gradient; larger ones are scaled down."
-    )
-    label_smoothing: float = Field(
-        Objective.label_smoothing,
-        ge=0,
-        lt=1,
-        description="Share of the target that is spread over all classes.",
-    )
-    focal_gamma: float = Field(
-        Objective.focal_gamma,
-        ge=0,
-        le=10,
-        description="Focal loss: larger values look less at easy rows (0: cross-entropy).",
-    )
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="Weights of the classes in the network's loss."
     )
     ema: float = Field(
         0.0,

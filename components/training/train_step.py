@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 from components.models.base import AdapterModel
-from components.tasks.base import Arrays, Batch, Learning, Loss, Objective
+from components.tasks.base import Arrays, Batch, Learning, Loss
 from components.training.ema import MovingAverage
 from components.training.fsdp import gather_full, is_sharded, parts, shard_state
 from components.training.optim import Optimizers
@@ -50,6 +50,7 @@ class TrainStep:
         learning: the task's facet.
         params: the fit's params.
         loss: loss of a micro-batch instead of the task's, for distillation.
+        objective: values of the params of the task's loss.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TrainStep:
         learning: Learning,
         params: FitParams,
         loss: LossFunction | None = None,
+        objective: Mapping[str, Any] | None = None,
     ) -> None:
         self.module = module
         self.learning = learning
@@ -67,8 +69,8 @@ class TrainStep:
         self.optimizers = Optimizers(module, params)
         self.precision = Precision(resolve(params.precision, module), self.device)
         self.ema = MovingAverage(module, params.ema) if params.ema else None
-        objective = Objective(params.label_smoothing, params.focal_gamma)
-        self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
+        values = objective or {}
+        self._loss = loss or (lambda net, batch: learning.loss(net, batch, values))
         self.sharded = is_sharded(module)
         forward: Any = torch.compile(module, dynamic=True) if params.compile else module
         if world() > 1 and not self.sharded:

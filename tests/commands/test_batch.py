@@ -47,14 +47,18 @@ def released(project: Project) -> Path:
         section_model("train", TASK).model_validate({}),
     )
     arrays, files = classical.fit(
-        rows, ["neg", "pos"], options, section_model("clean", TASK).model_validate({}), 7
+        rows,
+        {"classes": ["neg", "pos"]},
+        options,
+        section_model("clean", TASK).model_validate({}),
+        7,
     )
     card = Card(
         task=TASK,
         runtime="numpy",
         architecture="classical",
         config={},
-        classes=["neg", "pos"],
+        targets={"classes": ["neg", "pos"]},
         seed=7,
         data_hash="d" * 64,
         params_hash="p",

@@ -20,6 +20,7 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.augment import stage as augment
 from components.stages.clean import stage as clean
 from components.stages.tokenize import stage as tokenize
+from components.tasks import base
 from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
@@ -235,6 +236,8 @@ class StageRunner:
         **knobs: Any,
     ) -> FitConfig:
         """A fit of a tiny network on one worker."""
+        loss = set(base.models(self.task).objective.model_fields)
+        objective = {name: value for name, value in knobs.items() if name in loss}
         fit = FitParams(
             **(
                 {
@@ -244,7 +247,7 @@ class StageRunner:
                     "learning_rate": 5e-3,
                     "checkpoint_steps": 3,
                 }
-                | knobs
+                | {name: value for name, value in knobs.items() if name not in loss}
             )
         )
         online = self.sections["augment"].online.model_dump()  # type: ignore[attr-defined]
@@ -257,4 +260,5 @@ class StageRunner:
             online,
             self.seed,
             state,
+            objective=objective,
         )

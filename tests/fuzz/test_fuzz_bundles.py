@@ -30,7 +30,7 @@ def small_bundle() -> Iterator[Path]:
             runtime="numpy",
             architecture="classical",
             config={"n": 2},
-            classes=["负", "正"],
+            targets={"classes": ["负", "正"]},
             seed=7,
             data_hash="ab" * 32,
             params_hash="cd" * 32,

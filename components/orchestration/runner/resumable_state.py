@@ -147,7 +147,8 @@ def cache_code(root: Path, task: str, stage: str) -> list[Path]:
             files += sorted(path.rglob("*.py"))
         else:
             files.append(path)
-    return files
+    # Schemas of several tasks share these rules.
+    return files + sorted((root / "components" / "tasks").glob("*/targets.py"))
 
 
 def clear_others(state: Path) -> None:

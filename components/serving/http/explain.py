@@ -33,9 +33,9 @@ def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
         whole: the answer to the query.
         others: the answers without each part; None where the part is all there is to answer.
     """
-    full = rules.support(whole, whole.label)
+    full = rules.support(whole, whole)
     weights = []
     for other in others:
-        support = 0.0 if other is None else rules.support(other, whole.label)
+        support = 0.0 if other is None else rules.support(other, whole)
         weights.append(full - support)
     return weights

@@ -236,7 +236,7 @@ def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool
         guarded: whether a key is wanted; here only for the schema.
     """
     router = guarded_router(guarded)
-    _add_feedback(router, monitored, frozenset(context.card.classes))
+    _add_feedback(router, monitored, frozenset(context.card.targets["classes"]))
 
     @router.get(
         "/v1/monitor",

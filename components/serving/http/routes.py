@@ -243,7 +243,7 @@ def _describe(context: AppContext) -> ModelDescription:
         **context.model.model_dump(),
         title=card.title,
         task=card.task,
-        classes=list(card.classes),
+        classes=list(card.targets["classes"]),
         query=schema,
         fields=_filled(schema, card.profile),
         limits=Limits(

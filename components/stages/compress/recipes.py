@@ -62,6 +62,7 @@ def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         job.state / state,
+        objective=base.objective_of(card.task, train),
     )
 
 

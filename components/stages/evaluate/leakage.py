@@ -110,14 +110,14 @@ def _fit_baseline(
     baseline = base.baselines(job.task).baselines[BASELINE]
     arrays, files = baseline.fit(
         train,
-        classes,
+        {"classes": classes},
         job.sections["train"],
         job.sections["clean"],
         job.seed,
         validation,
         bundled_encoder_files(fitted),
     )
-    card = Card(job.task, "numpy", BASELINE, {}, classes, job.seed, "", "", ["naive"])
+    card = Card(job.task, "numpy", BASELINE, {}, {"classes": classes}, job.seed, "", "", ["naive"])
     return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
 
 

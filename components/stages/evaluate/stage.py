@@ -46,7 +46,7 @@ def run(job: Job) -> None:
     winner_bundle = bundles[winner["name"]]
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
-    classes = list(read_bundle(winner_bundle)[0].classes)
+    classes = list(read_bundle(winner_bundle)[0].targets["classes"])
     honest = next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
     leak = naive_claim(job, classes, honest, read_bundle(bundles[BASELINE])[1])
     answers = results[winner["name"]].answers

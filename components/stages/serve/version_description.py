@@ -72,7 +72,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         # A service may not have the data from which its page could take examples.
         "examples": examples,
         "bundle_files": _hashes(job),
-        "classes": list(card.classes),
+        "classes": list(card.targets["classes"]),
         "params": _flat(read_yaml(job.root / job.tags["params_file"])),
     }
     return {

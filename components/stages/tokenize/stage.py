@@ -37,8 +37,9 @@ class EncodeInput:
 def run(job: Job) -> None:
     """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
     clean = read_manifest(job.inputs["clean"])
-    classes = clean["classes"]
-    roles = base.schema(job.task).roles
+    schema = base.schema(job.task)
+    targets = schema.targets.info(clean)
+    roles = schema.roles
     inputs = [role.name for role in roles if role.role == "input"]
     columns = ["id"]
     columns += [role.name for role in roles if role.role in ("input", "target")]
@@ -48,7 +49,7 @@ def run(job: Job) -> None:
     train = rows["train"]
     augmented = read_table(job.inputs["augmented"], "train", columns)
     rows["train"] = pa.concat_tables([train, augmented])
-    encoder, pretrained = _encoder(job, rows["train"], classes)
+    encoder, pretrained = _encoder(job, rows["train"], targets)
     files = dict(encoder.files())
     parts, losses = _encoded(job, files, rows)
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
@@ -62,7 +63,7 @@ def run(job: Job) -> None:
     values = {name: train[name].to_pylist() for name in inputs}
     manifest = {
         "task": job.task,
-        "classes": classes,
+        **targets,
         "data_hash": sha256(job.inputs["clean"] / MANIFEST),
         "encoder": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "lengths": _length_summary(lengths),
@@ -95,13 +96,13 @@ def _splits(clean: Mapping[str, Any]) -> list[str]:
 def _encoder(
     job: Job,
     train: pa.Table,
-    classes: list[str],
+    targets: base.TargetInfo,
 ) -> tuple[base.Encoder, Mapping[str, Path]]:
     """Return the encoder: with a pretrained vocabulary, or fitted to the train rows.
 
     Args:
         train: train rows, augmented ones included.
-        classes: of the task.
+        targets: of clean.
 
     Returns:
         The encoder; and the files of the pretrained network by name, none without one.
@@ -111,10 +112,10 @@ def _encoder(
     if isinstance(encoding, base.BorrowsVocabulary):
         pretrained = encoding.pretrained_files(job.params, job.root)
         if pretrained:
-            encoder = encoding.load_vocabulary(pretrained, classes, job.params, clean)
+            encoder = encoding.load_vocabulary(pretrained, targets, job.params, clean)
             return encoder, pretrained
     batches = iter(train.to_batches(max_chunksize=1000))
-    return encoding.fit(batches, classes, job.params, clean), {}
+    return encoding.fit(batches, targets, job.params, clean), {}
 
 
 def _encoded(

@@ -67,6 +67,7 @@ def first_spec(job: Job) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         job.state / "fit",
+        objective=base.objective_of(job.task, params),
     )
 
 
@@ -125,15 +126,15 @@ def _fit_baseline(job: Job, name: str) -> None:
     manifest = read_manifest(job.inputs["tokens"])
     train = read_table(job.inputs["clean"], "train")
     validation = read_table(job.inputs["clean"], "validation")
-    classes = manifest["classes"]
+    targets = base.schema(job.task).targets.info(manifest)
     clean = job.sections["clean"]
-    arrays, files = baseline.fit(train, classes, job.params, clean, job.seed, validation)
+    arrays, files = baseline.fit(train, targets, job.params, clean, job.seed, validation)
     card = Card(
         job.task,
         "numpy",
         name,
         {},
-        classes,
+        targets,
         job.seed,
         manifest["data_hash"],
         job.tags["params_hash"],

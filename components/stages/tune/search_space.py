@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from components.core.params import Strict, nearest
+from components.training.params import FitParams
 
 # A field below is called `int`, as users write it.
 _Whole = int
@@ -132,6 +133,8 @@ def conditions(path: str, dimension: Dimension) -> dict[str, list[Any]]:
     return {**dimension.when, "architecture": [architecture]}
 
 
+# Params of `train` that hold for every task. The others are the loss's of one.
+_OF_EVERY_TASK = {*FitParams.model_fields, "architecture"}
 # Params of a fit on which neither shapes nor batches depend.
 _MUTABLE = {
     "learning_rate",
@@ -140,8 +143,6 @@ _MUTABLE = {
     "weight_decay",
     "l1",
     "clip_norm",
-    "label_smoothing",
-    "focal_gamma",
     "ema",
 }
 
@@ -149,7 +150,8 @@ _MUTABLE = {
 def mutable(space: Space) -> list[str]:
     """Return the paths that may change during training, sorted.
 
-    They are rates, penalties and dropouts on which no other path's `when` depends.
+    They are rates, penalties, dropouts and numbers of the loss on which no other path's `when`
+    depends.
     """
     conditional: set[str] = set()
     for dimension in space.values():
@@ -157,9 +159,18 @@ def mutable(space: Space) -> list[str]:
     paths = []
     for path in sorted(space):
         is_dropout = path.startswith("nets.") and path.endswith("dropout")
-        if (path in _MUTABLE or is_dropout) and path not in conditional:
+        is_mutable = path in _MUTABLE or is_dropout or _is_of_loss(path, space[path])
+        if is_mutable and path not in conditional:
             paths.append(path)
     return paths
+
+
+def _is_of_loss(path: str, dimension: Dimension) -> bool:
+    """Return whether a path is a number that only the loss of a task depends on."""
+    if "." in path or path in _OF_EVERY_TASK:
+        return False
+    values = dimension.values()
+    return values is None or all(isinstance(value, int | float) for value in values)
 
 
 def ordered(space: Space) -> list[str]:

@@ -264,6 +264,7 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         state,
+        objective=base.objective_of(job.task, train),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.metrics import classification
-from components.tasks.base import Arrays, Scorer
+from components.tasks.base import Arrays, Scorer, TargetInfo
 
 # A logit whose softmax is zero.
 _NEVER = -1e4
@@ -26,7 +26,7 @@ class Prior:
     def fit(
         self,
         rows: pa.Table,
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,  # noqa: ARG002
         clean: BaseModel,  # noqa: ARG002
         seed: int,  # noqa: ARG002
@@ -37,14 +37,14 @@ class Prior:
 
         Args:
             rows: train rows with a column "label".
-            classes: names of the classes, in the order of their indices.
+            targets: of clean, with the classes in the order of their indices.
             options, clean, seed, validation, chosen: not used.
 
         Returns:
             {"logits": (c,)}; no files.
         """
         counts = Counter(rows["label"].to_pylist())
-        smoothed = np.array([counts[name] + 1 for name in classes], dtype=np.float32)
+        smoothed = np.array([counts[name] + 1 for name in targets["classes"]], dtype=np.float32)
         return {"logits": np.log(smoothed)}, {}
 
     def featurizer(

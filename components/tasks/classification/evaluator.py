@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.metrics import classification
-from components.tasks.base import FEEDBACK, Arrays, Case, Metric, Scorer
+from components.tasks.base import FEEDBACK, Arrays, Case, CaseStats, Metric, Scorer, TargetInfo
 
 
 class Answer(BaseModel):
@@ -81,9 +81,10 @@ class ClassificationEvaluator:
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
+    report_metric: Metric = ClassificationMetric("accuracy", classification.accuracy)
     metrics: Sequence[Metric] = (
         ClassificationMetric("macro_f1", classification.macro_f1),
-        ClassificationMetric("accuracy", classification.accuracy),
+        report_metric,
         ClassificationMetric("precision", classification.precision),
         ClassificationMetric("recall", classification.recall),
         ClassificationMetric("auc"),
@@ -112,7 +113,7 @@ class ClassificationEvaluator:
                 slices["from"] = "feedback" if is_feedback else "source"
             yield Case(row["id"], self.query(row), row["label"], slices)
 
-    def answers(self, scorer: Scorer, batch: Arrays, classes: Sequence[str]) -> Sequence[BaseModel]:
+    def answers(self, scorer: Scorer, batch: Arrays, targets: TargetInfo) -> Sequence[BaseModel]:
         """Return the answers of a batch, by the softmax of the logits (n, c).
 
         It is computed in float64, so that runtimes agree to the last digits shown.
@@ -120,8 +121,9 @@ class ClassificationEvaluator:
         Args:
             scorer: of the bundle.
             batch: n encoded rows.
-            classes: names of the classes, in the order of the logits.
+            targets: with the classes in the order of the logits.
         """
+        classes = targets["classes"]
         logits = scorer("forward", batch)["logits"].astype(np.float64)
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exp / exp.sum(axis=1, keepdims=True)
@@ -135,17 +137,43 @@ class ClassificationEvaluator:
             answers.append(answer)
         return answers
 
+    def check_outputs(self, outputs: Arrays, targets: TargetInfo) -> str:
+        """Return what is wrong with logits: their shape, NaN or infinity; "" if nothing is."""
+        logits = outputs["logits"]
+        classes = len(targets["classes"])
+        if logits.ndim != 2 or logits.shape[1] != classes:
+            return f"answers with shape {logits.shape}, not with {classes} classes a row"
+        if np.isnan(logits).any() or np.isposinf(logits).any():
+            return "answers with NaN or infinity: its weights are no use"
+        return ""
+
+    def case_stats(self, answers: Sequence[Any], truths: Sequence[Any]) -> CaseStats:
+        """Return whether each answer is right, and how probable it says that this is.
+
+        Returns:
+            {"right": (n,) bool, "confidence": (n,) float}.
+        """
+        right = []
+        for answer, truth in zip(answers, truths, strict=True):
+            right.append(self.is_correct(answer, truth))
+        return {"right": right, "confidence": [self.confidence(answer) for answer in answers]}
+
+    def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
+        """Return the classes with their probabilities, the most probable first."""
+        return sorted(answer.probabilities.items(), key=lambda item: -item[1])
+
     def is_correct(self, answer: Any, truth: Any) -> bool:
         """Return whether the most probable class is the true one."""
         return bool(answer.label == truth)
 
-    def support(self, answer: Any, label: str) -> float:
-        """Return the log-odds of the label, between -30 and 30.
+    def support(self, answer: Any, claim: Any) -> float:
+        """Return the log-odds of another answer's label, between -30 and 30.
 
         Args:
             answer: with the probabilities of all classes.
-            label: name of a class.
+            claim: the answer with the label.
         """
+        label = claim.label
         probability = answer.probabilities[label]
         # 1 - probability would round to 0 much earlier than this sum.
         rest = sum(value for name, value in answer.probabilities.items() if name != label)

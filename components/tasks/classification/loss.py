@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch.nn import functional as F
 
 from components.metrics.classification import accuracy, macro_f1
-from components.tasks.base import Batch, Loss, Objective
+from components.tasks.base import Batch, Loss, TargetInfo
 
 
 class ClassificationLearning:
@@ -34,7 +34,7 @@ class ClassificationLearning:
         result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: Objective) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: Mapping[str, Any]) -> Loss:
         """Return the cross-entropy with smoothed labels (Szegedy et al. 2016).
 
         It is multiplied by (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002)
@@ -43,21 +43,41 @@ class ClassificationLearning:
         Args:
             module: the network.
             batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
-            objective: label smoothing and gamma.
+            objective: values of `LossParams`; label_smoothing and focal_gamma count here.
 
         Returns:
             The weighted sum of the losses; the sum of the weights.
         """
         logits = self.logits(module, batch)
         target = batch["target"]
+        smoothing = objective.get("label_smoothing", 0.0)
+        gamma = objective.get("focal_gamma", 0.0)
         losses = F.cross_entropy(
-            logits, target, reduction="none", label_smoothing=objective.label_smoothing
+            logits, target, reduction="none", label_smoothing=smoothing
         )  # (n,)
-        if objective.focal_gamma:
+        if gamma:
             probability = logits.softmax(1).gather(1, target[:, None])[:, 0]
-            losses = losses * (1 - probability) ** objective.focal_gamma
+            losses = losses * (1 - probability) ** gamma
         weight = batch.get("weight", torch.ones_like(losses))
         return Loss((losses * weight).sum(), weight.sum())
+
+    def row_weights(
+        self, target: NDArray[Any], targets: TargetInfo, objective: Mapping[str, Any]
+    ) -> NDArray[np.float32] | None:
+        """Return (n,) weights inverse to class frequency, with mean 1 over the rows.
+
+        Args:
+            target: (n,) class numbers.
+            targets: with the classes.
+            objective: whose "class_weights" say whether rows are weighed.
+        """
+        if objective.get("class_weights", "none") != "balanced":
+            return None
+        counts = np.bincount(target, minlength=len(targets["classes"]))
+        occurring = max(1, np.count_nonzero(counts))
+        weights = len(target) / (occurring * np.maximum(counts, 1))
+        result: NDArray[np.float32] = weights.astype(np.float32)[target]
+        return result
 
     def distillation_loss(
         self,

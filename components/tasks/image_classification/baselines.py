@@ -20,7 +20,7 @@ from components.fields.patches import (
     draw_filters,
     features,
 )
-from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer
+from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer, TargetInfo
 from components.tasks.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
 
@@ -52,7 +52,7 @@ class PatchLinear:
     def fit(
         self,
         rows: pa.Table,
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
         seed: int,
@@ -63,7 +63,7 @@ class PatchLinear:
 
         Args:
             rows: train rows of the clean table.
-            classes: names of the classes, in the order of their indices.
+            targets: of clean, with the classes in the order of their indices.
             options: params of `train`.
             clean: params of `clean`.
             seed: of the drawn rows and patches, and of the solver.
@@ -76,7 +76,7 @@ class PatchLinear:
         assert isinstance(options, ImageClassical)
         assert isinstance(clean, ImageClean)
         rng = np.random.default_rng(seed)
-        index = {name: number for number, name in enumerate(classes)}
+        index = {name: number for number, name in enumerate(targets["classes"])}
         train = _subsample(rows, options.classical.rows, rng)
         pixels = _pixels(train["image"].to_pylist(), clean.channels)
         bank = draw_filters(pixels, rng)
@@ -84,7 +84,7 @@ class PatchLinear:
         center = table.mean(axis=0)
         # A feature that hardly varies stays small.
         scale = table.std(axis=0) + 0.01 * table.std()
-        targets = np.array([index[name] for name in train["label"].to_pylist()])
+        train_truth = np.array([index[name] for name in train["label"].to_pylist()])
         strength = options.classical.C
         if chosen is not None:
             strength = json.loads(chosen[_FEATURES_FILE]).get("C")
@@ -94,8 +94,8 @@ class PatchLinear:
             held_out_table = features(_pixels(part["image"].to_pylist(), clean.channels), bank)
             truth = np.array([index[name] for name in part["label"].to_pylist()])
             held_out = ((held_out_table - center) / scale, truth)
-        model = _fitted((table - center) / scale, targets, strength, held_out, seed)
-        arrays = linear_arrays(model, len(classes))
+        model = _fitted((table - center) / scale, train_truth, strength, held_out, seed)
+        arrays = linear_arrays(model, len(index))
         # The standardization becomes part of the weights.
         arrays["coefficients"] = (arrays["coefficients"] / scale).astype(np.float32)
         intercept = arrays["intercept"] - arrays["coefficients"] @ center

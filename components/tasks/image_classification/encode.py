@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from components.core.files import to_json
 from components.core.params import Strict
 from components.fields.image import Fit, Image, decode
-from components.tasks.base import Arrays
+from components.tasks.base import Arrays, TargetInfo
 from components.tasks.image_classification.schema import ImageClean
 
 
@@ -47,7 +47,7 @@ class ImageEncoder:
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = dict(metadata)
-        self.classes: Sequence[str] = list(metadata["classes"])
+        self.targets: TargetInfo = {"classes": list(metadata["classes"])}
         self.channels = int(metadata["channels"])
         self.size = int(metadata["size"])
         self._field = Image(self.channels, self.size, metadata.get("fit", "squeeze"))
@@ -67,7 +67,7 @@ class ImageEncoder:
         Args:
             rows: of the clean table, with "id", "image" and "label".
         """
-        index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
+        index = {name: i for i, name in enumerate(self.targets["classes"])} | {None: -1}
         pixels = [self._pixels(png) for png in rows["image"].to_pylist()]
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table(
@@ -123,7 +123,7 @@ class ImageEncoding:
     def fit(
         self,
         rows: Iterator[pa.RecordBatch],
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,  # noqa: ARG002
         clean: BaseModel,
     ) -> ImageEncoder:
@@ -131,7 +131,7 @@ class ImageEncoding:
 
         Args:
             rows: batches of train rows.
-            classes: names of the classes, in the order of their indices.
+            targets: of clean, with the classes in the order of their indices.
             options: not used.
             clean: params of `clean`: channels, size and fit.
         """
@@ -148,7 +148,7 @@ class ImageEncoding:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
         metadata = {
-            "classes": list(classes),
+            "classes": list(targets["classes"]),
             "channels": clean.channels,
             "size": clean.size,
             "fit": clean.fit,

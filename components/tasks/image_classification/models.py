@@ -11,6 +11,7 @@ from components.core.params import Strict
 from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
 from components.tasks.base import ARCHITECTURE, NETS, Architecture, Encoder, Graph
+from components.tasks.classification.params import LossParams
 from components.tasks.image_classification.encode import ImageEncoder
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class ImageNets(Strict):
     convnet: ConvNetConfig = Field(ConvNetConfig(), description="Convolutional network.")
 
 
-class ImageTrain(Strict):
+class ImageTrain(LossParams):
     """Params of `train`."""
 
     architecture: Literal["convnet"] = Field("convnet", description=ARCHITECTURE)
@@ -42,7 +43,7 @@ class ConvNetArchitecture:
 
         images = cast(ImageEncoder, encoder)
         convnet_config = cast(ConvNetConfig, config)
-        return ConvNet(convnet_config, images.channels, images.size, len(images.classes))
+        return ConvNet(convnet_config, images.channels, images.size, len(images.targets["classes"]))
 
     def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
         """Return the graph from pixels (batch, channels, size, size) to logits."""
@@ -62,6 +63,7 @@ class ImageModels:
     """Facet models.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": ImageTrain}
+    objective: type[BaseModel] = LossParams
     architectures: Mapping[str, Architecture] = {"convnet": ConvNetArchitecture()}
 
 

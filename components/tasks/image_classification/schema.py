@@ -15,6 +15,7 @@ from components.fields.base import Field as Kind
 from components.fields.category import Category
 from components.fields.image import Fit, Image
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets import ClassTargets
 
 
 class ImageClean(Strict):
@@ -65,6 +66,7 @@ class ImageSchema:
         "augment": ImageAugment,
     }
     roles = (Role("image", Image(), "input"), Role("label", Category(), "target"))
+    targets = ClassTargets()
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:

@@ -25,7 +25,7 @@ from components.fields.gram_counts import (
     unspaced_share,
 )
 from components.fields.text import Text, Title
-from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer
+from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer, TargetInfo
 from components.tasks.classification.baselines import (
     STRENGTHS,
     Kind,
@@ -291,7 +291,7 @@ class TfidfLinear:
     def fit(
         self,
         rows: pa.Table,
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
         seed: int,
@@ -302,7 +302,7 @@ class TfidfLinear:
 
         Args:
             rows: train rows of the clean table.
-            classes: names of the classes, in the order of their indices.
+            targets: of clean, with the classes in the order of their indices.
             options: params of `train`.
             clean: params of `clean`, which bound the characters of a text.
             seed: of the folds and of the solver.
@@ -315,16 +315,17 @@ class TfidfLinear:
         assert isinstance(options, TextClassical)
         assert isinstance(clean, TextClean)
         params = options.classical
+        classes = targets["classes"]
         vocabulary = _fit_vocabulary(rows, params, len(classes))
         tables = [rows, rows.slice(0, 1) if validation is None else validation]
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
-        targets = [_class_indices(table, classes) for table in tables]
+        indices = [_class_indices(table, classes) for table in tables]
 
         # Few train rows choose the params together with validation, unless a fit is costly.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
         folds: list[NDArray[np.int64]] = []
         if rows.num_rows < _FOLDED_ROWS and not costly and chosen is None:
-            folds = stratified_folds(targets[0], _FOLDS, seed)
+            folds = stratified_folds(indices[0], _FOLDS, seed)
 
         def problem_of(mask: NDArray[np.bool_], part: Vocabulary) -> LinearProblem:
             """Return the linear problem over the features that stay.
@@ -336,9 +337,9 @@ class TfidfLinear:
             matrices = [_matrix(counts, mask, part) for counts in raw]
             return LinearProblem(
                 features=matrices[0],
-                target=targets[0],
+                target=indices[0],
                 validation=matrices[1],
-                validation_target=targets[1],
+                validation_target=indices[1],
                 classes=len(classes),
                 balanced=params.class_weights == "balanced",
                 seed=seed,

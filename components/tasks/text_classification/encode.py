@@ -22,7 +22,7 @@ from components.core.params import Strict
 from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.fields.base import Summary
 from components.fields.text import Text, Title
-from components.tasks.base import Arrays
+from components.tasks.base import Arrays, TargetInfo
 from components.tasks.text_classification.schema import MASK, TextClean
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
@@ -82,7 +82,7 @@ class TextEncoder:
             "text": Text(max_characters=metadata["max_characters"]),
             "title": Title(max_characters=metadata["max_characters"]),
         }
-        self.classes: Sequence[str] = list(metadata["classes"])
+        self.targets: TargetInfo = {"classes": list(metadata["classes"])}
         self.max_length: int = metadata["max_length"]
 
     @property
@@ -120,7 +120,7 @@ class TextEncoder:
 
         The target is the class index, or -1 for a row without a label.
         """
-        index = {name: i for i, name in enumerate(self.classes)} | {None: -1}
+        index = {name: i for i, name in enumerate(self.targets["classes"])} | {None: -1}
         ids = self._ids(_texts_of_table(rows))
         target = [index[name] for name in rows["label"].to_pylist()]
         return pa.table(
@@ -218,7 +218,7 @@ class TextEncoding:
     def fit(
         self,
         rows: Iterator[pa.RecordBatch],
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
     ) -> TextEncoder:
@@ -253,7 +253,7 @@ class TextEncoding:
         )
         tokenizer.train_from_iterator(texts, trainer)
         metadata = {
-            "classes": list(classes),
+            "classes": list(targets["classes"]),
             "max_length": options.max_length,
             "max_characters": clean.max_characters,
         }
@@ -284,7 +284,7 @@ class TextEncoding:
     def load_vocabulary(
         self,
         files: Mapping[str, Path],
-        classes: Sequence[str],
+        targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
     ) -> TextEncoder:
@@ -310,7 +310,7 @@ class TextEncoding:
                 remedy=f"set it to {positions} or less",
             )
         metadata = {
-            "classes": list(classes),
+            "classes": list(targets["classes"]),
             "max_length": options.max_length,
             "max_characters": clean.max_characters,
             "network": network,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch.nn import functional as F
 
 from components.models.masked_lm import hide
-from components.tasks.base import Batch, Encoder, Loss, Objective
+from components.tasks.base import Batch, Encoder, Loss, TargetInfo
 from components.tasks.classification.loss import ClassificationLearning
 from components.tasks.text_classification.encode import TextEncoder
 
@@ -51,7 +51,7 @@ class MaskedTokens:
         self,
         module: torch.nn.Module,
         batch: Batch,
-        objective: Objective,  # noqa: ARG002
+        objective: Mapping[str, Any],  # noqa: ARG002
     ) -> Loss:
         """Return the cross-entropy summed over the masked tokens.
 
@@ -68,6 +68,15 @@ class MaskedTokens:
         # A worker without rows of its own computes one row of weight 0.
         weight = batch["weight"].mean() if "weight" in batch else torch.ones_like(total)
         return Loss(total * weight, len(targets) * weight)
+
+    def row_weights(
+        self,
+        target: NDArray[Any],  # noqa: ARG002
+        targets: TargetInfo,  # noqa: ARG002
+        objective: Mapping[str, Any],  # noqa: ARG002
+    ) -> NDArray[np.float32] | None:
+        """Return None: all rows weigh the same."""
+        return None
 
     def distillation_loss(
         self,

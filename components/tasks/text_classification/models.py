@@ -21,6 +21,7 @@ from components.models.recurrent.config import RecurrentConfig
 from components.models.textcnn.config import TextCNNConfig
 from components.models.transformer.config import TransformerConfig
 from components.tasks.base import ARCHITECTURE, NETS, Architecture, Batch, Encoder, Graph
+from components.tasks.classification.params import LossParams
 from components.tasks.text_classification.encode import TextEncoder
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Nets(Strict):
     )
 
 
-class TextTrain(Strict):
+class TextTrain(LossParams):
     """Params of `train`."""
 
     architecture: Literal[
@@ -83,7 +84,9 @@ class NgramsArchitecture(_TextArchitecture):
         from components.models.ngrams.net import Ngrams
 
         return Ngrams(
-            cast(NgramsConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+            cast(NgramsConfig, config),
+            cast(TextEncoder, encoder).vocabulary,
+            len(encoder.targets["classes"]),
         )
 
     def pruning_spec(self) -> PruningSpec:
@@ -106,7 +109,9 @@ class TextCNNArchitecture(_TextArchitecture):
         from components.models.textcnn.net import TextCNN
 
         return TextCNN(
-            cast(TextCNNConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+            cast(TextCNNConfig, config),
+            cast(TextEncoder, encoder).vocabulary,
+            len(encoder.targets["classes"]),
         )
 
     def pruning_spec(self) -> PruningSpec:
@@ -128,7 +133,9 @@ class CountedArchitecture(_TextArchitecture):
         from components.models.counted.net import Counted
 
         return Counted(
-            cast(CountedConfig, config), cast(TextEncoder, encoder).vocabulary, len(encoder.classes)
+            cast(CountedConfig, config),
+            cast(TextEncoder, encoder).vocabulary,
+            len(encoder.targets["classes"]),
         )
 
     def count(self, module: torch.nn.Module, batches: Iterator[Batch]) -> None:
@@ -159,7 +166,7 @@ class RecurrentArchitecture(_TextArchitecture):
         return Recurrent(
             cast(RecurrentConfig, config),
             cast(TextEncoder, encoder).vocabulary,
-            len(encoder.classes),
+            len(encoder.targets["classes"]),
         )
 
     def pruning_spec(self) -> PruningSpec:
@@ -181,7 +188,10 @@ class TransformerArchitecture(_TokenStateArchitecture):
 
         text = cast(TextEncoder, encoder)
         return Transformer(
-            cast(TransformerConfig, config), text.vocabulary, len(text.classes), text.max_length
+            cast(TransformerConfig, config),
+            text.vocabulary,
+            len(text.targets["classes"]),
+            text.max_length,
         )
 
     def pruning_spec(self) -> PruningSpec:
@@ -243,7 +253,9 @@ class PretrainedArchitecture(_TokenStateArchitecture):
         self.check(config, encoder)
         text = cast(TextEncoder, encoder)
         assert text.network is not None
-        return Pretrained(cast(PretrainedConfig, config), text.network, len(text.classes))
+        return Pretrained(
+            cast(PretrainedConfig, config), text.network, len(text.targets["classes"])
+        )
 
     def weights(self, tokens: Path) -> Mapping[str, torch.Tensor]:
         """Return the weights of the network in the tokens folder.
@@ -274,6 +286,7 @@ class TextModels:
     """Facet models.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": TextTrain}
+    objective: type[BaseModel] = LossParams
     architectures: Mapping[str, Architecture] = {
         "ngrams": NgramsArchitecture(),
         "textcnn": TextCNNArchitecture(),

@@ -15,6 +15,7 @@ from components.fields.category import Category
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets import ClassTargets
 
 # A special token of the vocabulary.
 MASK = "[MASK]"
@@ -61,6 +62,7 @@ class TextSchema:
         Role("title", Title(), "input", required=False),
         Role("label", Category(), "target"),
     )
+    targets = ClassTargets()
     split = SplitRule("stratified", stratify="label", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:

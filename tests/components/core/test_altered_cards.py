@@ -17,7 +17,9 @@ from components.core.errors import BundleError
 from components.core.files import sha256
 
 FILES = {"arrays.safetensors": b"\0" * 64, "encoder/tfidf.json": b'{"a": 1}'}
-MODEL = Card("some_task", "numpy", "classical", {}, ["差评", "好评"], 7, "d", "p", ["train"])
+MODEL = Card(
+    "some_task", "numpy", "classical", {}, {"classes": ["差评", "好评"]}, 7, "d", "p", ["train"]
+)
 Change = Callable[[Path], object]
 
 
@@ -296,11 +298,11 @@ def test_dvc_may_link_to_its_cache(whole: Path, tmp_path: Path) -> None:
 def test_bundles_from_before_sizes_open(bundle: Path) -> None:
     fields(sizes=...)(bundle)
     card, files = read_bundle(bundle)
-    assert files == FILES and card.classes == MODEL.classes
+    assert files == FILES and card.targets == MODEL.targets
 
 
 def test_a_bundle_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
-    card = Card("t", "numpy", "classical", {}, ["a", "a"], 7, "d", "p", ["train"])
+    card = Card("t", "numpy", "classical", {}, {"classes": ["a", "a"]}, 7, "d", "p", ["train"])
     with pytest.raises(BundleError, match="twice"):
         write_bundle(tmp_path / "bundle", card, FILES)
     assert not (tmp_path / "bundle").exists()

@@ -24,7 +24,9 @@ WEIGHTS = "weights.safetensors"
 def register(root: Path, number: int, tags: Mapping[str, str] | None = None) -> Version:
     """Lay a bundle down where the registry would, without the three seconds of MLflow."""
     draft = root / "drafts" / str(number)
-    card = Card("task", "numpy", "linear", {}, ["a"], number, HASH, "cd" * 32, ["train"])
+    card = Card(
+        "task", "numpy", "linear", {}, {"classes": ["a"]}, number, HASH, "cd" * 32, ["train"]
+    )
     write_bundle(draft, card, {WEIGHTS: b"\1" * 64, "encoder/words.json": b"{}"})
     return adopt(root, draft, number, tags)
 

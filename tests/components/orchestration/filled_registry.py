@@ -24,7 +24,7 @@ def put(root: Path, seed: int, right: str, gates: list[Gate], **tags: str) -> No
         runtime="numpy",
         architecture="linear",
         config={},
-        classes=LABELS,
+        targets={"classes": LABELS},
         seed=seed,
         data_hash="ab" * 32,
         params_hash="p" * 64,

@@ -65,7 +65,7 @@ def fit(params: Params, clean: Path, winner: Path) -> None:
     arrays, files = (
         base.baselines(params.task)
         .baselines[BASELINE]
-        .fit(rows, classes, params.sections["train"], told, params.seed)
+        .fit(rows, {"classes": classes}, params.sections["train"], told, params.seed)
     )
     shaping = {
         name: value

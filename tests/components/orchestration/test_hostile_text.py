@@ -63,7 +63,7 @@ def put(root: Path, seed: int, text: str, gates: list[Gate]) -> None:
         runtime="numpy",
         architecture="linear",
         config={},
-        classes=["a", "b"],
+        targets={"classes": ["a", "b"]},
         seed=seed,
         data_hash="ab" * 32,
         params_hash="p" * 64,

@@ -60,7 +60,7 @@ def make_bundle(folder: Path) -> Path:
     )
     arrays, files = facet.baselines["classical"].fit(
         rows,
-        ["差评", "好评"],
+        {"classes": ["差评", "好评"]},
         facet.options["train"].model_validate({}),
         base.schema(TASK).options["clean"].model_validate({}),
         7,

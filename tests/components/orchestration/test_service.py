@@ -60,7 +60,7 @@ def make_bundle(folder: Path, good: str, bad: str) -> Path:
     facet, task = baselines("text_classification"), schema("text_classification")
     arrays, files = facet.baselines["classical"].fit(
         rows,
-        CLASSES,
+        {"classes": CLASSES},
         facet.options["train"].model_validate({}),
         task.options["clean"].model_validate({}),
         7,

@@ -13,7 +13,7 @@ def make_bundle(folder: Path, seed: int) -> Path:
         runtime="numpy",
         architecture="linear",
         config={},
-        classes=["负", "正"],
+        targets={"classes": ["负", "正"]},
         seed=seed,
         data_hash="d",
         params_hash="p",

@@ -49,7 +49,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facet, task = baselines("text_classification"), schema("text_classification")
     arrays, files = facet.baselines["classical"].fit(
         rows,
-        CLASSES,
+        {"classes": CLASSES},
         facet.options["train"].model_validate({}),
         task.options["clean"].model_validate({}),
         7,
@@ -59,7 +59,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runtime="numpy",
         architecture="classical",
         config={},
-        classes=CLASSES,
+        targets={"classes": CLASSES},
         seed=7,
         data_hash=HASH,
         params_hash="cd" * 32,

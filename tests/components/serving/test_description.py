@@ -32,7 +32,7 @@ def described(folder: Path, text: str) -> str:
         runtime="numpy",
         architecture="linear",
         config={},
-        classes=["a", "b"],
+        targets={"classes": ["a", "b"]},
         seed=1,
         data_hash="ab" * 32,
         params_hash="p" * 64,

@@ -265,7 +265,7 @@ def test_nothing_that_a_request_names_is_opened(client, bars, tmp_path):
     from components.training.batches import load_encoder
 
     encoder = load_encoder(bars.root / "tokens", bars.task)
-    card = Card(bars.task, "numpy", "stub", {}, encoder.classes, 7, "", "", ["train"])
+    card = Card(bars.task, "numpy", "stub", {}, encoder.targets, 7, "", "", ["train"])
     predictor = Predictor(
         card,
         encoder.collate,

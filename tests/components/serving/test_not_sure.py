@@ -39,8 +39,8 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     baseline = base.baselines(runner.task).baselines["classical"]
     sections = (runner.sections["train"], runner.sections["clean"])
     parts = [read_table(runner.root / "clean", name) for name in ("train", "validation")]
-    arrays, files = baseline.fit(parts[0], classes, *sections, 7, parts[1])
-    card = Card(runner.task, "numpy", "classical", {}, classes, 7, "", "", ["train"])
+    arrays, files = baseline.fit(parts[0], {"classes": classes}, *sections, 7, parts[1])
+    card = Card(runner.task, "numpy", "classical", {}, {"classes": classes}, 7, "", "", ["train"])
     predictor = Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
     texts = parts[1]["text"].to_pylist()
     answers = predictor.predict([predictor.evaluator.Query(text=text) for text in texts])

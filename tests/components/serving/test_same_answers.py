@@ -74,7 +74,7 @@ def predictor(kind: str, reviews: StageRunner, card, network: Path, exported: by
         baseline = base.baselines(reviews.task).baselines["classical"]
         arrays, files = baseline.fit(
             read_table(reviews.root / "clean", "train"),
-            card.classes,
+            card.targets,
             reviews.sections["train"],
             reviews.sections["clean"],
             7,

@@ -69,14 +69,14 @@ def baseline(runner: StageRunner, folder: Path, rows: pa.Table) -> Path:
     arrays, files = (
         base.baselines(runner.task)
         .baselines["classical"]
-        .fit(rows, classes, runner.sections["train"], runner.sections["clean"], 7)
+        .fit(rows, {"classes": classes}, runner.sections["train"], runner.sections["clean"], 7)
     )
     card = Card(
         task=runner.task,
         runtime="numpy",
         architecture="classical",
         config={},
-        classes=classes,
+        targets={"classes": classes},
         seed=7,
         data_hash="ab" * 32,
         params_hash="cd" * 32,

@@ -47,7 +47,7 @@ def test_the_loss_is_a_sum_of_cross_entropies(smoothing: float) -> None:
     logs = log_softmax(STUDENT)
     wanted = np.full((4, 3), smoothing / 3)
     wanted[np.arange(4), TARGET] += 1 - smoothing
-    loss = ClassificationLearning().loss(Fixed(), BATCH, base.Objective(smoothing))
+    loss = ClassificationLearning().loss(Fixed(), BATCH, {"label_smoothing": smoothing})
     assert float(loss.total) == pytest.approx(-(wanted * logs).sum())
     assert float(loss.count) == 4
 

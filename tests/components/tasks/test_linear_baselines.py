@@ -35,11 +35,13 @@ def answers(
     """Fit a baseline with default knobs and ask it."""
     train, clean = (section_model(stage, task).model_validate({}) for stage in ("train", "clean"))
     baseline, evaluator = base.baselines(task).baselines[name], base.evaluator(task)
-    arrays, files = baseline.fit(pa.Table.from_pylist(rows), classes, train, clean, 7)
+    arrays, files = baseline.fit(pa.Table.from_pylist(rows), {"classes": classes}, train, clean, 7)
     column = "text" if task == TEXT else "image"
     return list(
         evaluator.answers(
-            baseline.scorer(arrays), baseline.featurizer(files)({column: asked}), classes
+            baseline.scorer(arrays),
+            baseline.featurizer(files)({column: asked}),
+            {"classes": classes},
         )
     )
 
@@ -70,7 +72,12 @@ def fit_text(
         None if validation is None else pa.Table.from_pylist(validation),
     ]
     return BASELINE.fit(
-        tables[0], names, train, section_model("clean", TEXT).model_validate({}), 7, tables[1]
+        tables[0],
+        {"classes": names},
+        train,
+        section_model("clean", TEXT).model_validate({}),
+        7,
+        tables[1],
     )
 
 
@@ -334,7 +341,7 @@ def test_pictures_are_scored_as_by_scikit_learn() -> None:
     train, clean = (section_model(stage, IMAGE).model_validate({}) for stage in ("train", "clean"))
     names = ["lies", "stands"]
     baseline = base.baselines(IMAGE).baselines["classical"]
-    arrays, _ = baseline.fit(pa.Table.from_pylist(rows), names, train, clean, 7)
+    arrays, _ = baseline.fit(pa.Table.from_pylist(rows), {"classes": names}, train, clean, 7)
     bank = FilterBank.of(arrays)
     table = features(bars_as_arrays(rows), bank)
     center = table.mean(axis=0)
@@ -378,12 +385,16 @@ def test_the_penalty_of_pictures_is_chosen_on_validation(monkeypatch: pytest.Mon
     rows = pa.Table.from_pylist(pictures(80))
     baseline = base.baselines(IMAGE).baselines["classical"]
     names = ["lies", "stands"]
-    baseline.fit(rows, names, train, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    baseline.fit(
+        rows, {"classes": names}, train, clean, 7, pa.Table.from_pylist(pictures(40, seed=3))
+    )
     assert len(tried) > 1
     assert tried == list(module._STRENGTHS[: len(tried)])
     tried.clear()
     fixed = section_model("train", IMAGE).model_validate({"classical": {"C": 2.0, "rows": 30}})
-    baseline.fit(rows, names, fixed, clean, 7, pa.Table.from_pylist(pictures(40, seed=3)))
+    baseline.fit(
+        rows, {"classes": names}, fixed, clean, 7, pa.Table.from_pylist(pictures(40, seed=3))
+    )
     assert tried == [2.0]
 
 
@@ -481,8 +492,8 @@ def test_a_fit_that_takes_the_choices_of_another_is_the_same() -> None:
     train, clean = (section_model(stage, TEXT).model_validate({}) for stage in ("train", "clean"))
     rows, validation = (pa.Table.from_pylist(sentences(90, seed=seed)) for seed in (1, 2))
     names = sorted(set(rows["label"].to_pylist()))
-    arrays, files = BASELINE.fit(rows, names, train, clean, 7, validation)
-    again, same = BASELINE.fit(rows, names, train, clean, 7, validation, files)
+    arrays, files = BASELINE.fit(rows, {"classes": names}, train, clean, 7, validation)
+    again, same = BASELINE.fit(rows, {"classes": names}, train, clean, 7, validation, files)
     assert same == files
     assert set(again) == set(arrays)
     asked = {"text": validation["text"].to_pylist()}

@@ -32,7 +32,9 @@ def text_encoder() -> Any:
     facet = base.encoding(TEXT)
     clean = base.schema(TEXT).options["clean"].model_validate({})
     told = {"vocabulary_size": 60, "min_frequency": 1, "max_length": 16}
-    return facet.fit(iter(rows), CLASSES, facet.options["tokenize"].model_validate(told), clean)
+    return facet.fit(
+        iter(rows), {"classes": CLASSES}, facet.options["tokenize"].model_validate(told), clean
+    )
 
 
 def encoder_files() -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from stage_runner import TINY, StageRunner
 from components.core.errors import InputError
 from components.models.packing import PackedLayout, mean
 from components.tasks import base
-from components.training.batches import EncodedRows, balance, load_encoder, plan, within
+from components.training.batches import EncodedRows, load_encoder, plan, within
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, Parts
 from components.training.params import FitParams
@@ -39,10 +39,12 @@ def learner(
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
-    made = FitParams.model_validate(PLAIN | knobs)
-    return TrainStep(module, base.learning(reviews.task), made), EncodedRows(
-        reviews.root / "tokens", "train", encoder, made.class_weights == "balanced"
-    )
+    objective = {"class_weights": knobs.pop("class_weights", "none")}
+    learning = base.learning(reviews.task)
+    step = TrainStep(module, learning, FitParams.model_validate(PLAIN | knobs), objective=objective)
+    rows = EncodedRows(reviews.root / "tokens", "train", encoder)
+    rows.weights = learning.row_weights(rows.target, encoder.targets, objective)
+    return step, rows
 
 
 def gradients(one: TrainStep) -> dict[str, torch.Tensor]:
@@ -142,9 +144,13 @@ def test_a_budget_of_tokens_ends_a_batch() -> None:
 
 def test_balanced_weights_give_each_class_the_same_say() -> None:
     target = np.array([0] * 30 + [1] * 10)
-    weights = balance(target, 3)
-    assert weights[0] * 30 == pytest.approx(weights[1] * 10)
-    assert weights[target].mean() == pytest.approx(1)
+    targets = {"classes": ["a", "b", "c"]}
+    learning = base.learning("text_classification")
+    weights = learning.row_weights(target, targets, {"class_weights": "balanced"})
+    assert weights is not None
+    assert weights[:30].sum() == pytest.approx(weights[30:].sum())
+    assert weights.mean() == pytest.approx(1)
+    assert learning.row_weights(target, targets, {}) is None
 
 
 # -- memory

@@ -45,7 +45,7 @@ def bundles(
         )
         save_numpy(
             root / name,
-            Card(reviews.task, "numpy", name, {}, classes, 7, "d", "p", ["fit"]),
+            Card(reviews.task, "numpy", name, {}, {"classes": classes}, 7, "d", "p", ["fit"]),
             arrays,
             files,
         )

@@ -155,9 +155,9 @@ def test_its_card_tells_its_origin_and_keeps_the_facts_of_the_data(
         "train",
         {"pruned": "prune", "int8": "int8", "distilled": "distill"}[name],
     ]
-    assert (card.data_hash, card.classes, card.profile) == (
+    assert (card.data_hash, card.targets, card.profile) == (
         parent.data_hash,
-        parent.classes,
+        parent.targets,
         parent.profile,
     )
     assert card.runtime == ("onnx" if name == "int8" else "torch")

@@ -29,7 +29,7 @@ def fitted(runner: StageRunner, classes: list[str]) -> dict[str, bytes]:
     rows, validation = (read_table(runner.root / "clean", name) for name in ("train", "validation"))
     sections = (runner.sections["train"], runner.sections["clean"])
     baseline = base.baselines(runner.task).baselines["classical"]
-    _, files = baseline.fit(rows, classes, *sections, runner.seed, validation)
+    _, files = baseline.fit(rows, {"classes": classes}, *sections, runner.seed, validation)
     return {f"encoder/{name}": content for name, content in files.items()}
 
 

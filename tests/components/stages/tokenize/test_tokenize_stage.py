@@ -31,7 +31,7 @@ def fit(texts: list[str], **options: int) -> TextEncoder:
     batches = iter([pa.record_batch({"text": texts})])
     return ENCODING.fit(
         batches,
-        ["a", "b"],
+        {"classes": ["a", "b"]},
         TextTokenize(**{"vocabulary_size": 500, "min_frequency": 1, "max_length": 16, **options}),
         TextClean(),
     )
@@ -202,7 +202,7 @@ def test_files_bring_the_same_encoder_back() -> None:
     encoder = fit(["the hotel was clean", "酒店很干净"] * 3)
     again = ENCODING.load(encoder.files())
     assert again.files() == encoder.files()
-    assert again.classes == encoder.classes
+    assert again.targets == encoder.targets
     assert (
         ask(again, {"text": ["酒店 clean"]})["ids"] == ask(encoder, {"text": ["酒店 clean"]})["ids"]
     ).all()
