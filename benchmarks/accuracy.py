@@ -112,7 +112,8 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
     values = train | {"workers": 1} | dict(changes)
     fit_params = {name: values[name] for name in FitParams.model_fields if name in values}
     params = FitParams.model_validate(fit_params)
-    objective = {name: values[name] for name in LossParams.model_fields if name in values}
+    loss_params = {name: values[name] for name in LossParams.model_fields if name in values}
+    objective = LossParams.model_validate(loss_params)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as state:
         spec = FitConfig(

@@ -103,6 +103,7 @@ def _small_tokens(tokens: Path, folder: Path) -> Path:
 
 def _fit_curve(tokens: Path, values: Sequence[Any], state: Path) -> list[float]:
     """Return the metric after each epoch of one configuration."""
+    from components.tasks import base
     from components.training.fit_config import FitConfig
     from components.training.loop import fit
     from components.training.params import FitParams
@@ -126,7 +127,7 @@ def _fit_curve(tokens: Path, values: Sequence[Any], state: Path) -> list[float]:
         {},
         SEED,
         state,
-        objective={"label_smoothing": 0.05},
+        objective=base.models(TASK).objective(label_smoothing=0.05),
     )
     result = fit(spec)
     return [round(row["validation_macro_f1"], 5) for row in result.curve]

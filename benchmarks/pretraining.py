@@ -227,7 +227,7 @@ def run_fit(
         root / name,
         initial=initial,
         masked=masked,
-        objective={"label_smoothing": 0.05},
+        objective=base.models(TASK).objective(label_smoothing=0.05),
     )
     result = fit(spec)
     metric = "validation_guessed"

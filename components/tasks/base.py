@@ -420,14 +420,15 @@ class Models(Protocol):
     architectures: Mapping[str, Architecture]
 
 
-def objective_of(task: str, train: BaseModel) -> dict[str, Any]:
-    """Return the values of the params of a task's loss.
+def objective_of(task: str, train: BaseModel) -> BaseModel:
+    """Return the params of a task's loss.
 
     Args:
         task: the task's id.
         train: the section `train`.
     """
-    return {name: getattr(train, name) for name in models(task).objective.model_fields}
+    objective = models(task).objective
+    return objective(**{name: getattr(train, name) for name in objective.model_fields})
 
 
 # -- loss: outputs to learning
@@ -455,7 +456,7 @@ class Learning(Protocol):
     monitored_metric: str
     watch_goal: Literal["min", "max"]
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: Mapping[str, Any]) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
         """Return the training loss of one micro-batch.
 
         "weight" (n,), where the batch has it, weighs the rows.
@@ -463,18 +464,18 @@ class Learning(Protocol):
         Args:
             module: the network.
             batch: its inputs and "target" (n, ...).
-            objective: values of `Models.objective`. Those that it lacks have their defaults.
+            objective: params of `Models.objective`. None: their defaults.
         """
 
     def row_weights(
-        self, target: NDArray[Any], targets: TargetInfo, objective: Mapping[str, Any]
+        self, target: NDArray[Any], targets: TargetInfo, objective: BaseModel | None
     ) -> NDArray[np.float32] | None:
         """Return (n,) weights of the train rows in the loss, with mean 1; None: all are equal.
 
         Args:
             target: (n, ...) encoded targets.
             targets: of the encoder.
-            objective: values of `Models.objective`.
+            objective: params of `Models.objective`. None: their defaults.
         """
 
     def distillation_loss(

@@ -6,9 +6,11 @@ So it can be sent to any worker, and it names the state that can be resumed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from components.tasks import base
 from components.training.batches import load_encoder
@@ -37,7 +39,7 @@ class FitConfig:
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
         imitation: weight of the teacher against the true targets.
-        objective: values of the params of the task's loss.
+        objective: params of the task's loss. None: their defaults.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
     """
 
@@ -54,7 +56,7 @@ class FitConfig:
     teacher: Path | None = None
     temperature: float = 1.0
     imitation: float = 0.0
-    objective: Mapping[str, Any] = field(default_factory=dict)
+    objective: BaseModel | None = None
     until: int | None = None
 
     @property

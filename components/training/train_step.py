@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch.nn.parallel import DistributedDataParallel
 
 from components.models.base import AdapterModel
@@ -50,7 +51,7 @@ class TrainStep:
         learning: the task's facet.
         params: the fit's params.
         loss: loss of a micro-batch instead of the task's, for distillation.
-        objective: values of the params of the task's loss.
+        objective: params of the task's loss. None: their defaults.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class TrainStep:
         learning: Learning,
         params: FitParams,
         loss: LossFunction | None = None,
-        objective: Mapping[str, Any] | None = None,
+        objective: BaseModel | None = None,
     ) -> None:
         self.module = module
         self.learning = learning
@@ -69,8 +70,7 @@ class TrainStep:
         self.optimizers = Optimizers(module, params)
         self.precision = Precision(resolve(params.precision, module), self.device)
         self.ema = MovingAverage(module, params.ema) if params.ema else None
-        values = objective or {}
-        self._loss = loss or (lambda net, batch: learning.loss(net, batch, values))
+        self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
         self.sharded = is_sharded(module)
         forward: Any = torch.compile(module, dynamic=True) if params.compile else module
         if world() > 1 and not self.sharded:

@@ -236,8 +236,9 @@ class StageRunner:
         **knobs: Any,
     ) -> FitConfig:
         """A fit of a tiny network on one worker."""
-        loss = set(base.models(self.task).objective.model_fields)
-        objective = {name: value for name, value in knobs.items() if name in loss}
+        model = base.models(self.task).objective
+        loss = set(model.model_fields)
+        objective = model(**{name: value for name, value in knobs.items() if name in loss})
         fit = FitParams(
             **(
                 {

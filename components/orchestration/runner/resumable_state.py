@@ -148,7 +148,7 @@ def cache_code(root: Path, task: str, stage: str) -> list[Path]:
         else:
             files.append(path)
     # Schemas of several tasks share these rules.
-    return files + sorted((root / "components" / "tasks").glob("*/targets.py"))
+    return files + sorted((root / "components" / "tasks").glob("*/targets/*.py"))
 
 
 def clear_others(state: Path) -> None:

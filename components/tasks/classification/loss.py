@@ -13,6 +13,15 @@ from torch.nn import functional as F
 
 from components.metrics.classification import accuracy, macro_f1
 from components.tasks.base import Batch, Loss, TargetInfo
+from components.tasks.classification.params import LossParams
+
+
+def _loss_params(objective: BaseModel | None) -> LossParams:
+    """Return the params of the loss, or their defaults."""
+    if objective is None:
+        return LossParams()
+    assert isinstance(objective, LossParams)
+    return objective
 
 
 class ClassificationLearning:
@@ -34,7 +43,7 @@ class ClassificationLearning:
         result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: Mapping[str, Any]) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
         """Return the cross-entropy with smoothed labels (Szegedy et al. 2016).
 
         It is multiplied by (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002)
@@ -43,35 +52,34 @@ class ClassificationLearning:
         Args:
             module: the network.
             batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
-            objective: values of `LossParams`; label_smoothing and focal_gamma count here.
+            objective: the `LossParams`. None: their defaults.
 
         Returns:
             The weighted sum of the losses; the sum of the weights.
         """
         logits = self.logits(module, batch)
         target = batch["target"]
-        smoothing = objective.get("label_smoothing", 0.0)
-        gamma = objective.get("focal_gamma", 0.0)
+        params = _loss_params(objective)
         losses = F.cross_entropy(
-            logits, target, reduction="none", label_smoothing=smoothing
+            logits, target, reduction="none", label_smoothing=params.label_smoothing
         )  # (n,)
-        if gamma:
+        if params.focal_gamma:
             probability = logits.softmax(1).gather(1, target[:, None])[:, 0]
-            losses = losses * (1 - probability) ** gamma
+            losses = losses * (1 - probability) ** params.focal_gamma
         weight = batch.get("weight", torch.ones_like(losses))
         return Loss((losses * weight).sum(), weight.sum())
 
     def row_weights(
-        self, target: NDArray[Any], targets: TargetInfo, objective: Mapping[str, Any]
+        self, target: NDArray[Any], targets: TargetInfo, objective: BaseModel | None
     ) -> NDArray[np.float32] | None:
         """Return (n,) weights inverse to class frequency, with mean 1 over the rows.
 
         Args:
             target: (n,) class numbers.
             targets: with the classes.
-            objective: whose "class_weights" say whether rows are weighed.
+            objective: the `LossParams`, which say whether rows are weighed.
         """
-        if objective.get("class_weights", "none") != "balanced":
+        if _loss_params(objective).class_weights != "balanced":
             return None
         counts = np.bincount(target, minlength=len(targets["classes"]))
         occurring = max(1, np.count_nonzero(counts))

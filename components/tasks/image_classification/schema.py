@@ -15,7 +15,7 @@ from components.fields.base import Field as Kind
 from components.fields.category import Category
 from components.fields.image import Fit, Image
 from components.tasks.base import Augmenter, Role, SplitRule
-from components.tasks.classification.targets import ClassTargets
+from components.tasks.classification.targets.rules import ClassTargets
 
 
 class ImageClean(Strict):

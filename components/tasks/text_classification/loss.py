@@ -51,7 +51,7 @@ class MaskedTokens:
         self,
         module: torch.nn.Module,
         batch: Batch,
-        objective: Mapping[str, Any],  # noqa: ARG002
+        objective: BaseModel | None,  # noqa: ARG002
     ) -> Loss:
         """Return the cross-entropy summed over the masked tokens.
 
@@ -73,7 +73,7 @@ class MaskedTokens:
         self,
         target: NDArray[Any],  # noqa: ARG002
         targets: TargetInfo,  # noqa: ARG002
-        objective: Mapping[str, Any],  # noqa: ARG002
+        objective: BaseModel | None,  # noqa: ARG002
     ) -> NDArray[np.float32] | None:
         """Return None: all rows weigh the same."""
         return None

@@ -15,7 +15,7 @@ from components.fields.category import Category
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
-from components.tasks.classification.targets import ClassTargets
+from components.tasks.classification.targets.rules import ClassTargets
 
 # A special token of the vocabulary.
 MASK = "[MASK]"

@@ -9,6 +9,7 @@ from stage_runner import IMAGE
 
 from components.tasks import base
 from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.classification.params import LossParams
 from components.tasks.image_classification.schema import OnlineTransforms
 
 STUDENT = np.array([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0], [-3.0, 2.0, 0.0]])
@@ -47,7 +48,7 @@ def test_the_loss_is_a_sum_of_cross_entropies(smoothing: float) -> None:
     logs = log_softmax(STUDENT)
     wanted = np.full((4, 3), smoothing / 3)
     wanted[np.arange(4), TARGET] += 1 - smoothing
-    loss = ClassificationLearning().loss(Fixed(), BATCH, {"label_smoothing": smoothing})
+    loss = ClassificationLearning().loss(Fixed(), BATCH, LossParams(label_smoothing=smoothing))
     assert float(loss.total) == pytest.approx(-(wanted * logs).sum())
     assert float(loss.count) == 4
 

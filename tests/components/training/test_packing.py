@@ -14,6 +14,7 @@ from stage_runner import TINY, StageRunner
 from components.core.errors import InputError
 from components.models.packing import PackedLayout, mean
 from components.tasks import base
+from components.tasks.classification.params import LossParams
 from components.training.batches import EncodedRows, load_encoder, plan, within
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, Parts
@@ -39,7 +40,7 @@ def learner(
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
-    objective = {"class_weights": knobs.pop("class_weights", "none")}
+    objective = LossParams(class_weights=knobs.pop("class_weights", "none"))  # type: ignore[arg-type]
     learning = base.learning(reviews.task)
     step = TrainStep(module, learning, FitParams.model_validate(PLAIN | knobs), objective=objective)
     rows = EncodedRows(reviews.root / "tokens", "train", encoder)
@@ -146,11 +147,11 @@ def test_balanced_weights_give_each_class_the_same_say() -> None:
     target = np.array([0] * 30 + [1] * 10)
     targets = {"classes": ["a", "b", "c"]}
     learning = base.learning("text_classification")
-    weights = learning.row_weights(target, targets, {"class_weights": "balanced"})
+    weights = learning.row_weights(target, targets, LossParams(class_weights="balanced"))
     assert weights is not None
     assert weights[:30].sum() == pytest.approx(weights[30:].sum())
     assert weights.mean() == pytest.approx(1)
-    assert learning.row_weights(target, targets, {}) is None
+    assert learning.row_weights(target, targets, None) is None
 
 
 # -- memory

@@ -83,7 +83,7 @@ def test_padded_and_packed_rows_have_the_same_loss(reviews: StageRunner, tmp_pat
     )  # type: ignore[attr-defined]
     there = padded["mask"] > 0
     same = {**packed, **{name: hidden[name][there] for name in ("ids", "hidden", "chosen")}}
-    one, two = (learner.learning.loss(learner.module, batch, {}) for batch in (hidden, same))
+    one, two = (learner.learning.loss(learner.module, batch, None) for batch in (hidden, same))
     assert torch.allclose(one.total, two.total, rtol=1e-5)
     assert int(one.count) == int(two.count) == int(hidden["chosen"].sum())
 

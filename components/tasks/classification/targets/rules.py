@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from components.core.params import Strict
 from components.tasks.base import TargetInfo
+from components.tasks.classification.targets.class_balance import CleanLabels
+from components.tasks.classification.targets.label_maps import SourceLabels
 
 _Name = Annotated[str, Field(min_length=1, max_length=10_000)]
 
@@ -19,7 +21,7 @@ class ClassNames(Strict):
     classes: Annotated[list[_Name], Field(min_length=1, max_length=1_000_000)]
 
 
-class ClassTargets:
+class ClassTargets(SourceLabels, CleanLabels):
     """Rules for the names of classes."""
 
     Info: type[BaseModel] = ClassNames
