@@ -12,9 +12,8 @@ of modules with one object each:
                                (encoder, share that is masked -> Learning)
     baselines.py  BASELINES    what a network must beat (train, evaluate, serve)
     evaluator.py  EVALUATOR    query, answer, cases, metrics (evaluate, serve)
-    report.py     REPORT       what the report shows of the answers (evaluate)
-    gates.py      GATES        paired comparisons of two models (serve, registry)
-    feedback.py   FEEDBACK     truths that clients send, drift of answers (serving, monitoring)
+                               with three parts: `report` (evaluate), `gates` (serve, registry)
+                               and `feedback` (serving, monitoring)
     defaults.py   DEFAULTS     measurements of a user's data, and the params that follow
                                (gristmill new; no stage)
 
@@ -591,6 +590,9 @@ class TaskEvaluator(Protocol):
     Attributes:
         metrics: the first one is the primary metric, which decides.
         report_metric: the one of them that people read: in plots, slices, lists of versions.
+        report: what the report of evaluate shows of the answers.
+        gates: comparisons of two models.
+        feedback: truths that clients send, and drift of answers.
     """
 
     options: Options
@@ -598,6 +600,9 @@ class TaskEvaluator(Protocol):
     Answer: type[BaseModel]
     metrics: Sequence[Metric]
     report_metric: Metric
+    report: TaskReport
+    gates: TaskGates
+    feedback: TaskFeedback
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """Yield the cases of a split of clean."""
@@ -719,7 +724,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class WorstAnswer:
     """A case that was answered badly.
 
     Args:
@@ -732,7 +737,7 @@ class Mistake:
 
 
 class TaskReport(Protocol):
-    """Facet report.py."""
+    """What the report of evaluate shows of the answers, as part of the facet evaluator.py."""
 
     def plot_rows(self, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> Sequence[Any]:
         """Return (actual, predicted) of each case, for the plots of DVC."""
@@ -755,9 +760,9 @@ class TaskReport(Protocol):
             manifest: of clean.
         """
 
-    def mistakes(
+    def worst_answers(
         self, answers: Sequence[Any], cases: Sequence[Case[Any]], count: int
-    ) -> Sequence[Mistake]:
+    ) -> Sequence[WorstAnswer]:
         """Return the worst answers to the test split, the worst first.
 
         Args:
@@ -816,7 +821,7 @@ class Suspicion:
 
 
 class TaskGates(Protocol):
-    """Facet gates.py: judgments on `CaseStats`, without the data."""
+    """Judgments on `CaseStats`, without the data, as part of the facet evaluator.py."""
 
     def compare(self, mine: CaseStats, theirs: CaseStats, alpha: float) -> Comparison:
         """Return the paired comparison of two models.
@@ -850,7 +855,7 @@ class TaskGates(Protocol):
 
 # -- feedback: truths that clients send
 class TaskFeedback(Protocol):
-    """Facet feedback.py: what monitoring and clients see of answers.
+    """What monitoring and clients see of answers, as part of the facet evaluator.py.
 
     Attributes:
         Truth: what a client may send beside the id of an answer: model of JSON fields.
@@ -1010,21 +1015,6 @@ def baselines(task: str) -> Baselines:
 def evaluator(task: str) -> TaskEvaluator:
     """Return the facet evaluator.py of a task."""
     return cast(TaskEvaluator, _facet(task, "evaluator", "EVALUATOR"))
-
-
-def report(task: str) -> TaskReport:
-    """Return the facet report.py of a task."""
-    return cast(TaskReport, _facet(task, "report", "REPORT"))
-
-
-def gates(task: str) -> TaskGates:
-    """Return the facet gates.py of a task."""
-    return cast(TaskGates, _facet(task, "gates", "GATES"))
-
-
-def feedback(task: str) -> TaskFeedback:
-    """Return the facet feedback.py of a task."""
-    return cast(TaskFeedback, _facet(task, "feedback", "FEEDBACK"))
 
 
 def defaults(task: str) -> Defaults[Any]:
