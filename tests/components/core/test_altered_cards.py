@@ -171,7 +171,7 @@ WRONG: dict[str, list[Any]] = {
     "runtime": [None, True, 3, ["torch"], {}, "", "pickle", "TORCH", "keras"],
     "architecture": [None, True, 3, ["x"], {}, "", "../x", "a\0b", "x" * 65],
     "config": [None, True, 3, "x", [], [["a", 1]]],
-    "classes": [None, True, 3, "差评", {}, [], [1, 2], [None], [""], ["a", "a"], ["x" * 10_001]],
+    "classes": [None, True, 3, "差评", {}, [], [None], [""], ["a", "a"], ["x" * 10_001]],
     "seed": [None, True, "7", 7.0, [7], {}, 2**63, -(2**63) - 1],
     "data_hash": [None, True, 3, ["d"], {}, "d" * 65, "D", "../x"],
     "params_hash": [None, True, 3, ["p"], {}, "p" * 65, "P", "a b"],

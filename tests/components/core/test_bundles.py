@@ -25,7 +25,7 @@ MODEL = Card(
     "numpy",
     "classical",
     {"width": 8, "kernels": [1, 2]},
-    ["差评", "好评"],
+    {"classes": ["差评", "好评"]},
     7,
     "d" * 64,
     "p" * 64,

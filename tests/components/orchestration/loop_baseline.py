@@ -84,7 +84,7 @@ def fit(params: Params, clean: Path, winner: Path) -> None:
             "numpy",
             BASELINE,
             {},
-            classes,
+            {"classes": classes},
             params.seed,
             sha256(clean / MANIFEST),
             params.digest_up_to("train"),

@@ -23,7 +23,17 @@ TINY = {"width": 8, "channels": 4, "kernels": [1, 2], "dropout": 0.1}
 
 
 def card(runtime: Any, architecture: str, config: dict[str, Any], task: str = TEXT) -> Card:
-    return Card(task, runtime, architecture, config, CLASSES, 7, "ab" * 32, "cd" * 32, ["train"])
+    return Card(
+        task,
+        runtime,
+        architecture,
+        config,
+        {"classes": CLASSES},
+        7,
+        "ab" * 32,
+        "cd" * 32,
+        ["train"],
+    )
 
 
 def text_encoder() -> Any:
@@ -115,7 +125,7 @@ def numpy_bundle(folder: Path, name: str = "classical") -> Path:
     rows = pa.table({"text": WORDS, "title": [""] * 4, "label": [*CLASSES[::-1], *CLASSES[::-1]]})
     arrays, files = facet.baselines[name].fit(
         rows,
-        CLASSES,
+        {"classes": CLASSES},
         facet.options["train"].model_validate({}),
         base.schema(TEXT).options["clean"].model_validate({}),
         7,

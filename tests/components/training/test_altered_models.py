@@ -448,6 +448,7 @@ LIES: dict[str, tuple[str, Change]] = {
     "torch as numpy": ("torch", lambda f: edit_card(f, runtime="numpy", architecture="classical")),
     "three classes": ("torch", lambda f: edit_card(f, classes=["差评", "好评", "c"])),
     "one class": ("numpy", lambda f: edit_card(f, classes=["差评"])),
+    "numbers for classes": ("torch", lambda f: edit_card(f, classes=[1, 2])),
     "classes swapped": ("torch", lambda f: edit_card(f, classes=["好评", "差评"])),
     "classes swapped in ONNX": ("onnx", lambda f: edit_card(f, classes=["好评", "差评"])),
 }

@@ -128,7 +128,9 @@ def pictures() -> pa.Table:
 
 
 def card(runtime: Any, architecture: str, config: Mapping[str, Any]) -> Card:
-    return Card(IMAGE, runtime, architecture, config, CLASSES, 7, "ab" * 32, "", ["train"])
+    return Card(
+        IMAGE, runtime, architecture, config, {"classes": CLASSES}, 7, "ab" * 32, "", ["train"]
+    )
 
 
 def picture_baseline(folder: Path, name: str) -> Path:
@@ -137,7 +139,7 @@ def picture_baseline(folder: Path, name: str) -> Path:
     facet = base.baselines(IMAGE)
     clean = base.schema(IMAGE).options["clean"].model_validate({})
     options = facet.options["train"].model_validate({})
-    arrays, files = facet.baselines[name].fit(pictures(), CLASSES, options, clean, 7)
+    arrays, files = facet.baselines[name].fit(pictures(), {"classes": CLASSES}, options, clean, 7)
     named = {f"encoder/{key}": content for key, content in files.items()}
     write_bundle(folder, card("numpy", name, {}), {ARRAYS: save(dict(arrays)), **named})
     return folder
@@ -147,7 +149,7 @@ def convnet(folder: Path) -> Path:
     clean = base.schema(IMAGE).options["clean"].model_validate({})
     facet, net = base.encoding(IMAGE), base.models(IMAGE).architectures["convnet"]
     options = facet.options["tokenize"].model_validate({})
-    encoder = facet.fit(iter(pictures().to_batches()), CLASSES, options, clean)
+    encoder = facet.fit(iter(pictures().to_batches()), {"classes": CLASSES}, options, clean)
     module = net.build(net.Config.model_validate(TINY["convnet"]), encoder)
     files = {f"encoder/{name}": content for name, content in encoder.files().items()}
     write_bundle(
