@@ -19,7 +19,7 @@ from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
-    from components.registry.release.gates import GateParams
+    from components.registry.release.gates import GateParams, GateRules
     from components.registry.release.release_log import Release
     from components.registry.versions.reader import RegistrySnapshot
 
@@ -50,8 +50,8 @@ def show(version: Version = None, pipeline: Pipeline = None) -> None:
     from components.cli.review_tables import show_version
 
     name, number = _version(version, pipeline, "review show")
-    snapshot, _ = _open(name)
-    show_version(root(), snapshot, snapshot.version(number))
+    snapshot, rules = _open(name)
+    show_version(root(), snapshot, snapshot.version(number), rules)
 
 
 @review_app.command(help="A version beside the champion.")
@@ -60,8 +60,8 @@ def diff(version: Version = None, pipeline: Pipeline = None) -> None:
     from components.cli.review_diff import show_diff
 
     name, number = _version(version, pipeline, "review diff")
-    snapshot, limits = _open(name)
-    show_diff(root(), snapshot, snapshot.version(number), limits)
+    snapshot, rules = _open(name)
+    show_diff(root(), snapshot, snapshot.version(number), rules)
 
 
 @review_app.command()
@@ -84,9 +84,9 @@ def approve(
     from components.registry.release import promotion
 
     name, number = _version(version, pipeline, "review approve")
-    _, limits = _open(name)
+    _, rules = _open(name)
     gates = override or ()
-    release = promotion.approve(root(), name, number, limits, who=by, why=note, overrides=gates)
+    release = promotion.approve(root(), name, number, rules, who=by, why=note, overrides=gates)
     _report(release, name)
 
 
@@ -200,11 +200,11 @@ def _version(words: list[str] | None, pipeline: str | None, command: str) -> tup
     return choose_pipeline(root(), name, pipeline), number
 
 
-def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
+def _open(pipeline: str) -> tuple[RegistrySnapshot, GateRules]:
     """Apply what people asked for in MLflow, then read the registry's records of a pipeline.
 
     Returns:
-        The records, and the limits of the pipeline's gates.
+        The records, and the rules of the pipeline's gates.
 
     Raises:
         InputError: nothing was registered yet.
@@ -212,13 +212,15 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
     from components.core.errors import InputError
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
+    from components.registry.release.gates import gate_rules
     from components.registry.release.mlflow_requests import apply_mlflow_requests
     from components.registry.versions.reader import read_snapshot
 
     path = files_of(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
-    limits: GateParams = params.sections["registry"].gates  # type: ignore[attr-defined]
-    for release in apply_mlflow_requests(root(), pipeline, limits):
+    gates: GateParams = params.sections["registry"].gates  # type: ignore[attr-defined]
+    rules = gate_rules(params.task, gates)
+    for release in apply_mlflow_requests(root(), pipeline, rules):
         print_line(
             f"from MLflow: version {release.version} {release.decision} "
             f"by {release.who} ({release.why})"
@@ -231,7 +233,7 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateParams]:
             where="registry",
             remedy=f"{command} registers one",
         )
-    return snapshot, limits
+    return snapshot, rules
 
 
 def _report(release: Release, pipeline: str) -> None:

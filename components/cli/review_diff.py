@@ -20,7 +20,7 @@ from components.cli.review_tables import (
 )
 from components.core.console import console, styled
 from components.core.errors import InputError
-from components.registry.release.gates import ChampionResults, Gate, GateParams, judge_champion
+from components.registry.release.gates import ChampionResults, Gate, GateRules, judge_champion
 from components.registry.versions.model_versions import BUNDLE, cases_of
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
 from components.registry.versions.test_cases import Cases
@@ -35,14 +35,14 @@ _ORIGIN_TAGS = (
 )
 
 
-def show_diff(root: Path, snapshot: RegistrySnapshot, version: Version, limits: GateParams) -> None:
+def show_diff(root: Path, snapshot: RegistrySnapshot, version: Version, rules: GateRules) -> None:
     """Print a version beside the champion.
 
     Args:
         root: of the project.
         snapshot: the registry's records of the pipeline.
         version: the one to compare.
-        limits: of the gates.
+        rules: of the gates.
 
     Raises:
         InputError: there is no champion to compare with, or it is this version.
@@ -61,12 +61,12 @@ def show_diff(root: Path, snapshot: RegistrySnapshot, version: Version, limits: 
         version.tags.get(BUNDLE, ""),
         cases,
         ChampionResults(champion_number, champion.tags.get(BUNDLE, ""), champion_cases),
-        limits,
+        rules,
     )
     console.print(details_table([(gate.name, _paired_verdict(gate)) for gate in paired]))
     with reading_tags(champion, version):
         _show_metrics(version, champion)
-    _show_slices(cases, champion_cases, champion_number, version.number)
+    _show_slices(cases, champion_cases, champion_number, version.number, rules)
     _show_gates(version, champion)
     with reading_tags(champion, version):
         _show_origins(version, champion)
@@ -143,8 +143,10 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
     return text
 
 
-def _show_slices(cases: Cases, champion_cases: Cases, champion: int, version: int) -> None:
-    """Print how often both versions are right, for each slice of the test cases."""
+def _show_slices(
+    cases: Cases, champion_cases: Cases, champion: int, version: int, rules: GateRules
+) -> None:
+    """Print how good the answers of both versions are, for each slice of the test cases."""
     if not cases.pairs(champion_cases):
         warning = (
             "the two were not measured on the same test cases: "
@@ -157,20 +159,18 @@ def _show_slices(cases: Cases, champion_cases: Cases, champion: int, version: in
         "cases",
         f"champion {champion}",
         f"version {version}",
-        "won, lost",
+        "difference",
     )
     for name, positions in sorted((cases.slices or {}).items()):
-        right = [cases.right[position] for position in positions]
-        champion_right = [champion_cases.known[cases.ids[position]] for position in positions]
-        pairs = list(zip(right, champion_right, strict=True))
-        won = sum(new and not old for new, old in pairs)
-        lost = sum(old and not new for new, old in pairs)
+        mine = cases.select(positions)
+        theirs = champion_cases.of_ids(cases.ids[position] for position in positions)
+        compared = rules.task.compare(mine, theirs, rules.params.alpha)
         table.add_row(
             name,
-            f"{len(pairs):,}",
-            f"{sum(champion_right) / len(pairs):.4f}",
-            f"{sum(right) / len(pairs):.4f}",
-            f"{won}, {lost}",
+            f"{len(positions):,}",
+            f"{rules.task.level(theirs):.4f}",
+            f"{rules.task.level(mine):.4f}",
+            compared.counted,
         )
     console.print(table)
 

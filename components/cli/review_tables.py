@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import JustifyMethod
@@ -22,8 +22,18 @@ from components.orchestration.stage_files import STAGES
 from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
 from components.registry.release.retrain_record import RetrainRecord, retrains
-from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
+from components.registry.versions.reader import (
+    RegistrySnapshot,
+    Version,
+    argument,
+    code_state,
+    reported_metric,
+)
 from components.registry.versions.test_cases import Cases
+
+if TYPE_CHECKING:
+    from components.registry.release.gates import GateRules
+    from components.tasks.base import TaskGates
 
 WIDTH = 100
 _MALFORMED = (
@@ -35,21 +45,24 @@ _MALFORMED = (
     ValueError,
 )
 COLORS = {"passed": "green", "refused": "red", "borderline": "yellow", "not applicable": "dim"}
-_RIGHT_ALIGNED = ("version", "cases", "value", "limit", "accuracy")
+_RIGHT_ALIGNED = ("version", "cases", "value", "limit")
 
 
 def show_list(snapshot: RegistrySnapshot) -> None:
     """Print a table of the versions, newest first."""
     state = standing(records(snapshot))
-    table = new_table("version", "made (UTC)", "model", "test accuracy", "gates", "state")
+    metrics = [reported_metric(version.tags) for version in snapshot.versions]
+    names = dict.fromkeys(metric.name for metric in metrics)
+    measured = f"test {' or '.join(names)}"
+    table = new_table("version", "made (UTC)", "model", measured, "gates", "state")
     _keep_on_one_line(table, 1, 3)
-    for version in reversed(snapshot.versions):
+    for version, metric in reversed(list(zip(snapshot.versions, metrics, strict=True))):
         is_champion = version.number == state.champion
         table.add_row(
             str(version.number),
             _format_milliseconds(version.created),
             version.tags.get("title", ""),
-            _accuracy(version),
+            metric.with_interval,
             _gate_summary(gates_of(version)),
             _version_state(version, is_champion, state.last.get(version.number)),
             style="bold" if is_champion else None,
@@ -78,13 +91,16 @@ def _version_state(version: Version, is_champion: bool, last: Release | None) ->
     return state
 
 
-def show_version(root: Path, snapshot: RegistrySnapshot, version: Version) -> None:
+def show_version(
+    root: Path, snapshot: RegistrySnapshot, version: Version, rules: GateRules
+) -> None:
     """Print the card of a version, its gates, its slices and the decisions on it.
 
     Args:
         root: of the project.
         snapshot: the registry's records of the pipeline.
         version: one of them.
+        rules: of the gates.
 
     Raises:
         InputError: a tag of the version is malformed.
@@ -96,14 +112,15 @@ def show_version(root: Path, snapshot: RegistrySnapshot, version: Version) -> No
     title = tags.get("title", "")
     console.print(styled((name, "bold"), f": {title}", (_aliases(version), "dim")))
     with reading_tags(version):
-        card = _card(version)
+        card = _card(version, rules.targets)
     console.print(details_table(card))
     gates = gates_of(version)
     if gates:
         console.print(_gates_table(gates))
     cases = cases_of(root, version, tags.get("test_hash", ""))
     if cases.slices:
-        console.print(_slices_table(cases))
+        metric = reported_metric(tags).name
+        console.print(_slices_table(cases, metric, rules.task))
     decisions = [release for release in records(snapshot) if release.version == version.number]
     if decisions:
         console.print(_decisions_table(decisions))
@@ -189,14 +206,14 @@ def _keep_on_one_line(table: Table, *positions: int) -> None:
         table.columns[position].no_wrap = True
 
 
-def _card(version: Version) -> list[tuple[str, str | Text]]:
+def _card(version: Version, targets: Sequence[str]) -> list[tuple[str, str | Text]]:
     tags = version.tags
     leaderboard_row: dict[str, Any] = json.loads(tags.get("leaderboard_row", "{}"))
     rows = [
-        ("accuracy", _accuracy_sentence(tags)),
+        (reported_metric(tags).name, _metric_sentence(tags)),
         ("test", _test_metrics(leaderboard_row)),
         ("cost", _cost(tags, leaderboard_row)),
-        ("classes", ", ".join(json.loads(tags.get("classes", "[]")))),
+        *_targets(tags, targets),
         ("data", tags.get("data_hash", "")),
         ("params", tags.get("pipeline_params_hash", tags.get("params_hash", ""))),
         ("DVC lock", tags.get("dvc_lock", "")),
@@ -211,11 +228,21 @@ def _card(version: Version) -> list[tuple[str, str | Text]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _accuracy_sentence(tags: Mapping[str, str]) -> str:
-    accuracy = tags.get("accuracy", "?")
+def _targets(tags: Mapping[str, str], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what the model knows of its target, by the names of the tags."""
+    rows = []
+    for name in names:
+        values = json.loads(tags.get(name, "[]"))
+        if not all(isinstance(value, str | int | float) for value in values):
+            raise TypeError(f"{name} holds more than texts and numbers")
+        rows.append((name, ", ".join(str(value) for value in values)))
+    return rows
+
+
+def _metric_sentence(tags: Mapping[str, str]) -> str:
+    metric = reported_metric(tags)
     count = tags.get("test_cases", "?")
-    interval = tags.get("accuracy_interval", "?")
-    return f"{accuracy} on {count} test cases, interval {interval}"
+    return f"{metric.value} on {count} test cases, interval {metric.interval}"
 
 
 def _test_metrics(leaderboard_row: Mapping[str, Any]) -> str:
@@ -250,12 +277,12 @@ def _joined_pairs(pairs: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in pairs.items())
 
 
-def _slices_table(cases: Cases) -> Table:
-    table = new_table("slice of the test cases", "cases", "accuracy")
+def _slices_table(cases: Cases, metric: str, task: TaskGates) -> Table:
+    table = new_table("slice of the test cases", "cases", metric)
+    table.columns[2].justify = "right"
     for name, positions in sorted((cases.slices or {}).items()):
-        correct = sum(cases.right[position] for position in positions)
-        accuracy = correct / len(positions)
-        table.add_row(name, f"{len(positions):,}", f"{accuracy:.4f}")
+        level = task.level(cases.select(positions))
+        table.add_row(name, f"{len(positions):,}", f"{level:.4f}")
     return table
 
 
@@ -364,14 +391,6 @@ def _gate_summary(gates: Sequence[Gate]) -> str:
     if problems:
         return "; ".join(problems)
     return "passed" if gates else "not judged"
-
-
-def _accuracy(version: Version) -> str:
-    accuracy = version.tags.get("accuracy", "?")
-    low, _, high = version.tags.get("accuracy_interval", "").partition(" to ")
-    if high:
-        return f"{accuracy} ({low}–{high})"
-    return accuracy
 
 
 def _aliases(version: Version) -> str:

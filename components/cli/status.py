@@ -13,6 +13,7 @@ from components.core.files import sha256
 from components.orchestration.cluster.local_cluster import describe
 from components.orchestration.runner.resumable_state import leftovers
 from components.orchestration.runner.stage_results import is_only_result
+from components.registry.versions.reader import reported_metric
 
 if TYPE_CHECKING:
     from components.registry.versions.reader import Version
@@ -77,7 +78,8 @@ def _champion_line(released: Version | None) -> str:
         return "no champion yet"
     tags = released.tags
     title = tags.get("title", "")
-    return f"version {released.number}, {title}, accuracy {tags.get('accuracy', '?')}"
+    metric = reported_metric(tags)
+    return f"version {released.number}, {title}, {metric.name} {metric.value}"
 
 
 def _differs(released: Version | None, winner: Path) -> bool:

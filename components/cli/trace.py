@@ -22,7 +22,13 @@ from components.monitoring.feedback_store import FeedbackStore
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import STATE
 from components.registry.release.release_log import Release, records, standing
-from components.registry.versions.reader import RegistrySnapshot, Version, code_state, read_snapshot
+from components.registry.versions.reader import (
+    RegistrySnapshot,
+    Version,
+    code_state,
+    read_snapshot,
+    reported_metric,
+)
 
 if TYPE_CHECKING:
     from components.monitoring.request_log import LoggedAnswer
@@ -228,6 +234,7 @@ def _check_digest(version: Version, pipeline: str, name: str, digest: str, tag: 
 def _show(snapshot: RegistrySnapshot, version: Version, clue: Clue) -> None:
     tags = version.tags
     releases = records(snapshot)
+    metric = reported_metric(tags)
     answer = f"answer {clue.answer} was given by " if clue.answer else ""
     is_champion = standing(releases).champion == version.number
     released = ", the champion" if is_champion else ""
@@ -240,7 +247,7 @@ def _show(snapshot: RegistrySnapshot, version: Version, clue: Clue) -> None:
         ("DVC lock", tags.get("dvc_lock") or "none"),
         ("run", f"{version.run_id}  (gristmill mlflow up)"),
         ("bundle", tags.get("bundle_sha256", "unknown")),
-        ("test", f"accuracy {tags.get('accuracy', '?')}, {tags.get('accuracy_interval', '?')}"),
+        ("test", f"{metric.name} {metric.value}, {metric.interval}"),
         ("gates", _verdicts(version)),
     ]
     for release in releases:

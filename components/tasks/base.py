@@ -57,6 +57,8 @@ Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
 # Prefix of the ids of rows whose target a client sent and a person accepted.
 FEEDBACK = "feedback-"
+# The slice of these rows among the cases.
+FEEDBACK_SLICE = "from: feedback"
 
 # Descriptions of params that every task declares for itself.
 ARCHITECTURE = "Architecture of the network (its params are below nets)."
@@ -775,34 +777,38 @@ class TaskReport(Protocol):
 # -- gates: comparisons of models
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison of two models on the same cases.
+    """A comparison of answers: of two models on the same cases, or of a slice with all cases.
 
     Args:
-        gain: of the first model over the second: a share of the cases, or of the metric.
+        gain: of the first over the second: a share of the cases, or of the metric.
         low: lower bound of the gain, one-sided.
         high: upper bound of the gain, one-sided.
-        detail: what was counted, for a person.
-        is_tie: whether the models are exactly equal.
+        counted: what was counted or measured, for a person.
+        test: the test that was made and its p value, for a person. It may be empty.
     """
 
     gain: float
     low: float
     high: float
-    detail: str
-    is_tie: bool
+    counted: str
+    test: str = ""
 
 
 @dataclass(frozen=True)
-class FeedbackCases:
-    """The test cases that clients gave the truth of.
+class Calibration:
+    """How far what the answers state about themselves is from what came true.
 
     Args:
-        stats: (n,) of each statistic.
-        slices: slice ("class: neg") -> positions of its cases.
+        error: the calibration error.
+        low: its lower bound.
+        high: its upper bound.
+        detail: how it was measured, for a person.
     """
 
-    stats: CaseStats
-    slices: Mapping[str, Sequence[int]]
+    error: float
+    low: float
+    high: float
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -812,7 +818,7 @@ class Suspicion:
     Args:
         value: what was measured.
         limit: below which it is suspect.
-        detail: for a person.
+        detail: for a person, with the version as subject: "is right in 3 of 50 …".
     """
 
     value: float
@@ -832,23 +838,37 @@ class TaskGates(Protocol):
             alpha: chance that a bound does not hold, each.
         """
 
+    def compare_with_all(self, part: CaseStats, whole: CaseStats, alpha: float) -> Comparison:
+        """Return the comparison of a slice with all cases of the same model.
+
+        Args:
+            part: (n,) of the cases of the slice.
+            whole: (m,) of all cases.
+            alpha: chance that a bound does not hold, each.
+        """
+
     def level(self, stats: CaseStats) -> float:
-        """Return how good the answers are on average. Of two levels the larger is better."""
+        """Return the report metric of the cases."""
 
     def describe_level(self, stats: CaseStats) -> str:
-        """Return the level with its name, such as "accuracy 0.8512"."""
+        """Return the report metric of the cases with its name, such as "accuracy 0.8512"."""
 
-    def highest_level(self, stats: CaseStats, alpha: float) -> float:
-        """Return the level that is exceeded with a chance of at most alpha."""
+    def calibration(self, stats: CaseStats, alpha: float) -> Calibration | str:
+        """Return the calibration, or why it cannot be measured.
 
-    def calibration(self, stats: CaseStats, alpha: float) -> tuple[float, float, float] | str:
-        """Return the calibration error with its bounds, or why it cannot be measured."""
+        Args:
+            stats: (n,) of each statistic.
+            alpha: chance that a bound does not hold, each.
+        """
 
-    def suspect_feedback(self, cases: FeedbackCases, alpha: float) -> Suspicion | None:
+    def suspect_feedback(
+        self, stats: CaseStats, slices: Mapping[str, Sequence[int]], alpha: float
+    ) -> Suspicion | None:
         """Return why the feedback among the test cases cannot be trusted, or None.
 
         Args:
-            cases: the champion's answers to the feedback.
+            stats: (n,) of the champion's answers to the feedback.
+            slices: slice -> positions of its cases among the n.
             alpha: chance to suspect feedback that is as good as any.
         """
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.monitoring.feedback_store import FeedbackStore, Label
 from components.registry.release.aliases import aliases_are_synced, expected_aliases
-from components.registry.release.gates import Gate, GateParams
+from components.registry.release.gates import Gate, GateParams, gate_rules
 from components.registry.release.promotion import approve
 from components.registry.release.release_log import records, standing
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
@@ -109,7 +109,14 @@ def three_champions(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     root = shutil.copytree(filled, tmp_path_factory.mktemp("three") / "p")
     put(root, 4, "+" * 99 + "-", [Gate("champion", True, against=1)])
     for number in (2, 4):
-        approve(root, "default", number, GateParams(), who="韩梅梅", why="better")
+        approve(
+            root,
+            "default",
+            number,
+            gate_rules("text_classification", GateParams()),
+            who="韩梅梅",
+            why="better",
+        )
     return root
 
 

@@ -16,6 +16,7 @@ from components.orchestration.project import RETRAINS
 from components.orchestration.stage_files import REPORT
 from components.registry.store.tracking_store import home
 from components.registry.versions.reader import argument
+from components.tasks.base import evaluator
 
 _RELEASED = ("promoted", "unchanged")
 
@@ -31,7 +32,8 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     reports = root / params.pipeline.data / "reports"
     leaderboard = _read_json(reports / "leaderboard.json")
     served = _read_json(reports / "serve.json")
-    console.print(_table(leaderboard))
+    report_metric = evaluator(params.task).report_metric.name
+    console.print(_table(leaderboard, report_metric))
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(
         f"model    {served['model']} version {served['version']}: {served['decision']} ({gates})"
@@ -100,11 +102,16 @@ def _next(name: str, served: dict[str, Any], again: str) -> str:
     return f"{serve}   {predict}   gristmill mlflow up   {again}"
 
 
-def _table(leaderboard: dict[str, Any]) -> Table:
-    """Return the leaderboard as a table with a row for each candidate."""
+def _table(leaderboard: dict[str, Any], report_metric: str) -> Table:
+    """Return the leaderboard as a table with a row for each candidate.
+
+    Args:
+        leaderboard: of evaluate.
+        report_metric: the metric that people read.
+    """
     # This metric chose the winner, and the gate compares it with the baseline, so it comes first.
     metric = leaderboard["deciding_metric"]
-    others = [] if metric == "accuracy" else ["accuracy"]
+    others = [name for name in [report_metric] if name != metric]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("candidate", justify="left", no_wrap=True)
     for column in (f"validation {metric}", f"test {metric}", "interval", *others):

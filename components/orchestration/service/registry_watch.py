@@ -21,7 +21,7 @@ from typing import Literal
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.core.files import remove_tree, write_atomic
 from components.orchestration.service.version_files_process import Preparation
-from components.registry.release.gates import GateParams
+from components.registry.release.gates import GateRules
 from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.release_log import MOVES, records
 from components.registry.store.tracking_store import client, reached
@@ -50,16 +50,16 @@ class Registry:
 
     Args:
         home: of the service.
-        limits: that an approval must pass.
+        rules: that an approval must pass.
         log: prints one line.
     """
 
-    def __init__(self, home: Home, limits: GateParams, log: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, rules: GateRules, log: Callable[[str], None]) -> None:
         self.leading: Version | None = None
         # The number of the pipeline's releases and rollbacks in the registry.
         self.releases: int | None = None
         self._home = home
-        self._limits = limits
+        self._rules = rules
         self._log = log
         self._problem = ""
         threading.Thread(target=self._run, name="registry", daemon=True).start()
@@ -86,7 +86,7 @@ class Registry:
         return ""
 
     def _apply_requests(self) -> None:
-        releases = apply_mlflow_requests(self._home.root, self._home.pipeline, self._limits)
+        releases = apply_mlflow_requests(self._home.root, self._home.pipeline, self._rules)
         for release in releases:
             self._log(
                 f"version {release.version}: {release.decision}, by {release.who}: {release.why}"
@@ -392,7 +392,7 @@ def lead(
     first: ServedVersion,
     refused: str | None,
     url: str,
-    limits: GateParams,
+    rules: GateRules,
     log: Callable[[str], None],
 ) -> None:
     """Follow the champion until this process is stopped.
@@ -402,10 +402,10 @@ def lead(
         first: the version that is served now.
         refused: the number of the version that was refused for it.
         url: of the service.
-        limits: that an approval must pass.
+        rules: that an approval must pass.
         log: prints one line.
     """
-    registry = Registry(home, limits, log)
+    registry = Registry(home, rules, log)
     controller = RolloutController(first, home, home.params.canary, log)
     controller.refused = refused
     is_up = True

@@ -105,15 +105,17 @@ def _serve(
     """Serve the champion and follow the registry until an interrupt."""
     from components.orchestration.drift.drift_check import Watchman
     from components.orchestration.service.registry_watch import begin, lead
+    from components.registry.release.gates import gate_rules
     from components.serving.replicas.deploy import remove
 
     limits = params.sections["registry"].gates  # type: ignore[attr-defined]
+    rules = gate_rules(params.task, limits)
     try:
         first, refused, url = begin(home, leading, start, _log_line)
         where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
         console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
         Watchman(root, params, _log_line).start()
-        lead(home, first, refused, url, limits, _log_line)
+        lead(home, first, refused, url, rules, _log_line)
     except KeyboardInterrupt:
         # A second Ctrl-C must not interrupt the removal.
         _on_signal(signal.SIG_IGN)

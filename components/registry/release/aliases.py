@@ -51,7 +51,7 @@ def sync_aliases(opened: MlflowClient, root: Path, pipeline: str) -> None:
     while (snapshot := read_snapshot(root, pipeline)) is not None:
         try:
             if aliases_are_synced(snapshot) and not differing_aliases(snapshot):
-                _label(opened, snapshot, standing(records(snapshot)))
+                _tag_versions(opened, snapshot, standing(records(snapshot)))
                 return
             _move(opened, snapshot)
         except Exception:
@@ -71,11 +71,11 @@ def _move(opened: MlflowClient, snapshot: RegistrySnapshot) -> None:
         elif number is None and alias in snapshot.aliases:
             opened.delete_registered_model_alias(snapshot.pipeline, alias)
     # Before the mark: after a kill in between, the next call sets the tags again.
-    _label(opened, snapshot, standing(releases))
+    _tag_versions(opened, snapshot, standing(releases))
     opened.set_registered_model_tag(snapshot.pipeline, SETTLED, str(len(releases)))
 
 
-def _label(opened: MlflowClient, snapshot: RegistrySnapshot, state: ReleaseState) -> None:
+def _tag_versions(opened: MlflowClient, snapshot: RegistrySnapshot, state: ReleaseState) -> None:
     """Tag each version with its last decision, and take the alias challenger from the champion."""
     pipeline = snapshot.pipeline
     if state.champion is not None and snapshot.aliases.get("challenger") == state.champion:

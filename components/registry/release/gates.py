@@ -5,15 +5,13 @@ The functions are pure: they turn metrics into results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from components.core.params import Strict
-from components.metrics.calibration import calibration_error
-from components.metrics.exact_tests import lower_bound, mcnemar, upper_share
 from components.registry.release.gate_results import (
     OVERRIDABLE,
     Gate,
@@ -23,12 +21,15 @@ from components.registry.release.gate_results import (
     from_rows,
 )
 from components.registry.versions.test_cases import Cases
+from components.tasks import base
+from components.tasks.base import FEEDBACK_SLICE, TaskGates
 
 __all__ = [
     "OVERRIDABLE",
     "ChampionResults",
     "Gate",
     "GateParams",
+    "GateRules",
     "Verdict",
     "all_passed",
     "as_rows",
@@ -36,10 +37,6 @@ __all__ = [
     "judge_champion",
     "judge_gates",
 ]
-# with fewer cases calibration cannot be measured
-_MIN_CASES = 100
-# the slice of cases that clients labeled, as evaluators name it
-_FEEDBACK = "from: feedback"
 
 
 class GateParams(Strict):
@@ -74,15 +71,41 @@ class GateParams(Strict):
         0.2,
         gt=0,
         le=1,
-        description="Most accuracy a slice may lack against all, without a champion.",
+        description="Most that a slice may lack of the report metric, without a champion.",
     )
     slice_margin: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="Most accuracy that a slice may lack against the champion's.",
+        description="Most that a slice may lack of the champion's report metric.",
     )
     slice_cases: int = Field(30, ge=1, description="Fewest cases of a slice that is judged.")
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """The limits of a pipeline, and how its task compares answers.
+
+    Attributes:
+        params: the limits.
+        task: comparisons of the task.
+        targets: names of what its models know of the target.
+    """
+
+    params: GateParams
+    task: TaskGates
+    targets: Sequence[str] = ()
+
+
+def gate_rules(task: str, params: GateParams) -> GateRules:
+    """Return the rules of a task.
+
+    Args:
+        task: its id.
+        params: the limits.
+    """
+    targets = tuple(base.schema(task).targets.Info.model_fields)
+    return GateRules(params, base.evaluator(task).gates, targets)
 
 
 @dataclass(frozen=True)
@@ -106,12 +129,12 @@ def judge_gates(
     winner: Mapping[str, Any],
     baseline: Mapping[str, Any] | None,
     champion: ChampionResults | None,
-    params: GateParams,
+    rules: GateRules,
     *,
     cases: Cases,
     leaked_rows: int | None,
-    metric: str = "accuracy",
-    goal: Literal["min", "max"] = "max",
+    metric: str,
+    goal: Literal["min", "max"],
 ) -> list[Gate]:
     """Apply all gates.
 
@@ -119,17 +142,18 @@ def judge_gates(
         winner: its row of the leaderboard.
         baseline: the row of the classical baseline, if the task has one.
         champion: the results of the model that the winner would replace.
-        params: the limits.
+        rules: of the pipeline.
         cases: the winner's answers to the test split.
         leaked_rows: rows that are in more than one split; None if they were not counted.
         metric: the deciding one.
         goal: whether a higher or a lower metric is better.
     """
+    params = rules.params
     size = winner.get("size_bytes")
     latency = winner.get("latency_ms", {})
     return [
         _against_baseline(winner, baseline, metric, goal, params.baseline_margin),
-        *judge_champion(str(winner["bundle_sha256"]), cases, champion, params),
+        *judge_champion(str(winner["bundle_sha256"]), cases, champion, rules),
         _at_most(
             "latency",
             latency.get("p95"),
@@ -138,13 +162,13 @@ def judge_gates(
             latency.get("p95_interval"),
         ),
         _at_most("size", None if size is None else size / 1e6, params.size_mb, "bundle, megabytes"),
-        _calibration(cases, params),
+        _calibration(cases, rules),
         _at_most("leak", leaked_rows, 0, "rows that stand in more than one split"),
     ]
 
 
 def judge_champion(
-    bundle_sha256: str, cases: Cases, champion: ChampionResults | None, params: GateParams
+    bundle_sha256: str, cases: Cases, champion: ChampionResults | None, rules: GateRules
 ) -> list[Gate]:
     """Apply the gates that compare with the champion: on all cases, and slice by slice.
 
@@ -152,7 +176,7 @@ def judge_champion(
         bundle_sha256: of the winner.
         cases: the winner's answers to the test split.
         champion: the results of the model that the winner would replace.
-        params: the limits.
+        rules: of the pipeline.
     """
     if champion is not None and champion.bundle_sha256 == bundle_sha256:
         same = f"same model as the champion, version {champion.version}"
@@ -160,7 +184,7 @@ def judge_champion(
             Gate(name, None, detail=same, against=champion.version)
             for name in ("champion", "slices")
         ]
-    return [_against_champion(champion, cases, params), _slices(champion, cases, params)]
+    return [_against_champion(champion, cases, rules), _slices(champion, cases, rules)]
 
 
 def _at_most(
@@ -210,7 +234,7 @@ def _against_baseline(
     )
 
 
-def _against_champion(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
+def _against_champion(champion: ChampionResults | None, cases: Cases, rules: GateRules) -> Gate:
     if champion is None:
         return Gate("champion", None, detail="there is no champion yet")
     count = len(cases.ids)
@@ -219,105 +243,70 @@ def _against_champion(champion: ChampionResults | None, cases: Cases, params: Ga
     if not cases.pairs(champion.cases):
         detail = f"version {version} was not measured on the same {count} test cases{note}"
         return Gate("champion", False, detail=detail, against=version)
-    if (refusal := _flipped_labels(champion, params)) is not None:
+    if (refusal := _suspect_feedback(champion, rules)) is not None:
         return refusal
-    wins, losses = _paired_wins(cases.known, champion.cases.known)
-    low = lower_bound(wins, losses, count, params.alpha)
-    high = -lower_bound(losses, wins, count, params.alpha)
-    tie = "; a tie does not promote" if wins == losses else ""
-    is_ahead = wins > losses
-    is_safe = low >= -params.champion_margin
+    params = rules.params
+    theirs = champion.cases.of_ids(cases.ids)
+    compared = rules.task.compare(cases.stats, theirs, params.alpha)
+    test = f", {compared.test}" if compared.test else ""
+    tie = "; a tie does not promote" if compared.gain == 0 else ""
+    is_ahead = compared.gain > 0
+    is_safe = compared.low >= -params.champion_margin
     return Gate(
         name="champion",
         passed=is_ahead and is_safe,
-        value=(wins - losses) / count,
+        value=compared.gain,
         limit=-params.champion_margin,
-        detail=(
-            f"against version {version} on {count} cases: {wins} won, {losses} lost, "
-            f"McNemar p = {mcnemar(wins, losses):.3g}{tie}{note}"
-        ),
-        interval=(low, high),
+        detail=f"against version {version} on {count} cases: {compared.counted}{test}{tie}{note}",
+        interval=(compared.low, compared.high),
         borderline=is_ahead and not is_safe,
         against=version,
     )
 
 
-def _flipped_labels(champion: ChampionResults, params: GateParams) -> Gate | None:
-    """Return a refusal where the champion answers the feedback worse than guessing, or None.
-
-    Data that are new to a model bring it down to guessing. Labels that are flipped bring it below
-    that, and a challenger that learned them would win on the cases that were drawn from them.
-
-    Guessing, or one answer to everything, is right in the k-th part of the cases on average over k
-    classes, however many cases a class has. The bound of that average is the average of the
-    classes' bounds (exact, after Bonferroni).
-    """
-    slices = champion.cases.slices or {}
-    feedback = set(slices.get(_FEEDBACK, ()))
-    classes = _feedback_classes(slices, feedback)
-    if len(classes) < 2:
+def _suspect_feedback(champion: ChampionResults, rules: GateRules) -> Gate | None:
+    """Return a refusal where the champion's answers say that the feedback is wrong, or None."""
+    cases = champion.cases
+    slices = cases.slices or {}
+    feedback = sorted(slices.get(FEEDBACK_SLICE, ()))
+    if not feedback:
         return None
-    count = len(classes)
-    right = [_count_right(champion.cases, rows) for rows in classes]
-    bounds = [
-        upper_share(rights, len(rows), params.alpha / count)
-        for rights, rows in zip(right, classes, strict=True)
-    ]
-    if sum(bounds) >= 1:
-        return None
-    share = sum(rights / len(rows) for rights, rows in zip(right, classes, strict=True)) / count
-    detail = (
-        f"version {champion.version} is right in {sum(right)} of the {len(feedback)} test cases "
-        "that are feedback, worse than guessing: are their labels turned round?"
-    )
-    return Gate("champion", False, share, 1 / count, detail, against=champion.version)
-
-
-def _count_right(cases: Cases, positions: Iterable[int]) -> int:
-    return sum(cases.right[position] for position in positions)
-
-
-def _feedback_classes(slices: Mapping[str, Sequence[int]], feedback: set[int]) -> list[set[int]]:
-    """Return of each class the positions of its cases that are feedback, if it has any."""
-    classes = []
+    among = {position: number for number, position in enumerate(feedback)}
+    slices_of_feedback = {}
     for name, positions in slices.items():
-        if name.startswith("class: "):
-            rows = feedback.intersection(positions)
-            if rows:
-                classes.append(rows)
-    return classes
-
-
-def _paired_wins(mine: Mapping[str, bool], theirs: Mapping[str, bool]) -> tuple[int, int]:
-    """Return how many cases only one side answered rightly: mine, theirs."""
-    wins = sum(right and not theirs[case] for case, right in mine.items())
-    losses = sum(theirs[case] and not right for case, right in mine.items())
-    return wins, losses
-
-
-def _calibration(cases: Cases, params: GateParams) -> Gate:
-    import numpy as np
-
-    limit = params.calibration
-    if not cases.confidence:
-        return Gate("calibration", None, None, limit, "answers state no probability")
-    if len(cases.ids) < _MIN_CASES:
-        detail = f"{len(cases.ids)} cases are too few to tell"
-        return Gate("calibration", None, None, limit, detail)
-    error, low, high = calibration_error(
-        np.array(cases.confidence), np.array(cases.right), params.alpha
+        slices_of_feedback[name] = [among[i] for i in positions if i in among]
+    suspicion = rules.task.suspect_feedback(
+        cases.select(feedback), slices_of_feedback, rules.params.alpha
     )
-    detail = "stated probability against what came true, ten bins"
-    return _at_most("calibration", error, limit, detail, (low, high))
+    if suspicion is None:
+        return None
+    return Gate(
+        name="champion",
+        passed=False,
+        value=suspicion.value,
+        limit=suspicion.limit,
+        detail=f"version {champion.version} {suspicion.detail}",
+        against=champion.version,
+    )
 
 
-def _slices(champion: ChampionResults | None, cases: Cases, params: GateParams) -> Gate:
+def _calibration(cases: Cases, rules: GateRules) -> Gate:
+    limit = rules.params.calibration
+    measured = rules.task.calibration(cases.stats, rules.params.alpha)
+    if isinstance(measured, str):
+        return Gate("calibration", None, None, limit, measured)
+    interval = (measured.low, measured.high)
+    return _at_most("calibration", measured.error, limit, measured.detail, interval)
+
+
+def _slices(champion: ChampionResults | None, cases: Cases, rules: GateRules) -> Gate:
     """Return the gate of the worst slice.
 
     No small slice can prove that it is not worse, so here harm is what must be proven. A slice
-    refuses if its bound (exact, corrected for the number of slices after Bonferroni) is beyond the
-    limit. It is borderline if only its accuracy is, and passes otherwise.
+    refuses if its bound (corrected for the number of slices after Bonferroni) is beyond the limit.
+    It is borderline if only its gain is, and passes otherwise.
     """
+    params = rules.params
     slices = _large_slices(cases, params.slice_cases)
     against = champion.version if champion else None
     if not slices:
@@ -328,8 +317,7 @@ def _slices(champion: ChampionResults | None, cases: Cases, params: GateParams) 
         return Gate("slices", None, detail=detail, against=against)
     alpha = params.alpha / len(slices)
     gates = [
-        _slice(name, positions, champion, cases, params, alpha)
-        for name, positions in slices.items()
+        _slice(name, positions, champion, cases, rules, alpha) for name, positions in slices.items()
     ]
     order = ("refused", "borderline", "passed")
     return min(gates, key=lambda gate: (order.index(gate.verdict), gate.value))
@@ -339,13 +327,13 @@ def _large_slices(cases: Cases, least: int) -> dict[str, Sequence[int]]:
     """Return the slices that have enough cases: slice -> positions of its cases.
 
     The feedback is a slice of its own, and in no other slice. A champion that gives one answer to
-    everything that is new to it is never wrong about one class of it.
+    everything that is new to it is never wrong about the cases of which it is the true one.
     """
     slices = cases.slices or {}
-    feedback = set(slices.get(_FEEDBACK, ()))
+    feedback = set(slices.get(FEEDBACK_SLICE, ()))
     large: dict[str, Sequence[int]] = {}
     for name, positions in slices.items():
-        if name != _FEEDBACK:
+        if name != FEEDBACK_SLICE:
             positions = [position for position in positions if position not in feedback]
         if len(positions) >= least:
             large[name] = positions
@@ -357,31 +345,27 @@ def _slice(
     positions: Sequence[int],
     champion: ChampionResults | None,
     cases: Cases,
-    params: GateParams,
+    rules: GateRules,
     alpha: float,
 ) -> Gate:
-    mine = {cases.ids[position]: bool(cases.right[position]) for position in positions}
-    count = len(mine)
-    right = sum(mine.values())
+    mine = cases.select(positions)
     if champion is None:
-        whole = sum(cases.right) / len(cases.right)
-        limit = -params.slice_drop
-        gap = right / count - whole
-        high = upper_share(right, count, alpha) - whole
-        against = f"below all cases ({whole:.4f})"
+        limit = -rules.params.slice_drop
+        compared = rules.task.compare_with_all(mine, cases.stats, alpha)
+        against = compared.counted
     else:
-        wins, losses = _paired_wins(mine, champion.cases.known)
-        limit = -params.slice_margin
-        gap = (wins - losses) / count
-        high = -lower_bound(losses, wins, count, alpha)
-        against = f"against version {champion.version}: {wins} won, {losses} lost"
+        limit = -rules.params.slice_margin
+        theirs = champion.cases.of_ids(cases.ids[position] for position in positions)
+        compared = rules.task.compare(mine, theirs, alpha)
+        against = f"against version {champion.version}: {compared.counted}"
+    level = rules.task.describe_level(mine)
     return Gate(
         name="slices",
-        passed=gap >= limit,
-        value=gap,
+        passed=compared.gain >= limit,
+        value=compared.gain,
         limit=limit,
-        detail=f"worst: {name} ({count} cases, accuracy {right / count:.4f}), {against}",
+        detail=f"worst: {name} ({len(positions)} cases, {level}), {against}",
         interval=None,
-        borderline=gap < limit <= high,
+        borderline=compared.gain < limit <= compared.high,
         against=champion.version if champion else None,
     )

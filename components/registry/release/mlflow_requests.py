@@ -17,7 +17,7 @@ from components.registry.release.aliases import (
     differing_aliases,
     sync_aliases,
 )
-from components.registry.release.gates import GateParams
+from components.registry.release.gates import GateRules
 from components.registry.release.promotion import approve, decide, reject, rollback
 from components.registry.release.release_log import (
     Decision,
@@ -38,7 +38,7 @@ _MAX_WHO = 100
 _MAX_WHY = 1000
 
 
-def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list[Release]:
+def apply_mlflow_requests(root: Path, pipeline: str, rules: GateRules) -> list[Release]:
     """Finish what a kill interrupted, and record the requests that people made in MLflow.
 
     It is cheap where there is nothing to do.
@@ -46,7 +46,7 @@ def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list
     Args:
         root: the project.
         pipeline: the registered model.
-        limits: as `approve` takes them.
+        rules: as `approve` takes them.
 
     Returns:
         The decisions that were recorded.
@@ -61,11 +61,11 @@ def apply_mlflow_requests(root: Path, pipeline: str, limits: GateParams) -> list
     if not aliases_are_synced(snapshot):
         _sync(root, pipeline)
     elif differing_aliases(snapshot):
-        releases.append(manual_alias_change(root, snapshot, limits))
+        releases.append(manual_alias_change(root, snapshot, rules))
     for version in snapshot.versions:
         request = requested_decision(version)
         if request and version.tags.get("review.by", "").strip():
-            releases.append(_answer(root, version, request, limits))
+            releases.append(_answer(root, version, request, rules))
     return [release for release in releases if release is not None]
 
 
@@ -83,7 +83,7 @@ def requested_decision(version: Version) -> str:
     return "approve" if ALIAS in version.aliases else ""
 
 
-def _answer(root: Path, version: Version, request: str, limits: GateParams) -> Release | None:
+def _answer(root: Path, version: Version, request: str, rules: GateRules) -> Release | None:
     """Execute a request, and write its outcome to the tag of the version."""
     who = version.tags["review.by"].strip()
     why = version.tags.get("review.note", "").strip() or "asked in MLflow without a note"
@@ -94,7 +94,7 @@ def _answer(root: Path, version: Version, request: str, limits: GateParams) -> R
         if earlier:
             outcome = earlier
         else:
-            release = _execute(root, version, request, limits, who, why)
+            release = _execute(root, version, request, rules, who, why)
             outcome = release.decision
     except EnvironmentFault:
         raise
@@ -130,17 +130,15 @@ def _already_done(
 
 
 def _execute(
-    root: Path, version: Version, request: str, limits: GateParams, who: str, why: str
+    root: Path, version: Version, request: str, rules: GateRules, who: str, why: str
 ) -> Release:
     words = {"who": who[:_MAX_WHO], "why": why[:_MAX_WHY]}
     if request == "approve":
-        return approve(root, version.pipeline, version.number, limits, **words)
+        return approve(root, version.pipeline, version.number, rules, **words)
     return reject(root, version.pipeline, version.number, **words)
 
 
-def manual_alias_change(
-    root: Path, snapshot: RegistrySnapshot, limits: GateParams
-) -> Release | None:
+def manual_alias_change(root: Path, snapshot: RegistrySnapshot, rules: GateRules) -> Release | None:
     """Handle an alias that was moved by hand.
 
     A champion is taken as a request. Any other alias is put back.
@@ -148,7 +146,7 @@ def manual_alias_change(
     Args:
         root: the project.
         snapshot: of the registry.
-        limits: as `approve` takes them.
+        rules: as `approve` takes them.
 
     Returns:
         The decision that was recorded, if any.
@@ -165,7 +163,7 @@ def manual_alias_change(
     try:
         if number in state.released:
             return rollback(root, snapshot.pipeline, number, **words)
-        return approve(root, snapshot.pipeline, number, limits, **words)
+        return approve(root, snapshot.pipeline, number, rules, **words)
     except EnvironmentFault:
         raise
     except GristmillError as error:

@@ -15,7 +15,7 @@ from components.registry.release.gates import (
     OVERRIDABLE,
     ChampionResults,
     Gate,
-    GateParams,
+    GateRules,
     as_rows,
     judge_champion,
 )
@@ -81,7 +81,7 @@ def release(
     who: str,
     why: str,
     experiment: bool = False,
-    limits: GateParams | None = None,
+    rules: GateRules | None = None,
 ) -> Release:
     """Decide whether a version becomes champion, as a program may.
 
@@ -94,7 +94,7 @@ def release(
         who: the program that asked.
         why: in a sentence.
         experiment: of DVC: never promoted.
-        limits: to compare again if the champion has changed since the gates were applied; None:
+        rules: to compare again if the champion has changed since the gates were applied; None:
             they are used as they are.
 
     Returns:
@@ -109,8 +109,8 @@ def release(
     def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release | None:
         candidate = snapshot.version(version)
         current = gates
-        if limits:
-            current = _current(root, snapshot, state, candidate, gates, limits)
+        if rules:
+            current = _current(root, snapshot, state, candidate, gates, rules)
         decision, reason = _verdict(current, mode, experiment, state, version)
         full_why = f"{why} ({reason})" if reason else why
         record = _record(decision, candidate, state, current, mode, who, full_why)
@@ -129,7 +129,7 @@ def approve(
     root: Path,
     pipeline: str,
     version: int,
-    limits: GateParams,
+    rules: GateRules,
     *,
     who: str,
     why: str,
@@ -143,7 +143,7 @@ def approve(
         root: the project.
         pipeline: the registered model.
         version: its number.
-        limits: to compare again, if the champion is not the one that the gates compared with.
+        rules: to compare again, if the champion is not the one that the gates compared with.
         who: the person.
         why: in a sentence.
         overrides: gates that the person answers for, of `OVERRIDABLE`; "rejected" takes back an
@@ -161,7 +161,7 @@ def approve(
     def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release:
         candidate = snapshot.version(version)
         _check_approvable(candidate, state, overrides)
-        gates = _current(root, snapshot, state, candidate, _gates_of(candidate), limits)
+        gates = _current(root, snapshot, state, candidate, _gates_of(candidate), rules)
         refused = [
             gate for gate in gates if gate.verdict == "refused" and gate.name not in overrides
         ]
@@ -327,7 +327,7 @@ def _current(
     state: ReleaseState,
     candidate: Version,
     gates: Sequence[Gate],
-    limits: GateParams,
+    rules: GateRules,
 ) -> list[Gate]:
     """Return the gates, with a new comparison if the champion has changed meanwhile.
 
@@ -345,7 +345,7 @@ def _current(
         cases=cases_of(root, champion, cases.test),
         note=f"compared anew: the gates were judged against {before}",
     )
-    compared = judge_champion(candidate.tags.get(BUNDLE, ""), cases, results, limits)
+    compared = judge_champion(candidate.tags.get(BUNDLE, ""), cases, results, rules)
     by_name = {gate.name: gate for gate in compared}
     return [by_name.get(gate.name, gate) for gate in gates]
 

@@ -136,7 +136,7 @@ def cases_of(root: Path, version: Version, test: str) -> Cases:
         EnvironmentFault: the store does not answer.
     """
     if not test or not version.source:
-        return Cases((), ())
+        return Cases((), {})
     base = _artifacts_of(version)
     name = _path_of_cases(version, test)
     if Path(base).is_absolute():
@@ -144,7 +144,7 @@ def cases_of(root: Path, version: Version, test: str) -> Cases:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
     else:
         text = _download_text(root, version, base, name)
-    return Cases.from_json(text) if text else Cases((), ())
+    return Cases.from_json(text) if text else Cases((), {})
 
 
 def _download_text(root: Path, version: Version, base: str, name: str) -> str:

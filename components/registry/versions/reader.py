@@ -269,3 +269,36 @@ def code_state(tags: Mapping[str, str], length: int = 40) -> str:
     """Return the git commit of a run's or version's tags, and whether files differed from it."""
     commit = (tags.get("git_commit") or "none")[:length]
     return commit + _DIRTY.get(tags.get("git_dirty", ""), "")
+
+
+@dataclass(frozen=True)
+class ReportedMetric:
+    """The metric on the test split that a version's tags state.
+
+    Args:
+        name: of the metric.
+        value: as text; "?" where the tags have none.
+        interval: such as "0.8450 to 0.8781"; "?" where the tags have none.
+    """
+
+    name: str
+    value: str
+    interval: str
+
+    @property
+    def with_interval(self) -> str:
+        """Return the value with its interval, where there is one."""
+        low, _, high = self.interval.partition(" to ")
+        return f"{self.value} ({low}–{high})" if high else self.value
+
+
+def reported_metric(tags: Mapping[str, str]) -> ReportedMetric:
+    """Return the metric of a version: the one whose interval its tags have.
+
+    Args:
+        tags: of the version.
+    """
+    suffix = "_interval"
+    name = next((tag.removesuffix(suffix) for tag in sorted(tags) if tag.endswith(suffix)), "")
+    interval = tags.get(f"{name}{suffix}", "?")
+    return ReportedMetric(name or "metric", tags.get(name, "?"), interval)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from components.core.errors import InputError
+
+if TYPE_CHECKING:
+    from components.tasks.base import CaseStats
 
 
 @dataclass(frozen=True)
@@ -20,32 +24,40 @@ class Cases:
 
     Args:
         ids: (n,) of the cases.
-        right: (n,) whether each was answered rightly.
-        confidence: (n,) the probability stated for the answer; empty where answers state none.
+        stats: name -> (n,) statistics of the answers, as the task's evaluator makes them.
         slices: slice ("length: over 100") -> the positions of its cases.
         test: the name of the test split.
     """
 
     ids: Sequence[str]
-    right: Sequence[bool]
-    confidence: Sequence[float] = ()
+    stats: CaseStats
     slices: Mapping[str, Sequence[int]] | None = None
     test: str = ""
 
     @cached_property
-    def known(self) -> dict[str, bool]:
-        """Return case id -> answered rightly."""
-        return dict(zip(self.ids, self.right, strict=True))
+    def positions(self) -> dict[str, int]:
+        """Return case id -> position."""
+        return {case: position for position, case in enumerate(self.ids)}
 
     def pairs(self, other: Cases) -> bool:
         """Return whether both are answers to the same cases."""
         if not self.ids or self.test != other.test:
             return False
-        return self.known.keys() == other.known.keys()
+        return self.positions.keys() == other.positions.keys()
+
+    def select(self, positions: Iterable[int]) -> CaseStats:
+        """Return the statistics of some cases, in the order of their positions."""
+        chosen = list(positions)
+        return {name: [values[i] for i in chosen] for name, values in self.stats.items()}
+
+    def of_ids(self, ids: Iterable[str]) -> CaseStats:
+        """Return the statistics of cases by their ids, in that order."""
+        return self.select(self.positions[case] for case in ids)
 
     def to_json(self) -> str:
         """Return the answers as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        tree = {"ids": self.ids, **self.stats, "slices": self.slices, "test": self.test}
+        return json.dumps(tree, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Cases:
@@ -55,13 +67,30 @@ class Cases:
             InputError: it is something else.
         """
         try:
-            return Cases(**json.loads(text))
-        except (ValueError, TypeError, RecursionError) as error:
+            return _of_tree(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"the answers kept with the version cannot be read ({type(error).__name__})",
                 where="registry",
                 remedy="register it again from its data: gristmill run",
             ) from None
+
+
+def _of_tree(tree: Mapping[str, Any]) -> Cases:
+    """Return cases from their tree. Statistics without values are left out.
+
+    Raises:
+        ValueError: a statistic has not one value for each case.
+        KeyError, TypeError, AttributeError: the tree is something else.
+    """
+    stats = {}
+    for name, values in tree.items():
+        if name in ("ids", "slices", "test") or not values:
+            continue
+        if len(values) != len(tree["ids"]):
+            raise ValueError(f"{name} has {len(values)} values")
+        stats[name] = values
+    return Cases(tree["ids"], stats, tree["slices"], tree["test"])
 
 
 def name_of(ids: Sequence[str], truths: Sequence[str]) -> str:

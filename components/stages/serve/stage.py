@@ -24,7 +24,14 @@ from components.core.tables import read_table
 from components.inference.abstention import outcome, threshold_of
 from components.inference.predictor import first_answers, load
 from components.registry.params import RegistryParams
-from components.registry.release.gates import ChampionResults, Gate, as_rows, from_rows, judge_gates
+from components.registry.release.gates import (
+    ChampionResults,
+    Gate,
+    as_rows,
+    from_rows,
+    gate_rules,
+    judge_gates,
+)
 from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.promotion import Release, release
 from components.registry.versions.model_versions import (
@@ -74,7 +81,7 @@ def run(job: Job) -> None:
     bundle = job.inputs["winner"]
     board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
     winner = next(row for row in board["candidates"] if row["winner"])
-    for request in apply_mlflow_requests(job.root, pipeline, rules.gates):
+    for request in apply_mlflow_requests(job.root, pipeline, gate_rules(job.task, rules.gates)):
         job.journal.log(
             f"from MLflow: version {request.version} {request.decision} by {request.who}"
         )
@@ -107,7 +114,7 @@ def run(job: Job) -> None:
         who="gristmill serve stage",
         why=f"gates of {version.number}",
         experiment=bool(job.tags.get("experiment")),
-        limits=rules.gates,
+        rules=gate_rules(job.task, rules.gates),
     )
     _log_decision(job, decision)
     result = {
@@ -159,7 +166,7 @@ def _abstention(bundle: Path, share: float, cases: Cases) -> str:
             f"serve.abstain: {share:g}: no threshold can promise it, every answer will be marked "
             "as not sure; state a larger share, or bring more validation rows"
         )
-    tested = outcome(cases.confidence, cases.right, least)
+    tested = outcome(cases.stats["confidence"], cases.stats["right"], least)
     wrong = "none"
     if tested["wrong"] is not None:
         wrong = f"{tested['wrong']:.1%}"
@@ -200,7 +207,7 @@ def _judge(
         winner,
         baseline,
         _champion_results(job, cases),
-        rules.gates,
+        gate_rules(job.task, rules.gates),
         cases=cases,
         leaked_rows=board["leaked_rows"],
         metric=board["deciding_metric"],
@@ -219,14 +226,14 @@ def _champion_results(job: Job, winner_cases: Cases) -> ChampionResults | None:
         return None
     digest = version.tags.get("bundle_sha256", "")
     if digest == sha256(job.inputs["winner"] / CARD):
-        return ChampionResults(version.number, digest, Cases((), ()))
+        return ChampionResults(version.number, digest, Cases((), {}))
     evaluator = base.evaluator(job.task)
     cases = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
     try:
         champion_cases = _ask_champion(job, version, cases)
     except (GristmillError, ValueError) as error:
         job.journal.log(f"the champion, version {version.number}, cannot be asked: {error}")
-        return ChampionResults(version.number, digest, Cases((), ()), "it cannot be asked")
+        return ChampionResults(version.number, digest, Cases((), {}), "it cannot be asked")
     keep_cases(job.root, version, champion_cases)
     note = ""
     if version.tags.get("test_hash", "") not in ("", winner_cases.test):

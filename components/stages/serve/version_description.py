@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from components.core import escaping
@@ -18,6 +17,8 @@ from components.registry.versions.reader import code_state
 from components.registry.versions.test_cases import Cases, name_of
 from components.tasks import base
 
+# Columns of the table of answers that are no statistics.
+_CASE_COLUMNS = ("id", "query", "truth", "answer", "slices")
 _LIBRARIES = (
     "torch",
     "numpy",
@@ -54,7 +55,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     """
     card, _ = read_bundle(job.inputs["winner"])
     evaluator = base.evaluator(job.task)
-    low, high = winner["test_interval"]["accuracy"]
+    metric = evaluator.report_metric.name
+    low, high = winner["test_interval"][metric]
     queries = evaluator.example(read_table(job.inputs["clean"], "test"))
     examples = _fitting([query.model_dump(mode="json") for query in queries])
     as_json: dict[str, Any] = {
@@ -72,7 +74,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         # A service may not have the data from which its page could take examples.
         "examples": examples,
         "bundle_files": _hashes(job),
-        "classes": list(card.targets["classes"]),
+        **card.targets,
         "params": _flat(read_yaml(job.root / job.tags["params_file"])),
     }
     return {
@@ -87,8 +89,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         "test_hash": cases.test,
         "test_cases": str(len(cases.ids)),
         "bundle_bytes": str(winner["size_bytes"]),
-        "accuracy": f"{winner['test']['accuracy']:.4f}",
-        "accuracy_interval": f"{low:.4f} to {high:.4f}",
+        metric: f"{winner['test'][metric]:.4f}",
+        f"{metric}_interval": f"{low:.4f} to {high:.4f}",
         **{key: json.dumps(value, ensure_ascii=False) for key, value in as_json.items()},
     }
 
@@ -143,39 +145,13 @@ def _paragraphs(parts: Sequence[Sequence[str]]) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Answer of a model to a test case.
-
-    Args:
-        id: of the case.
-        truth: of the case.
-        is_correct: whether the answer is the truth.
-        confidence: of the answer, if it states one.
-        slices: of the case.
-    """
-
-    id: str
-    truth: str
-    is_correct: bool
-    confidence: float | None
-    slices: Mapping[str, str]
-
-
 def answered(job: Job) -> Cases:
     """Return the winner's answers to the test split, as evaluate wrote them."""
-    answers = []
-    for row in read_table(job.inputs["answers"], "test").to_pylist():
-        answers.append(
-            _Answer(
-                id=row["id"],
-                truth=row["truth"],
-                is_correct=row["right"],
-                confidence=row["confidence"],
-                slices=json.loads(row["slices"]),
-            )
-        )
-    return _cases(answers)
+    table = read_table(job.inputs["answers"], "test")
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    stats = {name: values for name, values in columns.items() if name not in _CASE_COLUMNS}
+    slices = [json.loads(text) for text in columns["slices"]]
+    return _cases(columns["id"], columns["truth"], stats, slices)
 
 
 def compared(
@@ -190,35 +166,31 @@ def compared(
         answers: of the model.
         evaluator: of the task.
     """
-    rows = []
-    for answer, case in zip(answers, cases, strict=True):
-        rows.append(
-            _Answer(
-                id=case.id,
-                truth=str(case.truth),
-                is_correct=evaluator.is_correct(answer, case.truth),
-                confidence=evaluator.confidence(answer),
-                slices=case.slices,
-            )
-        )
-    return _cases(rows)
+    stats = evaluator.case_stats(answers, [case.truth for case in cases])
+    truths = [str(case.truth) for case in cases]
+    return _cases([case.id for case in cases], truths, stats, [case.slices for case in cases])
 
 
-def _cases(answers: Sequence[_Answer]) -> Cases:
-    """Return answers as the registry stores them."""
+def _cases(
+    ids: Sequence[str],
+    truths: Sequence[str],
+    stats: base.CaseStats,
+    slices_of_cases: Sequence[Mapping[str, str]],
+) -> Cases:
+    """Return answers as the registry stores them.
+
+    Args:
+        ids: (n,) of the cases.
+        truths: (n,) of the cases.
+        stats: (n,) of each statistic. One that an answer lacks is left out.
+        slices_of_cases: (n,) kind of slice -> value.
+    """
     slices: dict[str, list[int]] = {}
-    for position, answer in enumerate(answers):
-        for kind, value in answer.slices.items():
+    for position, values in enumerate(slices_of_cases):
+        for kind, value in values.items():
             slices.setdefault(f"{kind}: {value}", []).append(position)
-    ids = [answer.id for answer in answers]
-    confidence = [answer.confidence for answer in answers if answer.confidence is not None]
-    return Cases(
-        ids,
-        [answer.is_correct for answer in answers],
-        confidence if len(confidence) == len(ids) else (),
-        slices,
-        name_of(ids, [answer.truth for answer in answers]),
-    )
+    complete = {name: values for name, values in stats.items() if None not in values}
+    return Cases(list(ids), complete, slices, name_of(ids, truths))
 
 
 def _hashes(job: Job) -> dict[str, str]:

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.metrics import classification
-from components.tasks.base import FEEDBACK, Arrays, Case, CaseStats, Metric, Scorer, TargetInfo
+from components.tasks.base import (
+    FEEDBACK,
+    Arrays,
+    Case,
+    CaseStats,
+    Metric,
+    Scorer,
+    TargetInfo,
+    TaskGates,
+)
+from components.tasks.classification.paired_gates import ClassificationGates
 
 
 class Answer(BaseModel):
@@ -81,6 +91,7 @@ class ClassificationEvaluator:
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
+    gates: TaskGates = ClassificationGates()
     report_metric: Metric = ClassificationMetric("accuracy", classification.accuracy)
     metrics: Sequence[Metric] = (
         ClassificationMetric("macro_f1", classification.macro_f1),

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from components.core.bundles import Card, write_bundle
-from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.gates import Gate, GateParams, as_rows, gate_rules
 from components.registry.release.promotion import approve, release
 from components.registry.versions.model_versions import keep_cases, register
 from components.registry.versions.test_cases import Cases, name_of
@@ -36,15 +36,14 @@ def put(root: Path, seed: int, right: str, gates: list[Gate], **tags: str) -> No
     half = len(ids) // 2
     cases = Cases(
         ids,
-        [sign == "+" for sign in right],
-        (),
+        {"right": [sign == "+" for sign in right]},
         {
             f"class: {LABELS[0]}": list(range(half)),
             f"class: {LABELS[1]}": list(range(half, len(ids))),
         },
         name_of(ids, ids),
     )
-    share = cases.right.count(True) / len(ids)  # type: ignore[attr-defined]
+    share = sum(cases.stats["right"]) / len(ids)
     row = {
         "test": {"accuracy": share},
         "test_interval": {"accuracy": [share - 0.05, share + 0.05]},
@@ -106,7 +105,14 @@ def fill(root: Path) -> None:
         "+" * 80 + "-" * 20,
         [Gate("size", True, 0.1, 200.0, "bundle, megabytes"), Gate("champion", None)],
     )
-    approve(root, "default", 1, GateParams(), who="韩梅梅", why="the first")
+    approve(
+        root,
+        "default",
+        1,
+        gate_rules("text_classification", GateParams()),
+        who="韩梅梅",
+        why="the first",
+    )
     for seed, right, gate in ((2, "+" * 95 + "-" * 5, doubt), (3, "-" * 50 + "+" * 50, leak)):
         put(root, seed, right, [gate, Gate("champion", True, against=1)])
         release(

@@ -262,4 +262,4 @@ def kept(scene: Scene, made: RetrainRecord) -> tuple[list[bool], list[bool]]:
 
 def _source(cases: Cases) -> list[bool]:
     places = (cases.slices or {}).get("from: source", range(len(cases.ids)))
-    return [cases.right[place] for place in places]
+    return [cases.stats["right"][place] for place in places]

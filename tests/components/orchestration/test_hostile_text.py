@@ -22,7 +22,7 @@ from components.monitoring.feedback_store import FeedbackStore, Label
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
-from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.gates import Gate, GateParams, as_rows, gate_rules
 from components.registry.release.promotion import approve, release
 from components.registry.release.release_log import Release
 from components.registry.release.retrain_record import RetrainRecord, record
@@ -73,7 +73,7 @@ def put(root: Path, seed: int, text: str, gates: list[Gate]) -> None:
     write_bundle(bundle, card, {"weights.safetensors": bytes(8)})
     ids = [str(place) for place in range(len(labels))]
     slices = {f"class: {label}": [place] for place, label in enumerate(labels)}
-    cases = Cases(ids, [True] * len(ids), (), slices, name_of(ids, ids))
+    cases = Cases(ids, {"right": [True] * len(ids)}, slices, name_of(ids, ids))
     row = {
         "test": {text: 0.5, "accuracy": 0.5},
         "test_interval": {"accuracy": [0.4, 0.6]},
@@ -116,7 +116,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copyfile(ROOT / name, root / name)
     everything = " ".join(STORED.values())[:5000]
     put(root, 1, everything, [Gate("size", True, 0.1, 200.0, everything)])
-    approve(root, "default", 1, GateParams(), who=everything[:100], why=everything[:1000])
+    approve(
+        root,
+        "default",
+        1,
+        gate_rules("text_classification", GateParams()),
+        who=everything[:100],
+        why=everything[:1000],
+    )
     gate = Gate("champion", False, 0.1, 0.2, everything, (0.0, 0.2), borderline=True)
     put(root, 2, everything, [gate])
     release(root, "default", 2, [gate], mode="review", who=everything[:100], why=everything[:1000])

@@ -11,7 +11,7 @@ import pytest
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.service import registry_watch
 from components.orchestration.service.registry_watch import Home, Registry
-from components.registry.release.gates import GateParams
+from components.registry.release.gates import GateParams, gate_rules
 from components.registry.release.release_log import PLACE
 from components.registry.versions.model_versions import Version
 from components.registry.versions.reader import RegistrySnapshot
@@ -44,7 +44,9 @@ class FakeRegistry:
         monkeypatch.setattr(registry_watch, "client", lambda _: self.client)
         monkeypatch.setattr("threading.Thread.start", lambda _: None)
         self.home = Home(root, "default", ServeParams())
-        self.registry = Registry(self.home, GateParams(), self.said.append)
+        self.registry = Registry(
+            self.home, gate_rules("text_classification", GateParams()), self.said.append
+        )
 
     def shelf(self) -> RegistrySnapshot | None:
         """Return what the registry says, with as many releases as `decided` holds."""

@@ -112,7 +112,7 @@ def test_a_diff_pairs_the_answers_and_tells_what_changed(project: Path) -> None:
         r"data +abababababab +the same",
         r"seed +1 +2",
         r"torch +2\.1 +2\.2",
-        r"非常差的评价 +50 +0\.6000 +0\.9000 +15, 0",
+        r"非常差的评价 +50 +0\.6000 +0\.9000 +15 won, 0 lost",
     ):
         assert re.search(pattern, shown), pattern
     assert "train.epochs" not in shown

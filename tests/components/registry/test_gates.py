@@ -18,6 +18,7 @@ from components.registry.release.gates import (
     all_passed,
     as_rows,
     from_rows,
+    gate_rules,
     judge_gates,
 )
 from components.registry.versions.test_cases import Cases, name_of
@@ -25,6 +26,8 @@ from components.registry.versions.test_cases import Cases, name_of
 PARAMS = GateParams(
     baseline_margin=0.01, champion_margin=0.01, alpha=0.05, latency_p95_ms=20, size_mb=5
 )
+TASK = "text_classification"
+RULES = gate_rules(TASK, PARAMS)
 
 
 def row(name: str = "network", accuracy: float = 0.85, **more: Any) -> dict[str, Any]:
@@ -44,13 +47,10 @@ def answers(
     slices: Mapping[str, Sequence[int]] | None = None,
     test: str = "t",
 ) -> Cases:
-    return Cases(
-        [str(place) for place in range(len(right))],
-        [sign == "+" for sign in right],
-        confidence,
-        slices,
-        test,
-    )
+    stats: dict[str, Any] = {"right": [sign == "+" for sign in right]}
+    if len(confidence):
+        stats["confidence"] = list(confidence)
+    return Cases([str(place) for place in range(len(right))], stats, slices, test)
 
 
 def verdicts(
@@ -65,7 +65,13 @@ def verdicts(
     return {
         gate.name: gate
         for gate in judge_gates(
-            winner, baseline, champion, PARAMS, cases=given, leaked_rows=leaked, **more
+            winner,
+            baseline,
+            champion,
+            RULES,
+            cases=given,
+            leaked_rows=leaked,
+            **{"metric": "accuracy", "goal": "max"} | more,
         )
     }
 
@@ -167,9 +173,11 @@ def test_the_margin_lets_a_small_gain_on_many_cases_pass_that_alone_is_not_signi
             row(),
             None,
             ChampionResults(1, "old", theirs),
-            PARAMS.model_copy(update={"champion_margin": margin}),
+            gate_rules(TASK, PARAMS.model_copy(update={"champion_margin": margin})),
             cases=mine,
             leaked_rows=0,
+            metric="accuracy",
+            goal="max",
         )[1].verdict
         for margin in (0.01, 0.0)
     ]

@@ -11,7 +11,7 @@ import pytest
 from sample_versions import make_bundle
 
 from components.core.errors import InputError
-from components.registry.release.gates import Gate, GateParams
+from components.registry.release.gates import Gate, GateParams, gate_rules
 from components.registry.release.promotion import approve, rollback
 from components.registry.release.release_log import history
 from components.registry.store import tracking_store
@@ -37,7 +37,14 @@ def filled(
         root, "default", make_bundle(root.parent / "third", 3), None, {"title": "第三"}, "a page"
     )
     for number in (1, 2):
-        approve(root, "default", number, GateParams(), who="李", why="好")
+        approve(
+            root,
+            "default",
+            number,
+            gate_rules("text_classification", GateParams()),
+            who="李",
+            why="好",
+        )
     return root
 
 

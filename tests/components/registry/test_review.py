@@ -17,7 +17,7 @@ from sample_versions import make_bundle
 
 from components.core.errors import EnvironmentFault, GateError, InputError
 from components.registry.release import promotion as release_module
-from components.registry.release.gates import Gate, GateParams, as_rows
+from components.registry.release.gates import Gate, GateParams, as_rows, gate_rules
 from components.registry.release.mlflow_requests import apply_mlflow_requests
 from components.registry.release.promotion import approve, reject, release, rollback
 from components.registry.release.release_log import LOG, history, standing
@@ -30,7 +30,7 @@ from components.registry.versions.model_versions import (
 from components.registry.versions.reader import Version, read_snapshot
 from components.registry.versions.test_cases import Cases, name_of
 
-LIMITS = GateParams()
+LIMITS = gate_rules("text_classification", GateParams())
 GOOD = [Gate("size", True)]
 BY = {"who": "李", "why": "looked at it"}
 
@@ -38,7 +38,7 @@ BY = {"who": "李", "why": "looked at it"}
 def kept(root: Path, number: int, gates: list[Gate] | None = GOOD, right: str = "") -> Version:
     """A registered version with its gates, and its answers where given."""
     ids = [str(place) for place in range(len(right))]
-    cases = Cases(ids, [sign == "+" for sign in right], (), {}, name_of(ids, ids))
+    cases = Cases(ids, {"right": [sign == "+" for sign in right]}, {}, name_of(ids, ids))
     tags = {"test_hash": cases.test} if right else {}
     made = register(
         root,
@@ -222,7 +222,7 @@ def test_a_version_that_was_judged_against_another_champion_is_compared_anew(roo
             mode="auto",
             who="nightly",
             why="gates",
-            limits=LIMITS,
+            rules=LIMITS,
         ).decision
         == "refused"
     )
@@ -340,10 +340,10 @@ def test_a_champion_moved_by_hand_passes_the_gates_or_is_put_back(three: Path) -
 RELEASE = """
 import sys
 from pathlib import Path
-from components.registry.release.gates import GateParams
+from components.registry.release.gates import GateParams, gate_rules
 from components.registry.release.promotion import approve
 sys.stdin.readline()
-print(approve(Path(sys.argv[1]), "default", int(sys.argv[2]), GateParams(), who=sys.argv[2], why="race").before, flush=True)
+print(approve(Path(sys.argv[1]), "default", int(sys.argv[2]), gate_rules("text_classification", GateParams()), who=sys.argv[2], why="race").before, flush=True)
 """
 
 
