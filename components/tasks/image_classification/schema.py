@@ -67,7 +67,7 @@ class ImageSchema:
     }
     roles = (Role("image", Image(), "input"), Role("label", ClassName(), "target"))
     targets = ClassTargets()
-    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+    split = SplitRule("stratified", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Return the fields image and label, with the size of `clean`."""

@@ -63,7 +63,7 @@ class TextSchema:
         Role("label", ClassName(), "target"),
     )
     targets = ClassTargets()
-    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+    split = SplitRule("stratified", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Return the fields text, title and label, with the limits of `clean`."""
