@@ -39,7 +39,7 @@ def bundles(
     for name, baseline in base.baselines(reviews.task).baselines.items():
         arrays, files = baseline.fit(
             read_table(reviews.root / "clean", "train"),
-            classes,
+            {"classes": classes},
             reviews.sections["train"],
             reviews.sections["clean"],
             7,
