@@ -1,7 +1,7 @@
 """Print tables, colors and progress bars, and values exactly as they are.
 
 Rich reads `[bold]` as markup, `:smile:` as an emoji and a number as something to highlight.
-Here it does not, so a label such as `[urgent] bug` needs no escape. `styled` and the style of a
+Here it does not, so a text such as `[urgent] bug` needs no escape. `styled` and the style of a
 column or row set styles.
 """
 

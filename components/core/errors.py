@@ -1,6 +1,6 @@
 """Define the errors of the project: what happened, where, and what to do.
 
-The command line turns a class of error into an exit code.
+The command line turns a type of error into an exit code.
 """
 
 from __future__ import annotations

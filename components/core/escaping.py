@@ -1,6 +1,6 @@
 """Escape text from outside for the output in which a person reads it.
 
-Feedback, labels, column names, file names, tags, reasons and header values are written by others.
+Feedback, answers, column names, file names, tags, reasons and header values are written by others.
 Each function makes such a text safe for one kind of output. Characters that cannot be seen are
 spelled out (`\\x1b`, `\\u202e`), so that nothing of a text is lost.
 
@@ -27,7 +27,7 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 _DRAWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2")
 # TR39, section 5.4: no word has more marks than these on one letter.
 _MARKS_ON_A_LETTER = 4
-# Canonical_Combining_Class of the signs that join two letters of an Indic script.
+# Result of `unicodedata.combining` for the signs that join two letters of an Indic script.
 _VIRAMA = 9
 # The flags of England, Scotland and Wales: the only emoji made of tag characters.
 _FLAG = re.compile(
@@ -134,7 +134,7 @@ def script(text: str) -> str:
 
 
 def svg(text: str) -> str:
-    """Return a label of a plot: XML forbids most control characters, even as references.
+    """Return a text of a plot: XML forbids most control characters, even as references.
 
     Whatever draws the plot writes `&` and `<` as XML wants them.
     """
@@ -315,6 +315,6 @@ def _systemd_character(character: str) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """Return the class of an error and the beginning of its message, in one line."""
+    """Return the type of an error and the beginning of its message, in one line."""
     message = " ".join(str(error).split())[:300]
     return log_line(f"{type(error).__name__}: {message}".removesuffix(": "))

@@ -25,6 +25,10 @@ class Reject(Exception):
         self.detail = detail
 
 
+class NoValue(Reject):
+    """Raised where there is no value at all."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What cleaning removed from a value, in the field's own unit (characters, pixels, tags).

@@ -1,10 +1,9 @@
-"""Define the field of class names."""
+"""Define the field of categories."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,29 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.core import escaping
-from components.fields.base import Change, Reject, Summary
-
-_JOINTS = re.compile(r"[,;|/+，、；]")
+from components.fields.base import Change, NoValue, Summary
 
 
 class Category:
-    """A class name. Numbers are names too."""
+    """The name of a category, such as a city. Numbers are names too.
+
+    Attributes:
+        missing: reason of the rejection of a value without a name.
+    """
 
     arrow = pa.string()
     equality = "equal"
-    knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
+    knobs: Mapping[str, str] = {}
+    missing = "missing"
 
     def normalize(self, value: Any) -> str:
         """Return the name in NFC without surrounding white space, as the source wrote it.
 
         Raises:
-            Reject: there is no name.
+            NoValue: there is no name.
         """
         if not isinstance(value, str) or not value.strip():
-            raise Reject("no_label")
+            raise NoValue(self.missing)
         return unicodedata.normalize("NFC", value.strip())
 
     clean = normalize
@@ -71,13 +73,3 @@ class Category:
     def show(self, value: Any) -> str:
         """Return the name escaped for HTML."""
         return escaping.html(str(value))
-
-
-def joined_labels(labels: Collection[str]) -> list[str]:
-    """Return labels that are made of other labels: toxic|rude beside toxic and rude."""
-    joined = []
-    for label in labels:
-        parts = [part.strip() for part in _JOINTS.split(label)]
-        if len(parts) > 1 and all(part in labels for part in parts):
-            joined.append(label)
-    return joined

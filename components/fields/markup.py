@@ -102,7 +102,7 @@ def _is_text(match: re.Match[str]) -> bool:
         return False
     if name.lower() in _NEED_ATTRIBUTES:
         return True
-    # A type parameter: `List<Label>`. Hand-written HTML has no capitalized tag directly after a
+    # A type parameter: `List<Item>`. Hand-written HTML has no capitalized tag directly after a
     # word.
     before = match.string[match.start() - 1 : match.start()]
     return (

@@ -37,9 +37,9 @@ _BLOCKS = (
     (0xFE70, 0xFEFF, "arabic"),
     (0x20000, 0x3FFFF, "han"),
 )
-# Blocks of scripts that write vowels, tones or accents as separate signs, for character classes
-# of regular expressions. Python's \w lacks them, and would divide a word of Hindi or Thai at
-# each sign.
+# Blocks of scripts that write vowels, tones or accents as separate signs, for sets of
+# characters in regular expressions. Python's \w lacks them, and would divide a word of Hindi or
+# Thai at each sign.
 _SIGNED = (
     (0x0300, 0x036F),
     (0x0483, 0x0489),

@@ -31,7 +31,7 @@ class PrunableDim:
 
 
 class PruningSpec(Protocol):
-    """The prunable dimensions of a network class.
+    """The prunable dimensions of a type of network.
 
     Scoring and selecting are generic. Only the coupling of dimensions is defined here.
     """

@@ -129,8 +129,10 @@ def section_model(section: str, task: str) -> type[BaseModel]:
     """Return one strict model of a section's params: those of all tasks and those of one."""
     module = importlib.import_module(params_module(section))
     shared = getattr(module, f"{section.capitalize()}Params")
+    schema = base.schema(task)
     facets = (
-        base.schema(task),
+        schema,
+        schema.targets,
         base.encoding(task),
         base.models(task),
         base.baselines(task),

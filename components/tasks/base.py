@@ -17,9 +17,9 @@ of modules with one object each:
     defaults.py   DEFAULTS     measurements of a user's data, and the params that follow
                                (gristmill new; no stage)
 
-Each facet has `options`: stage name -> pydantic model of the task's own params in that stage's
-section of params.yaml. All but loss.py import without torch, so that params are validated in a
-second.
+Each facet, and the schema's `targets`, has `options`: stage name -> pydantic model of the task's
+own params in that stage's section of params.yaml. All but loss.py import without torch, so that
+params are validated in a second.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ class Role:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Rule by which rows are split, when the source has no split of its own."""
+    """Rule by which rows are split, when the source has no split of its own.
+
+    The strata are those of `TargetRules.strata`.
+    """
 
     kind: Literal["stratified", "temporal", "last_per_group"]
-    stratify: str | None = None
     group: str | None = None
     time: str | None = None
     near_duplicates: bool = True
@@ -105,11 +107,21 @@ class ValueMap(Protocol):
 class TargetRules(Protocol):
     """Rules for the target column, as part of the facet schema.py.
 
+    A target is a value of the role's field: the name of a class, a number, a text.
+
     Attributes:
         Info: model of the task's `TargetInfo`, which validates cards from outside.
+        options: stage name -> model of the params of these rules in that stage's section. Those
+            of `clean` concern all rows together: `Schema.fields` reads none of them.
+        conflict_reason: short stable name of the rows that `conflicts` drops, in the quarantine
+            and the reports.
+        merge_reason: short stable name of the rows that `merged` changes, in the reports.
     """
 
     Info: type[BaseModel]
+    options: Options
+    conflict_reason: str
+    merge_reason: str
 
     def value_map(self, options: BaseModel) -> ValueMap | None:
         """Return the conversion of the values of a source; None: they stay as they are.
@@ -138,19 +150,24 @@ class TargetRules(Protocol):
     def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
         """Return what happens to rows with equal inputs and different targets.
 
+        "drop": none of them stays. "majority": the first row with the most frequent target stays;
+        a tie drops all. "keep": the first row with each target stays, all in one group.
+
         Args:
             options: the params of `clean`.
         """
 
-    def describe_conflicts(self, targets: Sequence[Collection[str]], examples: str) -> str:
-        """Return which targets stand at equal inputs, for the log.
+    def describe_conflicts(self, targets: Sequence[Collection[Any]], examples: str) -> str:
+        """Return how the targets of dropped rows differ, with the param that changes it.
+
+        It follows the words "12 of 80 rows dropped: equal, ".
 
         Args:
             targets: of each group of equal inputs, the different targets.
             examples: some of the inputs.
         """
 
-    def merged(self, counts: Mapping[str, int], options: BaseModel) -> Mapping[str, str]:
+    def merged(self, counts: Mapping[Any, int], options: BaseModel) -> Mapping[Any, Any]:
         """Return rare targets that are merged: target -> its new value.
 
         Args:
@@ -158,21 +175,21 @@ class TargetRules(Protocol):
             options: the params of `clean`.
         """
 
-    def describe_merged(self, merged: Mapping[str, str], options: BaseModel) -> str:
+    def describe_merged(self, merged: Mapping[Any, Any], options: BaseModel) -> str:
         """Return a line about the merged targets, with the param that changes it."""
 
-    def doubts(self, counts: Mapping[str, int]) -> Sequence[str]:
+    def doubts(self, counts: Mapping[Any, int]) -> Sequence[str]:
         """Return doubts about clean targets, each with the param that settles it.
 
         Args:
             counts: rows of each target.
         """
 
-    def check(self, targets: Sequence[str], options: BaseModel, causes: Sequence[str]) -> None:
+    def check(self, targets: Sequence[Any], options: BaseModel, causes: Sequence[str]) -> None:
         """Refuse clean rows that a model of this task cannot learn from.
 
         Args:
-            targets: of the rows that stay.
+            targets: of the rows that stay; there may be none.
             options: the params of `clean`.
             causes: a message for each thing that removed rows.
 
@@ -180,8 +197,21 @@ class TargetRules(Protocol):
             InputError: it says what is missing, and a way out.
         """
 
-    def strata(self, targets: Sequence[str]) -> Sequence[str]:
+    def check_train(self, train: Collection[Any], targets: Collection[Any]) -> None:
+        """Refuse a train split that lacks something that other rows have.
+
+        Args:
+            train: targets of the train rows.
+            targets: of all rows that stay.
+
+        Raises:
+            InputError: it says what is missing, and a way out.
+        """
+
+    def strata(self, targets: Sequence[Any]) -> Sequence[str]:
         """Return (n,) the stratum of each row. Each split gets rows of each stratum.
+
+        A task whose targets need no strata returns one name for all rows.
 
         Args:
             targets: (n,) of the rows.
@@ -195,14 +225,14 @@ class TargetRules(Protocol):
             groups: the number of independent groups of rows that it has.
         """
 
-    def describe(self, splits: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
+    def describe(
+        self, splits: Mapping[str, Sequence[Any]], merged: Mapping[Any, Any]
+    ) -> Mapping[str, Any]:
         """Return the entries of clean's manifest about the targets, `TargetInfo` among them.
 
         Args:
             splits: split -> targets of its rows.
-
-        Raises:
-            InputError: the train rows lack something that other rows have.
+            merged: of `merged`.
         """
 
     def info(self, manifest: Mapping[str, Any]) -> TargetInfo:

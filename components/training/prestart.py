@@ -70,11 +70,11 @@ class PrestartedWorkers:
         self.placement = placement_group([resources] * workers)
         cpus = resources.get("CPU", 0)
         gpus = resources.get("GPU", 0)
-        actor_class: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
+        remote_worker: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
         self.actors = []
         for number in range(workers):
             strategy = PlacementGroupSchedulingStrategy(self.placement, number)
-            self.actors.append(actor_class.options(scheduling_strategy=strategy).remote())
+            self.actors.append(remote_worker.options(scheduling_strategy=strategy).remote())
         self.used = False
 
     def drop(self) -> None:

@@ -139,7 +139,7 @@ class _Group(WorkerGroup):
     def _init_train_context_on_workers(
         self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]
     ) -> None:
-        """Do as the base class does, but without an actor as the controller."""
+        """Do as the overridden method does, but without an actor as the controller."""
         common = {
             "train_run_context": self._train_run_context,
             "synchronization_actor": sync_actor,

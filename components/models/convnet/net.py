@@ -25,7 +25,7 @@ class ConvNet(nn.Module):
         config: widths.
         channels: of the image, 1 or 3.
         size: side length in pixels.
-        outputs: classes.
+        outputs: number of logits.
     """
 
     def __init__(self, config: ConvNetConfig, channels: int, size: int, outputs: int) -> None:

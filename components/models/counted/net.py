@@ -1,6 +1,6 @@
 """Classify by counted n-grams, alone or with a TextCNN whose logits are added.
 
-Each n-gram has a weight per class and is scaled by the number of train rows that it occurs in.
+Each n-gram has a weight per logit and is scaled by the number of train rows that it occurs in.
 The linear path is TF-IDF (Salton and Buckley 1988) with logistic regression as a layer. The
 whole is "wide and deep" (Cheng et al. 2016, arXiv:1606.07792). Compared with a bag of hashed
 n-grams, no two n-grams share a weight, n-grams too rare to learn from have none, and rare ones
@@ -44,7 +44,7 @@ class Counted(nn.Module):
     Args:
         config: of the n-grams.
         vocabulary: number of token ids. Id 0 is padding.
-        outputs: classes.
+        outputs: number of logits.
     """
 
     def __init__(self, config: CountedConfig, vocabulary: int, outputs: int) -> None:

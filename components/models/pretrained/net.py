@@ -36,7 +36,7 @@ class Pretrained(nn.Module):
     Args:
         config: how the encoder is used.
         encoder: content of the encoder's config.json.
-        outputs: classes.
+        outputs: number of logits.
     """
 
     def __init__(self, config: PretrainedConfig, encoder: Mapping[str, Any], outputs: int) -> None:

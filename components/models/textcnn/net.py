@@ -21,7 +21,7 @@ class TextCNN(nn.Module):
     Args:
         config: widths.
         vocabulary: number of token ids. Id 0 is padding.
-        outputs: classes.
+        outputs: number of logits.
     """
 
     def __init__(self, config: TextCNNConfig, vocabulary: int, outputs: int) -> None:

@@ -67,7 +67,7 @@ class Transformer(nn.Module):
     Args:
         config: widths.
         vocabulary: number of token ids. Id 0 is padding.
-        outputs: classes.
+        outputs: number of logits.
         max_length: tokens of the longest row.
     """
 

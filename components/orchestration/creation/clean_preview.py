@@ -22,13 +22,7 @@ from components.stages.clean.cleaning import (
 )
 from components.stages.clean.duplicates import STAYS
 from components.stages.clean.params import CleanParams
-from components.stages.clean.row_decisions import (
-    check_classes,
-    check_train,
-    decide_rows,
-    group_rows,
-    split_rows,
-)
+from components.stages.clean.row_decisions import decide_rows, group_rows, split_rows
 from components.stages.clean.unique_rows import UniqueRows
 from components.stages.clean.usable_rows import Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits
@@ -165,7 +159,7 @@ def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> D
     fields = schema.fields(params)
     target = target_of(schema)
     dry = DryClean(len(first.rows), first.whole, compared=first.size <= _COMPARED_BYTES)
-    row_params = row_wise(params)
+    row_params = row_wise(schema, params)
     if not dry.compared:
         row_params = row_params.model_copy(update={"near_duplicates": 1.0})
     for row in first.rows:
@@ -286,18 +280,21 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
     rows = _usable(dry, task)
     dedup_status = decide_rows(rows, params).dedup_status
     staying = np.flatnonzero(dedup_status == STAYS)
-    labels = [rows.names[label] for label in rows.labels[staying].tolist()]
+    labels = rows.targets(staying)
+    rules = rows.schema.targets
     groups = group_rows(task, params, seed, rows, staying, Cache(None, print))
     if not dry.whole:
-        return _alike_classes(dry, labels, groups.names, params.min_rows_per_class)
+        least = params.model_dump()["min_rows_per_class"]
+        return _alike_classes(dry, labels, groups.names, least)
     try:
-        check_classes(labels, params, [])
-        splits, leaking = split_rows(rows, staying, groups, labels, params)
+        rules.check(labels, params, [])
+        strata = rules.strata(labels)
+        splits, leaking = split_rows(rows, staying, groups, strata, params)
         train_labels = []
         for position, (label, split) in enumerate(zip(labels, splits, strict=True)):
             if split == "train" and position not in leaking:
                 train_labels.append(label)
-        check_train(train_labels, labels)
+        rules.check_train(train_labels, labels)
     except InputError as error:
         what = f"clean would refuse it: {error.what}"
         raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None

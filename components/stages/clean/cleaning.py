@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.core.cache import cache_key
-from components.fields.base import Field, Reject
+from components.fields.base import Field, NoValue, Reject
 from components.stages.clean.params import CleanParams
 from components.stages.clean.split import draw
 from components.stages.clean.unlabeled import is_for_training
@@ -29,12 +29,9 @@ _SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
-# Params that concern all rows together.
+# Params that concern all rows together, beside those of the rules for the target.
 _OF_ALL_ROWS = (
     "boilerplate",
-    "conflicts",
-    "min_rows_per_class",
-    "small_classes",
     "validation_share",
     "test_share",
     "frozen_split",
@@ -58,20 +55,27 @@ class CleanInput:
     rows: pa.Table
 
 
-def row_wise(params: CleanParams) -> CleanParams:
+def row_wise(schema: base.Schema, params: CleanParams) -> CleanParams:
     """Return the params with defaults for those that concern all rows together.
 
     Cleaning a row reads no other params, so its result depends on nothing else.
+
+    Args:
+        schema: of the task.
+        params: of clean.
     """
-    defaults = {name: CleanParams.model_fields[name].default for name in _OF_ALL_ROWS}
+    names = list(_OF_ALL_ROWS)
+    if "clean" in schema.targets.options:
+        names += schema.targets.options["clean"].model_fields
     if params.near_duplicates < 1:
-        defaults["near_duplicates"] = CleanParams.model_fields["near_duplicates"].default
-    return params.model_copy(update=defaults)
+        names.append("near_duplicates")
+    fields = type(params).model_fields
+    return params.model_copy(update={name: fields[name].default for name in names})
 
 
 def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
     """Return a cache key that is equal where rows are cleaned in the same way."""
-    row_params = row_wise(params).model_dump(mode="json")
+    row_params = row_wise(base.schema(task), params).model_dump(mode="json")
     return cache_key({"task": task, "params": row_params, "seed": seed})
 
 
@@ -80,9 +84,14 @@ def inputs_of(schema: base.Schema) -> list[str]:
     return [role.name for role in schema.roles if role.role == "input"]
 
 
+def target_role(schema: base.Schema) -> base.Role:
+    """Return the role of the column that a model predicts."""
+    return next(role for role in schema.roles if role.role == "target")
+
+
 def target_of(schema: base.Schema) -> str:
     """Return the column that a model predicts."""
-    return next(role.name for role in schema.roles if role.role == "target")
+    return target_role(schema).name
 
 
 def content(schema: base.Schema) -> list[str]:
@@ -91,7 +100,7 @@ def content(schema: base.Schema) -> list[str]:
 
 
 def unique_rows_schema(schema: base.Schema) -> pa.Schema:
-    """Return the schema of cleaned contents.
+    """Return the schema of cleaned contents; values and target have the types of their fields.
 
     `fate` is USABLE, UNLABELLED or a reason. `changes` is what cleaning took from the values, as
     JSON: {column: {kind: [lost, whole, detail]}}. Keys are SHA-256. A group is named after a key,
@@ -104,10 +113,10 @@ def unique_rows_schema(schema: base.Schema) -> pa.Schema:
     ]
     for role in schema.roles:
         if role.role == "input":
-            columns.append((f"value.{role.name}", _large(role.field.arrow)))
+            columns.append((f"value.{role.name}", large(role.field.arrow)))
     columns += [
         ("changes", pa.string()),
-        ("target", pa.string()),
+        ("target", target_role(schema).field.arrow),
         ("split", pa.string()),
         ("key", pa.binary(32)),
         ("group", pa.string()),
@@ -118,9 +127,13 @@ def unique_rows_schema(schema: base.Schema) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _large(kind: pa.DataType) -> pa.DataType:
-    """Return the type with 64-bit offsets for values of a type."""
-    return pa.large_binary() if pa.types.is_binary(kind) else pa.large_string()
+def large(kind: pa.DataType) -> pa.DataType:
+    """Return the type with 64-bit offsets for a type of bytes or texts, and other types as is."""
+    if pa.types.is_binary(kind):
+        return pa.large_binary()
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    return kind
 
 
 def clean_piece(piece: CleanInput) -> pa.Table:
@@ -159,9 +172,9 @@ def clean_row(
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
         try:
-            label = fields[target].clean(row[target])
-        except Reject as error:
-            if not _stays_unlabeled(error, row, params):
+            value = fields[target].clean(row[target])
+        except NoValue:
+            if params.unlabelled != "keep" or not is_for_training(row["split"]):
                 raise
             return {
                 "fate": UNLABELLED,
@@ -175,7 +188,7 @@ def clean_row(
         "fate": USABLE,
         "changes": _changes(row, values, fields),
         **_values_and_key(values, fields, seed),
-        "target": label,
+        "target": value,
         "split": split,
     }
     if params.near_duplicates < 1:
@@ -183,13 +196,6 @@ def clean_row(
             bands = fields[name].signature(values[name])
             cleaned[f"bands.{name}"] = None if bands is None else bands.tobytes()
     return cleaned
-
-
-def _stays_unlabeled(error: Reject, row: Mapping[str, Any], params: CleanParams) -> bool:
-    """Return whether a row with a rejected label is kept without a label."""
-    if error.reason != "no_label" or params.unlabelled != "keep":
-        return False
-    return is_for_training(row["split"])
 
 
 def _changes(

@@ -14,7 +14,6 @@ STAYS = 0
 DUPLICATE = 1
 CONFLICTING = 2
 BOILERPLATE = 3
-REASONS = ("", "duplicate", "conflicting_labels", "boilerplate")
 # Splits that a source can name for a row, by number.
 OWN_SPLITS = ("", "train", "validation", "test")
 _VALIDATION = OWN_SPLITS.index("validation")
@@ -66,18 +65,27 @@ class UnionFind:
         return roots
 
 
-def resolve_duplicates(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
-    """Return which rows are dropped, and why, so that each key is left once.
+def reasons(conflict_reason: str) -> Sequence[str]:
+    """Return why rows are dropped, by the numbers above.
+
+    Args:
+        conflict_reason: of rows with equal inputs and different targets.
+    """
+    return ("", "duplicate", conflict_reason, "boilerplate")
+
+
+def resolve_duplicates(keys: Rows, targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+    """Return which rows are dropped, and why, so that each key is left once, or once a target.
 
     All test rows of a source's own split stay, and all of its validation rows that equal none of
     them: metrics on them are compared with those of others. Of other equal rows the first stays.
 
     Args:
         keys: (rows,) equal for rows that count as the same.
-        labels: (rows,) equal for rows of one class.
+        targets: (rows,) equal for rows with the same target.
         splits: (rows,) the source's own split, a number of OWN_SPLITS.
-        conflicts: 'drop' (no row of a key with several labels stays) or 'majority' (the label that
-            most have; a tie drops all).
+        conflicts: 'drop' (no row of a key with several targets stays), 'majority' (the target that
+            most have; a tie drops all) or 'keep' (the first row with each target).
 
     Returns:
         (rows,) STAYS, DUPLICATE or CONFLICTING.
@@ -86,14 +94,14 @@ def resolve_duplicates(keys: Rows, labels: Rows, splits: Rows, conflicts: str) -
     starts = _run_starts(keys[order])
     dedup_status = np.full(len(keys), DUPLICATE, np.int8)
     dedup_status[order[starts]] = STAYS
-    lowest = np.minimum.reduceat(labels[order], starts)
-    highest = np.maximum.reduceat(labels[order], starts)
+    lowest = np.minimum.reduceat(targets[order], starts)
+    highest = np.maximum.reduceat(targets[order], starts)
     mixed = lowest != highest
     held_out = np.maximum.reduceat(splits[order], starts) >= _VALIDATION
     ends = np.append(starts[1:], len(keys))
     for group in np.flatnonzero(mixed | held_out):
         rows = order[starts[group] : ends[group]]
-        dedup_status[rows] = _resolve_key(labels[rows], splits[rows], conflicts)
+        dedup_status[rows] = _resolve_key(targets[rows], splits[rows], conflicts)
     return dedup_status
 
 
@@ -103,22 +111,26 @@ def _run_starts(values: NDArray[Any]) -> Rows:
     return np.flatnonzero(np.concatenate(([True], changes)))
 
 
-def _resolve_key(labels: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+def _resolve_key(targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
     """Return the status of the rows of one key, in their order.
 
     Args:
-        labels: (rows of the key,) numbers of classes.
+        targets: (rows of the key,) numbers of targets.
         splits: (rows of the key,) numbers of OWN_SPLITS.
-        conflicts: 'drop' or 'majority'.
+        conflicts: 'drop', 'majority' or 'keep'.
     """
     best = splits.max()
     if best >= _VALIDATION:
         return np.where(splits == best, STAYS, DUPLICATE).astype(np.int8)
-    names, counts = np.unique(labels, return_counts=True)
+    values, first, counts = np.unique(targets, return_index=True, return_counts=True)
+    if conflicts == "keep":
+        dedup_status = np.full(len(targets), DUPLICATE, np.int8)
+        dedup_status[first] = STAYS
+        return dedup_status
     tie = (counts == counts.max()).sum() > 1
-    dedup_status = np.full(len(labels), CONFLICTING, np.int8)
+    dedup_status = np.full(len(targets), CONFLICTING, np.int8)
     if conflicts == "majority" and not tie:
-        majority = np.flatnonzero(labels == names[counts.argmax()])
+        majority = np.flatnonzero(targets == values[counts.argmax()])
         dedup_status[majority] = DUPLICATE
         dedup_status[majority[0]] = STAYS
     return dedup_status

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +42,10 @@ class FrozenSplit:
     splits: Sequence[str]
     groups: Sequence[str]
 
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """Return the row of each key."""
-        return {key: row for row, key in enumerate(self.keys)}
-
     def claim(self, keys: Sequence[str], ids: Sequence[str]) -> dict[int, int]:
         """Return which rows of a source are rows of this split.
 
-        Of several equal rows the one with the id of this split is taken, else the first.
+        Of several equal rows those with the ids of this split are taken, else the first ones.
 
         Args:
             keys: SHA-256 of each row's key.
@@ -60,30 +54,22 @@ class FrozenSplit:
         Returns:
             Row of the source -> row of this split.
         """
+        short_keys = [key[:_KEY_DIGITS] for key in keys]
+        names = zip(self.keys, self.ids, strict=True)
+        row_of = {name: row for row, name in enumerate(names)}
         claimed: dict[int, int] = {}
-        for source_row, key in enumerate(keys):
-            row = self.row_of.get(key[:_KEY_DIGITS])
-            if row is None:
-                continue
-            if row not in claimed or ids[source_row] == self.ids[row]:
-                claimed[row] = source_row
-        return {source_row: row for row, source_row in claimed.items()}
-
-    def held(self, keys: Sequence[str]) -> dict[int, int]:
-        """Return which positions are rows of this split.
-
-        Args:
-            keys: SHA-256 of each position's key, unique.
-
-        Returns:
-            Position -> row of this split.
-        """
-        rows = {}
-        for position, key in enumerate(keys):
-            row = self.row_of.get(key[:_KEY_DIGITS])
-            if row is not None:
-                rows[position] = row
-        return rows
+        for source_row, name in enumerate(zip(short_keys, ids, strict=True)):
+            if name in row_of:
+                claimed[source_row] = row_of[name]
+        unclaimed: dict[str, deque[int]] = defaultdict(deque)
+        rows_with_id = set(claimed.values())
+        for row, key in enumerate(self.keys):
+            if row not in rows_with_id:
+                unclaimed[key].append(row)
+        for source_row, key in enumerate(short_keys):
+            if source_row not in claimed and unclaimed.get(key):
+                claimed[source_row] = unclaimed[key].popleft()
+        return claimed
 
 
 def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
@@ -164,7 +150,7 @@ def divide(
         frozen: the split.
         held_rows: position -> row of the split.
         groups: (positions,) equal for rows that are similar.
-        feedback: positions of rows that clients labeled.
+        feedback: positions of rows whose targets clients sent.
         params: shares of the new groups.
         seed: of the hash.
 
@@ -201,7 +187,7 @@ def _new_part(group: str, is_feedback: bool, params: CleanParams, seed: int) -> 
 
     Args:
         group: its name.
-        is_feedback: whether clients labeled all rows of it.
+        is_feedback: whether clients sent the targets of all rows of it.
         params: shares of the new groups.
         seed: of the hash.
     """

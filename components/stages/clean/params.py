@@ -1,4 +1,4 @@
-"""Params of `clean` that hold for every kind of data."""
+"""Params of `clean` that hold for all tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.core.params import Strict
 
 
 class CleanParams(Strict):
-    """Duplicates, conflicts, small classes, rows without a label, split."""
+    """Duplicates, rows without a target, split."""
 
     boilerplate: int = Field(
         10,
@@ -23,18 +23,9 @@ class CleanParams(Strict):
         le=1.0,
         description="Least similarity (texts: 3-grams) of near duplicates (1: exact only).",
     )
-    conflicts: Literal["drop", "majority"] = Field(
-        "drop", description="What happens to equal inputs with different labels."
-    )
-    min_rows_per_class: int = Field(
-        10, ge=3, description="Fewest rows of a class; small_classes says what happens below."
-    )
-    small_classes: Literal["refuse", "merge"] = Field(
-        "refuse", description="What happens to small classes (merge: one class `other`)."
-    )
     unlabelled: Literal["quarantine", "keep"] = Field(
         "quarantine",
-        description="What happens to rows without a label (keep: for train.pretrain).",
+        description="What happens to rows without a target (keep: for train.pretrain).",
     )
     validation_share: float = Field(
         0.1, gt=0, lt=0.5, description="Share of the rows in the validation split."

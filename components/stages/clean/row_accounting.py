@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,30 +20,10 @@ from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICA
 from components.stages.clean.params import CleanParams
 from components.stages.clean.row_decisions import RowDecisions
 from components.stages.clean.usable_rows import Usable
+from components.tasks.base import TargetRules
 
 _EXAMPLES = 3
 _EXCERPT = 40
-# Names that people write where there is no label.
-_MISSING = frozenset(
-    (
-        "n/a",
-        "na",
-        "n.a.",
-        "nan",
-        "nil",
-        "none",
-        "null",
-        "-",
-        "--",
-        "?",
-        "unknown",
-        "missing",
-        "undefined",
-        "无",
-        "空",
-        "未知",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -218,7 +197,7 @@ def dropped(
 
     Args:
         rows: usable rows.
-        dedup_status: (rows,) numbers of REASONS.
+        dedup_status: (rows,) numbers of `reasons`.
         params: of clean.
         equality: how equal rows are alike.
     """
@@ -234,10 +213,11 @@ def dropped(
     conflicting = np.flatnonzero(dedup_status == CONFLICTING)
     if len(conflicting):
         message = (
-            f"{len(conflicting):,} of {total:,} rows dropped: {equality}, with different labels "
-            f"({_conflicts(rows, conflicting)}): clean.conflicts"
+            f"{len(conflicting):,} of {total:,} rows dropped: {equality}, "
+            f"{_conflicts(rows, conflicting)}"
         )
-        entries.append(Entry("conflicting_labels", len(conflicting), total, message, removes=True))
+        reason = rows.schema.targets.conflict_reason
+        entries.append(Entry(reason, len(conflicting), total, message, removes=True))
     frequent = np.flatnonzero(dedup_status == BOILERPLATE)
     if len(frequent):
         message = (
@@ -260,20 +240,12 @@ def _most_frequent(rows: Usable, frequent: Rows) -> str:
     return ", ".join(examples)
 
 
-def merged(decisions: RowDecisions, params: CleanParams) -> list[Entry]:
-    """Return which classes were merged because they have few rows."""
-    classes = decisions.merged
-    if not classes:
+def merged(decisions: RowDecisions, rules: TargetRules, params: CleanParams) -> list[Entry]:
+    """Return how many rows have a rare target that was merged with others."""
+    if not decisions.merged:
         return []
-    names = ", ".join(escaping.terminal(name) for name in sorted(classes)[:10])
-    more = ""
-    if len(classes) > 10:
-        more = ", …"
-    message = (
-        f"{len(classes):,} small classes are merged into 'other' ({names}{more}), for having "
-        f"fewer than {params.min_rows_per_class} rows: clean.small_classes"
-    )
-    return [Entry("merged_classes", decisions.small, decisions.stayed, message)]
+    message = rules.describe_merged(decisions.merged, params)
+    return [Entry(rules.merge_reason, decisions.merged_rows, decisions.stayed, message)]
 
 
 def grouped(pairs: int, rows: int) -> list[Entry]:
@@ -298,58 +270,16 @@ def leaking(count: int, of: int) -> list[Entry]:
     return [Entry("leaking", count, of, message, removes=True)]
 
 
-def doubtful_labels(counts: Mapping[str, int]) -> list[str]:
-    """Return messages about labels that may mean the same, or no label.
-
-    Args:
-        counts: rows of each label.
-    """
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(counts):
-        alike[_folded(name)].append(name)
-    lines = []
-    for names in alike.values():
-        if len(names) > 1:
-            listed = ", ".join(f"'{escaping.terminal(name)}' {counts[name]:,}" for name in names)
-            lines.append(
-                "labels alike but for case, width or spaces count as different classes "
-                f"({listed}): ingest.label_case: fold, or ingest.labels"
-            )
-    for name in sorted(counts):
-        if _folded(name) in _MISSING:
-            label = escaping.terminal(name)
-            lines.append(
-                f"the label '{label}' of {counts[name]:,} rows counts as a class; "
-                f"if it means none: ingest.labels: {{{json.dumps(label, ensure_ascii=False)}: "
-                f"null}}"
-            )
-    return lines
-
-
-def _folded(name: str) -> str:
-    """Return a label as a person reads it: without case, width, spaces and invisible characters."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    visible = []
-    for char in folded:
-        if not char.isspace() and unicodedata.category(char)[0] != "C":
-            visible.append(char)
-    return "".join(visible)
-
-
 def _conflicts(rows: Usable, conflicting: Rows) -> str:
-    """Return which labels disagree most often, and examples."""
+    """Return how the targets of equal inputs differ, with examples of the inputs."""
     keys, first = np.unique(rows.key_ids[conflicting], return_index=True)
-    disputed = np.isin(rows.key_ids, keys)
+    disputed = np.flatnonzero(np.isin(rows.key_ids, keys))
     disputed_keys = rows.key_ids[disputed].tolist()
-    disputed_labels = rows.labels[disputed].tolist()
-    labels: dict[int, set[str]] = defaultdict(set)
-    for key, label in zip(disputed_keys, disputed_labels, strict=True):
-        labels[key].add(rows.names[label])
-    pairs = Counter(" and ".join(sorted(names)[:_EXAMPLES]) for names in labels.values())
-    common = pairs.most_common(_EXAMPLES)
-    most = "; ".join(f"{escaping.terminal(pair)}: {count:,}" for pair, count in common)
+    targets: dict[int, set[Any]] = defaultdict(set)
+    for key, target in zip(disputed_keys, rows.targets(disputed), strict=True):
+        targets[key].add(target)
     examples = ", ".join(_names(rows, conflicting[np.sort(first)[:_EXAMPLES]]))
-    return f"{most}; for example {examples}"
+    return rows.schema.targets.describe_conflicts(list(targets.values()), examples)
 
 
 def _names(rows: Usable, chosen: Rows) -> list[str]:

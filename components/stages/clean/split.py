@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from components.core.errors import InputError
+
+# Train, validation and test.
+_SPLITS = 3
 
 
 def draw(group: str, seed: int) -> bytes:
@@ -18,33 +21,28 @@ def draw(group: str, seed: int) -> bytes:
 
 def stratified(
     groups: Sequence[str],
-    labels: Sequence[str],
+    strata: Sequence[str],
     validation: float,
     test: float,
     draws: Mapping[str, bytes],
-    least: int = 3,
 ) -> list[str]:
     """Return the split of each row; rows of one group share it.
 
     Groups are ordered by a seeded hash of their name, so the result depends neither on the order
-    of the rows nor on a generator's version. A group counts for the rarest class that it has rows
-    of. Each class gets at least one row of each split.
+    of the rows nor on a generator's version. A group counts for the rarest stratum that it has
+    rows of. Each stratum with three groups or more gets at least one row of each split.
 
     Args:
         groups: (rows,) group names.
-        labels: (rows,) class names.
-        validation: share of the rows of each class, 0-1.
-        test: share of the rows of each class, 0-1.
+        strata: (rows,) stratum names.
+        validation: share of the rows of each stratum, 0-1.
+        test: share of the rows of each stratum, 0-1.
         draws: hash of each group.
-        least: number of splits in which each class must be.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
-
-    Raises:
-        InputError: a class has too few groups for that.
     """
-    counts = Counter(labels)
+    counts = Counter(strata)
     # The rarest first.
     by_frequency = sorted(counts, key=lambda name: (counts[name], name))
     rank = {name: number for number, name in enumerate(by_frequency)}
@@ -52,7 +50,7 @@ def stratified(
     group_of = np.array([numbers[group] for group in groups])
     sizes = np.bincount(group_of)
     rarest = np.full(len(numbers), len(rank))
-    np.minimum.at(rarest, group_of, [rank[label] for label in labels])
+    np.minimum.at(rarest, group_of, [rank[stratum] for stratum in strata])
     digests = [draws[group] for group in numbers]
     group_splits = np.empty(len(numbers), object)
     for number in rank.values():
@@ -67,35 +65,39 @@ def stratified(
         order = small + large
         group_splits[order] = _assign(sizes[order].tolist(), total, validation, test)
     splits: list[str] = group_splits[group_of].tolist()
-    _check(groups, labels, splits, least)
     return splits
 
 
-def _check(groups: Sequence[str], labels: Sequence[str], splits: Sequence[str], least: int) -> None:
-    """Check that each class is in enough splits.
+def check_strata(
+    groups: Sequence[str],
+    strata: Sequence[str],
+    splits: Sequence[str],
+    too_few: Callable[[str, int], InputError],
+) -> None:
+    """Check that each stratum is in all three splits.
+
+    Args:
+        groups: (rows,) group names.
+        strata: (rows,) stratum names.
+        splits: (rows,) of `stratified`.
+        too_few: error for the name of a stratum and the number of its groups.
 
     Raises:
-        InputError: a class is in too few.
+        InputError: a stratum has too few groups for that.
     """
-    label_splits = set(zip(labels, splits, strict=True))
-    counts = Counter(label for label, _ in label_splits)
-    poor = sorted(name for name, count in counts.items() if count < least)
+    stratum_splits = set(zip(strata, splits, strict=True))
+    counts = Counter(stratum for stratum, _ in stratum_splits)
+    poor = sorted(name for name, count in counts.items() if count < _SPLITS)
     if not poor:
         return
     name = poor[0]
-    pairs = zip(groups, labels, strict=True)
-    independent = {group for group, label in pairs if label == name}
-    raise InputError(
-        f"class {name!r} has only {len(independent)} independent group(s) of rows, "
-        "too few for one in each split",
-        where="clean",
-        remedy="if its rows are much alike but no copies, set clean.near_duplicates: 1.0; "
-        "else bring more data, or leave the class out with ingest.labels",
-    )
+    pairs = zip(groups, strata, strict=True)
+    independent = {group for group, stratum in pairs if stratum == name}
+    raise too_few(name, len(independent))
 
 
 def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:
-    """Return the split of each group of a class.
+    """Return the split of each group of a stratum.
 
     Test is filled first, then validation, until each has its share. The last two groups leave
     something for validation and train.

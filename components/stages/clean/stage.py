@@ -15,34 +15,24 @@ from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.stages.clean import row_accounting
-from components.stages.clean.cleaning import inputs_of, target_of
+from components.stages.clean.cleaning import inputs_of, large, target_of
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     DUPLICATE,
     OWN_SPLITS,
-    REASONS,
     STAYS,
     Rows,
+    reasons,
 )
 from components.stages.clean.frozen_split import FrozenSplit, divide, read
 from components.stages.clean.params import CleanParams
-from components.stages.clean.row_decisions import (
-    Groups,
-    check_classes,
-    check_train,
-    decide_rows,
-    group_rows,
-    split_rows,
-)
+from components.stages.clean.row_decisions import Groups, decide_rows, group_rows, split_rows
 from components.stages.clean.unique_rows import gather
 from components.stages.clean.unlabeled import split_unlabeled
 from components.stages.clean.usable_rows import Usable, rejected_rows, usable_rows
 from components.tasks import base
 
 _SPLITS = ("train", "validation", "test")
-_QUARANTINE = pa.schema(
-    [(name, pa.string()) for name in ("id", "origin", "label", "reason", "excerpt")]
-)
 
 
 @dataclass(frozen=True)
@@ -66,17 +56,18 @@ def run(job: Job) -> None:
     """Clean, deduplicate and split `raw` into `clean`; write the naive view to `audit`.
 
     Raises:
-        InputError: no row can be used, an id is repeated, or a class has too few rows.
+        InputError: no row can be used, an id is repeated, or the task cannot learn from the rows.
         AssertionError: the numbers of rows do not add up.
     """
     params: CleanParams = job.params
     schema = base.schema(job.task)
     fields = schema.fields(params)
+    rules = schema.targets
     memo = Cache(job.cache, job.journal.log)
     raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
     unique_rows = gather(job, raw, memo)
     rows = usable_rows(raw, unique_rows, schema)
-    write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.labels)))})
+    write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.target_ids)))})
 
     rejected = rejected_rows(raw, unique_rows, schema)
     accounting = row_accounting.RowAccounting(job.journal)
@@ -87,18 +78,18 @@ def run(job: Job) -> None:
     frozen = _frozen(job, rows)
     decisions = decide_rows(rows, params)
     dedup_status = decisions.dedup_status
-    accounting.add(row_accounting.merged(decisions, params))
+    accounting.add(row_accounting.merged(decisions, rules, params))
     kept = np.flatnonzero(dedup_status == STAYS)
     equality = fields[inputs_of(schema)[0]].equality
     accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
     grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
     accounting.add(row_accounting.grouped(grouped.pairs, len(kept)))
-    labels = [rows.names[label] for label in rows.labels[kept].tolist()]
-    for message in row_accounting.doubtful_labels(Counter(labels)):
+    targets = rows.targets(kept)
+    for message in rules.doubts(Counter(targets)):
         job.journal.log(message)
     causes = [entry.message for entry in accounting.entries if entry.removes]
-    check_classes(labels, params, causes)
-    division = _divide(job, frozen, rows, kept, grouped, labels)
+    rules.check(targets, params, causes)
+    division = _divide(job, frozen, rows, kept, grouped, rules.strata(targets))
 
     columns = _schema(schema)
     target = target_of(schema)
@@ -106,26 +97,27 @@ def run(job: Job) -> None:
     unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
     accounting.add(row_accounting.leaking(division.leaking, len(kept)))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
-    reasons = Counter(entry["reason"] for entry in rejected)
+    reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled
     duplicates = int((dedup_status == DUPLICATE).sum())
-    boilerplate = REASONS[BOILERPLATE]
+    boilerplate = reasons(rules.conflict_reason)[BOILERPLATE]
     totals = {
         "rows_in": raw.num_rows,
         "rows_out": sum(part.num_rows for part in all_parts.values()),
-        "quarantined": sum(n for reason, n in reasons.items() if reason != boilerplate),
-        "filtered": reasons[boilerplate],
+        "quarantined": sum(n for reason, n in reason_counts.items() if reason != boilerplate),
+        "filtered": reason_counts[boilerplate],
         "deduplicated": duplicates + division.leaking + repeated,
     }
     _check_totals(totals)
+    targets_of = {split: part[target].to_pylist() for split, part in parts.items()}
+    rules.check_train(targets_of["train"], targets)
     manifest = {
         "books": totals,
-        "reasons": dict(sorted(reasons.items())),
+        "reasons": dict(sorted(reason_counts.items())),
         "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
-        "merged_classes": dict(decisions.merged),
         "account": [entry.as_dict() for entry in accounting.entries],
-        **_class_counts(parts, sorted(set(labels)), target),
+        **rules.describe(targets_of, decisions.merged),
     }
     _write(job, all_parts, manifest, rejected)
     memo.close()
@@ -137,7 +129,7 @@ def _divide(
     rows: Usable,
     kept: Rows,
     grouped: Groups,
-    labels: Sequence[str],
+    strata: Sequence[str],
 ) -> _Division:
     """Return the split of the rows that stay: the frozen one if there is one, else a new one.
 
@@ -146,11 +138,11 @@ def _divide(
         rows: all usable rows.
         kept: (positions,) rows that stay.
         grouped: groups of the rows that stay.
-        labels: (positions,) their classes.
+        strata: (positions,) of the rows that stay.
     """
     positions = list(range(len(kept)))
     if frozen is None:
-        splits, leaking = split_rows(rows, kept, grouped, labels, job.params)
+        splits, leaking = split_rows(rows, kept, grouped, strata, job.params)
         groups: Sequence[str] = grouped.names
     else:
         held, groups, splits, leaking = _as_frozen(job, frozen, rows, kept, grouped.names)
@@ -182,11 +174,12 @@ def _as_frozen(
     Returns:
         Position -> row of the frozen split; groups; splits; positions of leaking rows.
     """
-    held = frozen.held(rows.keys(kept))
-    ids = rows.ids()
+    all_ids = rows.ids()
+    ids = [all_ids[row] for row in kept.tolist()]
+    held = frozen.claim(rows.keys(kept), ids)
     feedback = set()
-    for position, row in enumerate(kept.tolist()):
-        if ids[row].startswith(base.FEEDBACK):
+    for position, name in enumerate(ids):
+        if name.startswith(base.FEEDBACK):
             feedback.add(position)
     splits, leaking = divide(frozen, held, groups, feedback, job.params, job.seed)
     names = list(groups)
@@ -256,16 +249,9 @@ def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
     for field in raw.schema:
         kind = field.type
         if field.name in inputs:
-            kind = _large(kind)
+            kind = large(kind)
         columns.append((field.name, kind))
     return raw.cast(pa.schema(columns))
-
-
-def _large(kind: pa.DataType) -> pa.DataType:
-    """Return the type with 64-bit offsets for a type of bytes or of texts."""
-    if pa.types.is_binary(kind):
-        return pa.large_binary()
-    return pa.large_string()
 
 
 def _write(
@@ -283,13 +269,16 @@ def _write(
     """
     write_table(job.outputs["clean"], parts, manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
-    quarantine = pa.Table.from_pylist(entries, schema=_QUARANTINE)
+    schema = base.schema(job.task)
+    columns = ("id", "origin", target_of(schema), "reason", "excerpt")
+    types = pa.schema([(name, pa.string()) for name in columns])
+    quarantine = pa.Table.from_pylist(entries, schema=types)
     write_table(job.outputs["clean"] / "quarantine", {"rows": quarantine})
     totals = manifest["books"]
     report = dict(totals)
     for entry in manifest["account"]:
         report[f"{entry['what']}_rows"] = entry["rows"]
-    report["classes"] = len(manifest["classes"])
+    report |= schema.targets.count(schema.targets.info(manifest))
     report["near_duplicate_pairs"] = manifest["near_duplicate_pairs"]
     for split, part in parts.items():
         report[split] = part.num_rows
@@ -319,30 +308,12 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
     tests = frozen.splits.count("test")
     claimed_splits = [frozen.splits[frozen_row] for frozen_row in claimed.values()]
     present = claimed_splits.count("test")
-    unknown = len(rows.labels) - len(claimed)
+    unknown = len(rows.target_ids) - len(claimed)
     job.journal.log(
         f"the split is kept: {present:,} of its {tests:,} test rows are in the source, "
         f"and {unknown:,} rows that it does not know"
     )
     return frozen
-
-
-def _class_counts(
-    parts: Mapping[str, pa.Table],
-    classes: Sequence[str],
-    target: str,
-) -> dict[str, Any]:
-    """Return the classes, and how many rows of each are in each split.
-
-    Raises:
-        InputError: train has none of one.
-    """
-    counts = {split: Counter(part[target].to_pylist()) for split, part in parts.items()}
-    check_train(list(counts["train"]), classes)
-    splits = {}
-    for split, labels in counts.items():
-        splits[split] = {name: labels[name] for name in classes}
-    return {"classes": classes, "splits": splits}
 
 
 def _schema(schema: base.Schema) -> pa.Schema:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,7 @@ class UniqueRows:
         matches = equal.to_numpy(zero_copy_only=False)
         return np.flatnonzero(matches[self.content_of])
 
-    def coded(self, name: str, rows: Rows) -> tuple[Rows, list[str]]:
+    def coded(self, name: str, rows: Rows) -> tuple[Rows, list[Any]]:
         """Return a column for some raw rows as whole numbers, and the values by number.
 
         Equal values have equal numbers. A missing value is -1.
@@ -87,7 +88,7 @@ class UniqueRows:
         """
         encoded = _whole(self.contents[name]).dictionary_encode()
         numbers = encoded.indices.fill_null(-1).to_numpy()
-        values: list[str] = encoded.dictionary.to_pylist()
+        values: list[Any] = encoded.dictionary.to_pylist()
         raw_numbers = numbers[self.content_of[rows]]
         return raw_numbers.astype(np.int64), values
 
@@ -201,7 +202,8 @@ def _clean_new(
         digests: (contents,) SHA-256.
         new: numbers of the contents.
     """
-    schema = unique_rows_schema(base.schema(job.task))
+    schema = base.schema(job.task)
+    content_field = unique_rows_schema(schema).field("content")
     # Assigned from the last row to the first: of rows with one content the first remains.
     first = np.empty(len(digests), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
@@ -209,9 +211,9 @@ def _clean_new(
     step = min(ROWS_PER_TASK, _rows_per_digest(rows))
     cuts = [first[new[start : start + step]] for start in range(0, len(new), step)]
     tables = []
-    for start, table in _clean(job, rows, cuts, row_wise(job.params)):
+    for start, table in _clean(job, rows, cuts, row_wise(schema, job.params)):
         content_digests = digests.take(pa.array(new[start : start + table.num_rows]))
-        tables.append(table.add_column(0, schema.field("content"), content_digests))
+        tables.append(table.add_column(0, content_field, content_digests))
     return tables
 
 
@@ -297,7 +299,7 @@ def _digests(rows: pa.Table) -> NDArray[np.object_]:
     """Return (rows,) the SHA-256 of each row's content."""
     parts: list[pa.Array] = []
     for column in rows.columns:
-        data = column.combine_chunks().cast(pa.large_binary())
+        data = _as_bytes(column.combine_chunks())
         # Each value follows its length, so that no two rows look alike. A missing value is not
         # an empty one.
         length = pc.binary_length(data).cast(pa.string()).fill_null("-")
@@ -309,6 +311,13 @@ def _digests(rows: pa.Table) -> NDArray[np.object_]:
     hashes[:] = [hashlib.sha256(value).digest() for value in coded.dictionary.to_pylist()]
     indices: NDArray[np.int32] = coded.indices.to_numpy()
     return hashes[indices]
+
+
+def _as_bytes(values: pa.Array) -> pa.Array:
+    """Return values as bytes: numbers as their shortest exact text."""
+    if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type):
+        values = values.cast(pa.large_string())
+    return values.cast(pa.large_binary())
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Rows without a label: a language model can be pretrained on them."""
+"""Rows without a target: a language model can be pretrained on them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def is_for_training(split: str | None) -> bool:
 def split_unlabeled(
     rows: pa.Table,
     keys: pa.Array,
-    labeled: Set[bytes],
+    known: Set[bytes],
     target: str,
     schema: pa.Schema,
 ) -> tuple[dict[str, pa.Table], int]:
-    """Return the split of the rows without a label, and how many were dropped as duplicates.
+    """Return the split of the rows without a target, and how many were dropped as duplicates.
 
-    A duplicate equals another row without a label, or a row with one. So no text of the test split
+    A duplicate equals another row without a target, or a row with one. So no text of the test split
     is among them.
 
     Args:
         rows: id and cleaned inputs.
         keys: (rows,) equal for rows whose inputs count as the same, SHA-256.
-        labeled: keys of the rows with a label.
+        known: keys of the rows with a target.
         target: the column without a value.
         schema: of the split.
 
@@ -38,13 +38,13 @@ def split_unlabeled(
     """
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys.to_pylist()):
-        if key not in labeled:
+        if key not in known:
             first.setdefault(key, row)
     if not first:
         return {}, rows.num_rows
     chosen = rows.take(pa.array(list(first.values()), pa.int64()))
     added = {
-        target: pa.nulls(len(first), pa.string()),
+        target: pa.nulls(len(first), schema.field(target).type),
         "split": [SPLIT] * len(first),
         "group": [key.hex()[:16] for key in first],
     }

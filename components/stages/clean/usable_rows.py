@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of
-from components.stages.clean.duplicates import OWN_SPLITS, REASONS, Rows
+from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of, target_role
+from components.stages.clean.duplicates import OWN_SPLITS, Rows, reasons
 from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
@@ -23,17 +23,17 @@ _EXCERPT = 200
 
 @dataclass
 class Usable:
-    """Rows with a label, numbered from 0 in the source's order.
+    """Rows with a target, numbered from 0 in the source's order.
 
     Args:
         raw: the raw table.
         unique_rows: its cleaned contents.
         schema: of the task.
         raw_rows: (rows,) positions in the raw table.
-        unlabeled_rows: positions in the raw table of rows without a label that are kept.
+        unlabeled_rows: positions in the raw table of rows without a target that are kept.
         key_ids: (rows,) the same number for rows whose inputs count as the same.
-        labels: (rows,) numbers of `names`.
-        names: of the classes.
+        target_ids: (rows,) numbers of `target_values`.
+        target_values: the different targets.
         splits: (rows,) the source's own, numbers of OWN_SPLITS.
     """
 
@@ -43,8 +43,8 @@ class Usable:
     raw_rows: Rows
     unlabeled_rows: Rows
     key_ids: Rows
-    labels: Rows
-    names: list[str]
+    target_ids: Rows
+    target_values: list[Any]
     splits: Rows
 
     def keys(self, rows: Rows | None = None) -> list[str]:
@@ -58,6 +58,10 @@ class Usable:
             raw_rows = raw_rows[rows]
         keys = self.unique_rows.column("key", raw_rows)
         return [key.hex() for key in keys.to_pylist()]
+
+    def targets(self, rows: Rows) -> list[Any]:
+        """Return the targets of some rows."""
+        return [self.target_values[number] for number in self.target_ids[rows].tolist()]
 
     def contents(self, rows: Rows) -> pa.Array:
         """Return the SHA-256 of the raw contents of some rows."""
@@ -104,7 +108,7 @@ class Usable:
             yield position, keys[position].as_py()
 
     def table(self, rows: Rows) -> pa.Table:
-        """Return id, inputs and label of some rows.
+        """Return id, inputs and target of some rows.
 
         Args:
             rows: row numbers.
@@ -113,8 +117,9 @@ class Usable:
             A table in the order of the roles of the task.
         """
         columns = {name: self.values(name, rows) for name in inputs_of(self.schema)}
-        label_names = pa.array(self.names, pa.string())
-        columns[target_of(self.schema)] = label_names.take(pa.array(self.labels[rows]))
+        target = target_role(self.schema)
+        target_values = pa.array(self.target_values, target.field.arrow)
+        columns[target.name] = target_values.take(pa.array(self.target_ids[rows]))
         table = {"id": _take(self.raw, "id", self.raw_rows[rows])}
         for role in self.schema.roles:
             if role.name in columns:
@@ -122,7 +127,7 @@ class Usable:
         return pa.table(table)
 
     def unlabelled(self) -> tuple[pa.Table, pa.Array]:
-        """Return id and inputs of the rows without a label, and their keys."""
+        """Return id and inputs of the rows without a target, and their keys."""
         columns = {"id": _take(self.raw, "id", self.unlabeled_rows)}
         for name in inputs_of(self.schema):
             kind = self.schema_type(name)
@@ -130,22 +135,23 @@ class Usable:
         return pa.table(columns), self.unique_rows.column("key", self.unlabeled_rows)
 
     def all_keys(self) -> set[bytes]:
-        """Return the keys of the rows with a label; none where all rows have one."""
+        """Return the keys of the rows with a target; none where all rows have one."""
         if not len(self.unlabeled_rows):
             return set()
         return set(self.unique_rows.column("key", self.raw_rows).to_pylist())
 
-    def rename(self, merged: Mapping[str, str]) -> None:
-        """Give classes another name, which several may share.
+    def replace_targets(self, merged: Mapping[Any, Any]) -> None:
+        """Give targets another value, which several may share.
 
         Args:
-            merged: class -> its new name; the others stay.
+            merged: target -> its new value; the others stay.
         """
-        new_names = [merged.get(name, name) for name in self.names]
-        names = sorted(set(new_names))
-        numbers = np.array([names.index(name) for name in new_names])
-        self.labels = numbers[self.labels]
-        self.names = names
+        new_values = [merged.get(value, value) for value in self.target_values]
+        values = sorted(set(new_values))
+        number_of = {value: number for number, value in enumerate(values)}
+        numbers = np.array([number_of[value] for value in new_values])
+        self.target_ids = numbers[self.target_ids]
+        self.target_values = values
 
     def described(self, rows: Rows, dedup_status: NDArray[np.int8]) -> list[dict[str, str]]:
         """Return dropped rows as entries of the quarantine.
@@ -159,12 +165,13 @@ class Usable:
         first = inputs_of(self.schema)[0]
         target = target_of(self.schema)
         statuses = dedup_status[rows].tolist()
+        reason_of = reasons(self.schema.targets.conflict_reason)
         return [
             {
                 "id": row["id"],
                 "origin": row["origin"],
-                "label": row[target],
-                "reason": REASONS[status],
+                target: _text(row[target]),
+                "reason": reason_of[status],
                 "excerpt": _excerpt(row[first], ""),
             }
             for row, status in zip(table.to_pylist(), statuses, strict=True)
@@ -190,7 +197,7 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
     if not len(raw_rows):
         raise _no_usable_row(rejected_rows(raw, unique_rows, schema))
     _check_ids(_take(raw, "id", raw_rows))
-    labels, names = unique_rows.coded("target", raw_rows)
+    target_ids, target_values = unique_rows.coded("target", raw_rows)
     splits, own_splits = unique_rows.coded("split", raw_rows)
     # The last one is for -1, a row without a split.
     numbers = np.array([*(OWN_SPLITS.index(name) for name in own_splits), 0])
@@ -201,8 +208,8 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
         raw_rows=raw_rows,
         unlabeled_rows=unique_rows.where("fate", UNLABELLED),
         key_ids=unique_rows.coded("key", raw_rows)[0],
-        labels=labels,
-        names=names,
+        target_ids=target_ids,
+        target_values=target_values,
         splits=numbers[splits],
     )
 
@@ -242,7 +249,7 @@ def rejected_rows(
     unique_rows: UniqueRows,
     schema: base.Schema,
 ) -> list[dict[str, str]]:
-    """Return the rows that are neither usable nor kept without a label, for quarantine.
+    """Return the rows that are neither usable nor kept without a target, for quarantine.
 
     Args:
         raw: the raw table.
@@ -268,12 +275,17 @@ def rejected_rows(
             {
                 "id": table["id"][index],
                 "origin": table["origin"][index],
-                "label": table[target][index] or "",
+                target: _text(table[target][index]),
                 "reason": reason,
                 "excerpt": _excerpt(table[first][index], details[index]),
             }
         )
     return entries
+
+
+def _text(target: object) -> str:
+    """Return a target as text; it is empty where there is none."""
+    return "" if target is None else str(target)
 
 
 def _excerpt(value: object, otherwise: str) -> str:

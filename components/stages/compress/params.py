@@ -44,7 +44,7 @@ class Distill(Strict):
         2.0, gt=0, description="Divisor of the logits; larger values soften the teacher's answers."
     )
     weight: float = Field(
-        0.7, ge=0, le=1, description="Weight of the teacher's answers; the labels have the rest."
+        0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
     )
 
 

@@ -18,8 +18,9 @@ from components.core.bundles import CARD, add_to_profile, read_bundle
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
-from components.inference.abstention import KEY, abstention_table, coverage_report
+from components.inference.abstention import KEY
 from components.metrics import bootstrap
+from components.metrics.selective_prediction import abstention_table, coverage_report
 from components.monitoring.profile import predictions_of
 from components.stages.evaluate.candidates import BASELINE, CandidateResult, assess, choose, find
 from components.stages.evaluate.leakage import leaked_rows, naive_claim

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from components.fields.category import joined_labels
 from components.stages.ingest.columns import Layout
+from components.tasks.classification.targets.class_name import joined_labels
 
 _FEW_NUMBERS = 20
 _MOST_SHOWN = 5

@@ -21,8 +21,9 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.sandbox import Confined
 from components.core.tables import read_table
-from components.inference.abstention import outcome, threshold_of
+from components.inference.abstention import threshold_of
 from components.inference.predictor import first_answers, load
+from components.metrics.selective_prediction import outcome
 from components.registry.params import RegistryParams
 from components.registry.release.gates import (
     ChampionResults,

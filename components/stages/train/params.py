@@ -16,7 +16,7 @@ from components.training.params import FitParams
 
 
 class Pretrain(Strict):
-    """Learning without labels, before the fit. Everything else is as in the fit."""
+    """Learning without targets, before the fit. Everything else is as in the fit."""
 
     epochs: int = Field(
         0,

@@ -1,6 +1,6 @@
 """Stage train: fit the architecture on all workers, and the baselines that it must beat.
 
-The architecture is pretrained on text without labels first, if params say so.
+The architecture is pretrained on rows without targets first, if params say so.
 """
 
 from __future__ import annotations

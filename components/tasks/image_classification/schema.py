@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
-from components.fields.category import Category
 from components.fields.image import Fit, Image
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets.class_name import ClassName
 from components.tasks.classification.targets.rules import ClassTargets
 
 
@@ -65,14 +65,14 @@ class ImageSchema:
         "clean": ImageClean,
         "augment": ImageAugment,
     }
-    roles = (Role("image", Image(), "input"), Role("label", Category(), "target"))
+    roles = (Role("image", Image(), "input"), Role("label", ClassName(), "target"))
     targets = ClassTargets()
-    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+    split = SplitRule("stratified", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Return the fields image and label, with the size of `clean`."""
         assert isinstance(options, ImageClean)
-        return {"image": Image(options.channels, options.size, options.fit), "label": Category()}
+        return {"image": Image(options.channels, options.size, options.fit), "label": ClassName()}
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:  # noqa: ARG002
         """Return no augmenters: images are transformed in `loss.py`."""

@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
-from components.fields.category import Category
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets.class_name import ClassName
 from components.tasks.classification.targets.rules import ClassTargets
 
 # A special token of the vocabulary.
@@ -60,10 +60,10 @@ class TextSchema:
     roles = (
         Role("text", Text(), "input"),
         Role("title", Title(), "input", required=False),
-        Role("label", Category(), "target"),
+        Role("label", ClassName(), "target"),
     )
     targets = ClassTargets()
-    split = SplitRule("stratified", stratify="label", near_duplicates=True)
+    split = SplitRule("stratified", near_duplicates=True)
 
     def fields(self, options: BaseModel) -> Mapping[str, Kind]:
         """Return the fields text, title and label, with the limits of `clean`."""
@@ -71,7 +71,7 @@ class TextSchema:
         return {
             "text": Text(options.min_characters, options.max_characters),
             "title": Title(max_characters=options.max_characters),
-            "label": Category(),
+            "label": ClassName(),
         }
 
     def augmenters(self, options: BaseModel) -> Mapping[str, Augmenter]:

@@ -1,10 +1,10 @@
-"""A class is a name, shown as the source wrote it."""
+"""A category is a name, shown as the source wrote it."""
 
 from __future__ import annotations
 
 import pytest
 
-from components.fields.base import Reject
+from components.fields.base import NoValue
 from components.fields.category import Category
 
 
@@ -15,10 +15,10 @@ def test_white_space_goes_and_composed_forms_are_one() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", " \t", 3, float("nan")])
-def test_no_name_no_label(value: object) -> None:
-    with pytest.raises(Reject) as caught:
+def test_no_name_is_missing(value: object) -> None:
+    with pytest.raises(NoValue) as caught:
         Category().clean(value)
-    assert caught.value.reason == "no_label"
+    assert caught.value.reason == "missing"
 
 
 def test_names_are_escaped_and_have_no_near_duplicates() -> None:

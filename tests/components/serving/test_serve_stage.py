@@ -18,7 +18,8 @@ from components.core.errors import InputError
 from components.core.files import to_json
 from components.core.job import Job
 from components.core.tables import read_table, write_table
-from components.inference.abstention import KEY, abstention_table
+from components.inference.abstention import KEY
+from components.metrics.selective_prediction import abstention_table
 from components.registry.params import RegistryParams
 from components.registry.release.gates import GateParams
 from components.registry.release.promotion import history

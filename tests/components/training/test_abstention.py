@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from components.core.errors import InputError
-from components.inference.abstention import (
-    KEY,
+from components.inference.abstention import KEY, threshold_of
+from components.metrics.selective_prediction import (
     abstention_table,
     coverage_report,
     outcome,
     threshold,
-    threshold_of,
     upper_bound,
 )
 

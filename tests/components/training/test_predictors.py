@@ -13,8 +13,9 @@ from components.core.bundles import Card, add_to_profile
 from components.core.errors import InputError
 from components.core.tables import read_table
 from components.fields.base import Reject
-from components.inference.abstention import KEY, abstention_table, threshold
+from components.inference.abstention import KEY
 from components.inference.predictor import ARRAYS, WEIGHTS, Predictor, load
+from components.metrics.selective_prediction import abstention_table, threshold
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
 from components.training.evaluation import watched

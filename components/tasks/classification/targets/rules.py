@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from components.core.params import Strict
-from components.tasks.base import TargetInfo
-from components.tasks.classification.targets.class_balance import CleanLabels
+from components.tasks.base import Options, TargetInfo
+from components.tasks.classification.targets.class_balance import ClassClean, CleanLabels
 from components.tasks.classification.targets.label_maps import SourceLabels
 
 _Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -25,6 +25,7 @@ class ClassTargets(SourceLabels, CleanLabels):
     """Rules for the names of classes."""
 
     Info: type[BaseModel] = ClassNames
+    options: Options = {"clean": ClassClean}
 
     def info(self, manifest: Mapping[str, Any]) -> TargetInfo:
         """Return the classes in a manifest of clean or of tokens."""

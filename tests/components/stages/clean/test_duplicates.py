@@ -11,9 +11,9 @@ import pytest
 from components.fields.text import Text
 from components.stages.clean.duplicates import (
     OWN_SPLITS,
-    REASONS,
     UnionFind,
     lsh_pairs,
+    reasons,
     resolve_duplicates,
 )
 
@@ -28,7 +28,8 @@ def settled(
     dedup_status = resolve_duplicates(
         *numbers, np.array([OWN_SPLITS.index(split or "") for split in splits]), conflicts
     )
-    return {row: REASONS[fate] for row, fate in enumerate(dedup_status) if fate}
+    names = reasons("conflicting_labels")
+    return {row: names[fate] for row, fate in enumerate(dedup_status) if fate}
 
 
 def test_of_equal_rows_the_first_stays() -> None:
@@ -51,6 +52,7 @@ def test_of_equal_rows_the_first_stays() -> None:
         ("xxyy", "majority", dict.fromkeys(range(4), "conflicting_labels")),  # a tie
         ("xyz", "majority", dict.fromkeys(range(3), "conflicting_labels")),
         ("xxyyz", "majority", dict.fromkeys(range(5), "conflicting_labels")),
+        ("yxxzy", "keep", {2: "duplicate", 4: "duplicate"}),  # the first of each target stays
     ],
 )
 def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -> None:
@@ -67,6 +69,7 @@ def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
     assert settled(["k"] * 3, list("xyy"), ["train", "validation", "validation"], "majority") == {
         0: "duplicate"
     }
+    assert settled(["k"] * 3, list("xyy"), ["train", "test", "test"], "keep") == {0: "duplicate"}
 
 
 def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:

@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.errors import InputError
-from components.stages.clean.split import draw, stratified
+from components.stages.clean.split import check_strata, draw, stratified
+from components.tasks.classification.targets.rules import ClassTargets
 
 Rows = list[tuple[str, str]]  # (group, label)
 
 
 def divide(rows: Rows, validation: float = 0.1, test: float = 0.1, seed: int = 7) -> list[str]:
     """The split of each row."""
-    return stratified(
-        [group for group, _ in rows],
-        [label for _, label in rows],
-        validation,
-        test,
-        {group: draw(group, seed) for group, _ in rows},
-    )
+    groups = [group for group, _ in rows]
+    strata = [label for _, label in rows]
+    draws = {group: draw(group, seed) for group in groups}
+    splits = stratified(groups, strata, validation, test, draws)
+    check_strata(groups, strata, splits, ClassTargets().too_few_groups)
+    return splits
 
 
 @st.composite
@@ -117,3 +117,8 @@ def test_a_class_of_fewer_than_three_groups_is_refused_with_a_remedy(groups: int
     ) as caught:
         divide(rows)
     assert "clean.near_duplicates: 1.0" in caught.value.remedy
+
+
+def test_rows_of_one_stratum_are_split_by_their_shares() -> None:
+    counts = Counter(divide([(f"g{i}", "") for i in range(1000)], 0.1, 0.2))
+    assert counts == {"train": 700, "test": 200, "validation": 100}
