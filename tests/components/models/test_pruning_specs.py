@@ -12,12 +12,19 @@ from components.models.convnet.config import ConvNetConfig
 from components.models.convnet.net import ConvNet, ConvNetPruningSpec
 from components.models.counted.config import CountedConfig
 from components.models.counted.net import Counted, CountedPruningSpec
+from components.models.feature_layout import FeatureLayout
+from components.models.ft_transformer.config import FTTransformerConfig
+from components.models.ft_transformer.net import FTTransformer, FTTransformerPruningSpec
+from components.models.mlp.config import MLPConfig
+from components.models.mlp.net import MLP, MLPPruningSpec
 from components.models.ngrams.config import NgramsConfig
 from components.models.ngrams.net import Ngrams, NgramsPruningSpec
 from components.models.pretrained.config import PretrainedConfig
 from components.models.pretrained.net import Pretrained, PretrainedPruningSpec
 from components.models.recurrent.config import RecurrentConfig
 from components.models.recurrent.net import Recurrent, RecurrentPruningSpec
+from components.models.table_resnet.config import TableResNetConfig
+from components.models.table_resnet.net import TableResNet, TableResNetPruningSpec
 from components.models.textcnn.config import TextCNNConfig
 from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 from components.models.transformer.config import TransformerConfig
@@ -36,6 +43,16 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 24,
     "max_position_embeddings": 16,
+}
+TABLE = FeatureLayout(numbers=3, categories=[4, 6])
+ROWS = {
+    "features": torch.cat(
+        [
+            torch.randn(5, 3, generator=torch.Generator().manual_seed(0)),
+            torch.tensor([[0, 5], [3, 0], [1, 1], [2, 4], [3, 5]]),
+        ],
+        dim=1,
+    )
 }
 NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
     "ngrams": (
@@ -91,6 +108,24 @@ NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
         ConvNetPruningSpec(),
         lambda config: ConvNet(config, 3, 13, 3),
         {"pixels": torch.randn(5, 3, 13, 13, generator=torch.Generator().manual_seed(0))},
+    ),
+    "mlp": (
+        MLPConfig(hidden=[24, 16], number_width=4, frequencies=3),
+        MLPPruningSpec(),
+        lambda config: MLP(config, TABLE, 3),
+        ROWS,
+    ),
+    "table resnet": (
+        TableResNetConfig(width=16, blocks=2, hidden=[24, 20], number_width=0),
+        TableResNetPruningSpec(),
+        lambda config: TableResNet(config, TABLE, 3),
+        ROWS,
+    ),
+    "feature transformer": (
+        FTTransformerConfig(width=16, layers=2, heads=2, hidden=[24, 20]),
+        FTTransformerPruningSpec(),
+        lambda config: FTTransformer(config, TABLE, 3),
+        ROWS,
     ),
 }
 each = pytest.mark.parametrize("name", NETS)

@@ -1,0 +1,300 @@
+"""Define the field of dates and times, as tables of many origins write them."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.core import escaping
+from components.fields.base import Change, Reject, Summary
+from components.fields.number import MISSING
+
+DateOrder = Literal["ymd", "dmy", "mdy"]
+_DATE = re.compile(r"(\d{1,4})\s*([-/.年])\s*(\d{1,2})\s*(?:\2|月)\s*(\d{1,4})\s*日?")
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+_CLOCK = re.compile(
+    r"(\d{1,2})[:时h](\d{2})(?:[:分](\d{2})(?:[.,](\d{1,6}))?)?[分秒]?\s*(am|pm|上午|下午)?"
+    r"\s*(z|utc|gmt|[+-]\d{2}:?\d{2})?"
+)
+_NAMED = re.compile(
+    r"(?:(\d{1,2})[\s.-]+)?([a-z]{3,9})\.?[\s.-]+(?:(\d{1,2})(?:st|nd|rd|th)?,?\s+)?(\d{4})"
+)
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1
+    )
+}
+# Day 1 of spreadsheets is 1900-01-01, and they count a 29 February 1900 that never was.
+_SPREADSHEET = datetime(1899, 12, 30, tzinfo=UTC)
+# Days of a spreadsheet that are taken for dates: 1927 to 2173.
+_FIRST_DAY = 10_000.0
+_LAST_DAY = 100_000.0
+# Seconds since 1970: from 2001 to 2286. Milliseconds are a thousand times as many.
+_SECONDS = (1e9, 1e10)
+_LONGEST = 100
+
+
+class Moment:
+    """A moment in seconds since 1970 UTC, or None where a value is missing.
+
+    Times without a zone are taken as UTC: only differences and parts of the day count.
+
+    Args:
+        required: whether a missing value is refused.
+        order: of day, month and year in dates that do not begin with the year.
+    """
+
+    arrow = pa.float64()
+    equality = "equal"
+    knobs: Mapping[str, str] = {}
+
+    def __init__(self, required: bool = False, order: DateOrder = "ymd") -> None:
+        self.required = required
+        self.order: DateOrder = order
+
+    def normalize(self, value: Any) -> float | None:
+        """Return the moment that a value states.
+
+        Raises:
+            Reject: the value is no date or time, or is missing where it is required.
+        """
+        moment = self._moment(value)
+        if moment is None and self.required:
+            raise Reject("missing")
+        return moment
+
+    def _moment(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return _seconds(value)
+        if isinstance(value, date):
+            return _seconds(datetime.combine(value, time()))
+        if isinstance(value, bool):
+            raise Reject("not_a_date", str(value))
+        if isinstance(value, int | float):
+            return _of_number(float(value))
+        if isinstance(value, str):
+            return parse_moment(value, self.order)
+        raise Reject("not_a_date", type(value).__name__)
+
+    clean = normalize
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return no changes: a moment is used whole."""
+        return {}
+
+    def describe_change(self, change: str, summary: Summary) -> str:
+        """Return the kind of change and its rows."""
+        return f"{summary.rows_of_all('times')}: {change}"
+
+    def key(self, value: Any) -> str:
+        """Return the moment in seconds, or "" for a missing one."""
+        return "" if value is None else repr(float(value))
+
+    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+        """Return None: moments have no near-duplicates."""
+        return None
+
+    def similar(self, a: Any, b: Any) -> float:
+        """Return 1 if the moments are equal, else 0."""
+        return float(a == b)
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:
+        """Return month, weekday and hour, or that the value is missing.
+
+        The moment itself is no statistic: new data are always later than the training data.
+        """
+        if value is None:
+            return {"missing": "yes"}
+        moment = _at(value)
+        return {
+            "missing": "no",
+            "month": f"{moment.month:02d}",
+            "weekday": str(moment.isoweekday()),
+            "hour": f"{moment.hour:02d}",
+        }
+
+    def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
+        """Return no parts: a moment has none."""
+        return ()
+
+    def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """Return None: a moment has no appearance."""
+        return None
+
+    def show(self, value: Any) -> str:
+        """Return the moment for a person, without a time at midnight; HTML-safe."""
+        if value is None:
+            return "–"
+        moment = _at(value)
+        text = moment.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+        return escaping.html(text.removesuffix(" 00:00:00"))
+
+
+def _at(seconds: float) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+def _seconds(moment: datetime) -> float:
+    """Return a moment in seconds since 1970. Without a zone it is in UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+
+
+def _of_number(value: float) -> float | None:
+    """Return the moment of a number: a day of a spreadsheet, seconds or milliseconds since 1970.
+
+    Raises:
+        Reject: the number is none of them.
+    """
+    if math.isnan(value):
+        return None
+    if value.is_integer():
+        compact = _COMPACT.fullmatch(f"{value:.0f}")
+        if compact:
+            with suppress(Reject):
+                return _of_compact(compact, str(value))
+    if _FIRST_DAY <= value <= _LAST_DAY:
+        # Spreadsheets store milliseconds at most.
+        return round((_SPREADSHEET + timedelta(days=value)).timestamp(), 3)
+    for factor in (1.0, 1e3, 1e6, 1e9):
+        if _SECONDS[0] <= abs(value) / factor < _SECONDS[1]:
+            return value / factor
+    raise Reject("not_a_date", f"{value:g}")
+
+
+def _of_compact(match: re.Match[str], text: str) -> float:
+    """Return the moment of a date such as 20261127.
+
+    Raises:
+        Reject: there is no such day.
+    """
+    year, month, day = match.groups()
+    return _of_parts(int(year), int(month), int(day), text)
+
+
+def parse_moment(text: str, order: DateOrder = "ymd") -> float | None:
+    """Return the moment that a text states in seconds since 1970, or None for a word such as n/a.
+
+    Args:
+        text: such as 2026-11-27, 27/11/2026 14:05, Nov 27, 2026, 2026年11月27日.
+        order: of dates that do not begin with a year of four digits.
+
+    Raises:
+        Reject: the text states no moment.
+    """
+    plain = unicodedata.normalize("NFKC", text).strip().lower()
+    if plain in MISSING:
+        return None
+    with suppress(ValueError, Reject):
+        return _of_number(float(plain))
+    day, rest = _day_of(plain, order, text)
+    rest = rest.strip().removeprefix("t").strip(" ,")
+    if not rest:
+        return day
+    clock = _CLOCK.fullmatch(rest)
+    if clock is None:
+        raise Reject("not_a_date", text[:_LONGEST])
+    return day + _seconds_of_day(clock, text)
+
+
+def _day_of(plain: str, order: DateOrder, text: str) -> tuple[float, str]:
+    """Return the day that a text begins with in seconds since 1970, and the rest of the text."""
+    match = _DATE.match(plain)
+    if match:
+        first, _, second, third = match.groups()
+        if len(first) >= 3:
+            year, month, day = first, second, third
+        elif order == "mdy":
+            month, day, year = first, second, third
+        elif order == "dmy":
+            day, month, year = first, second, third
+        else:
+            year, month, day = first, second, third
+        return _of_parts(_full_year(year), int(month), int(day), text), plain[match.end() :]
+    match = _COMPACT.match(plain)
+    if match:
+        return _of_compact(match, text), plain[match.end() :]
+    match = _NAMED.match(plain)
+    if match and match.group(2)[:3] in _MONTHS:
+        before, name, after, year = match.groups()
+        return (
+            _of_parts(int(year), _MONTHS[name[:3]], int(before or after or 1), text),
+            plain[match.end() :],
+        )
+    raise Reject("not_a_date", text[:_LONGEST])
+
+
+def _full_year(text: str) -> int:
+    """Return a year. Of two digits, 00 to 68 are of this century (as in POSIX)."""
+    year = int(text)
+    if len(text) > 2:
+        return year
+    return year + (2000 if year < 69 else 1900)
+
+
+def _of_parts(year: int, month: int, day: int, text: str) -> float:
+    try:
+        return _seconds(datetime(year, month, day, tzinfo=UTC))
+    except ValueError:
+        raise Reject("not_a_date", text[:_LONGEST]) from None
+
+
+def _seconds_of_day(clock: re.Match[str], text: str) -> float:
+    """Return the seconds since midnight UTC.
+
+    Raises:
+        Reject: there is no such time.
+    """
+    hours, minutes, seconds, fraction, half, zone = clock.groups()
+    hour = int(hours)
+    if half in ("pm", "下午") and hour < 12:
+        hour += 12
+    elif half in ("am", "上午") and hour == 12:
+        hour = 0
+    if hour > 24 or int(minutes) > 59 or int(seconds or 0) > 60:
+        raise Reject("not_a_date", text[:_LONGEST])
+    total = hour * 3600.0 + int(minutes) * 60 + int(seconds or 0) + float(f"0.{fraction or 0}")
+    if zone and zone[0] in "+-":
+        sign = -1 if zone[0] == "-" else 1
+        total -= sign * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
+    return total
+
+
+def guess_order(texts: Iterable[str]) -> tuple[DateOrder, int]:
+    """Return the order of day, month and year in a column, and how many of its texts show it.
+
+    A first part above 12 can only be a day, a second one above 12 too. Where nothing shows it,
+    dates that do not begin with the year are taken as day, month, year.
+    """
+    days_first = 0
+    months_first = 0
+    years_first = 0
+    for text in texts:
+        match = _DATE.match(unicodedata.normalize("NFKC", text).strip().lower())
+        if not match:
+            continue
+        first, _, second, _ = match.groups()
+        if len(first) >= 3:
+            years_first += 1
+        elif int(first) > 12:
+            days_first += 1
+        elif int(second) > 12:
+            months_first += 1
+    if years_first > max(days_first, months_first):
+        return "ymd", years_first
+    if months_first > days_first:
+        return "mdy", months_first
+    return "dmy", days_first

@@ -1,0 +1,214 @@
+"""Define the field of numbers, as tables of many origins write them."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.core import escaping
+from components.fields.base import Change, Reject, Summary
+
+DecimalSign = Literal[".", ","]
+# Words for a value that is not there, in lower case.
+MISSING = frozenset(
+    (
+        "",
+        "na",
+        "n/a",
+        "n.a.",
+        "#n/a",
+        "nan",
+        "nil",
+        "none",
+        "null",
+        "#null!",
+        "-",
+        "--",
+        "—",
+        "?",
+        ".",
+        "missing",
+        "unknown",
+        "无",
+        "空",
+        "缺失",
+        "未知",
+    )
+)
+# Signs and codes of currencies, before or after a number.
+_CURRENCY = re.compile(
+    r"^(?:[a-z]{0,3}[$€£¥₹₩₽₺₫฿₪]|usd|eur|gbp|cny|rmb|jpy|chf)\s*"
+    r"|\s*(?:[$€£¥₹₩₽₺₫฿₪元]|usd|eur|gbp|cny|rmb|jpy|chf)$"
+)
+_MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
+# Spaces and apostrophes between groups of three digits.
+_GAP = re.compile(r"(?<=\d)[\s'’](?=\d{3}(?!\d))")
+_PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?")
+# 1,234,567 and 12,34,567.
+_GROUPED = {
+    ",": re.compile(r"[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?"),
+    ".": re.compile(r"[+-]?\d{1,3}(?:\.\d{2,3})*\.\d{3}(?:,\d*)?"),
+}
+_MULTIPLIERS = {"%": 0.01, "‰": 0.001, "万": 1e4, "亿": 1e8}
+# A comma that can only be a decimal sign, and a point that can only be one.
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d+|\d{1,3}(?:\.\d{3})+,\d+)")
+_DECIMAL_POINT = re.compile(r"[+-]?(?:\d+\.(?:\d{1,2}|\d{4,})|0\.\d+|\d{1,3}(?:,\d{3})+\.\d+)")
+_LONGEST = 100
+
+
+class Number:
+    """A finite number, or None where a value is missing.
+
+    Args:
+        required: whether a missing value is refused.
+        decimal: the decimal sign of texts. The other of point and comma separates thousands.
+    """
+
+    arrow = pa.float64()
+    equality = "equal"
+    knobs: Mapping[str, str] = {}
+
+    def __init__(self, required: bool = False, decimal: DecimalSign = ".") -> None:
+        self.required = required
+        self.decimal: DecimalSign = decimal
+
+    def normalize(self, value: Any) -> float | None:
+        """Return the number that a value states.
+
+        Raises:
+            Reject: the value is no number, is infinite, or is missing where it is required.
+        """
+        number = self._number(value)
+        if number is None and self.required:
+            raise Reject("missing")
+        if number is not None and not math.isfinite(number):
+            raise Reject("not_finite", str(value)[:_LONGEST])
+        return number
+
+    def _number(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, bool | int | float | Decimal):
+            number = float(value)
+            return None if math.isnan(number) else number
+        if isinstance(value, str):
+            return parse_number(value, self.decimal)
+        raise Reject("not_a_number", type(value).__name__)
+
+    clean = normalize
+
+    def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:  # noqa: ARG002
+        """Return no changes: a number is used whole."""
+        return {}
+
+    def describe_change(self, change: str, summary: Summary) -> str:
+        """Return the kind of change and its rows."""
+        return f"{summary.rows_of_all('numbers')}: {change}"
+
+    def key(self, value: Any) -> str:
+        """Return the shortest text that states the number, or "" for a missing one."""
+        return "" if value is None else repr(float(value) + 0.0)
+
+    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+        """Return None: numbers have no near-duplicates."""
+        return None
+
+    def similar(self, a: Any, b: Any) -> float:
+        """Return 1 if the numbers are equal, else 0."""
+        return float(a == b)
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:
+        """Return the number, or whether it is missing."""
+        if value is None:
+            return {"missing": "yes"}
+        return {"missing": "no", "number": float(value)}
+
+    def pieces(self, value: Any) -> Sequence[str]:  # noqa: ARG002
+        """Return no parts: a number has none."""
+        return ()
+
+    def vector(self, value: Any) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """Return None: a number has no appearance."""
+        return None
+
+    def show(self, value: Any) -> str:
+        """Return the number for a person; HTML-safe."""
+        return "–" if value is None else escaping.html(f"{value:,.6g}")
+
+
+def parse_number(text: str, decimal: DecimalSign = ".") -> float | None:
+    """Return the number that a text states, or None for a word such as n/a.
+
+    Thousands separators, signs of currencies, percent signs (12% is 0.12), numbers in parentheses
+    for negative ones, and 万 and 亿 are understood.
+
+    Args:
+        text: of a table.
+        decimal: the decimal sign.
+
+    Raises:
+        Reject: the text states no number.
+    """
+    plain = unicodedata.normalize("NFKC", text).strip().lower().translate(_MINUS)
+    if plain in MISSING:
+        return None
+    sign = 1.0
+    if plain.startswith("(") and plain.endswith(")"):
+        sign = -1.0
+        plain = plain[1:-1].strip()
+    if plain[:1] in ("-", "+"):
+        sign *= -1.0 if plain[0] == "-" else 1.0
+        plain = plain[1:].strip()
+    plain, factor = _without_unit(_CURRENCY.sub("", plain))
+    plain = _with_point(_GAP.sub("", plain), decimal)
+    if not _PLAIN.fullmatch(plain):
+        raise Reject("not_a_number", text[:_LONGEST])
+    return sign * factor * float(plain)
+
+
+def _without_unit(text: str) -> tuple[str, float]:
+    """Return a text without its multiplier at the end, and the factor that it stands for."""
+    factor = _MULTIPLIERS.get(text[-1:])
+    if factor is None:
+        return text, 1.0
+    return text[:-1].strip(), factor
+
+
+def _with_point(text: str, decimal: DecimalSign) -> str:
+    """Return a number with a point as decimal sign and no thousands separators.
+
+    A text that has the separators at other places stays as it is, so that it is refused.
+    """
+    separator = "," if decimal == "." else "."
+    if separator in text:
+        if not _GROUPED[separator].fullmatch(text):
+            # Neither groups of thousands nor the decimal sign that was stated.
+            return text if separator == "," else text.replace(".", "_")
+        text = text.replace(separator, "")
+    return text.replace(",", ".")
+
+
+def guess_decimal(texts: Iterable[str]) -> tuple[DecimalSign, int]:
+    """Return the decimal sign that the texts of a column have, and how many of them show it.
+
+    1.234 and 1,234 show nothing, because both may be a thousand. Where nothing shows it, the sign
+    is a point.
+    """
+    commas = 0
+    points = 0
+    for text in texts:
+        plain = unicodedata.normalize("NFKC", text).strip().lower().translate(_MINUS)
+        plain, _ = _without_unit(_CURRENCY.sub("", plain))
+        commas += bool(_DECIMAL_COMMA.fullmatch(plain))
+        points += bool(_DECIMAL_POINT.fullmatch(plain))
+    if commas > points:
+        return ",", commas
+    return ".", points

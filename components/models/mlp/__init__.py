@@ -1,0 +1,1 @@
+"""Multilayer perceptron over the columns of a table."""

@@ -1,0 +1,1 @@
+"""Residual network over the columns of a table."""
