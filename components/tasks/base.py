@@ -667,6 +667,20 @@ class TaskEvaluator(Protocol):
     def example(self, rows: pa.Table) -> Sequence[Any]:
         """Return a few example queries."""
 
+    def page_script(self) -> str:
+        """Return the JavaScript by which the service's pages show an answer.
+
+        It defines:
+
+            ANSWER_WORDS            language ("en", "zh") -> name -> text, one of which is the
+                                    title of the checks that are named `TaskFeedback.outcome`
+            answerName(answer)      what the answer says, in a few characters
+            answerElements(answer)  elements that show it
+
+        Of a page it may use `say` for its words and `make`, which escapes texts, and the styles
+        of "headline" with a <small> in it, and of lists with a "bar".
+        """
+
 
 @runtime_checkable
 class Abstains(Protocol):
@@ -687,7 +701,12 @@ class Explains(Protocol):
     """A TaskEvaluator that can explain an answer by the parts of its query.
 
     Each part is left out once (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901).
+
+    Attributes:
+        weight_description: what the weight of a part is, for clients.
     """
+
+    weight_description: str
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Return the query in at most `limit` parts, which together are all of it."""

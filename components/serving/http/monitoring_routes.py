@@ -253,7 +253,7 @@ def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool
 
     @router.get("/monitor", include_in_schema=False)
     async def page() -> Response:
-        return html("monitor.html")
+        return html("monitor.html", context.evaluator.page_script())
 
     return router
 

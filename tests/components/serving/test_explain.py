@@ -82,7 +82,8 @@ def test_support_has_no_end_in_infinity():
     assert isinstance(RULES, Explains)
     sure = RULES.Answer(label="a", probability=1, probabilities={"a": 1.0, "b": 0.0})
     assert explain(RULES, sure, [None, sure]) == [30, 0]
-    assert RULES.support(sure, "b") == -30
+    other = RULES.Answer(label="b", probability=1, probabilities={"a": 0.0, "b": 1.0})
+    assert RULES.support(sure, other) == -30
 
 
 @pytest.mark.parametrize(("path", "limit"), [("/v1/explain", 2000), ("/v1/predict", 20_000)])
