@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.metrics import classification
-from components.tasks.base import FEEDBACK, Arrays, Case, CaseStats, Metric, Scorer, TargetInfo
+from components.tasks.base import (
+    FEEDBACK,
+    Arrays,
+    Case,
+    CaseStats,
+    Metric,
+    Scorer,
+    TargetInfo,
+    TaskFeedback,
+)
+from components.tasks.classification.label_feedback import LabelFeedback
 
 
 class Answer(BaseModel):
@@ -90,6 +100,7 @@ class ClassificationEvaluator:
         ClassificationMetric("recall", classification.recall),
         ClassificationMetric("auc"),
     )
+    feedback: TaskFeedback = LabelFeedback()
     weight_description = "By how much the log-odds of the label fall when the piece is left out"
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:

@@ -72,7 +72,7 @@ def make_bundle(folder: Path, good: str, bad: str) -> Path:
             "numpy",
             "classical",
             {},
-            CLASSES,
+            {"classes": CLASSES},
             7,
             "ab" * 32,
             "cd" * 32,
