@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from number_task import NUMBER, NumberEvaluator, Price, number_task, price
+from number_task import NUMBER, NumberEvaluator, Prices, number_task, price
 
 from components.cli import feedback as commands
-from components.core.bundles import Card
 from components.core.console import console
 from components.core.errors import BundleError
-from components.inference.predictor import Prepared
 from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import predictions_of
@@ -35,9 +33,9 @@ from components.serving.http.monitoring_routes import (
     ReplicaMonitor,
 )
 
+# A fixture.
 __all__ = ["number_task"]
 MODEL = ModelInfo(name="prices", version="1", data_hash="ab" * 32)
-TARGETS = {"smallest": 0.0, "largest": 9.0}
 PARAMS = MonitorParams(window=50, labels=20, keep_text=True, rows_per_s=10_000)
 
 
@@ -48,21 +46,6 @@ def validation_profile(evaluator: Any, seed: int = 1) -> dict[str, Any]:
     answers = [price(float(value)) for value in truths + rng.normal(0, 1, 400)]
     predictions = predictions_of(evaluator, answers, truths.tolist())
     return dict(json.loads(json.dumps({"predictions": predictions})))
-
-
-class Prices:
-    """A predictor that answers with the number that the text holds."""
-
-    def __init__(self, profile: dict[str, Any]) -> None:
-        self.card = Card(
-            NUMBER, "numpy", "linear", {}, TARGETS, 7, "ab" * 32, "cd" * 32, ["train"], profile
-        )
-
-    def prepare(self, queries: Sequence[Any]) -> Sequence[Prepared]:
-        return [Prepared({"text": query.text}, 1) for query in queries]
-
-    def score(self, rows: Sequence[Prepared]) -> Sequence[Price]:
-        return [price(float(row.row["text"])) for row in rows]
 
 
 @pytest.fixture

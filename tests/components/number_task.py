@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from components.core.bundles import Card
 from components.core.params import Strict
 from components.fields.base import Field
 from components.fields.text import Text
+from components.inference.predictor import Prepared
 from components.metrics.distributions import CardPart, NumbersDistribution, numbers
 from components.tasks import base
 from components.tasks.base import Role, TargetInfo
 
 NUMBER = "number"
+TARGETS = {"smallest": 0.0, "largest": 9.0}
 SCRIPT = """
 const ANSWER_WORDS = {
   en: { error: "Error of answers" },
@@ -173,3 +176,18 @@ def number_task(monkeypatch: pytest.MonkeyPatch) -> NumberEvaluator:
 def price(value: float) -> Price:
     """Return an answer."""
     return Price(value=value, low=value - 1, high=value + 1)
+
+
+class Prices:
+    """A predictor that answers with the number that the text holds."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        self.card = Card(
+            NUMBER, "numpy", "linear", {}, TARGETS, 7, "ab" * 32, "cd" * 32, ["train"], profile
+        )
+
+    def prepare(self, queries: Sequence[Any]) -> Sequence[Prepared]:
+        return [Prepared({"text": query.text}, 1) for query in queries]
+
+    def score(self, rows: Sequence[Prepared]) -> Sequence[Price]:
+        return [price(float(row.row["text"])) for row in rows]
