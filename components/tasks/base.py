@@ -672,8 +672,9 @@ class TaskEvaluator(Protocol):
 
         It defines:
 
-            ANSWER_WORDS            language ("en", "zh") -> name -> text, one of which is the
-                                    title of the checks that are named `TaskFeedback.outcome`
+            OUTCOME                 `TaskFeedback.outcome`
+            ANSWER_WORDS            language ("en", "zh") -> name -> text, among them the title
+                                    of the checks with the name OUTCOME
             answerName(answer)      what the answer says, in a few characters
             answerElements(answer)  elements that show it
 

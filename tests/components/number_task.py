@@ -23,6 +23,7 @@ from components.tasks.base import Role, TargetInfo
 NUMBER = "number"
 TARGETS = {"smallest": 0.0, "largest": 9.0}
 SCRIPT = """
+const OUTCOME = "error";
 const ANSWER_WORDS = {
   en: { error: "Error of answers" },
   zh: { error: "误差" },

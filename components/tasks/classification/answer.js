@@ -1,4 +1,5 @@
 // How the service's pages show an answer: the most probable class, and bars of all.
+const OUTCOME = "accuracy";
 const ANSWER_WORDS = {
   en: { more: "{n} more classes, together {p}", accuracy: "Accuracy by labels" },
   zh: { more: "其余 {n} 类合计 {p}", accuracy: "按反馈标签的准确率" },

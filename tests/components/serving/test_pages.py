@@ -37,7 +37,9 @@ def test_both_languages_say_the_same_words(name: str, task: str) -> None:
 @pytest.mark.parametrize("task", tasks())
 def test_the_script_of_a_task_has_a_title_for_its_checks(task: str) -> None:
     rules = evaluator(task)
-    assert rules.feedback.outcome in words_of(rules.page_script())["en"]
+    script = rules.page_script()
+    assert f'const OUTCOME = "{rules.feedback.outcome}";' in script
+    assert rules.feedback.outcome in words_of(script)["en"]
 
 
 @pytest.mark.parametrize("name", PAGES)
