@@ -37,9 +37,10 @@ function answerElements(answer) {
 
 
 class Query(BaseModel):
-    """A text about something with a price."""
+    """A text about something with a price, and its size if that is known."""
 
     text: str
+    size: float | None = None
 
 
 class Price(BaseModel):
@@ -123,8 +124,11 @@ class NumberEvaluator:
     feedback: base.TaskFeedback = NumberFeedback()
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-        """Return the texts."""
-        return {"text": [query.text for query in queries]}
+        """Return the texts and the sizes."""
+        return {
+            "text": [query.text for query in queries],
+            "size": [query.size for query in queries],
+        }
 
     def confidence(self, answer: Any) -> None:
         """Return None: a number states no probability."""
@@ -188,7 +192,7 @@ class Prices:
         )
 
     def prepare(self, queries: Sequence[Any]) -> Sequence[Prepared]:
-        return [Prepared({"text": query.text}, 1) for query in queries]
+        return [Prepared({"text": query.text, "size": query.size}, 1) for query in queries]
 
     def score(self, rows: Sequence[Prepared]) -> Sequence[Price]:
-        return [price(float(row.row["text"])) for row in rows]
+        return [price(float(row.row["text"]) + (row.row["size"] or 0)) for row in rows]

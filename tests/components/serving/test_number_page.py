@@ -37,7 +37,9 @@ def url(number_task: object, tmp_path: Path) -> Iterator[str]:
     state = {"version": 1, "windows": 1, "alarms": 1, "history": [], "waiting": waiting}
     (tmp_path / LATEST).write_text(json.dumps(state | {"error": check}), encoding="utf-8")
     watch = ReplicaMonitor(Monitoring(tmp_path, MonitorParams(), NUMBER))
-    model = ModelInfo(name="prices", version="1", data_hash="ab" * 32, examples=[{"text": "4.5"}])
+    model = ModelInfo(
+        name="prices", version="1", data_hash="ab" * 32, examples=[{"text": "4.5", "size": None}]
+    )
     app = build_app(Prices({}), model, monitored=watch)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -57,6 +59,9 @@ def test_a_number_has_its_interval_and_its_own_check(url: str, tmp_path: Path) -
         page.see("document.querySelector('#examples button').click()")
         page.wait("!document.getElementById('result').hidden")
         assert page.see("document.getElementById('value').textContent") == "4.503.5 to 5.5"
+        page.see("document.querySelector('input[type=number]').value = '1.5'")
+        page.see("document.getElementById('go').click()")
+        page.wait("document.getElementById('value').textContent === '6.005 to 7'")
         assert page.see("document.getElementById('unsure').hidden")
         assert page.see("document.getElementById('parts').hidden")
         for language, title in (("en-US", "Error of answers"), ("zh-CN", "误差")):

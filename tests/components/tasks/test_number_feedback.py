@@ -62,10 +62,10 @@ def client(watch: ReplicaMonitor, number_task: NumberEvaluator) -> TestClient:
     return TestClient(app, base_url="http://localhost")
 
 
-def ask(client: TestClient, value: float) -> str:
-    """Return the id of the answer to a number."""
-    answer = client.post("/v1/predict", json={"text": str(value)}).json()
-    assert answer["predictions"][0]["value"] == value
+def ask(client: TestClient, value: float, size: float = 0.0) -> str:
+    """Return the id of the answer to a text and a number."""
+    answer = client.post("/v1/predict", json={"text": str(value), "size": size}).json()
+    assert answer["predictions"][0]["value"] == value + size
     return str(answer["id"])
 
 
@@ -83,7 +83,7 @@ def test_the_model_is_described_by_its_targets(client: TestClient) -> None:
 
 
 def test_a_number_is_taken_as_the_truth(client: TestClient, watch: ReplicaMonitor) -> None:
-    id_ = ask(client, 3.25)
+    id_ = ask(client, 3, size=0.25)
     assert send(client, id_, "much").status_code == 422
     refused = send(client, id_, 1e6)
     assert refused.json() == {
@@ -97,6 +97,7 @@ def test_a_number_is_taken_as_the_truth(client: TestClient, watch: ReplicaMonito
     )
     (entry,) = watch.box.waiting()
     assert (entry.truth, entry.prediction, entry.probability) == ({"value": 3.5}, "3.25", None)
+    assert json.loads(str(entry.input)) == {"text": "3", "size": 0.25}
     (path,) = (watch.folder / FEEDBACK).iterdir()
     row = json.loads(path.read_text(encoding="utf-8"))
     assert list(row)[:4] == ["id", "item", "value", "when"]
@@ -196,7 +197,7 @@ def test_larger_errors_are_drift_and_smaller_ones_are_not(project: Project) -> N
 def test_other_answers_are_drift_of_a_number(project: Project) -> None:
     watch = ReplicaMonitor(Monitoring(project.folder, PARAMS, NUMBER))
     answers = watch.recorder(Prices({}).card, "1")
-    queries = [SimpleNamespace(text=f"room {number}") for number in range(50)]
+    queries = [SimpleNamespace(text=f"room {number}", size=None) for number in range(50)]
     answers.log_sample("a" * 32, queries, [price(9.0 + number / 50) for number in range(50)])
     watch.log.close()
     assert list((project.folder / REQUESTS).glob("*.parquet"))
