@@ -212,9 +212,9 @@ def _drift_gauges(kind: str, latest: Mapping[str, Any]) -> Iterator[GaugeMetricF
 
 
 def _gauge(
-    name: str, help_: str, labels: list[str], values: dict[tuple[str, ...], float]
+    name: str, help_: str, keys: list[str], values: dict[tuple[str, ...], float]
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_, labels=labels)
+    family = GaugeMetricFamily(name, help_, labels=keys)
     for key, value in values.items():
         family.add_metric(list(key), float(value))
     return family
