@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 
 from components.fields.text import Text
 from components.inference.predictor import load
-from components.monitoring.drift import drift_results
+from components.monitoring.drift import drift_results, outcome_test
 from components.monitoring.profile import Features, Profiler, predictions_of, profile_of
 from components.tasks import base
 from components.training import evaluation
 
 TASK = "text_classification"
+EVALUATOR = base.evaluator(TASK)
 WINDOW = 500
 LEVEL = 0.01
 CLEAN = {"min_characters": 2, "max_characters": 2000}
@@ -93,7 +94,7 @@ def window(
 def false_alarms(
     texts: Sequence[str],
     answers: Sequence[Any],
-    right: Sequence[bool],
+    truths: Sequence[str],
     rounds: int,
     seed: int,
 ) -> None:
@@ -106,15 +107,16 @@ def false_alarms(
         order = rng.permutation(len(texts))
         asked = rng.permutation(len(answers))
         half = len(asked) // 2
-        known = predictions_at(answers, right, asked[:half].tolist())
+        known = predictions_at(answers, truths, asked[:half].tolist())
         trained = profile([texts[i] for i in order[10 * WINDOW :]], known)
         profiler = profiler_of(trained)
         for start in range(0, 10 * WINDOW, WINDOW):
             traffic = [texts[i] for i in order[start : start + WINDOW]]
             chosen = rng.choice(asked[half:], WINDOW, replace=False)
             columns = window(profiler, traffic, [answers[i] for i in chosen])
-            labeled = (sum(right[i] for i in chosen), WINDOW)
-            findings = drift_results(trained, columns, LEVEL, labeled)
+            pairs = [(answers[i].label, truths[i]) for i in chosen]
+            test = outcome_test(EVALUATOR.feedback, trained, pairs)
+            findings = drift_results(trained, columns, LEVEL, test)
             drifted = [finding.field for finding in findings if finding.drifted]
             alarms += bool(drifted)
             checks += 1
@@ -129,14 +131,12 @@ def false_alarms(
 
 def predictions_at(
     answers: Sequence[Any],
-    right: Sequence[bool],
+    truths: Sequence[str],
     positions: Sequence[int],
 ) -> Mapping[str, Any]:
     """Return the profile of the predictions at some positions."""
     return predictions_of(
-        [answers[i].label for i in positions],
-        [answers[i].probability for i in positions],
-        [right[i] for i in positions],
+        EVALUATOR, [answers[i] for i in positions], [truths[i] for i in positions]
     )
 
 
@@ -204,16 +204,14 @@ def shortened(usual: Sequence[str], share: float) -> Draw:
     return draw
 
 
-def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]:
-    """Return a model's answers to cases that it was not trained on, and which are right."""
-    evaluator = base.evaluator(TASK)
+def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[str]]:
+    """Return a model's answers to cases that it was not trained on, and their labels."""
     asked = []
     for row in cases:
-        query = evaluator.query({**row, "title": row.get("title") or ""})
+        query = EVALUATOR.query({**row, "title": row.get("title") or ""})
         asked.append(base.Case(row["id"], query, row["label"], {}))
     answers = list(evaluation.answer(load(bundle), asked))
-    pairs = zip(answers, asked, strict=True)
-    return answers, [evaluator.is_correct(answer, case.truth) for answer, case in pairs]
+    return answers, [case.truth for case in asked]
 
 
 def accuracy(
@@ -228,8 +226,10 @@ def accuracy(
     trained = {"predictions": known}
     alarms = []
     for _ in range(windows):
-        labeled = (int(rng.binomial(rows, now)), rows)
-        alarms.append(drift_results(trained, {}, LEVEL, labeled)[0].drifted)
+        right = int(rng.binomial(rows, now))
+        pairs = [("right", "right")] * right + [("wrong", "right")] * (rows - right)
+        test = outcome_test(EVALUATOR.feedback, trained, pairs)
+        alarms.append(drift_results(trained, {}, LEVEL, test)[0].drifted)
     print(
         f"| accuracy {before:.0%} -> {now:.0%}, {rows} labels "
         f"| {np.mean(alarms):.0%} | | accuracy |",
@@ -257,11 +257,11 @@ def powers(
     train: Sequence[str],
     later: list[str],
     answers: Sequence[Any],
-    right: Sequence[bool],
+    truths: Sequence[str],
     windows: int,
 ) -> None:
     """Print the table of drifts."""
-    known = predictions_at(answers, right, range(len(rows_of(data, "validation"))))
+    known = predictions_at(answers, truths, range(len(rows_of(data, "validation"))))
     print(
         "| drift, 500 requests | found | without embedding | by |\n| --- | --- | --- | --- |",
         flush=True,
@@ -318,11 +318,11 @@ def main() -> None:
     unseen = [*rows_of(options.data, "validation"), *rows_of(options.data, "test")]
     later = [row["text"] for row in unseen]
     bundle = options.bundle or options.data / "models" / "winner"
-    answers, right = answered(bundle, unseen)
+    answers, truths = answered(bundle, unseen)
     if options.windows:
-        powers(options.data, train, later, answers, right, options.windows)
+        powers(options.data, train, later, answers, truths, options.windows)
     if options.rounds:
-        false_alarms([*train, *later], answers, right, options.rounds, options.seed)
+        false_alarms([*train, *later], answers, truths, options.rounds, options.seed)
 
 
 if __name__ == "__main__":

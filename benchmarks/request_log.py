@@ -147,7 +147,8 @@ def main() -> None:
         for number, (arm, changes) in enumerate(ARMS.items()):
             if changes is not None:
                 folder = Path(scratch) / str(number)
-                watches[arm] = ReplicaMonitor(Monitoring(folder, MonitorParams(**changes)))
+                monitoring = Monitoring(folder, MonitorParams(**changes), predictor.card.task)
+                watches[arm] = ReplicaMonitor(monitoring)
         apps = {
             arm: build_app(predictor, model, params, monitored=watches.get(arm)) for arm in ARMS
         }

@@ -1,6 +1,6 @@
-"""`gristmill feedback …`: a person reviews the labels that clients sent.
+"""`gristmill feedback …`: a person reviews what clients sent as the truth of answers.
 
-Only labels that a person accepted become training data.
+Only what a person accepted becomes training data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
 from components.core.terminal import print_line
-from components.monitoring.feedback_store import FeedbackStore, Key, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore, Key
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from components.orchestration.pipeline_params import Params
+    from components.tasks.base import TaskFeedback
 
 feedback_app = typer.Typer(
     no_args_is_help=True,
-    help="Labels that clients sent for answers, before a person has looked at them.",
+    help="What clients said that answers should have been, before a person has looked at it.",
 )
 By = Annotated[str, typer.Option(help="who decides")]
 Which = Annotated[
@@ -44,7 +45,6 @@ Which = Annotated[
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="all that wait")]
-NONE_WAITS = "no label waits for review"
 # Characters of an id in the list.
 _SHORT = 12
 # Columns of a text in the list. A client may send a long one.
@@ -55,82 +55,98 @@ _LONGEST_CELL = 200
 def list_(
     name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50
 ) -> None:
-    """Print the labels that wait for review, the oldest first."""
+    """Print what waits for review, the oldest first."""
     from components.core.console import console
 
     params, store = _open(choose_pipeline(root(), name, pipeline))
     with _reviewing(params, store):
         waiting = store.waiting()
+    rules = _rules(params)
     if not waiting:
-        print_line(NONE_WAITS)
+        print_line(_none_waits(rules))
         return
-    console.print(_table(waiting[:limit]))
-    different = sum(label.label != label.prediction for label in waiting)
+    console.print(_table(waiting[:limit], rules))
+    different = sum(rules.truth_text(entry.truth) != entry.prediction for entry in waiting)
     console.print(
-        f"{len(waiting):,} wait, {different:,} of them with another label than was answered. "
+        f"{len(waiting):,} wait, {different:,} of them with another {rules.noun} "
+        "than was answered. "
         "gristmill feedback accept | reject ID… --by WHO"
     )
 
 
-def _table(labels: Sequence[Label]) -> Table:
+def _rules(params: Params) -> TaskFeedback:
+    """Return how the pipeline's task reads feedback."""
+    from components.tasks.base import evaluator
+
+    return evaluator(params.task).feedback
+
+
+def _none_waits(rules: TaskFeedback) -> str:
+    return f"no {rules.noun} waits for review"
+
+
+def _table(entries: Sequence[FeedbackEntry], rules: TaskFeedback) -> Table:
     from rich.table import Table
 
     from components.core.console import styled
 
     table = Table(box=None, pad_edge=False)
-    for column in ("answer", "came (UTC)", "version", "answered", "label", "text"):
+    for column in ("answer", "came (UTC)", "version", "answered", rules.noun, "text"):
         table.add_column(column, no_wrap=column == "answer", overflow="fold")
-    for label in labels:
-        style = "" if label.label == label.prediction else "bold yellow"
+    for entry in entries:
+        truth = rules.truth_text(entry.truth)
+        style = "" if truth == entry.prediction else "bold yellow"
         table.add_row(
-            _name(label),
-            time.strftime("%m-%d %H:%M", time.gmtime(label.when)),
-            escaping.one_line(label.version),
-            escaping.one_line(label.prediction, _LONGEST_CELL) + _probability(label),
-            styled((escaping.one_line(label.label, _LONGEST_CELL), style)),
-            escaping.one_line(_input_text(label), _LONGEST_CELL),
+            _name(entry),
+            time.strftime("%m-%d %H:%M", time.gmtime(entry.when)),
+            escaping.one_line(entry.version),
+            escaping.one_line(entry.prediction, _LONGEST_CELL) + _probability(entry),
+            styled((escaping.one_line(truth, _LONGEST_CELL), style)),
+            escaping.one_line(_input_text(entry), _LONGEST_CELL),
         )
     return table
 
 
-def _probability(label: Label) -> str:
-    if label.probability is None:
+def _probability(entry: FeedbackEntry) -> str:
+    if entry.probability is None:
         return ""
-    return f" {label.probability:.0%}"
+    return f" {entry.probability:.0%}"
 
 
-def _input_text(label: Label) -> str:
-    if not label.input:
+def _input_text(entry: FeedbackEntry) -> str:
+    if not entry.input:
         return "(not kept: monitor.keep_text)"
-    return " / ".join(filter(None, json.loads(label.input).values()))
+    texts = map(str, json.loads(entry.input).values())
+    return " / ".join(filter(None, texts))
 
 
 @feedback_app.command()
 def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Make labels training data: a file that the next retrain reads."""
+    """Make feedback training data: a file that the next retrain reads."""
     name, ids = _named(which or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
-        labels = _chosen(store, ids, all_)
-        if not labels:
-            print_line(NONE_WAITS)
+        rules = _rules(params)
+        entries = _chosen(store, ids, all_, rules.noun)
+        if not entries:
+            print_line(_none_waits(rules))
             return
-        _check_texts(labels)
+        _check_texts(entries)
         path = _folder(params) / _new_file_name()
         hidden = path.with_name(f".{path.name}")
-        _write(hidden, [_record(params, label) for label in labels])
-        store.decide([label.key for label in labels], "accepted", by)
+        _write(hidden, [_record(params, entry, rules) for entry in entries])
+        store.decide([entry.key for entry in entries], "accepted", by)
         _finish(params, store)
-    print_line(f"{len(labels)} accepted by {by}: {path.relative_to(root())}")
+    print_line(f"{len(entries)} accepted by {by}: {path.relative_to(root())}")
 
 
-def _check_texts(labels: Sequence[Label]) -> None:
+def _check_texts(entries: Sequence[FeedbackEntry]) -> None:
     """Raise an error if the text of an answer was not stored.
 
     Raises:
         InputError: at least one text is absent.
     """
-    without_text = [label for label in labels if label.input is None]
+    without_text = [entry for entry in entries if entry.input is None]
     if without_text:
         raise InputError(
             f"the text of {len(without_text)} of these answers was not kept, "
@@ -146,19 +162,20 @@ def _new_file_name() -> str:
 
 
 @feedback_app.command(
-    help="Say that labels are wrong: they are never learned from, and count no more for accuracy."
+    help="Say that feedback is wrong: it is never learned from, and counts in no check of answers."
 )
 def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Mark labels as wrong: they are no training data and do not count for accuracy."""
+    """Mark feedback as wrong: it is no training data and counts in no check of answers."""
     name, ids = _named(which or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
-        labels = _chosen(store, ids, all_)
-        if not labels:
-            print_line(NONE_WAITS)
+        rules = _rules(params)
+        entries = _chosen(store, ids, all_, rules.noun)
+        if not entries:
+            print_line(_none_waits(rules))
             return
-        store.decide([label.key for label in labels], "rejected", by)
-    print_line(f"{len(labels)} rejected by {by}")
+        store.decide([entry.key for entry in entries], "rejected", by)
+    print_line(f"{len(entries)} rejected by {by}")
 
 
 def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:
@@ -196,14 +213,14 @@ def _reviewing(params: Params, store: FeedbackStore) -> Iterator[None]:
 
 
 def _folder(params: Params) -> Path:
-    """Return the folder of accepted labels."""
+    """Return the folder of accepted feedback."""
     return root() / "data" / "feedback" / params.name
 
 
 def _finish(params: Params, store: FeedbackStore) -> None:
-    """Publish the accepted labels of hidden files, then delete these files.
+    """Publish the accepted rows of hidden files, then delete these files.
 
-    A killed command leaves a hidden file. Its labels without a decision still wait for review.
+    A killed command leaves a hidden file. Its rows without a decision still wait for review.
     """
     for part in _folder(params).glob(".*.part"):
         # Of a command that was killed while it wrote: one reviewer at a time has the lock.
@@ -225,37 +242,40 @@ def _id(key: Key) -> str:
     return f"{FEEDBACK}{key[0]}-{key[1]}"
 
 
-def _name(label: Label) -> str:
-    """Return the short name of a label in the list."""
-    return f"{label.id[:_SHORT]}:{label.item}"
+def _name(entry: FeedbackEntry) -> str:
+    """Return the short name of an entry in the list."""
+    return f"{entry.id[:_SHORT]}:{entry.item}"
 
 
-def _chosen(store: FeedbackStore, which: Sequence[str], all_: bool) -> list[Label]:
-    """Return the labels that a command line names, of those that wait.
+def _chosen(
+    store: FeedbackStore, which: Sequence[str], all_: bool, noun: str
+) -> list[FeedbackEntry]:
+    """Return the entries that a command line names, of those that wait.
 
     Args:
-        store: of labels and decisions.
+        store: of entries and decisions.
         which: the beginnings of ids, each with an item or without.
-        all_: whether all labels are meant.
+        all_: whether all entries are meant.
+        noun: what people call a truth, for messages.
 
     Raises:
-        InputError: no label is named, or a name matches none or several.
+        InputError: no entry is named, or a name matches none or several.
     """
     if all_ == bool(which):
         raise InputError(
-            "name labels, or say --all",
+            f"name {noun}s, or say --all",
             where="feedback",
             remedy="gristmill feedback list shows their names",
         )
     waiting = store.waiting()
     if all_:
         return waiting
-    chosen: dict[Key, Label] = {}
+    chosen: dict[Key, FeedbackEntry] = {}
     for name in which:
-        matches = [label for label in waiting if _matches(label.key, name)]
+        matches = [entry for entry in waiting if _matches(entry.key, name)]
         if len(matches) != 1:
             raise InputError(
-                _mismatch(store, name, len(matches)),
+                _mismatch(store, name, len(matches), noun),
                 where="feedback",
                 remedy="gristmill feedback list shows their names",
             )
@@ -263,12 +283,12 @@ def _chosen(store: FeedbackStore, which: Sequence[str], all_: bool) -> list[Labe
     return list(chosen.values())
 
 
-def _mismatch(store: FeedbackStore, name: str, count: int) -> str:
-    """Return why a name does not mean one label that waits."""
+def _mismatch(store: FeedbackStore, name: str, count: int, noun: str) -> str:
+    """Return why a name does not mean one entry that waits."""
     decisions = [decision for key, decision in store.decided().items() if _matches(key, name)]
     if count == 0 and len(decisions) == 1:
         return f"{name!r} was {decisions[0]} already"
-    return f"{name!r} means {count} of the labels that wait"
+    return f"{name!r} means {count} of the {noun}s that wait"
 
 
 def _matches(key: Key, name: str) -> bool:
@@ -276,22 +296,22 @@ def _matches(key: Key, name: str) -> bool:
     return key[0].startswith(id_) and (not item or str(key[1]) == item)
 
 
-def _record(params: Params, label: Label) -> Mapping[str, str]:
+def _record(params: Params, entry: FeedbackEntry, rules: TaskFeedback) -> Mapping[str, Any]:
     """Return a row of training data, with the column names of the pipeline's source."""
     from components.tasks.base import schema
 
     ingest = params.sections["ingest"]
     source_names: Mapping[str, str] = ingest.columns  # type: ignore[attr-defined]
-    columns: dict[str, str] = json.loads(label.input or "{}")
+    columns: dict[str, Any] = json.loads(entry.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    columns[target] = label.label
-    row = {"id": _id(label.key)}
+    columns[target] = rules.truth_text(entry.truth)
+    row = {"id": _id(entry.key)}
     for name, value in columns.items():
         row[source_names.get(name, name)] = value
     return row
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from components.core.files import write_atomic
 
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]

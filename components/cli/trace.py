@@ -94,7 +94,7 @@ def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
 def _answer_by_id(root: Path, what: str, pipeline: str | None) -> Clue | None:
     """Return the answer whose id is, or begins with, a text. None: there is no such answer.
 
-    The request logs and the labels of clients are searched.
+    The request logs and the feedback of clients are searched.
 
     Raises:
         InputError: several answers match, or the text is a whole id and none matches.
@@ -133,9 +133,9 @@ def _logged(root: Path, name: str, beginning: str) -> Iterator[LoggedAnswer]:
 
     folder = root / "data" / STATE / name / "monitor"
     yield from answers_that_begin_with(folder / REQUESTS, beginning)
-    for label in FeedbackStore(folder / FEEDBACK, 1).labels():
-        if label.id.startswith(beginning):
-            yield LoggedAnswer(label.id, label.version)
+    for entry in FeedbackStore(folder / FEEDBACK, 1).entries():
+        if entry.id.startswith(beginning):
+            yield LoggedAnswer(entry.id, entry.version)
 
 
 def read_clue(what: str, pipeline: str, stdin: str = "") -> Clue:

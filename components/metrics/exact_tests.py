@@ -49,3 +49,19 @@ def upper_share(right: int, cases: int, alpha: float) -> float:
     if right >= cases:
         return 1.0
     return float(betaincinv(right + 1, cases - right, 1 - alpha))
+
+
+def share_decrease(right: int, cases: int, earlier_right: int, earlier_cases: int) -> float:
+    """Return the p value of Fisher's exact test (1922) that an accuracy fell, one-sided.
+
+    Args:
+        right: cases that are answered correctly now.
+        cases: number of all cases now.
+        earlier_right: cases that were answered correctly before.
+        earlier_cases: number of all cases before.
+    """
+    from scipy.stats import hypergeom
+
+    all_cases = cases + earlier_cases
+    all_right = right + earlier_right
+    return float(hypergeom.cdf(right, all_cases, all_right, cases))

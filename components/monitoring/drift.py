@@ -7,7 +7,7 @@ Each field has a test of its own. All tests but the last one are exact or conser
 - Names, and words (is a word in the text?): Fisher's exact test of the share of each value, with
   Bonferroni's correction. A chi-square test would have to merge values that are rare in training,
   and drift consists of such values.
-- Accuracy: Fisher's exact test, one-sided.
+- Answers whose truth is known: a test of the task, one-sided.
 - Points of an embedding: Hotelling's test of their mean. Its level holds for windows of hundreds
   of rows.
 
@@ -25,12 +25,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.monitoring.profile import OTHER
+from components.metrics.distributions import OTHER
+from components.tasks.base import TaskFeedback
 
-ACCURACY = "accuracy"
 _SHOWN = 3
 # shares of the training rows
 _ENDS = (0.01, 0.05, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class FieldTest:
+    """The test of one field, before the correction over all fields.
+
+    Attributes:
+        field: the name of the field.
+        rows: the rows of the window that have the field.
+        p: the p value.
+        change: training -> now, as text for a person.
+    """
+
+    field: str
+    rows: int
+    p: float
+    change: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ def drift_results(
     profile: Mapping[str, Any],
     window: Mapping[str, Sequence[Any]],
     level: float,
-    labelled: tuple[int, int] | None = None,
+    outcome: FieldTest | None = None,
 ) -> list[DriftResult]:
     """Compare a window with training.
 
@@ -70,28 +87,44 @@ def drift_results(
         profile: of a bundle's card.
         window: columns of logged rows; a field that none of them has is not tested.
         level: chance of a false alarm in this window, over all fields.
-        labelled: (right, all) of the answers with labels, if there are enough of them.
+        outcome: the test of the answers whose truth is known, if there are enough of them.
 
     Returns:
         A result for each field, in the profile's order.
     """
     predictions: Mapping[str, Any] = profile.get("predictions", {})
     fields = {**profile.get("fields", {}), **predictions.get("fields", {})}
-    tests: list[tuple[str, int, float, str]] = []
+    tests: list[FieldTest] = []
     for name, training in fields.items():
         values = [value for value in window.get(name, ()) if value is not None]
         if values:
             p, change = _TESTS[training["kind"]](training, values)
-            tests.append((name, len(values), p, change))
-    if labelled and predictions:
-        right, answers = labelled
-        p, change = _accuracy(predictions, right, answers)
-        tests.append((ACCURACY, answers, p, change))
-    adjusted = holm([p for _, _, p, _ in tests])
-    return [
-        DriftResult(name, rows, p, corrected, corrected <= level, change)
-        for (name, rows, p, change), corrected in zip(tests, adjusted, strict=True)
-    ]
+            tests.append(FieldTest(name, len(values), p, change))
+    if outcome:
+        tests.append(outcome)
+    adjusted = holm([test.p for test in tests])
+    results = []
+    for test, corrected in zip(tests, adjusted, strict=True):
+        drifted = corrected <= level
+        results.append(DriftResult(test.field, test.rows, test.p, corrected, drifted, test.change))
+    return results
+
+
+def outcome_test(
+    feedback: TaskFeedback, profile: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+) -> FieldTest | None:
+    """Return the test whether answers are worse than those to the validation split.
+
+    Args:
+        feedback: of the task.
+        profile: of a bundle's card; None is returned where it has no predictions.
+        pairs: (n,) the text of an answer, and that of its truth.
+    """
+    predictions = profile.get("predictions")
+    if not predictions:
+        return None
+    p, change = feedback.worse(predictions, pairs)
+    return FieldTest(feedback.outcome, len(pairs), p, change)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -230,19 +263,6 @@ def _cloud(training: Mapping[str, Any], values: Sequence[Sequence[float]]) -> tu
     statistic = distance * n * m / (n + m) * freedom / ((n + m - 2) * size)
     p = float(f.sf(statistic, size, freedom))
     return p, f"mean moved by {distance**0.5:.2g} standard deviations"
-
-
-def _accuracy(training: Mapping[str, Any], right: int, rows: int) -> tuple[float, str]:
-    """Return the p value of Fisher's exact test, one-sided, and the change of the accuracy.
-
-    The test asks whether fewer answers are right than on validation.
-    """
-    from scipy.stats import hypergeom
-
-    all_rows = rows + training["rows"]
-    all_right = right + training["right"]
-    p = float(hypergeom.cdf(right, all_rows, all_right, rows))
-    return p, f"{training['right'] / training['rows']:.1%} -> {right / rows:.1%}"
 
 
 def _largest_changes(shares: Mapping[str, tuple[float, float]], count: int) -> str:

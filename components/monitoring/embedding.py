@@ -98,7 +98,7 @@ def words(hashes: NDArray[np.int64]) -> NDArray[np.float32]:
 def _halves(rows: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw the rows to learn from, and the rows to describe.
 
-    They are drawn at random: rows come in the order of their source, which may be by class.
+    They are drawn at random: rows come in the order of their source, which may be sorted.
     """
     order = np.random.default_rng(7).permutation(rows)
     cut = min(rows // 2, most)

@@ -1,7 +1,7 @@
-"""Feedback: labels that people send for answers.
+"""Feedback: what people say that answers should have been.
 
-A label is stored together with the answer that it is about. It becomes training data only after a
-person has reviewed it.
+It is stored together with the answer that it is about. It becomes training data only after a person
+has reviewed it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault
 
-_LABELS = "labels-*.jsonl"
+# Files of clients' feedback, whatever its kind: the name of the first kind stays.
+_SENT = "labels-{milliseconds:013d}-{replica}.jsonl"
+_ALL_SENT = "labels-*.jsonl"
 _REVIEWED = "reviewed.jsonl"
 _PER_FILE = 5000
 # id of the request, position of the item in it
@@ -25,14 +27,14 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Label:
-    """A label, and the answer that it is about as the log had it.
+class FeedbackEntry:
+    """A truth that was sent, and the answer that it is about as the log had it.
 
     Attributes:
         id: of the request.
         item: the position of the answer in the request.
-        label: what the answer should have been.
-        when: the time when the label came, in seconds since 1970.
+        truth: what the answer should have been: the fields of `TaskFeedback.Truth` as JSON.
+        when: the time when the truth came, in seconds since 1970.
         version: the model version that answered.
         prediction: the answer.
         probability: of the answer, if the model states one.
@@ -41,7 +43,7 @@ class Label:
 
     id: str
     item: int
-    label: str
+    truth: Mapping[str, Any]
     when: float
     version: str
     prediction: str
@@ -53,15 +55,29 @@ class Label:
         """Return the key of the answer."""
         return self.id, self.item
 
+    def as_row(self) -> dict[str, Any]:
+        """Return the fields as one JSON object, with those of the truth among them."""
+        row: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            row |= value if name == "truth" else {name: value}
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> FeedbackEntry:
+        """Return the entry of a JSON object. Fields that are not its own are the truth's."""
+        names = {field.name for field in fields(cls)} - {"truth"}
+        truth = {name: value for name, value in row.items() if name not in names}
+        return cls(truth=truth, **{name: row[name] for name in names})
+
 
 class FeedbackStore:
-    """Stores the labels of a pipeline.
+    """Stores the feedback of a pipeline.
 
     Each replica appends to a file of its own. A reviewer appends to a file beside them.
 
     Args:
         folder: of all replicas.
-        limit: labels that may wait for review.
+        limit: entries that may wait for review.
         replica: the part of the file names that tells replicas apart.
     """
 
@@ -76,14 +92,14 @@ class FeedbackStore:
         self._read: dict[Path, int] = {}
 
     def refuses(self, key: Key) -> str | None:
-        """Return why no label for an answer is accepted, or None if it is accepted.
+        """Return why no truth for an answer is accepted, or None if it is accepted.
 
         Returns:
-            "labelled" if the answer has a label, "full" if too many labels wait for review.
+            "known" if the answer has a truth, "full" if too many entries wait for review.
         """
-        self._read_new_labels()
+        self._read_new_entries()
         if key in self._keys:
-            return "labelled"
+            return "known"
         reviewed = self.folder / _REVIEWED
         reviewed_count = 0
         if reviewed.is_file():
@@ -92,46 +108,47 @@ class FeedbackStore:
             return "full"
         return None
 
-    def add(self, label: Label) -> None:
-        """Store a label.
+    def add(self, entry: FeedbackEntry) -> None:
+        """Store an entry.
 
         Raises:
             EnvironmentFault: the disk is full or not writable.
         """
         if self._lines >= _PER_FILE:
             milliseconds = int(time.time() * 1000)
-            self._path = self.folder / f"labels-{milliseconds:013d}-{self._replica}.jsonl"
+            name = _SENT.format(milliseconds=milliseconds, replica=self._replica)
+            self._path = self.folder / name
             self._lines = 0
-        _append(self._path, [asdict(label)])
+        _append(self._path, [entry.as_row()])
         self._lines += 1
 
-    def labels(self) -> list[Label]:
-        """Return one label for each answer, in the order in which they came.
+    def entries(self) -> list[FeedbackEntry]:
+        """Return one entry for each answer, in the order in which they came.
 
-        Where replicas accepted a label for the same answer at the same moment, it is the last one.
+        Where replicas accepted a truth for the same answer at the same moment, it is the last one.
         """
-        labels: list[Label] = []
-        for path in sorted(self.folder.glob(_LABELS)):
-            labels.extend(Label(**row) for row in _lines(path))
-        labels.sort(key=lambda label: label.when)
-        last = {label.key: label for label in labels}
-        return sorted(last.values(), key=lambda label: label.when)
+        entries: list[FeedbackEntry] = []
+        for path in sorted(self.folder.glob(_ALL_SENT)):
+            entries.extend(FeedbackEntry.from_row(row) for row in _lines(path))
+        entries.sort(key=lambda entry: entry.when)
+        last = {entry.key: entry for entry in entries}
+        return sorted(last.values(), key=lambda entry: entry.when)
 
     def decided(self) -> dict[Key, str]:
         """Return the decisions of reviewers: answer -> "accepted" or "rejected"."""
         rows = _lines(self.folder / _REVIEWED)
         return {(row["id"], row["item"]): row["decision"] for row in rows}
 
-    def waiting(self) -> list[Label]:
-        """Return the labels that nobody has reviewed."""
+    def waiting(self) -> list[FeedbackEntry]:
+        """Return the entries that nobody has reviewed."""
         decided = self.decided()
-        return [label for label in self.labels() if label.key not in decided]
+        return [entry for entry in self.entries() if entry.key not in decided]
 
     def decide(self, keys: Iterable[Key], decision: str, by: str) -> None:
         """Record the decision of a reviewer.
 
         Args:
-            keys: the answers whose labels are decided.
+            keys: the answers whose truths are decided.
             decision: "accepted" or "rejected".
             by: the reviewer.
 
@@ -146,9 +163,9 @@ class FeedbackStore:
             ],
         )
 
-    def _read_new_labels(self) -> None:
+    def _read_new_entries(self) -> None:
         """Read what any replica has added since the last call."""
-        for path in self.folder.glob(_LABELS):
+        for path in self.folder.glob(_ALL_SENT):
             start = self._read.get(path, 0)
             with suppress(OSError), path.open("rb") as stream:
                 stream.seek(start)

@@ -31,7 +31,7 @@ class MonitorParams(Strict):
         30.0,
         gt=0,
         le=3650,
-        description="Days that log rows are kept; labels with their texts stay.",
+        description="Days that log rows are kept; feedback with its texts stays.",
     )
     window: int = Field(
         500,
@@ -43,7 +43,7 @@ class MonitorParams(Strict):
         100,
         ge=20,
         le=1_000_000,
-        description="Labeled answers per accuracy test; fewer are not tested.",
+        description="Answers with feedback per test of them; fewer are not tested.",
     )
     level: float = Field(
         0.01,
@@ -55,10 +55,15 @@ class MonitorParams(Strict):
         60.0, ge=1, le=86_400, description="Seconds between two checks whether a window is full."
     )
     feedback_rows: int = Field(
-        10_000, ge=1, le=1_000_000, description="Most labels that may wait for review."
+        10_000, ge=1, le=1_000_000, description="Most feedback rows that may wait for review."
     )
     webhook: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
         description="URL that receives each alarm as JSON (null: none).",
     )
+
+    @property
+    def outcome_window(self) -> int:
+        """Return how many answers whose truth is known are tested at once."""
+        return self.labels

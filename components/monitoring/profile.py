@@ -8,26 +8,22 @@ from __future__ import annotations
 import base64
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.fields.base import Field, Reject
+from components.metrics.distributions import names, numbers
 from components.monitoring import embedding, word_rarity
 from components.monitoring.embedding import Space, cloud
 from components.monitoring.word_rarity import Rarity
-from components.tasks.base import schema
+from components.tasks.base import TaskEvaluator, schema
 
 # "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"],
 # "image.embedding" -> (0.12, -0.031, …)
 Features = dict[str, float | str | list[str] | tuple[float, ...]]
-# the number of quantiles stored of a number
-_EDGES = 100
-# the number of values stored of a name; the rest are "other"
-_NAMES = 200
-OTHER = "other"
 # the shares of the most common pieces are stored
 _WORDS = 300
 # a piece in this share of the rows is common
@@ -36,6 +32,10 @@ _COMMON = 0.005
 _BITS = 17
 # a piece in so many training rows is known
 _SEEN = 2
+_DISTRIBUTIONS: Mapping[str, Callable[[Sequence[Any]], dict[str, Any]]] = {
+    "names": names,
+    "numbers": numbers,
+}
 
 
 def profile_of(
@@ -140,51 +140,29 @@ def _count_rows_with(pieces: Iterable[set[str]]) -> Counter[str]:
 
 
 def predictions_of(
-    labels: Sequence[str], probabilities: Sequence[float | None], right: Sequence[bool]
+    rules: TaskEvaluator, answers: Sequence[Any], truths: Sequence[Any]
 ) -> dict[str, Any]:
     """Describe a model's answers to the validation split.
 
     Args:
-        labels: (n,) the answers.
-        probabilities: (n,) of the answers; None where an answer states none.
-        right: (n,) whether each answer is right.
+        rules: of the task.
+        answers: (n,) of the model.
+        truths: (n,) of the cases.
 
     Returns:
-        {"rows", "right", "fields"}.
+        What `TaskFeedback.profile` says of them, and "fields": the distributions of their
+        features that any answer has.
     """
-    stated = [probability for probability in probabilities if probability is not None]
-    fields = {"prediction.label": names(labels)}
-    if stated:
-        fields["prediction.probability"] = numbers(stated)
-    return {"rows": len(labels), "right": int(sum(right)), "fields": fields}
-
-
-def numbers(values: Sequence[float]) -> dict[str, Any]:
-    """Return a distribution of numbers: at up to a hundred of them, how many are no larger."""
-    ranked = np.sort(np.asarray(values, dtype=float))
-    shares = np.linspace(0, 100, _EDGES + 1)
-    edges = np.unique(np.percentile(ranked, shares, method="inverted_cdf"))
-    return {
-        "kind": "numbers",
-        "rows": len(ranked),
-        "edges": edges.round(9).tolist(),
-        "below": np.searchsorted(ranked, edges, side="right").tolist(),
-    }
-
-
-def names(values: Iterable[str]) -> dict[str, Any]:
-    """Return a distribution of names: how often each name occurs."""
-    counts = Counter(values)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    stored = dict(sorted(ranked[:_NAMES]))
-    rest = sum(counts.values()) - sum(stored.values())
-    if rest:
-        stored[OTHER] = stored.get(OTHER, 0) + rest
-    return {
-        "kind": "names",
-        "rows": sum(counts.values()),
-        "counts": stored,
-    }
+    feedback = rules.feedback
+    rows = []
+    for answer in answers:
+        rows.append(feedback.features_of(feedback.text(answer), rules.confidence(answer)))
+    fields = {}
+    for name, kind in feedback.features.items():
+        values = [row[name] for row in rows if row[name] is not None]
+        if values:
+            fields[name] = _DISTRIBUTIONS[kind](values)
+    return {**feedback.profile(answers, truths), "fields": fields}
 
 
 class Profiler:

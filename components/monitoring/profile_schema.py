@@ -8,12 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from components.core.cards import CARD, REMEDY
 from components.core.errors import BundleError
 from components.core.escaping import brief, log_line
+from components.metrics.distributions import (
+    MOST_ROWS,
+    MOST_VALUES,
+    CardPart,
+    Counts,
+    NamesDistribution,
+    Number,
+    NumbersDistribution,
+    Rows,
+)
 from components.monitoring.profile import Profiler
+from components.tasks.base import evaluator
 
 # What a fact of a row is. A fact of another kind could not be compared with what requests show.
 KINDS = {
@@ -28,63 +39,16 @@ KINDS = {
     "words": "words",
 }
 
-# Far above what `profile_of` writes: hundreds of values, tens of directions.
-_MOST_VALUES = 2000
+# Far above what `profile_of` writes: tens of directions.
 _MOST_AXES = 64
-_MOST_ROWS = 10**12
 # Characters of a message, and of a name in it.
 _LONGEST_REASON = 300
 _LONGEST_NAME = 60
-# Whole numbers up to it fit 64 bits; larger ones would make arrays of objects.
-_LARGEST = 1e18
 
-Rows = Annotated[int, Field(ge=1, le=_MOST_ROWS)]
-Count = Annotated[int, Field(ge=0, le=_MOST_ROWS)]
-Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
-Numbers = Annotated[list[Number], Field(min_length=1, max_length=_MOST_VALUES)]
-Counts = Annotated[dict[str, Count], Field(max_length=_MOST_VALUES)]
 Point = Annotated[list[Number], Field(min_length=1, max_length=_MOST_AXES)]
 
 
-class _Part(BaseModel):
-    # Keys of later versions are passed over.
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
-
-
-class _Numbers(_Part):
-    """A distribution of numbers."""
-
-    kind: Literal["numbers"]
-    rows: Rows
-    edges: Numbers
-    below: Annotated[list[Count], Field(min_length=1, max_length=_MOST_VALUES)]
-
-    @model_validator(mode="after")
-    def _is_distribution(self) -> _Numbers:
-        if len(self.edges) != len(self.below):
-            raise ValueError("edges and below have different lengths")
-        if self.edges != sorted(self.edges) or self.below != sorted(self.below):
-            raise ValueError("edges and below must ascend")
-        if self.below[-1] > self.rows:
-            raise ValueError("below counts more than there are rows")
-        return self
-
-
-class _Names(_Part):
-    """A distribution of names: of each row one."""
-
-    kind: Literal["names"]
-    rows: Rows
-    counts: Counts
-
-    @model_validator(mode="after")
-    def _is_distribution(self) -> _Names:
-        if sum(self.counts.values()) > self.rows:
-            raise ValueError("counts add up to more than there are rows")
-        return self
-
-
-class _Words(_Part):
+class _Words(CardPart):
     """In how many rows words stand."""
 
     kind: Literal["words"]
@@ -98,11 +62,11 @@ class _Words(_Part):
         return self
 
 
-class _Cloud(_Part):
+class _Cloud(CardPart):
     """Mean and covariance of points."""
 
     kind: Literal["cloud"]
-    rows: Annotated[int, Field(ge=2, le=_MOST_ROWS)]
+    rows: Annotated[int, Field(ge=2, le=MOST_ROWS)]
     mean: Point
     covariance: Annotated[list[Point], Field(min_length=1, max_length=_MOST_AXES)]
 
@@ -114,45 +78,45 @@ class _Cloud(_Part):
         return self
 
 
-_Field = Annotated[_Numbers | _Names | _Words | _Cloud, Field(discriminator="kind")]
+_Field = Annotated[
+    NumbersDistribution | NamesDistribution | _Words | _Cloud, Field(discriminator="kind")
+]
 
 
-class _Rarity(_Part):
+class _Rarity(CardPart):
     """How rare words are, by their hashes."""
 
     step: Annotated[float, Field(ge=0, le=1e6)]
     steps: str
 
 
-class _Space(_Part):
+class _Space(CardPart):
     """Directions in which rows differ."""
 
     size: Annotated[int, Field(ge=1, le=_MOST_AXES)]
     axes: str
 
 
-class _Predictions(_Part):
-    """Answers to the validation split."""
+class _Predictions(CardPart):
+    """Features of the answers to the validation split."""
 
-    rows: Rows
-    right: Count
-    fields: dict[Literal["prediction.label", "prediction.probability"], _Field]
+    fields: Annotated[dict[str, _Field], Field(max_length=MOST_VALUES)]
 
     @model_validator(mode="after")
-    def _has_kinds(self) -> _Predictions:
-        if self.right > self.rows:
-            raise ValueError("more answers are right than there are")
-        kinds = {"prediction.label": "names", "prediction.probability": "numbers"}
+    def _has_kinds(self, info: ValidationInfo) -> _Predictions:
+        kinds: Mapping[str, str] = info.context or {}
         for name, field in self.fields.items():
+            if name not in kinds:
+                raise ValueError(f"{name[:_LONGEST_NAME]!r} is no feature of an answer")
             if field.kind != kinds[name]:
                 raise ValueError(f"{name} is of kind {field.kind}, not {kinds[name]}")
         return self
 
 
-class _Inputs(_Part):
+class _Inputs(CardPart):
     """Training rows. The task validates `clean`, which is not named here."""
 
-    fields: Annotated[dict[str, _Field], Field(max_length=_MOST_VALUES)] = {}
+    fields: Annotated[dict[str, _Field], Field(max_length=MOST_VALUES)] = {}
     known: dict[str, str] = {}
     rarity: dict[str, _Rarity] = {}
     spaces: dict[str, _Space] = {}
@@ -183,7 +147,7 @@ def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
     Raises:
         BundleError: the profile is not one that `profile_of` makes.
     """
-    reason = _reason_against(profile)
+    reason = _reason_against(task, profile)
     if not reason:
         try:
             profiler = Profiler(task, profile)
@@ -195,12 +159,14 @@ def profiler_of(task: str, profile: Mapping[str, Any]) -> Profiler:
     raise BundleError(what, where=CARD, remedy=REMEDY)
 
 
-def _reason_against(profile: Mapping[str, Any]) -> str:
+def _reason_against(task: str, profile: Mapping[str, Any]) -> str:
     """Return what is wrong with a profile, and where in it; "" if nothing is."""
     try:
         _Inputs.model_validate(profile)
         if "predictions" in profile:
-            _Predictions.model_validate(profile["predictions"])
+            feedback = evaluator(task).feedback
+            feedback.Profile.model_validate(profile["predictions"])
+            _Predictions.model_validate(profile["predictions"], context=feedback.features)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part)[:_LONGEST_NAME] for part in first["loc"])

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from components.monitoring.masking import mask
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler
+from components.tasks.base import TaskEvaluator
 
 PART = "part-*.parquet"
 FLUSH_S = 2.0
@@ -215,23 +216,16 @@ class AnswerLogger:
         log: of the replica.
         version: its number.
         profiler: made from its bundle's profile.
-        columns: returns the raw input columns of queries (`TaskEvaluator.columns`).
-        confidence: of an answer (`TaskEvaluator.confidence`).
+        rules: of the task.
     """
 
     def __init__(
-        self,
-        log: RequestLog,
-        version: str,
-        profiler: Profiler,
-        columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]],
-        confidence: Callable[[Any], float | None],
+        self, log: RequestLog, version: str, profiler: Profiler, rules: TaskEvaluator
     ) -> None:
         self.log = log
         self._version = version
         self._profiler = profiler
-        self._columns = columns
-        self._confidence = confidence
+        self._rules = rules
 
     def log_sample(self, id_: str, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Log a sample of a request's answers.
@@ -249,31 +243,38 @@ class AnswerLogger:
                 item=item,
                 time=time.time(),
                 version=self._version,
-                columns=_lazy_columns(self._columns, query),
+                columns=_lazy_columns(self._rules, query),
                 profiler=self._profiler,
-                prediction=str(answer.label),
-                probability=self._confidence(answer),
+                prediction=self._rules.feedback.text(answer),
+                probability=self._rules.confidence(answer),
             )
             self.log.put(entry)
 
 
-def _lazy_columns(
-    columns: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]], query: Any
-) -> Callable[[], Mapping[str, Any]]:
-    return lambda: {name: values[0] for name, values in columns([query]).items()}
+def _lazy_columns(rules: TaskEvaluator, query: Any) -> Callable[[], Mapping[str, Any]]:
+    return lambda: {name: values[0] for name, values in rules.columns([query]).items()}
 
 
 def _row(entry: LogEntry, keep_text: bool) -> dict[str, Any]:
     columns = entry.columns()
-    texts: dict[str, str] = {}
-    if keep_text:
-        texts = {name: mask(value) for name, value in columns.items() if isinstance(value, str)}
+    inputs = _kept_inputs(columns) if keep_text else {}
     row: dict[str, Any] = {
         name: getattr(entry, name)
         for name in ("id", "item", "time", "version", "prediction", "probability")
     }
-    row["input"] = json.dumps(texts, ensure_ascii=False) if texts else None
+    row["input"] = json.dumps(inputs, ensure_ascii=False) if inputs else None
     return row | entry.profiler.features(columns)
+
+
+def _kept_inputs(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that are logged: masked texts, and numbers as they are."""
+    inputs: dict[str, Any] = {}
+    for name, value in columns.items():
+        if isinstance(value, str):
+            inputs[name] = mask(value)
+        elif isinstance(value, int | float):
+            inputs[name] = value
+    return inputs
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

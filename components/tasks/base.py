@@ -699,6 +699,21 @@ class TaskEvaluator(Protocol):
     def example(self, rows: pa.Table) -> Sequence[Any]:
         """Return a few example queries."""
 
+    def page_script(self) -> str:
+        """Return the JavaScript by which the service's pages show an answer.
+
+        It defines:
+
+            OUTCOME                 `TaskFeedback.outcome`
+            ANSWER_WORDS            language ("en", "zh") -> name -> text, among them the title
+                                    of the checks with the name OUTCOME
+            answerName(answer)      what the answer says, in a few characters
+            answerElements(answer)  elements that show it
+
+        Of a page it may use `say` for its words and `make`, which escapes texts, and the styles
+        of "headline" with a <small> in it, and of lists with a "bar".
+        """
+
 
 @runtime_checkable
 class Abstains(Protocol):
@@ -719,7 +734,12 @@ class Explains(Protocol):
     """A TaskEvaluator that can explain an answer by the parts of its query.
 
     Each part is left out once (occlusion: Zeiler and Fergus 2014, arXiv:1311.2901).
+
+    Attributes:
+        weight_description: what the weight of a part is, for clients.
     """
+
+    weight_description: str
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Return the query in at most `limit` parts, which together are all of it."""
@@ -908,20 +928,27 @@ class TaskFeedback(Protocol):
     """What monitoring and clients see of answers, as part of the facet evaluator.py.
 
     Attributes:
-        Truth: what a client may send beside the id of an answer: model of JSON fields.
-        outcome: name of the check of answers whose truth is known, such as "accuracy".
-        features: name -> kind of distribution ("names" or "numbers") of what drift compares.
+        Truth: model of the JSON fields by which a client says the truth. The names of the other
+            fields of `components.monitoring.feedback_store.FeedbackEntry` are taken.
+        Profile: model of what `profile` returns, which validates cards from outside. It passes
+            over other keys.
+        noun: what people call a truth, such as "label". Its plural ends in "s".
+        outcome: name of the check of answers whose truth is known, such as "accuracy", in
+            lowercase letters: keys, metrics and tags have it.
+        features: what drift compares of an answer -> kind of its distribution.
     """
 
     Truth: type[BaseModel]
+    Profile: type[BaseModel]
+    noun: str
     outcome: str
-    features: Mapping[str, str]
+    features: Mapping[str, Literal["names", "numbers"]]
 
-    def check(self, truth: BaseModel, targets: TargetInfo) -> tuple[str, str] | None:
+    def check(self, truth: Any, targets: TargetInfo) -> tuple[str, str] | None:
         """Return the field of a truth that cannot be true and why, or None.
 
         Args:
-            truth: of a client.
+            truth: of a client, with the fields of `Truth`.
             targets: of the model that answered.
         """
 
@@ -929,19 +956,26 @@ class TaskFeedback(Protocol):
         """Return an answer as the request log keeps it."""
 
     def truth_text(self, truth: Mapping[str, Any]) -> str:
-        """Return a truth in the form of `text`, and as a value of the target column."""
+        """Return a truth in the form of `text`, which is a value of the target column.
 
-    def features_of(self, text: str, confidence: float | None) -> Mapping[str, str | float | None]:
-        """Return what drift compares of a logged answer, by the names of `features`."""
+        Args:
+            truth: the fields of `Truth`.
+        """
+
+    def features_of(self, text: str, confidence: float | None) -> Mapping[str, Any]:
+        """Return `features` of an answer: texts for names, floats for numbers, None for none.
+
+        Args:
+            text: of the answer.
+            confidence: that it states.
+        """
 
     def profile(self, answers: Sequence[Any], truths: Sequence[Any]) -> Mapping[str, Any]:
-        """Return how good the answers to the validation split are, as JSON for the card."""
+        """Return how good the answers to the validation split are, as JSON for the card.
 
-    def check_profile(self, profile: Mapping[str, Any]) -> None:
-        """Refuse what `profile` cannot have written.
-
-        Raises:
-            ValueError: it says what is wrong.
+        Args:
+            answers: (n,) to the cases.
+            truths: (n,) of the cases.
         """
 
     def worse(
@@ -951,10 +985,10 @@ class TaskFeedback(Protocol):
 
         Args:
             profile: of `profile`.
-            pairs: answers as logged, and their truths as texts.
+            pairs: (n,) the text of an answer, and that of its truth.
 
         Returns:
-            The p value; the change for a person, such as "85.1% -> 70.0%".
+            The p value, and the change for a person, such as "85.1% -> 70.0%".
         """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.registry.release.aliases import aliases_are_synced, expected_aliases
 from components.registry.release.gates import Gate, GateParams, gate_rules
 from components.registry.release.promotion import approve
@@ -166,7 +166,8 @@ def labeled(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(4):
             text = json.dumps({"text": f"酒店 {replica} {number}", "title": ""})
             key = f"{replica}{number}" * 16
-            store.add(Label(key, 0, LABELS[number % 2], 2.0, "1", LABELS[0], 0.9, text))
+            truth = {"label": LABELS[number % 2]}
+            store.add(FeedbackEntry(key, 0, truth, 2.0, "1", LABELS[0], 0.9, text))
     store.decide([("10" * 16, 0)], "rejected", "韩梅梅")
     return root
 

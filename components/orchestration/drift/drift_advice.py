@@ -10,6 +10,7 @@ from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.run import files_of
 from components.registry.versions.reader import argument
 from components.serving.http.monitoring_routes import FEEDBACK
+from components.tasks.base import evaluator
 
 
 def advice(root: Path, name: str) -> str:
@@ -34,7 +35,8 @@ def advice(root: Path, name: str) -> str:
             f"({waiting:,}; gristmill feedback list{argument(name)}) and accept what is right"
         )
     else:
-        steps.append("send labels for answers (POST /v1/feedback) and accept them")
+        noun = evaluator(params.task).feedback.noun
+        steps.append(f"send {noun}s for answers (POST /v1/feedback) and accept them")
     steps.append("or bring new rows to the source; the retrain then begins by itself")
     return "; ".join(steps)
 

@@ -42,7 +42,7 @@ def notify(
         params: of the pipeline.
         version: that answered the requests.
         window: its number, from 1.
-        kind: "inputs" or "accuracy".
+        kind: "inputs", or the task's `TaskFeedback.outcome`.
         findings: of the window.
         log: prints one line.
     """

@@ -20,13 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
-from components.monitoring.drift import DriftResult, drift_results
+from components.monitoring.drift import DriftResult, drift_results, outcome_test
 from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.request_log import read_log
 from components.orchestration.drift.drift_alerts import notify
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
-from components.serving.http.monitoring_routes import FEEDBACK, LATEST, REQUESTS, Monitoring
+from components.serving.http.monitoring_routes import (
+    FEEDBACK,
+    INPUTS,
+    LATEST,
+    REQUESTS,
+    Monitoring,
+)
+from components.tasks.base import TaskFeedback, evaluator
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,9 +46,6 @@ _SETTLE_S = 5.0
 _HISTORY = 100
 # Earlier versions whose position in the log is stored.
 _VERSIONS = 50
-# The fields of the state that are stored for earlier versions, with their first values.
-_POSITION = {"until": 0.0, "labels_until": 0.0, "windows": 0, "alarms": 0}
-_TITLES = {"inputs": "inputs and predictions", "accuracy": "accuracy by labels"}
 Log = Callable[[str], None]
 # The content of latest.json, see `look`.
 State = dict[str, Any]
@@ -52,7 +56,7 @@ class WindowCheck:
     """Holds the result of one window. Each window is compared once, so alerts do not multiply.
 
     Args:
-        kind: "inputs" (with predictions) or "accuracy".
+        kind: "inputs" (with predictions) or the task's `TaskFeedback.outcome`.
         until: the time of its last row, in seconds since 1970.
         findings: for each field.
     """
@@ -73,13 +77,13 @@ class WindowCheck:
 
 
 def monitoring(root: Path, params: Params) -> Monitoring:
-    """Return the folder and the params of a pipeline's monitoring.
+    """Return the folder, the task and the params of a pipeline's monitoring.
 
     Args:
         root: of the project.
         params: of the pipeline.
     """
-    return Monitoring(_state_folder(root, params) / "monitor", params.monitor)
+    return Monitoring(_state_folder(root, params) / "monitor", params.monitor, params.task)
 
 
 def check_drift(root: Path, params: Params, log: Log) -> State:
@@ -91,9 +95,9 @@ def check_drift(root: Path, params: Params, log: Log) -> State:
         log: prints one line.
 
     Returns:
-        The content of latest.json: "version", "inputs" and "accuracy" (the latest check of each
-        kind, if any), "waiting" (rows of the next windows), "windows", "alarms", "history",
-        "before" (the positions of other versions in the log).
+        The content of latest.json: "version", "inputs" and the task's outcome (the latest check
+        of each kind, if any), "waiting" (rows of the next windows), "windows", "alarms",
+        "history", "before" (the positions of other versions in the log).
 
     Raises:
         InputError: nothing was released yet.
@@ -101,16 +105,17 @@ def check_drift(root: Path, params: Params, log: Log) -> State:
             full.
     """
     watch = monitoring(root, params)
+    feedback = evaluator(params.task).feedback
     with only_one(watch.folder / "look.lock", f"a look at {params.name}", wait=60):
         version, profile = _champion(root, params)
         state = _latest(watch.folder)
         if state.get("version") != version:
             # The alert is about the version before.
             (_state_folder(root, params) / DRIFT).unlink(missing_ok=True)
-            state = _turn(state, version)
-        inputs = _inputs(watch, version, profile, state)
-        accuracy = _accuracy(watch, version, profile, state)
-        for check in (*inputs, *accuracy):
+            state = _turn(state, version, feedback)
+        inputs = _input_checks(watch, version, profile, state)
+        outcomes = _outcome_checks(watch, version, profile, state)
+        for check in (*inputs, *outcomes):
             _add_to_state(state, check, params.monitor.level)
             if check.drifted:
                 alert = _alert(check, version, params.monitor.level)
@@ -183,14 +188,25 @@ def _latest(folder: Path) -> State:
     return {}
 
 
-def _turn(state: State, version: int) -> State:
+def _until_key(feedback: TaskFeedback) -> str:
+    """Return the key of the time of the last answer whose truth was tested."""
+    return f"{feedback.noun}s_until"
+
+
+def _first_position(feedback: TaskFeedback) -> State:
+    """Return the fields of the state that are stored for earlier versions, at their start."""
+    return {"until": 0.0, _until_key(feedback): 0.0, "windows": 0, "alarms": 0}
+
+
+def _turn(state: State, version: int, feedback: TaskFeedback) -> State:
     """Return the state for another champion than that of the last check.
 
     A new version begins anew. A version that was champion before continues at its position.
     """
     earlier = [entry for entry in state.get("before", []) if entry["version"] != state["version"]]
+    start = _first_position(feedback)
     if state:
-        values = {name: state[name] for name in _POSITION}
+        values = {name: state[name] for name in start}
         earlier.append({"version": state["version"], **values})
     position: State = {}
     # The champion of the last check stays the last one.
@@ -202,7 +218,7 @@ def _turn(state: State, version: int) -> State:
             position = entry
     return {
         "version": version,
-        **_POSITION,
+        **start,
         **position,
         "history": [],
         "waiting": {},
@@ -210,46 +226,60 @@ def _turn(state: State, version: int) -> State:
     }
 
 
-def _inputs(
+def _input_checks(
     watch: Monitoring, version: int, profile: Mapping[str, Any], state: State
 ) -> list[WindowCheck]:
     """Check the full windows of inputs and predictions, oldest first."""
     size = watch.params.window
     checks = []
+    feedback = evaluator(watch.task).feedback
     settled = time.time() - _SETTLE_S
     rows = read_log(watch.folder / REQUESTS, str(version), state["until"], settled)
     for start in range(0, rows.num_rows - size + 1, size):
         part = rows.slice(start, size)
         window = {name: part[name].to_pylist() for name in part.column_names}
-        window["prediction.label"] = window["prediction"]
-        window["prediction.probability"] = window["probability"]
+        window |= _answer_features(feedback, window["prediction"], window["probability"])
         state["until"] = window["time"][-1]
         findings = drift_results(profile, window, watch.params.level)
-        checks.append(WindowCheck("inputs", state["until"], findings))
-    state["waiting"]["inputs"] = [rows.num_rows % size, size]
+        checks.append(WindowCheck(INPUTS, state["until"], findings))
+    state["waiting"][INPUTS] = [rows.num_rows % size, size]
     return checks
 
 
-def _accuracy(
+def _answer_features(
+    feedback: TaskFeedback, texts: Sequence[str], confidences: Sequence[float | None]
+) -> dict[str, list[Any]]:
+    """Return the features of logged answers as columns."""
+    columns: dict[str, list[Any]] = {name: [] for name in feedback.features}
+    for text, confidence in zip(texts, confidences, strict=True):
+        for name, value in feedback.features_of(text, confidence).items():
+            columns[name].append(value)
+    return columns
+
+
+def _outcome_checks(
     watch: Monitoring, version: int, profile: Mapping[str, Any], state: State
 ) -> list[WindowCheck]:
-    """Check the full windows of labeled answers, without labels that a person has rejected."""
-    size = watch.params.labels
+    """Check the full windows of answers with a truth that no person has rejected."""
+    size = watch.params.outcome_window
     checks = []
+    feedback = evaluator(watch.task).feedback
+    until = _until_key(feedback)
     store = FeedbackStore(watch.folder / FEEDBACK, watch.params.feedback_rows)
     decisions = store.decided()
-    labels = []
-    for label in store.labels():
-        is_new = label.version == str(version) and label.when > state["labels_until"]
-        if is_new and decisions.get(label.key) != "rejected":
-            labels.append(label)
-    for start in range(0, len(labels) - size + 1, size):
-        part = labels[start : start + size]
-        state["labels_until"] = part[-1].when
-        right = sum(label.label == label.prediction for label in part)
-        findings = drift_results(profile, {}, watch.params.level, (right, size))
-        checks.append(WindowCheck("accuracy", state["labels_until"], findings))
-    state["waiting"]["accuracy"] = [len(labels) % size, size]
+    entries = []
+    for entry in store.entries():
+        is_new = entry.version == str(version) and entry.when > state[until]
+        if is_new and decisions.get(entry.key) != "rejected":
+            entries.append(entry)
+    for start in range(0, len(entries) - size + 1, size):
+        part = entries[start : start + size]
+        state[until] = part[-1].when
+        pairs = [(entry.prediction, feedback.truth_text(entry.truth)) for entry in part]
+        test = outcome_test(feedback, profile, pairs)
+        findings = drift_results(profile, {}, watch.params.level, test)
+        checks.append(WindowCheck(feedback.outcome, state[until], findings))
+    state["waiting"][feedback.outcome] = [len(entries) % size, size]
     return checks
 
 
@@ -300,7 +330,7 @@ def show(root: Path, params: Params) -> int:
         params: of the pipeline.
 
     Returns:
-        The exit code: 5 if the latest window of inputs or of labels has drifted, else 0.
+        The exit code: 5 if the latest window of inputs or of outcomes has drifted, else 0.
 
     Raises:
         InputError: nothing was released yet.
@@ -309,30 +339,35 @@ def show(root: Path, params: Params) -> int:
     from components.core.console import console
 
     state = check_drift(root, params, lambda text: console.print(text, soft_wrap=True))
+    feedback = evaluator(params.task).feedback
+    titles = {
+        INPUTS: "inputs and predictions",
+        feedback.outcome: f"{feedback.outcome} by {feedback.noun}s",
+    }
     drifted: list[str] = []
-    for kind in _TITLES:
-        _show_kind(kind, state)
+    for kind, title in titles.items():
+        _show_kind(kind, title, state)
         drifted += state.get(kind, {}).get("drift", [])
+    was_checked = any(kind in state for kind in titles)
     console.print(
-        f"{params.name} version {state['version']}: {_conclusion(state, drifted)}; "
+        f"{params.name} version {state['version']}: {_conclusion(drifted, was_checked)}; "
         f"{state['windows']} windows so far, {state['alarms']} with an alarm"
     )
     return DRIFTED if drifted else 0
 
 
-def _conclusion(state: State, drifted: Sequence[str]) -> str:
+def _conclusion(drifted: Sequence[str], was_checked: bool) -> str:
     if drifted:
         return f"drift of {', '.join(drifted)}"
-    if any(kind in state for kind in _TITLES):
+    if was_checked:
         return "no drift"
     return "not enough was asked yet"
 
 
-def _show_kind(kind: str, state: State) -> None:
+def _show_kind(kind: str, title: str, state: State) -> None:
     """Print the latest window of a kind."""
     from components.core.console import console, styled
 
-    title = _TITLES[kind]
     waiting, size = state["waiting"][kind]
     latest = state.get(kind)
     if latest is None:

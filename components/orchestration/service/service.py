@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from components.serving.http.api_keys import Keyring
     from components.serving.params import ServeParams
     from components.serving.rollout.plan import ServedVersion
+
+# Lines of an answer that are printed.
+_LINES = 10
 
 
 def hold(root: Path, name: str, host: str, port: int) -> None:
@@ -201,19 +204,24 @@ def answer(root: Path, name: str, argument: str) -> None:
     if "rejected" in result:
         raise _unanswerable(argument, result["rejected"])
     best: Any = evaluator.Answer.model_validate(result["answers"][0])
-    if best.abstained:
+    if getattr(best, "abstained", False):
         console.print(_not_sure(result["least_confidence"], abstain))
-    _show_probabilities(best.probabilities)
+    for line in _answer_lines(evaluator.summary(best)):
+        console.print(line)
     model = f"{params.name} version {champion.number}, {result['title']}"
     console.print(f"{model}, data {result['data_hash'][:12]}", style="dim")
 
 
-def _show_probabilities(probabilities: Mapping[str, float]) -> None:
-    """Print the ten most probable classes, each with a bar."""
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    for label, probability in ranked[:10]:
-        bar = "█" * round(probability * 30)
-        console.print(f"{probability:7.1%}  {bar:30}  {label}")
+def _answer_lines(summary: Sequence[tuple[str, float | None]]) -> list[str]:
+    """Return the first lines of an answer, each with a bar where it has a share."""
+    lines = []
+    for text, share in summary[:_LINES]:
+        if share is None:
+            lines.append(text)
+        else:
+            bar = "█" * round(share * 30)
+            lines.append(f"{share:7.1%}  {bar:30}  {text}")
+    return lines
 
 
 def _reason(error: Exception) -> str:

@@ -46,8 +46,8 @@ def build_app(
         model: name, version and hashes that every answer carries, and examples.
         params: limits and batching.
         keys: if there are any, /v1 and /metrics want `Authorization: Bearer <key>`.
-        replica: the label that tells the metrics of replicas apart.
-        monitored: logs answers and accepts labels for them; None: nothing is logged.
+        replica: the value that tells the metrics of replicas apart.
+        monitored: logs answers and accepts their truths; None: nothing is logged.
     """
     params = params or ServeParams()
     keys = Keyring() if keys is None else keys

@@ -138,7 +138,7 @@ class Batcher:
             try:
                 result = await loop.run_in_executor(self._thread, self._turn, new)
             except Exception as error:
-                # the thread is closed, or a mistake in this class: all callers must hear of it
+                # the thread is closed, or a mistake in this module: all callers must hear of it
                 result = _Round([(item, error) for item in (*new, *self._pool)])
                 self._pool = []
             self.waiting -= len(result.finished)

@@ -26,7 +26,7 @@ def variants(rules: Explains, query: Any, parts: Sequence[str]) -> list[Any]:
 
 
 def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
-    """Return by how much the support of the label falls without each part: (parts,).
+    """Return by how much the support of the answer falls without each part: (parts,).
 
     Args:
         rules: of the task.

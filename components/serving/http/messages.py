@@ -90,12 +90,16 @@ class Limits(Strict):
     characters: int
 
 
-class ModelDescription(ModelInfo):
-    """The answer of GET /v1/model."""
+class _Identity(ModelInfo):
+    """What the description of a model begins with."""
 
     title: str
     task: str
-    classes: list[str]
+
+
+class _Usage(Strict):
+    """What the description of a model ends with."""
+
     query: dict[str, Any] = Field(description="JSON schema of one item")
     fields: list[str] = Field(
         description="Properties of an item that the training data fill; the page asks for these"
@@ -105,12 +109,10 @@ class ModelDescription(ModelInfo):
 
 
 class Part(Strict):
-    """A piece of what was asked, and how much it speaks for the label."""
+    """A piece of what was asked, and how much it speaks for the answer."""
 
     text: str
-    weight: float = Field(
-        description="By how much the log-odds of the label fall when the piece is left out"
-    )
+    weight: float
 
 
 def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
@@ -165,15 +167,33 @@ def answer_type(answer: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-def explanation_type(answer: type[BaseModel]) -> type[BaseModel]:
-    """Return the type of the answer of /v1/explain."""
+def explanation_type(answer: type[BaseModel], weight: str) -> type[BaseModel]:
+    """Return the type of the answer of /v1/explain.
+
+    Args:
+        answer: the type of an answer.
+        weight: what the weight of a part is, for clients.
+    """
+    described = (float, Field(description=weight))
+    part = create_model("Part", __base__=Part, __doc__=Part.__doc__, weight=described)
     return create_model(
         "Explanation",
         prediction=(answer, ...),
-        parts=(list[Part], ...),
+        parts=(list[part], ...),
         model=(ModelRef, ...),
         id=(str, ...),
     )
+
+
+def description_type(info: type[BaseModel]) -> type[BaseModel]:
+    """Return the type of the answer of GET /v1/model, which has the targets of the card.
+
+    Args:
+        info: the type of the targets, `TargetRules.Info`.
+    """
+    # The fields of the last base come first.
+    bases = (_Usage, info, _Identity)
+    return create_model("ModelDescription", __base__=bases, __doc__="The answer of GET /v1/model.")
 
 
 def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:

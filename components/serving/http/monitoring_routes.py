@@ -1,4 +1,4 @@
-"""Monitoring of a service: logged answers, labels for them, and the latest drift check.
+"""Monitoring of a service: logged answers, their truths, and the latest drift check.
 
 Annotations are no strings in this module: FastAPI has to see them.
 """
@@ -16,12 +16,12 @@ from fastapi import APIRouter, Body, HTTPException, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from pydantic import Field
+from pydantic import BaseModel, Field, create_model
 
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile_schema import profiler_of
 from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
@@ -41,29 +41,34 @@ from components.tasks.base import evaluator
 LATEST = "latest.json"
 REQUESTS = "requests"
 FEEDBACK = "feedback"
+# The kind of the checks of inputs and predictions.
+INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """The folder and the params of a pipeline's monitoring, as replicas receive them."""
+    """What replicas must know of a pipeline's monitoring.
 
-    # all nodes with replicas see it
+    Args:
+        folder: of the request log and the feedback. All nodes with replicas see it.
+        params: of section `monitor`.
+        task: its id.
+    """
+
     folder: Path
     params: MonitorParams
+    task: str
 
 
-class Feedback(Strict):
-    """What the answer should have been."""
+class AnswerKey(Strict):
+    """The answer that feedback is about."""
 
     id: str = Field(min_length=1, max_length=64, description="The id that the answer came with")
     item: int = Field(0, ge=0, le=10_000, description="Its place among the answer's predictions")
-    label: str = Field(
-        min_length=1, max_length=200, description="The right one of the model's classes"
-    )
 
 
 class FeedbackReceipt(Strict):
-    """The answer to a label."""
+    """The answer to feedback."""
 
     id: str
     item: int
@@ -74,12 +79,13 @@ class ReplicaMonitor(Collector):
     """The monitoring of one replica.
 
     Args:
-        monitoring: its folder and params.
+        monitoring: its folder, params and task.
         replica: the part of file names and metrics that tells replicas apart.
     """
 
     def __init__(self, monitoring: Monitoring, replica: str = "0") -> None:
         self.folder = monitoring.folder
+        self.feedback = evaluator(monitoring.task).feedback
         self._replica = replica
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
         self.box = FeedbackStore(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
@@ -97,9 +103,8 @@ class ReplicaMonitor(Collector):
             card: of the version's bundle.
             version: its number.
         """
-        rules = evaluator(card.task)
         profiler = profiler_of(card.task, card.profile)
-        return AnswerLogger(self.log, version, profiler, rules.columns, rules.confidence)
+        return AnswerLogger(self.log, version, profiler, evaluator(card.task))
 
     def latest(self) -> dict[str, Any]:
         """Return the result of the latest drift check; empty before the first."""
@@ -127,7 +132,7 @@ class ReplicaMonitor(Collector):
             {(reason, self._replica): count for reason, count in self.log.dropped.items()},
         )
         latest = self.latest()
-        for kind in ("inputs", "accuracy"):
+        for kind in (INPUTS, self.feedback.outcome):
             yield from _drift_gauges(kind, latest)
         if latest:
             version = str(latest["version"])
@@ -144,26 +149,31 @@ class ReplicaMonitor(Collector):
                 {(version,): latest["alarms"]},
             )
 
-    def take(self, feedback: Feedback) -> Label | str:
-        """Store a label.
+    def take(self, id_: str, item: int, truth: Mapping[str, Any]) -> FeedbackEntry | str:
+        """Store a truth that a client sent.
+
+        Args:
+            id_: of the request.
+            item: the position of the answer in it.
+            truth: the fields of the task's `TaskFeedback.Truth`.
 
         Returns:
-            The label; else why not: "unknown", "elsewhere", "labelled", "full" or "disk".
+            The entry; else why not: "unknown", "elsewhere", "known", "full" or "disk".
         """
         with self._lock:
-            if self.log.waits(feedback.id):
+            if self.log.waits(id_):
                 self.log.flush()
-            refused = self.box.refuses((feedback.id, feedback.item))
+            refused = self.box.refuses((id_, item))
             if refused:
                 return refused
-            row = self._index.find(feedback.id, feedback.item)
+            row = self._index.find(id_, item)
             if row is None:
-                elsewhere = request_ids.just_given_elsewhere(feedback.id, self._mark)
+                elsewhere = request_ids.just_given_elsewhere(id_, self._mark)
                 return "elsewhere" if elsewhere else "unknown"
-            label = Label(
-                id=feedback.id,
-                item=feedback.item,
-                label=feedback.label,
+            entry = FeedbackEntry(
+                id=id_,
+                item=item,
+                truth=truth,
                 when=time.time(),
                 version=row["version"],
                 prediction=row["prediction"],
@@ -171,17 +181,17 @@ class ReplicaMonitor(Collector):
                 input=row["input"],
             )
             try:
-                self.box.add(label)
+                self.box.add(entry)
             except EnvironmentFault:
                 return "disk"
-            return label
+            return entry
 
 
 def _drift_gauges(kind: str, latest: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
     """Yield the metrics of the latest drift check.
 
     Args:
-        kind: "inputs" or "accuracy".
+        kind: "inputs", or the task's `TaskFeedback.outcome`.
         latest: the result of the check; empty before the first.
     """
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
@@ -202,29 +212,42 @@ def _drift_gauges(kind: str, latest: Mapping[str, Any]) -> Iterator[GaugeMetricF
 
 
 def _gauge(
-    name: str, help_: str, labels: list[str], values: dict[tuple[str, ...], float]
+    name: str, help_: str, keys: list[str], values: dict[tuple[str, ...], float]
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_, labels=labels)
+    family = GaugeMetricFamily(name, help_, labels=keys)
     for key, value in values.items():
         family.add_metric(list(key), float(value))
     return family
 
 
-_REFUSED = {
-    "unknown": (
-        404,
-        "No answer of this id and item is in the log: it was not sampled, is too old, or never was",
-        None,
-    ),
-    "elsewhere": (
-        503,
-        "Another replica gave this answer a moment ago and has not logged it yet",
-        retry_after(FLUSH_S),
-    ),
-    "labelled": (409, "This answer has a label already", None),
-    "full": (503, "As many labels wait for review as may: gristmill feedback", retry_after(60)),
-    "disk": (503, "The label cannot be kept now", retry_after(60)),
-}
+def _refusal(reason: str, noun: str) -> HTTPException:
+    """Return the HTTP error of a truth that is not stored.
+
+    Args:
+        reason: see `ReplicaMonitor.take`.
+        noun: what people call a truth.
+    """
+    refusals: dict[str, tuple[int, str, dict[str, str] | None]] = {
+        "unknown": (
+            404,
+            "No answer of this id and item is in the log: "
+            "it was not sampled, is too old, or never was",
+            None,
+        ),
+        "elsewhere": (
+            503,
+            "Another replica gave this answer a moment ago and has not logged it yet",
+            retry_after(FLUSH_S),
+        ),
+        "known": (409, f"This answer has a {noun} already", None),
+        "full": (
+            503,
+            f"As many {noun}s wait for review as may: gristmill feedback",
+            retry_after(60),
+        ),
+        "disk": (503, f"The {noun} cannot be kept now", retry_after(60)),
+    }
+    return HTTPException(*refusals[reason])
 
 
 def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool) -> APIRouter:
@@ -236,7 +259,7 @@ def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool
         guarded: whether a key is wanted; here only for the schema.
     """
     router = guarded_router(guarded)
-    _add_feedback(router, monitored, frozenset(context.card.targets["classes"]))
+    _add_feedback(router, context, monitored)
 
     @router.get(
         "/v1/monitor",
@@ -253,41 +276,53 @@ def monitor_routes(context: AppContext, monitored: ReplicaMonitor, guarded: bool
 
     @router.get("/monitor", include_in_schema=False)
     async def page() -> Response:
-        return html("monitor.html")
+        return html("monitor.html", context.evaluator.page_script())
 
     return router
 
 
-def _add_feedback(router: APIRouter, monitored: ReplicaMonitor, classes: frozenset[str]) -> None:
+def _add_feedback(router: APIRouter, context: AppContext, monitored: ReplicaMonitor) -> None:
+    rules = context.evaluator.feedback
+    body_type: Any = feedback_type(rules.Truth)
+    truth_fields = frozenset(rules.Truth.model_fields)
+
     @router.post(
         "/v1/feedback",
         summary="Say what an answer should have been",
         status_code=202,
         response_model=FeedbackReceipt,
-        responses=_feedback_problems(),
+        responses=_feedback_problems(rules.noun),
     )
-    async def feedback(request: Request, body: Annotated[Feedback, Body()]) -> Any:
+    async def feedback(request: Request, body: Annotated[body_type, Body()]) -> Any:
         request.scope[BUCKET].charge(1)
-        if body.label not in classes:
-            raise HTTPException(
-                422, [{"loc": ["body", "label"], "msg": "is not one of the model's classes"}]
-            )
-        outcome = await asyncio.to_thread(monitored.take, body)
+        mistake = rules.check(body, context.card.targets)
+        if mistake:
+            field, message = mistake
+            raise HTTPException(422, [{"loc": ["body", field], "msg": message}])
+        truth = body.model_dump(mode="json", include=truth_fields)
+        outcome = await asyncio.to_thread(monitored.take, body.id, body.item, truth)
         if isinstance(outcome, str):
-            raise HTTPException(*_REFUSED[outcome])
+            raise _refusal(outcome, rules.noun)
         return json_response(FeedbackReceipt(id=outcome.id, item=outcome.item).model_dump(), 202)
 
 
-def _feedback_problems() -> dict[int | str, dict[str, Any]]:
+def feedback_type(truth: type[BaseModel]) -> type[BaseModel]:
+    """Return the type of the body of /v1/feedback: the key of an answer, then the truth."""
+    # The fields of the last base come first.
+    bases = (truth, AnswerKey)
+    return create_model("Feedback", __base__=bases, __doc__="What the answer should have been.")
+
+
+def _feedback_problems(noun: str) -> dict[int | str, dict[str, Any]]:
     problems: dict[int | str, dict[str, Any]] = {
         status: PROBLEMS[status] for status in (401, 408, 413, 422, 429, 503)
     }
     problems[404] = {"model": Problem, "description": "No such answer is in the log"}
-    problems[409] = {"model": Problem, "description": "The answer has a label already"}
+    problems[409] = {"model": Problem, "description": f"The answer has a {noun} already"}
     problems[503] = {
         "model": Problem,
         "description": (
-            "No label can be kept now, or another replica has not logged the answer yet; "
+            f"No {noun} can be kept now, or another replica has not logged the answer yet; "
             "see Retry-After"
         ),
     }

@@ -10,18 +10,22 @@ from pathlib import Path
 
 # The place in a page for the code that makes texts from outside visible.
 _VISIBLE = "/* visible.js */"
+# The place in a page for the task's code that shows answers.
+_ANSWER = "/* answer.js */"
 
 
 @cache
-def page(name: str) -> tuple[str, str]:
+def page(name: str, script: str = "") -> tuple[str, str]:
     """Return a page beside this file and its Content-Security-Policy.
 
     Args:
         name: "page.html" or "docs.html"; never from a request.
+        script: of the task, `TaskEvaluator.page_script`.
     """
     folder = Path(__file__).parent
     text = (folder / name).read_text(encoding="utf-8")
     text = text.replace(_VISIBLE, (folder / "visible.js").read_text(encoding="utf-8").rstrip())
+    text = text.replace(_ANSWER, script.rstrip())
     policy = (
         f"default-src 'none'; script-src {_hashes(text, 'script')}; "
         f"style-src {_hashes(text, 'style')}; img-src data: blob:; connect-src 'self'; "

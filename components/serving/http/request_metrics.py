@@ -40,7 +40,7 @@ class Meters:
 
     Args:
         model: the model that answers.
-        replica: a label, so that the series of several replicas do not mix.
+        replica: part of each series, so that those of several replicas do not mix.
         paths: the known paths. Any other is counted as "other", or a scanner could make endless
             series.
     """
@@ -222,6 +222,6 @@ def set_refusal_reason(scope: Scope, reason: str) -> None:
 
     Args:
         scope: of the request.
-        reason: a label of the metric of refused requests.
+        reason: part of the series of refused requests.
     """
     scope[_REASON] = reason

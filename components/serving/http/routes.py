@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from starlette.routing import Route
 
@@ -27,12 +27,12 @@ from components.serving.http.explain import CHARACTERS, explain, variants
 from components.serving.http.messages import (
     Health,
     Limits,
-    ModelDescription,
     ModelInfo,
     Part,
     Problem,
     State,
     answer_type,
+    description_type,
     explanation_type,
     limited,
     mistakes,
@@ -43,6 +43,7 @@ from components.serving.http.rate_limit import BUCKET
 from components.serving.http.request_metrics import ID, Meters, set_refusal_reason
 from components.serving.params import LimitParams, ServeParams
 from components.tasks.base import Explains, TaskEvaluator, evaluator
+from components.tasks.base import schema as task_schema
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "There is not exactly one Host header"},
@@ -112,7 +113,7 @@ def open_routes(context: AppContext) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
-        return html("page.html")
+        return html("page.html", context.evaluator.page_script())
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -140,9 +141,10 @@ def guarded_routes(
     @router.get(
         "/v1/model",
         summary="Which model this is, and what it can be asked",
+        response_model=type(description),
         responses={401: PROBLEMS[401]} if guarded else {},
     )
-    async def described_model() -> ModelDescription:
+    async def described_model() -> Any:
         return description
 
     @router.get("/metrics", include_in_schema=False)
@@ -192,7 +194,7 @@ def _add_explain(router: APIRouter, context: AppContext) -> None:
     @router.post(
         "/v1/explain",
         summary="Predict one item, and tell which of its parts mattered",
-        response_model=explanation_type(rules.Answer),
+        response_model=explanation_type(rules.Answer, rules.weight_description),
         responses=PROBLEMS,
     )
     async def explained(request: Request, body: Annotated[query, Body()]) -> Any:
@@ -235,15 +237,18 @@ async def _ask(context: AppContext, request: Request, queries: Sequence[Any]) ->
         raise HTTPException(504, "The model did not answer in time") from None
 
 
-def _describe(context: AppContext) -> ModelDescription:
+def _describe(context: AppContext) -> BaseModel:
+    """Return the answer of GET /v1/model."""
     card = context.card
     limits = context.params.limits
+    info = task_schema(card.task).targets.Info
+    description = description_type(info)
     schema = limited(context.evaluator.Query, limits.characters).model_json_schema()
-    return ModelDescription(
+    return description(
         **context.model.model_dump(),
         title=card.title,
         task=card.task,
-        classes=list(card.targets["classes"]),
+        **info.model_validate(card.targets).model_dump(),
         query=schema,
         fields=_filled(schema, card.profile),
         limits=Limits(
@@ -358,7 +363,12 @@ def _is_json(request: Request) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def html(name: str) -> HTMLResponse:
-    """Return a page beside this file, under its own policy."""
-    text, policy = page(name)
+def html(name: str, script: str = "") -> HTMLResponse:
+    """Return a page beside this file, under its own policy.
+
+    Args:
+        name: of the page.
+        script: of the task.
+    """
+    text, policy = page(name, script)
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})

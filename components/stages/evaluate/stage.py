@@ -58,7 +58,8 @@ def run(job: Job) -> None:
     leaked = leaked_rows(job)
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
-    profile = {"predictions": _prediction_profile(evaluator, validation_answers, validation)}
+    truths = [case.truth for case in validation]
+    profile = {"predictions": predictions_of(evaluator, validation_answers, truths)}
     if abstention:
         profile[KEY] = abstention
     add_to_profile(job.outputs["winner"], profile)
@@ -168,27 +169,6 @@ def _log_winner(
     job.journal.log(
         f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; "
         f"honest is {leak['honest']:.4f}"
-    )
-
-
-def _prediction_profile(
-    evaluator: base.TaskEvaluator,
-    answers: Sequence[Any],
-    cases: Sequence[base.Case[Any]],
-) -> dict[str, Any]:
-    """Return the profile of the winner's answers to the validation cases.
-
-    The service compares its own answers with it.
-
-    Args:
-        evaluator: of the task.
-        answers: of the winner.
-        cases: of validation.
-    """
-    return predictions_of(
-        [str(answer.label) for answer in answers],
-        [evaluator.confidence(answer) for answer in answers],
-        _correct(evaluator, answers, cases),
     )
 
 

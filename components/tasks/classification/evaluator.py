@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -19,8 +20,10 @@ from components.tasks.base import (
     Metric,
     Scorer,
     TargetInfo,
+    TaskFeedback,
     TaskGates,
 )
+from components.tasks.classification.label_feedback import LabelFeedback
 from components.tasks.classification.paired_gates import ClassificationGates
 
 
@@ -100,6 +103,8 @@ class ClassificationEvaluator:
         ClassificationMetric("recall", classification.recall),
         ClassificationMetric("auc"),
     )
+    feedback: TaskFeedback = LabelFeedback()
+    weight_description = "By how much the log-odds of the label fall when the piece is left out"
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         """Return the query of a row of clean. Each task implements it."""
@@ -226,3 +231,7 @@ class ClassificationEvaluator:
         for row in rows.to_pylist():
             first.setdefault(row["label"], self.query(row))
         return list(first.values())[:6]
+
+    def page_script(self) -> str:
+        """Return the script that shows the classes with bars."""
+        return (Path(__file__).parent / "answer.js").read_text(encoding="utf-8")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from label_answers import validation_profile
 from stage_runner import TEXT, sentences
 
 from components.fields.text import Text
 from components.monitoring.params import MonitorParams
-from components.monitoring.profile import Profiler, predictions_of, profile_of
+from components.monitoring.profile import Profiler, profile_of
 from components.monitoring.request_log import AnswerLogger, RequestLog
 from components.tasks.base import evaluator
 from components.tasks.classification.evaluator import Answer
@@ -25,7 +26,7 @@ def profile() -> dict[str, Any]:
     texts = [row["text"] for row in sentences(1500)]
     told = profile_of({"text": texts}, {"text": Text()}, CLEAN)
     return told | {
-        "predictions": predictions_of(
+        "predictions": validation_profile(
             ["好评", "差评"] * 200,
             [0.6 + i / 1000 for i in range(400)],
             [i % 10 != 0 for i in range(400)],
@@ -58,9 +59,7 @@ class Traffic:
     def recorder(self, log: RequestLog, version: str = "1") -> AnswerLogger:
         """Of a version."""
         rules = evaluator(TEXT)
-        return AnswerLogger(
-            log, version, Profiler(TEXT, self.profile), rules.columns, rules.confidence
-        )
+        return AnswerLogger(log, version, Profiler(TEXT, self.profile), rules)
 
     def ask(self, log: RequestLog, *texts: str, id_: str = "a" * 32, version: str = "1") -> None:
         """One request."""

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from label_answers import accuracy_test, validation_profile
 from scipy import stats
 from stage_runner import TEXT, sentences
 
 from components.fields.text import Text
+from components.metrics.distributions import names, numbers
 from components.monitoring.drift import drift_results, holm
-from components.monitoring.profile import Profiler, names, numbers, predictions_of, profile_of
+from components.monitoring.profile import Profiler, profile_of
 
 CHANCE = 0.05
 
@@ -42,17 +44,11 @@ def test_undrifted_windows_raise_no_more_alarms_than_the_level_says() -> None:
             "b": draw["b"][1500:].tolist(),
             "c": words[1500:],
         }
-        found = drift_results(
-            {
-                "fields": fields,
-                "predictions": predictions_of(
-                    ["x"] * 500, [None] * 500, (rng.random(500) < 0.9).tolist()
-                ),
-            },
-            window,
-            CHANCE,
-            (int((rng.random(400) < 0.9).sum()), 400),
-        )
+        was_right = (rng.random(500) < 0.9).tolist()
+        predictions = validation_profile(["x"] * 500, [0.9] * 500, was_right)
+        profile = {"fields": fields, "predictions": predictions}
+        right = int((rng.random(400) < 0.9).sum())
+        found = drift_results(profile, window, CHANCE, accuracy_test(profile, right, 400))
         alarms += any(each.drifted for each in found)
     assert stats.binom.sf(alarms - 1, 60, CHANCE) > 0.001
 
@@ -106,13 +102,13 @@ def test_the_model_that_answers_otherwise_is_drift(profile: dict[str, Any]) -> N
 def test_only_a_fall_of_accuracy_is_drift(
     profile: dict[str, Any], right: int, drifted: bool
 ) -> None:
-    (found,) = drift_results(profile, {}, 0.01, (right, 100))
+    (found,) = drift_results(profile, {}, 0.01, accuracy_test(profile, right, 100))
     assert (found.field, found.drifted) == ("accuracy", drifted)
     assert found.change == f"90.0% -> {right / 100:.1%}"
 
 
 def test_accuracy_is_fishers_exact_test(profile: dict[str, Any]) -> None:
-    (found,) = drift_results(profile, {}, 0.01, (80, 100))
+    (found,) = drift_results(profile, {}, 0.01, accuracy_test(profile, 80, 100))
     assert found.p == pytest.approx(
         stats.fisher_exact([[80, 20], [360, 40]], alternative="less").pvalue
     )

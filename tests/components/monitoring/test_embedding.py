@@ -253,9 +253,7 @@ def test_the_log_keeps_the_place_of_a_picture(traffic) -> None:
     log, rules = traffic.log(), evaluator(IMAGE)
     query = rules.Query(image=base64.b64encode(png(shining(1)[0])).decode())
     answer = rules.Answer(label="x", probability=1.0, probabilities={"x": 1.0})
-    AnswerLogger(log, "1", Profiler(IMAGE, told), rules.columns, rules.confidence).log_sample(
-        "a" * 32, [query], [answer]
-    )
+    AnswerLogger(log, "1", Profiler(IMAGE, told), rules).log_sample("a" * 32, [query], [answer])
     log.flush()
     (row,) = read_log(traffic.folder, "1").to_pylist()
     assert row["image.embedding"] == pytest.approx(

@@ -9,21 +9,23 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 
 
-def label(number: int, label: str = "好评") -> Label:
-    return Label(f"{number:032d}", 0, label, float(number), "1", "差评", 0.8, None)
+def label(number: int, label: str = "好评") -> FeedbackEntry:
+    return FeedbackEntry(
+        f"{number:032d}", 0, {"label": label}, float(number), "1", "差评", 0.8, None
+    )
 
 
 def test_labels_of_two_replicas_are_one_list(tmp_path: Path) -> None:
     one, other = FeedbackStore(tmp_path, 10, "a"), FeedbackStore(tmp_path, 10, "b")
     other.add(label(2))
     one.add(label(1))
-    assert [each.id[-1] for each in FeedbackStore(tmp_path, 10).labels()] == ["1", "2"]
+    assert [each.id[-1] for each in FeedbackStore(tmp_path, 10).entries()] == ["1", "2"]
     assert (one.refuses(label(2).key), other.refuses(label(1).key), one.refuses(label(3).key)) == (
-        "labelled",
-        "labelled",
+        "known",
+        "known",
         None,
     )
 
@@ -56,4 +58,4 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     box.add(label(2))
-    assert [each.key for each in box.labels()] == [label(0).key, label(2).key]
+    assert [each.key for each in box.entries()] == [label(0).key, label(2).key]

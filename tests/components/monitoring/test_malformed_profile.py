@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from label_answers import accuracy_test, validation_profile
 
 from components.core.errors import BundleError
 from components.monitoring.drift import drift_results
-from components.monitoring.profile import predictions_of, profile_of
+from components.monitoring.profile import profile_of
 from components.monitoring.profile_schema import KINDS, profiler_of
 from components.tasks.base import schema
 
@@ -77,7 +78,7 @@ def good() -> dict[str, Any]:
     columns = {"text": TEXTS, "title": [""] * len(TEXTS)}
     profile = profile_of(columns, fields, clean.model_dump(mode="json"))
     answers = [LABELS[n % 2] for n in range(40)]
-    profile["predictions"] = predictions_of(answers, [0.9] * 40, [True] * 40)
+    profile["predictions"] = validation_profile(answers, [0.9] * 40, [True] * 40)
     return dict(json.loads(json.dumps(profile)))
 
 
@@ -97,7 +98,7 @@ def look(profile: dict[str, Any]) -> None:
     rows = [profiler.features({"text": text, "title": ""}) for text in TEXTS[:50]]
     names = {name for row in rows for name in row}
     columns = {name: [row[name] for row in rows if name in row] for name in names}
-    drift_results(profile, window() | columns, 0.01, (30, 50))
+    drift_results(profile, window() | columns, 0.01, accuracy_test(profile, 30, 50))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from components.core.bundles import CARD, Card, add_to_profile
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import MANIFEST, read_manifest, read_table, write_table
-from components.monitoring.profile import profile_of
+from components.monitoring.profile import predictions_of, profile_of
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.retrain_log import now
@@ -18,7 +18,7 @@ from components.registry.release.promotion import release
 from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.model_versions import register
 from components.stages.evaluate.candidates import BASELINE, assess
-from components.stages.evaluate.stage import _answers, _prediction_profile
+from components.stages.evaluate.stage import _answers
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
 
@@ -114,9 +114,8 @@ def main(root: Path) -> None:
         params.sections["evaluate"],  # type: ignore[arg-type]
         params.seed,
     )
-    add_to_profile(
-        winner, {"predictions": _prediction_profile(evaluator, found.before, validation)}
-    )
+    truths = [case.truth for case in validation]
+    add_to_profile(winner, {"predictions": predictions_of(evaluator, found.before, truths)})
     row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
     write_table(data / "reports" / "answers", {"test": _answers(evaluator, found.answers, test)})
     board = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.orchestration.drift.drift_advice import advice
 from tests.commands.project import SOURCE
 
@@ -29,7 +29,7 @@ def test_it_names_what_is_missing_then_what_waits(tmp_path: Path) -> None:
     tree["monitor"]["keep_text"], tree["ingest"]["feedback"] = True, "data/feedback/default"
     yaml.dump(tree, path)
     FeedbackStore(tmp_path / "data/.state/default/monitor/feedback", 10).add(
-        Label("a" * 32, 0, "pos", 1.0, "1", "neg", 0.9, "{}")
+        FeedbackEntry("a" * 32, 0, {"label": "pos"}, 1.0, "1", "neg", 0.9, "{}")
     )
     assert (
         advice(tmp_path, "default")

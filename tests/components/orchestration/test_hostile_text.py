@@ -18,7 +18,7 @@ from components.core.console import ValueConsole, console, styled
 from components.core.errors import GristmillError, InputError
 from components.core.job import Journal
 from components.core.terminal import print_error, print_line
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.orchestration import webhooks
 from components.orchestration.drift import drift_alerts
 from components.orchestration.runner.progress import Watcher
@@ -146,7 +146,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place, text in enumerate(TEXTS.values()):
         text = text[:100_000]
         asked = json.dumps({"text": text})
-        box.add(Label(f"{place:032x}", 0, text, 1.0 + place, text[:50], text, 0.9, asked))
+        truth = {"label": text}
+        box.add(FeedbackEntry(f"{place:032x}", 0, truth, 1.0 + place, text[:50], text, 0.9, asked))
     return root
 
 

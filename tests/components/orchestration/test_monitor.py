@@ -18,12 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from label_answers import validation_profile
 
 from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
-from components.monitoring.feedback_store import FeedbackStore, Key, Label
-from components.monitoring.profile import Profiler, predictions_of, profile_of
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore, Key
+from components.monitoring.profile import Profiler, profile_of
 from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check
 from components.orchestration.drift.drift_check import DRIFT, Watchman, check_drift, monitoring
@@ -71,7 +72,7 @@ def make_bundle(folder: Path) -> Path:
         CLEAN,
     )
     profile |= {
-        "predictions": predictions_of(
+        "predictions": validation_profile(
             ["好评", "差评"] * 100, [0.9, 0.8] * 100, [True] * 180 + [False] * 20
         )
     }
@@ -82,7 +83,7 @@ def make_bundle(folder: Path) -> Path:
             "numpy",
             "classical",
             {},
-            ["差评", "好评"],
+            {"classes": ["差评", "好评"]},
             7,
             "ab" * 32,
             "cd" * 32,
@@ -137,8 +138,7 @@ class Project:
             self.log,
             "1",
             Profiler(TASK, read_bundle(self.root / "bundle")[0].profile),
-            rules.columns,
-            rules.confidence,
+            rules,
         )
         ids = [f"{time.time_ns():032d}" for _ in texts]
         for number, (id_, text) in enumerate(zip(ids, texts, strict=True)):
@@ -159,10 +159,10 @@ class Project:
             assert row
             other = {"好评": "差评", "差评": "好评"}[row["prediction"]]
             self.box.add(
-                Label(
+                FeedbackEntry(
                     id_,
                     0,
-                    row["prediction"] if right else other,
+                    {"label": row["prediction"] if right else other},
                     time.time(),
                     row["version"],
                     row["prediction"],
@@ -355,16 +355,17 @@ def test_a_new_champion_begins_anew_and_one_that_comes_back_goes_on_where_it_was
 
 
 def test_how_far_versions_were_looked_at_is_kept_of_the_latest() -> None:
-    told = drift_check._turn({}, 1)
+    rules = base.evaluator(TASK).feedback
+    told = drift_check._turn({}, 1, rules)
     for version in range(2, 100):
-        told = drift_check._turn(told | {"until": float(version)}, version)
-    told = drift_check._turn(told, 1)
+        told = drift_check._turn(told | {"until": float(version)}, version, rules)
+    told = drift_check._turn(told, 1, rules)
     assert (told["until"], len(told["before"]), told["before"][-1]["version"]) == (
         0.0,
         drift_check._VERSIONS,
         99,
     )
-    assert drift_check._turn(told, 98)["until"] == 99.0
+    assert drift_check._turn(told, 98, rules)["until"] == 99.0
 
 
 def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> None:
@@ -435,7 +436,9 @@ def test_what_an_accept_that_was_killed_had_not_decided_is_learnt_only_if_a_pers
 
 
 def test_a_label_without_a_text_cannot_be_accepted(project: Project) -> None:
-    project.box.add(Label("e" * 32, 0, "好评", time.time(), "1", "差评", 0.9, None))
+    project.box.add(
+        FeedbackEntry("e" * 32, 0, {"label": "好评"}, time.time(), "1", "差评", 0.9, None)
+    )
     refused = project.command("feedback", "accept", "--all", "--by", "li")
     assert refused.returncode == 2
     assert "monitor.keep_text" in refused.stderr

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from components.cli.main import app
 from components.core import console as terminal
 from components.core.errors import EnvironmentFault, GateError, GristmillError, InputError
-from components.monitoring.feedback_store import FeedbackStore, Label
+from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
 from components.monitoring.request_log import BASE
 from components.registry.store.tracking_store import client
 from tests.components.orchestration.filled_registry import fill
@@ -272,7 +272,9 @@ def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
         folder / "requests" / "part-0000000000001-0.parquet",
     )
     # One whose row is no longer in the log, but for which a client sent a label.
-    FeedbackStore(folder / "feedback", 10).add(Label("ef56" * 8, 0, "b", 2.0, "1", "a", 0.9, None))
+    FeedbackStore(folder / "feedback", 10).add(
+        FeedbackEntry("ef56" * 8, 0, {"label": "b"}, 2.0, "1", "a", 0.9, None)
+    )
     assert f"answer {'ab12' * 8} was given by default version 2" in run("trace", "ab12" * 8)
     assert "was given by default version 1, the champion" in run("trace", "cd34cd:0")
     assert "was given by default version 1" in run("trace", "default", "ef56ef56")
@@ -282,7 +284,7 @@ def test_a_trace_finds_an_answer_by_its_id(project: Path) -> None:
 
 def _two_alike(folder: Path) -> str:
     FeedbackStore(folder / "feedback", 10, "1").add(
-        Label("ab12ab" + "0" * 26, 0, "b", 2.0, "1", "a", 0.9, None)
+        FeedbackEntry("ab12ab" + "0" * 26, 0, {"label": "b"}, 2.0, "1", "a", 0.9, None)
     )
     return refused(InputError, "trace", "ab12ab")
 

@@ -7,6 +7,7 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
+from label_answers import TEXT
 from scenario import metric
 
 from components.monitoring.params import MonitorParams
@@ -22,7 +23,7 @@ def watch(tmp_path):
     made = []
 
     def make(replica="0", **params):
-        made.append(ReplicaMonitor(Monitoring(tmp_path, MonitorParams(**params)), replica))
+        made.append(ReplicaMonitor(Monitoring(tmp_path, MonitorParams(**params), TEXT), replica))
         return made[-1]
 
     yield make
@@ -49,7 +50,7 @@ def test_an_answer_is_logged_and_its_label_waits_for_review(client, watch):
     assert (
         kept.id,
         kept.item,
-        kept.label,
+        kept.truth["label"],
         kept.prediction,
         kept.version,
         json.loads(kept.input)["text"],
@@ -76,7 +77,7 @@ def test_garbage_is_refused_and_leaves_nothing(client, watch, body, status, told
     given = client(monitored=one).post("/v1/feedback", json=body)
     assert given.status_code == status
     assert told in json.dumps(given.json())
-    assert not one.box.labels()
+    assert not one.box.entries()
 
 
 def test_an_item_that_was_not_in_the_request_is_unknown(client, watch):

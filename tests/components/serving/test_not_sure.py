@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from browser import CHROMIUM, tab
 from fastapi import FastAPI
+from label_answers import TEXT
 from stage_runner import StageRunner, sentences
 
 from components.core.bundles import Card
@@ -51,7 +52,7 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 @pytest.fixture
 def url(doubtful: Predictor, model: Any, tmp_path: Path) -> Iterator[str]:
     """The service of that model, watched, on a port."""
-    watch = ReplicaMonitor(Monitoring(tmp_path, MonitorParams()), "0")
+    watch = ReplicaMonitor(Monitoring(tmp_path, MonitorParams(), TEXT), "0")
     app: FastAPI = build_app(doubtful, model, PARAMS, monitored=watch)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -83,7 +84,7 @@ def test_both_counts_are_there_before_the_first_answer(client: Any) -> None:
 
 
 def test_the_share_is_told_only_where_a_model_abstains(client: Any, tmp_path: Path) -> None:
-    watch = ReplicaMonitor(Monitoring(tmp_path, MonitorParams()), "0")
+    watch = ReplicaMonitor(Monitoring(tmp_path, MonitorParams(), TEXT), "0")
     never = client(monitored=watch)
     never.post("/v1/predict", json={"text": "good"})
     assert never.get("/v1/monitor").json().get("answers") is None
