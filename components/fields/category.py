@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from components.core import escaping
 from components.fields.base import Change, Reject, Summary
-
-_JOINTS = re.compile(r"[,;|/+，、；]")
 
 
 class Category:
@@ -71,13 +68,3 @@ class Category:
     def show(self, value: Any) -> str:
         """Return the name escaped for HTML."""
         return escaping.html(str(value))
-
-
-def joined_labels(labels: Collection[str]) -> list[str]:
-    """Return labels that are made of other labels: toxic|rude beside toxic and rude."""
-    joined = []
-    for label in labels:
-        parts = [part.strip() for part in _JOINTS.split(label)]
-        if len(parts) > 1 and all(part in labels for part in parts):
-            joined.append(label)
-    return joined

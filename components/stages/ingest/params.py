@@ -40,22 +40,6 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _label_texts(value: Any) -> Any:
-    """Return a mapping of labels with YAML's numbers and booleans as text; null stays null."""
-    if not isinstance(value, Mapping):
-        return value
-    return {_label_text(key): _label_text(new) for key, new in value.items()}
-
-
-def _label_text(value: Any) -> Any:
-    """Return a number or boolean as YAML writes it, anything else unchanged."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return str(value)
-    return value
-
-
 def _check_unique(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("two columns cannot have one name")
@@ -243,13 +227,6 @@ class IngestParams(Strict):
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",
-    )
-    labels: Annotated[dict[str, str | None], BeforeValidator(_label_texts)] = Field(
-        default_factory=dict,
-        description="New label by source label, such as {Positive: positive, n/a: null}.",
-    )
-    label_case: Literal["keep", "fold"] = Field(
-        "keep", description="Case of labels (fold: Positive and positive are one)."
     )
     feedback: Path | None = Field(
         None,

@@ -15,6 +15,7 @@ from components.fields.base import Field as Kind
 from components.fields.category import Category
 from components.fields.image import Fit, Image
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets.label_maps import LabelParams
 from components.tasks.classification.targets.rules import ClassTargets
 
 
@@ -62,6 +63,7 @@ class ImageSchema:
     """Facet schema.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "ingest": LabelParams,
         "clean": ImageClean,
         "augment": ImageAugment,
     }

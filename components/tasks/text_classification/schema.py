@@ -15,6 +15,7 @@ from components.fields.category import Category
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.classification.targets.label_maps import LabelParams
 from components.tasks.classification.targets.rules import ClassTargets
 
 # A special token of the vocabulary.
@@ -56,7 +57,11 @@ class TextAugment(Strict):
 class TextSchema:
     """Facet schema.py."""
 
-    options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": TextClean, "augment": TextAugment}
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "ingest": LabelParams,
+        "clean": TextClean,
+        "augment": TextAugment,
+    }
     roles = (
         Role("text", Text(), "input"),
         Role("title", Title(), "input", required=False),
