@@ -106,6 +106,15 @@ class TargetWords:
     category: str = "value"
     categories: str = "values"
 
+    @property
+    def outside(self) -> str:
+        """Return the reason for which a file is refused that lies in no folder of a category."""
+        return f"in_no_{self.category}_folder"
+
+
+# Words that fit the target of any task.
+ANY_TARGET = TargetWords()
+
 
 class ValueMap(Protocol):
     """Conversion of the target's values as a source writes them, by the params of `ingest`."""

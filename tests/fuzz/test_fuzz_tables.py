@@ -37,7 +37,7 @@ def read(content: bytes, suffix: str) -> None:
         params: Any = section.model_validate({"source": source})
         try:
             wanted = layout(task.roles, params.columns, 200_000, task.targets.value_map(params))
-            for unit in stage.list_units(params, Path(scratch)).units:
+            for unit in stage.list_units(params, Path(scratch), task.targets.words).units:
                 parsed = stage.parse(stage.ParseInput(unit, wanted, "key"))
                 assert parsed.rows.num_rows + parsed.quarantine.num_rows >= 0
         except InputError as error:

@@ -49,8 +49,7 @@ from components.orchestration.processes import identify
 from components.orchestration.runner.gitignore import ignore_outputs
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
-from components.stages.ingest.derived_columns import FILE_LABEL
-from components.stages.ingest.params import FORMATS, Files, IngestParams
+from components.stages.ingest.params import FILE_TARGET, FORMATS, Files, IngestParams
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.stage import known_remedy
@@ -435,10 +434,10 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
 
 def _scan(draft: _Draft) -> SourceColumns:
     """Return the columns of the source; of pictures and texts in folders, read only the first."""
-    first = source_files.units(draft.source, draft.root)[0]
-    if first.format in TABLES:
-        return scan_columns(draft.source, draft.root, base.schema(draft.task))
     schema = base.schema(draft.task)
+    first = source_files.units(draft.source, draft.root, schema.targets.words)[0]
+    if first.format in TABLES:
+        return scan_columns(draft.source, draft.root, schema)
     return scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
 
 
@@ -496,11 +495,11 @@ def _label_form(
         label: the column that a person names.
         role: the name of the task's target.
     """
-    if label == FILE_LABEL and not draft.source.classes:
+    if label == FILE_TARGET and not draft.source.classes:
         classes = class_files(draft.source, draft.root, seen)
         if not classes:
             return None
-        return LabelForm({"classes": classes}, FILE_LABEL, _SET)
+        return LabelForm({"classes": classes}, FILE_TARGET, _SET)
     if label:
         return None
     return label_form(draft.source, draft.root, seen, role)
@@ -541,12 +540,11 @@ def _check_rows(intake: Intake, path: str, task: str) -> None:
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in intake.refused.items())
     if intake.refusals:
         reasons += f"; the first: {intake.refusals[0]}"
-    remedies = base.schema(task).targets.remedies
     remedy = "name what the file holds: --format, --text, --label, --no-header"
     raise InputError(
         f"none of the {intake.read:,} rows that were read can be used: {reasons}",
         where=path,
-        remedy=known_remedy(intake.refused, remedies) or remedy,
+        remedy=known_remedy(intake.refused, base.schema(task).targets) or remedy,
     )
 
 

@@ -78,7 +78,7 @@ def rows_of(
     schema = base.schema(task)
     value_map = schema.targets.value_map(params)
     wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
-    units = _sampled(source_files.units(params.source, root), intake)
+    units = _sampled(source_files.units(params.source, root, schema.targets.words), intake)
     intake.units = units
     keys = unit_keys([unit.name for unit in units])
     for unit in units:

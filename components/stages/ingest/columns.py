@@ -118,11 +118,11 @@ class Layout:
         fields = [(column.name, column.type) for column in self.columns]
         return pa.schema([*fields, ("origin", pa.string())])
 
-    def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
-        """Return the record of a source that has one input and its class, and no column names."""
+    def values(self, value: Any, target: str | list[str] | None) -> dict[str, Any]:
+        """Return the record of a source that has one input and its target, and no column names."""
         values = {self.input.source: value}
         if self.target:
-            values[self.target.source] = label
+            values[self.target.source] = target
         return values
 
     def row(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _SECRET_OPTION = re.compile(
 
 
 def _texts(value: Any) -> Any:
-    """Return a mapping with YAML's integers as text: a label such as 1 is text here."""
+    """Return a mapping with YAML's integers as text: a name such as 1 is text here."""
     if not isinstance(value, Mapping):
         return value
     return {_text(key): _text(item) for key, item in value.items()}
@@ -111,6 +111,12 @@ def _check_distinct(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+# Columns that are added to a table: the name of the column that is 1 in a row, and the value of
+# the target in `ingest.source.classes` for the file of the row.
+ONE_HOT = "one_hot"
+FILE_TARGET = "file_label"
+# Key of params.yaml with the value of the target of files and folders.
+FILE_TARGETS_KEY = "ingest.source.classes"
 Path = Annotated[str, Field(min_length=1)]
 Inside = Annotated[str, Field(min_length=1), AfterValidator(_check_inside)]
 Texts = BeforeValidator(_texts)
@@ -158,6 +164,11 @@ class Files(Strict):
         default_factory=dict,
         description="Label by file name, stem or folder; of a table, the value of file_label.",
     )
+
+    @property
+    def file_targets(self) -> dict[str, str]:
+        """Return the value of the target by file name, stem or folder."""
+        return self.classes
 
 
 class Package(Strict):

@@ -2,7 +2,7 @@
 
 Two steps, because a task's columns may not be known yet:
 
-    columns = scan_columns(params.source, root)     # the columns as the source has them
+    columns = scan_columns(params.source, root, schema)  # the columns as the source has them
     # Rows as ingest would write them, once columns are chosen:
     sample = read_sample(params, schema, root)
 """
@@ -46,7 +46,7 @@ from components.stages.ingest.stage import (
     some,
     unit_keys,
 )
-from components.tasks.base import Schema
+from components.tasks.base import Schema, TargetRules
 
 ROWS = 100_000
 # Distinct values of a column that are counted; above that, "more than".
@@ -58,13 +58,13 @@ _LONG = 200
 
 @dataclass(frozen=True)
 class UnitSample:
-    """A file, or a folder of a class, as it was read."""
+    """A file or a folder, as it was read."""
 
     name: str
     format: Format
     encodings: tuple[str, ...]
     split: str | None
-    label: str | None
+    target_value: str | None
     # Whether the first line names the columns; None where a format has no such line.
     header: bool | None
     columns: tuple[str, ...]
@@ -122,7 +122,7 @@ class ColumnSample:
     @property
     def is_picture(self) -> bool:
         """Return whether the column holds pictures, or names those beside the table."""
-        # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
+        # Names of pictures mostly come once; values such as 0 and 1 may be names of pictures too.
         return self.kind == pa.binary() or (
             self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures
         )
@@ -217,31 +217,29 @@ class Sample:
         return [RefusedRow(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
 
-def scan_columns(
-    source: Files, root: Path, schema: Schema | None = None, rows: int = ROWS
-) -> SourceColumns:
+def scan_columns(source: Files, root: Path, schema: Schema, rows: int = ROWS) -> SourceColumns:
     """Read the first rows of a source under its own column names.
 
     Args:
         source: section `ingest.source`.
         root: of the project.
-        schema: of the task. Folders and texts, which name no columns, need it.
+        schema: of the task, for folders and texts, which name no columns.
         rows: at most so many records.
 
     Raises:
         InputError: there is nothing that can be read.
     """
-    listing = source_files.list_source(source, root)
+    listing = source_files.list_source(source, root, schema.targets.words)
     result = SourceColumns([], {}, [], 0, True, 0, [], list(listing.notes))
     anything = Layout([], 2**31)
-    nameless = layout(schema.roles, {}, 2**31) if schema else anything
+    nameless = layout(schema.roles, {}, 2**31)
     for unit in listing.units:
         if result.rows >= rows:
             result.complete = False
             break
         _scan_unit(unit, anything if unit.format in TABLES else nameless, rows, result)
     if not result.examples:
-        raise _nothing(source, result, schema.targets.remedies if schema else {})
+        raise _nothing(source, result, schema.targets)
     for column in result.columns.values():
         if column.is_picture:
             column.kind = pa.binary()
@@ -310,7 +308,7 @@ def read_sample(params: IngestParams, schema: Schema, root: Path, rows: int = RO
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
     value_map = schema.targets.value_map(params)
     wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
-    listing = source_files.list_source(params.source, root)
+    listing = source_files.list_source(params.source, root, schema.targets.words)
     units = listing.units
     keys = unit_keys([unit.name for unit in units])
     tables, bad, samples = [wanted.schema.empty_table()], [QUARANTINE.empty_table()], []
@@ -332,7 +330,7 @@ def read_sample(params: IngestParams, schema: Schema, root: Path, rows: int = RO
             _unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows)
         )
     target = wanted.target.name if wanted.target else None
-    table, note = usable_splits(pa.concat_tables(tables), target, units)
+    table, note = usable_splits(pa.concat_tables(tables), target, units, schema.targets.words)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
     sample.notes = list(listing.notes)
     if note:
@@ -373,14 +371,14 @@ def _unit_sample(
         format=unit.format,
         encodings=tuple(sorted(encodings)),
         split=unit.split,
-        label=unit.label,
+        target_value=unit.target_value,
         header=unit.dialect.header if unit.dialect else None,
         columns=columns,
         rows=rows,
     )
 
 
-def _nothing(source: Files, result: SourceColumns, remedies: Mapping[str, str]) -> InputError:
+def _nothing(source: Files, result: SourceColumns, targets: TargetRules) -> InputError:
     """Return the error for a source without usable rows."""
     if not result.refused:
         return InputError(
@@ -391,4 +389,4 @@ def _nothing(source: Files, result: SourceColumns, remedies: Mapping[str, str]) 
     first = result.refusals[0]
     what = f"has no usable row among the first {result.refused:,}; the first: {first}"
     reasons = {refusal.reason for refusal in result.refusals}
-    return InputError(what, where=source.path, remedy=remedy_for(reasons, remedies))
+    return InputError(what, where=source.path, remedy=remedy_for(reasons, targets))

@@ -40,6 +40,7 @@ from components.stages.ingest.source_rows import (
 )
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks import base
+from components.tasks.base import TargetRules, TargetWords
 
 READERS: Mapping[Format, formats.Reader] = {
     "csv": formats.tables,
@@ -96,7 +97,8 @@ def run(job: Job) -> None:
     """
     params: IngestParams = job.params
     wanted = _layout(job, params.columns)
-    listing = list_units(params, job.root)
+    rules = base.schema(job.task).targets
+    listing = list_units(params, job.root, rules.words)
     stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
     # DVC compares the params, not the folder of feedback.
@@ -117,13 +119,12 @@ def run(job: Job) -> None:
         job.journal.log(note)
     rows = _concatenated([part.rows for part in parsed], wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
-    rules = base.schema(job.task).targets
-    _check_rows(rows, quarantine, params.source.path, rules.remedies)
+    _check_rows(rows, quarantine, params.source.path, rules)
     target = wanted.target.name if wanted.target else None
     description: Mapping[str, Any] = {}
     if target:
         description = rules.describe_source(rows[target], target, params.source.path)
-    rows, split_note = usable_splits(rows, target, listing.units)
+    rows, split_note = usable_splits(rows, target, listing.units, rules.words)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.log(
@@ -200,7 +201,8 @@ def _check_unchanged(
         InputError: a file is new, gone or another one.
     """
     if isinstance(params.source, Files):
-        units = source_files.units(params.source, job.root)
+        words = base.schema(job.task).targets.words
+        units = source_files.units(params.source, job.root, words)
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
@@ -209,19 +211,20 @@ def _check_unchanged(
         )
 
 
-def list_units(params: IngestParams, root: Path) -> Listing:
+def list_units(params: IngestParams, root: Path, words: TargetWords) -> Listing:
     """Return the units of a source, with remarks for the log.
 
     Args:
         params: of ingest.
         root: of the project.
+        words: of the task, for messages.
 
     Raises:
         InputError: the source is missing or has no known format.
     """
     source = params.source
     if isinstance(source, Files):
-        return source_files.list_source(source, root)
+        return source_files.list_source(source, root, words)
     if isinstance(source, Sql):
         return Listing(table_source.units(source, root))
     if isinstance(source, Package):
@@ -256,7 +259,7 @@ def read_unit(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
 def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
     """Return a unit with its dialect, and the columns that it must have.
 
-    A table of a validation or test split may have no labels.
+    A table of a validation or test split may have no targets.
 
     Args:
         unit: the unit.
@@ -399,17 +402,17 @@ def _key(piece: ParseInput, digest: str) -> str:
                 unit.name,
                 unit.format,
                 unit.encoding,
-                unit.label,
+                unit.target_value,
                 unit.split,
                 piece.key,
                 unit.header,
                 unit.column_names,
                 unit.unlabelled,
                 unit.pictures,
-                unit.file_labels,
+                unit.file_targets,
                 unit.one_hot,
-                unit.is_class,
-                unit.class_names,
+                unit.has_file_target,
+                unit.value_names,
                 unit.sheet,
             ],
             "limit": wanted.limit,
@@ -485,10 +488,6 @@ def _reasons(quarantine: pa.Table) -> dict[str, int]:
 _MEND = "mend the file, or set ingest.source.format and ingest.columns to what it holds"
 _NONE_USABLE = {
     "too_large": "raise ingest.max_bytes_per_value",
-    "in_no_class_folder": (
-        "put the files into a folder for each class, "
-        "or put a table beside them that lists file and label"
-    ),
     "not_bytes": (
         "set ingest.source.path to the folder that holds both the table "
         "and the pictures that it lists"
@@ -499,16 +498,14 @@ _NONE_USABLE = {
 }
 
 
-def _check_rows(
-    rows: pa.Table, quarantine: pa.Table, path: str, remedies: Mapping[str, str]
-) -> None:
+def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str, targets: TargetRules) -> None:
     """Check that a source has rows.
 
     Args:
         rows: that can be used.
         quarantine: the others.
         path: of the source.
-        remedies: of the task, by reason.
+        targets: rules of the task.
 
     Raises:
         InputError: it has none that can be used.
@@ -528,31 +525,37 @@ def _check_rows(
         f"none of its {quarantine.num_rows} rows can be used: {counts}; "
         f"the first: {first['excerpt']}",
         where=first["origin"],
-        remedy=remedy_for(reasons, remedies),
+        remedy=remedy_for(reasons, targets),
     )
 
 
-def remedy_for(reasons: Iterable[str], remedies: Mapping[str, str]) -> str:
+def remedy_for(reasons: Iterable[str], targets: TargetRules) -> str:
     """Return what to do where all rows are refused for these reasons.
 
     Args:
         reasons: of the refused rows.
-        remedies: of the task, by reason.
+        targets: rules of the task.
     """
-    return known_remedy(reasons, remedies) or _MEND
+    return known_remedy(reasons, targets) or _MEND
 
 
-def known_remedy(reasons: Iterable[str], remedies: Mapping[str, str]) -> str | None:
+def known_remedy(reasons: Iterable[str], targets: TargetRules) -> str | None:
     """Return what to do where all rows are refused for one reason that says it; None for others.
 
     Args:
         reasons: of the refused rows.
-        remedies: of the task, by reason.
+        targets: rules of the task.
     """
     distinct = set(reasons)
     if len(distinct) != 1:
         return None
-    return {**_NONE_USABLE, **remedies}.get(distinct.pop())
+    words = targets.words
+    folders = (
+        f"put the files into a folder for each {words.category}, "
+        f"or put a table beside them that lists file and {words.value}"
+    )
+    remedies = {**_NONE_USABLE, words.outside: folders, **targets.remedies}
+    return remedies.get(distinct.pop())
 
 
 def _log_parsed(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> None:

@@ -107,9 +107,30 @@ def test_a_folder_may_hold_the_rows_of_one_number(tmp_path: Path, ingest: Ingest
 
 def test_a_sample_holds_numbers_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(TABLE)
-    columns = scan_columns(Section.model_validate({"source": files("a.csv")}).source, tmp_path)
-    assert not columns.columns["price"].is_numeric and columns.columns["price"].filled == 3
     params = Section.model_validate({"source": files("a.csv")})
+    columns = scan_columns(params.source, tmp_path, Schema())  # type: ignore[arg-type]
+    assert not columns.columns["price"].is_numeric and columns.columns["price"].filled == 3
     sample = read_sample(params, Schema(), tmp_path)  # type: ignore[arg-type]
     assert sample.targets == {3.5: 1, -2.0: 1} and sample.without_target == 2
     assert "2 rows have no number" in sample.notes
+
+
+def test_messages_name_no_classes(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(20):
+        (tmp_path / "d" / f"{number}.txt").write_text("some text")
+    with pytest.raises(InputError) as refusal:
+        ingest(source=files("d"))
+    assert refusal.value.what == (
+        "has 20 texts whose names are numbers, and nothing says their values"
+    )
+    assert "a folder for each value, or name them after it" in str(refusal.value)
+
+
+def test_files_in_no_folder_have_no_value(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "d" / name).write_text("some text")
+    with pytest.raises(InputError, match=r"in_no_value_folder \(2\)") as refusal:
+        ingest(source={**files("d"), "format": "folders"})
+    assert "put a table beside them that lists file and value" in str(refusal.value)
